@@ -1,0 +1,1 @@
+//! The ports implemented on real backends: fjall, DuckDB, SQLite.

@@ -1,0 +1,1 @@
+//! Errors as HTTP answers, pagination, health and metrics endpoints, shared by the APIs.

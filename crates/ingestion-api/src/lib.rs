@@ -1,0 +1,1 @@
+//! Receives events, resolves identities, and answers once the log has them.

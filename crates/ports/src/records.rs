@@ -1,0 +1,208 @@
+//! The wire formats of the topics: JSON, one object a record.
+//!
+//! [`Topic::Events`](crate::log::Topic::Events) carries every input about a user. An event has no `type`, so that consumers of the
+//! event topic need to know nothing else; the other inputs name theirs.
+
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// An accepted event as it stands in the event topic.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// The internal id of the user.
+    pub user_id: UserId,
+    /// The event's `id` field.
+    pub client_ref_id: String,
+    /// As sent.
+    #[serde(default)]
+    pub id_type: Option<String>,
+    /// As sent.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// As sent.
+    #[serde(default)]
+    pub device_type: Option<String>,
+    /// As sent.
+    #[serde(default)]
+    pub country: Option<String>,
+    /// RFC 3339, UTC, microseconds; absent if the client gave none: then the event was created when the log received it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// A JSON object, as sent.
+    pub payload: Box<RawValue>,
+    /// The client's id of this delivery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+    /// Whether `event_id` is derived from the content (by `uss import`), and so counts once without a time limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
+    /// When ingestion took it: RFC 3339, UTC, microseconds. For people; the engine goes by the log's own time.
+    pub received_at: String,
+    /// Unknown top-level fields, as sent.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Every input about a user but an event, by its `type`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum UserRecord {
+    /// A user was created or changed.
+    User {
+        /// The internal id.
+        user_id: UserId,
+        /// As in the config store.
+        client_ref_id: Option<String>,
+        /// As in the config store.
+        email: Option<String>,
+        /// As in the config store.
+        name: Option<String>,
+        /// As in the config store.
+        created_at: Timestamp,
+    },
+    /// Traits of a user were set: key by key the newer `created_at` wins.
+    Traits {
+        /// The internal id.
+        user_id: UserId,
+        /// The traits that are set; `null` removes one.
+        traits: serde_json::Map<String, serde_json::Value>,
+        /// When they were true, by the client's word or the time of the call.
+        created_at: Timestamp,
+    },
+    /// The user's memberships of manual segments were set to exactly these.
+    Manual {
+        /// The internal id.
+        user_id: UserId,
+        /// Ids of manual segments.
+        segments: Vec<i64>,
+    },
+    /// The user is merged into `survivor`. In the partition of `user_id`.
+    Merge {
+        /// The absorbed user.
+        user_id: UserId,
+        /// Who it is from now on.
+        survivor: UserId,
+    },
+    /// The state of an absorbed user, sent to the survivor's partition.
+    Transfer {
+        /// The survivor.
+        user_id: UserId,
+        /// The absorbed user.
+        absorbed: UserId,
+        /// The absorbed user's block, base64.
+        state: String,
+    },
+    /// A record that reached an absorbed user's partition after the merge, sent on. Keeps its original place and receipt.
+    Forward {
+        /// The survivor.
+        user_id: UserId,
+        /// The partition it first stood in.
+        partition: u32,
+        /// Its offset there.
+        offset: u64,
+        /// Its `appended_at` there.
+        appended_at: Timestamp,
+        /// The record.
+        record: Box<RawValue>,
+    },
+    /// The user is deleted everywhere.
+    Delete {
+        /// The internal id.
+        user_id: UserId,
+    },
+}
+
+/// A record of the config topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ConfigRecord {
+    /// A segment was created or changed.
+    Segment {
+        /// Its id.
+        id: i64,
+        /// Its tag.
+        tag: String,
+        /// Grows by one with each change of what it means.
+        version: u64,
+        /// The where clause; empty selects every known user. Ignored for manual segments.
+        where_statement: String,
+        /// Whether its members are set by hand.
+        manual: bool,
+    },
+    /// A segment was deleted.
+    SegmentDeleted {
+        /// Its id.
+        id: i64,
+    },
+}
+
+/// Why a user's memberships changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "docs/concepts tells each; the names are the wire's")]
+pub enum Cause {
+    Event,
+    Time,
+    Trait,
+    User,
+    Manual,
+    Merge,
+    Backfill,
+    Edit,
+    Delete,
+    Repair,
+}
+
+/// All transitions of one user with one `effective_at` and cause: a record of the notification topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notification {
+    /// `user_id:sequence`.
+    pub id: String,
+    /// The user.
+    pub user_id: UserId,
+    /// The client id first seen for the user, if any is known.
+    pub client_ref_id: Option<String>,
+    /// From 1, without a gap, per user.
+    pub sequence: u64,
+    /// Entered, ascending.
+    pub in_segments: Vec<i64>,
+    /// Left, ascending.
+    pub out_segments: Vec<i64>,
+    /// Why.
+    pub cause: Cause,
+    /// The first microsecond at which it holds: RFC 3339, UTC.
+    pub effective_at: String,
+    /// When it was emitted: RFC 3339, UTC.
+    pub at: String,
+    /// All memberships afterwards, if the setting asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<Vec<i64>>,
+}
+
+/// A record of the error topic.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorRecord {
+    /// Which service found it.
+    pub error_type: ErrorType,
+    /// Stable, machine-readable.
+    pub code: String,
+    /// Says what to do.
+    pub message: String,
+    /// When it was found: RFC 3339, UTC.
+    pub at: String,
+    /// What it is about: for an ingest error the event as it came, with `user_id` null, or `{"raw": "<base64>"}`.
+    pub data: serde_json::Value,
+}
+
+/// The two kinds of records on the error topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorType {
+    /// An event was rejected by ingestion.
+    #[serde(rename = "ingest_event_error")]
+    IngestEvent,
+    /// A record could not be applied by the worker.
+    #[serde(rename = "segment_computation_error")]
+    SegmentComputation,
+}

@@ -1,0 +1,100 @@
+//! The warehouse: every accepted event, for ever, in SQL. History for backfills, previews, audits and people.
+
+use async_trait::async_trait;
+use segment_engine::event::{Event, UserId};
+use segment_engine::time::Timestamp;
+
+/// A user as SQL sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRow {
+    /// The internal id.
+    pub id: UserId,
+    /// The client's id, for users made by `POST /users`.
+    pub client_ref_id: Option<String>,
+    /// `users.email`.
+    pub email: Option<String>,
+    /// `users.name`.
+    pub name: Option<String>,
+    /// `users.created_at`.
+    pub created_at: Timestamp,
+}
+
+/// One thing to write: rows arrive in log order per partition.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ArchiveRow {
+    /// An accepted event, under the user id it was received with. Its position is its identity.
+    Event(Box<Event>),
+    /// A user, created or changed.
+    User(UserRow),
+    /// A user's traits after a change: the whole JSON object.
+    Traits(UserId, String),
+    /// `absorbed` was merged into `survivor`: SQL answers count its events and rows as the survivor's.
+    Alias {
+        /// The user that is no more.
+        absorbed: UserId,
+        /// Who it is now.
+        survivor: UserId,
+    },
+    /// The user's events, traits, row and aliases go.
+    DeleteUser(UserId),
+}
+
+/// A batch of one partition's rows and the position it moves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArchiveBatch {
+    /// The partition of the event topic.
+    pub partition: u32,
+    /// The archive position this batch starts at: if the warehouse stands elsewhere, nothing is written.
+    pub from_offset: u64,
+    /// The archive position afterwards.
+    pub to_offset: u64,
+    /// What happened in between, in log order.
+    pub rows: Vec<ArchiveRow>,
+}
+
+/// Why the warehouse could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum WarehouseError {
+    /// It is down, busy or full; nothing was written, or the outcome is unknown: read the archive position again.
+    #[error("the warehouse is unavailable: {0}")]
+    Unavailable(String),
+    /// The archive position is not the batch's `from_offset`.
+    #[error("the archive stands at offset {found}, not at {expected}")]
+    Moved {
+        /// Where it stands.
+        found: u64,
+        /// Where the caller thought it stood.
+        expected: u64,
+    },
+    /// It refused the SQL: a defect of ours.
+    #[error("the warehouse refused a query: {0}")]
+    Refused(String),
+}
+
+/// The warehouse port.
+#[async_trait]
+pub trait Warehouse: Send + Sync + 'static {
+    /// The next offset to archive of a partition; 0 at first.
+    async fn archive_position(&self, partition: u32) -> Result<u64, WarehouseError>;
+
+    /// Writes a batch and moves the archive position, in one transaction.
+    async fn archive(&self, batch: ArchiveBatch) -> Result<(), WarehouseError>;
+
+    /// When the events with these ids of these users (or of users merged with them) were received: the newest for each
+    /// pair, in the order asked; `None` where there is none.
+    async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError>;
+
+    /// The archived events of these users (and of users merged into them) in the order of the users asked, with
+    /// `position.offset < fences[position.partition]`: history for a backfill or a rebuild. Each event carries the
+    /// user id it was received with.
+    async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<Event>, WarehouseError>;
+
+    /// All known users, by id, merged ones left out.
+    async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError>;
+
+    /// Runs a generated query whose first column is a user id: the answer of SQL to compare ours with.
+    async fn members(&self, sql: &str) -> Result<Vec<UserId>, WarehouseError>;
+
+    /// Runs a read-only query for people and tests: column names, and rows of texts (`None` for NULL).
+    async fn query(&self, sql: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), WarehouseError>;
+}

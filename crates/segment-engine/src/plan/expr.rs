@@ -1,0 +1,248 @@
+//! The typed expression tree. Every node is well typed by construction: the compiler inserts the casts.
+
+use super::TimeCompare;
+use crate::value::{Type, Value};
+
+/// An expression over one event (in an [`Aggregate`](super::Aggregate)) or over one user (in a formula), and `now`.
+///
+/// Boolean nodes follow SQL's three-valued logic; any other node with a NULL operand is NULL unless it says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Expr {
+    /// A constant. NULL carries the type the compiler inferred for it.
+    Literal(Value, Type),
+
+    /// A column of the event.
+    Event(EventColumn),
+    /// `payload->'a'->>'b'` (text) or `payload->'a'->'b'` (JSON, only for further steps and null tests).
+    Payload(JsonPath),
+
+    /// `traits->'a'->>'b'`, likewise.
+    Trait(JsonPath),
+    /// A column of the user.
+    User(UserColumn),
+    /// The value of the plan's aggregate of this index, and its type.
+    Aggregate(usize, Type),
+    /// The value of one of several aggregates, chosen by user-scope conditions that stood inside the aggregate.
+    /// `cases` has `3^terms.len()` aggregate indexes; term 0 is the most significant digit: TRUE 0, FALSE 1, NULL 2.
+    AggregateBy { terms: Vec<Expr>, cases: Vec<usize>, ty: Type },
+    /// Whether the user is a member of the plan's segment of this index. Never NULL.
+    Segment(usize),
+
+    /// The only place where `now` stands.
+    TimeCompare(Box<TimeCompare>),
+
+    /// Both sides have the same type, but for the three time types, which compare with each other as instants in UTC
+    /// (a date as its midnight). Text compares by bytes.
+    Compare(CompareOp, Box<Expr>, Box<Expr>),
+    /// `IS NOT DISTINCT FROM`: equality that takes NULL as a value. Never NULL.
+    NotDistinct(Box<Expr>, Box<Expr>),
+    /// At least two operands.
+    And(Vec<Expr>),
+    /// At least two operands.
+    Or(Vec<Expr>),
+    /// Logical negation.
+    Not(Box<Expr>),
+    /// `x IS NULL`. Never NULL.
+    IsNull(Box<Expr>),
+    /// `x IS TRUE` for a boolean. Never NULL.
+    IsTrue(Box<Expr>),
+    /// `x IN (…)`, all constants or expressions of the type of `x`.
+    InList(Box<Expr>, Vec<Expr>),
+    /// `LIKE`, `ILIKE`, `~`, `~*` with a constant pattern, of text.
+    Match(Box<Expr>, Pattern),
+
+    /// Typed by its operands: Int with Int (`/` gives Decimal), Decimal with Decimal, time ± Interval, time − time
+    /// (Interval), Interval ± Interval. Overflow and division by zero give NULL.
+    Arithmetic(ArithmeticOp, Box<Expr>, Box<Expr>),
+    /// Arithmetic negation of an Int, Decimal or Interval.
+    Negate(Box<Expr>),
+    /// The first branch whose condition is TRUE. All values have one type.
+    Case { branches: Vec<(Expr, Expr)>, otherwise: Box<Expr> },
+    /// The first that is not NULL. All have one type.
+    Coalesce(Vec<Expr>),
+    /// A scalar function.
+    Call(Function, Vec<Expr>),
+    /// NULL where the value cannot be cast.
+    Cast(Box<Expr>, Type),
+    /// A cast to int4 or int2 that is NULL outside its range: 4 or 2 bytes.
+    CastInt(Box<Expr>, u8),
+}
+
+/// The columns of the `events` table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the columns explain themselves; `Event` documents them")]
+pub enum EventColumn {
+    EventId,
+    UserId,
+    ClientRefId,
+    IdType,
+    Region,
+    DeviceType,
+    Country,
+    ActivityType,
+    Url,
+    OrderTotal,
+    OrderId,
+    ElementId,
+    CreatedAt,
+    ProcessedAt,
+}
+
+/// The columns of the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the columns explain themselves")]
+pub enum UserColumn {
+    Email,
+    Name,
+    CreatedAt,
+}
+
+/// A path into a JSON object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct JsonPath {
+    /// Keys from the outside in; a step into an array is its decimal index. At least one.
+    pub keys: Vec<String>,
+    /// Whether the last step is `->>` (text) rather than `->` (JSON).
+    pub as_text: bool,
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are the operators'")]
+pub enum CompareOp {
+    Eq,
+    NotEq,
+    Lt,
+    LtEq,
+    Gt,
+    GtEq,
+}
+
+/// Arithmetic with two operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are the operators'")]
+pub enum ArithmeticOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+}
+
+/// A constant text pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    /// The pattern as written.
+    pub text: String,
+    /// How it is read.
+    pub kind: PatternKind,
+    /// Whether case is ignored (`ILIKE`, `~*`).
+    pub ignore_case: bool,
+}
+
+/// How a pattern is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PatternKind {
+    /// `%` any text, `_` any character, `\` escapes; the whole text must match.
+    Like,
+    /// A regular expression of linear time; matches anywhere.
+    Regex,
+}
+
+/// A scalar function.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Function {
+    /// Of text.
+    Lower,
+    /// Of text.
+    Upper,
+    /// Of text, in characters.
+    Length,
+    /// Of text, text: whether the first starts with the second.
+    StartsWith,
+    /// Of a number, half away from zero, to this many decimal places (0 to 9).
+    Round(u8),
+    /// Of a number.
+    Abs,
+    /// `nullif(a, b)`.
+    NullIf,
+    /// `date_trunc(unit, x)` of a timestamp (in UTC) or a local timestamp.
+    DateTrunc(super::Unit),
+    /// `extract(field FROM x)`; a decimal.
+    Extract(super::Field),
+    /// `x AT TIME ZONE zone`: of a timestamp the local time there; of a local time the timestamp.
+    AtTimeZone(super::Zone),
+}
+
+impl EventColumn {
+    /// The type of the column.
+    pub fn value_type(self) -> Type {
+        match self {
+            EventColumn::UserId => Type::Int,
+            EventColumn::OrderTotal => Type::Decimal,
+            EventColumn::CreatedAt | EventColumn::ProcessedAt => Type::Timestamp,
+            _ => Type::Text,
+        }
+    }
+}
+
+impl Expr {
+    /// The type of its value.
+    pub fn value_type(&self) -> Type {
+        match self {
+            Expr::Literal(_, ty) | Expr::Aggregate(_, ty) | Expr::AggregateBy { ty, .. } | Expr::Cast(_, ty) => *ty,
+            Expr::Event(column) => column.value_type(),
+            Expr::Payload(path) | Expr::Trait(path) => {
+                if path.as_text {
+                    Type::Text
+                } else {
+                    Type::Json
+                }
+            }
+            Expr::User(UserColumn::CreatedAt) => Type::Timestamp,
+            Expr::User(UserColumn::Email | UserColumn::Name) => Type::Text,
+            Expr::Segment(_)
+            | Expr::TimeCompare(_)
+            | Expr::Compare(..)
+            | Expr::NotDistinct(..)
+            | Expr::And(_)
+            | Expr::Or(_)
+            | Expr::Not(_)
+            | Expr::IsNull(_)
+            | Expr::IsTrue(_)
+            | Expr::InList(..)
+            | Expr::Match(..) => Type::Bool,
+            Expr::Arithmetic(op, left, right) => arithmetic_type(*op, left.value_type(), right.value_type()),
+            Expr::Negate(inner) => inner.value_type(),
+            Expr::Case { otherwise, .. } => otherwise.value_type(),
+            Expr::Coalesce(items) => items.first().map_or(Type::Text, Expr::value_type),
+            Expr::Call(function, arguments) => function.value_type(arguments),
+            Expr::CastInt(..) => Type::Int,
+        }
+    }
+}
+
+fn arithmetic_type(op: ArithmeticOp, left: Type, right: Type) -> Type {
+    match (op, left, right) {
+        (ArithmeticOp::Div, Type::Int, Type::Int) => Type::Decimal,
+        (ArithmeticOp::Sub, Type::Date, Type::Date) => Type::Int,
+        (ArithmeticOp::Sub, Type::Timestamp, Type::Timestamp)
+        | (ArithmeticOp::Sub, Type::LocalTimestamp, Type::LocalTimestamp) => Type::Interval,
+        (_, Type::Date, Type::Interval) => Type::LocalTimestamp,
+        (_, Type::Interval, time @ (Type::Timestamp | Type::LocalTimestamp)) => time,
+        _ => left,
+    }
+}
+
+impl Function {
+    fn value_type(&self, arguments: &[Expr]) -> Type {
+        match self {
+            Function::Lower | Function::Upper => Type::Text,
+            Function::Length => Type::Int,
+            Function::StartsWith => Type::Bool,
+            Function::Extract(_) => Type::Decimal,
+            Function::AtTimeZone(_) if arguments[0].value_type() == Type::Timestamp => Type::LocalTimestamp,
+            Function::AtTimeZone(_) => Type::Timestamp,
+            Function::Round(_) | Function::Abs | Function::NullIf | Function::DateTrunc(_) => arguments[0].value_type(),
+        }
+    }
+}

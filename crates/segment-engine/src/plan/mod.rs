@@ -1,0 +1,74 @@
+//! A compiled where clause: one typed form that is refused, run, explained, and turned into SQL.
+
+mod expr;
+mod now;
+
+pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, Pattern, PatternKind, UserColumn};
+pub use now::{Field, NowExpr, NowStep, TimeCompare, Unit, Zone};
+
+use crate::value::Type;
+
+/// A where clause, compiled. Two clauses that mean the same by form compile to equal plans.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Plan {
+    /// The condition over one user at one instant. Of type boolean. It reads the events only through [`Expr::Aggregate`].
+    pub formula: Expr,
+    /// The distinct aggregates that the formula reads, by index.
+    pub aggregates: Vec<Aggregate>,
+    /// The distinct tags that the clause names in `segment('…')`, by index.
+    pub segments: Vec<String>,
+    /// The clause as the engine understood it, in one spelling.
+    pub normal_form: String,
+}
+
+/// One aggregate over a user's events: `function(argument) FILTER (WHERE filter)`.
+///
+/// Both expressions are over one event and `now`: they contain no trait, user column, segment or aggregate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Aggregate {
+    /// What is computed.
+    pub function: AggregateFunction,
+    /// Of what: `None` for `count(*)` only.
+    pub argument: Option<Expr>,
+    /// Over which events: all of them when `None`.
+    pub filter: Option<Expr>,
+}
+
+/// What an aggregate computes. NULL arguments are skipped, but for `First` and `Last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AggregateFunction {
+    /// `count(*)`, or `count(x)` where an argument is given.
+    Count,
+    /// `count(DISTINCT x)`.
+    CountDistinct,
+    /// Of integers or decimals; a decimal, or NULL if nothing counts or it overflows.
+    Sum,
+    /// Of integers or decimals; a decimal, half away from zero.
+    Avg,
+    /// The least value.
+    Min,
+    /// The greatest value.
+    Max,
+    /// Whether any is true.
+    BoolOr,
+    /// Whether all are true.
+    BoolAnd,
+    /// The argument of the first event by (created_at, processed_at, log position).
+    First,
+    /// The argument of the last event by (created_at, processed_at, log position).
+    Last,
+}
+
+impl Aggregate {
+    /// The type of its value.
+    pub fn value_type(&self) -> Type {
+        match self.function {
+            AggregateFunction::Count | AggregateFunction::CountDistinct => Type::Int,
+            AggregateFunction::Sum | AggregateFunction::Avg => Type::Decimal,
+            AggregateFunction::BoolOr | AggregateFunction::BoolAnd => Type::Bool,
+            AggregateFunction::Min | AggregateFunction::Max | AggregateFunction::First | AggregateFunction::Last => {
+                self.argument.as_ref().map_or(Type::Text, Expr::value_type)
+            }
+        }
+    }
+}

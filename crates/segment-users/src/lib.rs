@@ -1,0 +1,1 @@
+//! The partition loop: log in, transitions out, checkpoints, archiver, backfill.
