@@ -97,6 +97,8 @@ pub fn admit<'a>(received: Received<'a>, limits: &Limits) -> Result<EventDraft<'
         .map_err(|error| Rejection::new("INVALID_JSON", format!("the event is not UTF-8: {error}")))?;
     let mut reader = Reader::new(text);
     if reader.kind()? != Kind::Object {
+        reader.value()?;
+        reader.end()?;
         return Err(Rejection::new("NOT_AN_OBJECT", "an event must be one JSON object"));
     }
     let mut draft = Draft::default();

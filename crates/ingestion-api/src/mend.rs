@@ -159,7 +159,8 @@ fn with_event_id(event: &str, offset: u64) -> String {
     if has_id || read.is_err() {
         return event.to_owned();
     }
-    let mut out = event.trim_end().trim_end_matches('}').to_owned();
+    let event = event.trim_end();
+    let mut out = event.strip_suffix('}').unwrap_or(event).to_owned();
     push_field(&mut out, "\"event_id\"", &format!("\"error_topic:{offset}\""));
     closed(out)
 }
@@ -234,6 +235,7 @@ mod tests {
             assert_eq!(merge_patch(target, &serde_json::from_str(patch).unwrap()), expected, "{target} {patch}");
         }
         assert_eq!(with_event_id("{}", 3), r#"{"event_id":"error_topic:3"}"#);
+        assert_eq!(with_event_id(r#"{"a":{}}"#, 3), r#"{"a":{},"event_id":"error_topic:3"}"#);
         assert_eq!(merge_patch("{}", &json!({"a\"": 1})), r#"{"a\"":1}"#);
     }
 }
