@@ -5,6 +5,8 @@
 
 pub mod checkpoints;
 pub mod clock;
+pub mod event_sink;
+pub mod identities;
 pub mod log;
 pub mod memory;
 pub mod records;

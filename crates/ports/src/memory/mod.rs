@@ -4,9 +4,11 @@
 //! be opened again on the same data, as a restarted process would.
 
 mod checkpoints;
+mod identities;
 mod log;
 mod warehouse;
 
 pub use checkpoints::MemoryCheckpoints;
+pub use identities::MemoryIdentities;
 pub use log::MemoryLog;
 pub use warehouse::MemoryWarehouse;
