@@ -5,6 +5,7 @@
 
 pub mod decimal;
 pub mod event;
+pub mod language;
 pub mod plan;
 pub mod time;
 pub mod value;

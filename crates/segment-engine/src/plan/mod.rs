@@ -2,6 +2,7 @@
 
 mod expr;
 mod now;
+mod walk;
 
 pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, Pattern, PatternKind, UserColumn};
 pub use now::{Field, NowExpr, NowStep, TimeCompare, Unit, Zone};
