@@ -18,7 +18,5 @@ pub const USER_TERMS_MAX: usize = 4;
 pub const PATTERNS_MAX: usize = 50;
 /// Characters of a pattern.
 pub const PATTERN_LENGTH_MAX: usize = 1_000;
-/// Bytes of a compiled regular expression.
-pub const PATTERN_SIZE_MAX: usize = 256 * 1024;
 /// Different segments a clause may name.
 pub const SEGMENTS_MAX: usize = 32;

@@ -1,13 +1,12 @@
 //! Patterns: `LIKE`, `ILIKE`, `~`, `~*`. They are constant, and checked here.
 
-use regex::RegexBuilder;
 use sqlparser::ast::{BinaryOperator, Expr as Ast, Value as AstValue};
 
 use super::compare::regex_operator;
 use super::operand::mismatch;
 use super::{CompileError, Expr, Pos, Resolver, Type, code, negated_if, start_of, unsupported};
-use crate::language::limits::{PATTERN_LENGTH_MAX, PATTERN_SIZE_MAX, PATTERNS_MAX};
-use crate::plan::{Pattern, PatternKind};
+use crate::language::limits::{PATTERN_LENGTH_MAX, PATTERNS_MAX};
+use crate::plan::{Pattern, PatternError, PatternKind};
 
 impl Resolver {
     pub(super) fn like(
@@ -59,50 +58,40 @@ impl Resolver {
             },
             _ => return Err(not_constant(pattern_pos)),
         };
-        let pattern = Pattern { text, kind, ignore_case };
-        self.check_pattern(&pattern, pattern_pos)?;
+        let pattern = self.pattern(text, kind, ignore_case, pattern_pos)?;
         Ok(Expr::Match(Box::new(x), pattern))
     }
 
-    fn check_pattern(&mut self, pattern: &Pattern, pos: Pos) -> Result<(), CompileError> {
+    fn pattern(
+        &mut self,
+        text: String,
+        kind: PatternKind,
+        ignore_case: bool,
+        pos: Pos,
+    ) -> Result<Pattern, CompileError> {
         self.patterns += 1;
         if self.patterns > PATTERNS_MAX {
-            return Err(CompileError::new(
-                code::TOO_MANY_PATTERNS,
-                pos,
-                format!("a clause may have {PATTERNS_MAX} patterns at most"),
-            )
-            .suggest("Join regular expressions: x ~ 'one|two'"));
+            let message = format!("a clause may have {PATTERNS_MAX} patterns at most");
+            return Err(CompileError::new(code::TOO_MANY_PATTERNS, pos, message)
+                .suggest("Join regular expressions: x ~ 'one|two'"));
         }
-        if pattern.text.chars().count() > PATTERN_LENGTH_MAX {
+        if text.chars().count() > PATTERN_LENGTH_MAX {
             let message = format!("the pattern is longer than {PATTERN_LENGTH_MAX} characters");
             return Err(CompileError::new(code::BAD_PATTERN, pos, message));
         }
-        match pattern.kind {
-            PatternKind::Like if ends_in_escape(&pattern.text) => {
-                Err(CompileError::new(code::BAD_PATTERN, pos, r"the pattern ends in its escape character \")
-                    .suggest(r"A backslash itself is \\"))
-            }
-            PatternKind::Like => Ok(()),
-            PatternKind::Regex => RegexBuilder::new(&pattern.text)
-                .case_insensitive(pattern.ignore_case)
-                .size_limit(PATTERN_SIZE_MAX)
-                .build()
-                .map(|_| ())
-                .map_err(|error| bad_regex(&error, pos)),
-        }
+        Pattern::new(text, kind, ignore_case).map_err(|error| bad_pattern(&error, pos))
     }
 }
 
-fn ends_in_escape(pattern: &str) -> bool {
-    pattern.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1
-}
-
-fn bad_regex(error: &regex::Error, pos: Pos) -> CompileError {
-    let reason = error.to_string();
-    let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    CompileError::new(code::BAD_PATTERN, pos, format!("the regular expression cannot be used: {reason}"))
-        .suggest("It must run in linear time: no back references, no look-around")
+fn bad_pattern(error: &PatternError, pos: Pos) -> CompileError {
+    match error {
+        PatternError::Syntax(reason) => {
+            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            CompileError::new(code::BAD_PATTERN, pos, format!("the regular expression cannot be used: {reason}"))
+                .suggest("It must run in linear time: no back references, no look-around")
+        }
+        other => CompileError::new(code::BAD_PATTERN, pos, other.to_string()),
+    }
 }
 
 fn not_constant(pos: Pos) -> CompileError {
