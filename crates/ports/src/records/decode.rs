@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{SegmentRecord, UserRecord};
 use super::fields::{self, FieldError};
 use super::json::{Json, JsonError, Kind, Reader};
+use super::{SegmentRecord, UserRecord};
 
 /// A record of the event topic, understood.
 #[derive(Clone, Debug)]

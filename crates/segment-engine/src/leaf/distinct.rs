@@ -23,22 +23,27 @@ impl Distinct {
     }
 
     /// Adds one; NULL is no value.
-    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+    pub fn add(&mut self, mut contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+        contribution.value = contribution.value.distinct_key();
         if contribution.value == Value::Null {
             return Ok(());
         }
-        if contribution.from > now { self.pending.push(contribution) } else { self.begin(contribution) }
+        if contribution.from > now {
+            self.pending.push(contribution)
+        } else {
+            self.begin(contribution.value, contribution.until)
+        }
     }
 
-    fn begin(&mut self, contribution: Contribution) -> Result<(), Overfull> {
-        if let Some(end) = self.ends.get_mut(&contribution.value) {
-            *end = contribution.until.max(*end);
+    fn begin(&mut self, value: Value, until: Timestamp) -> Result<(), Overfull> {
+        if let Some(end) = self.ends.get_mut(&value) {
+            *end = until.max(*end);
             return Ok(());
         }
         if self.ends.len() >= ENTRIES_MAX {
             return Err(Overfull);
         }
-        self.ends.insert(contribution.value, contribution.until);
+        self.ends.insert(value, until);
         if self.ends.len() as u64 > self.cap {
             self.drop_soonest();
         }
@@ -56,7 +61,7 @@ impl Distinct {
     pub(super) fn settle(&mut self, now: Timestamp) {
         while let Some(contribution) = self.pending.pop_begun(now) {
             if contribution.until > now {
-                let _ = self.begin(contribution);
+                let _ = self.begin(contribution.value, contribution.until);
             }
         }
         self.ends.retain(|_, end| *end > now);
@@ -77,9 +82,7 @@ impl Distinct {
 
     pub(super) fn merge(&mut self, other: Distinct, now: Timestamp) -> Result<(), Overfull> {
         for (value, until) in other.ends {
-            let contribution =
-                Contribution { from: now, until, value, order: super::contribution::Order::unordered() };
-            self.begin(contribution)?;
+            self.begin(value, until)?;
         }
         for contribution in other.pending.0 {
             self.add(contribution, now)?;

@@ -23,7 +23,7 @@ pub enum Rank {
 
 impl Rank {
     fn compare(self, a: &Contribution, b: &Contribution) -> Ordering {
-        let by_value = || a.value.compare(&b.value).unwrap_or(Ordering::Equal);
+        let by_value = || a.value.sql_cmp(&b.value).unwrap_or(Ordering::Equal);
         match self {
             Rank::Greatest => by_value(),
             Rank::Least => by_value().reverse(),
@@ -67,7 +67,8 @@ impl Extreme {
         }
         let dominated = self.stairs[at..].iter().take_while(|other| other.until <= new.until).count();
         // Equals of the new one stand before `at`: those that end sooner are dominated too.
-        let equals = self.stairs[..at].iter().rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
+        let equals =
+            self.stairs[..at].iter().rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
         let first = at - equals.count();
         if self.stairs.len() >= ENTRIES_MAX && first == at && dominated == 0 {
             return Err(Overfull);

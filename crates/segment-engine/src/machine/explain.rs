@@ -4,7 +4,7 @@ use super::formula::{Formula, Node};
 use super::user::User;
 use super::{Machine, Rule};
 use crate::event::UserId;
-use crate::language::print;
+use crate::language::{Names, print_expression};
 use crate::leaf::State;
 use crate::plan::{Expr, Plan};
 use crate::time::Timestamp;
@@ -63,6 +63,7 @@ impl Machine {
     }
 
     fn conditions(&self, plan: &Plan, formula: &Formula, user: &mut User) -> Vec<ConditionReport> {
+        let names = Names { aggregates: &plan.aggregates, segments: &plan.segments };
         let mut reports = Vec::new();
         atoms(&plan.formula, &formula.root, &mut |expr, node| {
             let truth = formula.truth_of(node, user, self.now);
@@ -71,10 +72,15 @@ impl Machine {
                 if let Expr::Aggregate(aggregate, _) = part
                     && let Some(value) = value_of(formula, node, *aggregate, user, self.now)
                 {
-                    values.push((print(part, plan), value));
+                    values.push((print_expression(part, &names), value));
                 }
             });
-            reports.push(ConditionReport { condition: print(expr, plan), truth, values, evidence: evidence(node, user) });
+            reports.push(ConditionReport {
+                condition: print_expression(expr, &names),
+                truth,
+                values,
+                evidence: evidence(node, user),
+            });
         });
         reports
     }

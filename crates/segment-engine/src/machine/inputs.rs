@@ -13,7 +13,7 @@ use crate::value::Value;
 
 /// What was known of a user that left its machine.
 #[derive(Clone, Debug)]
-pub struct Departed(Box<User>);
+pub struct Departed(pub(super) Box<User>);
 
 impl Machine {
     /// Applies an event received at `at`. Answers `false` for a duplicate, which changes nothing.
@@ -145,7 +145,8 @@ impl Machine {
             }
         }
         // Everything about the user may have changed: a merge is rare, a missed segment would be wrong for good.
-        user.dirty.extend(self.catalog.slots.iter().zip(0..).filter(|(slot, _)| slot.in_force.is_some()).map(|(_, at)| at));
+        user.dirty
+            .extend(self.catalog.slots.iter().zip(0..).filter(|(slot, _)| slot.in_force.is_some()).map(|(_, at)| at));
         if failed {
             let reason = "the merged user has more entries in one window than can be held".to_owned();
             self.failures.push(Failure { user: survivor, segments: Vec::new(), reason });

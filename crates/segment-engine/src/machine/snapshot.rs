@@ -188,7 +188,8 @@ impl Machine {
     /// Reads the machine back, without users. `offset` is where the log stands: stores of versions that were not yet in
     /// force need the history before it.
     pub fn load_state(bytes: &[u8], offset: u64, remembered_micros: i64) -> Result<Self, SnapshotError> {
-        let block: MachineBlock = postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
+        let block: MachineBlock =
+            postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
         let mut machine = Machine::new(remembered_micros);
         machine.now = block.now;
         machine.has_history = block.has_history;

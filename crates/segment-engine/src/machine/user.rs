@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Cause;
 use super::recent::RecentIds;
 use super::store::StoreId;
-use crate::eval::read_path;
+use crate::eval::read_steps;
 use crate::event::UserId;
 use crate::leaf::State;
 use crate::plan::{JsonPath, UserColumn};
@@ -163,7 +163,7 @@ impl Traits {
 
     pub(super) fn get(&self, path: &JsonPath) -> Value {
         let (key, rest) = path.keys.split_first().expect("a path has at least one key");
-        self.0.get(key).map_or(Value::Null, |(value, _)| read_path(value, rest, path.as_text))
+        self.0.get(key).map_or(Value::Null, |(value, _)| read_steps(value, rest, path.as_text))
     }
 
     /// Key, value, since when; removed keys included as `null`.

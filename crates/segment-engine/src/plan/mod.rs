@@ -4,8 +4,9 @@ mod expr;
 mod flips;
 mod instants;
 mod now;
-mod walk;
 mod pattern;
+mod steps;
+mod walk;
 
 pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, UserColumn};
 pub use flips::FIELD_STEPS_MAX;
