@@ -58,7 +58,7 @@ fn error_record(code: &str, message: String, data: serde_json::Value, key: Strin
         code: code.to_owned(),
         message,
         at: at.to_string(),
-        data,
+        data: serde_json::value::to_raw_value(&data).expect("a JSON value can be written"),
     };
     NewRecord {
         topic: Topic::Errors,

@@ -1,6 +1,6 @@
 //! The worker's settings and their defaults.
 
-use segment_engine::machine::REMEMBERED_MICROS;
+use segment_engine::machine;
 
 /// Bounds and intervals of the partition loop.
 #[derive(Clone, Copy, Debug)]
@@ -11,16 +11,14 @@ pub struct Settings {
     pub wakeups_per_turn_max: usize,
     /// How long at least between two checkpoints of a partition, in microseconds.
     pub checkpoint_interval_micros: i64,
-    /// For how long an event id makes a second delivery a duplicate, in microseconds.
-    pub remembered_micros: i64,
+    /// The machine's own.
+    pub machine: machine::Settings,
     /// How many users' history one step of a backfill reads.
     pub backfill_users_per_step: usize,
     /// About how many bytes of records one archiver batch takes.
     pub archive_bytes_max: usize,
     /// How long the archiver waits for a batch to fill, in milliseconds.
     pub archive_linger_ms: u64,
-    /// Whether notifications list all of the user's memberships.
-    pub notify_all_segments: bool,
 }
 
 impl Default for Settings {
@@ -29,11 +27,10 @@ impl Default for Settings {
             batch_bytes_max: 1 << 20,
             wakeups_per_turn_max: 50_000,
             checkpoint_interval_micros: 10_000_000,
-            remembered_micros: REMEMBERED_MICROS,
+            machine: machine::Settings::default(),
             backfill_users_per_step: 512,
             archive_bytes_max: 4 << 20,
             archive_linger_ms: 500,
-            notify_all_segments: false,
         }
     }
 }

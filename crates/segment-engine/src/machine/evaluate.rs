@@ -78,6 +78,21 @@ impl Machine {
         self.users[slot as usize] = Some(user);
     }
 
+    /// Tells the difference between what a user was told to be in (`told`, by segment id) and what it is in. `sequence` is
+    /// that of the last notification told.
+    pub fn reconcile(&mut self, id: UserId, told: &[i64], sequence: u64) {
+        let Some(slot) = self.by_id.get(&id).copied() else { return };
+        let Some(user) = self.users[slot as usize].as_mut() else { return };
+        let mut told: Vec<u32> = told.iter().filter_map(|segment| self.catalog.index_of(*segment)).collect();
+        told.sort_unstable();
+        told.dedup();
+        user.dirty.extend(&user.members);
+        user.dirty.extend(&told);
+        user.members = told;
+        user.sequence = sequence;
+        self.evaluate(slot, Cause::Repair);
+    }
+
     fn verdict(&self, index: u32, user: &mut User) -> (bool, Timestamp) {
         self.verdict_at(index, user, self.now)
     }
@@ -112,6 +127,7 @@ impl Machine {
             cause,
             entered: ids(entered),
             left: ids(left),
+            segments: self.settings.tell_all_segments.then(|| ids(user.members.clone())),
         });
         self.note_changed(user);
     }

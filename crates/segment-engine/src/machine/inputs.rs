@@ -19,7 +19,7 @@ impl Machine {
     /// Applies an event received at `at`. Answers `false` for a duplicate, which changes nothing.
     pub fn event(&mut self, event: &Event, once: bool, at: Timestamp) -> bool {
         self.reach(at);
-        let remembered = self.remembered_micros;
+        let remembered = self.settings.remembered_micros;
         let slot = self.slot_or_new(event.user_id, Cause::Event);
         let user = self.users[slot as usize].as_mut().expect("just found or made");
         if user.client_ref_id.is_none() {

@@ -81,6 +81,23 @@ pub struct Change {
     pub entered: Vec<i64>,
     /// Ids of the segments left, ascending.
     pub left: Vec<i64>,
+    /// All of them afterwards, ascending, if [`Settings::tell_all_segments`].
+    pub segments: Option<Vec<i64>>,
+}
+
+/// What a machine is told once.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// For how long an event id makes a second delivery a duplicate, in microseconds.
+    pub remembered_micros: i64,
+    /// Whether each change lists all memberships after it.
+    pub tell_all_segments: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { remembered_micros: REMEMBERED_MICROS, tell_all_segments: false }
+    }
 }
 
 /// What could not be applied: told on the error topic, while everything else goes on.
@@ -98,8 +115,7 @@ pub struct Failure {
 #[derive(Debug)]
 pub struct Machine {
     now: Timestamp,
-    /// How long an event id is remembered, in microseconds.
-    remembered_micros: i64,
+    settings: Settings,
     /// Whether an event was ever applied: until then a new segment has no history to read.
     has_history: bool,
     catalog: Catalog,
@@ -116,11 +132,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// An empty machine. `remembered_micros`: for how long an event id makes a second delivery a duplicate.
-    pub fn new(remembered_micros: i64) -> Self {
+    /// An empty machine.
+    pub fn new(settings: Settings) -> Self {
         Self {
             now: Timestamp::MIN,
-            remembered_micros,
+            settings,
             has_history: false,
             catalog: Catalog::default(),
             users: Vec::new(),

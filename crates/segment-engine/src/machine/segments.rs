@@ -21,6 +21,12 @@ impl Machine {
         pending.map(|compiled| (compiled.definition.id, compiled.definition.version)).collect()
     }
 
+    /// Whether a newer version of the segment waits to take effect; `None` if the segment is unknown.
+    pub fn is_pending(&self, segment: i64) -> Option<bool> {
+        let index = self.catalog.index_of(segment)?;
+        Some(self.catalog.slots[index as usize].pending.is_some())
+    }
+
     /// The stores that need history, each with the offset below which it does. See [`Machine::add_history`].
     pub fn incomplete(&self) -> Vec<(StoreId, u64)> {
         let fence = |id| self.catalog.store(id).fence;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::user::{Profile, User};
-use super::{Definition, Departed, Machine, RecentIds, Rule, StoreId};
+use super::{Definition, Departed, Machine, RecentIds, Rule, Settings, StoreId};
 use crate::event::UserId;
 use crate::language::{CompileError, compile};
 use crate::leaf::State;
@@ -187,10 +187,10 @@ impl Machine {
 
     /// Reads the machine back, without users. `offset` is where the log stands: stores of versions that were not yet in
     /// force need the history before it.
-    pub fn load_state(bytes: &[u8], offset: u64, remembered_micros: i64) -> Result<Self, SnapshotError> {
+    pub fn load_state(bytes: &[u8], offset: u64, settings: Settings) -> Result<Self, SnapshotError> {
         let block: MachineBlock =
             postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
-        let mut machine = Machine::new(remembered_micros);
+        let mut machine = Machine::new(settings);
         machine.now = block.now;
         machine.has_history = block.has_history;
         let (in_force, pending): (Vec<_>, Vec<_>) = block.segments.into_iter().partition(|segment| segment.in_force);
