@@ -1,1 +1,3 @@
 //! The ports implemented on real backends: fjall, DuckDB, SQLite.
+
+pub mod sql;
