@@ -10,6 +10,7 @@ pub mod instant;
 pub mod json;
 
 use segment_engine::event::UserId;
+pub use segment_engine::machine::Cause;
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -83,6 +84,38 @@ pub enum UserRecord {
     },
 }
 
+/// What a partition's own worker writes into its partition of the event topic, so that everything that changes a
+/// membership stands in one order: segment definitions as they come from the config topic, and the end of a backfill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SegmentRecord {
+    /// A segment's new version; what stands before this record is its history.
+    SegmentDefined {
+        /// Its id.
+        id: i64,
+        /// Its tag.
+        tag: String,
+        /// Of the definition.
+        version: u64,
+        /// The where clause.
+        where_statement: String,
+        /// Whether its members are set by hand.
+        manual: bool,
+    },
+    /// The history of this version has been read: it takes effect here.
+    SegmentReady {
+        /// The segment's id.
+        id: i64,
+        /// Of the definition.
+        version: u64,
+    },
+    /// The segment is deleted.
+    SegmentRemoved {
+        /// Its id.
+        id: i64,
+    },
+}
+
 /// A record of the config topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -105,23 +138,6 @@ pub enum ConfigRecord {
         /// Its id.
         id: i64,
     },
-}
-
-/// Why a user's memberships changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "docs/concepts tells each; the names are the wire's")]
-pub enum Cause {
-    Event,
-    Time,
-    Trait,
-    User,
-    Manual,
-    Merge,
-    Backfill,
-    Edit,
-    Delete,
-    Repair,
 }
 
 /// All transitions of one user with one `effective_at` and cause: a record of the notification topic.

@@ -4,7 +4,11 @@
 //! the same inputs give the same outputs, and time comes in as an argument.
 
 pub mod decimal;
+pub mod eval;
 pub mod event;
+pub mod language;
+pub mod leaf;
+pub mod machine;
 pub mod plan;
 pub mod time;
 pub mod value;

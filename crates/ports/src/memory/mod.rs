@@ -12,3 +12,6 @@ pub use checkpoints::MemoryCheckpoints;
 pub use identities::MemoryIdentities;
 pub use log::MemoryLog;
 pub use warehouse::MemoryWarehouse;
+mod config_store;
+
+pub use config_store::MemoryConfigStore;

@@ -106,7 +106,7 @@ impl Warehouse for MemoryWarehouse {
         Ok(ids.iter().map(newest).collect())
     }
 
-    async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<Event>, WarehouseError> {
+    async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<(UserId, Event)>, WarehouseError> {
         let rows = self.rows();
         let before_fence = |event: &&Event| {
             fences.get(event.position.partition as usize).is_some_and(|fence| event.position.offset < *fence)
@@ -115,7 +115,7 @@ impl Warehouse for MemoryWarehouse {
             let theirs = |event: &&Event| event.user_id == user || rows.resolve(event.user_id) == user;
             let mut events: Vec<Event> = rows.events.iter().filter(theirs).filter(before_fence).cloned().collect();
             events.sort_by_key(|event| (event.processed_at, event.position));
-            events
+            events.into_iter().map(move |event| (user, event)).collect::<Vec<_>>()
         };
         Ok(users.iter().flat_map(|user| of(*user)).collect())
     }

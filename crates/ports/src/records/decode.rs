@@ -8,17 +8,19 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::UserRecord;
 use super::fields::{self, FieldError};
 use super::json::{Json, JsonError, Kind, Reader};
+use super::{SegmentRecord, UserRecord};
 
 /// A record of the event topic, understood.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A user did something.
     Event(Delivery),
-    /// Every other input.
+    /// Every other input about a user.
     User(UserRecord),
+    /// A segment comes, changes or goes.
+    Segment(SegmentRecord),
 }
 
 /// An event as delivered.
@@ -66,6 +68,9 @@ pub fn decode_input(value: &[u8], position: Position, appended_at: Timestamp) ->
     let text = text_of(value)?;
     let mut fields = Fields::default();
     if let Some(kind) = fields.read(text)? {
+        if kind.starts_with("segment_") {
+            return segment_record(text, &kind).map(Input::Segment);
+        }
         return user_record(text, &kind).map(Input::User);
     }
     fields.delivery(position, appended_at).map(Input::Event)
@@ -78,12 +83,16 @@ pub fn decode_input(value: &[u8], position: Position, appended_at: Timestamp) ->
 pub fn decode_event(value: &[u8], position: Position, appended_at: Timestamp) -> Result<Delivery, BadRecord> {
     match decode_input(value, position, appended_at)? {
         Input::Event(delivery) => Ok(delivery),
-        Input::User(_) => Err(BadRecord::new("the record is not an event")),
+        Input::User(_) | Input::Segment(_) => Err(BadRecord::new("the record is not an event")),
     }
 }
 
 fn text_of(value: &[u8]) -> Result<&str, BadRecord> {
     std::str::from_utf8(value).map_err(|error| BadRecord::new(format!("the record is not UTF-8: {error}")))
+}
+
+fn segment_record(text: &str, kind: &str) -> Result<SegmentRecord, BadRecord> {
+    serde_json::from_str(text).map_err(|error| BadRecord::new(format!("the record is no `{kind}`: {error}")))
 }
 
 /// serde cannot read a raw value through a tagged enum, so that one variant is read by itself.
