@@ -1,1 +1,6 @@
+//! The uss binary.
+#![allow(dead_code)]
+
+mod import;
+
 fn main() {}
