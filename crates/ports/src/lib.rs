@@ -5,10 +5,10 @@
 
 pub mod checkpoints;
 pub mod clock;
-pub mod event_sink;
-pub mod identities;
 pub mod config_store;
 pub mod contract;
+pub mod event_sink;
+pub mod identities;
 pub mod log;
 pub mod memory;
 pub mod records;
