@@ -1,3 +1,4 @@
 //! The ports implemented on real backends: fjall, DuckDB, SQLite.
 
+pub mod duckdb;
 pub mod embedded;
