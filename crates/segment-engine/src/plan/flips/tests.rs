@@ -211,9 +211,7 @@ fn in_zone(name: &str) -> NowStep {
 #[test]
 fn flips_at_the_exact_microsecond() {
     let month = || steps([add("-1 month")]);
-    let athens_day = || {
-        steps([in_zone("Europe/Athens"), NowStep::Trunc(Unit::Day), in_zone("Europe/Athens")])
-    };
+    let athens_day = || steps([in_zone("Europe/Athens"), NowStep::Trunc(Unit::Day), in_zone("Europe/Athens")]);
     let cases = [
         // Rolling: until and with the last microsecond of the seventh day.
         (CompareOp::GtEq, steps([add("-7 days")]), "2026-01-01", "-inf 2026-01-08T00:00:00.000001Z"),
@@ -221,12 +219,7 @@ fn flips_at_the_exact_microsecond() {
         (CompareOp::Lt, steps([add("-7 days")]), "2026-01-01", "2026-01-08T00:00:00.000001Z inf"),
         (CompareOp::LtEq, steps([add("-7 days")]), "2026-01-01", "2026-01-08T00:00:00.000000Z inf"),
         (CompareOp::Eq, steps([]), "2026-01-01", "2026-01-01T00:00:00.000000Z 2026-01-01T00:00:00.000001Z"),
-        (
-            CompareOp::NotEq,
-            steps([]),
-            "2026-01-01",
-            "-inf 2026-01-01T00:00:00.000000Z 2026-01-01T00:00:00.000001Z inf",
-        ),
+        (CompareOp::NotEq, steps([]), "2026-01-01", "-inf 2026-01-01T00:00:00.000000Z 2026-01-01T00:00:00.000001Z inf"),
         // Calendar days: today and the six before it.
         (
             CompareOp::GtEq,
@@ -255,7 +248,8 @@ fn flips_at_the_exact_microsecond() {
     ];
     for (op, bound, x, expected) in cases {
         let x = instant(x);
-        let x = if bound.value_type() == Type::LocalTimestamp { Value::LocalTimestamp(x.0) } else { Value::Timestamp(x) };
+        let x =
+            if bound.value_type() == Type::LocalTimestamp { Value::LocalTimestamp(x.0) } else { Value::Timestamp(x) };
         let set = compare(op, bound.clone()).true_set(&x);
         let written: Vec<String> = set
             .intervals()
