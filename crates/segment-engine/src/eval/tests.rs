@@ -277,6 +277,37 @@ fn matches_patterns() {
     assert_eq!(value_of(like(Expr::Event(EventColumn::Url), "%")), Value::Null);
 }
 
+/// Text is compared in place where the scope has it at hand; that must not change the answer.
+#[test]
+fn text_at_hand_gives_the_same_answers() {
+    let like = Pattern::new("%1", PatternKind::Like, false).unwrap();
+    let columns = [
+        Expr::Event(EventColumn::Region),
+        Expr::Event(EventColumn::DeviceType),
+        Expr::Event(EventColumn::Country),
+        Expr::Payload(path(&["coupon"], true)),
+        Expr::Payload(path(&["nothing"], true)),
+        Expr::Payload(path(&["seats"], true)),
+    ];
+    let event = purchase();
+    for x in columns {
+        let conditions = [
+            compare(CompareOp::Eq, x.clone(), text("California")),
+            compare(CompareOp::Lt, x.clone(), text("X")),
+            compare(CompareOp::GtEq, x.clone(), x.clone()),
+            compare(CompareOp::NotEq, x.clone(), null()),
+            Expr::InList(Box::new(x.clone()), vec![text("3"), text("X1")]),
+            Expr::InList(Box::new(x.clone()), vec![null(), text("")]),
+            Expr::InList(Box::new(x.clone()), vec![text("a"), x.clone()]),
+            Expr::Match(Box::new(x.clone()), like.clone()),
+        ];
+        for condition in conditions {
+            let borrowed = evaluate(&condition, &mut EventScope { event: &event, now: Timestamp(0) });
+            assert_eq!(borrowed, value_of(condition.clone()), "{condition:?}");
+        }
+    }
+}
+
 #[test]
 fn compares_with_now() {
     let week = NowStep::Add(Interval { months: 0, days: -7, micros: 0 });
