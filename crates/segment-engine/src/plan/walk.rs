@@ -37,7 +37,7 @@ impl Expr {
 
     /// The same node over changed operands.
     pub fn map_children(self, f: &mut impl FnMut(Expr) -> Expr) -> Expr {
-        let mut boxed = |inner: Box<Expr>, f: &mut dyn FnMut(Expr) -> Expr| Box::new(f(*inner));
+        let boxed = |inner: Box<Expr>, f: &mut dyn FnMut(Expr) -> Expr| Box::new(f(*inner));
         match self {
             Expr::Literal(..)
             | Expr::Event(_)
