@@ -41,7 +41,8 @@ fn row_form(condition: Expr, pos: Pos, resolver: &mut Resolver) -> Result<Expr, 
     let count = resolver.intern(aggregate, pos)?;
     let zero = Expr::Literal(Value::Int(0), Type::Int);
     let exists = Expr::Compare(CompareOp::Gt, Box::new(count), Box::new(zero));
-    Ok(canonical(Expr::And(std::iter::once(exists).chain(of_user).collect()), &resolver.names()))
+    let formula = canonical(Expr::And(std::iter::once(exists).chain(of_user).collect()), &resolver.names());
+    Ok(canonical::as_filter(formula, &resolver.names()))
 }
 
 fn reads_clock(expr: &Expr) -> bool {

@@ -37,6 +37,6 @@ pub fn compile(where_statement: &str) -> Result<Plan, CompileError> {
     let formula = form::formula(condition, &tree, &mut resolver)?;
     let names = resolver.names();
     let normal_form = print::expression(&formula, &names);
-    let (formula, aggregates, segments) = split::split(formula, &names)?;
+    let (formula, aggregates, segments) = split::split(formula, &names, &resolver.aggregate_positions)?;
     Ok(Plan { formula, aggregates, segments, normal_form })
 }

@@ -100,7 +100,7 @@ fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
             (code::PARAMETER, format!("{token}: a clause has no parameters"), "Write the value itself")
         }
         Token::Word(word) if word.quote_style.is_none() => match word.keyword {
-            Keyword::SELECT | Keyword::WITH | Keyword::EXISTS | Keyword::UNION | Keyword::TABLE => (
+            Keyword::SELECT | Keyword::EXISTS | Keyword::UNION | Keyword::TABLE => (
                 code::SUBQUERY,
                 format!("{}: a clause has no sub-selects and no tables", word.value),
                 "Ask about the user's events with count(*) FILTER (WHERE …), about other segments with segment('tag')",

@@ -32,6 +32,8 @@ type Resolved = Result<Operand, CompileError>;
 pub(super) struct Resolver {
     /// The aggregates as written, without repetitions: their filters may still hold user-scope terms.
     pub aggregates: Vec<Aggregate>,
+    /// Where each was met first.
+    pub aggregate_positions: Vec<Pos>,
     /// The tags named in `segment('…')`.
     pub segments: Vec<String>,
     /// The first event column outside any aggregate.
