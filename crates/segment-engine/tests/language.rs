@@ -53,8 +53,7 @@ fn clauses_that_mean_the_same_by_form_have_equal_plans() {
 fn every_example_of_the_reference_compiles() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/language.md");
     let text = std::fs::read_to_string(page).unwrap();
-    let examples: Vec<&str> =
-        text.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let examples: Vec<&str> = text.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() > 20, "only {} examples found", examples.len());
     for example in examples {
         let plan = compile(strip_comments(example).trim()).unwrap_or_else(|error| panic!("{example}\n{error}"));
@@ -71,14 +70,18 @@ fn bounds_are_errors_and_never_a_stack_overflow() {
         (format!("{}1 = 1", "- ".repeat(2_000)), "where_too_deep"),
         (format!("1{} = 1", " + 1".repeat(2_500)), "where_too_deep"),
         (format!("region{} = ''", "::text".repeat(2_500)), "where_too_deep"),
-        (format!("payload{}->>'a' = ''", "->'a'".repeat(2_500)), ""),
+        (format!("payload{}->>'a' = ''", "->'a'".repeat(2_500)), "where_too_deep"),
         (format!("region = '{}'", "x".repeat(40_000)), "where_too_long"),
         (vec!["region = 'x'"; 2_500].join(" OR "), "where_too_long"),
         (vec!["region = 'x'"; 1_200].join(" OR "), ""),
+        (nested("NOT 1 = 1 + 2 * -(", ")", 1_000), "where_too_deep"),
+        (nested("(", ")", 24), ""),
         (nested("CASE WHEN TRUE THEN ", " ELSE TRUE END", 500), "where_too_deep"),
         (format!("region IN ({})", vec!["'x'"; 2_900].join(", ")), ""),
-        ((0..100).map(|i| format!("count(*) FILTER (WHERE url = '{i}') > 0")).collect::<Vec<_>>().join(" AND "),
-            "where_too_many_aggregates"),
+        (
+            (0..100).map(|i| format!("count(*) FILTER (WHERE url = '{i}') > 0")).collect::<Vec<_>>().join(" AND "),
+            "where_too_many_aggregates",
+        ),
         ((0..60).map(|i| format!("url ~ '{i}'")).collect::<Vec<_>>().join(" AND "), "where_too_many_patterns"),
         (format!("url ~ '{}'", "a".repeat(1_001)), "where_bad_pattern"),
     ];
@@ -105,11 +108,57 @@ proptest! {
 }
 
 const WORDS: &[&str] = &[
-    "region", "=", "'x'", "AND", "OR", "NOT", "(", ")", "count(*)", ">", "3", "FILTER", "(WHERE", "created_at", ">=",
-    "now()", "-", "INTERVAL '7 days'", "payload->>'a'", "IS NULL", "traits->>'plan'", "::int", "IN", ",", "BETWEEN",
-    "sum(order_total)", "+", "*", "/", "1.5", "NULL", "TRUE", "CASE WHEN", "THEN", "ELSE", "END", "coalesce(",
-    "segment('a')", "users.created_at", "max(created_at)", "date_trunc('day', now())", "LIKE", "~", "::date", "lower(",
-    "extract(dow FROM now())", "AT TIME ZONE 'Europe/Berlin'", "IS NOT DISTINCT FROM", "IS TRUE", "<", "order_total",
+    "region",
+    "=",
+    "'x'",
+    "AND",
+    "OR",
+    "NOT",
+    "(",
+    ")",
+    "count(*)",
+    ">",
+    "3",
+    "FILTER",
+    "(WHERE",
+    "created_at",
+    ">=",
+    "now()",
+    "-",
+    "INTERVAL '7 days'",
+    "payload->>'a'",
+    "IS NULL",
+    "traits->>'plan'",
+    "::int",
+    "IN",
+    ",",
+    "BETWEEN",
+    "sum(order_total)",
+    "+",
+    "*",
+    "/",
+    "1.5",
+    "NULL",
+    "TRUE",
+    "CASE WHEN",
+    "THEN",
+    "ELSE",
+    "END",
+    "coalesce(",
+    "segment('a')",
+    "users.created_at",
+    "max(created_at)",
+    "date_trunc('day', now())",
+    "LIKE",
+    "~",
+    "::date",
+    "lower(",
+    "extract(dow FROM now())",
+    "AT TIME ZONE 'Europe/Berlin'",
+    "IS NOT DISTINCT FROM",
+    "IS TRUE",
+    "<",
+    "order_total",
 ];
 
 struct Case {

@@ -32,8 +32,28 @@ pub(super) const USER_COLUMNS: &[(&str, UserColumn)] =
 
 /// Every function, for suggestions.
 const FUNCTIONS: &[&str] = &[
-    "abs", "avg", "bool_and", "bool_or", "coalesce", "count", "date_trunc", "extract", "first", "funnel", "last",
-    "length", "lower", "max", "min", "now", "nullif", "round", "segment", "starts_with", "sum", "upper",
+    "abs",
+    "avg",
+    "bool_and",
+    "bool_or",
+    "coalesce",
+    "count",
+    "date_trunc",
+    "extract",
+    "first",
+    "funnel",
+    "last",
+    "length",
+    "lower",
+    "max",
+    "min",
+    "now",
+    "nullif",
+    "round",
+    "segment",
+    "starts_with",
+    "sum",
+    "upper",
 ];
 
 /// What people write from other dialects, and what to write here.
@@ -97,7 +117,9 @@ pub(super) fn suggest_column(name: &str) -> String {
     }
     match nearest(bare, EVENT_COLUMNS.iter().map(|(name, _)| *name)) {
         Some(near) => format!("Did you mean {near}?"),
-        None => format!("A property of the payload is payload->>'{bare}', an attribute of the user is traits->>'{bare}'"),
+        None => {
+            format!("A property of the payload is payload->>'{bare}', an attribute of the user is traits->>'{bare}'")
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::names::event_column_name;
 use crate::plan::{
-    Aggregate, AggregateFunction, ArithmeticOp, Expr, Field, Function, JsonPath, NowExpr, NowStep, Pattern, PatternKind,
-    TimeCompare, Unit, UserColumn,
+    Aggregate, AggregateFunction, ArithmeticOp, Expr, Field, Function, JsonPath, NowExpr, NowStep, Pattern,
+    PatternKind, TimeCompare, Unit, UserColumn,
 };
 use crate::time::Interval;
 use crate::value::{Type, Value};
@@ -368,10 +368,7 @@ fn binding(expr: &Expr) -> Binding {
 
 /// Conditions whose own operator takes NOT: `IS NOT NULL`, `NOT IN`, `NOT LIKE`, `!~`, `IS DISTINCT FROM`.
 fn takes_not(condition: &Expr) -> bool {
-    matches!(
-        condition,
-        Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) | Expr::InList(..) | Expr::Match(..)
-    )
+    matches!(condition, Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) | Expr::InList(..) | Expr::Match(..))
 }
 
 /// `g(now())` as text. Each step wraps the text so far.

@@ -73,8 +73,9 @@ impl Numbering<'_> {
                 "an aggregate has {} separate conditions on the user inside; {USER_TERMS_MAX} at most",
                 terms.len()
             );
-            return Err(CompileError::new(code::TOO_MANY_TERMS, pos, message)
-                .suggest("Join them in parentheses, or put them beside the aggregate: count(*) FILTER (WHERE …) > 0 AND …"));
+            return Err(CompileError::new(code::TOO_MANY_TERMS, pos, message).suggest(
+                "Join them in parentheses, or put them beside the aggregate: count(*) FILTER (WHERE …) > 0 AND …",
+            ));
         }
         let assignments = 3_usize.pow(terms.len() as u32);
         let cases = (0..assignments)

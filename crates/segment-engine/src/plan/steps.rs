@@ -13,6 +13,11 @@ impl NowExpr {
             (NowStep::ToTimestamp, Type::Timestamp)
             | (NowStep::ToLocal, Type::LocalTimestamp)
             | (NowStep::ToDate, Type::Date) => return,
+            // A date or timestamp made local and a timestamp again: by way of UTC, so nothing changes.
+            (NowStep::ToTimestamp, _) if self.steps.last() == Some(&NowStep::ToLocal) => {
+                self.steps.pop();
+                return self.push(NowStep::ToTimestamp);
+            }
             (NowStep::Trunc(unit), Type::Date) => {
                 self.steps.push(NowStep::ToTimestamp);
                 NowStep::Trunc(unit)
@@ -33,7 +38,9 @@ impl NowExpr {
         }
         match justified(joined.unwrap_or(interval)) {
             // Of a date, even an empty interval makes a local time.
-            empty if empty == Interval::default() && self.value_type() == Type::Date => self.steps.push(NowStep::ToLocal),
+            empty if empty == Interval::default() && self.value_type() == Type::Date => {
+                self.steps.push(NowStep::ToLocal)
+            }
             empty if empty == Interval::default() => {}
             interval => self.steps.push(NowStep::Add(interval)),
         }

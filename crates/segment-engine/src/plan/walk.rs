@@ -18,9 +18,7 @@ impl Expr {
             Expr::Compare(_, left, right) | Expr::NotDistinct(left, right) | Expr::Arithmetic(_, left, right) => {
                 vec![left, right]
             }
-            Expr::And(items) | Expr::Or(items) | Expr::Coalesce(items) | Expr::Call(_, items) => {
-                items.iter().collect()
-            }
+            Expr::And(items) | Expr::Or(items) | Expr::Coalesce(items) | Expr::Call(_, items) => items.iter().collect(),
             Expr::Not(inner)
             | Expr::IsNull(inner)
             | Expr::IsTrue(inner)

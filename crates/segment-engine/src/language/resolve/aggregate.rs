@@ -60,7 +60,9 @@ impl Resolver {
                 scope::check_argument(&argument, pos)?;
                 Some(argument)
             }
-            (F::Count | F::CountDistinct, ..) => return Err(wrong_arguments("count(*), count(x) or count(DISTINCT x)", pos)),
+            (F::Count | F::CountDistinct, ..) => {
+                return Err(wrong_arguments("count(*), count(x) or count(DISTINCT x)", pos));
+            }
             _ => return Err(wrong_arguments(&format!("{name}(x)"), pos)),
         };
         let filter = filter.map(|filter| self.condition(filter, pos)).transpose()?;

@@ -1,6 +1,8 @@
 //! Functions of one value or a few.
 
-use sqlparser::ast::{Expr as Ast, Function as AstFunction, FunctionArg, FunctionArgExpr, FunctionArguments, Value as AstValue};
+use sqlparser::ast::{
+    Expr as Ast, Function as AstFunction, FunctionArg, FunctionArgExpr, FunctionArguments, Value as AstValue,
+};
 
 use super::operand::{Operand, cast_to, describe};
 use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, Value, code, start_of, unknown_function};
@@ -17,8 +19,9 @@ impl Resolver {
     pub(super) fn function(&mut self, call: &AstFunction, pos: Pos) -> Resolved {
         let name = call.name.to_string().to_lowercase();
         if call.over.is_some() {
-            return Err(CompileError::new(code::WINDOW_FUNCTION, pos, "there are no window functions (OVER)")
-                .suggest("A window of time is a condition: count(*) FILTER (WHERE created_at >= now() - INTERVAL '7 days')"));
+            return Err(CompileError::new(code::WINDOW_FUNCTION, pos, "there are no window functions (OVER)").suggest(
+                "A window of time is a condition: count(*) FILTER (WHERE created_at >= now() - INTERVAL '7 days')",
+            ));
         }
         if name == "funnel" {
             return Err(CompileError::new(code::FUNNEL_UNSUPPORTED, pos, "funnel(…) cannot be evaluated yet")

@@ -20,7 +20,7 @@ use super::names;
 use super::print::Names;
 use super::scope;
 use super::syntax::start_of;
-use crate::plan::{Aggregate, CompareOp, Expr, UserColumn};
+use crate::plan::{Aggregate, CompareOp, Expr, PatternKind, UserColumn};
 use crate::value::{Type, Value};
 use operand::Operand;
 pub(super) use time::clock_inside_aggregate;
@@ -102,8 +102,8 @@ impl Resolver {
             Ast::Extract { field, expr, .. } => self.extract(field, expr, pos),
             Ast::Function(function) => self.function(function, pos),
             Ast::UnaryOp { op, expr } => self.sign(*op, expr, pos),
-            Ast::BinaryOp { left, op: BinaryOperator::Arrow | BinaryOperator::LongArrow, .. } => {
-                self.path(tree, left, pos).map(Operand::Typed)
+            Ast::BinaryOp { op: BinaryOperator::Arrow | BinaryOperator::LongArrow, .. } => {
+                self.path(tree, pos).map(Operand::Typed)
             }
             Ast::BinaryOp { left, op, right } if is_arithmetic(op) => self.arithmetic(left, op, right, pos),
             Ast::Case { operand, conditions, else_result, .. } => {
@@ -124,7 +124,12 @@ impl Resolver {
         match tree {
             Ast::BinaryOp { left, op, right } => match comparison(op) {
                 Some(op) => self.comparison(left, op, right, pos),
-                None => self.regex_match(left, op, right, pos),
+                None => match pattern::regex_operator(op) {
+                    Some((not, ignore_case)) => {
+                        Ok(negated_if(not, self.matched(left, right, PatternKind::Regex, ignore_case, pos)?))
+                    }
+                    None => Err(unsupported(tree, pos)),
+                },
             },
             Ast::IsNull(x) => self.is_null(x, pos),
             Ast::IsNotNull(x) => Ok(negated(self.is_null(x, pos)?)),
@@ -137,9 +142,7 @@ impl Resolver {
             Ast::IsNotDistinctFrom(left, right) => self.not_distinct(left, right, pos),
             Ast::IsDistinctFrom(left, right) => Ok(negated(self.not_distinct(left, right, pos)?)),
             Ast::InList { expr, list, negated: not } => Ok(negated_if(*not, self.in_list(expr, list, pos)?)),
-            Ast::Between { expr, negated: not, low, high } => {
-                Ok(negated_if(*not, self.between(expr, low, high, pos)?))
-            }
+            Ast::Between { expr, negated: not, low, high } => Ok(negated_if(*not, self.between(expr, low, high, pos)?)),
             Ast::Like { negated: not, any, expr, pattern, escape_char } => {
                 Ok(negated_if(*not, self.like(expr, pattern, *any || escape_char.is_some(), false, pos)?))
             }
@@ -259,7 +262,9 @@ fn unsupported(tree: &Ast, pos: Pos) -> CompileError {
         ),
         Ast::SimilarTo { .. } => (code::UNSUPPORTED, "there is no SIMILAR TO".to_owned(), "Write LIKE or ~"),
         Ast::RLike { .. } => (code::UNSUPPORTED, "there is no RLIKE".to_owned(), "Write ~"),
-        Ast::AnyOp { .. } | Ast::AllOp { .. } => (code::UNSUPPORTED, "there is no ANY or ALL".to_owned(), "Write IN (…)"),
+        Ast::AnyOp { .. } | Ast::AllOp { .. } => {
+            (code::UNSUPPORTED, "there is no ANY or ALL".to_owned(), "Write IN (…)")
+        }
         Ast::Tuple(_) => (code::UNSUPPORTED, "there are no rows of values".to_owned(), "Compare one value at a time"),
         Ast::Collate { .. } => (code::UNSUPPORTED, "text compares by bytes".to_owned(), "Leave COLLATE out"),
         Ast::Wildcard(_) | Ast::QualifiedWildcard(..) => {
@@ -271,14 +276,11 @@ fn unsupported(tree: &Ast, pos: Pos) -> CompileError {
         Ast::Ceil { .. } => return unknown_function("ceil", pos),
         Ast::Floor { .. } => return unknown_function("floor", pos),
         Ast::Overlay { .. } => return unknown_function("overlay", pos),
-        other => {
-            let text: String = other.to_string().chars().take(60).collect();
-            (
-                code::UNSUPPORTED,
-                format!("{text} is not part of the language"),
-                "See the language reference for what a clause may contain",
-            )
-        }
+        _ => (
+            code::UNSUPPORTED,
+            "this is not part of the language".to_owned(),
+            "See the language reference for what a clause may contain",
+        ),
     };
     CompileError::new(code, pos, what).suggest(suggestion)
 }

@@ -82,12 +82,10 @@ pub(super) fn text_literal(text: &str) -> Expr {
 /// The literal read as a type.
 pub(super) fn parse_literal(text: &str, ty: Type, pos: Pos) -> Result<Expr, CompileError> {
     match fold::cast(Value::Text(text.into()), ty) {
-        Value::Null => Err(CompileError::new(
-            code::BAD_LITERAL,
-            pos,
-            format!("'{text}' cannot be read as {}", describe(ty)),
-        )
-        .suggest_maybe(example(ty).map(|example| format!("Write it as {example}")))),
+        Value::Null => {
+            Err(CompileError::new(code::BAD_LITERAL, pos, format!("'{text}' cannot be read as {}", describe(ty)))
+                .suggest_maybe(example(ty).map(|example| format!("Write it as {example}"))))
+        }
         value => Ok(Expr::Literal(value, ty)),
     }
 }

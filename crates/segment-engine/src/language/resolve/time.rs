@@ -3,8 +3,8 @@
 use sqlparser::ast::{DateTimeField, Expr as Ast, Value as AstValue};
 
 use super::operand::{Age, Operand, cast_to, describe, mismatch, now_misplaced};
-use crate::language::print;
 use super::{CompareOp, CompileError, Expr, Pos, Resolved, Resolver, Type, Value, code};
+use crate::language::print;
 use crate::plan::{ArithmeticOp, Field, Function, NowExpr, NowStep, TimeCompare, Unit, Zone};
 use crate::time::Interval;
 
@@ -74,15 +74,18 @@ impl Resolver {
         let of_dates = now.value_type() == Type::Date;
         let limit = self.of_type(limit, if of_dates { Type::Int } else { Type::Interval }, limit_pos)?;
         let length = match self.canonical(limit) {
-            Expr::Literal(Value::Int(days), _) if of_dates => i32::try_from(days)
-                .ok()
-                .map(|days| Interval { months: 0, days, micros: 0 }),
+            Expr::Literal(Value::Int(days), _) if of_dates => {
+                i32::try_from(days).ok().map(|days| Interval { months: 0, days, micros: 0 })
+            }
             Expr::Literal(Value::Interval(interval), _) if !of_dates => {
                 Interval::from_difference(interval.comparable_micros())
             }
             other => {
                 let constant = if of_dates { "a whole number of days" } else { "a constant like INTERVAL '3 days'" };
-                let message = format!("a difference with now() compares with {constant}, not with {}", describe(other.value_type()));
+                let message = format!(
+                    "a difference with now() compares with {constant}, not with {}",
+                    describe(other.value_type())
+                );
                 return Err(CompileError::new(code::NOW_MISPLACED, limit_pos, message)
                     .suggest("Write now() - created_at < INTERVAL '3 days'"));
             }
@@ -90,7 +93,8 @@ impl Resolver {
         let too_long = || CompileError::new(code::BAD_LITERAL, limit_pos, "this is longer than time");
         let length = length.ok_or_else(too_long)?;
         // x - g op length  ⇔  x op g + length;   g - x op length  ⇔  x flipped-op g - length.
-        let (op, shift) = if x_first { (op, length) } else { (op.flipped(), length.checked_neg().ok_or_else(too_long)?) };
+        let (op, shift) =
+            if x_first { (op, length) } else { (op.flipped(), length.checked_neg().ok_or_else(too_long)?) };
         now.push(NowStep::Add(shift));
         if of_dates {
             now.push(NowStep::ToDate);
@@ -157,8 +161,12 @@ impl Resolver {
             [unit, time] => (unit, time, None),
             [unit, time, zone] => (unit, time, Some(zone_of(zone, pos)?)),
             _ => {
-                return Err(CompileError::new(code::ARGUMENTS, pos, "date_trunc takes a unit, a time, and perhaps a zone")
-                    .suggest("Write date_trunc('day', created_at) or date_trunc('day', now(), 'Europe/Berlin')"));
+                return Err(CompileError::new(
+                    code::ARGUMENTS,
+                    pos,
+                    "date_trunc takes a unit, a time, and perhaps a zone",
+                )
+                .suggest("Write date_trunc('day', created_at) or date_trunc('day', now(), 'Europe/Berlin')"));
             }
         };
         let unit = unit_of(unit, pos)?;
@@ -370,4 +378,3 @@ pub(in crate::language) fn clock_inside_aggregate(pos: Pos) -> CompileError {
     CompileError::new(code::NOW_MISPLACED, pos, "extract(… FROM now()) may not stand in the condition on an event")
         .suggest("Put it beside the aggregate: count(*) FILTER (WHERE …) > 0 AND extract(hour FROM now()) >= 9")
 }
-
