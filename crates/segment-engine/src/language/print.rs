@@ -351,6 +351,8 @@ fn binding(expr: &Expr) -> Binding {
         Expr::Not(_) => Binding::Not,
         Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) => Binding::Is,
         Expr::Compare(..) | Expr::TimeCompare(_) => Binding::Comparison,
+        // Postgres binds `~` closer than a comparison, the parser like one: parentheses are right for both.
+        Expr::Match(_, pattern) if pattern.kind() == PatternKind::Regex => Binding::Comparison,
         Expr::InList(..) | Expr::Match(..) => Binding::In,
         Expr::Payload(_) | Expr::Trait(_) => Binding::Path,
         Expr::Arithmetic(ArithmeticOp::Add | ArithmeticOp::Sub, ..) => Binding::Sum,
