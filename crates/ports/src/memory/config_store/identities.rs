@@ -33,7 +33,7 @@ impl State {
         self.identities.entry(key.clone()).or_insert((owner, now));
     }
 
-    fn merge(&mut self, survivor: UserId, absorbed: UserId) {
+    fn merge(&mut self, survivor: UserId, absorbed: UserId, now: Timestamp) {
         for into in self.merged_into.values_mut().filter(|into| **into == absorbed) {
             *into = survivor;
         }
@@ -45,7 +45,7 @@ impl State {
         let ours = self.traits.remove(&survivor).unwrap_or_default();
         self.traits.insert(survivor, merge_traits(ours, theirs));
         self.send(OutboxEntry::merge(absorbed, survivor));
-        self.merge_manual(survivor, absorbed);
+        self.merge_manual(survivor, absorbed, now);
     }
 }
 
@@ -92,7 +92,7 @@ impl IdentityStore for MemoryConfigStore {
                 Linked { user_id, absorbed: None }
             }
             LinkDecision::Merge { survivor, absorbed } => {
-                state.merge(survivor, absorbed);
+                state.merge(survivor, absorbed, now);
                 Linked { user_id: survivor, absorbed: Some(absorbed) }
             }
         })
