@@ -5,6 +5,12 @@
 
 pub mod checkpoints;
 pub mod clock;
+pub mod config_store;
+pub mod contract;
+pub mod event_sink;
+pub mod identities;
 pub mod log;
+pub mod memory;
 pub mod records;
+pub mod segment_queries;
 pub mod warehouse;

@@ -7,6 +7,8 @@ pub mod decimal;
 pub mod eval;
 pub mod event;
 pub mod language;
+pub mod leaf;
+pub mod machine;
 pub mod plan;
 pub mod time;
 pub mod value;

@@ -33,6 +33,14 @@ impl Expr {
         }
     }
 
+    /// Calls `visit` with this node and every node below it, parents first.
+    pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Expr)) {
+        visit(self);
+        for child in self.children() {
+            child.walk(visit);
+        }
+    }
+
     /// The same node over changed operands.
     pub fn map_children(self, f: &mut impl FnMut(Expr) -> Expr) -> Expr {
         let boxed = |inner: Box<Expr>, f: &mut dyn FnMut(Expr) -> Expr| Box::new(f(*inner));
