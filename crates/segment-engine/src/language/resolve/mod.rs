@@ -10,6 +10,7 @@ mod operand;
 mod path;
 mod pattern;
 mod time;
+mod time_function;
 
 pub(super) use time::clock_inside_aggregate;
 
@@ -25,7 +26,6 @@ use super::syntax::start_of;
 use crate::plan::{Aggregate, CompareOp, Expr, PatternKind, UserColumn};
 use crate::value::{Type, Value};
 use operand::Operand;
-pub(super) use time::clock_inside_aggregate;
 
 type Resolved = Result<Operand, CompileError>;
 
