@@ -1,6 +1,10 @@
-//! The uss binary.
-#![allow(dead_code)]
+//! The `uss` binary: see [`uss::cli`] for its commands.
 
-mod import;
+use std::process::ExitCode;
 
-fn main() {}
+use clap::Parser as _;
+use uss::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}
