@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod import;
 mod serve;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Import(import::Import),
     Serve(serve::Serve),
 }
 
@@ -23,6 +25,7 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Import(command) => command.run(),
             Command::Serve(command) => command.run(),
         }
     }
