@@ -171,23 +171,27 @@ fn add_and_note(
         return Ok(());
     }
     state.settle(now);
-    let (before, next_before) = (count_of(state), state.next_change());
+    let before = count_of(state);
     key.add(state, event, now)?;
     match (before, count_of(state)) {
-        // A count that only will change (an entry that begins later) moves the next look, for all.
-        (Some(_), Some(_)) if state.next_change() < next_before => dirty.extend(readers.all()),
-        (Some(before), Some(after)) => {
+        (Some((before, begin_before)), Some((after, begin_after))) => {
             dirty.extend(readers.crossed(before, after));
             dirty.extend(readers.values());
+            // An entry that begins sooner than any other moves the next look. Ends need none: a truth that holds looks
+            // again when it ends, and an entry more only makes it last.
+            if begin_after < begin_before {
+                dirty.extend(readers.all());
+            }
         }
         _ => dirty.extend(readers.all()),
     }
     Ok(())
 }
 
-fn count_of(state: &State) -> Option<u64> {
+/// How many count, and when the next begins.
+fn count_of(state: &State) -> Option<(u64, Timestamp)> {
     match state {
-        State::Count(count) => Some(count.value()),
+        State::Count(count) => Some((count.value(), count.next_begin())),
         _ => None,
     }
 }
