@@ -112,10 +112,12 @@ impl Machine {
     /// Removes a user: it leaves every segment, with this cause. Answers what was known of it, for [`Machine::absorb`].
     pub fn remove_user(&mut self, id: UserId, cause: Cause, at: Timestamp) -> Option<Departed> {
         self.reach(at);
-        self.settle();
         let slot = self.by_id.remove(&id)?;
         let mut user = self.users[slot as usize].take()?;
         self.free.push(slot);
+        // What other records of this instant changed is now the survivor's, or nobody's.
+        user.dirty.clear();
+        user.dirty_cause = None;
         self.changed.push(id);
         let left = std::mem::take(&mut user.members);
         self.tell(&mut user, Vec::new(), left, cause);
