@@ -59,9 +59,10 @@ impl Machine {
         queue.sort_unstable_by_key(|index| order(*index));
         queue.dedup();
         let (mut entered, mut left) = (Vec::new(), Vec::new());
+        let mut wakes_anew = false;
         while let Some(index) = queue.pop() {
             let (holds, valid_until) = self.verdict(index, &mut user);
-            user.wake_at(index, valid_until);
+            wakes_anew |= user.wake_at(index, valid_until);
             if holds == user.is_member(index) {
                 continue;
             }
@@ -75,6 +76,9 @@ impl Machine {
             }
         }
         user.dirty = queue;
+        if wakes_anew {
+            self.note_changed(&mut user);
+        }
         let due = user.next_wakeup();
         if due < user.armed {
             user.armed = due;

@@ -50,9 +50,13 @@ impl Machine {
         }
     }
 
-    /// The store has seen the whole history.
+    /// The store has seen the whole history: from now on checkpoints hold it.
     pub fn complete(&mut self, store: StoreId) {
         self.catalog.complete(store);
+        for user in self.users.iter_mut().flatten().filter(|user| !user.changed && user.state(store).is_some()) {
+            user.changed = true;
+            self.changed.push(user.id);
+        }
     }
 
     /// Puts a segment's new version in force. The difference is told when the instant is complete, together with what its
