@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
+mod replay;
 mod serve;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -16,14 +18,18 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Replay(replay::Replay),
     Serve(serve::Serve),
+    Validate(validate::Validate),
 }
 
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Replay(command) => command.run(),
             Command::Serve(command) => command.run(),
+            Command::Validate(command) => command.run(),
         }
     }
 }
