@@ -1,7 +1,7 @@
 //! The warehouse: every accepted event, for ever, in SQL. History for backfills, previews, audits and people.
 
 use async_trait::async_trait;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::{Event, Position, UserId};
 use segment_engine::time::Timestamp;
 
 /// A user as SQL sees it.
@@ -19,6 +19,19 @@ pub struct UserRow {
     pub created_at: Timestamp,
 }
 
+/// Traits that were set together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraitsRow {
+    /// The user they were set for.
+    pub user: UserId,
+    /// Key and value; `null` removes the key.
+    pub traits: serde_json::Map<String, serde_json::Value>,
+    /// Since when they are true, by the client's word or the time of the call.
+    pub created_at: Timestamp,
+    /// Where the record stands in the log.
+    pub position: Position,
+}
+
 /// One thing to write: rows arrive in log order per partition.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArchiveRow {
@@ -26,16 +39,18 @@ pub enum ArchiveRow {
     Event(Box<Event>),
     /// A user, created or changed.
     User(UserRow),
-    /// A user's traits after a change: the whole JSON object.
-    Traits(UserId, String),
-    /// `absorbed` was merged into `survivor`: SQL answers count its events and rows as the survivor's.
+    /// Traits of a user were set. SQL answers take per key the value with the newest `created_at`; of two as old the
+    /// survivor's of merged users, then the later record's.
+    Traits(TraitsRow),
+    /// `absorbed` was merged into `survivor`: from then on SQL answers count its events as the survivor's, and its own row
+    /// and traits are gone (the survivor's come as rows of their own). Of chains of merges every order may come.
     Alias {
         /// The user that is no more.
         absorbed: UserId,
         /// Who it is now.
         survivor: UserId,
     },
-    /// The user's events, traits, row and aliases go.
+    /// The user's events, traits, row and aliases go, and those of the users merged into it.
     DeleteUser(UserId),
 }
 
@@ -71,6 +86,9 @@ pub enum WarehouseError {
     Refused(String),
 }
 
+/// A table of texts: column names, and rows with `None` for NULL.
+pub type Table = (Vec<String>, Vec<Vec<Option<String>>>);
+
 /// The warehouse port.
 #[async_trait]
 pub trait Warehouse: Send + Sync + 'static {
@@ -84,17 +102,22 @@ pub trait Warehouse: Send + Sync + 'static {
     /// pair, in the order asked; `None` where there is none.
     async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError>;
 
-    /// The archived events of these users (and of users merged into them) in the order of the users asked, with
-    /// `position.offset < fences[position.partition]`: history for a backfill or a rebuild. Each comes with the user it was
-    /// asked for; the event itself carries the user id it was received with.
+    /// The archived events of these users (and of users merged into them) in the order of the users asked, a user's in
+    /// the order of receipt, with `position.offset < fences[position.partition]` (none of a partition without a fence):
+    /// history for a backfill or a rebuild. Each comes with the user it was asked for; the event itself carries the user
+    /// id it was received with.
     async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<(UserId, Event)>, WarehouseError>;
 
-    /// All known users, by id, merged ones left out.
+    /// The known users after `after`, ascending, merged ones left out; at most `limit`.
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError>;
 
-    /// Runs a generated query whose first column is a user id: the answer of SQL to compare ours with.
+    /// Runs a generated query whose first column is a user id: the answer of SQL to compare ours with. What it may read
+    /// stands in the schema `user_segment_analytics`: the view `user_events` (columns as in a where clause, user ids of
+    /// today, `payload` JSON, `log_partition`, `log_offset`), `users` (`id`, `client_ref_id`, `email`, `name`,
+    /// `created_at`) and `traits` (`user_id`, `traits` JSON). Instants are `TIMESTAMPTZ`, the session's zone is UTC.
     async fn members(&self, sql: &str) -> Result<Vec<UserId>, WarehouseError>;
 
-    /// Runs a read-only query for people and tests: column names, and rows of texts (`None` for NULL).
-    async fn query(&self, sql: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), WarehouseError>;
+    /// Runs one SELECT for people and tests. Anything that could write or reach beyond the warehouse is refused, and so are
+    /// answers too large to hold.
+    async fn query(&self, sql: &str) -> Result<Table, WarehouseError>;
 }

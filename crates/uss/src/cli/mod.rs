@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod replay;
+mod serve;
 mod validate;
 
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Serve),
     Replay(replay::Replay),
     Validate(validate::Validate),
 }
@@ -25,6 +27,7 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Serve(command) => command.run(),
             Command::Replay(command) => command.run(),
             Command::Validate(command) => command.run(),
         }
