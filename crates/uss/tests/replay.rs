@@ -7,6 +7,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ports::records::instant;
+use segment_engine::time::Timestamp;
+
 /// What a case says must come, or what came.
 #[derive(PartialEq, Eq)]
 struct Outcome {
@@ -33,6 +36,43 @@ fn every_case_gives_what_is_written_beside_it() -> Result<(), Box<dyn Error>> {
     assert!(failures.is_empty(), "{failures}");
     assert!(cases.len() >= 100, "only {} cases were found", cases.len());
     Ok(())
+}
+
+/// "A crash changes when transitions are told, never which": restarts at every instant at which a line stands or something
+/// changes, and one microsecond before, change nothing.
+#[test]
+fn restarts_at_the_worst_moments_change_nothing() -> Result<(), Box<dyn Error>> {
+    let mut failures = String::new();
+    for case in cases()? {
+        let expected = expected(&case)?;
+        if expected.error.is_some() {
+            continue;
+        }
+        let mut lines: Vec<(Timestamp, String)> = Vec::new();
+        let input = fs::read_to_string(&case)?;
+        for line in input.lines() {
+            lines.push((instant_of(line)?, line.to_owned()));
+        }
+        let at = input.lines().chain(expected.output.lines()).map(instant_of).collect::<Result<Vec<_>, _>>()?;
+        let last = lines.last().map_or(Timestamp::MIN, |(at, _)| *at);
+        for at in at.into_iter().flat_map(|at| [Timestamp(at.0 - 1), at]).filter(|at| *at <= last) {
+            lines.push((at, format!(r#"{{"at":"{}","restart":true}}"#, instant::format(at))));
+        }
+        lines.sort_by_key(|(at, _)| *at);
+        let input: String = lines.into_iter().map(|(_, line)| line + "\n").collect();
+        let actual = replay(input.as_bytes())?;
+        if actual != expected {
+            writeln!(failures, "\n{}\n{}", case.display(), difference(&expected, &actual))?;
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+    Ok(())
+}
+
+fn instant_of(line: &str) -> Result<Timestamp, Box<dyn Error>> {
+    let line: serde_json::Value = serde_json::from_str(line)?;
+    let at = line["at"].as_str().and_then(instant::parse);
+    at.ok_or_else(|| format!("no instant in {line}").into())
 }
 
 fn cases() -> Result<Vec<PathBuf>, Box<dyn Error>> {

@@ -18,8 +18,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Replay(replay::Replay),
     Serve(serve::Serve),
+    Replay(replay::Replay),
     Validate(validate::Validate),
 }
 
@@ -27,8 +27,8 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         match self.command {
-            Command::Replay(command) => command.run(),
             Command::Serve(command) => command.run(),
+            Command::Replay(command) => command.run(),
             Command::Validate(command) => command.run(),
         }
     }
