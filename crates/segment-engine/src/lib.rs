@@ -10,5 +10,6 @@ pub mod language;
 pub mod leaf;
 pub mod machine;
 pub mod plan;
+pub mod sql;
 pub mod time;
 pub mod value;

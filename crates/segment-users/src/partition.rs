@@ -86,6 +86,11 @@ pub struct Turn {
 }
 
 impl Partition {
+    /// Which partition it is.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     /// The next instant at which something happens though no record arrives.
     pub fn next_due(&self) -> Timestamp {
         self.machine.next_due()

@@ -1,11 +1,14 @@
 //! Expression to text: one spelling per meaning, which compiles to the same expression again.
 
-use std::fmt::Write;
+mod spelling;
+
+pub(super) use spelling::field_name;
+use spelling::{interval_literal, literal, quoted, type_name, unit_name};
 
 use super::names::event_column_name;
 use crate::plan::{
-    Aggregate, AggregateFunction, ArithmeticOp, Expr, Field, Function, JsonPath, NowExpr, NowStep, Pattern,
-    PatternKind, TimeCompare, Unit, UserColumn,
+    Aggregate, AggregateFunction, ArithmeticOp, Expr, Function, JsonPath, NowExpr, NowStep, Pattern, PatternKind,
+    TimeCompare, UserColumn,
 };
 use crate::time::Interval;
 use crate::value::{Type, Value};
@@ -74,7 +77,7 @@ impl Printer<'_> {
 
     fn node(&mut self, expr: &Expr) {
         match expr {
-            Expr::Literal(value, ty) => self.literal(value, *ty),
+            Expr::Literal(value, ty) => self.push(&literal(value, *ty)),
             Expr::Event(column) => self.push(event_column_name(*column)),
             Expr::Payload(path) => self.path("payload", path),
             Expr::Trait(path) => self.path("traits", path),
@@ -140,15 +143,19 @@ impl Printer<'_> {
                 self.push(&format!(" IS {not}NULL"));
             }
             Expr::IsTrue(inner) => {
+                let (inner, truth) = match &**inner {
+                    Expr::Not(inner) if !takes_not(inner) => (inner, "FALSE"),
+                    _ => (inner, "TRUE"),
+                };
                 self.expr(inner, Binding::In);
-                self.push(&format!(" IS {not}TRUE"));
+                self.push(&format!(" IS {not}{truth}"));
             }
             Expr::InList(x, items) => {
                 self.expr(x, Binding::Path);
                 self.push(&format!(" {not}IN ("));
                 for (index, item) in items.iter().enumerate() {
                     self.push(if index > 0 { ", " } else { "" });
-                    self.expr(item, Binding::Or);
+                    self.beside(item, x);
                 }
                 self.push(")");
             }
@@ -194,8 +201,20 @@ impl Printer<'_> {
     }
 
     fn time_compare(&mut self, compare: &TimeCompare) {
-        self.expr(&compare.x, Binding::In);
-        self.push(&format!(" {} {}", compare.op.symbol(), now_expression(&compare.bound)));
+        let now = now_expression(&compare.bound);
+        match &compare.x {
+            Expr::Literal(Value::Decimal(number), _) => {
+                self.push(&format!("{now} {} {number}", compare.op.flipped().symbol()));
+            }
+            Expr::Literal(value, ty) => {
+                self.push(&format!("{now} {} ", compare.op.flipped().symbol()));
+                self.push(&literal(value, *ty));
+            }
+            x => {
+                self.expr(x, Binding::In);
+                self.push(&format!(" {} {now}", compare.op.symbol()));
+            }
+        }
     }
 
     fn path(&mut self, root: &str, path: &JsonPath) {
@@ -205,26 +224,6 @@ impl Printer<'_> {
             self.push(if is_last && path.as_text { "->>" } else { "->" });
             self.push(&quoted(key));
         }
-    }
-
-    fn literal(&mut self, value: &Value, ty: Type) {
-        let text = match value {
-            Value::Null => format!("NULL::{}", type_name(ty)),
-            Value::Bool(true) => "TRUE".to_owned(),
-            Value::Bool(false) => "FALSE".to_owned(),
-            Value::Int(number) => number.to_string(),
-            Value::Decimal(number) => {
-                let digits = number.to_string();
-                if digits.contains('.') { digits } else { format!("{digits}.0") }
-            }
-            Value::Text(text) => quoted(text),
-            Value::Interval(interval) => interval_literal(*interval),
-            Value::Timestamp(_) => format!("TIMESTAMPTZ {}", quoted(&text_of(value))),
-            Value::LocalTimestamp(_) => format!("TIMESTAMP {}", quoted(&text_of(value))),
-            Value::Date(_) => format!("DATE {}", quoted(&text_of(value))),
-            Value::Json(json) => quoted(json),
-        };
-        self.push(&text);
     }
 
     fn case(&mut self, branches: &[(Expr, Expr)], otherwise: &Expr) {
@@ -335,6 +334,8 @@ fn binding(expr: &Expr) -> Binding {
         Expr::Not(_) => Binding::Not,
         Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) => Binding::Is,
         Expr::Compare(..) | Expr::TimeCompare(_) => Binding::Comparison,
+        // Postgres binds `~` closer than a comparison, the parser like one: parentheses are right for both.
+        Expr::Match(_, pattern) if pattern.kind() == PatternKind::Regex => Binding::Comparison,
         Expr::InList(..) | Expr::Match(..) => Binding::In,
         Expr::Payload(_) | Expr::Trait(_) => Binding::Path,
         Expr::Arithmetic(ArithmeticOp::Add | ArithmeticOp::Sub, ..) => Binding::Sum,
@@ -382,92 +383,5 @@ fn shifted(operand: &str, interval: Interval) -> String {
     match interval.checked_neg() {
         Some(back) if is_backwards => format!("{operand} - {}", interval_literal(back)),
         _ => format!("{operand} + {}", interval_literal(interval)),
-    }
-}
-
-fn interval_literal(interval: Interval) -> String {
-    const UNITS: [(i64, &str); 4] =
-        [(3_600_000_000, "hours"), (60_000_000, "minutes"), (1_000_000, "seconds"), (1, "microseconds")];
-    let mut parts = Vec::new();
-    if interval.months != 0 {
-        parts.push(match interval.months % 12 {
-            0 => format!("{} years", interval.months / 12),
-            _ => format!("{} months", interval.months),
-        });
-    }
-    if interval.days != 0 {
-        parts.push(format!("{} days", interval.days));
-    }
-    if interval.micros != 0 {
-        let (length, unit) =
-            UNITS.iter().find(|(length, _)| interval.micros % length == 0).unwrap_or(&(1, "microseconds"));
-        parts.push(format!("{} {unit}", interval.micros / length));
-    }
-    if parts.is_empty() {
-        parts.push("0 days".to_owned());
-    }
-    format!("INTERVAL '{}'", parts.join(" "))
-}
-
-fn text_of(value: &Value) -> String {
-    match value.cast(Type::Text) {
-        Value::Text(text) => text.to_string(),
-        _ => String::new(),
-    }
-}
-
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    // Writing to a String cannot fail.
-    let _ = write!(quoted, "'{}'", text.replace('\'', "''"));
-    quoted
-}
-
-pub(super) fn type_name(ty: Type) -> &'static str {
-    match ty {
-        Type::Bool => "boolean",
-        Type::Int => "bigint",
-        Type::Decimal => "numeric",
-        Type::Text => "text",
-        Type::Timestamp => "timestamptz",
-        Type::LocalTimestamp => "timestamp",
-        Type::Date => "date",
-        Type::Interval => "interval",
-        Type::Json => "jsonb",
-    }
-}
-
-fn unit_name(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Microsecond => "microsecond",
-        Unit::Millisecond => "millisecond",
-        Unit::Second => "second",
-        Unit::Minute => "minute",
-        Unit::Hour => "hour",
-        Unit::Day => "day",
-        Unit::Week => "week",
-        Unit::Month => "month",
-        Unit::Quarter => "quarter",
-        Unit::Year => "year",
-    }
-}
-
-fn field_name(field: Field) -> &'static str {
-    match field {
-        Field::Epoch => "epoch",
-        Field::Microsecond => "microsecond",
-        Field::Millisecond => "millisecond",
-        Field::Second => "second",
-        Field::Minute => "minute",
-        Field::Hour => "hour",
-        Field::Day => "day",
-        Field::DayOfWeek => "dow",
-        Field::IsoDayOfWeek => "isodow",
-        Field::DayOfYear => "doy",
-        Field::IsoWeek => "week",
-        Field::IsoYear => "isoyear",
-        Field::Month => "month",
-        Field::Quarter => "quarter",
-        Field::Year => "year",
     }
 }
