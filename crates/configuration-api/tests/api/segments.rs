@@ -72,6 +72,7 @@ async fn clauses_are_validated_with_positions() {
     let path = "/api/v1/segments/validate";
     let valid = world.data("POST", path, json!({"whereStatement": "count(*) > 3"})).await;
     assert_eq!((&valid["valid"], &valid["segments"]), (&json!(true), &json!([])));
+    assert_eq!(valid["cost"], "O(1)");
     assert!(valid["normalForm"].as_str().unwrap().contains("count(*)"));
     let (status, answer) =
         world.call("POST", path, json!({"whereStatement": "count(*) > 3\nAND colour = 'red'"})).await;
@@ -100,10 +101,10 @@ async fn the_engine_is_asked() {
     assert_eq!(progress, expected);
     let explained = world.data("GET", "/api/v1/users/1/segments/a/explain", Value::Null).await;
     let condition = json!({"condition": "count(*) > 0", "truth": true, "nextChange": null,
-        "values": [{"expression": "count(*)", "value": "1"}],
-        "evidence": [{"eventId": null, "createdAt": STARTED, "activityType": "page_viewed", "partition": 3, "offset": 17}]});
+        "values": [{"expression": "count(*)", "value": 1}, {"expression": "min(created_at)", "value": STARTED}],
+        "evidence": [{"createdAt": STARTED}]});
     let expected = json!({"userId": 1, "segmentId": 1, "tag": "a", "version": 1, "at": STARTED, "member": true,
-        "conditions": [condition], "nextChange": {"at": STARTED, "member": false}});
+        "normalForm": "count(*) > 0", "conditions": [condition], "nextChange": {"at": STARTED, "member": false}});
     assert_eq!(explained, expected);
     let preview = "/api/v1/segments/preview";
     world

@@ -14,10 +14,11 @@ use ports::event_sink::{EventSink, SinkOutcome};
 use ports::log::{Log, NewRecord, Topic, partition_of};
 use ports::memory::{MemoryConfigStore, MemoryLog};
 use ports::segment_queries::{
-    BackfillProgress, Condition, Evidence, Explanation, Preview, SegmentQueries, SegmentQueryError,
+    BackfillProgress, ConditionReport, Explanation, Preview, SegmentQueries, SegmentQueryError,
 };
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
+use segment_engine::value::Value as Held;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tower::ServiceExt;
@@ -55,25 +56,20 @@ struct Engine;
 #[async_trait]
 impl SegmentQueries for Engine {
     async fn explain(&self, _: UserId, _: &str) -> Result<Explanation, SegmentQueryError> {
-        let evidence = Evidence {
-            event_id: None,
-            created_at: START,
-            activity_type: Some("page_viewed".to_owned()),
-            position: (3, 17),
-        };
-        let condition = Condition {
-            text: "count(*) > 0".to_owned(),
+        let condition = ConditionReport {
+            condition: "count(*) > 0".to_owned(),
             truth: Some(true),
-            values: vec![("count(*)".to_owned(), Some("1".to_owned()))],
-            evidence: vec![evidence],
+            values: vec![("count(*)".to_owned(), Held::Int(1)), ("min(created_at)".to_owned(), Held::Timestamp(START))],
+            evidence: vec![START],
             next_change: None,
         };
         Ok(Explanation {
             at: START,
             member: true,
             version: 1,
+            normal_form: Some("count(*) > 0".to_owned()),
             conditions: vec![condition],
-            next_change: Some((START, false)),
+            next_change: Some(START),
         })
     }
 
