@@ -6,5 +6,6 @@
 pub mod decimal;
 pub mod event;
 pub mod plan;
+pub mod sql;
 pub mod time;
 pub mod value;

@@ -1,0 +1,52 @@
+//! One aggregate as SQL.
+
+use crate::plan::{Aggregate, AggregateFunction, Expr};
+use crate::sql::expr::ExprWriter;
+use crate::sql::text::call;
+use crate::value::Type;
+
+/// The order of `first` and `last`.
+const LOG_ORDER: &str = "e.created_at, e.processed_at, e.log_partition, e.log_offset";
+
+/// `function(argument) FILTER (WHERE filter)` over the events `e` of one user.
+pub fn aggregate_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>) -> String {
+    let filter = match &aggregate.filter {
+        Some(filter) => format!(" FILTER (WHERE {})", writer.sql(filter)),
+        None => String::new(),
+    };
+    let Some(argument) = &aggregate.argument else {
+        return format!("count(*){filter}");
+    };
+    let x = writer.sql(argument);
+    match aggregate.function {
+        AggregateFunction::Count => format!("count({x}){filter}"),
+        AggregateFunction::CountDistinct => format!("count(DISTINCT {x}){filter}"),
+        AggregateFunction::Sum => {
+            let [units, nanos] = sums(argument, &x, &filter);
+            call("sum", &[&units, &nanos])
+        }
+        AggregateFunction::Avg => {
+            let [units, nanos] = sums(argument, &x, &filter);
+            call("avg", &[&units, &nanos, &format!("count({x}){filter}")])
+        }
+        AggregateFunction::Min => format!("min({x}){filter}"),
+        AggregateFunction::Max => format!("max({x}){filter}"),
+        AggregateFunction::BoolOr => format!("bool_or({x}){filter}"),
+        AggregateFunction::BoolAnd => format!("bool_and({x}){filter}"),
+        AggregateFunction::First => format!("first({x} ORDER BY {LOG_ORDER}){filter}"),
+        AggregateFunction::Last => format!("last({x} ORDER BY {LOG_ORDER}){filter}"),
+    }
+}
+
+/// The sums of the whole units and of the nanos of the argument, which no number of events overflows.
+fn sums(argument: &Expr, x: &str, filter: &str) -> [String; 2] {
+    match argument.value_type() {
+        Type::Int => [format!("sum({x}){filter}"), format!("sum(CAST({x} * 0 AS HUGEINT)){filter}")],
+        _ => [format!("sum({}){filter}", call("units", &[x])), format!("sum({}){filter}", call("nanos", &[x]))],
+    }
+}
+
+/// What the aggregate is for a user without a single event, where it is not NULL.
+pub fn default_sql(aggregate: &Aggregate) -> Option<&'static str> {
+    matches!(aggregate.function, AggregateFunction::Count | AggregateFunction::CountDistinct).then_some("0")
+}

@@ -1,0 +1,61 @@
+//! Constants and casts. What Postgres reads and writes differs from what DuckDB does, so texts go through macros.
+
+use crate::sql::text::{call, quoted};
+use crate::sql::time;
+use crate::value::{Type, Value};
+
+/// A constant. NULL is given its type, so that DuckDB chooses the same operators as for any other value.
+pub fn literal_sql(value: &Value, ty: Type) -> String {
+    match value {
+        Value::Null => format!("CAST(NULL AS {})", type_name(ty)),
+        Value::Bool(true) => "TRUE".to_owned(),
+        Value::Bool(false) => "FALSE".to_owned(),
+        Value::Int(number) => format!("({number})::BIGINT"),
+        Value::Decimal(number) => format!("'{number}'::DECIMAL(38,9)"),
+        Value::Text(text) => quoted(text),
+        Value::Timestamp(instant) => time::timestamp(*instant),
+        Value::LocalTimestamp(micros) => format!("make_timestamp({micros}::BIGINT)"),
+        Value::Date(days) => format!("(DATE '1970-01-01' + ({days}))"),
+        Value::Interval(length) => time::interval(length),
+        Value::Json(json) => format!("{}::JSON", quoted(json)),
+    }
+}
+
+fn type_name(ty: Type) -> &'static str {
+    match ty {
+        Type::Bool => "BOOLEAN",
+        Type::Int => "BIGINT",
+        Type::Decimal => "DECIMAL(38,9)",
+        Type::Text => "VARCHAR",
+        Type::Timestamp => "TIMESTAMPTZ",
+        Type::LocalTimestamp => "TIMESTAMP",
+        Type::Date => "DATE",
+        Type::Interval => "INTERVAL",
+        Type::Json => "JSON",
+    }
+}
+
+/// `CAST(x AS to)`, NULL where it fails.
+pub fn cast_sql(x: &str, from: Type, to: Type) -> String {
+    match (from, to) {
+        _ if from == to => x.to_owned(),
+        (Type::Text, Type::Bool) => call("text_to_bool", &[x]),
+        (Type::Text, Type::Int) => call("text_to_int", &[x]),
+        (Type::Text, Type::Decimal) => call("text_to_decimal", &[x]),
+        (Type::Text, Type::Timestamp) => call("text_to_instant", &[x]),
+        (Type::Text, Type::LocalTimestamp) => call("text_to_local", &[x]),
+        (Type::Text, Type::Date) => format!("CAST({} AS DATE)", call("text_to_local", &[x])),
+        (Type::Decimal, Type::Text) => call("decimal_to_text", &[x]),
+        (Type::Timestamp, Type::Text) => format!("(CAST({} AS VARCHAR) || '+00')", time::as_local(x, from)),
+        (_, Type::Timestamp) => time::as_instant(x, from),
+        (_, Type::LocalTimestamp) => time::as_local(x, from),
+        (Type::Timestamp, Type::Date) => format!("CAST({} AS DATE)", time::as_local(x, from)),
+        _ => format!("TRY_CAST({x} AS {})", type_name(to)),
+    }
+}
+
+/// A cast to a whole number of 4 or 2 bytes, NULL outside its range.
+pub fn cast_int_sql(x: &str, from: Type, bytes: u8) -> String {
+    let narrow = if bytes == 2 { "SMALLINT" } else { "INTEGER" };
+    format!("CAST(TRY_CAST({} AS {narrow}) AS BIGINT)", cast_sql(x, from, Type::Int))
+}

@@ -1,0 +1,225 @@
+//! Expressions as SQL. Every text this writes can stand as an operand: it is a name, a call, or in parentheses.
+
+use crate::plan::{
+    Aggregate, ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, Pattern, PatternKind, Plan, UserColumn,
+};
+use crate::sql::aggregate::default_sql;
+use crate::sql::cast::{cast_int_sql, cast_sql, literal_sql};
+use crate::sql::text::{call, json_pointer, quoted};
+use crate::sql::time;
+use crate::time::Timestamp;
+use crate::value::Type;
+
+/// Writes the expressions of one plan. Events are `e`, users `u`, their traits `t`, their aggregates `a`, and the
+/// members of the plan's segment of index i `s<i>`.
+pub struct ExprWriter<'a> {
+    plan: &'a Plan,
+    now: Timestamp,
+}
+
+impl<'a> ExprWriter<'a> {
+    pub fn new(plan: &'a Plan, now: Timestamp) -> ExprWriter<'a> {
+        ExprWriter { plan, now }
+    }
+
+    pub fn sql(&self, expr: &Expr) -> String {
+        match expr {
+            Expr::Literal(value, ty) => literal_sql(value, *ty),
+            Expr::Event(column) => format!("e.{}", event_column(*column)),
+            Expr::Payload(path) => json_step("e.payload", path),
+            Expr::Trait(path) => json_step("t.traits", path),
+            Expr::User(column) => format!("u.{}", user_column(*column)),
+            Expr::Aggregate(index, _) => self.aggregate(*index),
+            Expr::AggregateBy { terms, cases, .. } => self.aggregate_by(terms, cases),
+            Expr::Segment(index) => format!("(s{index}.user_id IS NOT NULL)"),
+            Expr::TimeCompare(compare) => {
+                let bound = time::bound(&compare.bound, self.now);
+                let (x, x_type) = (self.sql(&compare.x), compare.x.value_type());
+                compare_sql(compare.op, (&x, x_type), (&bound, compare.bound.value_type()))
+            }
+            Expr::Compare(op, left, right) => {
+                let (l, r) = (self.sql(left), self.sql(right));
+                compare_sql(*op, (&l, left.value_type()), (&r, right.value_type()))
+            }
+            Expr::NotDistinct(left, right) => {
+                let (l, r) = common((&self.sql(left), left.value_type()), (&self.sql(right), right.value_type()));
+                format!("({l} IS NOT DISTINCT FROM {r})")
+            }
+            Expr::And(items) => self.joined(items, " AND "),
+            Expr::Or(items) => self.joined(items, " OR "),
+            Expr::Not(inner) => format!("(NOT {})", self.sql(inner)),
+            Expr::IsNull(inner) => format!("({} IS NULL)", self.sql(inner)),
+            Expr::IsTrue(inner) => format!("coalesce({}, FALSE)", self.sql(inner)),
+            Expr::InList(x, items) => self.in_list(x, items),
+            Expr::Match(x, pattern) => match_sql(&self.sql(x), pattern),
+            Expr::Arithmetic(op, left, right) => self.arithmetic(*op, left, right),
+            Expr::Negate(inner) => format!("TRY(-{})", self.sql(inner)),
+            Expr::Case { branches, otherwise } => self.case(branches, otherwise),
+            Expr::Coalesce(items) => format!("coalesce({})", self.list(items)),
+            Expr::Call(function, arguments) => self.function(function, arguments),
+            Expr::Cast(inner, ty) => cast_sql(&self.sql(inner), inner.value_type(), *ty),
+            Expr::CastInt(inner, bytes) => cast_int_sql(&self.sql(inner), inner.value_type(), *bytes),
+        }
+    }
+
+    fn list(&self, items: &[Expr]) -> String {
+        items.iter().map(|item| self.sql(item)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn joined(&self, items: &[Expr], operator: &str) -> String {
+        format!("({})", items.iter().map(|item| self.sql(item)).collect::<Vec<_>>().join(operator))
+    }
+
+    fn aggregate(&self, index: usize) -> String {
+        match self.plan.aggregates.get(index).and_then(default_sql) {
+            Some(default) => format!("coalesce(a.a{index}, {default})"),
+            None => format!("a.a{index}"),
+        }
+    }
+
+    /// The digits of the case's number are the terms' truths, the first the most significant.
+    fn aggregate_by(&self, terms: &[Expr], cases: &[usize]) -> String {
+        let Some((term, rest)) = terms.split_first() else {
+            return self.aggregate(cases[0]);
+        };
+        let term = self.sql(term);
+        let third = cases.len() / 3;
+        let [is_true, is_false, is_null] =
+            [0, 1, 2].map(|digit| self.aggregate_by(rest, &cases[digit * third..(digit + 1) * third]));
+        format!("(CASE WHEN {term} THEN {is_true} WHEN NOT {term} THEN {is_false} ELSE {is_null} END)")
+    }
+
+    /// Times of different types are compared as instants, so the list falls apart into comparisons.
+    fn in_list(&self, x: &Expr, items: &[Expr]) -> String {
+        let ty = x.value_type();
+        if items.iter().all(|item| item.value_type() == ty) {
+            return format!("({} IN ({}))", self.sql(x), self.list(items));
+        }
+        let x = self.sql(x);
+        let equals =
+            items.iter().map(|item| compare_sql(CompareOp::Eq, (&x, ty), (&self.sql(item), item.value_type())));
+        format!("({})", equals.collect::<Vec<_>>().join(" OR "))
+    }
+
+    fn case(&self, branches: &[(Expr, Expr)], otherwise: &Expr) -> String {
+        let whens = branches.iter().map(|(when, then)| format!("WHEN {} THEN {}", self.sql(when), self.sql(then)));
+        format!("(CASE {} ELSE {} END)", whens.collect::<Vec<_>>().join(" "), self.sql(otherwise))
+    }
+
+    fn arithmetic(&self, op: ArithmeticOp, left: &Expr, right: &Expr) -> String {
+        let (l, r) = (self.sql(left), self.sql(right));
+        let operator = match op {
+            ArithmeticOp::Add => '+',
+            ArithmeticOp::Sub => '-',
+            ArithmeticOp::Mul => '*',
+            ArithmeticOp::Div => '/',
+        };
+        match (op, left.value_type(), right.value_type()) {
+            (ArithmeticOp::Div, Type::Int, Type::Int) => {
+                call("div", &[&format!("CAST({l} AS DECIMAL(38,9))"), &format!("CAST({r} AS DECIMAL(38,9))")])
+            }
+            (ArithmeticOp::Div, _, _) => call("div", &[&l, &r]),
+            (ArithmeticOp::Mul, Type::Decimal, _) => call("mul", &[&l, &r]),
+            (_, time @ (Type::Timestamp | Type::LocalTimestamp | Type::Date), Type::Interval) => {
+                time::shifted(&l, time, operator, &r)
+            }
+            (_, Type::Interval, time @ (Type::Timestamp | Type::LocalTimestamp | Type::Date)) => {
+                time::shifted(&r, time, operator, &l)
+            }
+            (_, Type::Timestamp, Type::Timestamp) => {
+                format!("TRY({} - {})", time::as_local(&l, Type::Timestamp), time::as_local(&r, Type::Timestamp))
+            }
+            (_, Type::Date, Type::Date) => format!("CAST({l} - {r} AS BIGINT)"),
+            (_, Type::Date, Type::Int) => format!("TRY({l} {operator} CAST({r} AS INTEGER))"),
+            (_, Type::Int, Type::Date) => format!("TRY({r} + CAST({l} AS INTEGER))"),
+            _ => format!("TRY({l} {operator} {r})"),
+        }
+    }
+
+    fn function(&self, function: &Function, arguments: &[Expr]) -> String {
+        let x = self.sql(&arguments[0]);
+        let ty = arguments[0].value_type();
+        match function {
+            Function::Lower => format!("lower({x})"),
+            Function::Upper => format!("upper({x})"),
+            Function::Length => format!("length({x})"),
+            Function::StartsWith => format!("starts_with({x}, {})", self.sql(&arguments[1])),
+            Function::Round(_) if ty == Type::Int => x,
+            Function::Round(places) => format!("TRY(CAST(round({x}, {places}) AS DECIMAL(38,9)))"),
+            Function::Abs => format!("TRY(abs({x}))"),
+            Function::NullIf => {
+                let (a, b) = ((x.as_str(), ty), (&*self.sql(&arguments[1]), arguments[1].value_type()));
+                format!("(CASE WHEN {} THEN NULL ELSE {x} END)", compare_sql(CompareOp::Eq, a, b))
+            }
+            Function::DateTrunc(unit) => time::truncated(*unit, &x, ty),
+            Function::Extract(_) if ty == Type::Interval => time::interval_seconds(&x),
+            Function::Extract(field) => time::extracted(*field, &x, ty),
+            Function::AtTimeZone(zone) => time::at_zone(&x, &zone.0),
+        }
+    }
+}
+
+/// Two operands that may be times of different types, as ones that compare.
+fn common(left: (&str, Type), right: (&str, Type)) -> (String, String) {
+    match left.1 == right.1 {
+        true => (left.0.to_owned(), right.0.to_owned()),
+        false => (time::as_instant(left.0, left.1), time::as_instant(right.0, right.1)),
+    }
+}
+
+fn compare_sql(op: CompareOp, left: (&str, Type), right: (&str, Type)) -> String {
+    let operator = match op {
+        CompareOp::Eq => "=",
+        CompareOp::NotEq => "<>",
+        CompareOp::Lt => "<",
+        CompareOp::LtEq => "<=",
+        CompareOp::Gt => ">",
+        CompareOp::GtEq => ">=",
+    };
+    let (l, r) = common(left, right);
+    format!("({l} {operator} {r})")
+}
+
+/// DuckDB's LIKE has no escape character unless it is told one; its `.` matches a newline only with the option `s`.
+fn match_sql(x: &str, pattern: &Pattern) -> String {
+    let text = quoted(&pattern.text);
+    match (pattern.kind, pattern.ignore_case) {
+        (PatternKind::Like, false) => format!(r"({x} LIKE {text} ESCAPE '\')"),
+        (PatternKind::Like, true) => format!(r"({x} ILIKE {text} ESCAPE '\')"),
+        (PatternKind::Regex, false) => format!("regexp_matches({x}, {text}, 's')"),
+        (PatternKind::Regex, true) => format!("regexp_matches({x}, {text}, 'si')"),
+    }
+}
+
+/// A JSON null on the way, or at a text's end, is NULL as a missing key is.
+fn json_step(object: &str, path: &JsonPath) -> String {
+    let function = if path.as_text { "json_extract_string" } else { "json_extract" };
+    format!("{function}({object}, {})", json_pointer(&path.keys))
+}
+
+fn event_column(column: EventColumn) -> &'static str {
+    match column {
+        EventColumn::EventId => "event_id",
+        EventColumn::UserId => "user_id",
+        EventColumn::ClientRefId => "client_ref_id",
+        EventColumn::IdType => "id_type",
+        EventColumn::Region => "region",
+        EventColumn::DeviceType => "device_type",
+        EventColumn::Country => "country",
+        EventColumn::ActivityType => "payload_activity_type",
+        EventColumn::Url => "payload_url",
+        EventColumn::OrderTotal => "payload_order_total",
+        EventColumn::OrderId => "payload_order_id",
+        EventColumn::ElementId => "payload_element_id",
+        EventColumn::CreatedAt => "created_at",
+        EventColumn::ProcessedAt => "processed_at",
+    }
+}
+
+fn user_column(column: UserColumn) -> &'static str {
+    match column {
+        UserColumn::Email => "email",
+        UserColumn::Name => "name",
+        UserColumn::CreatedAt => "created_at",
+    }
+}

@@ -1,0 +1,152 @@
+//! The queries: a plan, and those it refers to, as one statement.
+
+use std::collections::BTreeMap;
+
+use crate::event::UserId;
+use crate::plan::Plan;
+use crate::sql::aggregate::aggregate_sql;
+use crate::sql::expr::ExprWriter;
+use crate::sql::time;
+use crate::time::Timestamp;
+
+/// What stands behind a tag.
+#[derive(Clone, Copy, Debug)]
+pub enum SegmentSource<'a> {
+    /// A computed segment.
+    Plan(&'a Plan),
+    /// A segment whose members are set by hand.
+    Members(&'a [UserId]),
+}
+
+/// Why there is no query.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// A clause names a segment that does not exist.
+    #[error("there is no segment '{0}': create it, or correct the tag")]
+    UnknownSegment(String),
+    /// The segments refer to each other in a circle.
+    #[error("segment '{0}' refers to itself by way of other segments: take one of the references out")]
+    Cycle(String),
+}
+
+/// One row for each member at `now`: the user id, ascending.
+///
+/// # Errors
+/// A tag that `resolve` does not know, or segments that refer to each other in a circle.
+pub fn members_query<'a>(
+    plan: &'a Plan,
+    resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
+    now: Timestamp,
+) -> Result<String, QueryError> {
+    let query = Query::new(plan, resolve, now, None)?;
+    Ok(format!("{}\nSELECT user_id FROM {} ORDER BY user_id", query.ctes(), query.root))
+}
+
+/// One row if this user is a member at `now`, none if not. Reads only this user's events.
+///
+/// # Errors
+/// As [`members_query`].
+pub fn member_query<'a>(
+    plan: &'a Plan,
+    resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
+    now: Timestamp,
+    user: UserId,
+) -> Result<String, QueryError> {
+    let query = Query::new(plan, resolve, now, Some(user))?;
+    Ok(format!("{}\nSELECT user_id FROM {}", query.ctes(), query.root))
+}
+
+/// One row: the number of members at `now`.
+///
+/// # Errors
+/// As [`members_query`].
+pub fn size_query<'a>(
+    plan: &'a Plan,
+    resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
+    now: Timestamp,
+) -> Result<String, QueryError> {
+    let query = Query::new(plan, resolve, now, None)?;
+    Ok(format!("{}\nSELECT count(*) FROM {}", query.ctes(), query.root))
+}
+
+/// The common table expressions of a plan and of all it refers to, those first.
+struct Query<'q, 'a> {
+    resolve: &'q dyn Fn(&str) -> Option<SegmentSource<'a>>,
+    now: Timestamp,
+    user: Option<UserId>,
+    ctes: Vec<String>,
+    /// The table of each tag; `None` while it is being written.
+    tables: BTreeMap<String, Option<String>>,
+    root: String,
+}
+
+impl<'q, 'a> Query<'q, 'a> {
+    fn new(
+        plan: &'a Plan,
+        resolve: &'q dyn Fn(&str) -> Option<SegmentSource<'a>>,
+        now: Timestamp,
+        user: Option<UserId>,
+    ) -> Result<Query<'q, 'a>, QueryError> {
+        let mut query = Query { resolve, now, user, ctes: Vec::new(), tables: BTreeMap::new(), root: String::new() };
+        query.root = query.add_plan(plan)?;
+        Ok(query)
+    }
+
+    fn ctes(&self) -> String {
+        format!("WITH {}", self.ctes.join(",\n"))
+    }
+
+    /// Adds the table of a tag once, however often it is named.
+    fn add_tag(&mut self, tag: &str) -> Result<String, QueryError> {
+        match self.tables.get(tag) {
+            Some(Some(table)) => return Ok(table.clone()),
+            Some(None) => return Err(QueryError::Cycle(tag.to_owned())),
+            None => {}
+        }
+        self.tables.insert(tag.to_owned(), None);
+        let table = match (self.resolve)(tag) {
+            None => return Err(QueryError::UnknownSegment(tag.to_owned())),
+            Some(SegmentSource::Plan(plan)) => self.add_plan(plan)?,
+            Some(SegmentSource::Members(members)) => self.add_members(members),
+        };
+        self.tables.insert(tag.to_owned(), Some(table.clone()));
+        Ok(table)
+    }
+
+    fn add_members(&mut self, members: &[UserId]) -> String {
+        let ids = members.iter().map(UserId::to_string).collect::<Vec<_>>().join(", ");
+        let table = format!("members_{}", self.ctes.len());
+        self.ctes.push(format!("{table} AS (SELECT DISTINCT unnest([{ids}]::BIGINT[]) AS user_id)"));
+        table
+    }
+
+    /// Two tables: the aggregates of the users with events, and the members.
+    fn add_plan(&mut self, plan: &'a Plan) -> Result<String, QueryError> {
+        let segments = plan.segments.iter().map(|tag| self.add_tag(tag)).collect::<Result<Vec<_>, _>>()?;
+        let number = self.ctes.len();
+        let writer = ExprWriter::new(plan, self.now);
+        let mut joins = String::new();
+        if !plan.aggregates.is_empty() {
+            let columns = plan.aggregates.iter().enumerate();
+            let columns: String =
+                columns.map(|(i, aggregate)| format!(",\n    {} AS a{i}", aggregate_sql(aggregate, &writer))).collect();
+            let of_user = self.user.map(|user| format!(" AND e.user_id = {user}")).unwrap_or_default();
+            self.ctes.push(format!(
+                "aggregates_{number} AS (SELECT e.user_id{columns}\n  FROM user_segment_analytics.user_events e\n  \
+                 WHERE e.processed_at <= {}{of_user} GROUP BY e.user_id)",
+                time::timestamp(self.now)
+            ));
+            joins.push_str(&format!("\n  LEFT JOIN aggregates_{number} a ON a.user_id = u.id"));
+        }
+        joins.push_str("\n  LEFT JOIN user_segment_analytics.traits t ON t.user_id = u.id");
+        for (i, table) in segments.iter().enumerate() {
+            joins.push_str(&format!("\n  LEFT JOIN {table} s{i} ON s{i}.user_id = u.id"));
+        }
+        let only = self.user.map(|user| format!("u.id = {user} AND ")).unwrap_or_default();
+        self.ctes.push(format!(
+            "segment_{number} AS (SELECT u.id AS user_id\n  FROM user_segment_analytics.users u{joins}\n  WHERE {only}{})",
+            writer.sql(&plan.formula)
+        ));
+        Ok(format!("segment_{number}"))
+    }
+}
