@@ -1,6 +1,6 @@
 //! The typed expression tree. Every node is well typed by construction: the compiler inserts the casts.
 
-use super::TimeCompare;
+use super::{Pattern, TimeCompare};
 use crate::value::{Type, Value};
 
 /// An expression over one event (in an [`Aggregate`](super::Aggregate)) or over one user (in a formula), and `now`.
@@ -24,6 +24,7 @@ pub enum Expr {
     Aggregate(usize, Type),
     /// The value of one of several aggregates, chosen by user-scope conditions that stood inside the aggregate.
     /// `cases` has `3^terms.len()` aggregate indexes; term 0 is the most significant digit: TRUE 0, FALSE 1, NULL 2.
+    #[allow(missing_docs, reason = "explained above")]
     AggregateBy { terms: Vec<Expr>, cases: Vec<usize>, ty: Type },
     /// Whether the user is a member of the plan's segment of this index. Never NULL.
     Segment(usize),
@@ -57,6 +58,7 @@ pub enum Expr {
     /// Arithmetic negation of an Int, Decimal or Interval.
     Negate(Box<Expr>),
     /// The first branch whose condition is TRUE. All values have one type.
+    #[allow(missing_docs, reason = "explained above")]
     Case { branches: Vec<(Expr, Expr)>, otherwise: Box<Expr> },
     /// The first that is not NULL. All have one type.
     Coalesce(Vec<Expr>),
@@ -126,26 +128,6 @@ pub enum ArithmeticOp {
     Sub,
     Mul,
     Div,
-}
-
-/// A constant text pattern.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Pattern {
-    /// The pattern as written.
-    pub text: String,
-    /// How it is read.
-    pub kind: PatternKind,
-    /// Whether case is ignored (`ILIKE`, `~*`).
-    pub ignore_case: bool,
-}
-
-/// How a pattern is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PatternKind {
-    /// `%` any text, `_` any character, `\` escapes; the whole text must match.
-    Like,
-    /// A regular expression of linear time; matches anywhere.
-    Regex,
 }
 
 /// A scalar function.
@@ -228,7 +210,9 @@ fn arithmetic_type(op: ArithmeticOp, left: Type, right: Type) -> Type {
         (ArithmeticOp::Sub, Type::Timestamp, Type::Timestamp)
         | (ArithmeticOp::Sub, Type::LocalTimestamp, Type::LocalTimestamp) => Type::Interval,
         (_, Type::Date, Type::Interval) => Type::LocalTimestamp,
+        (_, Type::Interval, Type::Date) => Type::LocalTimestamp,
         (_, Type::Interval, time @ (Type::Timestamp | Type::LocalTimestamp)) => time,
+        (_, Type::Int, Type::Date) => Type::Date,
         _ => left,
     }
 }

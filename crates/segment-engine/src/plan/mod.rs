@@ -1,10 +1,18 @@
 //! A compiled where clause: one typed form that is refused, run, explained, and turned into SQL.
 
 mod expr;
+mod flips;
+mod instants;
 mod now;
+mod pattern;
 
-pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, Pattern, PatternKind, UserColumn};
-pub use now::{Field, NowExpr, NowStep, TimeCompare, Unit, Zone};
+pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, UserColumn};
+pub use flips::FIELD_STEPS_MAX;
+pub use instants::InstantSet;
+pub use now::{NowExpr, NowStep, TimeCompare};
+pub use pattern::{PATTERN_PROGRAM_BYTES_MAX, Pattern, PatternError, PatternKind};
+
+pub use crate::time::{Field, Unit, Zone};
 
 use crate::value::Type;
 

@@ -1,8 +1,9 @@
 //! Comparisons with `now()`: the only way in which time alone changes the truth of a clause.
 
-use super::{CompareOp, Expr};
-use crate::time::Interval;
-use crate::value::Type;
+use super::{CompareOp, EventColumn, Expr};
+use crate::time::calendar::{self, DAY};
+use crate::time::{Field, Interval, Timestamp, Unit, Zone};
+use crate::value::{Type, Value};
 
 /// `x op g(now())`, where `x` does not depend on now.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,62 +42,148 @@ pub enum NowStep {
     Extract(Field),
 }
 
+impl NowStep {
+    /// The type of the step's value, given that of its operand.
+    fn value_type(&self, operand: Type) -> Type {
+        match self {
+            NowStep::Add(_) if operand == Type::Date => Type::LocalTimestamp,
+            NowStep::Add(_) | NowStep::Trunc(_) => operand,
+            NowStep::AtTimeZone(_) if operand == Type::Timestamp => Type::LocalTimestamp,
+            NowStep::AtTimeZone(_) | NowStep::ToTimestamp => Type::Timestamp,
+            NowStep::ToDate => Type::Date,
+            NowStep::ToLocal => Type::LocalTimestamp,
+            NowStep::Extract(_) => Type::Decimal,
+        }
+    }
+
+    /// What the step does to the microseconds of an operand of this type.
+    fn motion(&self, operand: Type) -> Motion<'_> {
+        match self {
+            NowStep::Add(interval) if interval.months == 0 => Motion::Shift(interval.fixed_micros()),
+            NowStep::Add(interval) => Motion::Months(*interval),
+            NowStep::Trunc(unit) => Motion::Floor(*unit),
+            NowStep::AtTimeZone(zone) if operand == Type::Timestamp => Motion::ToLocal(zone),
+            NowStep::AtTimeZone(zone) => Motion::ToInstant(zone),
+            NowStep::ToDate => Motion::Floor(Unit::Day),
+            NowStep::ToLocal | NowStep::ToTimestamp | NowStep::Extract(_) => Motion::Shift(0),
+        }
+    }
+}
+
+/// A step as a function of microseconds since 1970-01-01 00:00, which stand for all three time types (a date as its
+/// midnight). Held at the ends of the range, so that a bound has a value at every instant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Motion<'a> {
+    /// By a fixed length.
+    Shift(i128),
+    /// By an interval with months.
+    Months(Interval),
+    /// To the start of the unit.
+    Floor(Unit),
+    /// From an instant to the local time.
+    ToLocal(&'a Zone),
+    /// From a local time to the instant.
+    ToInstant(&'a Zone),
+}
+
+impl Motion<'_> {
+    pub(super) fn apply(self, micros: i64) -> i64 {
+        match self {
+            Motion::Shift(length) => calendar::saturate(i128::from(micros) + length),
+            Motion::Months(interval) => calendar::add_saturating(micros, interval),
+            Motion::Floor(unit) => unit.floor(micros).unwrap_or(i64::MIN),
+            Motion::ToLocal(zone) => zone.to_local(micros),
+            Motion::ToInstant(zone) => zone.to_instant(micros),
+        }
+    }
+}
+
 impl NowExpr {
     /// The type of `g(now())`.
     pub fn value_type(&self) -> Type {
-        self.steps.iter().fold(Type::Timestamp, |ty, step| match step {
-            NowStep::Add(_) if ty == Type::Date => Type::LocalTimestamp,
-            NowStep::Add(_) | NowStep::Trunc(_) => ty,
-            NowStep::AtTimeZone(_) if ty == Type::Timestamp => Type::LocalTimestamp,
-            NowStep::AtTimeZone(_) => Type::Timestamp,
-            NowStep::ToDate => Type::Date,
-            NowStep::ToLocal => Type::LocalTimestamp,
-            NowStep::ToTimestamp => Type::Timestamp,
-            NowStep::Extract(_) => Type::Decimal,
+        self.steps.iter().fold(Type::Timestamp, |ty, step| step.value_type(ty))
+    }
+
+    /// `g(now)`. Never NULL.
+    pub fn value(&self, now: Timestamp) -> Value {
+        let micros = self.micros(now);
+        match self.field() {
+            Some(field) => Value::Decimal(field.of_time(micros)),
+            None => match self.value_type() {
+                Type::LocalTimestamp => Value::LocalTimestamp(micros),
+                Type::Date => Value::Date(calendar::saturate_days(micros.div_euclid(DAY))),
+                _ => Value::Timestamp(Timestamp(micros)),
+            },
+        }
+    }
+
+    /// The field that the last step extracts, if it does.
+    pub fn field(&self) -> Option<Field> {
+        match self.steps.last() {
+            Some(NowStep::Extract(field)) => Some(*field),
+            _ => None,
+        }
+    }
+
+    /// Whether the bound never steps back as now goes on: then the instants at which a `>` or `<` holds are one
+    /// interval. Months step back at the ends of months, local times at changes of the clock.
+    pub fn is_non_decreasing(&self) -> bool {
+        self.motions().all(|motion| matches!(motion, Motion::Shift(_) | Motion::Floor(_))) && self.field().is_none()
+    }
+
+    /// The bound as `now + length`, in microseconds, if it is nothing more.
+    pub fn fixed_shift(&self) -> Option<i128> {
+        let length = self.motions().try_fold(0, |sum: i128, motion| match motion {
+            Motion::Shift(length) => Some(sum + length),
+            _ => None,
+        });
+        length.filter(|_| self.field().is_none())
+    }
+
+    /// The microseconds of `g(now)`; where it extracts a field, of the time that the field is extracted from.
+    pub(super) fn micros(&self, now: Timestamp) -> i64 {
+        self.motions().fold(now.0, |micros, motion| motion.apply(micros))
+    }
+
+    pub(super) fn motions(&self) -> impl Iterator<Item = Motion<'_>> {
+        self.steps.iter().scan(Type::Timestamp, |ty, step| {
+            let motion = step.motion(*ty);
+            *ty = step.value_type(*ty);
+            Some(motion)
         })
     }
 }
 
-/// An IANA time zone by its canonical name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Zone(pub String);
+impl TimeCompare {
+    /// Whether `x op g(now)`, given the value of `x`; NULL if that is NULL.
+    pub fn truth(&self, x: &Value, now: Timestamp) -> Value {
+        x.compare(self.op, &self.bound.value(now))
+    }
 
-/// A unit of `date_trunc`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the units'")]
-pub enum Unit {
-    Microsecond,
-    Millisecond,
-    Second,
-    Minute,
-    Hour,
-    Day,
-    /// From Monday, as ISO 8601 and Postgres have it.
-    Week,
-    Month,
-    Quarter,
-    Year,
-}
+    /// For `created_at >= now() - length` (or `>`): an event counts at every instant before `created_at` + this many
+    /// microseconds. `None` for any other comparison.
+    pub fn created_at_window(&self) -> Option<i64> {
+        match self.op {
+            CompareOp::GtEq => self.age_of_created_at(1),
+            CompareOp::Gt => self.age_of_created_at(0),
+            _ => None,
+        }
+    }
 
-/// A field of `extract`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the fields'")]
-pub enum Field {
-    Epoch,
-    Microsecond,
-    Millisecond,
-    Second,
-    Minute,
-    Hour,
-    Day,
-    /// Sunday 0 to Saturday 6.
-    DayOfWeek,
-    /// Monday 1 to Sunday 7.
-    IsoDayOfWeek,
-    DayOfYear,
-    IsoWeek,
-    IsoYear,
-    Month,
-    Quarter,
-    Year,
+    /// For `created_at <= now() - length` (or `<`): an event counts at `created_at` + this many microseconds and at
+    /// every later instant. `None` for any other comparison.
+    pub fn created_at_delay(&self) -> Option<i64> {
+        match self.op {
+            CompareOp::LtEq => self.age_of_created_at(0),
+            CompareOp::Lt => self.age_of_created_at(1),
+            _ => None,
+        }
+    }
+
+    fn age_of_created_at(&self, beyond: i128) -> Option<i64> {
+        if self.x != Expr::Event(EventColumn::CreatedAt) {
+            return None;
+        }
+        i64::try_from(beyond - self.bound.fixed_shift()?).ok()
+    }
 }

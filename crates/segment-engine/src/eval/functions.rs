@@ -1,0 +1,66 @@
+//! The scalar functions.
+
+use super::{Scope, evaluate};
+use crate::plan::{CompareOp, Expr, Field, Function, Unit, Zone};
+use crate::time::Timestamp;
+use crate::value::Value;
+
+/// The value of a call. NULL for a NULL argument, but for `nullif`.
+pub(super) fn call<S: Scope>(function: &Function, arguments: &[Expr], scope: &mut S) -> Value {
+    let first = evaluate(&arguments[0], scope);
+    match function {
+        Function::Lower => text(&first, str::to_lowercase),
+        Function::Upper => text(&first, str::to_uppercase),
+        Function::Length => match &first {
+            Value::Text(text) => Value::Int(text.chars().count() as i64),
+            _ => Value::Null,
+        },
+        Function::StartsWith => match (&first, evaluate(&arguments[1], scope)) {
+            (Value::Text(text), Value::Text(start)) => Value::Bool(text.starts_with(&*start)),
+            _ => Value::Null,
+        },
+        Function::Round(places) => first.round(*places),
+        Function::Abs => first.abs(),
+        Function::NullIf => {
+            let second = evaluate(&arguments[1], scope);
+            if first.compare(CompareOp::Eq, &second).is_true() { Value::Null } else { first }
+        }
+        Function::DateTrunc(unit) => date_trunc(*unit, &first),
+        Function::Extract(field) => extract(*field, &first),
+        Function::AtTimeZone(zone) => at_time_zone(zone, &first),
+    }
+}
+
+fn text(value: &Value, change: impl Fn(&str) -> String) -> Value {
+    match value {
+        Value::Text(text) => Value::Text(change(text).into()),
+        _ => Value::Null,
+    }
+}
+
+/// `date_trunc(unit, x)`, of the type of `x`.
+pub(crate) fn date_trunc(unit: Unit, x: &Value) -> Value {
+    let Some(floor) = x.calendar_micros().and_then(|micros| unit.floor(micros)) else { return Value::Null };
+    match x {
+        Value::Timestamp(_) => Value::Timestamp(Timestamp(floor)),
+        Value::Date(_) => Value::LocalTimestamp(floor).cast(crate::value::Type::Date),
+        _ => Value::LocalTimestamp(floor),
+    }
+}
+
+/// `extract(field FROM x)`.
+pub(crate) fn extract(field: Field, x: &Value) -> Value {
+    match x {
+        Value::Interval(interval) => field.of_interval(*interval).into(),
+        time => time.calendar_micros().map(|micros| field.of_time(micros)).into(),
+    }
+}
+
+/// `x AT TIME ZONE zone`.
+pub(crate) fn at_time_zone(zone: &Zone, x: &Value) -> Value {
+    match x {
+        Value::Timestamp(Timestamp(instant)) => Value::LocalTimestamp(zone.to_local(*instant)),
+        Value::LocalTimestamp(local) => Value::Timestamp(Timestamp(zone.to_instant(*local))),
+        _ => Value::Null,
+    }
+}

@@ -1,0 +1,32 @@
+//! Reading JSON by a path of `->` and `->>`.
+
+use serde_json::Value as Json;
+
+use crate::plan::JsonPath;
+use crate::value::Value;
+
+/// The value at a path. A last step `->>` gives text: a string's own, JSON text of anything else, and NULL for JSON's
+/// null; `->` gives JSON. NULL where there is nothing, and for a step into what is no object or array.
+pub fn read_path(root: &Json, path: &JsonPath) -> Value {
+    let found = path.keys.iter().try_fold(root, |json, key| step(json, key));
+    match found {
+        None => Value::Null,
+        Some(json) if !path.as_text => Value::Json(json.to_string().into()),
+        Some(Json::Null) => Value::Null,
+        Some(Json::String(text)) => Value::from(text.as_str()),
+        Some(json) => Value::Text(json.to_string().into()),
+    }
+}
+
+fn step<'a>(json: &'a Json, key: &str) -> Option<&'a Json> {
+    match json {
+        Json::Object(members) => members.get(key),
+        Json::Array(items) => {
+            let index: i64 = key.parse().ok()?;
+            // A negative index counts from the end, as in Postgres.
+            let index = if index < 0 { index.checked_add_unsigned(items.len() as u64)? } else { index };
+            items.get(usize::try_from(index).ok()?)
+        }
+        _ => None,
+    }
+}

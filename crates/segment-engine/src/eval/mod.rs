@@ -1,0 +1,187 @@
+//! What an expression is worth: SQL's evaluation, in three-valued logic.
+
+mod functions;
+mod json;
+
+use crate::event::Event;
+use crate::plan::{EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
+use crate::time::Timestamp;
+use crate::value::Value;
+
+pub use json::read_path;
+
+#[cfg(test)]
+mod tests;
+
+/// What an expression is evaluated over.
+pub trait Scope {
+    /// The value of a column of the event.
+    fn event(&self, column: EventColumn) -> Value;
+    /// The event's payload at a path.
+    fn payload(&self, path: &JsonPath) -> Value;
+    /// The user's traits at a path.
+    fn user_trait(&self, path: &JsonPath) -> Value;
+    /// The value of a column of the user.
+    fn user(&self, column: UserColumn) -> Value;
+    /// The value of the plan's aggregate of this index.
+    fn aggregate(&mut self, index: usize) -> Value;
+    /// Whether the user is a member of the plan's segment of this index.
+    fn segment(&mut self, index: usize) -> bool;
+    /// The truth of a comparison with now, given the value of its `x`.
+    fn time_compare(&mut self, compare: &TimeCompare, x: &Value) -> Value;
+}
+
+/// The value of an expression. Operands that cannot change the outcome any more are not evaluated.
+pub fn evaluate<S: Scope>(expr: &Expr, scope: &mut S) -> Value {
+    match expr {
+        Expr::Literal(value, _) => value.clone(),
+        Expr::Event(column) => scope.event(*column),
+        Expr::Payload(path) => scope.payload(path),
+        Expr::Trait(path) => scope.user_trait(path),
+        Expr::User(column) => scope.user(*column),
+        Expr::Aggregate(index, _) => scope.aggregate(*index),
+        Expr::AggregateBy { terms, cases, .. } => {
+            let case = chosen_case(terms, scope);
+            scope.aggregate(cases[case])
+        }
+        Expr::Segment(index) => Value::Bool(scope.segment(*index)),
+        Expr::TimeCompare(compare) => {
+            let x = evaluate(&compare.x, scope);
+            scope.time_compare(compare, &x)
+        }
+        Expr::Arithmetic(op, left, right) => match evaluate(left, scope) {
+            Value::Null => Value::Null,
+            left => Value::arithmetic(*op, &left, &evaluate(right, scope)),
+        },
+        Expr::Negate(inner) => evaluate(inner, scope).negate(),
+        Expr::Case { branches, otherwise } => {
+            let branch = branches.iter().find(|(condition, _)| evaluate(condition, scope).is_true());
+            evaluate(branch.map_or(otherwise, |(_, value)| value), scope)
+        }
+        Expr::Coalesce(items) => {
+            items.iter().map(|item| evaluate(item, scope)).find(|value| !value.is_null()).unwrap_or(Value::Null)
+        }
+        Expr::Call(function, arguments) => functions::call(function, arguments, scope),
+        Expr::Cast(inner, ty) => evaluate(inner, scope).cast(*ty),
+        Expr::CastInt(inner, bytes) => evaluate(inner, scope).cast_int(*bytes),
+        condition => truth(condition, scope),
+    }
+}
+
+/// The conditions among the expressions.
+fn truth<S: Scope>(condition: &Expr, scope: &mut S) -> Value {
+    match condition {
+        Expr::Compare(op, left, right) => match evaluate(left, scope) {
+            Value::Null => Value::Null,
+            left => left.compare(*op, &evaluate(right, scope)),
+        },
+        Expr::NotDistinct(left, right) => Value::Bool(evaluate(left, scope).not_distinct(&evaluate(right, scope))),
+        Expr::And(operands) => fold_until(operands.iter(), false, |operand| evaluate(operand, scope)),
+        Expr::Or(operands) => fold_until(operands.iter(), true, |operand| evaluate(operand, scope)),
+        Expr::Not(inner) => evaluate(inner, scope).negation(),
+        Expr::IsNull(inner) => Value::Bool(evaluate(inner, scope).is_null()),
+        Expr::IsTrue(inner) => Value::Bool(evaluate(inner, scope).is_true()),
+        Expr::InList(x, items) => match evaluate(x, scope) {
+            Value::Null => Value::Null,
+            x => fold_until(items.iter(), true, |item| x.compare(crate::plan::CompareOp::Eq, &evaluate(item, scope))),
+        },
+        Expr::Match(inner, pattern) => match evaluate(inner, scope) {
+            Value::Text(text) => Value::Bool(pattern.matches(&text)),
+            _ => Value::Null,
+        },
+        other => unreachable!("`evaluate` has handled every expression that is no condition: {other:?}"),
+    }
+}
+
+/// `OR` for `decisive = true`, `AND` for `false`: the first decisive operand ends it, else NULL if any is NULL.
+fn fold_until<'a>(
+    operands: impl Iterator<Item = &'a Expr>,
+    decisive: bool,
+    mut evaluate: impl FnMut(&'a Expr) -> Value,
+) -> Value {
+    let mut any_null = false;
+    for operand in operands {
+        match evaluate(operand).as_bool() {
+            Some(truth) if truth == decisive => return Value::Bool(decisive),
+            Some(_) => {}
+            None => any_null = true,
+        }
+    }
+    if any_null { Value::Null } else { Value::Bool(!decisive) }
+}
+
+/// The index among an `AggregateBy`'s cases: a number with a digit per term, TRUE 0, FALSE 1, NULL 2.
+fn chosen_case<S: Scope>(terms: &[Expr], scope: &mut S) -> usize {
+    terms.iter().fold(0, |index, term| {
+        let digit = match evaluate(term, scope).as_bool() {
+            Some(true) => 0,
+            Some(false) => 1,
+            None => 2,
+        };
+        index * 3 + digit
+    })
+}
+
+/// One event and now: the scope of an aggregate's filter and argument.
+///
+/// These contain no trait, user column, segment or aggregate, since leaf states must not depend on what can change
+/// without an event; asked for one all the same, it is NULL.
+#[derive(Clone, Copy, Debug)]
+pub struct EventScope<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// The instant that `now()` is.
+    pub now: Timestamp,
+}
+
+impl Scope for EventScope<'_> {
+    fn event(&self, column: EventColumn) -> Value {
+        self.event.column(column)
+    }
+
+    fn payload(&self, path: &JsonPath) -> Value {
+        read_path(&self.event.payload, path)
+    }
+
+    fn user_trait(&self, _: &JsonPath) -> Value {
+        Value::Null
+    }
+
+    fn user(&self, _: UserColumn) -> Value {
+        Value::Null
+    }
+
+    fn aggregate(&mut self, _: usize) -> Value {
+        Value::Null
+    }
+
+    fn segment(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn time_compare(&mut self, compare: &TimeCompare, x: &Value) -> Value {
+        compare.truth(x, self.now)
+    }
+}
+
+impl Event {
+    /// The value of a column.
+    pub fn column(&self, column: EventColumn) -> Value {
+        match column {
+            EventColumn::EventId => self.event_id.as_deref().into(),
+            EventColumn::UserId => Value::Int(self.user_id.0),
+            EventColumn::ClientRefId => Value::from(&*self.client_ref_id),
+            EventColumn::IdType => self.id_type.as_deref().into(),
+            EventColumn::Region => self.region.as_deref().into(),
+            EventColumn::DeviceType => self.device_type.as_deref().into(),
+            EventColumn::Country => self.country.as_deref().into(),
+            EventColumn::ActivityType => self.activity_type.as_deref().into(),
+            EventColumn::Url => self.url.as_deref().into(),
+            EventColumn::OrderTotal => self.order_total.into(),
+            EventColumn::OrderId => self.order_id.as_deref().into(),
+            EventColumn::ElementId => self.element_id.as_deref().into(),
+            EventColumn::CreatedAt => Value::Timestamp(self.created_at),
+            EventColumn::ProcessedAt => Value::Timestamp(self.processed_at),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! When comparisons with now change: the exact instants, by inverting the bound step by step.
+//!
+//! Each step of a bound is a function of microseconds that is non-decreasing, or non-decreasing on each of a few pieces:
+//! days where months are added (the clamp to the end of the month steps back at midnight), stretches between two changes
+//! of offset where there is a zone. So the values that a step takes to `v` or later are a small set of intervals in closed
+//! form, and going through the steps backwards gives the instants of now.
+
+use super::instants::InstantSet;
+use super::now::{Motion, TimeCompare};
+use super::{CompareOp, NowExpr};
+use crate::time::calendar::{self, DAY, MINUTE};
+use crate::time::{Field, Interval, OFFSET_MICROS_MAX, Timestamp, Unit, Zone};
+use crate::value::{Type, Value};
+
+#[cfg(test)]
+mod tests;
+
+/// How many stretches of a field [`TimeCompare::next_flip`] looks at before it answers "check again". A day's hours, a
+/// month's days, and an hour's minutes fit in.
+pub const FIELD_STEPS_MAX: usize = 64;
+
+impl TimeCompare {
+    /// Exactly the instants of now at which the comparison is TRUE, given the value of `x`.
+    ///
+    /// # Panics
+    /// If the bound extracts a field other than the epoch, which is true again and again for ever. The compiler lets
+    /// such a comparison stand only outside aggregates, where [`next_flip`](TimeCompare::next_flip) is asked.
+    pub fn true_set(&self, x: &Value) -> InstantSet {
+        let field = self.bound.field();
+        let Some((not_less, greater)) = edges(field, x) else { return InstantSet::empty() };
+        assert!(matches!(field, None | Some(Field::Epoch)), "{field:?} of now has no finite set of instants");
+        let reaches = |value| self.bound.instants_from(value);
+        match self.op {
+            CompareOp::LtEq => reaches(not_less),
+            CompareOp::Lt => reaches(greater),
+            CompareOp::Gt => reaches(not_less).complement(),
+            CompareOp::GtEq => reaches(greater).complement(),
+            CompareOp::Eq => reaches(not_less).intersect(&reaches(greater).complement()),
+            CompareOp::NotEq => reaches(greater).union(&reaches(not_less).complement()),
+        }
+    }
+
+    /// The first instant after `now` at which [`truth`](TimeCompare::truth) differs from that at `now`, given the value
+    /// of `x`; [`Timestamp::MAX`] if it never does.
+    ///
+    /// Where the bound extracts a field, it may be an earlier instant at which to ask again.
+    pub fn next_flip(&self, x: &Value, now: Timestamp) -> Timestamp {
+        match self.bound.field() {
+            None | Some(Field::Epoch) => self.true_set(x).next_change(now),
+            Some(field) => self.next_flip_of_field(field, x, now),
+        }
+    }
+
+    fn next_flip_of_field(&self, field: Field, x: &Value, now: Timestamp) -> Timestamp {
+        let truth = self.truth(x, now);
+        let Some(edges) = edges(Some(field), x) else { return Timestamp::MAX };
+        let mut instant = now;
+        for _ in 0..FIELD_STEPS_MAX {
+            let Some((start, end)) = stretch(field, edges, self.bound.micros(instant)) else { return Timestamp::MAX };
+            let same = self.bound.instants_of(&InstantSet::between(Timestamp(start), Timestamp(end)));
+            instant = same.next_change(instant);
+            if instant == Timestamp::MAX || self.truth(x, instant) != truth {
+                return instant;
+            }
+        }
+        instant
+    }
+}
+
+impl NowExpr {
+    /// The instants at which the bound is at `value` or later.
+    fn instants_from(&self, value: i128) -> InstantSet {
+        if value >= i128::from(i64::MAX) {
+            return InstantSet::empty();
+        }
+        self.instants_of(&InstantSet::between(Timestamp(calendar::saturate(value)), Timestamp::MAX))
+    }
+
+    /// The instants at which the bound lies in the set.
+    fn instants_of(&self, values: &InstantSet) -> InstantSet {
+        fn invert<'a>(mut motions: impl Iterator<Item = Motion<'a>>, values: &InstantSet) -> InstantSet {
+            match motions.next() {
+                None => values.clone(),
+                Some(motion) => motion.preimage(&invert(motions, values)),
+            }
+        }
+        invert(self.motions(), values)
+    }
+}
+
+impl Motion<'_> {
+    /// The times that the step takes into the set.
+    fn preimage(self, values: &InstantSet) -> InstantSet {
+        let mut pieces = Vec::with_capacity(values.intervals().len());
+        for (start, end) in values.intervals() {
+            let reached = self.times_from(*start).intersect(&self.times_from(*end).complement());
+            pieces.extend_from_slice(reached.intervals());
+        }
+        InstantSet::from_pieces(pieces)
+    }
+
+    /// The times that the step takes to `value` or later.
+    fn times_from(self, value: Timestamp) -> InstantSet {
+        match value {
+            Timestamp::MIN => return InstantSet::all(),
+            Timestamp::MAX => return InstantSet::empty(),
+            Timestamp(_) => {}
+        }
+        let value = value.0;
+        match self {
+            Motion::Shift(length) => since(i128::from(value) - length),
+            Motion::Floor(unit) if unit.floor(value) == Some(value) => since(value.into()),
+            Motion::Floor(unit) => since(unit.next(value).unwrap_or(i64::MAX).into()),
+            Motion::Months(interval) => times_from_months(interval, value),
+            Motion::ToLocal(zone) => times_from_local(zone, value),
+            Motion::ToInstant(zone) => times_from_instant(zone, value),
+        }
+    }
+}
+
+fn since(start: i128) -> InstantSet {
+    InstantSet::between(Timestamp(calendar::saturate(start)), Timestamp::MAX)
+}
+
+/// The times that the interval, which has months, takes to `value` or later.
+///
+/// The day of the sum is non-decreasing in the day, and within a day the sum follows the time of day. So the days that
+/// the months take to the day of `value` (none, or up to four where they are clamped) count from its time of day to
+/// midnight, and every later day as a whole.
+fn times_from_months(interval: Interval, value: i64) -> InstantSet {
+    // Adding months moves the day by less than a clamp's 3 days from where taking them away again leads.
+    const DAYS_BEFORE: i64 = 4;
+    const DAYS_AFTER: i64 = 8;
+    let months = i64::from(interval.months);
+    let (target, time_of_day) = calendar::split(calendar::saturate(i128::from(value) - interval.fixed_micros()));
+    let around = calendar::add_months(target, -months);
+    let midnight = |day: i64| Timestamp(calendar::saturate(i128::from(day) * i128::from(DAY)));
+    let mut pieces = Vec::with_capacity(4);
+    let mut day = around - DAYS_BEFORE;
+    while day < around + DAYS_AFTER {
+        let reached = calendar::add_months(day, months);
+        if reached > target {
+            break;
+        }
+        if reached == target {
+            let start = i128::from(day) * i128::from(DAY) + i128::from(time_of_day);
+            pieces.push((Timestamp(calendar::saturate(start)), midnight(day + 1)));
+        }
+        day += 1;
+    }
+    pieces.push((midnight(day), Timestamp::MAX));
+    InstantSet::from_pieces(pieces)
+}
+
+/// The instants at which the zone's local time is `value` or later.
+fn times_from_local(zone: &Zone, value: i64) -> InstantSet {
+    // No instant further from it than this has a local time on the other side of `value`.
+    let from = value.saturating_sub(OFFSET_MICROS_MAX);
+    let until = value.saturating_add(OFFSET_MICROS_MAX);
+    let offsets = zone.transitions(from, until).into_iter().map(|transition| (transition.at, transition.after));
+    pieces_of_offsets(zone.offset_at(from), offsets, |offset| value.saturating_sub(offset))
+}
+
+/// The local times that the zone takes to the instant `value` or later.
+fn times_from_instant(zone: &Zone, value: i64) -> InstantSet {
+    // A local time that may be on either side is as near as above, and so is the change whose offset it is read with.
+    let from = value.saturating_sub(2 * OFFSET_MICROS_MAX);
+    let until = value.saturating_add(2 * OFFSET_MICROS_MAX);
+    let offsets = zone.transitions(from, until).into_iter().map(|transition| (transition.local(), transition.after));
+    pieces_of_offsets(zone.offset_at(from), offsets, |offset| value.saturating_add(offset))
+}
+
+/// The union over the stretches of one offset of their part from `start(offset)` on. `changes` gives where the next
+/// stretch begins, and its offset.
+fn pieces_of_offsets(
+    first_offset: i64,
+    changes: impl Iterator<Item = (i64, i64)>,
+    start: impl Fn(i64) -> i64,
+) -> InstantSet {
+    let mut pieces = Vec::with_capacity(2);
+    let (mut stretch, mut offset) = (i64::MIN, first_offset);
+    for (next, next_offset) in changes {
+        pieces.push((Timestamp(stretch.max(start(offset))), Timestamp(next)));
+        (stretch, offset) = (next, next_offset);
+    }
+    pieces.push((Timestamp(stretch.max(start(offset))), Timestamp::MAX));
+    InstantSet::from_pieces(pieces)
+}
+
+/// The least microseconds of the bound that are not less than `x`, and the least that are greater. `None` if `x` is NULL.
+///
+/// For the fields that count fractions of a second, these are microseconds of the epoch or of the minute.
+fn edges(field: Option<Field>, x: &Value) -> Option<(i128, i128)> {
+    let Some(field) = field else {
+        let instant = x.instant()?;
+        return Some((instant, instant + 1));
+    };
+    let number = match x.cast(Type::Decimal) {
+        Value::Decimal(number) => number.scaled(),
+        _ => return None,
+    };
+    // A field's unit over a microsecond, and so what divides 10⁻⁹ units into microseconds.
+    let divisor = match field {
+        Field::Microsecond => 1_000_000_000,
+        Field::Millisecond => 1_000_000,
+        _ => 1_000,
+    };
+    let floor = number.div_euclid(divisor);
+    let is_whole = number.rem_euclid(divisor) == 0;
+    Some((if is_whole { floor } else { floor + 1 }, floor + 1))
+}
+
+/// The stretch `[start, end)` around `micros` within which the field compares with `x` in one way; `None` at the ends of
+/// the range.
+fn stretch(field: Field, edges: (i128, i128), micros: i64) -> Option<(i64, i64)> {
+    if let Some(unit) = field.constant_within() {
+        return Some((unit.floor(micros)?, unit.next(micros)?));
+    }
+    let minute = Unit::Minute.floor(micros)?;
+    let mut bounds = [0, 0, 0, i128::from(MINUTE)];
+    bounds[1] = edges.0.clamp(0, bounds[3]);
+    bounds[2] = edges.1.clamp(0, bounds[3]);
+    let within = i128::from(micros - minute);
+    let after = bounds.partition_point(|bound| *bound <= within);
+    let at = |bound: i128| minute.checked_add(bound as i64);
+    Some((at(bounds[after - 1])?, at(bounds[after])?))
+}

@@ -1,0 +1,170 @@
+//! Text patterns: `LIKE`, `ILIKE`, `~`, `~*`.
+
+use std::hash::{Hash, Hasher};
+
+use regex::{Regex, RegexBuilder};
+
+/// The greatest size of a compiled pattern, in bytes: keeps a pattern such as `(a{1000}){1000}` from filling the memory.
+pub const PATTERN_PROGRAM_BYTES_MAX: usize = 1 << 20;
+
+/// A constant text pattern, compiled. Patterns are equal if they are written and read alike.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: String,
+    kind: PatternKind,
+    ignore_case: bool,
+    regex: Regex,
+}
+
+/// How a pattern is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PatternKind {
+    /// `%` any text, `_` any character, `\` escapes; the whole text must match.
+    Like,
+    /// A regular expression of linear time; matches anywhere.
+    Regex,
+}
+
+/// Why a pattern is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// Postgres refuses it too.
+    #[error("a LIKE pattern must not end with its escape character; write `\\\\` for a backslash")]
+    EndsWithEscape,
+    /// Compiled, it exceeds [`PATTERN_PROGRAM_BYTES_MAX`].
+    #[error("the pattern is too large; use smaller repetition counts or fewer alternatives")]
+    TooLarge,
+    /// It is no regular expression, or uses what cannot be matched in linear time (back references, look-around).
+    #[error("{0}")]
+    Syntax(String),
+}
+
+impl Pattern {
+    /// Compiles a pattern.
+    pub fn new(text: impl Into<String>, kind: PatternKind, ignore_case: bool) -> Result<Pattern, PatternError> {
+        let text = text.into();
+        let expression = match kind {
+            PatternKind::Like => expression_of_like(&text)?,
+            PatternKind::Regex => text.clone(),
+        };
+        let regex = RegexBuilder::new(&expression)
+            .case_insensitive(ignore_case)
+            // As in Postgres, `.` is any character, line ends included.
+            .dot_matches_new_line(true)
+            .size_limit(PATTERN_PROGRAM_BYTES_MAX)
+            .build()
+            .map_err(|error| match error {
+                regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
+                other => PatternError::Syntax(other.to_string()),
+            })?;
+        Ok(Pattern { text, kind, ignore_case, regex })
+    }
+
+    /// The pattern as written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How it is read.
+    pub fn kind(&self) -> PatternKind {
+        self.kind
+    }
+
+    /// Whether case is ignored (`ILIKE`, `~*`).
+    pub fn ignores_case(&self) -> bool {
+        self.ignore_case
+    }
+
+    /// Whether a text matches.
+    pub fn matches(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}
+
+/// A regular expression that matches the whole of the texts that the `LIKE` pattern matches.
+fn expression_of_like(pattern: &str) -> Result<String, PatternError> {
+    let mut expression = String::with_capacity(pattern.len() + 8);
+    expression.push_str(r"\A");
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        let literal = match character {
+            '%' => {
+                expression.push_str(".*");
+                continue;
+            }
+            '_' => {
+                expression.push('.');
+                continue;
+            }
+            '\\' => characters.next().ok_or(PatternError::EndsWithEscape)?,
+            other => other,
+        };
+        expression.push_str(&regex::escape(literal.encode_utf8(&mut [0; 4])));
+    }
+    expression.push_str(r"\z");
+    Ok(expression)
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        (&self.text, self.kind, self.ignore_case) == (&other.text, other.kind, other.ignore_case)
+    }
+}
+
+impl Eq for Pattern {}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.text, self.kind, self.ignore_case).hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn matches_as_postgres_does() {
+        use PatternKind::{Like, Regex};
+        let cases = [
+            (Like, false, "a%", "abc", true),
+            (Like, false, "a%", "bac", false),
+            (Like, false, "%b%", "a\nb\nc", true),
+            (Like, false, "a_c", "añc", true),
+            (Like, false, "a_c", "ac", false),
+            (Like, false, "", "", true),
+            (Like, false, "", "a", false),
+            (Like, false, "%", "", true),
+            (Like, false, r"10\%", "10%", true),
+            (Like, false, r"10\%", "100", false),
+            (Like, false, r"\\", r"\", true),
+            (Like, false, "a.c", "abc", false),
+            (Like, false, "a", "a\n", false),
+            (Like, false, "ABC", "abc", false),
+            (Like, true, "ABC%", "abcd", true),
+            (Like, true, "ÄB", "äb", true),
+            (Regex, false, "b", "abc", true),
+            (Regex, false, "^b", "abc", false),
+            (Regex, false, "^a.c$", "a\nc", true),
+            (Regex, false, "a$", "a\n", false),
+            (Regex, false, "A", "a", false),
+            (Regex, true, "A", "a", true),
+            (Regex, false, "", "abc", true),
+        ];
+        for (kind, ignore_case, pattern, text, expected) in cases {
+            let compiled = Pattern::new(pattern, kind, ignore_case).unwrap();
+            assert_eq!(compiled.matches(text), expected, "{text:?} {kind:?} {pattern:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_matched() {
+        let error = |text, kind| Pattern::new(text, kind, false).unwrap_err();
+        assert_eq!(error(r"a\", PatternKind::Like), PatternError::EndsWithEscape);
+        assert_eq!(error(r"((a{100}){100}){100}", PatternKind::Regex), PatternError::TooLarge);
+        assert!(matches!(error("(", PatternKind::Regex), PatternError::Syntax(_)));
+        assert!(matches!(error(r"(a)\1", PatternKind::Regex), PatternError::Syntax(_)));
+    }
+}

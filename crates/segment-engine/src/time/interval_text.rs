@@ -1,0 +1,308 @@
+//! Reading and writing intervals as Postgres does (`IntervalStyle = postgres`).
+
+use std::fmt;
+
+use super::Interval;
+use super::calendar::{DAY, HOUR, MINUTE, SECOND};
+use super::text::fraction_text;
+
+/// Numbers are read with this many fractional digits; more are cut off.
+const FRACTION_DIGITS: usize = 9;
+const FRACTION_UNIT: i128 = 1_000_000_000;
+
+impl Interval {
+    /// Reads an interval: `7 days`, `1 year 2 months`, `90 min`, `1 day 02:03:04.5`, `-1 week`, `3 hours ago`, `1.5 days`,
+    /// `1-2` (years and months), ISO 8601 `P1DT2H`. A fraction of a unit goes on in the smaller ones as in Postgres
+    /// (a month's as days of a 30-day month). `None` if it is none or too long.
+    pub fn parse(text: &str) -> Option<Interval> {
+        let text = text.trim_ascii().to_ascii_lowercase();
+        match text.strip_prefix('p') {
+            Some(iso) => parse_iso(iso),
+            None => parse_words(&text),
+        }
+    }
+}
+
+fn parse_words(text: &str) -> Option<Interval> {
+    let mut parts = Parts::default();
+    let mut rest = text.trim_start_matches(['@', ' ']);
+    let mut seen = 0_u32;
+    while !rest.is_empty() {
+        if rest == "ago" && seen != 0 {
+            return parts.finish()?.checked_neg();
+        }
+        let (amount, after) = Amount::parse(rest)?;
+        rest = after.trim_start();
+        let bits = match amount {
+            Amount::Number(number) => {
+                let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+                let (word, after) = rest.split_at(length);
+                // A bare number counts seconds, and only the last one may be bare.
+                let (word, after) = if word == "ago" || word.is_empty() { ("s", rest) } else { (word, after) };
+                if length == 0 && !after.is_empty() {
+                    return None;
+                }
+                let unit = unit_of_word(word)?;
+                parts.add(number, unit)?;
+                rest = after.trim_start();
+                1 << unit as u32
+            }
+            Amount::Clock(micros) => {
+                parts.micros = parts.micros.checked_add(micros)?;
+                1 << Unit::Hour as u32 | 1 << Unit::Minute as u32 | 1 << Unit::Second as u32
+            }
+            Amount::YearsMonths(months) => {
+                parts.months = parts.months.checked_add(months)?;
+                1 << Unit::Year as u32 | 1 << Unit::Month as u32
+            }
+        };
+        // A unit may be given once only.
+        if seen & bits != 0 {
+            return None;
+        }
+        seen |= bits;
+    }
+    if seen == 0 { None } else { parts.finish() }
+}
+
+fn parse_iso(text: &str) -> Option<Interval> {
+    let mut parts = Parts::default();
+    let (mut rest, mut in_time, mut any) = (text, false, false);
+    while !rest.is_empty() {
+        if !in_time && let Some(after) = rest.strip_prefix('t') {
+            (rest, in_time, any) = (after, true, false);
+            continue;
+        }
+        let (number, after) = Number::parse(rest)?;
+        let designator = after.chars().next()?;
+        let unit = match (designator, in_time) {
+            ('y', false) => Unit::Year,
+            ('m', false) => Unit::Month,
+            ('w', false) => Unit::Week,
+            ('d', false) => Unit::Day,
+            ('h', true) => Unit::Hour,
+            ('m', true) => Unit::Minute,
+            ('s', true) => Unit::Second,
+            _ => return None,
+        };
+        parts.add(number, unit)?;
+        rest = &after[1..];
+        any = true;
+    }
+    if any { parts.finish() } else { None }
+}
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Microsecond,
+    Millisecond,
+    Second,
+    Minute,
+    Hour,
+    Day,
+    Week,
+    Month,
+    Year,
+    Decade,
+    Century,
+    Millennium,
+}
+
+/// Postgres' words for the units.
+fn unit_of_word(word: &str) -> Option<Unit> {
+    Some(match word {
+        "microsecond" | "microseconds" | "microsecon" | "us" | "usec" | "usecs" | "useconds" => Unit::Microsecond,
+        "millisecond" | "milliseconds" | "ms" | "msec" | "msecs" | "mseconds" => Unit::Millisecond,
+        "second" | "seconds" | "sec" | "secs" | "s" => Unit::Second,
+        "minute" | "minutes" | "min" | "mins" | "m" => Unit::Minute,
+        "hour" | "hours" | "hr" | "hrs" | "h" => Unit::Hour,
+        "day" | "days" | "d" => Unit::Day,
+        "week" | "weeks" | "w" => Unit::Week,
+        "month" | "months" | "mon" | "mons" => Unit::Month,
+        "year" | "years" | "yr" | "yrs" | "y" => Unit::Year,
+        "decade" | "decades" | "dec" | "decs" => Unit::Decade,
+        "century" | "centuries" | "cent" | "c" => Unit::Century,
+        "millennium" | "millennia" | "mil" | "mils" => Unit::Millennium,
+        _ => return None,
+    })
+}
+
+/// A number with a fraction: `whole + fraction / 10⁹`, both with the number's sign.
+struct Number {
+    whole: i64,
+    fraction: i128,
+}
+
+impl Number {
+    fn parse(text: &str) -> Option<(Number, &str)> {
+        let (negative, text) = sign(text);
+        let (digits, mut rest) = take_digits(text);
+        let mut fraction = 0;
+        let mut fraction_length = 0;
+        if let Some(after) = rest.strip_prefix('.') {
+            let (decimals, after) = take_digits(after);
+            fraction_length = decimals.len();
+            for place in 0..FRACTION_DIGITS {
+                let digit = decimals.as_bytes().get(place).map_or(0, |digit| i128::from(digit - b'0'));
+                fraction = fraction * 10 + digit;
+            }
+            rest = after;
+        }
+        if digits.len() + fraction_length == 0 {
+            return None;
+        }
+        let whole: i64 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
+        let signed = if negative { Number { whole: -whole, fraction: -fraction } } else { Number { whole, fraction } };
+        Some((signed, rest))
+    }
+
+    /// `fraction × scale`, as a whole number and the rest of it.
+    fn spread(&self, scale: i64) -> (i64, Number) {
+        let product = self.fraction * i128::from(scale);
+        ((product / FRACTION_UNIT) as i64, Number { whole: 0, fraction: product % FRACTION_UNIT })
+    }
+}
+
+enum Amount {
+    Number(Number),
+    /// `02:03:04.5`, in microseconds.
+    Clock(i64),
+    /// `1-2`, in months.
+    YearsMonths(i64),
+}
+
+impl Amount {
+    fn parse(text: &str) -> Option<(Amount, &str)> {
+        let (negative, unsigned) = sign(text);
+        let (digits, rest) = take_digits(unsigned);
+        let signed = |number: i64| if negative { -number } else { number };
+        if let Some(rest) = rest.strip_prefix(':') {
+            let hours: i64 = digits.parse().ok()?;
+            let (minutes, rest) = take_digits(rest);
+            let minutes: i64 = minutes.parse().ok()?;
+            let mut micros = hours.checked_mul(HOUR)?.checked_add(minutes.checked_mul(MINUTE)?)?;
+            let mut after = rest;
+            if let Some(rest) = rest.strip_prefix(':') {
+                let (seconds, rest) = Number::parse(rest)?;
+                if rest.starts_with(':') || !(0..=60).contains(&seconds.whole) {
+                    return None;
+                }
+                let fraction = seconds.spread(SECOND).0;
+                micros = micros.checked_add(seconds.whole * SECOND + fraction)?;
+                after = rest;
+            }
+            return (minutes < 60).then_some((Amount::Clock(signed(micros)), after));
+        }
+        if let Some(rest) = rest.strip_prefix('-') {
+            let years: i64 = digits.parse().ok()?;
+            let (months, rest) = take_digits(rest);
+            let months: i64 = months.parse().ok()?;
+            let total = years.checked_mul(12)?.checked_add(months)?;
+            return (months < 12).then_some((Amount::YearsMonths(signed(total)), rest));
+        }
+        let (number, rest) = Number::parse(text)?;
+        Some((Amount::Number(number), rest))
+    }
+}
+
+fn sign(text: &str) -> (bool, &str) {
+    match text.as_bytes().first() {
+        Some(b'-') => (true, text[1..].trim_start()),
+        Some(b'+') => (false, text[1..].trim_start()),
+        _ => (false, text),
+    }
+}
+
+fn take_digits(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+#[derive(Default)]
+struct Parts {
+    months: i64,
+    days: i64,
+    micros: i64,
+}
+
+impl Parts {
+    fn add(&mut self, number: Number, unit: Unit) -> Option<()> {
+        match unit {
+            Unit::Microsecond => self.add_micros(&number, 1),
+            Unit::Millisecond => self.add_micros(&number, 1_000),
+            Unit::Second => self.add_micros(&number, SECOND),
+            Unit::Minute => self.add_micros(&number, MINUTE),
+            Unit::Hour => self.add_micros(&number, HOUR),
+            Unit::Day => self.add_days(&number, 1),
+            Unit::Week => self.add_days(&number, 7),
+            Unit::Month => {
+                self.months = self.months.checked_add(number.whole)?;
+                self.add_days(&Number { whole: 0, ..number }, 30)
+            }
+            Unit::Year => self.add_years(&number, 1),
+            Unit::Decade => self.add_years(&number, 10),
+            Unit::Century => self.add_years(&number, 100),
+            Unit::Millennium => self.add_years(&number, 1_000),
+        }
+    }
+
+    fn add_micros(&mut self, number: &Number, length: i64) -> Option<()> {
+        let (whole, rest) = number.spread(length);
+        // To the nearest microsecond; exactly half is dropped, as Postgres does.
+        let nearest = (rest.fraction.abs() > FRACTION_UNIT / 2) as i64 * rest.fraction.signum() as i64;
+        let fraction = whole + nearest;
+        self.micros = self.micros.checked_add(number.whole.checked_mul(length)?.checked_add(fraction)?)?;
+        Some(())
+    }
+
+    fn add_days(&mut self, number: &Number, length: i64) -> Option<()> {
+        let (whole, rest) = number.spread(length);
+        self.days = self.days.checked_add(number.whole.checked_mul(length)?.checked_add(whole)?)?;
+        self.add_micros(&rest, DAY)
+    }
+
+    /// A fraction of a year is rounded to months.
+    fn add_years(&mut self, number: &Number, years: i64) -> Option<()> {
+        let (whole, rest) = number.spread(years * 12);
+        let nearest = (rest.fraction.abs() * 2 >= FRACTION_UNIT) as i64 * rest.fraction.signum() as i64;
+        let months = number.whole.checked_mul(years * 12)?.checked_add(whole + nearest)?;
+        self.months = self.months.checked_add(months)?;
+        Some(())
+    }
+
+    fn finish(self) -> Option<Interval> {
+        Some(Interval {
+            months: i32::try_from(self.months).ok()?,
+            days: i32::try_from(self.days).ok()?,
+            micros: self.micros,
+        })
+    }
+}
+
+/// Postgres' own text, which is read back: `1 year 2 mons -3 days +04:05:06.7`.
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<String> = Vec::with_capacity(4);
+        let mut after_negative = false;
+        let named = [(self.months / 12, "year"), (self.months % 12, "mon"), (self.days, "day")];
+        for (number, name) in named.into_iter().filter(|(number, _)| *number != 0) {
+            let plus = if after_negative && number > 0 { "+" } else { "" };
+            let plural = if number == 1 { "" } else { "s" };
+            parts.push(format!("{plus}{number} {name}{plural}"));
+            after_negative = number < 0;
+        }
+        if self.micros != 0 || parts.is_empty() {
+            let sign = match (self.micros < 0, after_negative) {
+                (true, _) => "-",
+                (false, true) => "+",
+                (false, false) => "",
+            };
+            let micros = self.micros.unsigned_abs() as i128;
+            let (hour, minute) = (micros / i128::from(HOUR), micros % i128::from(HOUR) / i128::from(MINUTE));
+            let (second, fraction) = (micros % i128::from(MINUTE) / i128::from(SECOND), micros % i128::from(SECOND));
+            let fraction = fraction_text(fraction as i64);
+            parts.push(format!("{sign}{hour:02}:{minute:02}:{second:02}{fraction}"));
+        }
+        f.pad(&parts.join(" "))
+    }
+}

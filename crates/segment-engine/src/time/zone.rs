@@ -1,0 +1,121 @@
+//! Time zones: local times of instants and back, from the time zone database that is compiled in.
+
+use std::hash::{Hash, Hasher};
+
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
+
+use super::calendar::{self, CYCLE_DAYS, DAY, HOUR, SECOND};
+
+/// No zone is, or was, further from UTC than this, in microseconds.
+pub const OFFSET_MICROS_MAX: i64 = 26 * HOUR;
+
+const CYCLE_SECONDS: i64 = CYCLE_DAYS * DAY / SECOND;
+
+/// An IANA time zone. Zones are equal if their canonical names are.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    name: String,
+    rules: TimeZone,
+}
+
+/// A change of a zone's offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The first instant of the new offset.
+    pub at: i64,
+    /// The offset until then, in microseconds east of UTC.
+    pub before: i64,
+    /// The offset from then on.
+    pub after: i64,
+}
+
+impl Transition {
+    /// The first local time that is read with the new offset. A local time that the change skips is read with the old
+    /// offset and one that it repeats with the new one, so in both cases this is where the new one begins on the clock.
+    pub fn local(self) -> i64 {
+        self.at.saturating_add(self.after)
+    }
+}
+
+impl Zone {
+    /// Looks a name of the IANA database up, in any case. `None` if there is no such zone.
+    pub fn parse(name: &str) -> Option<Zone> {
+        let rules = TimeZoneDatabase::bundled().get(name).ok()?;
+        if rules.is_unknown() {
+            return None;
+        }
+        let name = rules.iana_name()?.to_owned();
+        Some(Zone { name, rules })
+    }
+
+    /// The name, as the database spells it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The local time at an instant: what the zone's clocks and calendars show.
+    pub fn to_local(&self, instant: i64) -> i64 {
+        instant.saturating_add(self.offset_at(instant))
+    }
+
+    /// The instant of a local time. Of two, the later; of none (skipped), as if the change had not come yet.
+    pub fn to_instant(&self, local: i64) -> i64 {
+        let (moment, _) = in_range(local);
+        let offset = match self.rules.to_ambiguous_timestamp(Offset::UTC.to_datetime(moment)).offset() {
+            AmbiguousOffset::Unambiguous { offset } => offset,
+            AmbiguousOffset::Gap { before, .. } => before,
+            AmbiguousOffset::Fold { after, .. } => after,
+        };
+        local.saturating_sub(micros(offset))
+    }
+
+    /// The offset at an instant, in microseconds east of UTC.
+    pub fn offset_at(&self, instant: i64) -> i64 {
+        micros(self.rules.to_offset(in_range(instant).0))
+    }
+
+    /// The changes of offset at instants in `[from, until]`, in order.
+    pub fn transitions(&self, from: i64, until: i64) -> Vec<Transition> {
+        let (start, shift) = in_range(from.saturating_sub(SECOND));
+        self.rules
+            .following(start)
+            .map(|transition| {
+                let at = transition.timestamp().as_second();
+                (calendar::saturate(i128::from(at) * i128::from(SECOND) + shift), micros(transition.offset()))
+            })
+            .take_while(|(at, _)| *at <= until)
+            .filter(|(at, _)| from <= *at)
+            .map(|(at, after)| Transition { at, before: self.offset_at(at.saturating_sub(1)), after })
+            .collect()
+    }
+}
+
+/// The moment at which the library looks, and how many microseconds later the one asked for is. The library knows the
+/// years −9999 to 9999. Beyond, zones go on by yearly rules on a calendar that repeats every 400 years.
+fn in_range(micros: i64) -> (jiff::Timestamp, i128) {
+    const LAST: i64 = 253_000_000_000; // in the year 9987
+    const FIRST: i64 = -377_000_000_000; // in the year −9978: no zone has rules so early
+    let second = micros.div_euclid(SECOND);
+    let cycles = if second > LAST { (second - LAST).div_euclid(CYCLE_SECONDS) + 1 } else { 0 };
+    let moved = (second - cycles * CYCLE_SECONDS).max(FIRST);
+    let moment = jiff::Timestamp::from_second(moved).expect("between FIRST and LAST, which the library knows");
+    (moment, i128::from(cycles) * i128::from(CYCLE_SECONDS) * i128::from(SECOND))
+}
+
+fn micros(offset: Offset) -> i64 {
+    i64::from(offset.seconds()) * SECOND
+}
+
+impl PartialEq for Zone {
+    fn eq(&self, other: &Zone) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Zone {}
+
+impl Hash for Zone {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
