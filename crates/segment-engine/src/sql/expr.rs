@@ -1,7 +1,7 @@
 //! Expressions as SQL. Every text this writes can stand as an operand: it is a name, a call, or in parentheses.
 
 use crate::plan::{
-    Aggregate, ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, Pattern, PatternKind, Plan, UserColumn,
+    ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, Pattern, PatternKind, Plan, UserColumn,
 };
 use crate::sql::aggregate::default_sql;
 use crate::sql::cast::{cast_int_sql, cast_sql, literal_sql};
@@ -154,7 +154,7 @@ impl<'a> ExprWriter<'a> {
             Function::DateTrunc(unit) => time::truncated(*unit, &x, ty),
             Function::Extract(_) if ty == Type::Interval => time::interval_seconds(&x),
             Function::Extract(field) => time::extracted(*field, &x, ty),
-            Function::AtTimeZone(zone) => time::at_zone(&x, &zone.0),
+            Function::AtTimeZone(zone) => time::at_zone(&x, zone.name()),
         }
     }
 }
@@ -182,8 +182,8 @@ fn compare_sql(op: CompareOp, left: (&str, Type), right: (&str, Type)) -> String
 
 /// DuckDB's LIKE has no escape character unless it is told one; its `.` matches a newline only with the option `s`.
 fn match_sql(x: &str, pattern: &Pattern) -> String {
-    let text = quoted(&pattern.text);
-    match (pattern.kind, pattern.ignore_case) {
+    let text = quoted(&pattern.text());
+    match (pattern.kind(), pattern.ignores_case()) {
         (PatternKind::Like, false) => format!(r"({x} LIKE {text} ESCAPE '\')"),
         (PatternKind::Like, true) => format!(r"({x} ILIKE {text} ESCAPE '\')"),
         (PatternKind::Regex, false) => format!("regexp_matches({x}, {text}, 's')"),

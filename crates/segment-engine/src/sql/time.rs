@@ -1,8 +1,8 @@
 //! Times in SQL. Every step on an instant goes through UTC explicitly, so that the session's time zone is never asked.
 
-use crate::plan::{Field, NowExpr, NowStep, Unit};
+use crate::plan::{NowExpr, NowStep};
 use crate::sql::text::{call, quoted};
-use crate::time::{Interval, Timestamp};
+use crate::time::{Field, Interval, Timestamp, Unit};
 use crate::value::Type;
 
 /// An instant as a constant.
@@ -105,7 +105,7 @@ pub fn bound(bound: &NowExpr, now: Timestamp) -> String {
         sql = match step {
             NowStep::Add(by) => shifted(&sql, ty, '+', &interval(by)),
             NowStep::Trunc(unit) => truncated(*unit, &sql, ty),
-            NowStep::AtTimeZone(zone) => at_zone(&sql, &zone.0),
+            NowStep::AtTimeZone(zone) => at_zone(&sql, zone.name()),
             NowStep::ToDate => format!("CAST({} AS DATE)", as_local(&sql, ty)),
             NowStep::ToLocal => as_local(&sql, ty),
             NowStep::ToTimestamp => as_instant(&sql, ty),
