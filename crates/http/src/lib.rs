@@ -1,1 +1,14 @@
-//! Errors as HTTP answers, pagination, health and metrics endpoints, shared by the APIs.
+//! What the two APIs share: errors as HTTP answers, extractors, access keys, pages, request durations, health and metrics.
+//!
+//! A handler answers `Result<_, Problem>`; [`serve::finish`] gives the router of an API its error bodies and its measurements.
+
+pub mod access;
+pub mod extract;
+pub mod operations;
+pub mod page;
+pub mod problem;
+pub mod serve;
+
+pub use access::{Access, ApiKeys};
+pub use page::{Page, PageRequest};
+pub use problem::{Kind, Problem};

@@ -17,6 +17,22 @@ pub enum Topic {
     Config,
 }
 
+impl Topic {
+    /// How many partitions the topic has in a log of `partitions`.
+    pub fn partitions(self, partitions: u32) -> u32 {
+        match self {
+            Topic::Events | Topic::Notifications => partitions,
+            Topic::Errors | Topic::Config => 1,
+        }
+    }
+
+    /// Refuses a partition that the topic does not have in a log of `partitions`.
+    pub fn check(self, partition: u32, partitions: u32) -> Result<(), LogError> {
+        let has = self.partitions(partitions);
+        if partition < has { Ok(()) } else { Err(LogError::NoSuchPartition { topic: self, partition, has }) }
+    }
+}
+
 /// A record to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRecord {
@@ -110,6 +126,16 @@ pub enum LogError {
         /// What was asked for.
         asked: u32,
     },
+    /// The caller named a partition that the topic does not have.
+    #[error("the topic {topic:?} has {has} partitions, and no partition {partition}")]
+    NoSuchPartition {
+        /// The topic.
+        topic: Topic,
+        /// What was asked for.
+        partition: u32,
+        /// How many it has, from 0.
+        has: u32,
+    },
 }
 
 /// Which partition of [`Topic::Events`] (and of [`Topic::Notifications`]) is a user's. Fixed for ever: it is part of the data.
@@ -128,7 +154,8 @@ pub trait Log: Send + Sync + 'static {
     fn partitions(&self) -> u32;
 
     /// Appends all of the records or none, and returns when they are synced to disk. Calls that come at the same time
-    /// share a sync (group commit). All records of one call get the same `appended_at`, later than any before it.
+    /// share a sync (group commit). All records of one call get the same `appended_at`, later than any before it and
+    /// later than every [`Batch::complete_until`] answered before.
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, LogError>;
 
     /// As [`Log::append`], but only if `sequence` is greater than the producer's last one, which is stored in the same
@@ -138,7 +165,8 @@ pub trait Log: Send + Sync + 'static {
     /// The producer's last sequence in [`Log::append_once`]; 0 if it never appended.
     async fn producer_sequence(&self, producer: &str) -> Result<u64, LogError>;
 
-    /// Reads from an offset on, about `bytes_max` bytes (more, to finish the last instant). Empty at the end.
+    /// Reads from an offset on, about `bytes_max` bytes (more, to finish the last instant). Empty at the end. An offset
+    /// before the first retained one reads from there. Only synced records are read.
     async fn read(&self, topic: Topic, partition: u32, from: u64, bytes_max: usize) -> Result<Batch, LogError>;
 
     /// Returns when there is a record at or after `offset`. Cancel-safe.
@@ -147,12 +175,13 @@ pub trait Log: Send + Sync + 'static {
     /// The first retained offset, and the offset after the last record.
     async fn bounds(&self, topic: Topic, partition: u32) -> Result<(u64, u64), LogError>;
 
-    /// Stores a worker's turn atomically and durably.
+    /// Stores a worker's turn atomically and durably. As `progress.time` has passed then, no later append gets an
+    /// `appended_at` at or before it, whatever the clock says, also after a restart.
     async fn commit(&self, commit: Commit) -> Result<(), LogError>;
 
     /// The last commit of a partition.
     async fn committed(&self, partition: u32) -> Result<Option<Progress>, LogError>;
 
-    /// Forgets the records before `offset`.
+    /// Forgets the records before `before`, at most all there are. Offsets go on where they were.
     async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError>;
 }

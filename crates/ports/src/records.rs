@@ -3,49 +3,19 @@
 //! [`Topic::Events`](crate::log::Topic::Events) carries every input about a user. An event has no `type`, so that consumers of the
 //! event topic need to know nothing else; the other inputs name theirs.
 
+pub mod decode;
+pub mod event;
+pub mod fields;
+pub mod instant;
+pub mod json;
+
 use segment_engine::event::UserId;
+pub use segment_engine::machine::Cause;
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// An accepted event as it stands in the event topic.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EventRecord {
-    /// The internal id of the user.
-    pub user_id: UserId,
-    /// The event's `id` field.
-    pub client_ref_id: String,
-    /// As sent.
-    #[serde(default)]
-    pub id_type: Option<String>,
-    /// As sent.
-    #[serde(default)]
-    pub region: Option<String>,
-    /// As sent.
-    #[serde(default)]
-    pub device_type: Option<String>,
-    /// As sent.
-    #[serde(default)]
-    pub country: Option<String>,
-    /// RFC 3339, UTC, microseconds; absent if the client gave none: then the event was created when the log received it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_at: Option<String>,
-    /// A JSON object, as sent.
-    pub payload: Box<RawValue>,
-    /// The client's id of this delivery.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub event_id: Option<String>,
-    /// Whether `event_id` is derived from the content (by `uss import`), and so counts once without a time limit.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub once: bool,
-    /// When ingestion took it: RFC 3339, UTC, microseconds. For people; the engine goes by the log's own time.
-    pub received_at: String,
-    /// Unknown top-level fields, as sent.
-    #[serde(flatten)]
-    pub other: serde_json::Map<String, serde_json::Value>,
-}
-
-/// Every input about a user but an event, by its `type`.
+/// Every input about a user but an event, by its `type`. Read with [`decode::decode_input`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum UserRecord {
@@ -114,6 +84,38 @@ pub enum UserRecord {
     },
 }
 
+/// What a partition's own worker writes into its partition of the event topic, so that everything that changes a
+/// membership stands in one order: segment definitions as they come from the config topic, and the end of a backfill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SegmentRecord {
+    /// A segment's new version; what stands before this record is its history.
+    SegmentDefined {
+        /// Its id.
+        id: i64,
+        /// Its tag.
+        tag: String,
+        /// Of the definition.
+        version: u64,
+        /// The where clause.
+        where_statement: String,
+        /// Whether its members are set by hand.
+        manual: bool,
+    },
+    /// The history of this version has been read: it takes effect here.
+    SegmentReady {
+        /// The segment's id.
+        id: i64,
+        /// Of the definition.
+        version: u64,
+    },
+    /// The segment is deleted.
+    SegmentRemoved {
+        /// Its id.
+        id: i64,
+    },
+}
+
 /// A record of the config topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -136,23 +138,6 @@ pub enum ConfigRecord {
         /// Its id.
         id: i64,
     },
-}
-
-/// Why a user's memberships changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "docs/concepts tells each; the names are the wire's")]
-pub enum Cause {
-    Event,
-    Time,
-    Trait,
-    User,
-    Manual,
-    Merge,
-    Backfill,
-    Edit,
-    Delete,
-    Repair,
 }
 
 /// All transitions of one user with one `effective_at` and cause: a record of the notification topic.
@@ -193,7 +178,7 @@ pub struct ErrorRecord {
     /// When it was found: RFC 3339, UTC.
     pub at: String,
     /// What it is about: for an ingest error the event as it came, with `user_id` null, or `{"raw": "<base64>"}`.
-    pub data: serde_json::Value,
+    pub data: Box<RawValue>,
 }
 
 /// The two kinds of records on the error topic.

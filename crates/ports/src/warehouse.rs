@@ -85,9 +85,9 @@ pub trait Warehouse: Send + Sync + 'static {
     async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError>;
 
     /// The archived events of these users (and of users merged into them) in the order of the users asked, with
-    /// `position.offset < fences[position.partition]`: history for a backfill or a rebuild. Each event carries the
-    /// user id it was received with.
-    async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<Event>, WarehouseError>;
+    /// `position.offset < fences[position.partition]`: history for a backfill or a rebuild. Each comes with the user it was
+    /// asked for; the event itself carries the user id it was received with.
+    async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<(UserId, Event)>, WarehouseError>;
 
     /// All known users, by id, merged ones left out.
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError>;

@@ -6,6 +6,9 @@
 pub mod decimal;
 pub mod eval;
 pub mod event;
+pub mod language;
+pub mod leaf;
+pub mod machine;
 pub mod plan;
 pub mod sql;
 pub mod time;

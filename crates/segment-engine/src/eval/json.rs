@@ -8,10 +8,15 @@ use crate::value::Value;
 /// The value at a path. A last step `->>` gives text: a string's own, JSON text of anything else, and NULL for JSON's
 /// null; `->` gives JSON. NULL where there is nothing, and for a step into what is no object or array.
 pub fn read_path(root: &Json, path: &JsonPath) -> Value {
-    let found = path.keys.iter().try_fold(root, |json, key| step(json, key));
+    read_steps(root, &path.keys, path.as_text)
+}
+
+/// As [`read_path`], by the steps that are left of a path.
+pub fn read_steps(root: &Json, keys: &[String], as_text: bool) -> Value {
+    let found = keys.iter().try_fold(root, |json, key| step(json, key));
     match found {
         None => Value::Null,
-        Some(json) if !path.as_text => Value::Json(json.to_string().into()),
+        Some(json) if !as_text => Value::Json(json.to_string().into()),
         Some(Json::Null) => Value::Null,
         Some(Json::String(text)) => Value::from(text.as_str()),
         Some(json) => Value::Text(json.to_string().into()),

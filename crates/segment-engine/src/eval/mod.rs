@@ -8,7 +8,7 @@ use crate::plan::{EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
 use crate::time::Timestamp;
 use crate::value::Value;
 
-pub use json::read_path;
+pub use json::{read_path, read_steps};
 
 #[cfg(test)]
 mod tests;

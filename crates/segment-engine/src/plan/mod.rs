@@ -5,6 +5,8 @@ mod flips;
 mod instants;
 mod now;
 mod pattern;
+mod steps;
+mod walk;
 
 pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, UserColumn};
 pub use flips::FIELD_STEPS_MAX;

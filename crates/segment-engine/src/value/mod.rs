@@ -36,6 +36,13 @@ pub enum Type {
     Json,
 }
 
+impl Type {
+    /// Whether it is one of the three types of points in time.
+    pub fn is_time(self) -> bool {
+        matches!(self, Type::Timestamp | Type::LocalTimestamp | Type::Date)
+    }
+}
+
 /// A value.
 ///
 /// `==` and the hash compare the representation, as equality of plans needs it. SQL's comparison is

@@ -1,0 +1,215 @@
+//! How records lie in the database: in blocks, each under the key of its first record.
+//!
+//! A log is written and read in sequence, so an entry of the LSM tree per record would buy nothing and cost most of the
+//! time. A block holds the records that one group of calls appended to one partition, up to [`BLOCK_BYTES_MAX`].
+//!
+//! ```text
+//! key    partition u32 BE | offset of the first record u64 BE
+//! value  crc32 u32 | records u32 | appended_at of the last i64 | record…            (all little-endian)
+//! record appended_at i64 | key bytes u32 | value bytes u32 | key | value
+//! ```
+//!
+//! The checksum covers the block's key too: a block that turns up in the wrong place is as bad as a torn one.
+
+use ports::log::Record;
+use segment_engine::time::Timestamp;
+
+/// A block is closed when it reaches this size. A reader checks whole blocks, so this also bounds the work for one record.
+pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+
+const HEADER_BYTES: usize = 16;
+const RECORD_HEADER_BYTES: usize = 16;
+
+/// The key of a block: sorts by partition, then offset.
+pub fn block_key(partition: u32, first_offset: u64) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&partition.to_be_bytes());
+    key[4..].copy_from_slice(&first_offset.to_be_bytes());
+    key
+}
+
+/// The offset of the first record of the block under `key`.
+pub fn first_offset(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(4..12)?.try_into().ok()?))
+}
+
+/// A block under construction.
+pub struct BlockBuilder {
+    key: [u8; 12],
+    first_offset: u64,
+    records: u32,
+    last_appended_at: Timestamp,
+    bytes: Vec<u8>,
+}
+
+impl BlockBuilder {
+    /// An empty block of `partition` that starts at `first_offset`.
+    pub fn new(partition: u32, first_offset: u64) -> Self {
+        let bytes = vec![0; HEADER_BYTES];
+        Self {
+            key: block_key(partition, first_offset),
+            first_offset,
+            records: 0,
+            last_appended_at: Timestamp::MIN,
+            bytes,
+        }
+    }
+
+    /// The offset that the next record will have.
+    pub fn end(&self) -> u64 {
+        self.first_offset + u64::from(self.records)
+    }
+
+    /// Whether the next record belongs into another block.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= BLOCK_BYTES_MAX
+    }
+
+    /// Adds a record. Key and value are below 4 GiB: whole calls are.
+    pub fn push(&mut self, appended_at: Timestamp, key: &str, value: &[u8]) {
+        self.bytes.reserve(RECORD_HEADER_BYTES + key.len() + value.len());
+        self.bytes.extend_from_slice(&appended_at.0.to_le_bytes());
+        self.bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(key.as_bytes());
+        self.bytes.extend_from_slice(value);
+        self.records += 1;
+        self.last_appended_at = appended_at;
+    }
+
+    /// The finished block: its key and its value.
+    pub fn finish(mut self) -> ([u8; 12], Vec<u8>) {
+        self.bytes[4..8].copy_from_slice(&self.records.to_le_bytes());
+        self.bytes[8..16].copy_from_slice(&self.last_appended_at.0.to_le_bytes());
+        let checksum = checksum(&self.key, &self.bytes[4..]);
+        self.bytes[..4].copy_from_slice(&checksum.to_le_bytes());
+        (self.key, self.bytes)
+    }
+}
+
+/// CRC32 over the parts of an entry: its key, then what follows the checksum in its value.
+pub fn checksum(key: &[u8], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(body);
+    hasher.finalize()
+}
+
+/// A stored block whose checksum holds.
+pub struct Block<'a> {
+    /// The offset of its first record.
+    pub first_offset: u64,
+    /// How many records it has.
+    pub records: u32,
+    /// The `appended_at` of its last record.
+    pub last_appended_at: Timestamp,
+    body: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// Checks a stored entry; an error says what is wrong with it.
+    pub fn parse(key: &[u8], value: &'a [u8]) -> Result<Self, &'static str> {
+        let first_offset = first_offset(key).ok_or("its key is too short")?;
+        let (stored, rest) = value.split_first_chunk::<4>().ok_or("it is cut off")?;
+        if u32::from_le_bytes(*stored) != checksum(key, rest) {
+            return Err("its checksum does not match");
+        }
+        let (records, rest) = rest.split_first_chunk::<4>().ok_or("it is cut off")?;
+        let (last, body) = rest.split_first_chunk::<8>().ok_or("it is cut off")?;
+        let last_appended_at = Timestamp(i64::from_le_bytes(*last));
+        Ok(Self { first_offset, records: u32::from_le_bytes(*records), last_appended_at, body })
+    }
+
+    /// The offset after the last record.
+    pub fn end(&self) -> u64 {
+        self.first_offset + u64::from(self.records)
+    }
+
+    /// The records in order. An error, after a checksum that holds, means that it was written wrong.
+    pub fn iter(&self) -> impl Iterator<Item = Result<StoredRecord<'a>, &'static str>> + use<'a> {
+        let mut rest = self.body;
+        (self.first_offset..self.end()).map(move |offset| {
+            let (record, after) = StoredRecord::parse(offset, rest).ok_or("a record is cut off")?;
+            rest = after;
+            Ok(record)
+        })
+    }
+}
+
+/// A record as it lies in its block.
+pub struct StoredRecord<'a> {
+    /// Its offset.
+    pub offset: u64,
+    /// When it was appended.
+    pub appended_at: Timestamp,
+    key: &'a [u8],
+    value: &'a [u8],
+}
+
+impl<'a> StoredRecord<'a> {
+    fn parse(offset: u64, bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (appended_at, rest) = bytes.split_first_chunk::<8>()?;
+        let (key_bytes, rest) = rest.split_first_chunk::<4>()?;
+        let (value_bytes, rest) = rest.split_first_chunk::<4>()?;
+        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*key_bytes) as usize)?;
+        let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*value_bytes) as usize)?;
+        Some((Self { offset, appended_at: Timestamp(i64::from_le_bytes(*appended_at)), key, value }, rest))
+    }
+
+    /// Its size for the reader's limit.
+    pub fn bytes(&self) -> usize {
+        self.key.len() + self.value.len()
+    }
+
+    /// As the port gives it out.
+    pub fn to_record(&self) -> Result<Record, &'static str> {
+        let key = std::str::from_utf8(self.key).map_err(|_| "a record's key is not text")?.to_owned();
+        Ok(Record { offset: self.offset, appended_at: self.appended_at, key, value: self.value.to_vec() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> ([u8; 12], Vec<u8>) {
+        let mut block = BlockBuilder::new(3, 40);
+        block.push(Timestamp(1), "7", b"{}");
+        block.push(Timestamp(2), "", b"");
+        block.finish()
+    }
+
+    #[test]
+    fn a_block_gives_back_its_records() {
+        let (key, value) = sample();
+        let block = Block::parse(&key, &value).expect("just written");
+        let records: Vec<Record> = block.iter().map(|r| r.and_then(|r| r.to_record()).expect("sound")).collect();
+        assert_eq!(block.end(), 42);
+        assert_eq!(block.last_appended_at, Timestamp(2));
+        assert_eq!(
+            records[0],
+            Record { offset: 40, appended_at: Timestamp(1), key: "7".into(), value: b"{}".to_vec() }
+        );
+        assert_eq!(records[1], Record { offset: 41, appended_at: Timestamp(2), key: String::new(), value: vec![] });
+    }
+
+    #[test]
+    fn any_changed_bit_or_cut_is_found() {
+        let (key, value) = sample();
+        for bit in 0..value.len() * 8 {
+            let mut damaged = value.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Block::parse(&key, &damaged).is_err(), "bit {bit}");
+        }
+        for length in 0..value.len() {
+            assert!(Block::parse(&key, &value[..length]).is_err(), "cut to {length} bytes");
+        }
+        assert!(Block::parse(&block_key(3, 41), &value).is_err(), "under another key");
+    }
+
+    #[test]
+    fn keys_sort_by_partition_then_offset() {
+        assert!(block_key(1, 300) < block_key(1, 70_000));
+        assert!(block_key(1, u64::MAX) < block_key(256, 0));
+    }
+}

@@ -1,0 +1,87 @@
+//! The small entries beside the blocks: layout, bounds, progress, producers. Each carries its own checksum.
+
+use ports::log::{LogError, Progress, Topic};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::block::checksum;
+use super::store::{Opened, Space, StoreError};
+
+/// The form of what is stored; another one is refused at the start.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// How the log was created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// [`FORMAT_VERSION`].
+    pub version: u32,
+    /// See `Log::partitions`.
+    pub partitions: u32,
+}
+
+/// What a trim leaves behind: the records themselves no longer tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trimmed {
+    /// The first retained offset.
+    pub first: u64,
+    /// The log's floor at the trim: no later append gets this instant or an earlier one.
+    pub floor_micros: i64,
+}
+
+/// A typed key of the `meta` keyspace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Entry {
+    /// [`Layout`]
+    Layout,
+    /// [`Trimmed`]
+    Trimmed(Topic, u32),
+    /// [`Progress`]
+    Progress(u32),
+    /// `u64`, the producer's last sequence
+    Producer(String),
+}
+
+impl Entry {
+    /// The key as stored.
+    pub fn key(&self) -> Vec<u8> {
+        match self {
+            Entry::Layout => b"layout".to_vec(),
+            Entry::Trimmed(topic, partition) => format!("trimmed/{topic:?}/{partition}").into_bytes(),
+            Entry::Progress(partition) => format!("progress/{partition}").into_bytes(),
+            Entry::Producer(name) => format!("producer/{name}").into_bytes(),
+        }
+    }
+
+    /// Reads the entry; `None` if there is none.
+    pub fn get<T: DeserializeOwned>(&self, opened: &Opened) -> Result<Option<T>, LogError> {
+        let key = self.key();
+        let stored = opened.space(Space::Meta).get(&key).map_err(StoreError::from)?;
+        stored.map(|value| decode(&key, &value).map_err(|what| self.corrupt(what))).transpose()
+    }
+
+    fn corrupt(&self, what: &str) -> LogError {
+        LogError::Corrupt(format!("the entry {}: {what}", String::from_utf8_lossy(&self.key())))
+    }
+}
+
+/// The last committed progress of a partition.
+pub fn progress(opened: &Opened, partition: u32) -> Result<Option<Progress>, LogError> {
+    Entry::Progress(partition).get(opened)
+}
+
+/// A value with its checksum in front.
+pub fn encode<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
+    let body = postcard::to_stdvec(value).expect("plain numbers and bytes always serialise");
+    let mut bytes = checksum(key, &body).to_le_bytes().to_vec();
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+/// The opposite of [`encode`]; an error says what is wrong.
+pub fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, &'static str> {
+    let (stored, body) = bytes.split_first_chunk::<4>().ok_or("it is cut off")?;
+    if u32::from_le_bytes(*stored) != checksum(key, body) {
+        return Err("its checksum does not match");
+    }
+    postcard::from_bytes(body).map_err(|_| "it cannot be read")
+}

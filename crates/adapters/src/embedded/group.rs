@@ -1,0 +1,168 @@
+//! Several calls made one write: who gets which offset and instant, and what the database has to change.
+//!
+//! Nothing here does I/O but the look-ups of progress and producers that a call depends on.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ports::log::{Appended, Commit, LogError, NewRecord, Progress, Topic};
+use segment_engine::time::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::block::BlockBuilder;
+use super::entry::{self, Entry};
+use super::store::{Change, Opened, Space};
+
+/// A partition of a topic.
+pub type Place = (Topic, u32);
+
+/// A queued call.
+pub struct Call {
+    /// What to do.
+    pub request: Request,
+    /// Where the answer goes, once the group is synced.
+    pub reply: oneshot::Sender<Result<Reply, LogError>>,
+    /// The call's share of the queue's bytes, given back when it is answered.
+    pub _share: OwnedSemaphorePermit,
+}
+
+/// What a call asks for.
+pub enum Request {
+    /// `Log::append`
+    Append(Vec<NewRecord>),
+    /// `Log::append_once`
+    AppendOnce { producer: String, sequence: u64, records: Vec<NewRecord> },
+    /// `Log::commit`
+    Commit(Commit),
+    /// `Log::trim`
+    Trim { topic: Topic, partition: u32, before: u64 },
+}
+
+/// What it is answered.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Where the records stand.
+    Appended(Vec<Appended>),
+    /// Whether `append_once` had anything to do.
+    Once(bool),
+    /// Done.
+    Done,
+}
+
+impl Request {
+    /// The bytes of its records: what it weighs in the queue and in a group.
+    pub fn bytes(&self) -> usize {
+        let records = match self {
+            Request::Append(records) | Request::AppendOnce { records, .. } => records,
+            Request::Commit(commit) => &commit.records,
+            Request::Trim { .. } => return 0,
+        };
+        records.iter().map(|record| record.key.len() + record.value.len()).sum()
+    }
+}
+
+/// The calls of one write, as far as they have been added.
+pub struct Group<'a> {
+    opened: &'a Opened,
+    /// Where each partition ended before the group.
+    ends: &'a HashMap<Place, u64>,
+    blocks: BTreeMap<Place, BlockBuilder>,
+    changes: Vec<Change>,
+    /// Entries as the group leaves them; later calls of the group see them.
+    progress: BTreeMap<u32, Progress>,
+    producers: BTreeMap<String, u64>,
+}
+
+/// What is to be written, and what is true afterwards.
+pub struct Prepared {
+    /// One atomic write.
+    pub changes: Vec<Change>,
+    /// The new ends of the partitions that the group appended to.
+    pub ends: Vec<(Place, u64)>,
+}
+
+impl<'a> Group<'a> {
+    /// An empty group on top of what is stored.
+    pub fn new(opened: &'a Opened, ends: &'a HashMap<Place, u64>) -> Self {
+        let (blocks, progress, producers) = Default::default();
+        Self { opened, ends, blocks, changes: Vec::new(), progress, producers }
+    }
+
+    /// Adds a call, whose records get the instant `at`, and says what to answer it when the group is synced. A call that
+    /// fails leaves no trace in the group.
+    pub fn add(&mut self, request: Request, at: Timestamp) -> Result<Reply, LogError> {
+        match request {
+            Request::Append(records) => Ok(Reply::Appended(self.append(records, at))),
+            Request::AppendOnce { producer, sequence, records } => {
+                if sequence <= self.producer_sequence(&producer)? {
+                    return Ok(Reply::Once(false));
+                }
+                self.producers.insert(producer, sequence);
+                self.append(records, at);
+                Ok(Reply::Once(true))
+            }
+            Request::Commit(Commit { partition, progress, records }) => {
+                self.append(records, at);
+                let notifications_offset = self.end((Topic::Notifications, partition));
+                self.progress.insert(partition, Progress { notifications_offset, ..progress });
+                Ok(Reply::Done)
+            }
+            Request::Trim { .. } => unreachable!("the writer trims between groups"),
+        }
+    }
+
+    fn producer_sequence(&self, producer: &str) -> Result<u64, LogError> {
+        match self.producers.get(producer) {
+            Some(sequence) => Ok(*sequence),
+            None => Ok(Entry::Producer(producer.to_owned()).get(self.opened)?.unwrap_or_default()),
+        }
+    }
+
+    fn end(&self, place: Place) -> u64 {
+        let stored = || self.ends.get(&place).copied().unwrap_or_default();
+        self.blocks.get(&place).map_or_else(stored, BlockBuilder::end)
+    }
+
+    fn append(&mut self, records: Vec<NewRecord>, at: Timestamp) -> Vec<Appended> {
+        let append = |record: NewRecord| Appended { offset: self.push(&record, at), appended_at: at };
+        records.into_iter().map(append).collect()
+    }
+
+    fn push(&mut self, record: &NewRecord, at: Timestamp) -> u64 {
+        let place = (record.topic, record.partition);
+        let stored_end = || self.ends.get(&place).copied().unwrap_or_default();
+        let block = self.blocks.entry(place).or_insert_with(|| BlockBuilder::new(record.partition, stored_end()));
+        if block.is_full() {
+            let next = BlockBuilder::new(record.partition, block.end());
+            self.changes.push(block_change(record.topic, std::mem::replace(block, next)));
+        }
+        let offset = block.end();
+        block.push(at, &record.key, &record.value);
+        offset
+    }
+
+    /// Closes the group.
+    pub fn finish(mut self) -> Prepared {
+        let ends = self.blocks.iter().map(|(place, block)| (*place, block.end())).collect();
+        let mut changes = self.changes;
+        changes.extend(self.blocks.into_iter().map(|((topic, _), block)| block_change(topic, block)));
+        for (partition, progress) in std::mem::take(&mut self.progress) {
+            changes.push(entry_change(&Entry::Progress(partition), &progress));
+        }
+        for (producer, sequence) in std::mem::take(&mut self.producers) {
+            changes.push(entry_change(&Entry::Producer(producer), &sequence));
+        }
+        Prepared { changes, ends }
+    }
+}
+
+/// An entry to be written.
+pub fn entry_change<T: serde::Serialize>(entry: &Entry, value: &T) -> Change {
+    let key = entry.key();
+    let value = Some(entry::encode(&key, value).into());
+    Change { space: Space::Meta, key: key.into(), value }
+}
+
+fn block_change(topic: Topic, block: BlockBuilder) -> Change {
+    let (key, value) = block.finish();
+    Change { space: Space::Topic(topic), key: key.into(), value: Some(value.into()) }
+}

@@ -1,0 +1,221 @@
+//! [`EmbeddedLog`]: the log port on the database.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use fjall::Guard;
+use ports::clock::Clock;
+use ports::log::{Appended, Batch, Commit, Log, LogError, NewRecord, Progress, Record, Topic};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::block::{Block, block_key};
+use super::entry::{self, Entry, FORMAT_VERSION, Layout};
+use super::group::{Call, Place, Reply, Request, entry_change};
+use super::store::{Opened, Space, Store, StoreError};
+use super::tail::{Readable, Tail, corrupt, recover};
+use super::writer::Writer;
+
+/// Calls that may wait for the writer; over it `Unavailable`.
+pub const QUEUED_CALLS_MAX: usize = 16_384;
+/// KiB of records that may wait for the writer; over it `Unavailable`. A larger single call waits for an empty queue.
+pub const QUEUED_KIB_MAX: u32 = 128 << 10;
+
+/// A log in a folder of this machine.
+pub struct EmbeddedLog {
+    store: Arc<Store>,
+    tail: Arc<Tail>,
+    clock: Arc<dyn Clock>,
+    partitions: u32,
+    queued_kib: Arc<Semaphore>,
+    /// `None` only while it is being dropped: the writer ends when the queue closes.
+    queue: Option<SyncSender<Call>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl EmbeddedLog {
+    /// Opens the log of a database, or creates it with this number of partitions.
+    pub fn open(store: Arc<Store>, partitions: u32, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
+        check_layout(&store, partitions)?;
+        let recovered = store.with(|opened| recover(opened, partitions))?;
+        let tail = Arc::new(Tail::new(recovered));
+        let (queue, calls) = sync_channel(QUEUED_CALLS_MAX);
+        let writer = Writer {
+            store: store.clone(),
+            tail: tail.clone(),
+            clock: clock.clone(),
+            partitions,
+            queue: calls,
+            broken: None,
+        };
+        let thread = std::thread::Builder::new().name("log-writer".to_owned());
+        let writer = thread.spawn(move || writer.run()).map_err(StoreError::from)?;
+        let queued_kib = Arc::new(Semaphore::new(QUEUED_KIB_MAX as usize));
+        Ok(Self { store, tail, clock, partitions, queued_kib, queue: Some(queue), writer: Some(writer) })
+    }
+
+    /// Queues a call and waits for its answer.
+    async fn call(&self, request: Request) -> Result<Reply, LogError> {
+        let kib = u32::try_from(request.bytes() >> 10).unwrap_or(u32::MAX).clamp(1, QUEUED_KIB_MAX);
+        let full = || LogError::Unavailable("more is waiting to be written than the queue holds".to_owned());
+        let _share = self.queued_kib.clone().try_acquire_many_owned(kib).map_err(|_| full())?;
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().expect("only taken by drop");
+        queue.try_send(Call { request, reply, _share }).map_err(|error| match error {
+            TrySendError::Full(_) => full(),
+            TrySendError::Disconnected(_) => stopped(),
+        })?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    fn check(&self, records: &[NewRecord]) -> Result<(), LogError> {
+        records.iter().try_for_each(|record| record.topic.check(record.partition, self.partitions))
+    }
+}
+
+fn stopped() -> LogError {
+    LogError::Unavailable("the writer has stopped: restart the service".to_owned())
+}
+
+/// Stores the layout of a new log; refuses another one.
+fn check_layout(store: &Store, partitions: u32) -> Result<(), LogError> {
+    let asked = Layout { version: FORMAT_VERSION, partitions };
+    match store.with(|opened| Entry::Layout.get::<Layout>(opened))? {
+        None => Ok(store.write(vec![entry_change(&Entry::Layout, &asked)])?),
+        Some(found) if found.version != FORMAT_VERSION => Err(LogError::Unavailable(format!(
+            "the log is stored in form {}, this version reads form {FORMAT_VERSION}: use the version that wrote it",
+            found.version
+        ))),
+        Some(found) if found.partitions != partitions => {
+            Err(LogError::Partitions { found: found.partitions, asked: partitions })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+impl Drop for EmbeddedLog {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            let _panicked = writer.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Log for EmbeddedLog {
+    fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, LogError> {
+        self.check(&records)?;
+        match self.call(Request::Append(records)).await? {
+            Reply::Appended(appended) => Ok(appended),
+            _ => unreachable!("an append is answered with places"),
+        }
+    }
+
+    async fn append_once(&self, producer: &str, sequence: u64, records: Vec<NewRecord>) -> Result<bool, LogError> {
+        self.check(&records)?;
+        match self.call(Request::AppendOnce { producer: producer.to_owned(), sequence, records }).await? {
+            Reply::Once(appended) => Ok(appended),
+            _ => unreachable!("an append_once is answered with whether it appended"),
+        }
+    }
+
+    async fn producer_sequence(&self, producer: &str) -> Result<u64, LogError> {
+        let entry = Entry::Producer(producer.to_owned());
+        Ok(blocking(&self.store, move |opened| entry.get(opened)).await?.unwrap_or_default())
+    }
+
+    async fn read(&self, topic: Topic, partition: u32, from: u64, bytes_max: usize) -> Result<Batch, LogError> {
+        topic.check(partition, self.partitions)?;
+        let place = (topic, partition);
+        let readable = self.tail.readable(place, &*self.clock);
+        let from = from.max(readable.first);
+        if from >= readable.end {
+            return Ok(Batch { records: Vec::new(), next_offset: from, complete_until: readable.complete_until });
+        }
+        blocking(&self.store, move |opened| read_blocks(opened, place, from, readable, bytes_max)).await
+    }
+
+    async fn wait_for(&self, topic: Topic, partition: u32, offset: u64) {
+        if topic.check(partition, self.partitions).is_err() {
+            return std::future::pending().await;
+        }
+        self.tail.wait_beyond((topic, partition), offset).await;
+    }
+
+    async fn bounds(&self, topic: Topic, partition: u32) -> Result<(u64, u64), LogError> {
+        topic.check(partition, self.partitions)?;
+        Ok(self.tail.bounds((topic, partition)))
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), LogError> {
+        Topic::Events.check(commit.partition, self.partitions)?;
+        self.check(&commit.records)?;
+        self.call(Request::Commit(commit)).await.map(drop)
+    }
+
+    async fn committed(&self, partition: u32) -> Result<Option<Progress>, LogError> {
+        blocking(&self.store, move |opened| entry::progress(opened, partition)).await
+    }
+
+    async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
+        topic.check(partition, self.partitions)?;
+        self.call(Request::Trim { topic, partition, before }).await.map(drop)
+    }
+}
+
+/// Runs a look into the database where it may block.
+async fn blocking<T: Send + 'static>(
+    store: &Arc<Store>,
+    look: impl FnOnce(&Opened) -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    let store = store.clone();
+    let looked = tokio::task::spawn_blocking(move || store.with(look)).await;
+    looked.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
+}
+
+/// Reads from `from` (which is retained and before the end) until `bytes_max` is reached and an instant is finished.
+fn read_blocks(
+    opened: &Opened,
+    (topic, partition): Place,
+    from: u64,
+    readable: Readable,
+    bytes_max: usize,
+) -> Result<Batch, LogError> {
+    let blocks = opened.space(Space::Topic(topic));
+    let at_or_before = blocks.range(block_key(partition, 0)..=block_key(partition, from)).next_back();
+    let first_key = at_or_before.map(Guard::key).transpose().map_err(StoreError::from)?;
+    let first_key = first_key.map_or_else(|| block_key(partition, from).to_vec(), |key| key.to_vec());
+
+    let mut records: Vec<Record> = Vec::new();
+    let (mut expected, mut bytes) = (from, 0);
+    for guard in blocks.range(first_key..block_key(partition, readable.end).to_vec()) {
+        let (key, value) = guard.into_inner().map_err(StoreError::from)?;
+        let block = Block::parse(&key, &value).map_err(|what| corrupt(topic, partition, &key, what))?;
+        if block.first_offset > expected || block.end() <= expected {
+            return Err(corrupt(topic, partition, &block_key(partition, expected), "it is missing"));
+        }
+        for record in block.iter() {
+            let record = record.map_err(|what| corrupt(topic, partition, &key, what))?;
+            if record.offset < from {
+                continue;
+            }
+            let last = records.last().map(|last| last.appended_at);
+            if let Some(complete_until) = last.filter(|last| bytes >= bytes_max && *last < record.appended_at) {
+                return Ok(Batch { records, next_offset: record.offset, complete_until });
+            }
+            bytes += record.bytes();
+            records.push(record.to_record().map_err(|what| corrupt(topic, partition, &key, what))?);
+        }
+        expected = block.end();
+    }
+    if expected != readable.end {
+        return Err(corrupt(topic, partition, &block_key(partition, expected), "it is missing"));
+    }
+    Ok(Batch { records, next_offset: readable.end, complete_until: readable.complete_until })
+}

@@ -1,0 +1,199 @@
+//! The database of an embedded log and its checkpoints, and its way back after a failed write.
+//!
+//! fjall refuses every write after one that failed (rightly: it cannot know what reached the disk) until the database is
+//! opened anew. [`Store::reopen`] does that in the running process, so that a full disk costs refused calls, not a restart.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Slice};
+use ports::log::{LogError, Topic};
+
+/// Journals beyond this are flushed into the trees: bounds both disk use and the time of a start.
+const JOURNAL_BYTES_MAX: u64 = 256 << 20;
+/// Cache for blocks read from disk. The newest records are in memory anyway.
+const CACHE_BYTES: u64 = 32 << 20;
+/// What must fit on the disk before a reopening after a failed write is tried: more than a group of calls.
+const PROBE_BYTES: usize = 16 << 20;
+
+/// The keyspaces of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Space {
+    /// The blocks of a topic.
+    Topic(Topic),
+    /// Layout, bounds, progress, producers.
+    Meta,
+    /// User blocks and markers.
+    Checkpoints,
+}
+
+/// One change of the database; several are written as a whole or not at all.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Where.
+    pub space: Space,
+    /// Which entry.
+    pub key: Slice,
+    /// Its new value; `None` removes it. Cheap to clone, since a write may have to be tried twice.
+    pub value: Option<Slice>,
+}
+
+/// Why the database could not do it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No space left.
+    #[error("{0}")]
+    Full(String),
+    /// An earlier failure, perhaps in the background, made the database refuse writes; this one was not tried.
+    #[error("the database refuses writes since an earlier failure")]
+    Refusing,
+    /// Anything else.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full(error.to_string())
+            }
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<fjall::Error> for StoreError {
+    fn from(error: fjall::Error) -> Self {
+        match error {
+            fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => error.into(),
+            fjall::Error::Poisoned => Self::Refusing,
+            fjall::Error::Locked => Self::Unavailable("another process has the data folder open: stop it first".into()),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for LogError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full(reason) => LogError::Full(reason),
+            other => LogError::Unavailable(other.to_string()),
+        }
+    }
+}
+
+/// The open database.
+pub struct Opened {
+    db: Database,
+    topics: [Keyspace; 4],
+    meta: Keyspace,
+    checkpoints: Keyspace,
+}
+
+impl Opened {
+    fn open(folder: &Path) -> Result<Self, StoreError> {
+        let db = Database::builder(folder)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .cache_size(CACHE_BYTES)
+            .journal_compression(CompressionType::None)
+            .open()?;
+        let blocks = |name| db.keyspace(name, block_options);
+        let topics = [blocks("events")?, blocks("errors")?, blocks("notifications")?, blocks("config")?];
+        let meta = db.keyspace("meta", KeyspaceCreateOptions::default)?;
+        let checkpoints = db.keyspace("checkpoints", KeyspaceCreateOptions::default)?;
+        Ok(Self { db, topics, meta, checkpoints })
+    }
+
+    /// The keyspace behind a [`Space`].
+    pub fn space(&self, space: Space) -> &Keyspace {
+        match space {
+            Space::Topic(Topic::Events) => &self.topics[0],
+            Space::Topic(Topic::Errors) => &self.topics[1],
+            Space::Topic(Topic::Notifications) => &self.topics[2],
+            Space::Topic(Topic::Config) => &self.topics[3],
+            Space::Meta => &self.meta,
+            Space::Checkpoints => &self.checkpoints,
+        }
+    }
+
+    /// A consistent view over all keyspaces.
+    pub fn snapshot(&self) -> fjall::Snapshot {
+        self.db.snapshot()
+    }
+
+    /// Makes the changes, all or none, and returns when they are on the disk.
+    pub fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+        for Change { space, key, value } in changes {
+            match value {
+                Some(value) => batch.insert(self.space(space), key, value),
+                None => batch.remove(self.space(space), key),
+            }
+        }
+        Ok(batch.commit()?)
+    }
+}
+
+/// Blocks are large and written in order: kept apart from the tree, so that compaction moves their keys only.
+fn block_options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default().with_kv_separation(Some(KvSeparationOptions::default()))
+}
+
+/// The database behind a lock that only a reopening takes for writing.
+pub struct Store {
+    folder: PathBuf,
+    opened: RwLock<Option<Opened>>,
+}
+
+impl Store {
+    /// Opens the database in a folder, which is created if need be. Only one process can have it open.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(folder)?;
+        let opened = Opened::open(folder)?;
+        Ok(Self { folder: folder.to_owned(), opened: RwLock::new(Some(opened)) })
+    }
+
+    /// Calls `act` with the open database; unavailable while it could not be reopened after a failure.
+    pub fn with<T, E: From<StoreError>>(&self, act: impl FnOnce(&Opened) -> Result<T, E>) -> Result<T, E> {
+        let opened: RwLockReadGuard<_> = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        match opened.as_ref() {
+            Some(opened) => act(opened),
+            None => Err(StoreError::Unavailable("the database is being reopened after a failed write".into()).into()),
+        }
+    }
+
+    /// Makes changes: see [`Opened::write`].
+    pub fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.with(|opened| opened.write(changes))
+    }
+
+    /// Opens the database anew after a failed write. As long as the disk is full, the old one stays: it can be read.
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        probe(&self.folder)?;
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        *opened = None;
+        *opened = Some(Opened::open(&self.folder)?);
+        Ok(())
+    }
+
+    /// Gives the database up without closing it. Closing writes out what is left in buffers, which after a failed write
+    /// would be the rest of changes that were reported as not made.
+    pub fn abandon(&self) {
+        std::mem::forget(self.opened.write().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// Tries whether the disk takes [`PROBE_BYTES`].
+fn probe(folder: &Path) -> Result<(), StoreError> {
+    let path = folder.join("space-probe");
+    let tried = File::create(&path).and_then(|mut file| {
+        let chunk = [0; 1 << 16];
+        (0..PROBE_BYTES / chunk.len()).try_for_each(|_| file.write_all(&chunk))?;
+        file.sync_data()
+    });
+    std::fs::remove_file(&path)?;
+    Ok(tried?)
+}

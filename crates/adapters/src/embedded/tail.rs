@@ -1,0 +1,178 @@
+//! Where each partition ends and how late it is: what readers and the writer must agree on.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use fjall::Guard;
+use ports::clock::Clock;
+use ports::log::{LogError, Progress, Topic};
+use segment_engine::time::Timestamp;
+use tokio::sync::watch;
+
+use super::block::{Block, block_key};
+use super::entry::{Entry, Trimmed, progress};
+use super::group::Place;
+use super::store::{Opened, Space, StoreError};
+
+const TOPICS: [Topic; 4] = [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config];
+
+/// The shared end of the log.
+pub struct Tail {
+    state: Mutex<State>,
+    ends: HashMap<Place, watch::Sender<u64>>,
+}
+
+/// Guarded by one lock, so that "nothing at or before T is still to come" can be answered truly.
+struct State {
+    /// The first retained offset of each partition.
+    firsts: HashMap<Place, u64>,
+    /// The synced end of each partition.
+    ends: HashMap<Place, u64>,
+    /// No append gets this instant or an earlier one.
+    floor: Timestamp,
+    /// The first instant given to the group that is being written: its records are not visible yet, but will be.
+    writing: Option<Timestamp>,
+}
+
+/// What [`recover`] finds in the database.
+pub struct Recovered {
+    firsts: HashMap<Place, u64>,
+    ends: HashMap<Place, u64>,
+    floor: Timestamp,
+}
+
+/// The part of a partition that may be read, and what is certain about the rest.
+#[derive(Clone, Copy, Debug)]
+pub struct Readable {
+    /// The first retained offset.
+    pub first: u64,
+    /// The offset after the last synced record.
+    pub end: u64,
+    /// No record at or after `end` will have an `appended_at` at or before this.
+    pub complete_until: Timestamp,
+}
+
+/// Finds bounds and floor in the database.
+pub fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, LogError> {
+    let (mut firsts, mut ends) = (HashMap::new(), HashMap::new());
+    let mut floor = Timestamp(0);
+    for topic in TOPICS {
+        for partition in 0..topic.partitions(partitions) {
+            let trimmed: Option<Trimmed> = Entry::Trimmed(topic, partition).get(opened)?;
+            let first = trimmed.map_or(0, |trimmed| trimmed.first);
+            floor = floor.max(Timestamp(trimmed.map_or(0, |trimmed| trimmed.floor_micros)));
+            let last = last_block(opened, topic, partition)?;
+            floor = floor.max(last.map_or(floor, |(_, appended_at)| appended_at));
+            firsts.insert((topic, partition), first);
+            ends.insert((topic, partition), first.max(last.map_or(0, |(end, _)| end)));
+        }
+    }
+    for partition in 0..partitions {
+        let committed: Option<Progress> = progress(opened, partition)?;
+        floor = floor.max(committed.map_or(floor, |committed| committed.time));
+    }
+    Ok(Recovered { firsts, ends, floor })
+}
+
+/// The end of the last block of a partition and the instant of its last record.
+fn last_block(opened: &Opened, topic: Topic, partition: u32) -> Result<Option<(u64, Timestamp)>, LogError> {
+    let range = block_key(partition, 0)..=block_key(partition, u64::MAX);
+    let last: Option<Guard> = opened.space(Space::Topic(topic)).range(range).next_back();
+    let Some(last) = last else { return Ok(None) };
+    let (key, value) = last.into_inner().map_err(StoreError::from)?;
+    let block = Block::parse(&key, &value).map_err(|what| corrupt(topic, partition, &key, what))?;
+    Ok(Some((block.end(), block.last_appended_at)))
+}
+
+/// The error for a block that cannot be read.
+pub fn corrupt(topic: Topic, partition: u32, key: &[u8], what: &str) -> LogError {
+    let offset = super::block::first_offset(key).unwrap_or_default();
+    LogError::Corrupt(format!("topic {topic:?}, partition {partition}, the block at offset {offset}: {what}"))
+}
+
+impl Tail {
+    /// The tail of a log as recovered.
+    pub fn new(recovered: Recovered) -> Self {
+        let ends = recovered.ends.iter().map(|(place, end)| (*place, watch::Sender::new(*end))).collect();
+        let Recovered { firsts, ends: recovered_ends, floor } = recovered;
+        Self { state: Mutex::new(State { firsts, ends: recovered_ends, floor, writing: None }), ends }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The synced ends of all partitions, for the writer to go on from.
+    pub fn ends(&self) -> HashMap<Place, u64> {
+        self.state().ends.clone()
+    }
+
+    /// Reserves the next `calls` instants for a group and tells the first: each call gets its own, later than any before.
+    pub fn begin(&self, clock: &dyn Clock, calls: usize) -> Timestamp {
+        let now = clock.now();
+        let mut state = self.state();
+        let first = now.max(Timestamp(state.floor.0.saturating_add(1)));
+        state.floor = Timestamp(first.0.saturating_add(calls as i64 - 1));
+        state.writing = Some(first);
+        first
+    }
+
+    /// The group begun last is synced: its records can be read.
+    pub fn publish(&self, ends: &[(Place, u64)], passed: Timestamp) {
+        let mut state = self.state();
+        state.writing = None;
+        state.floor = state.floor.max(passed);
+        for (place, end) in ends {
+            state.ends.insert(*place, *end);
+            self.ends[place].send_replace(*end);
+        }
+    }
+
+    /// The group begun last was not written. Its instants stay used.
+    pub fn give_up(&self) {
+        self.state().writing = None;
+    }
+
+    /// A partition was trimmed.
+    pub fn set_first(&self, place: Place, first: u64) {
+        self.state().firsts.insert(place, first);
+    }
+
+    /// The floor as of now.
+    pub fn floor(&self) -> Timestamp {
+        self.state().floor
+    }
+
+    /// Takes over what a reopened database holds.
+    pub fn reset(&self, recovered: Recovered) {
+        let mut state = self.state();
+        state.firsts = recovered.firsts;
+        state.ends = recovered.ends;
+        state.floor = state.floor.max(recovered.floor);
+    }
+
+    /// What of a partition can be read now. The answer's `complete_until` binds the log: see [`State::floor`].
+    pub fn readable(&self, place: Place, clock: &dyn Clock) -> Readable {
+        let now = clock.now();
+        let mut state = self.state();
+        let complete_until = match state.writing {
+            Some(first) => Timestamp(first.0 - 1),
+            None => state.floor.max(now),
+        };
+        state.floor = state.floor.max(complete_until);
+        Readable { first: state.firsts[&place], end: state.ends[&place], complete_until }
+    }
+
+    /// The bounds of a partition.
+    pub fn bounds(&self, place: Place) -> (u64, u64) {
+        let state = self.state();
+        (state.firsts[&place], state.ends[&place])
+    }
+
+    /// Returns when the partition's end is beyond `offset`.
+    pub async fn wait_beyond(&self, place: Place, offset: u64) {
+        let mut end = self.ends[&place].subscribe();
+        // The sender lives in `self`, so this only ends with a record.
+        let _closed = end.wait_for(|end| *end > offset).await;
+    }
+}

@@ -1,0 +1,236 @@
+//! The one thread that writes the log: takes what is queued, makes one write of it, syncs once, answers all.
+//!
+//! While a sync is under way, calls gather in the queue; the next turn takes them together. So the rate of syncs is the
+//! disk's, and the rate of calls is not bounded by it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use fjall::Guard;
+use ports::clock::Clock;
+use ports::log::{LogError, Topic};
+use segment_engine::time::Timestamp;
+
+use super::block::block_key;
+use super::entry::{Entry, Trimmed};
+use super::group::{Call, Group, Prepared, Reply, Request, entry_change};
+use super::store::{Change, Opened, Space, Store, StoreError};
+use super::tail::{Tail, recover};
+
+/// A group is closed when its records reach this size: bounds the time of one write, and so everyone's wait.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+/// A group is closed when it has this many calls.
+const GROUP_CALLS_MAX: usize = 4096;
+/// How many blocks one write of a trim removes.
+const TRIM_BLOCKS_MAX: usize = 4096;
+/// After a failed write, how often the writer looks by itself whether writing works again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The state of the writer thread.
+pub struct Writer {
+    /// The database.
+    pub store: Arc<Store>,
+    /// Shared with the readers.
+    pub tail: Arc<Tail>,
+    /// Stamps the records.
+    pub clock: Arc<dyn Clock>,
+    /// See `Log::partitions`.
+    pub partitions: u32,
+    /// The calls.
+    pub queue: Receiver<Call>,
+    /// After a failed write: what has to be set right before the next.
+    pub broken: Option<Broken>,
+}
+
+/// A write failed. What it changed may yet turn up in the reopened database, though its callers were told that nothing was
+/// stored; these changes take it back.
+pub struct Broken {
+    undo: Vec<Change>,
+}
+
+impl Writer {
+    /// Runs until all senders of the queue are gone and the queue is empty.
+    pub fn run(mut self) {
+        while let Some(first) = self.next_call() {
+            let calls = self.gather(first);
+            self.turn(calls);
+        }
+        if self.broken.is_some() && self.heal().is_err() {
+            self.store.abandon();
+        }
+    }
+
+    /// Waits for a call; repairs the database meanwhile if that is needed.
+    fn next_call(&mut self) -> Option<Call> {
+        while self.broken.is_some() {
+            match self.queue.recv_timeout(RETRY_INTERVAL) {
+                Ok(call) => return Some(call),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => match self.heal() {
+                    Ok(()) => tracing::info!("the log can be written again"),
+                    Err(error) => tracing::debug!(%error, "the log still cannot be written"),
+                },
+            }
+        }
+        self.queue.recv().ok()
+    }
+
+    /// The calls that are waiting, up to the limits of a group.
+    fn gather(&self, first: Call) -> Vec<Call> {
+        let mut bytes = first.request.bytes();
+        let mut calls = vec![first];
+        while bytes < GROUP_BYTES_MAX && calls.len() < GROUP_CALLS_MAX {
+            let Ok(call) = self.queue.try_recv() else { break };
+            bytes += call.request.bytes();
+            calls.push(call);
+        }
+        calls
+    }
+
+    /// Carries out calls in the order they came, and answers them.
+    fn turn(&mut self, calls: Vec<Call>) {
+        let mut group = Vec::with_capacity(calls.len());
+        for call in calls {
+            let Request::Trim { topic, partition, before } = call.request else {
+                group.push(call);
+                continue;
+            };
+            self.write_group(std::mem::take(&mut group));
+            let answer = self.trim(topic, partition, before);
+            let _caller_gone = call.reply.send(answer.map(|()| Reply::Done));
+        }
+        self.write_group(group);
+    }
+
+    /// Writes the calls as one and answers them.
+    fn write_group(&mut self, calls: Vec<Call>) {
+        if calls.is_empty() {
+            return;
+        }
+        let (mut requests, mut waiting) = (Vec::new(), Vec::new());
+        let mut passed = Timestamp::MIN;
+        for Call { request, reply, _share } in calls {
+            if let Request::Commit(commit) = &request {
+                passed = passed.max(commit.progress.time);
+            }
+            requests.push(request);
+            waiting.push((reply, _share));
+        }
+        let answers = match self.prepare(requests) {
+            Ok((prepared, answers)) => match self.write(prepared.changes) {
+                Ok(()) => {
+                    self.tail.publish(&prepared.ends, passed);
+                    answers
+                }
+                Err(error) => {
+                    self.tail.give_up();
+                    answers.into_iter().map(|_| Err(error.clone().into())).collect()
+                }
+            },
+            Err(error) => waiting.iter().map(|_| Err(error.clone().into())).collect(),
+        };
+        for ((reply, _share), answer) in waiting.into_iter().zip(answers) {
+            let _caller_gone = reply.send(answer);
+        }
+    }
+
+    /// Gives every call its place and instant. From here on the instants are taken, whatever becomes of the write.
+    #[allow(clippy::type_complexity, reason = "one answer for each call, beside what is to be written")]
+    fn prepare(&mut self, requests: Vec<Request>) -> Result<(Prepared, Vec<Result<Reply, LogError>>), StoreError> {
+        self.heal()?;
+        let ends = self.tail.ends();
+        self.store.with(|opened| {
+            let first = self.tail.begin(&*self.clock, requests.len());
+            let mut group = Group::new(opened, &ends);
+            let instants = (first.0..).map(Timestamp);
+            let answers = requests.into_iter().zip(instants).map(|(request, at)| group.add(request, at)).collect();
+            Ok((group.finish(), answers))
+        })
+    }
+
+    /// Writes and syncs. If a failure in the background has closed the database, it is reopened first.
+    fn write(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.heal()?;
+        match self.store.write(changes.clone()) {
+            Err(StoreError::Refusing) => {
+                tracing::warn!("an earlier failure closed the log's database; opening it again");
+                self.broken = Some(Broken { undo: Vec::new() });
+                self.heal()?;
+                self.try_write(changes)
+            }
+            Err(error) => Err(self.failed(error, &changes)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn try_write(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.store.write(changes.clone()).map_err(|error| self.failed(error, &changes))
+    }
+
+    /// Notes what has to be taken back after `changes` could not be written.
+    fn failed(&mut self, error: StoreError, changes: &[Change]) -> StoreError {
+        tracing::error!(%error, "the log could not be written; nothing of it was stored");
+        let undo = self.store.with(|opened| changes.iter().map(|change| before(opened, change)).collect());
+        self.broken = Some(Broken { undo: undo.unwrap_or_default() });
+        error
+    }
+
+    /// Opens the database again after a failed write, takes back what the write may have left, and takes over what is there.
+    fn heal(&mut self) -> Result<(), StoreError> {
+        let Some(broken) = &self.broken else { return Ok(()) };
+        self.store.reopen()?;
+        if !broken.undo.is_empty() {
+            self.store.write(broken.undo.clone())?;
+        }
+        let recovered = self.store.with(|opened| recover(opened, self.partitions)).map_err(|error| match error {
+            LogError::Full(reason) => StoreError::Full(reason),
+            other => StoreError::Unavailable(other.to_string()),
+        })?;
+        self.tail.reset(recovered);
+        self.broken = None;
+        Ok(())
+    }
+
+    /// Moves the first retained offset, then removes the blocks before it. What a crash in between leaves behind, the next
+    /// trim removes.
+    fn trim(&mut self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
+        self.heal()?;
+        let place = (topic, partition);
+        let (first, end) = self.tail.bounds(place);
+        let before = before.clamp(first, end);
+        let trimmed = Trimmed { first: before, floor_micros: self.tail.floor().0 };
+        self.try_write(vec![entry_change(&Entry::Trimmed(topic, partition), &trimmed)])?;
+        self.tail.set_first(place, before);
+        loop {
+            let gone = self.store.with(|opened| blocks_before(opened, topic, partition, before))?;
+            if gone.is_empty() {
+                return Ok(());
+            }
+            self.try_write(gone)?;
+        }
+    }
+}
+
+/// What sets an entry right after a failed write: blocks are always new, the other entries had a value or none.
+fn before(opened: &Opened, change: &Change) -> Result<Change, StoreError> {
+    let value = match change.space {
+        Space::Meta => opened.space(Space::Meta).get(&change.key)?,
+        Space::Topic(_) | Space::Checkpoints => None,
+    };
+    Ok(Change { value, ..change.clone() })
+}
+
+/// The removal of blocks that hold nothing at or after `before`, up to [`TRIM_BLOCKS_MAX`] of them.
+fn blocks_before(opened: &Opened, topic: Topic, partition: u32, before: u64) -> Result<Vec<Change>, LogError> {
+    let space = Space::Topic(topic);
+    let range = block_key(partition, 0)..block_key(partition, before);
+    let keys = opened.space(space).range(range).take(TRIM_BLOCKS_MAX + 1).map(Guard::key);
+    let mut keys = keys.collect::<Result<Vec<_>, _>>().map_err(StoreError::from)?;
+    // The last one may reach beyond `before`: it goes if the next block starts there.
+    let next = opened.space(space).range(block_key(partition, before)..=block_key(partition, before)).next();
+    if keys.len() > TRIM_BLOCKS_MAX || next.is_none() {
+        keys.pop();
+    }
+    Ok(keys.into_iter().map(|key| Change { space, key, value: None }).collect())
+}

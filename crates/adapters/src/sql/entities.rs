@@ -1,0 +1,168 @@
+//! The tables as SeaORM sees them. Instants are microseconds since 1970, UTC.
+
+/// One module per table: SeaORM wants them so.
+macro_rules! table {
+    ($(#[$doc:meta])* $module:ident, $name:literal, { $($(#[$attribute:meta])* $field:ident: $ty:ty,)+ }) => {
+        $(#[$doc])*
+        pub mod $module {
+            use sea_orm::entity::prelude::*;
+
+            #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+            #[sea_orm(table_name = $name)]
+            pub struct Model { $($(#[$attribute])* pub $field: $ty,)+ }
+
+            #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+            pub enum Relation {}
+
+            impl ActiveModelBehavior for ActiveModel {}
+        }
+    };
+}
+
+table!(
+    /// Users, absorbed ones too: those point at who they are now, never at another absorbed one.
+    user, "users", {
+        #[sea_orm(primary_key)]
+        id: i64,
+        client_ref_id: Option<String>,
+        name: Option<String>,
+        email: Option<String>,
+        created_at: i64,
+        updated_at: i64,
+        merged_into: Option<i64>,
+    }
+);
+
+table!(
+    /// Whose a client's id is.
+    identity, "identities", {
+        #[sea_orm(primary_key, auto_increment = false)]
+        id_type: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        id: String,
+        user_id: i64,
+        created_at: i64,
+    }
+);
+
+table!(
+    /// Traits; `value` is JSON, `null` for a removed one.
+    user_trait, "traits", {
+        #[sea_orm(primary_key, auto_increment = false)]
+        user_id: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        key: String,
+        value: String,
+        created_at: i64,
+    }
+);
+
+table!(
+    /// Kinds of events.
+    activity, "activities", {
+        #[sea_orm(primary_key)]
+        id: i64,
+        title: String,
+        description: Option<String>,
+        code: String,
+        created_at: i64,
+        updated_at: i64,
+    }
+);
+
+table!(
+    /// Segments; `kind` is `computed` or `manual`.
+    segment, "segments", {
+        #[sea_orm(primary_key)]
+        id: i64,
+        title: String,
+        description: Option<String>,
+        tag: String,
+        where_statement: String,
+        is_generic: bool,
+        kind: String,
+        version: i64,
+        created_at: i64,
+        updated_at: i64,
+    }
+);
+
+table!(
+    /// The tags that a segment's clause names.
+    segment_use, "segment_uses", {
+        #[sea_orm(primary_key, auto_increment = false)]
+        segment_id: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        tag: String,
+    }
+);
+
+table!(
+    /// Links between activities and segments.
+    activity_segment, "activity_segments", {
+        #[sea_orm(primary_key, auto_increment = false)]
+        activity_id: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        segment_id: i64,
+    }
+);
+
+/// Who is in what, as the engine told.
+pub mod membership {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "memberships")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub user_id: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub segment_id: i64,
+        pub created_at: i64,
+        pub updated_at: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {
+        #[sea_orm(belongs_to = "super::user::Entity", from = "Column::UserId", to = "super::user::Column::Id")]
+        User,
+    }
+
+    impl Related<super::user::Entity> for Entity {
+        fn to() -> RelationDef {
+            Relation::User.def()
+        }
+    }
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+table!(
+    /// The lists kept by hand: what the manual segments should be.
+    manual_membership, "manual_memberships", {
+        #[sea_orm(primary_key, auto_increment = false)]
+        user_id: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        segment_id: i64,
+    }
+);
+
+table!(
+    /// Where in the notification topic `memberships` stands.
+    membership_position, "membership_positions", {
+        #[sea_orm(primary_key, auto_increment = false)]
+        partition: i64,
+        position: i64,
+    }
+);
+
+table!(
+    /// Records on their way to the log; `topic` is `events` or `config`.
+    outbox, "outbox", {
+        #[sea_orm(primary_key)]
+        id: i64,
+        topic: String,
+        key: i64,
+        value: String,
+    }
+);

@@ -1,0 +1,204 @@
+//! Identities in SQL. Looking one up is a read; only what changes something waits for the writer.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use ports::config_store::{
+    Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, NewUser, OutboxEntry,
+    Unknown, decide_link, exclusive_conflict,
+};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+
+use super::entities::{identity, user};
+use super::merges::merge;
+use super::{BOUND_MAX, Result, SqlConfigStore, commit, outbox, unavailable, users};
+
+/// Values bound per row.
+const COLUMNS: usize = 4;
+
+fn domain(row: identity::Model) -> Identity {
+    let key = IdentityKey { id_type: row.id_type, id: row.id };
+    Identity { key, user_id: UserId(row.user_id), created_at: Timestamp(row.created_at) }
+}
+
+async fn own(db: &impl ConnectionTrait, user: i64) -> Result<Vec<Identity>> {
+    let query = identity::Entity::find().filter(identity::Column::UserId.eq(user));
+    let query = query.order_by_asc(identity::Column::IdType).order_by_asc(identity::Column::Id);
+    Ok(query.all(db).await.map_err(unavailable)?.into_iter().map(domain).collect())
+}
+
+/// Whose each of these pairs is, for those that somebody has.
+async fn by_pair(db: &impl ConnectionTrait, keys: &[IdentityKey]) -> Result<HashMap<IdentityKey, UserId>> {
+    let mut owners = HashMap::with_capacity(keys.len());
+    for chunk in keys.chunks(BOUND_MAX) {
+        let ids = chunk.iter().map(|key| key.id.as_str());
+        let rows =
+            identity::Entity::find().filter(identity::Column::Id.is_in(ids)).all(db).await.map_err(unavailable)?;
+        owners.extend(rows.into_iter().map(domain).map(|identity| (identity.key, identity.user_id)));
+    }
+    Ok(owners)
+}
+
+/// Who has each of these client ids.
+async fn by_client_refs(db: &impl ConnectionTrait, ids: &[&str]) -> Result<HashMap<String, UserId>> {
+    let mut owners = HashMap::new();
+    for chunk in ids.chunks(BOUND_MAX) {
+        let query = user::Entity::find().select_only();
+        let query = query.column(user::Column::ClientRefId).column(user::Column::Id).column(user::Column::MergedInto);
+        let query = query.filter(user::Column::ClientRefId.is_in(chunk.iter().copied()));
+        let rows: Vec<(String, i64, Option<i64>)> = query.into_tuple().all(db).await.map_err(unavailable)?;
+        owners.extend(rows.into_iter().map(|(client_id, id, into)| (client_id, UserId(into.unwrap_or(id)))));
+    }
+    Ok(owners)
+}
+
+/// Makes pairs theirs who they are given to; pairs that somebody has stay as they are.
+async fn keep(tx: &impl ConnectionTrait, pairs: &[(IdentityKey, UserId)], now: Timestamp) -> Result<()> {
+    for chunk in pairs.chunks(BOUND_MAX / COLUMNS) {
+        let models = chunk.iter().map(|(key, user)| identity::ActiveModel {
+            id_type: Set(key.id_type.clone()),
+            id: Set(key.id.clone()),
+            user_id: Set(user.0),
+            created_at: Set(now.0),
+        });
+        let kept = OnConflict::columns([identity::Column::IdType, identity::Column::Id]).do_nothing().to_owned();
+        let insert = identity::Entity::insert_many(models).on_conflict(kept);
+        insert.exec_without_returning(tx).await.map_err(unavailable)?;
+    }
+    Ok(())
+}
+
+/// The pair first, then the client id.
+async fn owner(db: &impl ConnectionTrait, key: &IdentityKey) -> Result<Option<UserId>> {
+    let pair = identity::Entity::find_by_id((key.id_type.clone(), key.id.clone()));
+    match pair.one(db).await.map_err(unavailable)? {
+        Some(row) => Ok(Some(UserId(row.user_id))),
+        None => users::by_client_ref(db, &key.id).await,
+    }
+}
+
+async fn side(db: &impl ConnectionTrait, key: &IdentityKey) -> Result<Option<LinkSide>> {
+    let Some(user_id) = owner(db, key).await? else { return Ok(None) };
+    let row = users::require(db, user_id).await?;
+    let mut identities: Vec<IdentityKey> = own(db, row.id).await?.into_iter().map(|identity| identity.key).collect();
+    if !identities.contains(key) {
+        identities.push(key.clone());
+    }
+    Ok(Some(LinkSide { user_id, created_at: Timestamp(row.created_at), identities }))
+}
+
+#[async_trait]
+impl IdentityStore for SqlConfigStore {
+    async fn identities(&self, user: UserId) -> Result<Vec<Identity>> {
+        let user = users::require(&self.readers, user).await?;
+        own(&self.readers, user.id).await
+    }
+
+    async fn attach_identity(
+        &self,
+        user: UserId,
+        key: IdentityKey,
+        rules: &IdentityRules,
+        now: Timestamp,
+    ) -> Result<Identity> {
+        let tx = self.begin().await?;
+        let user = UserId(users::require(&tx, user).await?.id);
+        let has = own(&tx, user.0).await?;
+        if let Some(identity) = has.iter().find(|identity| identity.key == key) {
+            return Ok(identity.clone());
+        }
+        let has: Vec<IdentityKey> = has.into_iter().map(|identity| identity.key).collect();
+        match owner(&tx, &key).await? {
+            Some(owner) if owner != user => return Err(Identity::taken(&key, owner)),
+            _ => exclusive_conflict(user, &has, &key, rules)?,
+        }
+        keep(&tx, &[(key.clone(), user)], now).await?;
+        commit(tx).await?;
+        Ok(Identity { key, user_id: user, created_at: now })
+    }
+
+    async fn link(&self, link: Link, rules: &IdentityRules, now: Timestamp) -> Result<Linked> {
+        let tx = self.begin().await?;
+        let (from, to) = (side(&tx, &link.from).await?, side(&tx, &link.to).await?);
+        let decision = decide_link(&link, from.as_ref(), to.as_ref(), rules)?;
+        let known = [(&link.from, from), (&link.to, to)];
+        let mut pairs: Vec<(IdentityKey, UserId)> =
+            known.into_iter().filter_map(|(key, side)| Some((key.clone(), side?.user_id))).collect();
+        let linked = match &decision {
+            LinkDecision::Nothing(user_id) => Linked { user_id: *user_id, absorbed: None },
+            LinkDecision::Attach(user_id, key) => {
+                pairs.push((key.clone(), *user_id));
+                Linked { user_id: *user_id, absorbed: None }
+            }
+            LinkDecision::Merge { survivor, absorbed } => Linked { user_id: *survivor, absorbed: Some(*absorbed) },
+        };
+        keep(&tx, &pairs, now).await?;
+        if let LinkDecision::Merge { survivor, absorbed } = decision {
+            merge(&tx, survivor, absorbed, now).await?;
+        }
+        commit(tx).await?;
+        Ok(linked)
+    }
+
+    async fn resolve(&self, keys: &[IdentityKey], unknown: Unknown, now: Timestamp) -> Result<Vec<Option<UserId>>> {
+        let owners = by_pair(&self.readers, keys).await?;
+        let known = |owners: &HashMap<IdentityKey, UserId>| keys.iter().map(|key| owners.get(key).copied()).collect();
+        if keys.iter().all(|key| owners.contains_key(key)) {
+            return Ok(known(&owners));
+        }
+        let missing: Vec<&str> =
+            keys.iter().filter(|key| !owners.contains_key(*key)).map(|key| key.id.as_str()).collect();
+        if unknown == Unknown::Reject && by_client_refs(&self.readers, &missing).await?.is_empty() {
+            return Ok(known(&owners));
+        }
+        Ok(known(&self.resolve_and_keep(keys, unknown, now).await?))
+    }
+}
+
+impl SqlConfigStore {
+    /// As [`IdentityStore::resolve`], by the writer: it sees every user created before, and keeps what it finds out.
+    async fn resolve_and_keep(
+        &self,
+        keys: &[IdentityKey],
+        unknown: Unknown,
+        now: Timestamp,
+    ) -> Result<HashMap<IdentityKey, UserId>> {
+        let tx = self.begin().await?;
+        let mut owners = by_pair(&tx, keys).await?;
+        let missing: Vec<&str> =
+            keys.iter().filter(|key| !owners.contains_key(*key)).map(|key| key.id.as_str()).collect();
+        let by_client_ref = by_client_refs(&tx, &missing).await?;
+        let (mut pairs, mut entries) = (Vec::new(), Vec::new());
+        for key in keys {
+            if owners.contains_key(key) {
+                continue;
+            }
+            let owner = match (by_client_ref.get(&key.id), unknown) {
+                (Some(owner), _) => *owner,
+                (None, Unknown::Reject) => continue,
+                (None, Unknown::Create) => {
+                    let user = users::insert(&tx, NewUser::default(), now).await?;
+                    entries.push(OutboxEntry::user(&user));
+                    user.id
+                }
+            };
+            owners.insert(key.clone(), owner);
+            pairs.push((key.clone(), owner));
+        }
+        keep(&tx, &pairs, now).await?;
+        outbox::send(&tx, entries).await?;
+        commit(tx).await?;
+        Ok(owners)
+    }
+}
+
+/// Moves an absorbed user's identities to its survivor.
+pub(super) async fn hand_over(tx: &impl ConnectionTrait, survivor: UserId, absorbed: UserId) -> Result<()> {
+    let update = identity::Entity::update_many().filter(identity::Column::UserId.eq(absorbed.0));
+    let update = update.col_expr(identity::Column::UserId, sea_orm::sea_query::Expr::value(survivor.0));
+    update.exec(tx).await.map_err(unavailable)?;
+    Ok(())
+}

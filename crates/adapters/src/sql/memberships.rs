@@ -1,0 +1,223 @@
+//! Memberships in SQL. The engine's batches are written by plain SQL: they are integers only, and many.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use async_trait::async_trait;
+use ports::config_store::{
+    Applied, ManualSet, Member, Membership, MembershipBatch, MembershipStore, OutboxEntry, Page, User,
+};
+use sea_orm::sea_query::{ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+
+use super::entities::{manual_membership, membership, membership_position, segment, user};
+use super::{
+    BOUND_MAX, BULK_ROWS_MAX, Result, SqlConfigStore, commit, corrupt, outbox, rows, segments, unavailable, users,
+};
+
+fn domain(row: membership::Model) -> Membership {
+    Membership {
+        user_id: UserId(row.user_id),
+        segment_id: row.segment_id,
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+/// Fills in the memberships of users.
+pub(super) async fn with_memberships(db: &impl ConnectionTrait, mut found: Vec<User>) -> Result<Vec<User>> {
+    let mut by_user: BTreeMap<UserId, Vec<Membership>> = BTreeMap::new();
+    for chunk in found.chunks(BOUND_MAX) {
+        let of = membership::Column::UserId.is_in(chunk.iter().map(|user| user.id.0));
+        let query = membership::Entity::find().filter(of).order_by_asc(membership::Column::SegmentId);
+        for row in query.all(db).await.map_err(unavailable)? {
+            by_user.entry(UserId(row.user_id)).or_default().push(domain(row));
+        }
+    }
+    for user in &mut found {
+        user.segments = by_user.remove(&user.id).unwrap_or_default();
+    }
+    Ok(found)
+}
+
+async fn manual_of(db: &impl ConnectionTrait, user: UserId) -> Result<BTreeSet<i64>> {
+    let query = manual_membership::Entity::find().filter(manual_membership::Column::UserId.eq(user.0));
+    Ok(query.all(db).await.map_err(unavailable)?.into_iter().map(|row| row.segment_id).collect())
+}
+
+/// Makes `manual` the user's list, in the tables; the engine's word on it follows and agrees.
+async fn write_manual(
+    tx: &impl ConnectionTrait,
+    user: UserId,
+    before: &BTreeSet<i64>,
+    manual: &BTreeSet<i64>,
+    now: Timestamp,
+) -> Result<()> {
+    let gone: Vec<i64> = before.difference(manual).copied().collect();
+    let lists = manual_membership::Entity::delete_many().filter(manual_membership::Column::UserId.eq(user.0));
+    let lists = lists.filter(manual_membership::Column::SegmentId.is_in(gone.iter().copied()));
+    lists.exec(tx).await.map_err(unavailable)?;
+    let members = membership::Entity::delete_many().filter(membership::Column::UserId.eq(user.0));
+    let members = members.filter(membership::Column::SegmentId.is_in(gone));
+    members.exec(tx).await.map_err(unavailable)?;
+    for segment in manual.difference(before) {
+        let listed = manual_membership::ActiveModel { user_id: Set(user.0), segment_id: Set(*segment) };
+        manual_membership::Entity::insert(listed).exec_without_returning(tx).await.map_err(unavailable)?;
+        let member = membership::ActiveModel {
+            user_id: Set(user.0),
+            segment_id: Set(*segment),
+            created_at: Set(now.0),
+            updated_at: Set(now.0),
+        };
+        let key = [membership::Column::UserId, membership::Column::SegmentId];
+        let insert = membership::Entity::insert(member).on_conflict(OnConflict::columns(key).do_nothing().to_owned());
+        insert.exec_without_returning(tx).await.map_err(unavailable)?;
+    }
+    Ok(())
+}
+
+/// The survivor of a merge stands in the absorbed user's lists too.
+pub(super) async fn merge_manual(
+    tx: &impl ConnectionTrait,
+    survivor: UserId,
+    absorbed: UserId,
+    now: Timestamp,
+) -> Result<()> {
+    let (ours, theirs) = (manual_of(tx, survivor).await?, manual_of(tx, absorbed).await?);
+    if theirs.is_empty() {
+        return Ok(());
+    }
+    let gone = manual_membership::Entity::delete_many().filter(manual_membership::Column::UserId.eq(absorbed.0));
+    gone.exec(tx).await.map_err(unavailable)?;
+    if theirs.is_subset(&ours) {
+        return Ok(());
+    }
+    let union: BTreeSet<i64> = ours.union(&theirs).copied().collect();
+    write_manual(tx, survivor, &ours, &union, now).await?;
+    outbox::send(tx, vec![OutboxEntry::manual(survivor, union.into_iter().collect())]).await
+}
+
+async fn position_of(db: &impl ConnectionTrait, partition: u32) -> Result<u64> {
+    let row = membership_position::Entity::find_by_id(i64::from(partition)).one(db).await.map_err(unavailable)?;
+    row.map_or(Ok(0), |row| u64::try_from(row.position).map_err(|error| corrupt("a membership position", error)))
+}
+
+async fn move_position(tx: &impl ConnectionTrait, partition: u32, to: u64) -> Result<()> {
+    let position = i64::try_from(to).map_err(|error| corrupt("a membership position", error))?;
+    let model = membership_position::ActiveModel { partition: Set(i64::from(partition)), position: Set(position) };
+    let overwrite = OnConflict::column(membership_position::Column::Partition)
+        .update_column(membership_position::Column::Position)
+        .to_owned();
+    let upsert = membership_position::Entity::insert(model).on_conflict(overwrite);
+    upsert.exec_without_returning(tx).await.map_err(unavailable)?;
+    Ok(())
+}
+
+async fn write_net(tx: &impl ConnectionTrait, net: BTreeMap<(UserId, i64), Option<Timestamp>>) -> Result<()> {
+    let left: Vec<String> = rows_of(net.iter().filter(|(_, since)| since.is_none()), |text, (user, segment), _| {
+        let _ = write!(text, "({user},{segment})");
+    });
+    for values in left {
+        let sql = format!("DELETE FROM memberships WHERE (user_id, segment_id) IN (VALUES {values})");
+        tx.execute_unprepared(&sql).await.map_err(unavailable)?;
+    }
+    let entered: Vec<String> = rows_of(net.iter().filter(|(_, since)| since.is_some()), |text, (user, segment), at| {
+        let _ = write!(text, "({user},{segment},{at},{at})");
+    });
+    for values in entered {
+        let sql = format!(
+            "INSERT INTO memberships (user_id, segment_id, created_at, updated_at) VALUES {values} \
+             ON CONFLICT (user_id, segment_id) DO UPDATE SET created_at = excluded.created_at, updated_at = excluded.updated_at"
+        );
+        tx.execute_unprepared(&sql).await.map_err(unavailable)?;
+    }
+    Ok(())
+}
+
+/// The rows as VALUES lists of bounded length.
+fn rows_of<'a>(
+    net: impl Iterator<Item = (&'a (UserId, i64), &'a Option<Timestamp>)>,
+    write_row: impl Fn(&mut String, &(UserId, i64), i64),
+) -> Vec<String> {
+    let mut lists: Vec<String> = Vec::new();
+    for (index, (pair, since)) in net.enumerate() {
+        if index % BULK_ROWS_MAX == 0 {
+            lists.push(String::new());
+        }
+        let list = lists.last_mut().expect("one was just pushed at index 0");
+        if !list.is_empty() {
+            list.push(',');
+        }
+        write_row(list, pair, since.map_or(0, |at| at.0));
+    }
+    lists
+}
+
+#[async_trait]
+impl MembershipStore for SqlConfigStore {
+    async fn members(&self, segment: i64, page: Page) -> Result<Vec<Member>> {
+        segments::require(&self.readers, segment).await?;
+        let of = membership::Column::SegmentId.eq(segment).and(membership::Column::UserId.gt(page.after));
+        let query = membership::Entity::find().find_also_related(user::Entity).filter(of);
+        let query = query.filter(user::Column::Id.is_not_null()).filter(user::Column::MergedInto.is_null());
+        let query = query.order_by_asc(membership::Column::UserId).limit(rows(page.limit));
+        let found = query.all(&self.readers).await.map_err(unavailable)?;
+        let (memberships, found): (Vec<_>, Vec<_>) =
+            found.into_iter().filter_map(|(membership, user)| Some((domain(membership), users::bare(user?)))).unzip();
+        let found = with_memberships(&self.readers, found).await?;
+        Ok(found.into_iter().zip(memberships).map(|(user, membership)| Member { user, membership }).collect())
+    }
+
+    async fn count_members(&self, segment: i64) -> Result<u64> {
+        segments::require(&self.readers, segment).await?;
+        let query = membership::Entity::find().inner_join(user::Entity);
+        let query = query.filter(membership::Column::SegmentId.eq(segment)).filter(user::Column::MergedInto.is_null());
+        query.count(&self.readers).await.map_err(unavailable)
+    }
+
+    async fn set_manual_memberships(&self, user: UserId, asked: &[i64], now: Timestamp) -> Result<ManualSet> {
+        let tx = self.begin().await?;
+        let user = UserId(users::require(&tx, user).await?.id);
+        let asked: BTreeSet<i64> = asked.iter().copied().collect();
+        let mut manual = BTreeSet::new();
+        for chunk in asked.iter().copied().collect::<Vec<i64>>().chunks(BOUND_MAX) {
+            let query = segment::Entity::find().filter(segment::Column::Kind.eq("manual"));
+            let found = query.filter(segment::Column::Id.is_in(chunk.iter().copied())).all(&tx).await;
+            manual.extend(found.map_err(unavailable)?.into_iter().map(|row| row.id));
+        }
+        let before = manual_of(&tx, user).await?;
+        let ignored = asked.difference(&manual).copied().collect();
+        if manual != before {
+            write_manual(&tx, user, &before, &manual, now).await?;
+            outbox::send(&tx, vec![OutboxEntry::manual(user, manual.into_iter().collect())]).await?;
+        }
+        commit(tx).await?;
+        Ok(ManualSet { ignored })
+    }
+
+    async fn membership_positions(&self) -> Result<Vec<(u32, u64)>> {
+        let query = membership_position::Entity::find().order_by_asc(membership_position::Column::Partition);
+        let found = query.all(&self.readers).await.map_err(unavailable)?;
+        let number = |row: membership_position::Model| {
+            let partition = u32::try_from(row.partition).map_err(|error| corrupt("a partition", error))?;
+            let position = u64::try_from(row.position).map_err(|error| corrupt("a membership position", error))?;
+            Ok((partition, position))
+        };
+        found.into_iter().map(number).collect()
+    }
+
+    async fn apply_memberships(&self, batch: MembershipBatch) -> Result<Applied> {
+        let tx = self.begin().await?;
+        if let Some(already) = batch.already(position_of(&tx, batch.partition).await?)? {
+            return Ok(already);
+        }
+        write_net(&tx, batch.net()).await?;
+        move_position(&tx, batch.partition, batch.to).await?;
+        commit(tx).await?;
+        Ok(Applied::Now)
+    }
+}

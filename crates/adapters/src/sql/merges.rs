@@ -1,0 +1,28 @@
+//! Merging two users in SQL. Decisions are serial, in the one writer, so that no two merges can make a cycle.
+
+use ports::config_store::{OutboxEntry, merge_traits};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+
+use super::entities::{user, user_trait};
+use super::{Result, identities, memberships, outbox, traits, unavailable};
+
+/// Merges `absorbed` into `survivor`, both alive: identities, traits, lists kept by hand, and the users absorbed before.
+pub(super) async fn merge(tx: &impl ConnectionTrait, survivor: UserId, absorbed: UserId, now: Timestamp) -> Result<()> {
+    let theirs_or_them = user::Column::MergedInto.eq(absorbed.0).or(user::Column::Id.eq(absorbed.0));
+    let redirect = user::Entity::update_many().filter(theirs_or_them);
+    let redirect = redirect.col_expr(user::Column::MergedInto, Expr::value(survivor.0));
+    redirect.exec(tx).await.map_err(unavailable)?;
+    identities::hand_over(tx, survivor, absorbed).await?;
+
+    let (ours, theirs) = (traits::load(tx, survivor.0).await?, traits::load(tx, absorbed.0).await?);
+    if !theirs.is_empty() {
+        traits::store(tx, survivor.0, &merge_traits(ours, theirs)).await?;
+        let gone = user_trait::Entity::delete_many().filter(user_trait::Column::UserId.eq(absorbed.0));
+        gone.exec(tx).await.map_err(unavailable)?;
+    }
+    outbox::send(tx, vec![OutboxEntry::merge(absorbed, survivor)]).await?;
+    memberships::merge_manual(tx, survivor, absorbed, now).await
+}

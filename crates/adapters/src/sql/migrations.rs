@@ -1,0 +1,13 @@
+//! The tables' history. A migration is never edited once it was released: a change is a new one.
+
+mod m0001_tables;
+
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
+
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_tables::Migration)]
+    }
+}

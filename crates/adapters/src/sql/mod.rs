@@ -1,0 +1,104 @@
+//! The config store in SQL, by SeaORM: SQLite in a file of its own.
+//!
+//! There is one writer: writes are decided on what they read, and are serial. Readers see the last committed state
+//! (WAL) and never wait for it. The SQL is what SQLite and Postgres have in common.
+
+mod activities;
+mod entities;
+mod identities;
+mod memberships;
+mod merges;
+mod migrations;
+mod outbox;
+mod segment_rules;
+mod segments;
+mod traits;
+mod users;
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ports::config_store::{ConfigStore, ConfigStoreError};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+
+/// Connections that read at the same time.
+const READERS_MAX: u32 = 4;
+/// How long a call waits for a connection before the store counts as unavailable.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a statement waits for a lock of another process (a backup, a shell).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Values bound in one statement: SQLite takes 32,766.
+const BOUND_MAX: usize = 10_000;
+/// Rows written by one statement of plain SQL.
+const BULK_ROWS_MAX: usize = 5_000;
+
+type Result<T> = std::result::Result<T, ConfigStoreError>;
+
+/// The config store on SQL. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SqlConfigStore {
+    readers: DatabaseConnection,
+    writer: DatabaseConnection,
+}
+
+impl SqlConfigStore {
+    /// Opens the SQLite file at `path`, creating it if it is missing, and brings its tables up to date.
+    pub async fn open_sqlite(path: &Path) -> Result<Self> {
+        let writer = connect_sqlite(path, 1).await.map_err(unavailable)?;
+        migrations::Migrator::up(&writer, None).await.map_err(unavailable)?;
+        let readers = connect_sqlite(path, READERS_MAX).await.map_err(unavailable)?;
+        Ok(Self { readers, writer })
+    }
+
+    /// Starts a write. Dropped without a commit, it leaves no trace: also if the caller goes away.
+    async fn begin(&self) -> Result<DatabaseTransaction> {
+        self.writer.begin().await.map_err(unavailable)
+    }
+}
+
+async fn connect_sqlite(path: &Path, connections: u32) -> std::result::Result<DatabaseConnection, DbErr> {
+    let file = path.to_owned();
+    let mut options = ConnectOptions::new("sqlite::memory:");
+    options.max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).sqlx_logging(false);
+    options.map_sqlx_sqlite_opts(move |_| {
+        SqliteConnectOptions::new()
+            .filename(&file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+    });
+    Database::connect(options).await
+}
+
+#[async_trait]
+impl ConfigStore for SqlConfigStore {
+    async fn ping(&self) -> Result<()> {
+        self.readers.execute_unprepared("SELECT 1").await.map_err(unavailable)?;
+        Ok(())
+    }
+}
+
+async fn commit(tx: DatabaseTransaction) -> Result<()> {
+    tx.commit().await.map_err(unavailable)
+}
+
+/// Every failure of the database is one that may pass: uniqueness and existence are checked before a row is written.
+fn unavailable(error: DbErr) -> ConfigStoreError {
+    ConfigStoreError::Unavailable(error.to_string())
+}
+
+fn corrupt(what: &str, error: impl std::fmt::Display) -> ConfigStoreError {
+    ConfigStoreError::Corrupt(format!("{what}: {error}"))
+}
+
+/// A limit as SQL takes it.
+fn rows(limit: usize) -> u64 {
+    u64::try_from(limit).unwrap_or(u64::MAX).min(i64::MAX as u64)
+}

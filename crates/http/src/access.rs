@@ -1,0 +1,126 @@
+//! Access by keys: `USS_API_KEYS=admin:KEY,ingest:KEY`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+
+use crate::problem::{Kind, Problem};
+
+/// The shortest key that is accepted: shorter ones can be guessed.
+pub const KEY_BYTES_MIN: usize = 16;
+
+/// What a key may do. Handlers find the caller's in the request's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Send events, and nothing else.
+    Ingest,
+    /// Everything.
+    Admin,
+}
+
+/// The keys of both APIs. Without keys everyone is an admin, so the caller binds to loopback only.
+#[derive(Clone, Default)]
+pub struct ApiKeys {
+    keys: Arc<[(Access, String)]>,
+}
+
+/// Why a list of keys was refused. Never shows a key.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeysError {
+    /// An entry that is not `admin:KEY` or `ingest:KEY`.
+    #[error("entry {0} of USS_API_KEYS is not of the form admin:KEY or ingest:KEY; separate entries by commas")]
+    Form(usize),
+    /// A key that can be guessed.
+    #[error("the key in entry {0} of USS_API_KEYS is shorter than {KEY_BYTES_MIN} characters; use a longer one")]
+    Short(usize),
+}
+
+impl std::str::FromStr for ApiKeys {
+    type Err = KeysError;
+
+    fn from_str(text: &str) -> Result<Self, KeysError> {
+        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        let keys = entries.zip(1..).map(|(entry, number)| {
+            let (access, key) = match entry.split_once(':') {
+                Some(("admin", key)) => (Access::Admin, key),
+                Some(("ingest", key)) => (Access::Ingest, key),
+                _ => return Err(KeysError::Form(number)),
+            };
+            if key.len() < KEY_BYTES_MIN { Err(KeysError::Short(number)) } else { Ok((access, key.to_owned())) }
+        });
+        Ok(Self { keys: keys.collect::<Result<_, _>>()? })
+    }
+}
+
+impl std::fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ApiKeys({} keys)", self.keys.len())
+    }
+}
+
+impl ApiKeys {
+    /// Whether anyone may do anything.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// What a key may do; `None` if it is not one of ours. Compares with every key in full, so that the time tells nothing.
+    fn access(&self, given: &str) -> Option<Access> {
+        self.keys
+            .iter()
+            .fold(None, |found, (access, key)| if same(key, given) { found.max(Some(*access)) } else { found })
+    }
+
+    /// Lets only requests with at least this access reach the routes that `router` has so far.
+    pub fn guard<S: Clone + Send + Sync + 'static>(&self, router: Router<S>, needed: Access) -> Router<S> {
+        router.route_layer(from_fn_with_state((self.clone(), needed), check))
+    }
+
+    fn admit(&self, needed: Access, request: &Request) -> Result<Access, Problem> {
+        if self.is_empty() {
+            return Ok(Access::Admin);
+        }
+        let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = bearer.and_then(|value| value.strip_prefix("Bearer "));
+        // A beacon of a browser cannot set headers. Addresses end up in logs, so only keys that may do no more are taken from them.
+        let query = request.uri().query().unwrap_or_default();
+        let in_address = query.split('&').find_map(|pair| pair.strip_prefix("api_key="));
+        let access = match (bearer, in_address) {
+            (Some(key), _) => self.access(key.trim()),
+            (None, Some(key)) => self.access(key).filter(|access| *access == Access::Ingest),
+            (None, None) => None,
+        };
+        match access {
+            Some(access) if access >= needed => Ok(access),
+            Some(_) => Err(Problem::new(
+                Kind::Forbidden,
+                "FORBIDDEN",
+                "this key may only send events; use an admin key for this call",
+            )),
+            None => Err(Problem::new(
+                Kind::Unauthorized,
+                "UNAUTHORIZED",
+                "send one of the keys of USS_API_KEYS in the header Authorization: Bearer KEY",
+            )),
+        }
+    }
+}
+
+async fn check(State((keys, needed)): State<(ApiKeys, Access)>, mut request: Request, next: Next) -> Response {
+    match keys.admit(needed, &request) {
+        Ok(access) => {
+            request.extensions_mut().insert(access);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Whether two texts are the same, in a time that depends on their lengths only.
+fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
+}

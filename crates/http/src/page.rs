@@ -1,0 +1,110 @@
+//! Pages: `?limit=&cursor=`, and `nextCursor` in the answer.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Problem;
+
+/// The largest page.
+pub const PAGE_ROWS_MAX: usize = 1_000;
+
+/// The page parameters of a query string.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct PageRequest {
+    /// How many rows; all of them if absent.
+    pub limit: Option<usize>,
+    /// `nextCursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// A page, understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page<K> {
+    /// How many rows; `None`: all.
+    pub limit: Option<usize>,
+    /// The key of the last row of the page before.
+    pub after: Option<K>,
+}
+
+impl PageRequest {
+    /// Reads the cursor as a key of the list's order.
+    ///
+    /// # Errors
+    /// `INVALID_LIMIT` or `INVALID_CURSOR`, 400.
+    pub fn page<K: DeserializeOwned>(&self) -> Result<Page<K>, Problem> {
+        if let Some(limit) = self.limit
+            && !(1..=PAGE_ROWS_MAX).contains(&limit)
+        {
+            return Err(Problem::invalid("INVALID_LIMIT", format!("limit must be between 1 and {PAGE_ROWS_MAX}")));
+        }
+        let after = self.cursor.as_deref().map(read_cursor).transpose()?;
+        Ok(Page { limit: self.limit, after })
+    }
+}
+
+impl<K: Serialize> Page<K> {
+    /// The cursor of the page after this one: `None` if this was the last. Ask the store for `limit + 1` rows to know:
+    /// `rows` loses the surplus one.
+    pub fn next_cursor<T>(&self, rows: &mut Vec<T>, key: impl Fn(&T) -> K) -> Option<String> {
+        let limit = self.limit?;
+        if rows.len() <= limit {
+            return None;
+        }
+        rows.truncate(limit);
+        rows.last().map(|last| cursor(&key(last)))
+    }
+}
+
+/// An opaque cursor from the key of a page's last row.
+fn cursor<K: Serialize>(key: &K) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(key).expect("keys of lists are numbers and texts"))
+}
+
+fn read_cursor<K: DeserializeOwned>(cursor: &str) -> Result<K, Problem> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
+    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(|| {
+        Problem::invalid("INVALID_CURSOR", "the cursor is not one of this list; start again without a cursor")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_in_pages_to_its_end() {
+        let all: Vec<(String, i64)> = (0..5).map(|n| (format!("é{n}"), n)).collect();
+        let mut cursor = None;
+        let mut seen = Vec::new();
+        for pages in 1.. {
+            let page: Page<(String, i64)> = PageRequest { limit: Some(2), cursor }.page().unwrap();
+            let rest = all.iter().filter(|row| page.after.as_ref().is_none_or(|after| *row > after));
+            let mut rows: Vec<_> = rest.take(page.limit.unwrap() + 1).cloned().collect();
+            cursor = page.next_cursor(&mut rows, Clone::clone);
+            seen.extend(rows);
+            if cursor.is_none() {
+                assert_eq!(pages, 3);
+                break;
+            }
+        }
+        assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn bad_pages_are_refused() {
+        let cases = [
+            (Some(0), None, "INVALID_LIMIT"),
+            (Some(1_001), None, "INVALID_LIMIT"),
+            (None, Some("%"), "INVALID_CURSOR"),
+        ];
+        for (limit, cursor, code) in cases {
+            let request = PageRequest { limit, cursor: cursor.map(str::to_owned) };
+            assert_eq!(request.page::<i64>().unwrap_err().code, code);
+        }
+        let other = PageRequest { limit: None, cursor: Some(super::cursor(&"a text")) };
+        assert_eq!(other.page::<i64>().unwrap_err().code, "INVALID_CURSOR");
+    }
+}

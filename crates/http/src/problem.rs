@@ -1,0 +1,167 @@
+//! The one place that maps an error kind to a status, a stable code and a message.
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ports::checkpoints::CheckpointError;
+use ports::identities::IdentityError;
+use ports::log::LogError;
+use ports::warehouse::WarehouseError;
+use serde_json::{Map, Value};
+
+/// How long a client should wait before it sends the same request again, unless the error says otherwise.
+pub const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// Error kinds, by what the caller would do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Change the request: 400.
+    Invalid,
+    /// Send a key: 401.
+    Unauthorized,
+    /// Send another key: 403.
+    Forbidden,
+    /// Ask for something that exists: 404.
+    NotFound,
+    /// Use another method: 405.
+    MethodNotAllowed,
+    /// Give it another name, or change what stands in the way: 409.
+    Conflict,
+    /// Send less at once: 413.
+    TooLarge,
+    /// Send another content type: 415.
+    UnsupportedMedia,
+    /// Slow down: 429, with Retry-After.
+    TooMany,
+    /// A defect of ours: 500.
+    Internal,
+    /// Send the same again, later: 503, with Retry-After.
+    Unavailable,
+}
+
+impl Kind {
+    /// The status of the answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Kind::Invalid => StatusCode::BAD_REQUEST,
+            Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
+            Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::Conflict => StatusCode::CONFLICT,
+            Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn retries(self) -> bool {
+        matches!(self, Kind::TooMany | Kind::Unavailable)
+    }
+}
+
+/// An error on its way to the client.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// Decides the status.
+    pub kind: Kind,
+    /// Stable, upper case, for programs.
+    pub code: Cow<'static, str>,
+    /// Says what to do, for people.
+    pub message: String,
+    /// More fields of the body, for instance `position`.
+    pub details: Map<String, Value>,
+}
+
+impl Problem {
+    /// An error without details.
+    pub fn new(kind: Kind, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { kind, code: code.into(), message: message.into(), details: Map::new() }
+    }
+
+    /// 400.
+    pub fn invalid(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, code, message)
+    }
+
+    /// 404.
+    pub fn not_found(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, code, message)
+    }
+
+    /// 409.
+    pub fn conflict(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(Kind::Conflict, code, message)
+    }
+
+    /// Adds a field to the body. The names `data`, `ok`, `error`, `code` and `message` are taken.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn unavailable(code: &'static str, error: impl std::fmt::Display) -> Self {
+        Self::new(Kind::Unavailable, code, format!("{error}; nothing was stored, send the same request again later"))
+    }
+
+    /// A defect of ours: logged here, since the client's message tells nothing of the inside.
+    pub fn internal(error: impl std::fmt::Display) -> Self {
+        tracing::error!(%error, "a request failed by a defect");
+        Self::new(Kind::Internal, "INTERNAL", "the service failed; its log says why")
+    }
+}
+
+/// The response carries the problem as an extension; [`crate::serve::finish`] writes the body in the API's shape.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.kind.status().into_response();
+        if self.kind.retries() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        if self.kind == Kind::Unauthorized {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Unavailable(_) => Self::unavailable("LOG_UNAVAILABLE", error),
+            LogError::Full(_) => Self::unavailable("LOG_FULL", error),
+            LogError::Corrupt(_) | LogError::Partitions { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<WarehouseError> for Problem {
+    fn from(error: WarehouseError) -> Self {
+        match error {
+            WarehouseError::Unavailable(_) => Self::unavailable("WAREHOUSE_UNAVAILABLE", error),
+            WarehouseError::Moved { .. } | WarehouseError::Refused(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<CheckpointError> for Problem {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Unavailable(_) => Self::unavailable("CHECKPOINTS_UNAVAILABLE", error),
+            CheckpointError::Corrupt { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<IdentityError> for Problem {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Unavailable(_) => Self::unavailable("USERS_UNAVAILABLE", error),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What every router of an API gets: error bodies in the API's shape, and measured requests.
+
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn, map_response_with_state};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::problem::{Kind, Problem};
+
+/// Whose error bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `{"ok": false, "error": CODE, "code": CODE, "message": …}`
+    Ingestion,
+    /// `{"data": null, "code": CODE, "message": …}`
+    Configuration,
+}
+
+impl Shape {
+    /// The body of an error.
+    pub fn body(self, problem: &Problem) -> Value {
+        let mut body: Map<String, Value> = problem.details.clone();
+        match self {
+            Shape::Ingestion => {
+                body.insert("ok".into(), json!(false));
+                body.insert("error".into(), json!(problem.code));
+            }
+            Shape::Configuration => {
+                body.insert("data".into(), Value::Null);
+            }
+        }
+        body.insert("code".into(), json!(problem.code));
+        body.insert("message".into(), json!(problem.message));
+        Value::Object(body)
+    }
+}
+
+/// Adds what every API needs, around all of its routes: unknown paths and methods as errors, error bodies in the API's
+/// shape, request durations.
+pub fn finish(router: Router, shape: Shape) -> Router {
+    router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(map_response_with_state(shape, write_error))
+        .layer(from_fn(measure))
+}
+
+async fn unknown_path(request: Request) -> Problem {
+    let message = format!("there is nothing at {}; the reference lists the paths", request.uri().path());
+    Problem::new(Kind::NotFound, "UNKNOWN_PATH", message)
+}
+
+async fn wrong_method(request: Request) -> Problem {
+    let message = format!("{} cannot be used here; the header Allow lists what can", request.method());
+    Problem::new(Kind::MethodNotAllowed, "METHOD_NOT_ALLOWED", message)
+}
+
+async fn write_error(axum::extract::State(shape): axum::extract::State<Shape>, response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let Some(problem) = parts.extensions.remove::<Problem>() else {
+        return Response::from_parts(parts, body);
+    };
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parts.headers.remove(header::CONTENT_LENGTH);
+    (parts, Body::from(shape.body(&problem).to_string())).into_response()
+}
+
+/// Records `uss_http_request_duration_seconds` by the route's pattern, never by the path: paths are without bound.
+async fn measure(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let route = route.unwrap_or_else(|| "unmatched".to_owned());
+    let status = response.status().as_str().to_owned();
+    metrics::histogram!("uss_http_request_duration_seconds", "route" => route, "status" => status)
+        .record(started.elapsed().as_secs_f64());
+    response
+}

@@ -1,0 +1,162 @@
+//! What a client sees: statuses, bodies and headers of errors, keys, metrics.
+#![allow(clippy::unwrap_used)]
+
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http_body_util::BodyExt;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use ports::log::LogError;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use uss_http::extract::{Json, Path, Query};
+use uss_http::serve::{Shape, finish};
+use uss_http::{Access, ApiKeys, Problem, operations};
+
+const ADMIN: &str = "admin-0123456789abcdef";
+const INGEST: &str = "ingest-0123456789abcdef";
+
+#[derive(serde::Deserialize)]
+struct Count {
+    n: u32,
+}
+
+async fn body(response: Response<Body>) -> Value {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&bytes).unwrap_or(Value::Null)
+}
+
+fn api(shape: Shape) -> Router {
+    let router = Router::new()
+        .route("/count/{n}", get(|Path(n): Path<u32>| async move { n.to_string() }))
+        .route("/query", get(|Query(count): Query<Count>| async move { count.n.to_string() }))
+        .route("/body", post(|Json(count): Json<Count>| async move { count.n.to_string() }))
+        .route("/log", get(|| async { Err::<(), _>(Problem::from(LogError::Unavailable("down".into()))) }))
+        .route("/detail", get(|| async { Problem::conflict("DUPLICATE", "taken").with("tag", "a") }));
+    finish(router, shape)
+}
+
+#[tokio::test]
+async fn every_error_has_a_status_a_code_and_a_message() {
+    let cases = [
+        ("GET", "/count/x", "", 400, "INVALID_PATH"),
+        ("GET", "/query?n=-1", "", 400, "INVALID_QUERY"),
+        ("POST", "/body", "{", 400, "INVALID_JSON"),
+        ("POST", "/body", "{}", 400, "INVALID_BODY"),
+        ("GET", "/log", "", 503, "LOG_UNAVAILABLE"),
+        ("GET", "/nothing", "", 404, "UNKNOWN_PATH"),
+        ("PUT", "/body", "", 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "/detail", "", 409, "DUPLICATE"),
+    ];
+    for shape in [Shape::Ingestion, Shape::Configuration] {
+        for (method, path, sent, status, code) in cases {
+            let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+            let response = api(shape).oneshot(request.body(Body::from(sent)).unwrap()).await.unwrap();
+            assert_eq!(response.status().as_u16(), status, "{method} {path}");
+            assert_eq!(response.headers().contains_key("retry-after"), status == 503, "{method} {path}");
+            assert_eq!(response.headers()["content-type"], "application/json", "{method} {path}");
+            let body = body(response).await;
+            assert_eq!(body["code"], code, "{method} {path}");
+            assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{method} {path}");
+            match shape {
+                Shape::Ingestion => assert_eq!((&body["ok"], &body["error"]), (&json!(false), &json!(code))),
+                Shape::Configuration => assert_eq!(body.get("data"), Some(&Value::Null)),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_without_the_content_type_of_json_is_415() {
+    let request = Request::post("/body").body(Body::from("{}")).unwrap();
+    let response = api(Shape::Configuration).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn details_stand_in_the_body() {
+    let request = Request::get("/detail").body(Body::empty()).unwrap();
+    let body = body(api(Shape::Configuration).oneshot(request).await.unwrap()).await;
+    assert_eq!(body, json!({"data": null, "code": "DUPLICATE", "message": "taken", "tag": "a"}));
+}
+
+#[tokio::test]
+async fn keys_open_what_they_may() {
+    let keys: ApiKeys = format!("admin:{ADMIN}, ingest:{INGEST}").parse().unwrap();
+    let who = |Extension(access): Extension<Access>| async move { format!("{access:?}") };
+    let ingest = keys.guard(Router::new().route("/events", get(who)), Access::Ingest);
+    let admin = keys.guard(Router::new().route("/users", get(who)), Access::Admin);
+    let router = finish(ingest.merge(admin), Shape::Ingestion);
+    let bearer = |key: &str| Some(format!("Bearer {key}"));
+    let cases = [
+        ("/events", bearer(ADMIN), 200),
+        ("/events", bearer(INGEST), 200),
+        ("/events", bearer("something else"), 401),
+        ("/events", Some(ADMIN.to_owned()), 401),
+        ("/events", None, 401),
+        ("/users", bearer(ADMIN), 200),
+        ("/users", bearer(INGEST), 403),
+        (&format!("/events?x=1&api_key={INGEST}"), None, 200),
+        (&format!("/users?api_key={ADMIN}"), None, 401),
+    ];
+    for (path, authorization, status) in cases {
+        let mut request = Request::get(path);
+        if let Some(value) = &authorization {
+            request = request.header("authorization", value);
+        }
+        let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{path} {authorization:?}");
+        assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
+    }
+}
+
+#[test]
+fn bad_lists_of_keys_are_refused_without_showing_them() {
+    for (text, entry) in
+        [("root:0123456789abcdef", "1"), (&format!("admin:{ADMIN},0123456789abcdef"), "2"), ("admin:0123", "1")]
+    {
+        let message = text.parse::<ApiKeys>().unwrap_err().to_string();
+        assert!(message.contains(&format!("entry {entry}")) && !message.contains("0123"), "{message}");
+    }
+    assert!("".parse::<ApiKeys>().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn without_keys_everyone_is_an_admin() {
+    let who = |Extension(access): Extension<Access>| async move { format!("{access:?}") };
+    let router = ApiKeys::default().guard(Router::new().route("/", get(who)), Access::Admin);
+    let response = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Admin");
+}
+
+#[test]
+fn requests_are_measured_by_route_and_status() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        for path in ["/count/1", "/count/2", "/nothing"] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            runtime.block_on(api(Shape::Ingestion).oneshot(request)).unwrap();
+        }
+    });
+    let page = operations::metrics(handle).oneshot(Request::get("/metrics").body(Body::empty()).unwrap());
+    let text = runtime.block_on(async { page.await.unwrap().into_body().collect().await.unwrap().to_bytes() });
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    let counted = r#"uss_http_request_duration_seconds_count{route="/count/{n}",status="200"} 2"#;
+    assert!(text.contains(counted), "{text}");
+    assert!(text.contains(r#"route="unmatched",status="404""#), "{text}");
+}
+
+#[tokio::test]
+async fn health_is_what_the_check_says() {
+    let bad = || async { Err(LogError::Full("disk".into()).into()) };
+    let router = finish(operations::health(bad), Shape::Ingestion);
+    let response = router.oneshot(Request::get("/health-check").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body(response).await["code"], "LOG_FULL");
+    let router = operations::health(|| async { Ok(()) });
+    let response = router.oneshot(Request::get("/health-check").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}

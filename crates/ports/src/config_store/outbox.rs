@@ -1,0 +1,113 @@
+//! The outbox: what the engine must learn, written with the change itself and moved to the log afterwards.
+
+use async_trait::async_trait;
+use segment_engine::event::UserId;
+
+use super::{ConfigStoreError, Segment, SegmentKind, User};
+use crate::log::{NewRecord, Topic, partition_of};
+use crate::records::{ConfigRecord, UserRecord};
+
+/// A record to be appended to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxEntry {
+    /// [`Topic::Events`] or [`Topic::Config`].
+    pub topic: Topic,
+    /// The user's or the segment's id.
+    pub key: i64,
+    /// JSON: a [`UserRecord`] or a [`ConfigRecord`].
+    pub value: String,
+}
+
+/// An entry as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Ascending in the order in which the writes were committed; never given twice.
+    pub id: u64,
+    /// What to append.
+    pub entry: OutboxEntry,
+}
+
+/// The outbox of the config store.
+#[async_trait]
+pub trait Outbox: Send + Sync + 'static {
+    /// The rows after an id, in order.
+    async fn outbox(&self, after: u64, limit: usize) -> Result<Vec<OutboxRow>, ConfigStoreError>;
+
+    /// The id of the last row ever written; 0 if there was none. It outlives [`Outbox::outbox_sent`], so that a relay
+    /// can tell a store that was replaced from one that has nothing to send.
+    async fn outbox_end(&self) -> Result<u64, ConfigStoreError>;
+
+    /// The rows up to and including this one are in the log and may be forgotten.
+    async fn outbox_sent(&self, up_to: u64) -> Result<(), ConfigStoreError>;
+}
+
+impl OutboxEntry {
+    fn about_user(user: UserId, record: &UserRecord) -> Self {
+        let value = serde_json::to_string(record).expect("a record has text keys only");
+        Self { topic: Topic::Events, key: user.0, value }
+    }
+
+    fn about_segment(id: i64, record: &ConfigRecord) -> Self {
+        let value = serde_json::to_string(record).expect("a record has text keys only");
+        Self { topic: Topic::Config, key: id, value }
+    }
+
+    /// A user was created or changed.
+    pub fn user(user: &User) -> Self {
+        let record = UserRecord::User {
+            user_id: user.id,
+            client_ref_id: user.client_ref_id.clone(),
+            email: user.email.clone(),
+            name: user.name.clone(),
+            created_at: user.created_at,
+        };
+        Self::about_user(user.id, &record)
+    }
+
+    /// Traits were set.
+    pub fn traits(
+        user_id: UserId,
+        traits: serde_json::Map<String, serde_json::Value>,
+        created_at: segment_engine::time::Timestamp,
+    ) -> Self {
+        Self::about_user(user_id, &UserRecord::Traits { user_id, traits, created_at })
+    }
+
+    /// The manual memberships were set to exactly these.
+    pub fn manual(user_id: UserId, segments: Vec<i64>) -> Self {
+        Self::about_user(user_id, &UserRecord::Manual { user_id, segments })
+    }
+
+    /// A user was merged into another.
+    pub fn merge(absorbed: UserId, survivor: UserId) -> Self {
+        Self::about_user(absorbed, &UserRecord::Merge { user_id: absorbed, survivor })
+    }
+
+    /// A user was deleted.
+    pub fn delete(user_id: UserId) -> Self {
+        Self::about_user(user_id, &UserRecord::Delete { user_id })
+    }
+
+    /// A segment was created, or means something else.
+    pub fn segment(segment: &Segment) -> Self {
+        let record = ConfigRecord::Segment {
+            id: segment.id,
+            tag: segment.tag.clone(),
+            version: segment.version,
+            where_statement: segment.where_statement.clone(),
+            manual: segment.kind == SegmentKind::Manual,
+        };
+        Self::about_segment(segment.id, &record)
+    }
+
+    /// A segment was deleted.
+    pub fn segment_deleted(id: i64) -> Self {
+        Self::about_segment(id, &ConfigRecord::SegmentDeleted { id })
+    }
+
+    /// The entry as a record of a log with this many partitions.
+    pub fn record(self, partitions: u32) -> NewRecord {
+        let partition = if self.topic == Topic::Events { partition_of(self.key, partitions) } else { 0 };
+        NewRecord { topic: self.topic, partition, key: self.key.to_string(), value: self.value.into_bytes() }
+    }
+}

@@ -1,0 +1,104 @@
+//! Users.
+
+use async_trait::async_trait;
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+
+use super::{ConfigStoreError, Membership, Page};
+
+/// A user as the store has it, with its memberships.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The internal id: from 1, never given twice.
+    pub id: UserId,
+    /// The client's own id of the user. Unique.
+    pub client_ref_id: Option<String>,
+    /// `users.name`.
+    pub name: Option<String>,
+    /// `users.email`. Unique.
+    pub email: Option<String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When name, email or client id last changed.
+    pub updated_at: Timestamp,
+    /// What the engine has told, and the manual ones, by segment id.
+    pub segments: Vec<Membership>,
+    /// The absorbed user's id, where the user was asked for by it.
+    pub merged_from: Option<UserId>,
+}
+
+/// A user to be created.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewUser {
+    /// As in [`User`].
+    pub client_ref_id: Option<String>,
+    /// As in [`User`].
+    pub name: Option<String>,
+    /// As in [`User`].
+    pub email: Option<String>,
+}
+
+/// What to change of a user: `None` leaves a field as it is, `Some(None)` empties it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserChange {
+    /// As in [`User`].
+    pub client_ref_id: Option<Option<String>>,
+    /// As in [`User`].
+    pub name: Option<Option<String>>,
+    /// As in [`User`].
+    pub email: Option<Option<String>>,
+}
+
+/// The users of the config store.
+///
+/// Wherever a method takes a user's id, the id of an absorbed user stands for its survivor.
+#[async_trait]
+pub trait UserStore: Send + Sync + 'static {
+    /// Creates a user. Conflicts: `CLIENT_REF_ID_TAKEN`, `EMAIL_TAKEN`.
+    async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User, ConfigStoreError>;
+
+    /// Creates those of these users whose client id is unknown, in one transaction, and answers how many. An email that
+    /// is taken is left out. Every one needs a client id: `Invalid` otherwise.
+    async fn ensure_users(&self, new: Vec<NewUser>, now: Timestamp) -> Result<usize, ConfigStoreError>;
+
+    /// A user by id.
+    async fn user(&self, id: UserId) -> Result<Option<User>, ConfigStoreError>;
+
+    /// A user by the client's id: the one with this `client_ref_id`, else the oldest that has an identity with this id,
+    /// of whatever type.
+    async fn user_by_client_id(&self, client_id: &str) -> Result<Option<User>, ConfigStoreError>;
+
+    /// The users by id, absorbed ones left out.
+    async fn users(&self, page: Page) -> Result<Vec<User>, ConfigStoreError>;
+
+    /// Changes a user. Conflicts as in [`UserStore::create_user`].
+    async fn update_user(&self, id: UserId, change: UserChange, now: Timestamp) -> Result<User, ConfigStoreError>;
+
+    /// Deletes a user with its identities, traits, memberships, and the users that it absorbed.
+    async fn delete_user(&self, id: UserId) -> Result<(), ConfigStoreError>;
+
+    /// How many users there are, absorbed ones left out.
+    async fn count_users(&self) -> Result<u64, ConfigStoreError>;
+}
+
+impl User {
+    /// The user after a change.
+    pub fn changed(mut self, change: UserChange, now: Timestamp) -> User {
+        self.client_ref_id = change.client_ref_id.unwrap_or(self.client_ref_id);
+        self.name = change.name.unwrap_or(self.name);
+        self.email = change.email.unwrap_or(self.email);
+        self.updated_at = now;
+        self
+    }
+}
+
+impl NewUser {
+    /// Refuses users without a client id, where that is what makes them known.
+    pub fn require_client_ids(users: &[NewUser]) -> Result<(), ConfigStoreError> {
+        if users.iter().all(|user| user.client_ref_id.is_some()) {
+            return Ok(());
+        }
+        let message = "every user needs a clientRefId: it says whether the user is known already".to_owned();
+        Err(ConfigStoreError::Invalid { code: "CLIENT_REF_ID_MISSING", message })
+    }
+}

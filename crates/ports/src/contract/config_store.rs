@@ -1,0 +1,84 @@
+//! What every config store must do.
+
+#![allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+
+mod activities;
+mod identities;
+mod memberships;
+mod outbox;
+mod segments;
+mod users;
+
+use std::sync::Arc;
+
+use segment_engine::time::Timestamp;
+
+use crate::config_store::{ConfigStore, ConfigStoreError, IdentityKey, NewSegment, NewUser, SegmentKind, User};
+
+/// A store as the cases see it.
+pub type Store = Arc<dyn ConfigStore>;
+
+/// Runs the whole suite; `fresh` opens an empty store each time it is called.
+pub async fn run<Opening>(fresh: impl Fn() -> Opening)
+where
+    Opening: Future<Output = Store>,
+{
+    fresh().await.ping().await.unwrap();
+    users::create_read_change_delete(fresh().await).await;
+    users::unique_fields_conflict(fresh().await).await;
+    users::ensure_creates_the_unknown_only(fresh().await).await;
+    users::pages_follow_each_other(fresh().await).await;
+    users::traits_newer_wins(fresh().await).await;
+    identities::resolution_order(fresh().await).await;
+    identities::unknown_ones_become_users(fresh().await).await;
+    identities::attach_conflicts(fresh().await).await;
+    identities::link_merges_once(fresh().await).await;
+    identities::chains_of_merges_stay_flat(fresh().await).await;
+    identities::exclusive_types_refuse(fresh().await).await;
+    activities::create_change_link_delete(fresh().await).await;
+    segments::create_change_delete(fresh().await).await;
+    segments::tags_in_use_stay(fresh().await).await;
+    segments::cycles_are_refused(fresh().await).await;
+    segments::generics_and_linked(fresh().await).await;
+    memberships::batches_apply_once(fresh().await).await;
+    memberships::many_rows(fresh().await).await;
+    memberships::manual_lists(fresh().await).await;
+    memberships::manual_lists_survive_merges(fresh().await).await;
+    outbox::tells_every_change_in_order(fresh().await).await;
+    outbox::forgets_what_was_sent(fresh().await).await;
+    outbox::refused_writes_tell_nothing(fresh().await).await;
+}
+
+/// An instant for the cases: seconds since 1970.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp(seconds * 1_000_000)
+}
+
+fn key(id_type: &str, id: &str) -> IdentityKey {
+    IdentityKey { id_type: id_type.to_owned(), id: id.to_owned() }
+}
+
+async fn user(store: &Store, client_id: &str) -> User {
+    let new = NewUser { client_ref_id: Some(client_id.to_owned()), ..NewUser::default() };
+    store.create_user(new, at(1)).await.unwrap()
+}
+
+fn clause(tag: &str, kind: SegmentKind, uses: &[&str]) -> NewSegment {
+    NewSegment {
+        title: tag.to_owned(),
+        description: None,
+        tag: tag.to_owned(),
+        where_statement: uses.iter().map(|tag| format!("segment('{tag}')")).collect::<Vec<_>>().join(" AND "),
+        is_generic: false,
+        kind,
+        uses: uses.iter().map(|&tag| tag.to_owned()).collect(),
+    }
+}
+
+fn code(error: ConfigStoreError) -> &'static str {
+    match error {
+        ConfigStoreError::Conflict { code, .. } | ConfigStoreError::Invalid { code, .. } => code,
+        ConfigStoreError::NotFound { .. } => "NOT_FOUND",
+        other => panic!("unexpected: {other}"),
+    }
+}

@@ -1,0 +1,34 @@
+//! The way into the pipeline for events that do not come over HTTP: the seed actions, mended events.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+/// The outcome of a batch of events: every index is in exactly one of the three.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkOutcome {
+    /// How many the log has.
+    pub accepted: usize,
+    /// Which were refused for good, ascending; each stands on the error topic.
+    pub rejected: Vec<Refused>,
+    /// Which were not stored and may be sent again, ascending.
+    pub not_admitted: Vec<Refused>,
+}
+
+/// One event of a batch that was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its place in the batch, from 0.
+    pub index: usize,
+    /// Stable, machine-readable.
+    pub code: String,
+    /// Says what to do.
+    pub message: String,
+}
+
+/// Takes events through the same admission, identities and log as those that come over HTTP.
+#[async_trait]
+pub trait EventSink: Send + Sync + 'static {
+    /// Submits events as a client would send them (`id`, `id_type`, `payload`…). Never fails as a whole: what the log
+    /// could not take is in [`SinkOutcome::not_admitted`].
+    async fn submit(&self, events: Vec<serde_json::Value>) -> SinkOutcome;
+}

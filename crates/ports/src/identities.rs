@@ -1,0 +1,85 @@
+//! Who an event belongs to: a client's identity, resolved to the internal user.
+
+use async_trait::async_trait;
+use segment_engine::event::UserId;
+use serde::{Deserialize, Serialize};
+
+use crate::records::UserRecord;
+
+/// What a client knows a user by. Each belongs to one user; a user has many.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Identity {
+    /// What kind of id it is (cookie, email…); `None` if the client did not say.
+    #[serde(default)]
+    pub id_type: Option<String>,
+    /// The id.
+    pub id: String,
+}
+
+/// What [`Identities::create`] answers for one identity.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Resolved {
+    /// Whose identity it is now.
+    pub user_id: UserId,
+    /// The record of a user that this call made; `None` if the identity was known.
+    ///
+    /// The caller appends it together with the user's first event, so that both are one instant. Implementations see to it
+    /// that the log gets the record nonetheless, only later, if the caller dies before it has appended.
+    pub new: Option<UserRecord>,
+}
+
+/// A user as the look-up by client id answers it; the names are the public API's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    /// The internal id.
+    pub id: UserId,
+    /// The client's id, for users made by `POST /users`.
+    pub client_ref_id: Option<String>,
+    /// As in the config store.
+    pub name: Option<String>,
+    /// As in the config store.
+    pub email: Option<String>,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// RFC 3339, UTC.
+    pub updated_at: String,
+    /// The user's memberships.
+    pub segments: Vec<ProfileSegment>,
+}
+
+/// One membership in a [`Profile`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileSegment {
+    /// The user.
+    pub user_id: UserId,
+    /// The segment.
+    pub segment_id: i64,
+    /// Since when: RFC 3339, UTC.
+    pub created_at: String,
+    /// RFC 3339, UTC.
+    pub updated_at: String,
+}
+
+/// Why identities could not be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The config store (or the service before it) does not answer; the same call may succeed later.
+    #[error("users cannot be looked up now: {0}")]
+    Unavailable(String),
+}
+
+/// The identities port. An answer holds for the instant of the call: "unknown" may be wrong a moment later.
+#[async_trait]
+pub trait Identities: Send + Sync + 'static {
+    /// The user of each identity, in the order asked: the one with exactly that pair of type and id; else the one whose
+    /// `clientRefId` is the id, whatever the type, and the pair becomes theirs; else `None`. Merged users answer their survivor.
+    async fn resolve(&self, identities: &[Identity]) -> Result<Vec<Option<UserId>>, IdentityError>;
+
+    /// As [`Identities::resolve`], but makes a user of each unknown identity. The same identity twice is one user.
+    async fn create(&self, identities: &[Identity]) -> Result<Vec<Resolved>, IdentityError>;
+
+    /// The user whose `clientRefId` is `id`.
+    async fn profile(&self, client_ref_id: &str) -> Result<Option<Profile>, IdentityError>;
+}

@@ -1,0 +1,100 @@
+//! Memberships in memory.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+
+use super::{MemoryConfigStore, State};
+use crate::config_store::{
+    Applied, ConfigStoreError, ManualSet, Member, Membership, MembershipBatch, MembershipStore, OutboxEntry, Page,
+    SegmentKind,
+};
+
+impl State {
+    fn manual_of(&self, user: UserId) -> BTreeSet<i64> {
+        self.manual.range((user, i64::MIN)..=(user, i64::MAX)).map(|(_, segment)| *segment).collect()
+    }
+
+    /// The survivor stands in the absorbed user's lists too.
+    pub(super) fn merge_manual(&mut self, survivor: UserId, absorbed: UserId) {
+        let (ours, theirs) = (self.manual_of(survivor), self.manual_of(absorbed));
+        self.manual.retain(|(user, _)| *user != absorbed);
+        if theirs.is_subset(&ours) {
+            return;
+        }
+        let union: BTreeSet<i64> = ours.union(&theirs).copied().collect();
+        self.manual.extend(union.iter().map(|segment| (survivor, *segment)));
+        self.send(OutboxEntry::manual(survivor, union.into_iter().collect()));
+    }
+}
+
+#[async_trait]
+impl MembershipStore for MemoryConfigStore {
+    async fn members(&self, segment: i64, page: Page) -> Result<Vec<Member>, ConfigStoreError> {
+        let state = self.state();
+        state.require_segment(segment)?;
+        let rows = state.memberships.values();
+        let of = rows.filter(|m| m.segment_id == segment && m.user_id.0 > page.after);
+        let alive = of.filter(|m| !state.merged_into.contains_key(&m.user_id));
+        let members = alive.filter_map(|m| Some(Member { user: state.view(m.user_id)?, membership: *m }));
+        Ok(members.take(page.limit).collect())
+    }
+
+    async fn count_members(&self, segment: i64) -> Result<u64, ConfigStoreError> {
+        Ok(self.members(segment, Page::ALL).await?.len() as u64)
+    }
+
+    async fn set_manual_memberships(
+        &self,
+        user: UserId,
+        segments: &[i64],
+        now: Timestamp,
+    ) -> Result<ManualSet, ConfigStoreError> {
+        let mut state = self.state();
+        let user = state.survivor(user)?;
+        let is_manual = |id: &i64| state.segments.get(id).is_some_and(|segment| segment.kind == SegmentKind::Manual);
+        let asked: BTreeSet<i64> = segments.iter().copied().collect();
+        let (manual, ignored): (BTreeSet<i64>, BTreeSet<i64>) = asked.into_iter().partition(is_manual);
+        let before = state.manual_of(user);
+        if manual != before {
+            for gone in before.difference(&manual) {
+                state.manual.remove(&(user, *gone));
+                state.memberships.remove(&(user, *gone));
+            }
+            for new in manual.difference(&before) {
+                state.manual.insert((user, *new));
+                let membership = Membership { user_id: user, segment_id: *new, created_at: now, updated_at: now };
+                state.memberships.entry((user, *new)).or_insert(membership);
+            }
+            state.send(OutboxEntry::manual(user, manual.into_iter().collect()));
+        }
+        Ok(ManualSet { ignored: ignored.into_iter().collect() })
+    }
+
+    async fn membership_positions(&self) -> Result<Vec<(u32, u64)>, ConfigStoreError> {
+        Ok(self.state().positions.iter().map(|(partition, position)| (*partition, *position)).collect())
+    }
+
+    async fn apply_memberships(&self, batch: MembershipBatch) -> Result<Applied, ConfigStoreError> {
+        let mut state = self.state();
+        let position = state.positions.get(&batch.partition).copied().unwrap_or(0);
+        if let Some(already) = batch.already(position)? {
+            return Ok(already);
+        }
+        for ((user_id, segment_id), since) in batch.net() {
+            match since {
+                None => {
+                    state.memberships.remove(&(user_id, segment_id));
+                }
+                Some(at) => {
+                    let membership = Membership { user_id, segment_id, created_at: at, updated_at: at };
+                    state.memberships.insert((user_id, segment_id), membership);
+                }
+            }
+        }
+        state.positions.insert(batch.partition, batch.to);
+        Ok(Applied::Now)
+    }
+}

@@ -1,0 +1,17 @@
+//! The ports in memory: small, obviously right, and the measure of every adapter.
+//!
+//! Each passes the same suite of [`crate::contract`] as the real adapters. Nothing outlives the process, but a handle can
+//! be opened again on the same data, as a restarted process would.
+
+mod checkpoints;
+mod identities;
+mod log;
+mod warehouse;
+
+pub use checkpoints::MemoryCheckpoints;
+pub use identities::MemoryIdentities;
+pub use log::MemoryLog;
+pub use warehouse::MemoryWarehouse;
+mod config_store;
+
+pub use config_store::MemoryConfigStore;

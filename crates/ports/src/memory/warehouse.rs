@@ -1,0 +1,136 @@
+//! The warehouse in memory: everything but SQL.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use segment_engine::event::{Event, UserId};
+use segment_engine::time::Timestamp;
+
+use crate::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse, WarehouseError};
+
+/// A warehouse in memory; clones share it. It refuses SQL.
+#[derive(Clone, Default)]
+pub struct MemoryWarehouse {
+    rows: Arc<Mutex<Rows>>,
+}
+
+#[derive(Default)]
+struct Rows {
+    positions: HashMap<u32, u64>,
+    events: Vec<Event>,
+    users: BTreeMap<UserId, UserRow>,
+    traits: BTreeMap<UserId, String>,
+    /// From each merged user to the user it is in the end.
+    survivors: HashMap<UserId, UserId>,
+}
+
+impl Rows {
+    fn resolve(&self, user: UserId) -> UserId {
+        self.survivors.get(&user).copied().unwrap_or(user)
+    }
+
+    fn apply(&mut self, row: ArchiveRow) {
+        match row {
+            ArchiveRow::Event(event) => self.events.push(*event),
+            ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
+            ArchiveRow::Traits(user, traits) => drop(self.traits.insert(user, traits)),
+            ArchiveRow::Alias { absorbed, survivor } => self.alias(absorbed, survivor),
+            ArchiveRow::DeleteUser(user) => self.delete(user),
+        }
+    }
+
+    fn alias(&mut self, absorbed: UserId, survivor: UserId) {
+        let survivor = self.resolve(survivor);
+        if survivor == absorbed {
+            return;
+        }
+        self.survivors.insert(absorbed, survivor);
+        self.survivors.values_mut().filter(|known| **known == absorbed).for_each(|known| *known = survivor);
+    }
+
+    fn delete(&mut self, user: UserId) {
+        let survivors = std::mem::take(&mut self.survivors);
+        let gone = |id: &UserId| *id == user || survivors.get(id) == Some(&user);
+        self.events.retain(|event| !gone(&event.user_id));
+        self.users.retain(|id, _| !gone(id));
+        self.traits.retain(|id, _| !gone(id));
+        self.survivors = survivors.iter().filter(|(id, _)| !gone(id)).map(|(id, to)| (*id, *to)).collect();
+    }
+}
+
+impl MemoryWarehouse {
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The traits of a user as archived: what SQL would read.
+    pub fn traits(&self, user: UserId) -> Option<String> {
+        self.rows().traits.get(&user).cloned()
+    }
+
+    /// The row of a user as archived: what SQL would read.
+    pub fn user(&self, user: UserId) -> Option<UserRow> {
+        self.rows().users.get(&user).cloned()
+    }
+}
+
+fn no_sql() -> WarehouseError {
+    WarehouseError::Refused("the in-memory warehouse runs no SQL: use an embedded one".to_owned())
+}
+
+#[async_trait]
+impl Warehouse for MemoryWarehouse {
+    async fn archive_position(&self, partition: u32) -> Result<u64, WarehouseError> {
+        Ok(self.rows().positions.get(&partition).copied().unwrap_or_default())
+    }
+
+    async fn archive(&self, batch: ArchiveBatch) -> Result<(), WarehouseError> {
+        let mut rows = self.rows();
+        let found = rows.positions.get(&batch.partition).copied().unwrap_or_default();
+        if found != batch.from_offset {
+            return Err(WarehouseError::Moved { found, expected: batch.from_offset });
+        }
+        rows.positions.insert(batch.partition, batch.to_offset);
+        batch.rows.into_iter().for_each(|row| rows.apply(row));
+        Ok(())
+    }
+
+    async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError> {
+        let rows = self.rows();
+        let newest = |(user, event_id): &(UserId, String)| {
+            let same_user = |event: &&Event| rows.resolve(event.user_id) == rows.resolve(*user);
+            let same_id = |event: &&Event| event.event_id.as_deref() == Some(event_id);
+            rows.events.iter().filter(same_user).filter(same_id).map(|event| event.processed_at).max()
+        };
+        Ok(ids.iter().map(newest).collect())
+    }
+
+    async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<(UserId, Event)>, WarehouseError> {
+        let rows = self.rows();
+        let before_fence = |event: &&Event| {
+            fences.get(event.position.partition as usize).is_some_and(|fence| event.position.offset < *fence)
+        };
+        let of = |user: UserId| {
+            let theirs = |event: &&Event| event.user_id == user || rows.resolve(event.user_id) == user;
+            let mut events: Vec<Event> = rows.events.iter().filter(theirs).filter(before_fence).cloned().collect();
+            events.sort_by_key(|event| (event.processed_at, event.position));
+            events.into_iter().map(move |event| (user, event)).collect::<Vec<_>>()
+        };
+        Ok(users.iter().flat_map(|user| of(*user)).collect())
+    }
+
+    async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {
+        let rows = self.rows();
+        let known = rows.users.keys().filter(|id| after.is_none_or(|after| **id > after));
+        Ok(known.filter(|id| !rows.survivors.contains_key(id)).take(limit).copied().collect())
+    }
+
+    async fn members(&self, _sql: &str) -> Result<Vec<UserId>, WarehouseError> {
+        Err(no_sql())
+    }
+
+    async fn query(&self, _sql: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), WarehouseError> {
+        Err(no_sql())
+    }
+}

@@ -1,0 +1,238 @@
+//! From a record of the event topic to what the worker and the archiver apply.
+
+use std::sync::Arc;
+
+use segment_engine::event::{Event, Position, UserId};
+use segment_engine::time::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::fields::{self, FieldError};
+use super::json::{Json, JsonError, Kind, Reader};
+use super::{SegmentRecord, UserRecord};
+
+/// A record of the event topic, understood.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A user did something.
+    Event(Delivery),
+    /// Every other input about a user.
+    User(UserRecord),
+    /// A segment comes, changes or goes.
+    Segment(SegmentRecord),
+}
+
+/// An event as delivered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The event.
+    pub event: Event,
+    /// Whether its event id counts once without a time limit.
+    pub once: bool,
+}
+
+/// Why a record cannot be applied: something else than our ingestion wrote it, or it is damaged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BadRecord {
+    /// Stable, machine-readable.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl BadRecord {
+    fn new(message: impl Into<String>) -> Self {
+        Self { code: "BAD_RECORD", message: message.into() }
+    }
+}
+
+impl From<JsonError> for BadRecord {
+    fn from(error: JsonError) -> Self {
+        Self::new(format!("the record is not JSON: {error}"))
+    }
+}
+
+impl From<FieldError> for BadRecord {
+    fn from(error: FieldError) -> Self {
+        Self { code: error.code, message: error.message }
+    }
+}
+
+/// Reads any record of the event topic. `position` and `appended_at` are the record's own, or those a forward carries.
+///
+/// # Errors
+/// The record is not one of ours; it can never be applied.
+pub fn decode_input(value: &[u8], position: Position, appended_at: Timestamp) -> Result<Input, BadRecord> {
+    let text = text_of(value)?;
+    let mut fields = Fields::default();
+    if let Some(kind) = fields.read(text)? {
+        if kind.starts_with("segment_") {
+            return segment_record(text, &kind).map(Input::Segment);
+        }
+        return user_record(text, &kind).map(Input::User);
+    }
+    fields.delivery(position, appended_at).map(Input::Event)
+}
+
+/// As [`decode_input`] where only events are wanted.
+///
+/// # Errors
+/// The record is not an event of ours.
+pub fn decode_event(value: &[u8], position: Position, appended_at: Timestamp) -> Result<Delivery, BadRecord> {
+    match decode_input(value, position, appended_at)? {
+        Input::Event(delivery) => Ok(delivery),
+        Input::User(_) | Input::Segment(_) => Err(BadRecord::new("the record is not an event")),
+    }
+}
+
+fn text_of(value: &[u8]) -> Result<&str, BadRecord> {
+    std::str::from_utf8(value).map_err(|error| BadRecord::new(format!("the record is not UTF-8: {error}")))
+}
+
+fn segment_record(text: &str, kind: &str) -> Result<SegmentRecord, BadRecord> {
+    serde_json::from_str(text).map_err(|error| BadRecord::new(format!("the record is no `{kind}`: {error}")))
+}
+
+/// serde cannot read a raw value through a tagged enum, so that one variant is read by itself.
+fn user_record(text: &str, kind: &str) -> Result<UserRecord, BadRecord> {
+    #[derive(Deserialize)]
+    struct Forward {
+        user_id: UserId,
+        partition: u32,
+        offset: u64,
+        appended_at: Timestamp,
+        record: Box<RawValue>,
+    }
+    let bad = |error: serde_json::Error| BadRecord::new(format!("the record is no `{kind}`: {error}"));
+    if kind != "forward" {
+        return serde_json::from_str(text).map_err(bad);
+    }
+    let Forward { user_id, partition, offset, appended_at, record } = serde_json::from_str(text).map_err(bad)?;
+    Ok(UserRecord::Forward { user_id, partition, offset, appended_at, record })
+}
+
+/// An event record's fields, found in one pass.
+#[derive(Default)]
+struct Fields<'a> {
+    user_id: Option<i64>,
+    once: bool,
+    client_ref_id: Option<Json<'a>>,
+    id_type: Option<Json<'a>>,
+    region: Option<Json<'a>>,
+    device_type: Option<Json<'a>>,
+    country: Option<Json<'a>>,
+    created_at: Option<Json<'a>>,
+    event_id: Option<Json<'a>>,
+    payload: Map<String, Value>,
+    of_payload: PayloadFields<'a>,
+    other: Vec<(Json<'a>, Json<'a>)>,
+}
+
+/// The properties of the payload that are columns.
+#[derive(Default)]
+struct PayloadFields<'a> {
+    activity_type: Option<Json<'a>>,
+    url: Option<Json<'a>>,
+    order_total: Option<Json<'a>>,
+    order_id: Option<Json<'a>>,
+    element_id: Option<Json<'a>>,
+}
+
+impl<'a> Fields<'a> {
+    /// Answers the record's type if it has one: then it is no event, and the rest has not been read.
+    fn read(&mut self, text: &'a str) -> Result<Option<String>, BadRecord> {
+        let mut reader = Reader::new(text);
+        let mut kind = None;
+        reader.object(|key, reader| {
+            let name = key.text().unwrap_or_default();
+            if name == "payload" {
+                return self.read_payload(reader);
+            }
+            let value = reader.value()?;
+            match &*name {
+                "type" => kind = Some(value.text().unwrap_or_default().into_owned()),
+                "user_id" => self.user_id = value.raw().parse().ok(),
+                "client_ref_id" => self.client_ref_id = Some(value),
+                "id_type" => self.id_type = Some(value),
+                "region" => self.region = Some(value),
+                "device_type" => self.device_type = Some(value),
+                "country" => self.country = Some(value),
+                "created_at" => self.created_at = Some(value),
+                "event_id" => self.event_id = Some(value),
+                "once" => self.once = value.raw() == "true",
+                "received_at" => {}
+                _ => self.other.push((key, value)),
+            }
+            Ok::<_, BadRecord>(())
+        })?;
+        reader.end()?;
+        Ok(kind)
+    }
+
+    fn read_payload(&mut self, reader: &mut Reader<'a>) -> Result<(), BadRecord> {
+        if reader.kind()? != Kind::Object {
+            return Err(BadRecord::new("`payload` is not an object"));
+        }
+        reader.object(|key, reader| {
+            let value = reader.value()?;
+            let name = key.text().unwrap_or_default();
+            let column = match &*name {
+                "activity_type" => Some(&mut self.of_payload.activity_type),
+                "url" => Some(&mut self.of_payload.url),
+                "order_total" => Some(&mut self.of_payload.order_total),
+                "order_id" => Some(&mut self.of_payload.order_id),
+                "element_id" => Some(&mut self.of_payload.element_id),
+                _ => None,
+            };
+            if let Some(column) = column {
+                *column = Some(value);
+            }
+            self.payload.insert(name.into_owned(), value.to_value());
+            Ok::<_, BadRecord>(())
+        })
+    }
+
+    fn delivery(mut self, position: Position, appended_at: Timestamp) -> Result<Delivery, BadRecord> {
+        let user_id = self.user_id.ok_or_else(|| BadRecord::new("`user_id` is not a whole number"))?;
+        let client_ref_id = column("client_ref_id", self.client_ref_id)?;
+        // A payload's own property wins over a top-level field of its name.
+        for (key, value) in std::mem::take(&mut self.other) {
+            self.payload.entry(owned(key)).or_insert_with(|| value.to_value());
+        }
+        let of_payload = self.of_payload;
+        let event = Event {
+            user_id: UserId(user_id),
+            event_id: column("event_id", self.event_id)?,
+            client_ref_id: client_ref_id.ok_or_else(|| BadRecord::new("`client_ref_id` is missing"))?,
+            id_type: column("id_type", self.id_type)?,
+            region: column("region", self.region)?,
+            device_type: column("device_type", self.device_type)?,
+            country: column("country", self.country)?,
+            activity_type: column("activity_type", of_payload.activity_type)?,
+            url: column("url", of_payload.url)?,
+            order_total: of_payload.order_total.map_or(Ok(None), fields::order_total)?,
+            order_id: column("order_id", of_payload.order_id)?,
+            element_id: column("element_id", of_payload.element_id)?,
+            created_at: self.created_at.map_or(Ok(None), fields::created_at)?.unwrap_or(appended_at),
+            processed_at: appended_at,
+            payload: Arc::new(Value::Object(self.payload)),
+            position,
+        };
+        Ok(Delivery { event, once: self.once })
+    }
+}
+
+fn column(name: &str, value: Option<Json<'_>>) -> Result<Option<Box<str>>, FieldError> {
+    let Some(value) = value else { return Ok(None) };
+    Ok(fields::text(name, value)?.map(boxed))
+}
+
+fn boxed(text: Json<'_>) -> Box<str> {
+    text.text().unwrap_or_default().into()
+}
+
+fn owned(text: Json<'_>) -> String {
+    text.text().unwrap_or_default().into_owned()
+}

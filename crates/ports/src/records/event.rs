@@ -1,0 +1,122 @@
+//! An accepted event as it stands in the event topic.
+
+use segment_engine::event::UserId;
+
+/// Names of top-level fields with a meaning of their own. A client's field of one of these names that has not this
+/// meaning is kept in the payload instead; else it could pass for another kind of record, or for another user's.
+pub const RESERVED: [&str; 14] = [
+    "type",
+    "user_id",
+    "client_ref_id",
+    "id",
+    "id_type",
+    "region",
+    "device_type",
+    "country",
+    "created_at",
+    "payload",
+    "event_id",
+    "once",
+    "received_at",
+    "processed_at",
+];
+
+/// An accepted event, in pieces of JSON text that stand in it as they were sent: nothing is parsed twice or rounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventRecord<'a> {
+    /// The event's `id` field: a JSON text.
+    pub client_ref_id: &'a str,
+    /// A JSON text or null, as the next three.
+    pub id_type: Option<&'a str>,
+    /// As sent.
+    pub region: Option<&'a str>,
+    /// As sent.
+    pub device_type: Option<&'a str>,
+    /// As sent.
+    pub country: Option<&'a str>,
+    /// RFC 3339, UTC, microseconds (bare); absent if the client gave none: then the event was created when the log received it.
+    pub created_at: Option<String>,
+    /// A JSON object, as sent.
+    pub payload: &'a str,
+    /// Client's fields of [`RESERVED`] names, key and value: added to the payload where it has no such property.
+    pub displaced: Vec<(&'a str, &'a str)>,
+    /// The client's id of this delivery: a JSON text.
+    pub event_id: Option<&'a str>,
+    /// Unknown top-level fields, as sent: key (a JSON text) and value.
+    pub other: Vec<(&'a str, &'a str)>,
+}
+
+impl EventRecord<'_> {
+    /// The record's value: one JSON object without line breaks of our own.
+    ///
+    /// `received_at` (RFC 3339, bare) is for people; the engine goes by the log's own time. `once` says that `event_id` is
+    /// derived from the content (by `uss import`), and so counts once without a time limit.
+    pub fn encode(&self, user_id: UserId, received_at: &str, once: bool) -> Vec<u8> {
+        let other: usize =
+            self.other.iter().chain(&self.displaced).map(|(key, value)| key.len() + value.len() + 2).sum();
+        let mut out = Vec::with_capacity(320 + self.payload.len() + self.client_ref_id.len() + other);
+        out.extend_from_slice(b"{\"user_id\":");
+        out.extend_from_slice(user_id.to_string().as_bytes());
+        field(&mut out, "client_ref_id", self.client_ref_id);
+        field(&mut out, "id_type", self.id_type.unwrap_or("null"));
+        field(&mut out, "region", self.region.unwrap_or("null"));
+        field(&mut out, "device_type", self.device_type.unwrap_or("null"));
+        field(&mut out, "country", self.country.unwrap_or("null"));
+        if let Some(created_at) = &self.created_at {
+            text_field(&mut out, "created_at", created_at);
+        }
+        self.encode_payload(&mut out);
+        if let Some(event_id) = self.event_id {
+            field(&mut out, "event_id", event_id);
+        }
+        if once {
+            field(&mut out, "once", "true");
+        }
+        text_field(&mut out, "received_at", received_at);
+        for (key, value) in &self.other {
+            out.push(b',');
+            out.extend_from_slice(key.as_bytes());
+            out.push(b':');
+            out.extend_from_slice(value.as_bytes());
+        }
+        out.push(b'}');
+        out
+    }
+
+    fn encode_payload(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"payload\":");
+        if self.displaced.is_empty() {
+            out.extend_from_slice(self.payload.as_bytes());
+            return;
+        }
+        // Of two properties with one name the last counts, so the payload's own come after the displaced ones.
+        out.push(b'{');
+        for (key, value) in &self.displaced {
+            out.extend_from_slice(key.as_bytes());
+            out.push(b':');
+            out.extend_from_slice(value.as_bytes());
+            out.push(b',');
+        }
+        let own = self.payload.trim_start_matches('{').trim_start_matches([' ', '\n', '\r', '\t']);
+        if own.starts_with('}') {
+            out.pop();
+        }
+        out.extend_from_slice(own.as_bytes());
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    out.extend_from_slice(value.as_bytes());
+}
+
+/// A field whose text needs no escapes.
+fn text_field(out: &mut Vec<u8>, name: &str, text: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}

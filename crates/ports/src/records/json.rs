@@ -1,0 +1,378 @@
+//! A strict JSON reader that hands out pieces of the text: one pass, nothing copied, numbers as they were sent.
+//!
+//! Both ends of the event topic use it. What it accepts is exactly what `serde_json` accepts and can give back as text
+//! (a lone surrogate cannot be given back), up to [`DEPTH_MAX`] levels.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+/// How deep arrays and objects may nest. Below serde_json's own bound, so that everything accepted can be read by everyone.
+pub const DEPTH_MAX: u32 = 64;
+
+/// Where and why a text is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} at byte {offset}")]
+pub struct JsonError {
+    /// Bytes from the start of the text.
+    pub offset: usize,
+    /// What was found or missed.
+    pub reason: &'static str,
+}
+
+/// What kind of value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are JSON's")]
+pub enum Kind {
+    Null,
+    Bool,
+    Number,
+    Text,
+    Object,
+    Array,
+}
+
+impl Kind {
+    /// For messages: "a number".
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Null => "null",
+            Kind::Bool => "a boolean",
+            Kind::Number => "a number",
+            Kind::Text => "a text",
+            Kind::Object => "an object",
+            Kind::Array => "an array",
+        }
+    }
+}
+
+/// A valid value: its own piece of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Json<'a> {
+    kind: Kind,
+    raw: &'a str,
+    escaped: bool,
+}
+
+impl<'a> Json<'a> {
+    /// What kind of value.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The value as sent: valid JSON.
+    pub fn raw(&self) -> &'a str {
+        self.raw
+    }
+
+    /// The characters of a text; `None` for other kinds.
+    pub fn text(&self) -> Option<Cow<'a, str>> {
+        match (self.kind, self.escaped) {
+            (Kind::Text, false) => Some(Cow::Borrowed(&self.raw[1..self.raw.len() - 1])),
+            (Kind::Text, true) => {
+                Some(Cow::Owned(serde_json::from_str(self.raw).expect("the reader has checked every escape")))
+            }
+            _ => None,
+        }
+    }
+
+    /// The value as a tree. A number that a tree would not give back as it was sent (`19.90`, more digits than a float
+    /// has) becomes its text: `->>` and casts then see what was sent.
+    pub fn to_value(&self) -> Value {
+        match self.kind {
+            Kind::Null => Value::Null,
+            Kind::Bool => Value::Bool(self.raw == "true"),
+            Kind::Number => number(self.raw),
+            Kind::Text => Value::String(self.text().unwrap_or_default().into_owned()),
+            Kind::Object | Kind::Array => Reader::new(self.raw).tree().expect("the reader has checked this piece"),
+        }
+    }
+}
+
+fn number(raw: &str) -> Value {
+    match raw.parse::<serde_json::Number>() {
+        Ok(number) if number.to_string() == raw => Value::Number(number),
+        _ => Value::String(raw.to_owned()),
+    }
+}
+
+/// Reads values from the front of a text.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    depth: u32,
+}
+
+/// How many of eight bytes come before the first that needs a look: a quote, a backslash or a control character.
+fn plain_bytes(chunk: [u8; 8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // "Determine if a word has a byte less than n / equal to n", from Anderson's Bit Twiddling Hacks.
+    let less = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & HIGHS;
+    let chunk = u64::from_le_bytes(chunk);
+    let quote = less(chunk ^ (ONES * u64::from(b'"')), 1);
+    let backslash = less(chunk ^ (ONES * u64::from(b'\\')), 1);
+    // A borrow can mark bytes after the first marked one, never before it.
+    ((quote | backslash | less(chunk, 0x20)).trailing_zeros() / 8) as usize
+}
+
+impl<'a> Reader<'a> {
+    /// At the start of a text.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0, depth: 0 }
+    }
+
+    /// Where it stands: bytes from the start.
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// Requires that nothing but blanks is left.
+    pub fn end(&mut self) -> Result<(), JsonError> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.error("more text after the value")),
+        }
+    }
+
+    /// The kind of the next value, judged by its first character.
+    pub fn kind(&mut self) -> Result<Kind, JsonError> {
+        match self.peek() {
+            Some(b'"') => Ok(Kind::Text),
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(_) => Err(self.error("no JSON value")),
+            None => Err(self.error("the text ends too early")),
+        }
+    }
+
+    /// The next value, whole.
+    pub fn value(&mut self) -> Result<Json<'a>, JsonError> {
+        let kind = self.kind()?;
+        let start = self.at;
+        let mut escaped = false;
+        match kind {
+            Kind::Text => escaped = self.skip_text()?,
+            Kind::Number => self.skip_number()?,
+            Kind::Null => self.skip_word("null")?,
+            Kind::Bool if self.byte() == Some(b't') => self.skip_word("true")?,
+            Kind::Bool => self.skip_word("false")?,
+            Kind::Object => self.object(|_, reader| reader.value().map(drop))?,
+            Kind::Array => self.array(|reader| reader.value().map(drop))?,
+        }
+        Ok(Json { kind, raw: &self.text[start..self.at], escaped })
+    }
+
+    /// Reads an object: `field` gets each key and must read exactly one value.
+    pub fn object<E: From<JsonError>>(
+        &mut self,
+        mut field: impl FnMut(Json<'a>, &mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.open(b'{', "no object")?;
+        if self.accept(b'}') {
+            self.depth -= 1;
+            return Ok(());
+        }
+        loop {
+            if self.peek() != Some(b'"') {
+                return Err(self.error("no key in quotes").into());
+            }
+            let start = self.at;
+            let escaped = self.skip_text()?;
+            let key = Json { kind: Kind::Text, raw: &self.text[start..self.at], escaped };
+            if !self.accept(b':') {
+                return Err(self.error("no colon after the key").into());
+            }
+            field(key, self)?;
+            if !self.accept(b',') {
+                break;
+            }
+        }
+        Ok(self.close(b'}', "neither a comma nor the end of the object")?)
+    }
+
+    /// Reads an array: `element` must read exactly one value each time.
+    pub fn array<E: From<JsonError>>(&mut self, mut element: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
+        self.open(b'[', "no array")?;
+        if self.accept(b']') {
+            self.depth -= 1;
+            return Ok(());
+        }
+        loop {
+            element(self)?;
+            if !self.accept(b',') {
+                break;
+            }
+        }
+        Ok(self.close(b']', "neither a comma nor the end of the array")?)
+    }
+
+    /// The next value as a tree: see [`Json::to_value`].
+    pub fn tree(&mut self) -> Result<Value, JsonError> {
+        match self.kind()? {
+            Kind::Object => {
+                let mut map = Map::new();
+                self.object(|key, reader| {
+                    map.insert(key.text().unwrap_or_default().into_owned(), reader.tree()?);
+                    Ok::<_, JsonError>(())
+                })?;
+                Ok(Value::Object(map))
+            }
+            Kind::Array => {
+                let mut elements = Vec::new();
+                self.array(|reader| {
+                    elements.push(reader.tree()?);
+                    Ok::<_, JsonError>(())
+                })?;
+                Ok(Value::Array(elements))
+            }
+            _ => Ok(self.value()?.to_value()),
+        }
+    }
+
+    fn error(&self, reason: &'static str) -> JsonError {
+        JsonError { offset: self.at, reason }
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// The next byte that is no blank.
+    fn peek(&mut self) -> Option<u8> {
+        while let Some(byte) = self.byte() {
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    fn accept(&mut self, wanted: u8) -> bool {
+        let found = self.peek() == Some(wanted);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn open(&mut self, bracket: u8, reason: &'static str) -> Result<(), JsonError> {
+        if !self.accept(bracket) {
+            return Err(self.error(reason));
+        }
+        self.depth += 1;
+        if self.depth > DEPTH_MAX { Err(self.error("values nested too deep")) } else { Ok(()) }
+    }
+
+    fn close(&mut self, bracket: u8, reason: &'static str) -> Result<(), JsonError> {
+        self.depth -= 1;
+        if self.accept(bracket) { Ok(()) } else { Err(self.error(reason)) }
+    }
+
+    fn skip_word(&mut self, word: &str) -> Result<(), JsonError> {
+        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.error("no JSON value"));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Skips a text from its opening quote on; answers whether it has escapes.
+    fn skip_text(&mut self) -> Result<bool, JsonError> {
+        let bytes = self.text.as_bytes();
+        let mut escaped = false;
+        self.at += 1;
+        loop {
+            while let Some(chunk) = bytes.get(self.at..self.at + 8) {
+                let plain = plain_bytes(chunk.try_into().expect("a piece of eight bytes"));
+                self.at += plain;
+                if plain < 8 {
+                    break;
+                }
+            }
+            match self.byte() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(escaped);
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.skip_escape()?;
+                }
+                Some(0..0x20) => return Err(self.error("a control character in a text")),
+                Some(_) => self.at += 1,
+                None => return Err(self.error("a text without its closing quote")),
+            }
+        }
+    }
+
+    fn skip_escape(&mut self) -> Result<(), JsonError> {
+        self.at += 1;
+        match self.byte() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(b'u') => match self.code_unit()? {
+                0xDC00..=0xDFFF => Err(self.error("half of a surrogate pair")),
+                0xD800..=0xDBFF => self.skip_low_surrogate(),
+                _ => Ok(()),
+            },
+            _ => Err(self.error("an unknown escape")),
+        }
+    }
+
+    fn skip_low_surrogate(&mut self) -> Result<(), JsonError> {
+        if self.text.as_bytes().get(self.at..self.at + 2) != Some(b"\\u") {
+            return Err(self.error("half of a surrogate pair"));
+        }
+        self.at += 1;
+        match self.code_unit()? {
+            0xDC00..=0xDFFF => Ok(()),
+            _ => Err(self.error("half of a surrogate pair")),
+        }
+    }
+
+    /// The four hexadecimal digits after a `u`.
+    fn code_unit(&mut self) -> Result<u16, JsonError> {
+        let digits = self.text.as_bytes().get(self.at + 1..self.at + 5);
+        let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let Some(digits) = digits else { return Err(self.error("an escape without four hexadecimal digits")) };
+        self.at += 5;
+        let value = |digit: &u8| char::from(*digit).to_digit(16).unwrap_or_default() as u16;
+        Ok(digits.iter().fold(0, |unit, digit| unit << 4 | value(digit)))
+    }
+
+    fn skip_number(&mut self) -> Result<(), JsonError> {
+        self.at += usize::from(self.byte() == Some(b'-'));
+        if self.byte() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.skip_digits()?;
+        }
+        if self.byte() == Some(b'.') {
+            self.at += 1;
+            self.skip_digits()?;
+        }
+        if matches!(self.byte(), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.byte(), Some(b'+' | b'-')));
+            self.skip_digits()?;
+        }
+        match self.byte() {
+            Some(b'0'..=b'9') => Err(self.error("a number with a leading zero")),
+            _ => Ok(()),
+        }
+    }
+
+    fn skip_digits(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        while matches!(self.byte(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.error("a number without digits")) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,12 @@
+//! The in-memory config store passes the contract.
+
+use std::sync::Arc;
+
+use ports::config_store::ConfigStore;
+use ports::memory::MemoryConfigStore;
+
+#[tokio::test]
+async fn memory_config_store() {
+    ports::contract::config_store::run(|| async { Arc::new(MemoryConfigStore::default()) as Arc<dyn ConfigStore> })
+        .await;
+}

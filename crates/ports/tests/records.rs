@@ -1,0 +1,210 @@
+//! Reading and writing the records of the event topic.
+#![allow(clippy::unwrap_used)]
+
+use ports::records::decode::{Input, decode_event, decode_input};
+use ports::records::event::EventRecord;
+use ports::records::json::{DEPTH_MAX, Kind, Reader};
+use ports::records::{UserRecord, instant};
+use proptest::prelude::*;
+use segment_engine::decimal::Decimal;
+use segment_engine::event::{Position, UserId};
+use segment_engine::time::Timestamp;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+const AT: Position = Position { partition: 3, offset: 7 };
+const RECEIVED: Timestamp = Timestamp(1_700_000_000_000_000);
+
+#[test]
+fn the_reader_accepts_what_is_json() {
+    for text in [
+        "null",
+        "true",
+        " false ",
+        "0",
+        "-0",
+        "-1.5e+10",
+        "1E9",
+        "1e400",
+        "\"\"",
+        "\"é\"",
+        "[]",
+        "[ ]",
+        "{}",
+        "{ }",
+        "[1,[2,{\"a\":[]}]]",
+        "{\"a\":1,\"a\":2}",
+        r#""\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00""#,
+        "\"0123456789 long enough for chunks\"",
+    ] {
+        let mut reader = Reader::new(text);
+        let value = reader.value().unwrap_or_else(|error| panic!("{text}: {error}"));
+        reader.end().unwrap();
+        assert_eq!(value.raw(), text.trim());
+    }
+}
+
+#[test]
+fn the_reader_refuses_what_is_not() {
+    let deep = "[".repeat(DEPTH_MAX as usize + 1) + &"]".repeat(DEPTH_MAX as usize + 1);
+    for text in [
+        "",
+        " ",
+        "nul",
+        "truth",
+        "01",
+        "-",
+        "1.",
+        ".5",
+        "1e",
+        "+1",
+        "NaN",
+        "'a'",
+        "\"a",
+        "\"\u{1}\"",
+        "\"12345678\n\"",
+        r#""\x""#,
+        r#""\u12g4""#,
+        r#""\ud800""#,
+        r#""\ud800\u0041""#,
+        r#""\udc00""#,
+        "[1,]",
+        "[1 2]",
+        "[",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{1:1}",
+        "1 2",
+        "{} x",
+        &deep,
+    ] {
+        let mut reader = Reader::new(text);
+        let read = reader.value().and_then(|_| reader.end());
+        assert!(read.is_err(), "{text}");
+    }
+}
+
+#[test]
+fn numbers_stay_as_they_were_sent() {
+    let text = r#"{"a":1.5,"b":19.90,"c":12345678901234567890123,"d":-7,"e":1e400,"f":[0.1,{"g":0.10}]}"#;
+    let tree = Reader::new(text).tree().unwrap();
+    assert_eq!(
+        tree,
+        json!({"a": 1.5, "b": "19.90", "c": "12345678901234567890123", "d": -7, "e": "1e400", "f": [0.1, {"g": "0.10"}]})
+    );
+}
+
+proptest! {
+    #[test]
+    fn the_reader_agrees_with_serde_json(text in r#"[\[\]{}:,"\\untrue0-9.eE+\- a\u{e9}]{0,12}"#) {
+        let mut reader = Reader::new(&text);
+        let ours = reader.value().and_then(|value| reader.end().map(|()| value));
+        let theirs: Result<&RawValue, _> = serde_json::from_str(&text);
+        // A raw value of serde_json may hold half a surrogate pair; everything else is the same.
+        let theirs = theirs.ok().filter(|_| !text.contains("\\u"));
+        if !text.contains("\\u") {
+            prop_assert_eq!(ours.is_ok(), theirs.is_some(), "{}", text);
+        }
+    }
+
+    #[test]
+    fn trees_are_those_of_serde_json(strings in prop::collection::vec(any::<String>(), 0..6), number in any::<i64>()) {
+        let value = json!({"strings": strings, "number": number, "nested": {"null": null, "yes": true}});
+        prop_assert_eq!(Reader::new(&value.to_string()).tree().unwrap(), value);
+    }
+}
+
+#[test]
+fn an_event_record_comes_back_as_an_event() {
+    let record = EventRecord {
+        client_ref_id: r#""c\"1""#,
+        id_type: Some(r#""cookie""#),
+        region: Some(r#""""#),
+        created_at: Some(instant::format(Timestamp(5))),
+        payload: r#"{ "activity_type":"buy","order_total":"19.90","url":null,"coupon":"own","price":19.90}"#,
+        displaced: vec![(r#""type""#, r#""track""#), (r#""coupon""#, r#""displaced""#)],
+        event_id: Some(r#""e1""#),
+        other: vec![(r#""coupon""#, "1"), (r#""campaign""#, r#"{"id":7}"#)],
+        ..EventRecord::default()
+    };
+    let bytes = record.encode(UserId(42), &instant::format(RECEIVED), true);
+    serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
+    let delivery = decode_event(&bytes, AT, RECEIVED).unwrap();
+    assert!(delivery.once);
+    let event = delivery.event;
+    assert_eq!((event.user_id, &*event.client_ref_id), (UserId(42), "c\"1"));
+    assert_eq!((event.id_type.as_deref(), event.region.as_deref(), event.country), (Some("cookie"), Some(""), None));
+    assert_eq!((event.activity_type.as_deref(), event.url, event.event_id.as_deref()), (Some("buy"), None, Some("e1")));
+    assert_eq!((event.created_at, event.processed_at, event.position), (Timestamp(5), RECEIVED, AT));
+    assert_eq!(event.order_total, Decimal::parse("19.9"));
+    let payload = json!({
+        "activity_type": "buy", "order_total": "19.90", "url": null, "coupon": "own", "price": "19.90", "type": "track",
+        "campaign": {"id": 7}
+    });
+    assert_eq!(*event.payload, payload);
+}
+
+#[test]
+fn an_empty_payload_takes_displaced_fields() {
+    for payload in ["{}", "{ \n }"] {
+        let record = EventRecord {
+            client_ref_id: "\"a\"",
+            payload,
+            displaced: vec![("\"type\"", "1")],
+            ..EventRecord::default()
+        };
+        let bytes = record.encode(UserId(1), "", false);
+        let delivery = decode_event(&bytes, AT, RECEIVED).unwrap();
+        assert_eq!(*delivery.event.payload, json!({"type": 1}));
+        assert_eq!((delivery.event.created_at, delivery.once), (RECEIVED, false));
+    }
+}
+
+#[test]
+fn user_records_come_back() {
+    let record = RawValue::from_string(r#"{"user_id":1,"price":1.10}"#.to_owned()).unwrap();
+    let records = [
+        UserRecord::User {
+            user_id: UserId(1),
+            client_ref_id: None,
+            email: None,
+            name: Some("A".into()),
+            created_at: RECEIVED,
+        },
+        UserRecord::Traits { user_id: UserId(1), traits: serde_json::Map::new(), created_at: RECEIVED },
+        UserRecord::Manual { user_id: UserId(1), segments: vec![1, 2] },
+        UserRecord::Merge { user_id: UserId(1), survivor: UserId(2) },
+        UserRecord::Transfer { user_id: UserId(2), absorbed: UserId(1), state: "AA==".into() },
+        UserRecord::Forward { user_id: UserId(2), partition: 1, offset: 2, appended_at: RECEIVED, record },
+        UserRecord::Delete { user_id: UserId(1) },
+    ];
+    for record in records {
+        let bytes = serde_json::to_vec(&record).unwrap();
+        match decode_input(&bytes, AT, RECEIVED).unwrap() {
+            Input::User(read) => assert_eq!(serde_json::to_vec(&read).unwrap(), bytes),
+            Input::Event(_) => panic!("{record:?} was read as an event"),
+        }
+        assert!(decode_event(&bytes, AT, RECEIVED).is_err());
+    }
+}
+
+#[test]
+fn damaged_records_are_refused_with_a_reason() {
+    let cases: [(&[u8], &str); 8] = [
+        (b"\xff", "UTF-8"),
+        (b"{", "JSON"),
+        (b"[]", "no object"),
+        (b"{}", "user_id"),
+        (br#"{"user_id":1}"#, "client_ref_id"),
+        (br#"{"user_id":1,"client_ref_id":"a","payload":[]}"#, "payload"),
+        (br#"{"user_id":1,"client_ref_id":"a","payload":{"order_total":"x"}}"#, "order_total"),
+        (br#"{"type":"unheard_of"}"#, "unheard_of"),
+    ];
+    for (bytes, reason) in cases {
+        let error = decode_input(bytes, AT, RECEIVED).unwrap_err();
+        assert!(error.message.contains(reason), "{error}");
+    }
+    assert_eq!(Reader::new("{}").kind().unwrap(), Kind::Object);
+}

@@ -1,0 +1,62 @@
+//! Constants: evaluated here, once, by the same evaluation that runs the plan.
+
+use crate::decimal::Decimal;
+use crate::eval::{Scope, evaluate};
+use crate::plan::{EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
+use crate::value::{Type, Value};
+
+/// The node itself, or the constant it is worth if all its operands are constants.
+pub(super) fn folded(expr: Expr) -> Expr {
+    if matches!(expr, Expr::TimeCompare(_)) {
+        return expr;
+    }
+    let operands = expr.children();
+    if operands.is_empty() || !operands.iter().all(|operand| matches!(operand, Expr::Literal(..))) {
+        return expr;
+    }
+    let ty = expr.value_type();
+    Expr::Literal(evaluate(&expr, &mut Nothing), ty)
+}
+
+/// A cast of a constant; NULL if it fails.
+pub(super) fn cast(value: Value, ty: Type) -> Value {
+    value.cast(ty)
+}
+
+/// A number without a fraction that fits 64 bits.
+pub(super) fn whole(number: Decimal) -> Option<i64> {
+    number.to_int().filter(|whole| Decimal::from(*whole) == number)
+}
+
+/// The scope of expressions that read nothing.
+struct Nothing;
+
+impl Scope for Nothing {
+    fn event(&self, _: EventColumn) -> Value {
+        Value::Null
+    }
+
+    fn payload(&self, _: &JsonPath) -> Value {
+        Value::Null
+    }
+
+    fn user_trait(&self, _: &JsonPath) -> Value {
+        Value::Null
+    }
+
+    fn user(&self, _: UserColumn) -> Value {
+        Value::Null
+    }
+
+    fn aggregate(&mut self, _: usize) -> Value {
+        Value::Null
+    }
+
+    fn segment(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn time_compare(&mut self, _: &TimeCompare, _: &Value) -> Value {
+        Value::Null
+    }
+}

@@ -1,0 +1,22 @@
+//! The named bounds of a where clause: they keep compiling, and every state a clause can ask for, small.
+
+/// Characters of a clause.
+pub const LENGTH_MAX: usize = 32_768;
+/// Tokens of a clause. Also bounds the length of operator chains, and with it the height of the parse tree.
+pub const TOKENS_MAX: usize = 6_000;
+/// Nested parentheses.
+pub const NESTING_MAX: usize = 50;
+/// Height of an expression, chains of AND and OR not counted.
+pub const DEPTH_MAX: usize = 150;
+/// Different aggregates of a clause, as written.
+pub const AGGREGATES_MAX: usize = 64;
+/// Different aggregates of a plan, after those with user-scope terms have been split.
+pub const LEAVES_MAX: usize = 512;
+/// User-scope terms inside one aggregate: each triples its leaves.
+pub const USER_TERMS_MAX: usize = 4;
+/// Patterns (`LIKE`, `~`) of a clause.
+pub const PATTERNS_MAX: usize = 50;
+/// Characters of a pattern.
+pub const PATTERN_LENGTH_MAX: usize = 1_000;
+/// Different segments a clause may name.
+pub const SEGMENTS_MAX: usize = 32;

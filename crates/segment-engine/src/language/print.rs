@@ -1,0 +1,473 @@
+//! Expression to text: one spelling per meaning, which compiles to the same expression again.
+
+use std::fmt::Write;
+
+use super::names::event_column_name;
+use crate::plan::{
+    Aggregate, AggregateFunction, ArithmeticOp, Expr, Field, Function, JsonPath, NowExpr, NowStep, Pattern,
+    PatternKind, TimeCompare, Unit, UserColumn,
+};
+use crate::time::Interval;
+use crate::value::{Type, Value};
+
+/// What the indexes in an expression stand for.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    /// Of [`Expr::Aggregate`].
+    pub aggregates: &'a [Aggregate],
+    /// Of [`Expr::Segment`].
+    pub segments: &'a [String],
+}
+
+/// How close an operator binds, as Postgres has it; an operand that binds less closely stands in parentheses.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Binding {
+    Or,
+    And,
+    Not,
+    Is,
+    Comparison,
+    In,
+    Path,
+    Sum,
+    Product,
+    Zone,
+    Cast,
+    Atom,
+}
+
+/// The text of an expression.
+pub fn expression(expr: &Expr, names: &Names<'_>) -> String {
+    let mut printer = Printer { text: String::new(), names: *names };
+    printer.expr(expr, Binding::Or);
+    printer.text
+}
+
+/// The text of an aggregate.
+pub fn aggregate(aggregate: &Aggregate, names: &Names<'_>) -> String {
+    let mut printer = Printer { text: String::new(), names: *names };
+    printer.aggregate(aggregate);
+    printer.text
+}
+
+struct Printer<'a> {
+    text: String,
+    names: Names<'a>,
+}
+
+impl Printer<'_> {
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// Prints `expr` where at least `needed` is required.
+    fn expr(&mut self, expr: &Expr, needed: Binding) {
+        let in_parentheses = binding(expr) < needed;
+        if in_parentheses {
+            self.push("(");
+        }
+        self.node(expr);
+        if in_parentheses {
+            self.push(")");
+        }
+    }
+
+    fn node(&mut self, expr: &Expr) {
+        match expr {
+            Expr::Literal(value, ty) => self.literal(value, *ty),
+            Expr::Event(column) => self.push(event_column_name(*column)),
+            Expr::Payload(path) => self.path("payload", path),
+            Expr::Trait(path) => self.path("traits", path),
+            Expr::User(column) => self.push(match column {
+                UserColumn::Email => "users.email",
+                UserColumn::Name => "users.name",
+                UserColumn::CreatedAt => "users.created_at",
+            }),
+            Expr::Aggregate(index, _) => {
+                let aggregates = self.names.aggregates;
+                self.aggregate(&aggregates[*index]);
+            }
+            Expr::AggregateBy { terms, cases, ty } => self.aggregate_by(terms, cases, *ty),
+            Expr::Segment(index) => {
+                let tag = quoted(&self.names.segments[*index]);
+                self.push(&format!("segment({tag})"));
+            }
+            Expr::TimeCompare(compare) => self.time_compare(compare),
+            Expr::Arithmetic(op, left, right) => {
+                let binding = binding(expr);
+                self.expr(left, binding);
+                self.push(&format!(" {} ", op.symbol()));
+                // Left-associative: an equal on the right would be read as another left.
+                self.expr(right, if binding == Binding::Sum { Binding::Product } else { Binding::Zone });
+            }
+            Expr::Negate(inner) => {
+                self.push("-");
+                self.expr(inner, Binding::Atom);
+            }
+            Expr::Case { branches, otherwise } => self.case(branches, otherwise),
+            Expr::Coalesce(items) => self.call("coalesce", items),
+            Expr::Call(function, arguments) => self.function(function, arguments),
+            Expr::Cast(inner, ty) => {
+                self.expr(inner, Binding::Cast);
+                self.push("::");
+                self.push(type_name(*ty));
+            }
+            Expr::CastInt(inner, bytes) => {
+                self.expr(inner, Binding::Cast);
+                self.push(if *bytes == 2 { "::smallint" } else { "::int" });
+            }
+            condition => self.condition(condition, ""),
+        }
+    }
+
+    /// A condition; `not` is "NOT " where the operator itself takes the negation.
+    fn condition(&mut self, condition: &Expr, not: &str) {
+        match condition {
+            Expr::And(items) => self.joined(items, " AND ", Binding::Not),
+            Expr::Or(items) => self.joined(items, " OR ", Binding::And),
+            Expr::Compare(op, left, right) => {
+                self.expr(left, Binding::In);
+                self.push(&format!(" {} ", op.symbol()));
+                self.beside(right, left);
+            }
+            Expr::NotDistinct(left, right) => {
+                self.expr(left, Binding::In);
+                self.push(if not.is_empty() { " IS NOT DISTINCT FROM " } else { " IS DISTINCT FROM " });
+                self.expr(right, Binding::In);
+            }
+            Expr::IsNull(inner) => {
+                self.expr(inner, Binding::In);
+                self.push(&format!(" IS {not}NULL"));
+            }
+            Expr::IsTrue(inner) => {
+                self.expr(inner, Binding::In);
+                self.push(&format!(" IS {not}TRUE"));
+            }
+            Expr::InList(x, items) => {
+                self.expr(x, Binding::Path);
+                self.push(&format!(" {not}IN ("));
+                for (index, item) in items.iter().enumerate() {
+                    self.push(if index > 0 { ", " } else { "" });
+                    self.expr(item, Binding::Or);
+                }
+                self.push(")");
+            }
+            Expr::Match(x, pattern) => self.matched(x, pattern, not),
+            Expr::Not(inner) if takes_not(inner) => self.condition(inner, "NOT "),
+            Expr::Not(inner) => {
+                self.push("NOT ");
+                self.expr(inner, Binding::Atom);
+            }
+            other => unreachable!("{other:?} is no condition: `node` prints it"),
+        }
+    }
+
+    fn joined(&mut self, items: &[Expr], between: &str, needed: Binding) {
+        for (index, item) in items.iter().enumerate() {
+            self.push(if index > 0 { between } else { "" });
+            self.expr(item, needed);
+        }
+    }
+
+    /// The right side of a comparison: a whole decimal needs no `.0` beside something that is known to be decimal.
+    fn beside(&mut self, right: &Expr, left: &Expr) {
+        match (right, left) {
+            (Expr::Literal(Value::Decimal(number), _), left) if !matches!(left, Expr::Literal(..)) => {
+                self.push(&number.to_string());
+            }
+            _ => self.expr(right, Binding::In),
+        }
+    }
+
+    fn matched(&mut self, x: &Expr, pattern: &Pattern, not: &str) {
+        self.expr(x, Binding::Path);
+        let operator = match (pattern.kind(), pattern.ignores_case(), not.is_empty()) {
+            (PatternKind::Like, false, _) => format!(" {not}LIKE "),
+            (PatternKind::Like, true, _) => format!(" {not}ILIKE "),
+            (PatternKind::Regex, false, true) => " ~ ".to_owned(),
+            (PatternKind::Regex, true, true) => " ~* ".to_owned(),
+            (PatternKind::Regex, false, false) => " !~ ".to_owned(),
+            (PatternKind::Regex, true, false) => " !~* ".to_owned(),
+        };
+        self.push(&operator);
+        self.push(&quoted(pattern.text()));
+    }
+
+    fn time_compare(&mut self, compare: &TimeCompare) {
+        self.expr(&compare.x, Binding::In);
+        self.push(&format!(" {} {}", compare.op.symbol(), now_expression(&compare.bound)));
+    }
+
+    fn path(&mut self, root: &str, path: &JsonPath) {
+        self.push(root);
+        for (index, key) in path.keys.iter().enumerate() {
+            let is_last = index + 1 == path.keys.len();
+            self.push(if is_last && path.as_text { "->>" } else { "->" });
+            self.push(&quoted(key));
+        }
+    }
+
+    fn literal(&mut self, value: &Value, ty: Type) {
+        let text = match value {
+            Value::Null => format!("NULL::{}", type_name(ty)),
+            Value::Bool(true) => "TRUE".to_owned(),
+            Value::Bool(false) => "FALSE".to_owned(),
+            Value::Int(number) => number.to_string(),
+            Value::Decimal(number) => {
+                let digits = number.to_string();
+                if digits.contains('.') { digits } else { format!("{digits}.0") }
+            }
+            Value::Text(text) => quoted(text),
+            Value::Interval(interval) => interval_literal(*interval),
+            Value::Timestamp(_) => format!("TIMESTAMPTZ {}", quoted(&text_of(value))),
+            Value::LocalTimestamp(_) => format!("TIMESTAMP {}", quoted(&text_of(value))),
+            Value::Date(_) => format!("DATE {}", quoted(&text_of(value))),
+            Value::Json(json) => quoted(json),
+        };
+        self.push(&text);
+    }
+
+    fn case(&mut self, branches: &[(Expr, Expr)], otherwise: &Expr) {
+        self.push("CASE");
+        for (when, then) in branches {
+            self.push(" WHEN ");
+            self.expr(when, Binding::Or);
+            self.push(" THEN ");
+            self.expr(then, Binding::Or);
+        }
+        self.push(" ELSE ");
+        self.expr(otherwise, Binding::Or);
+        self.push(" END");
+    }
+
+    fn call(&mut self, name: &str, arguments: &[Expr]) {
+        self.push(name);
+        self.push("(");
+        for (index, argument) in arguments.iter().enumerate() {
+            self.push(if index > 0 { ", " } else { "" });
+            self.expr(argument, Binding::Or);
+        }
+        self.push(")");
+    }
+
+    fn function(&mut self, function: &Function, arguments: &[Expr]) {
+        match function {
+            Function::Lower => self.call("lower", arguments),
+            Function::Upper => self.call("upper", arguments),
+            Function::Length => self.call("length", arguments),
+            Function::StartsWith => self.call("starts_with", arguments),
+            Function::Abs => self.call("abs", arguments),
+            Function::NullIf => self.call("nullif", arguments),
+            Function::Round(0) => self.call("round", arguments),
+            Function::Round(places) => {
+                self.call("round", arguments);
+                self.text.pop();
+                self.push(&format!(", {places})"));
+            }
+            Function::DateTrunc(unit) => {
+                self.push(&format!("date_trunc('{}', ", unit_name(*unit)));
+                self.expr(&arguments[0], Binding::Or);
+                self.push(")");
+            }
+            Function::Extract(field) => {
+                self.push(&format!("extract({} FROM ", field_name(*field)));
+                self.expr(&arguments[0], Binding::Or);
+                self.push(")");
+            }
+            Function::AtTimeZone(zone) => {
+                self.expr(&arguments[0], Binding::Zone);
+                self.push(&format!(" AT TIME ZONE {}", quoted(zone.name())));
+            }
+        }
+    }
+
+    fn aggregate(&mut self, aggregate: &Aggregate) {
+        let (name, distinct) = match aggregate.function {
+            AggregateFunction::Count => ("count", ""),
+            AggregateFunction::CountDistinct => ("count", "DISTINCT "),
+            AggregateFunction::Sum => ("sum", ""),
+            AggregateFunction::Avg => ("avg", ""),
+            AggregateFunction::Min => ("min", ""),
+            AggregateFunction::Max => ("max", ""),
+            AggregateFunction::BoolOr => ("bool_or", ""),
+            AggregateFunction::BoolAnd => ("bool_and", ""),
+            AggregateFunction::First => ("first", ""),
+            AggregateFunction::Last => ("last", ""),
+        };
+        self.push(&format!("{name}({distinct}"));
+        match &aggregate.argument {
+            Some(argument) => self.expr(argument, Binding::Or),
+            None => self.push("*"),
+        }
+        self.push(")");
+        if let Some(filter) = &aggregate.filter {
+            self.push(" FILTER (WHERE ");
+            self.expr(filter, Binding::Or);
+            self.push(")");
+        }
+    }
+
+    /// As the choice it is: the first term decides on TRUE, FALSE, NULL, then the others within.
+    fn aggregate_by(&mut self, terms: &[Expr], cases: &[usize], ty: Type) {
+        let Some((term, rest)) = terms.split_first() else {
+            return self.node(&Expr::Aggregate(cases[0], ty));
+        };
+        let each = cases.len() / 3;
+        self.push("CASE WHEN ");
+        self.expr(term, Binding::Or);
+        self.push(" THEN ");
+        self.aggregate_by(rest, &cases[..each], ty);
+        self.push(" WHEN NOT ");
+        self.expr(term, Binding::Atom);
+        self.push(" THEN ");
+        self.aggregate_by(rest, &cases[each..2 * each], ty);
+        self.push(" ELSE ");
+        self.aggregate_by(rest, &cases[2 * each..], ty);
+        self.push(" END");
+    }
+}
+
+fn binding(expr: &Expr) -> Binding {
+    match expr {
+        Expr::Or(_) => Binding::Or,
+        Expr::And(_) => Binding::And,
+        Expr::Not(inner) if takes_not(inner) => binding(inner),
+        Expr::Not(_) => Binding::Not,
+        Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) => Binding::Is,
+        Expr::Compare(..) | Expr::TimeCompare(_) => Binding::Comparison,
+        Expr::InList(..) | Expr::Match(..) => Binding::In,
+        Expr::Payload(_) | Expr::Trait(_) => Binding::Path,
+        Expr::Arithmetic(ArithmeticOp::Add | ArithmeticOp::Sub, ..) => Binding::Sum,
+        Expr::Arithmetic(..) => Binding::Product,
+        // A signed number is no atom: `-1::text` would be read as `-(1::text)`.
+        Expr::Negate(_) => Binding::Product,
+        Expr::Literal(Value::Int(number), _) if *number < 0 => Binding::Product,
+        Expr::Literal(Value::Decimal(number), _) if number.to_string().starts_with('-') => Binding::Product,
+        Expr::Literal(Value::Null, _) => Binding::Cast,
+        Expr::Call(Function::AtTimeZone(_), _) => Binding::Zone,
+        Expr::Cast(..) | Expr::CastInt(..) => Binding::Cast,
+        _ => Binding::Atom,
+    }
+}
+
+/// Conditions whose own operator takes NOT: `IS NOT NULL`, `NOT IN`, `NOT LIKE`, `!~`, `IS DISTINCT FROM`.
+fn takes_not(condition: &Expr) -> bool {
+    matches!(condition, Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) | Expr::InList(..) | Expr::Match(..))
+}
+
+/// `g(now())` as text. Each step wraps the text so far.
+fn now_expression(now: &NowExpr) -> String {
+    let mut text = "now()".to_owned();
+    let mut binds = Binding::Atom;
+    for step in &now.steps {
+        let operand = |needed: Binding| if binds < needed { format!("({text})") } else { text.clone() };
+        (text, binds) = match step {
+            NowStep::Add(interval) => (shifted(&operand(Binding::Sum), *interval), Binding::Sum),
+            NowStep::Trunc(unit) => (format!("date_trunc('{}', {text})", unit_name(*unit)), Binding::Atom),
+            NowStep::AtTimeZone(zone) => {
+                (format!("{} AT TIME ZONE {}", operand(Binding::Zone), quoted(zone.name())), Binding::Zone)
+            }
+            NowStep::ToDate => (format!("{}::date", operand(Binding::Cast)), Binding::Cast),
+            NowStep::ToLocal => (format!("{}::timestamp", operand(Binding::Cast)), Binding::Cast),
+            NowStep::ToTimestamp => (format!("{}::timestamptz", operand(Binding::Cast)), Binding::Cast),
+            NowStep::Extract(field) => (format!("extract({} FROM {text})", field_name(*field)), Binding::Atom),
+        };
+    }
+    text
+}
+
+/// Backwards where no part goes forwards.
+fn shifted(operand: &str, interval: Interval) -> String {
+    let is_backwards = interval.months <= 0 && interval.days <= 0 && interval.micros <= 0;
+    match interval.checked_neg() {
+        Some(back) if is_backwards => format!("{operand} - {}", interval_literal(back)),
+        _ => format!("{operand} + {}", interval_literal(interval)),
+    }
+}
+
+fn interval_literal(interval: Interval) -> String {
+    const UNITS: [(i64, &str); 4] =
+        [(3_600_000_000, "hours"), (60_000_000, "minutes"), (1_000_000, "seconds"), (1, "microseconds")];
+    let mut parts = Vec::new();
+    if interval.months != 0 {
+        parts.push(match interval.months % 12 {
+            0 => format!("{} years", interval.months / 12),
+            _ => format!("{} months", interval.months),
+        });
+    }
+    if interval.days != 0 {
+        parts.push(format!("{} days", interval.days));
+    }
+    if interval.micros != 0 {
+        let (length, unit) =
+            UNITS.iter().find(|(length, _)| interval.micros % length == 0).unwrap_or(&(1, "microseconds"));
+        parts.push(format!("{} {unit}", interval.micros / length));
+    }
+    if parts.is_empty() {
+        parts.push("0 days".to_owned());
+    }
+    format!("INTERVAL '{}'", parts.join(" "))
+}
+
+fn text_of(value: &Value) -> String {
+    match value.cast(Type::Text) {
+        Value::Text(text) => text.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    // Writing to a String cannot fail.
+    let _ = write!(quoted, "'{}'", text.replace('\'', "''"));
+    quoted
+}
+
+pub(super) fn type_name(ty: Type) -> &'static str {
+    match ty {
+        Type::Bool => "boolean",
+        Type::Int => "bigint",
+        Type::Decimal => "numeric",
+        Type::Text => "text",
+        Type::Timestamp => "timestamptz",
+        Type::LocalTimestamp => "timestamp",
+        Type::Date => "date",
+        Type::Interval => "interval",
+        Type::Json => "jsonb",
+    }
+}
+
+fn unit_name(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Microsecond => "microsecond",
+        Unit::Millisecond => "millisecond",
+        Unit::Second => "second",
+        Unit::Minute => "minute",
+        Unit::Hour => "hour",
+        Unit::Day => "day",
+        Unit::Week => "week",
+        Unit::Month => "month",
+        Unit::Quarter => "quarter",
+        Unit::Year => "year",
+    }
+}
+
+fn field_name(field: Field) -> &'static str {
+    match field {
+        Field::Epoch => "epoch",
+        Field::Microsecond => "microsecond",
+        Field::Millisecond => "millisecond",
+        Field::Second => "second",
+        Field::Minute => "minute",
+        Field::Hour => "hour",
+        Field::Day => "day",
+        Field::DayOfWeek => "dow",
+        Field::IsoDayOfWeek => "isodow",
+        Field::DayOfYear => "doy",
+        Field::IsoWeek => "week",
+        Field::IsoYear => "isoyear",
+        Field::Month => "month",
+        Field::Quarter => "quarter",
+        Field::Year => "year",
+    }
+}

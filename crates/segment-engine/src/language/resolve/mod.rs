@@ -1,0 +1,288 @@
+//! Parse tree to typed expression: every name resolved, every type checked, every `now()` in its one place.
+
+mod aggregate;
+mod arithmetic;
+mod call;
+mod cast;
+mod compare;
+mod literal;
+mod operand;
+mod path;
+mod pattern;
+mod time;
+
+pub(super) use time::clock_inside_aggregate;
+
+use sqlparser::ast::{BinaryOperator, Expr as Ast, UnaryOperator};
+
+use super::canonical;
+use super::error::{CompileError, Pos, code};
+use super::limits::{DEPTH_MAX, SEGMENTS_MAX};
+use super::names;
+use super::print::Names;
+use super::scope;
+use super::syntax::start_of;
+use crate::plan::{Aggregate, CompareOp, Expr, UserColumn};
+use crate::value::{Type, Value};
+use operand::Operand;
+
+type Resolved = Result<Operand, CompileError>;
+
+/// What has been met on the way through a clause.
+#[derive(Default)]
+pub(super) struct Resolver {
+    /// The aggregates as written, without repetitions: their filters may still hold user-scope terms.
+    pub aggregates: Vec<Aggregate>,
+    /// The tags named in `segment('…')`.
+    pub segments: Vec<String>,
+    /// The first event column outside any aggregate.
+    pub bare_column: Option<(Pos, String)>,
+    /// The first `extract(… FROM now())` outside any aggregate.
+    pub clock_reading: Option<Pos>,
+    patterns: usize,
+    depth: usize,
+    inside_aggregate: bool,
+}
+
+impl Resolver {
+    /// Resolves an expression that must be boolean.
+    pub fn condition(&mut self, tree: &Ast, outer: Pos) -> Result<Expr, CompileError> {
+        let pos = start_of(tree, outer);
+        let operand = self.resolve(tree, pos)?;
+        let condition = self.of_type(operand, Type::Bool, pos)?;
+        match condition.value_type() {
+            Type::Bool => Ok(condition),
+            other => Err(CompileError::new(
+                code::NOT_BOOLEAN,
+                pos,
+                format!("a condition is needed here, this is {}", operand::describe(other)),
+            )
+            .suggest("Compare it with something: … = 'value', … > 0, … IS NOT NULL")),
+        }
+    }
+
+    /// Resolves an expression that does not depend on `now()`. Untyped literals become text.
+    fn value(&mut self, tree: &Ast, outer: Pos) -> Result<Expr, CompileError> {
+        let pos = start_of(tree, outer);
+        let operand = self.resolve(tree, pos)?;
+        self.typed(operand, pos)
+    }
+
+    fn resolve(&mut self, tree: &Ast, outer: Pos) -> Resolved {
+        if self.depth == DEPTH_MAX {
+            return Err(CompileError::new(code::TOO_DEEP, outer, format!("more than {DEPTH_MAX} levels of operators"))
+                .suggest("Write it in fewer steps, or split the clause with segment('tag')"));
+        }
+        self.depth += 1;
+        let resolved = self.resolve_node(tree, start_of(tree, outer));
+        self.depth -= 1;
+        resolved
+    }
+
+    fn resolve_node(&mut self, tree: &Ast, pos: Pos) -> Resolved {
+        match tree {
+            Ast::Nested(inner) => self.resolve(inner, pos),
+            Ast::Value(value) => literal::literal(&value.value, pos),
+            Ast::TypedString(typed) => self.typed_string(typed, pos),
+            Ast::Interval(interval) => literal::interval(interval, pos).map(Operand::Typed),
+            Ast::Identifier(name) => self.column(&folded_name(name), pos),
+            Ast::CompoundIdentifier(parts) => {
+                let name: Vec<String> = parts.iter().map(folded_name).collect();
+                self.column(&name.join("."), pos)
+            }
+            Ast::BinaryOp { left, op: op @ (BinaryOperator::And | BinaryOperator::Or), right } => {
+                self.chain(left, op, right, pos)
+            }
+            Ast::UnaryOp { op: UnaryOperator::Not, expr } => {
+                Ok(Operand::Typed(Expr::Not(Box::new(self.condition(expr, pos)?))))
+            }
+            Ast::Cast { kind, expr, data_type, format } => self.cast(kind, expr, data_type, format.is_some(), pos),
+            Ast::AtTimeZone { timestamp, time_zone } => self.at_time_zone(timestamp, time_zone, pos),
+            Ast::Extract { field, expr, .. } => self.extract(field, expr, pos),
+            Ast::Function(function) => self.function(function, pos),
+            Ast::UnaryOp { op, expr } => self.sign(*op, expr, pos),
+            Ast::BinaryOp { left, op: BinaryOperator::Arrow | BinaryOperator::LongArrow, .. } => {
+                self.path(tree, left, pos).map(Operand::Typed)
+            }
+            Ast::BinaryOp { left, op, right } if is_arithmetic(op) => self.arithmetic(left, op, right, pos),
+            Ast::Case { operand, conditions, else_result, .. } => {
+                let case = self.case(operand.as_deref(), conditions, else_result.as_deref(), pos)?;
+                scope::check(&case, pos)?;
+                Ok(Operand::Typed(case))
+            }
+            other => {
+                let condition = self.predicate(other, pos)?;
+                scope::check(&condition, pos)?;
+                Ok(Operand::Typed(condition))
+            }
+        }
+    }
+
+    /// A comparison or test: the smallest conditions, which an event column and a user-scope value may not share.
+    fn predicate(&mut self, tree: &Ast, pos: Pos) -> Result<Expr, CompileError> {
+        match tree {
+            Ast::BinaryOp { left, op, right } => match comparison(op) {
+                Some(op) => self.comparison(left, op, right, pos),
+                None => self.regex_match(left, op, right, pos),
+            },
+            Ast::IsNull(x) => self.is_null(x, pos),
+            Ast::IsNotNull(x) => Ok(negated(self.is_null(x, pos)?)),
+            Ast::IsTrue(x) => Ok(Expr::IsTrue(Box::new(self.condition(x, pos)?))),
+            Ast::IsNotTrue(x) => Ok(negated(Expr::IsTrue(Box::new(self.condition(x, pos)?)))),
+            Ast::IsFalse(x) => Ok(Expr::IsTrue(Box::new(negated(self.condition(x, pos)?)))),
+            Ast::IsNotFalse(x) => Ok(negated(Expr::IsTrue(Box::new(negated(self.condition(x, pos)?))))),
+            Ast::IsUnknown(x) => Ok(Expr::IsNull(Box::new(self.condition(x, pos)?))),
+            Ast::IsNotUnknown(x) => Ok(negated(Expr::IsNull(Box::new(self.condition(x, pos)?)))),
+            Ast::IsNotDistinctFrom(left, right) => self.not_distinct(left, right, pos),
+            Ast::IsDistinctFrom(left, right) => Ok(negated(self.not_distinct(left, right, pos)?)),
+            Ast::InList { expr, list, negated: not } => Ok(negated_if(*not, self.in_list(expr, list, pos)?)),
+            Ast::Between { expr, negated: not, low, high } => Ok(negated_if(*not, self.between(expr, low, high, pos)?)),
+            Ast::Like { negated: not, any, expr, pattern, escape_char } => {
+                Ok(negated_if(*not, self.like(expr, pattern, *any || escape_char.is_some(), false, pos)?))
+            }
+            Ast::ILike { negated: not, any, expr, pattern, escape_char } => {
+                Ok(negated_if(*not, self.like(expr, pattern, *any || escape_char.is_some(), true, pos)?))
+            }
+            other => Err(unsupported(other, pos)),
+        }
+    }
+
+    /// A chain of AND or OR: its left spine is walked, not recursed into, so that a long clause is no deep one.
+    fn chain(&mut self, left: &Ast, op: &BinaryOperator, right: &Ast, pos: Pos) -> Resolved {
+        let mut operands = vec![right];
+        let mut spine = left;
+        while let Ast::BinaryOp { left, op: inner, right } = spine
+            && inner == op
+        {
+            operands.push(right);
+            spine = left;
+        }
+        operands.push(spine);
+        let conditions =
+            operands.into_iter().rev().map(|tree| self.condition(tree, pos)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Operand::Typed(if *op == BinaryOperator::And { Expr::And(conditions) } else { Expr::Or(conditions) }))
+    }
+
+    fn column(&mut self, name: &str, pos: Pos) -> Resolved {
+        if let Some(column) = names::event_column(name) {
+            self.note_bare_column(name, pos);
+            return Ok(Operand::Typed(Expr::Event(column)));
+        }
+        let user_column: Option<UserColumn> = name
+            .strip_prefix("users.")
+            .and_then(|name| names::USER_COLUMNS.iter().find(|(known, _)| *known == name))
+            .map(|(_, column)| *column);
+        match user_column {
+            Some(column) => Ok(Operand::Typed(Expr::User(column))),
+            None => Err(unknown_column(name, pos)),
+        }
+    }
+
+    fn note_bare_column(&mut self, name: &str, pos: Pos) {
+        if !self.inside_aggregate && self.bare_column.is_none() {
+            self.bare_column = Some((pos, name.to_owned()));
+        }
+    }
+
+    fn segment_index(&mut self, tag: String, pos: Pos) -> Result<usize, CompileError> {
+        if let Some(index) = self.segments.iter().position(|known| *known == tag) {
+            return Ok(index);
+        }
+        if self.segments.len() == SEGMENTS_MAX {
+            return Err(CompileError::new(
+                code::UNSUPPORTED,
+                pos,
+                format!("a clause may name {SEGMENTS_MAX} segments at most"),
+            ));
+        }
+        self.segments.push(tag);
+        Ok(self.segments.len() - 1)
+    }
+
+    /// The canonical form of an expression met so far: constants folded.
+    fn canonical(&self, expr: Expr) -> Expr {
+        canonical::canonical(expr, &self.names())
+    }
+
+    pub fn names(&self) -> Names<'_> {
+        Names { aggregates: &self.aggregates, segments: &self.segments }
+    }
+}
+
+/// A name as Postgres reads it: lower case unless quoted.
+fn folded_name(name: &sqlparser::ast::Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+}
+
+fn unknown_column(name: &str, pos: Pos) -> CompileError {
+    CompileError::new(code::UNKNOWN_COLUMN, pos, format!("there is no column {name}"))
+        .suggest(names::suggest_column(name))
+}
+
+fn is_arithmetic(op: &BinaryOperator) -> bool {
+    matches!(op, BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply | BinaryOperator::Divide)
+}
+
+fn comparison(op: &BinaryOperator) -> Option<CompareOp> {
+    Some(match op {
+        BinaryOperator::Eq => CompareOp::Eq,
+        BinaryOperator::NotEq => CompareOp::NotEq,
+        BinaryOperator::Lt => CompareOp::Lt,
+        BinaryOperator::LtEq => CompareOp::LtEq,
+        BinaryOperator::Gt => CompareOp::Gt,
+        BinaryOperator::GtEq => CompareOp::GtEq,
+        _ => return None,
+    })
+}
+
+fn negated(condition: Expr) -> Expr {
+    Expr::Not(Box::new(condition))
+}
+
+fn negated_if(not: bool, condition: Expr) -> Expr {
+    if not { negated(condition) } else { condition }
+}
+
+fn null(ty: Type) -> Expr {
+    Expr::Literal(Value::Null, ty)
+}
+
+fn unsupported(tree: &Ast, pos: Pos) -> CompileError {
+    let (code, what, suggestion) = match tree {
+        Ast::Subquery(_) | Ast::InSubquery { .. } | Ast::Exists { .. } => (
+            code::SUBQUERY,
+            "a clause has no sub-selects".to_owned(),
+            "Ask about the user's events with count(*) FILTER (WHERE …)",
+        ),
+        Ast::SimilarTo { .. } => (code::UNSUPPORTED, "there is no SIMILAR TO".to_owned(), "Write LIKE or ~"),
+        Ast::RLike { .. } => (code::UNSUPPORTED, "there is no RLIKE".to_owned(), "Write ~"),
+        Ast::AnyOp { .. } | Ast::AllOp { .. } => {
+            (code::UNSUPPORTED, "there is no ANY or ALL".to_owned(), "Write IN (…)")
+        }
+        Ast::Tuple(_) => (code::UNSUPPORTED, "there are no rows of values".to_owned(), "Compare one value at a time"),
+        Ast::Collate { .. } => (code::UNSUPPORTED, "text compares by bytes".to_owned(), "Leave COLLATE out"),
+        Ast::Wildcard(_) | Ast::QualifiedWildcard(..) => {
+            (code::UNSUPPORTED, "* stands only in count(*)".to_owned(), "Name a column")
+        }
+        Ast::Trim { .. } => return unknown_function("trim", pos),
+        Ast::Substring { .. } => return unknown_function("substring", pos),
+        Ast::Position { .. } => return unknown_function("position", pos),
+        Ast::Ceil { .. } => return unknown_function("ceil", pos),
+        Ast::Floor { .. } => return unknown_function("floor", pos),
+        Ast::Overlay { .. } => return unknown_function("overlay", pos),
+        other => {
+            let text: String = other.to_string().chars().take(60).collect();
+            (
+                code::UNSUPPORTED,
+                format!("{text} is not part of the language"),
+                "See the language reference for what a clause may contain",
+            )
+        }
+    };
+    CompileError::new(code, pos, what).suggest(suggestion)
+}
+
+fn unknown_function(name: &str, pos: Pos) -> CompileError {
+    CompileError::new(code::UNKNOWN_FUNCTION, pos, format!("there is no function {name}"))
+        .suggest(names::suggest_function(name))
+}

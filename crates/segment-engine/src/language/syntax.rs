@@ -1,0 +1,194 @@
+//! Text to parse tree: bounds and forbidden tokens first, then one expression and nothing after it.
+
+use sqlparser::ast::{Expr as Ast, Spanned};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
+
+use super::error::{CompileError, Pos, code};
+use super::limits::{LENGTH_MAX, NESTING_MAX, TOKENS_MAX};
+
+/// What the parser's own recursion may reach: each parenthesis costs it two or three levels.
+const PARSER_RECURSION_MAX: usize = 4 * NESTING_MAX;
+
+/// Parses a clause; `None` if it is empty.
+pub(super) fn parse(text: &str) -> Result<Option<Ast>, CompileError> {
+    if text.chars().count() > LENGTH_MAX {
+        return Err(CompileError::new(
+            code::TOO_LONG,
+            Pos::START,
+            format!("the clause is longer than {LENGTH_MAX} characters"),
+        )
+        .suggest("Split it into several segments and combine them with segment('tag')"));
+    }
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location().map_err(|error| {
+        CompileError::new(code::SYNTAX, pos_of(error.location).unwrap_or(Pos::START), lower_first(&error.message))
+    })?;
+    let tokens = checked(tokens)?;
+    if tokens.is_empty() {
+        return Ok(None);
+    }
+    let mut parser = Parser::new(&PostgreSqlDialect {})
+        .with_recursion_limit(PARSER_RECURSION_MAX)
+        .with_tokens_with_locations(tokens);
+    let tree = parser.parse_expr().map_err(|error| parse_error(error, text))?;
+    let rest = parser.peek_token_ref();
+    if rest.token != Token::EOF {
+        let message = format!("the clause should end here, but goes on with {}", rest.token);
+        let pos = pos_of(rest.span.start).unwrap_or(Pos::START);
+        return Err(CompileError::new(code::SYNTAX, pos, message).suggest_maybe(hint_for_rest(&rest.token)));
+    }
+    Ok(Some(tree))
+}
+
+/// Where an expression begins, or `outer` if the parser did not keep it.
+pub(super) fn start_of(tree: &Ast, outer: Pos) -> Pos {
+    pos_of(tree.span().start).unwrap_or(outer)
+}
+
+fn pos_of(location: Location) -> Option<Pos> {
+    (location.line > 0).then_some(Pos { line: location.line, column: location.column })
+}
+
+/// Drops white space; refuses comments, everything outside the language's alphabet, and what is too long or deep.
+fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileError> {
+    let mut kept = Vec::with_capacity(tokens.len());
+    let mut open: Vec<Pos> = Vec::new();
+    for token in tokens {
+        let pos = pos_of(token.span.start).unwrap_or(Pos::START);
+        match &token.token {
+            Token::Whitespace(Whitespace::Space | Whitespace::Newline | Whitespace::Tab) | Token::EOF => continue,
+            Token::LParen => {
+                open.push(pos);
+                if open.len() > NESTING_MAX {
+                    return Err(too_deep(pos));
+                }
+            }
+            Token::RParen if open.pop().is_none() => {
+                return Err(CompileError::new(code::SYNTAX, pos, "this ) closes nothing"));
+            }
+            other => refuse_token(other, pos)?,
+        }
+        if kept.len() == TOKENS_MAX {
+            return Err(CompileError::new(code::TOO_LONG, pos, format!("the clause has more than {TOKENS_MAX} words"))
+                .suggest("Split it into several segments and combine them with segment('tag')"));
+        }
+        kept.push(token);
+    }
+    match open.pop() {
+        Some(pos) => Err(CompileError::new(code::SYNTAX, pos, "this ( is never closed")),
+        None => Ok(kept),
+    }
+}
+
+fn too_deep(pos: Pos) -> CompileError {
+    CompileError::new(code::TOO_DEEP, pos, format!("more than {NESTING_MAX} levels of nesting"))
+        .suggest("Drop parentheses that are not needed, or split the clause with segment('tag')")
+}
+
+/// The alphabet of the language is closed: a token that no construct uses is refused before parsing.
+fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
+    let (code, message, suggestion) = match token {
+        Token::Whitespace(_) => {
+            (code::COMMENT, "comments are not kept with a segment".to_owned(), "Put the text into the segment's name")
+        }
+        Token::SemiColon => {
+            (code::SYNTAX, "a clause is one expression, without ;".to_owned(), "Remove everything from the ; on")
+        }
+        Token::Placeholder(_) | Token::Question | Token::Colon | Token::AtSign => {
+            (code::PARAMETER, format!("{token}: a clause has no parameters"), "Write the value itself")
+        }
+        Token::Word(word) if word.quote_style.is_none() => match word.keyword {
+            Keyword::SELECT | Keyword::WITH | Keyword::EXISTS | Keyword::UNION | Keyword::TABLE => (
+                code::SUBQUERY,
+                format!("{}: a clause has no sub-selects and no tables", word.value),
+                "Ask about the user's events with count(*) FILTER (WHERE …), about other segments with segment('tag')",
+            ),
+            _ => return Ok(()),
+        },
+        Token::Word(_)
+        | Token::Number(_, false)
+        | Token::SingleQuotedString(_)
+        | Token::Comma
+        | Token::Period
+        | Token::RParen
+        | Token::Eq
+        | Token::Neq
+        | Token::Lt
+        | Token::LtEq
+        | Token::Gt
+        | Token::GtEq
+        | Token::Plus
+        | Token::Minus
+        | Token::Mul
+        | Token::Div
+        | Token::DoubleColon
+        | Token::Arrow
+        | Token::LongArrow
+        | Token::Tilde
+        | Token::TildeAsterisk
+        | Token::ExclamationMarkTilde
+        | Token::ExclamationMarkTildeAsterisk => return Ok(()),
+        Token::DoubleEq => (code::SYNTAX, "== is not SQL".to_owned(), "Write ="),
+        Token::StringConcat => (code::UNSUPPORTED, unknown(token), "Compare the parts separately"),
+        Token::Mod => (code::UNSUPPORTED, unknown(token), "There is no remainder"),
+        Token::DoubleQuotedString(_) => (code::SYNTAX, unknown(token), "Text stands in single quotes: 'text'"),
+        Token::HashArrow | Token::HashLongArrow => {
+            (code::UNSUPPORTED, unknown(token), "Step by step: payload->'a'->>'b'")
+        }
+        Token::DoubleTilde | Token::DoubleTildeAsterisk => (code::UNSUPPORTED, unknown(token), "Write LIKE or ILIKE"),
+        _ => (code::UNSUPPORTED, unknown(token), "See the language reference for what a clause may contain"),
+    };
+    Err(CompileError::new(code, pos, message).suggest(suggestion))
+}
+
+fn unknown(token: &Token) -> String {
+    format!("{token} is not part of the language")
+}
+
+fn hint_for_rest(token: &Token) -> Option<String> {
+    match token {
+        Token::SingleQuotedString(_) => Some("A quote inside text is written twice: 'it''s'".to_owned()),
+        Token::Word(word) => match word.keyword {
+            Keyword::ORDER | Keyword::GROUP | Keyword::LIMIT | Keyword::HAVING | Keyword::FROM => {
+                Some("Write only what would stand after WHERE".to_owned())
+            }
+            _ => Some("Join conditions with AND or OR".to_owned()),
+        },
+        _ => None,
+    }
+}
+
+/// The parser tells the position at the end of its message.
+fn parse_error(error: ParserError, text: &str) -> CompileError {
+    let message = match error {
+        ParserError::RecursionLimitExceeded => return too_deep(Pos::START),
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+    };
+    let (reason, pos) = match message.rsplit_once(" at Line: ") {
+        Some((reason, place)) => (reason.to_owned(), parse_place(place).unwrap_or_else(|| end_of(text))),
+        None => (message.clone(), end_of(text)),
+    };
+    let reason = lower_first(&reason).replace("found: EOF", "found the end");
+    CompileError::new(code::SYNTAX, pos, reason.replace("expected: ", "expected ").replace("found: ", "found "))
+}
+
+fn parse_place(place: &str) -> Option<Pos> {
+    let (line, column) = place.split_once(", Column: ")?;
+    Some(Pos { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? })
+}
+
+fn end_of(text: &str) -> Pos {
+    let text = text.trim_end();
+    let last_line = text.rsplit('\n').next().unwrap_or_default();
+    Pos { line: 1 + text.matches('\n').count() as u64, column: 1 + last_line.chars().count() as u64 }
+}
+
+fn lower_first(message: &str) -> String {
+    let mut chars = message.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}

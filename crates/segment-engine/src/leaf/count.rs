@@ -1,0 +1,102 @@
+//! How many contributions count.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use crate::time::Timestamp;
+
+/// A count, exact up to `cap`: those that count for ever are a number, of the others the ends are kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Count {
+    /// Counts above it need not be told apart.
+    cap: u64,
+    for_ever: u64,
+    /// Ends of those that have begun, latest last.
+    ends: Vec<Timestamp>,
+    pending: Pending,
+}
+
+impl Count {
+    /// An empty count that is exact up to `cap`.
+    pub fn new(cap: u64) -> Self {
+        Self { cap, ..Self::default() }
+    }
+
+    /// Adds one that counts from `contribution.from` on.
+    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+        if contribution.from > now { self.pending.push(contribution) } else { self.begin(contribution.until) }
+    }
+
+    fn begin(&mut self, until: Timestamp) -> Result<(), Overfull> {
+        if until == Timestamp::MAX {
+            self.for_ever = (self.for_ever + 1).min(self.cap);
+        } else {
+            if self.ends.len() >= ENTRIES_MAX {
+                return Err(Overfull);
+            }
+            let at = self.ends.partition_point(|end| *end < until);
+            self.ends.insert(at, until);
+        }
+        self.drop_excess();
+        Ok(())
+    }
+
+    /// One that ends soonest can go once `cap` others count at least as long.
+    fn drop_excess(&mut self) {
+        let room = usize::try_from(self.cap - self.for_ever).unwrap_or(usize::MAX);
+        if self.ends.len() > room {
+            self.ends.drain(..self.ends.len() - room);
+        }
+    }
+
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        while let Some(contribution) = self.pending.pop_begun(now) {
+            if contribution.until > now {
+                // A pending entry made room for itself when it came; see `Pending::push`.
+                let _ = self.begin(contribution.until);
+            }
+        }
+        let ended = self.ends.partition_point(|end| *end <= now);
+        self.ends.drain(..ended);
+    }
+
+    /// How many count. Call after settling.
+    pub fn value(&self) -> u64 {
+        (self.for_ever + self.ends.len() as u64).min(self.cap)
+    }
+
+    /// Until when at least `k` count if nothing is added; `None` if fewer do now. Call after settling.
+    pub fn at_least_until(&self, k: u64) -> Option<Timestamp> {
+        if self.for_ever >= k {
+            return Some(Timestamp::MAX);
+        }
+        let nth = usize::try_from(k - self.for_ever).ok()?;
+        self.ends.len().checked_sub(nth).map(|at| self.ends[at])
+    }
+
+    /// When the next one begins.
+    pub fn next_begin(&self) -> Timestamp {
+        self.pending.next()
+    }
+
+    pub(crate) fn next_change(&self) -> Timestamp {
+        self.pending.next().min(self.ends.first().copied().unwrap_or(Timestamp::MAX))
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.ends.len() + self.pending.0.len()
+    }
+
+    pub(super) fn merge(&mut self, other: Count, now: Timestamp) -> Result<(), Overfull> {
+        self.for_ever = (self.for_ever + other.for_ever).min(self.cap);
+        for end in other.ends {
+            self.begin(end)?;
+        }
+        for contribution in other.pending.0 {
+            self.add(contribution, now)?;
+        }
+        self.settle(now);
+        self.drop_excess();
+        Ok(())
+    }
+}

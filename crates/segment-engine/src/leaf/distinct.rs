@@ -1,0 +1,93 @@
+//! The distinct values among what counts.
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use crate::time::Timestamp;
+use crate::value::Value;
+
+/// Each value with the latest end of its contributions; exact up to `cap` values.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Distinct {
+    /// Counts above it need not be told apart.
+    cap: u64,
+    ends: FxHashMap<Value, Timestamp>,
+    pending: Pending,
+}
+
+impl Distinct {
+    /// An empty state that is exact up to `cap` values.
+    pub fn new(cap: u64) -> Self {
+        Self { cap, ..Self::default() }
+    }
+
+    /// Adds one; NULL is no value.
+    pub fn add(&mut self, mut contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+        contribution.value = contribution.value.distinct_key();
+        if contribution.value == Value::Null {
+            return Ok(());
+        }
+        if contribution.from > now {
+            self.pending.push(contribution)
+        } else {
+            self.begin(contribution.value, contribution.until)
+        }
+    }
+
+    fn begin(&mut self, value: Value, until: Timestamp) -> Result<(), Overfull> {
+        if let Some(end) = self.ends.get_mut(&value) {
+            *end = until.max(*end);
+            return Ok(());
+        }
+        if self.ends.len() >= ENTRIES_MAX {
+            return Err(Overfull);
+        }
+        self.ends.insert(value, until);
+        if self.ends.len() as u64 > self.cap {
+            self.drop_soonest();
+        }
+        Ok(())
+    }
+
+    /// With more than `cap` values the one that ends soonest can go: `cap` others count at least as long. (Should it come
+    /// again, it comes with its new end.)
+    fn drop_soonest(&mut self) {
+        if let Some(soonest) = self.ends.iter().min_by_key(|(_, end)| **end).map(|(value, _)| value.clone()) {
+            self.ends.remove(&soonest);
+        }
+    }
+
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        while let Some(contribution) = self.pending.pop_begun(now) {
+            if contribution.until > now {
+                let _ = self.begin(contribution.value, contribution.until);
+            }
+        }
+        self.ends.retain(|_, end| *end > now);
+    }
+
+    /// How many values. Call after settling.
+    pub fn value(&self) -> u64 {
+        self.ends.len() as u64
+    }
+
+    pub(crate) fn next_change(&self) -> Timestamp {
+        self.ends.values().copied().min().unwrap_or(Timestamp::MAX).min(self.pending.next())
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.ends.len() + self.pending.0.len()
+    }
+
+    pub(super) fn merge(&mut self, other: Distinct, now: Timestamp) -> Result<(), Overfull> {
+        for (value, until) in other.ends {
+            self.begin(value, until)?;
+        }
+        for contribution in other.pending.0 {
+            self.add(contribution, now)?;
+        }
+        self.settle(now);
+        Ok(())
+    }
+}

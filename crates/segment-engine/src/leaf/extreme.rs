@@ -1,0 +1,110 @@
+//! The contribution of the best rank: `min`, `max`, `bool_or`, `bool_and`, `first`, `last`.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use crate::time::Timestamp;
+use crate::value::Value;
+
+/// What makes a contribution better than another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Rank {
+    /// A greater value; NULLs are skipped. `max`, `bool_or`.
+    Greatest,
+    /// A lesser value; NULLs are skipped. `min`, `bool_and`.
+    Least,
+    /// A later event; NULLs count. `last`.
+    Latest,
+    /// An earlier event; NULLs count. `first`.
+    Earliest,
+}
+
+impl Rank {
+    fn compare(self, a: &Contribution, b: &Contribution) -> Ordering {
+        let by_value = || a.value.sql_cmp(&b.value).unwrap_or(Ordering::Equal);
+        match self {
+            Rank::Greatest => by_value(),
+            Rank::Least => by_value().reverse(),
+            Rank::Latest => a.order.cmp(&b.order),
+            Rank::Earliest => b.order.cmp(&a.order),
+        }
+    }
+
+    fn skips(self, value: &Value) -> bool {
+        matches!(self, Rank::Greatest | Rank::Least) && *value == Value::Null
+    }
+}
+
+/// The best contribution now, and those that will be the best when it ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Extreme {
+    rank: Rank,
+    /// Best first. Each ends later than the one before it: any other is dominated and dropped.
+    stairs: Vec<Contribution>,
+    pending: Pending,
+}
+
+impl Extreme {
+    /// An empty state.
+    pub fn new(rank: Rank) -> Self {
+        Self { rank, stairs: Vec::new(), pending: Pending::default() }
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+        if self.rank.skips(&contribution.value) {
+            return Ok(());
+        }
+        if contribution.from > now { self.pending.push(contribution) } else { self.begin(contribution) }
+    }
+
+    fn begin(&mut self, new: Contribution) -> Result<(), Overfull> {
+        let at = self.stairs.partition_point(|other| self.rank.compare(other, &new) != Ordering::Less);
+        if at > 0 && self.stairs[at - 1].until >= new.until {
+            return Ok(());
+        }
+        let dominated = self.stairs[at..].iter().take_while(|other| other.until <= new.until).count();
+        // Equals of the new one stand before `at`: those that end sooner are dominated too.
+        let equals =
+            self.stairs[..at].iter().rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
+        let first = at - equals.count();
+        if self.stairs.len() >= ENTRIES_MAX && first == at && dominated == 0 {
+            return Err(Overfull);
+        }
+        self.stairs.splice(first..at + dominated, [new]);
+        Ok(())
+    }
+
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        while let Some(contribution) = self.pending.pop_begun(now) {
+            if contribution.until > now {
+                let _ = self.begin(contribution);
+            }
+        }
+        let ended = self.stairs.partition_point(|contribution| contribution.until <= now);
+        self.stairs.drain(..ended);
+    }
+
+    /// The best value; NULL if nothing counts. Call after settling.
+    pub fn value(&self) -> Value {
+        self.stairs.first().map_or(Value::Null, |best| best.value.clone())
+    }
+
+    pub(crate) fn next_change(&self) -> Timestamp {
+        self.pending.next().min(self.stairs.first().map_or(Timestamp::MAX, |best| best.until))
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.stairs.len() + self.pending.0.len()
+    }
+
+    pub(super) fn merge(&mut self, other: Extreme, now: Timestamp) -> Result<(), Overfull> {
+        for contribution in other.stairs.into_iter().chain(other.pending.0) {
+            self.add(contribution, now)?;
+        }
+        self.settle(now);
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! Leaf states: what is kept of a user's events to answer one aggregate, now and at every later instant.
+//!
+//! An event reaches a leaf as contributions: spans of time during which it counts, each with a value
+//! ([`contribution`]). A leaf state is a commutative monoid over disjoint sets of contributions: they may be added in any order, and
+//! two states merge into the one that would have seen both sets. That one operation serves late events, backfills, merges
+//! of users and checkpoints.
+//!
+//! A state keeps only what can matter: a contribution that counts now is dropped once enough others count at every
+//! later instant at which it would.
+
+mod contribution;
+mod count;
+mod distinct;
+mod extreme;
+mod ring;
+mod sum;
+
+pub use contribution::{Contribution, Order, contributions};
+pub use count::Count;
+pub use distinct::Distinct;
+pub use extreme::{Extreme, Rank};
+pub use ring::Ring;
+pub use sum::Sum;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// The most entries one leaf state of one user may hold. Beyond it the event is refused for that leaf, loudly.
+pub const ENTRIES_MAX: usize = 100_000;
+
+/// A leaf state reached [`ENTRIES_MAX`]: the contribution was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overfull;
+
+/// The state of one leaf of one user.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum State {
+    /// The newest `created_at`s: thresholds of counts over rolling windows of any length.
+    Ring(Ring),
+    /// How many count.
+    Count(Count),
+    /// Their total and how many they are.
+    Sum(Sum),
+    /// The one of the best rank.
+    Extreme(Extreme),
+    /// The distinct values.
+    Distinct(Distinct),
+}
+
+impl State {
+    /// Moves the state to `now`: contributions that have begun count, those that have ended go.
+    pub fn settle(&mut self, now: Timestamp) {
+        match self {
+            State::Ring(_) => {}
+            State::Count(state) => state.settle(now),
+            State::Sum(state) => state.settle(now),
+            State::Extreme(state) => state.settle(now),
+            State::Distinct(state) => state.settle(now),
+        }
+    }
+
+    /// Adds what `other` has seen: a state of the same leaf over other events.
+    pub fn merge(&mut self, other: State, now: Timestamp) -> Result<(), Overfull> {
+        match (self, other) {
+            (State::Ring(into), State::Ring(from)) => into.merge(&from),
+            (State::Count(into), State::Count(from)) => into.merge(from, now)?,
+            (State::Sum(into), State::Sum(from)) => into.merge(from, now)?,
+            (State::Extreme(into), State::Extreme(from)) => into.merge(from, now)?,
+            (State::Distinct(into), State::Distinct(from)) => into.merge(from, now)?,
+            _ => unreachable!("states of one leaf are of one kind"),
+        }
+        Ok(())
+    }
+
+    /// The next instant after `now` at which the leaf's value can change without an event. Call after [`State::settle`].
+    pub fn next_change(&self) -> Timestamp {
+        match self {
+            State::Ring(_) => Timestamp::MAX,
+            State::Count(state) => state.next_change(),
+            State::Sum(state) => state.next_change(),
+            State::Extreme(state) => state.next_change(),
+            State::Distinct(state) => state.next_change(),
+        }
+    }
+
+    /// How many entries it holds.
+    pub fn entries(&self) -> usize {
+        match self {
+            State::Ring(state) => state.newest().len(),
+            State::Count(state) => state.entries(),
+            State::Sum(state) => state.entries(),
+            State::Extreme(state) => state.entries(),
+            State::Distinct(state) => state.entries(),
+        }
+    }
+}
+
+/// Contributions that have not begun, soonest last.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Pending(Vec<Contribution>);
+
+impl Pending {
+    fn push(&mut self, contribution: Contribution) -> Result<(), Overfull> {
+        if self.0.len() >= ENTRIES_MAX {
+            return Err(Overfull);
+        }
+        let at = self.0.partition_point(|other| other.from > contribution.from);
+        self.0.insert(at, contribution);
+        Ok(())
+    }
+
+    fn pop_begun(&mut self, now: Timestamp) -> Option<Contribution> {
+        if self.0.last()?.from > now { None } else { self.0.pop() }
+    }
+
+    fn next(&self) -> Timestamp {
+        self.0.last().map_or(Timestamp::MAX, |contribution| contribution.from)
+    }
+}

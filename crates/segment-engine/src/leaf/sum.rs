@@ -1,0 +1,106 @@
+//! The total of what counts, for `sum` and `avg`.
+
+use ethnum::I256;
+use serde::{Deserialize, Serialize};
+
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use crate::decimal::Decimal;
+use crate::time::Timestamp;
+use crate::value::Value;
+
+/// A running total. It is wider than a decimal, so that an overflow now (NULL) does not spoil the total later.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sum {
+    /// Of all that count now, in units of 10⁻⁹.
+    total: I256,
+    count: u64,
+    /// Those among them that will end, latest first.
+    ending: Vec<(Timestamp, i128)>,
+    pending: Pending,
+}
+
+impl Sum {
+    /// Adds one; NULL values are skipped.
+    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+        let Some(amount) = amount(&contribution.value) else { return Ok(()) };
+        if contribution.from > now { self.pending.push(contribution) } else { self.begin(contribution.until, amount) }
+    }
+
+    fn begin(&mut self, until: Timestamp, amount: i128) -> Result<(), Overfull> {
+        if until < Timestamp::MAX {
+            if self.ending.len() >= ENTRIES_MAX {
+                return Err(Overfull);
+            }
+            let at = self.ending.partition_point(|(end, _)| *end > until);
+            self.ending.insert(at, (until, amount));
+        }
+        self.total += I256::from(amount);
+        self.count += 1;
+        Ok(())
+    }
+
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        while let Some(contribution) = self.pending.pop_begun(now) {
+            if let (true, Some(amount)) = (contribution.until > now, amount(&contribution.value)) {
+                let _ = self.begin(contribution.until, amount);
+            }
+        }
+        while let Some(&(end, amount)) = self.ending.last() {
+            if end > now {
+                break;
+            }
+            self.ending.pop();
+            self.total -= I256::from(amount);
+            self.count -= 1;
+        }
+    }
+
+    /// `sum`: NULL if nothing counts or the total does not fit.
+    pub fn total(&self) -> Value {
+        if self.count == 0 { Value::Null } else { decimal(self.total) }
+    }
+
+    /// `avg`: NULL likewise; rounded half away from zero.
+    pub fn average(&self) -> Value {
+        if self.count == 0 {
+            return Value::Null;
+        }
+        let count = I256::from(self.count);
+        let half = if self.total < I256::ZERO { -(count / 2) } else { count / 2 };
+        decimal((self.total + half) / count)
+    }
+
+    pub(crate) fn next_change(&self) -> Timestamp {
+        self.pending.next().min(self.ending.last().map_or(Timestamp::MAX, |(end, _)| *end))
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.ending.len() + self.pending.0.len()
+    }
+
+    pub(super) fn merge(&mut self, other: Sum, now: Timestamp) -> Result<(), Overfull> {
+        let ending_total: I256 = other.ending.iter().fold(I256::ZERO, |sum, (_, amount)| sum + I256::from(*amount));
+        self.total += other.total - ending_total;
+        self.count += other.count - other.ending.len() as u64;
+        for (until, amount) in other.ending {
+            self.begin(until, amount)?;
+        }
+        for contribution in other.pending.0 {
+            self.add(contribution, now)?;
+        }
+        self.settle(now);
+        Ok(())
+    }
+}
+
+fn amount(value: &Value) -> Option<i128> {
+    match value {
+        Value::Int(number) => Some(Decimal::from_int(*number).scaled()),
+        Value::Decimal(number) => Some(number.scaled()),
+        _ => None,
+    }
+}
+
+fn decimal(scaled: I256) -> Value {
+    i128::try_from(scaled).ok().and_then(Decimal::from_scaled).map_or(Value::Null, Value::Decimal)
+}

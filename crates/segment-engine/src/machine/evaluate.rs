@@ -1,0 +1,134 @@
+//! Evaluating users: who enters and leaves, and when to look again.
+
+use std::cmp::Reverse;
+
+use super::user::User;
+use super::{Cause, Change, Machine};
+use crate::event::UserId;
+use crate::time::Timestamp;
+
+impl Machine {
+    pub(super) fn slot_or_new(&mut self, id: UserId, cause: Cause) -> u32 {
+        if let Some(slot) = self.by_id.get(&id) {
+            return *slot;
+        }
+        let mut user = User::new(id);
+        user.dirty.extend(&self.catalog.by_default);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.users.push(None);
+            u32::try_from(self.users.len() - 1).expect("fewer than 2³² users")
+        });
+        self.users[slot as usize] = Some(user);
+        self.by_id.insert(id, slot);
+        self.touch(slot, cause);
+        slot
+    }
+
+    /// Notes that the user is to be evaluated when the instant is complete.
+    pub(super) fn touch(&mut self, slot: u32, cause: Cause) {
+        let user = self.users[slot as usize].as_mut().expect("the caller found it");
+        if user.dirty_cause.is_none() {
+            self.dirty.push(slot);
+        }
+        user.dirty_cause = Some(user.dirty_cause.map_or(cause, |other| other.min(cause)));
+        if !user.changed {
+            user.changed = true;
+            self.changed.push(user.id);
+        }
+    }
+
+    pub(super) fn note_changed(&mut self, user: &mut User) {
+        if !user.changed {
+            user.changed = true;
+            self.changed.push(user.id);
+        }
+    }
+
+    /// Evaluates a user's dirty segments, those they depend on first, and tells what changed.
+    pub(super) fn evaluate(&mut self, slot: u32, cause: Cause) {
+        let Some(mut user) = self.users[slot as usize].take() else { return };
+        let mut queue = std::mem::take(&mut user.dirty);
+        // The last is next: descending by rank, so that what a segment names is settled before it.
+        let order = |index: u32| Reverse((self.catalog.slots[index as usize].rank, index));
+        queue.sort_unstable_by_key(|index| order(*index));
+        queue.dedup();
+        let (mut entered, mut left) = (Vec::new(), Vec::new());
+        while let Some(index) = queue.pop() {
+            let (holds, valid_until) = self.verdict(index, &mut user);
+            user.wake_at(index, valid_until);
+            if holds == user.is_member(index) {
+                continue;
+            }
+            user.set_member(index, holds);
+            if holds { &mut entered } else { &mut left }.push(index);
+            for &dependant in &self.catalog.slots[index as usize].dependants {
+                let place = queue.partition_point(|other| order(*other) < order(dependant));
+                if queue.get(place) != Some(&dependant) {
+                    queue.insert(place, dependant);
+                }
+            }
+        }
+        user.dirty = queue;
+        let due = user.next_wakeup();
+        if due < user.armed {
+            user.armed = due;
+            self.timers.arm(due, slot);
+        }
+        self.tell(&mut user, entered, left, cause);
+        self.users[slot as usize] = Some(user);
+    }
+
+    /// Tells the difference between what a user was told to be in (`told`, by segment id) and what it is in. `sequence` is
+    /// that of the last notification told.
+    pub fn reconcile(&mut self, id: UserId, told: &[i64], sequence: u64) {
+        let Some(slot) = self.by_id.get(&id).copied() else { return };
+        let Some(user) = self.users[slot as usize].as_mut() else { return };
+        let mut told: Vec<u32> = told.iter().filter_map(|segment| self.catalog.index_of(*segment)).collect();
+        told.sort_unstable();
+        told.dedup();
+        user.dirty.extend(&user.members);
+        user.dirty.extend(&told);
+        user.members = told;
+        user.sequence = sequence;
+        self.evaluate(slot, Cause::Repair);
+    }
+
+    fn verdict(&self, index: u32, user: &mut User) -> (bool, Timestamp) {
+        self.verdict_at(index, user, self.now)
+    }
+
+    /// Whether the segment holds for the user at `now`, and until when at least if nothing happens.
+    pub(super) fn verdict_at(&self, index: u32, user: &mut User, now: Timestamp) -> (bool, Timestamp) {
+        let Some(compiled) = self.catalog.in_force(index) else { return (false, Timestamp::MAX) };
+        match &compiled.formula {
+            Some(formula) => {
+                let verdict = formula.evaluate(user, now);
+                (verdict.holds, verdict.valid_until)
+            }
+            None => (user.manual.contains(&compiled.definition.id), Timestamp::MAX),
+        }
+    }
+
+    pub(super) fn tell(&mut self, user: &mut User, entered: Vec<u32>, left: Vec<u32>, cause: Cause) {
+        if entered.is_empty() && left.is_empty() {
+            return;
+        }
+        let ids = |indexes: Vec<u32>| {
+            let mut ids: Vec<i64> = indexes.into_iter().filter_map(|index| self.catalog.id_of(index)).collect();
+            ids.sort_unstable();
+            ids
+        };
+        user.sequence += 1;
+        self.changes.push(Change {
+            user: user.id,
+            client_ref_id: user.client_ref_id.clone(),
+            sequence: user.sequence,
+            effective_at: self.now,
+            cause,
+            entered: ids(entered),
+            left: ids(left),
+            segments: self.settings.tell_all_segments.then(|| ids(user.members.clone())),
+        });
+        self.note_changed(user);
+    }
+}

@@ -1,0 +1,167 @@
+//! Why a user is in a segment or not, and when that will change: read off the state, nothing is asked of anyone.
+
+use super::formula::{Formula, Node};
+use super::user::User;
+use super::{Machine, Rule};
+use crate::event::UserId;
+use crate::language::{Names, print_expression};
+use crate::leaf::State;
+use crate::plan::{Expr, Plan};
+use crate::time::Timestamp;
+use crate::value::Value;
+
+/// A forecast gives up after this many looks; it then says nothing rather than something wrong.
+const FORECAST_STEPS_MAX: usize = 10_000;
+
+/// At most so many events are shown as the evidence of one condition.
+const EVIDENCE_MAX: usize = 10;
+
+/// Why, and until when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// Whether the user is a member.
+    pub member: bool,
+    /// The instant the answer is about.
+    pub at: Timestamp,
+    /// The clause in its normal form; `None` for a manual segment.
+    pub normal_form: Option<String>,
+    /// The conditions that AND, OR and NOT join, in the order of the clause.
+    pub conditions: Vec<ConditionReport>,
+    /// The instant at which membership changes to the opposite if nothing more happens; `None` for never.
+    pub next_change: Option<Timestamp>,
+}
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConditionReport {
+    /// As the normal form has it.
+    pub condition: String,
+    /// Its truth; `None` is NULL.
+    pub truth: Option<bool>,
+    /// The value of each aggregate in it. A count that is kept only up to a threshold is shown up to that.
+    pub values: Vec<(String, Value)>,
+    /// When events behind it were created, newest first, as far as they are kept.
+    pub evidence: Vec<Timestamp>,
+}
+
+impl Machine {
+    /// Explains a user's membership at the machine's instant. `None` for an unknown user or segment.
+    pub fn explain(&self, user: UserId, tag: &str) -> Option<Explanation> {
+        let index = self.catalog.index_of_tag(tag)?;
+        let compiled = self.catalog.in_force(index)?;
+        let slot = *self.by_id.get(&user)?;
+        let mut user = self.users[slot as usize].clone()?;
+        let member = user.is_member(index);
+        let (normal_form, conditions) = match (&compiled.definition.rule, &compiled.formula) {
+            (Rule::Where(plan), Some(formula)) => {
+                (Some(plan.normal_form.clone()), self.conditions(plan, formula, &mut user))
+            }
+            _ => (None, Vec::new()),
+        };
+        let next_change = self.forecast(index, user);
+        Some(Explanation { member, at: self.now, normal_form, conditions, next_change })
+    }
+
+    fn conditions(&self, plan: &Plan, formula: &Formula, user: &mut User) -> Vec<ConditionReport> {
+        let names = Names { aggregates: &plan.aggregates, segments: &plan.segments };
+        let mut reports = Vec::new();
+        atoms(&plan.formula, &formula.root, &mut |expr, node| {
+            let truth = formula.truth_of(node, user, self.now);
+            let mut values = Vec::new();
+            expr.walk(&mut |part| {
+                if let Expr::Aggregate(aggregate, _) = part
+                    && let Some(value) = value_of(formula, node, *aggregate, user, self.now)
+                {
+                    values.push((print_expression(part, &names), value));
+                }
+            });
+            reports.push(ConditionReport {
+                condition: print_expression(expr, &names),
+                truth,
+                values,
+                evidence: evidence(node, user),
+            });
+        });
+        reports
+    }
+
+    /// The first instant after now at which the segment's truth differs, the user being left alone.
+    fn forecast(&self, index: u32, mut user: User) -> Option<Timestamp> {
+        let before = user.is_member(index);
+        let mut involved = vec![index];
+        let mut at = 0;
+        while at < involved.len() {
+            let formula = self.catalog.in_force(involved[at]).and_then(|compiled| compiled.formula.as_ref());
+            for named in formula.iter().flat_map(|formula| &formula.segments) {
+                if !involved.contains(named) {
+                    involved.push(*named);
+                }
+            }
+            at += 1;
+        }
+        involved.sort_unstable_by_key(|index| (self.catalog.slots[*index as usize].rank, *index));
+        let mut now = self.now;
+        for _ in 0..FORECAST_STEPS_MAX {
+            let mut next = Timestamp::MAX;
+            for &index in &involved {
+                let (holds, valid_until) = self.verdict_at(index, &mut user, now);
+                user.set_member(index, holds);
+                next = next.min(valid_until);
+            }
+            if user.is_member(index) != before {
+                return Some(now);
+            }
+            if next == Timestamp::MAX {
+                return None;
+            }
+            now = next;
+        }
+        None
+    }
+}
+
+/// The conditions below AND, OR and NOT, each with its lowered form: lowering keeps those three as they are.
+fn atoms(expr: &Expr, node: &Node, visit: &mut dyn FnMut(&Expr, &Node)) {
+    match (expr, node) {
+        (Expr::And(exprs), Node::And(nodes)) | (Expr::Or(exprs), Node::Or(nodes)) => {
+            exprs.iter().zip(nodes).for_each(|(expr, node)| atoms(expr, node, visit));
+        }
+        (Expr::Not(expr), Node::Not(node)) => atoms(expr, node, visit),
+        _ => visit(expr, node),
+    }
+}
+
+fn value_of(formula: &Formula, node: &Node, aggregate: usize, user: &mut User, now: Timestamp) -> Option<Value> {
+    if formula.readings[aggregate].is_some() {
+        return Some(formula.value_of(aggregate, user, now));
+    }
+    let mut value = Value::Int(0);
+    node.visit(&mut |part| {
+        if let Node::AtLeast { store, window, .. } = part
+            && let Some(state) = user.state(*store)
+        {
+            value = Value::Int(match state {
+                State::Ring(ring) => {
+                    ring.newest().iter().filter(|created_at| created_at.saturating_add(*window) > now.0).count() as i64
+                }
+                State::Count(count) => i64::try_from(count.value()).unwrap_or(i64::MAX),
+                State::Distinct(distinct) => i64::try_from(distinct.value()).unwrap_or(i64::MAX),
+                State::Sum(_) | State::Extreme(_) => 0,
+            });
+        }
+    });
+    Some(value)
+}
+
+fn evidence(node: &Node, user: &User) -> Vec<Timestamp> {
+    let mut evidence = Vec::new();
+    node.visit(&mut |part| {
+        if let Node::AtLeast { store, .. } = part
+            && let Some(State::Ring(ring)) = user.state(*store)
+        {
+            evidence.extend(ring.newest().iter().take(EVIDENCE_MAX).map(|created_at| Timestamp(*created_at)));
+        }
+    });
+    evidence.truncate(EVIDENCE_MAX);
+    evidence
+}

@@ -1,0 +1,215 @@
+//! Writing a machine down and reading it back: what a checkpoint holds, and what travels when users merge.
+
+use serde::{Deserialize, Serialize};
+
+use super::user::{Profile, User};
+use super::{Definition, Departed, Machine, RecentIds, Rule, Settings, StoreId};
+use crate::event::UserId;
+use crate::language::{CompileError, compile};
+use crate::leaf::State;
+use crate::time::Timestamp;
+
+/// Grows when a block written by an older build can no longer be read.
+const FORMAT: u8 = 1;
+
+/// Why a snapshot could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Written by a build with another format, or damaged.
+    #[error("the snapshot is of another format or damaged: {0}")]
+    Format(String),
+    /// A saved clause no longer compiles.
+    #[error("the saved segment {tag} no longer compiles: {source}")]
+    Clause {
+        /// Its tag.
+        tag: String,
+        /// Why.
+        source: CompileError,
+    },
+}
+
+/// A user, with names that mean the same in every machine: segments by id, stores by fingerprint.
+#[derive(Serialize, Deserialize)]
+struct UserBlock {
+    format: u8,
+    id: UserId,
+    client_ref_id: Option<Box<str>>,
+    profile: Profile,
+    /// Key, JSON text, since.
+    traits: Vec<(String, String, Timestamp)>,
+    manual: Vec<i64>,
+    recent: RecentIds,
+    states: Vec<(u64, State)>,
+    members: Vec<i64>,
+    sequence: u64,
+    wakeups: Vec<(Timestamp, i64)>,
+}
+
+/// A machine besides its users.
+#[derive(Serialize, Deserialize)]
+struct MachineBlock {
+    format: u8,
+    now: Timestamp,
+    has_history: bool,
+    segments: Vec<SegmentBlock>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct SegmentBlock {
+    id: i64,
+    tag: String,
+    version: u64,
+    /// `None` for manual.
+    where_statement: Option<String>,
+    in_force: bool,
+}
+
+impl Machine {
+    /// The users that changed since the last call; those no longer there were removed.
+    pub fn take_changed(&mut self) -> Vec<UserId> {
+        let changed = std::mem::take(&mut self.changed);
+        for id in &changed {
+            if let Some(user) = self.by_id.get(id).and_then(|slot| self.users[*slot as usize].as_mut()) {
+                user.changed = false;
+            }
+        }
+        changed
+    }
+
+    /// A user's block; `None` if it is not there. The instant must be settled.
+    pub fn save_user(&self, id: UserId) -> Option<Vec<u8>> {
+        let user = self.users[*self.by_id.get(&id)? as usize].as_ref()?;
+        Some(self.user_block(user))
+    }
+
+    /// What [`Machine::load_departed`] reads: for the machine that absorbs the user.
+    pub fn save_departed(&self, departed: &Departed) -> Vec<u8> {
+        self.user_block(&departed.0)
+    }
+
+    fn user_block(&self, user: &User) -> Vec<u8> {
+        debug_assert!(user.dirty.is_empty(), "the instant is settled");
+        // Incomplete stores are left out: what they lack is read again from history, up to where the checkpoint stands.
+        let store = |id: StoreId| self.catalog.stores[id.0 as usize].as_ref().filter(|store| store.fence.is_none());
+        let states = user.states.iter().filter_map(|(id, state)| Some((store(*id)?.fingerprint, state.clone())));
+        let traits = user.traits.entries().map(|(key, value, since)| (key.to_owned(), value.to_string(), since));
+        let wakeups = user.wakeups.iter().filter_map(|(due, index)| Some((*due, self.catalog.id_of(*index)?)));
+        let block = UserBlock {
+            format: FORMAT,
+            id: user.id,
+            client_ref_id: user.client_ref_id.clone(),
+            profile: user.profile.clone(),
+            traits: traits.collect(),
+            manual: user.manual.clone(),
+            recent: user.recent.clone(),
+            states: states.collect(),
+            members: user.members.iter().filter_map(|index| self.catalog.id_of(*index)).collect(),
+            sequence: user.sequence,
+            wakeups: wakeups.collect(),
+        };
+        postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
+    }
+
+    /// Reads a user's block back.
+    pub fn load_user(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let user = self.read_user(bytes)?;
+        let (id, due) = (user.id, user.next_wakeup());
+        let slot = u32::try_from(self.users.len()).expect("fewer than 2³² users");
+        self.users.push(Some(User { armed: due, ..user }));
+        self.by_id.insert(id, slot);
+        if due < Timestamp::MAX {
+            self.timers.arm(due, slot);
+        }
+        Ok(())
+    }
+
+    /// Reads a departed user. Answers also the stores of this machine that the block does not cover: what they need of the
+    /// user must be read from history.
+    pub fn load_departed(&self, bytes: &[u8]) -> Result<(Departed, Vec<StoreId>), SnapshotError> {
+        let user = self.read_user(bytes)?;
+        let block: UserBlock = postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
+        let covered = |fingerprint| block.states.iter().any(|(other, _)| *other == fingerprint);
+        let stores = (0..).map(StoreId).zip(&self.catalog.stores);
+        let missing = stores.filter(|(_, store)| store.as_ref().is_some_and(|store| !covered(store.fingerprint)));
+        let missing = missing.map(|(id, _)| id).collect();
+        Ok((Departed(Box::new(User { members: Vec::new(), wakeups: Vec::new(), ..user })), missing))
+    }
+
+    fn read_user(&self, bytes: &[u8]) -> Result<User, SnapshotError> {
+        let format_error = |error: &dyn std::fmt::Display| SnapshotError::Format(error.to_string());
+        let block: UserBlock = postcard::from_bytes(bytes).map_err(|error| format_error(&error))?;
+        if block.format != FORMAT {
+            return Err(SnapshotError::Format(format!("format {} instead of {FORMAT}", block.format)));
+        }
+        let mut user = User::new(block.id);
+        user.client_ref_id = block.client_ref_id;
+        user.profile = block.profile;
+        for (key, text, since) in block.traits {
+            let value = serde_json::from_str(&text).map_err(|error| format_error(&error))?;
+            user.traits.set(&key, value, since);
+        }
+        user.manual = block.manual;
+        user.recent = block.recent;
+        let stores = (0..).map(StoreId).zip(&self.catalog.stores);
+        let by_fingerprint: rustc_hash::FxHashMap<u64, StoreId> =
+            stores.filter_map(|(id, store)| Some((store.as_ref()?.fingerprint, id))).collect();
+        let states = block.states.into_iter().filter_map(|(print, state)| Some((*by_fingerprint.get(&print)?, state)));
+        user.states = states.collect();
+        user.states.sort_unstable_by_key(|(id, _)| *id);
+        user.members = block.members.iter().filter_map(|id| self.catalog.index_of(*id)).collect();
+        user.members.sort_unstable();
+        user.sequence = block.sequence;
+        let wakeups = block.wakeups.iter().filter_map(|(due, id)| Some((*due, self.catalog.index_of(*id)?)));
+        user.wakeups = wakeups.collect();
+        Ok(user)
+    }
+
+    /// The machine besides its users. The instant must be settled.
+    pub fn save_state(&self) -> Vec<u8> {
+        let segment = |definition: &Definition, in_force| SegmentBlock {
+            id: definition.id,
+            tag: definition.tag.clone(),
+            version: definition.version,
+            where_statement: match &definition.rule {
+                Rule::Where(_) => Some(definition.where_statement.clone()),
+                Rule::Manual => None,
+            },
+            in_force,
+        };
+        let mut segments = Vec::new();
+        for slot in &self.catalog.slots {
+            segments.extend(slot.in_force.iter().map(|compiled| segment(&compiled.definition, true)));
+            segments.extend(slot.pending.iter().map(|compiled| segment(&compiled.definition, false)));
+        }
+        let block = MachineBlock { format: FORMAT, now: self.now, has_history: self.has_history, segments };
+        postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
+    }
+
+    /// Reads the machine back, without users. `offset` is where the log stands: stores of versions that were not yet in
+    /// force need the history before it.
+    pub fn load_state(bytes: &[u8], offset: u64, settings: Settings) -> Result<Self, SnapshotError> {
+        let block: MachineBlock =
+            postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
+        let mut machine = Machine::new(settings);
+        machine.now = block.now;
+        machine.has_history = block.has_history;
+        let (in_force, pending): (Vec<_>, Vec<_>) = block.segments.into_iter().partition(|segment| segment.in_force);
+        for segment in in_force {
+            let (index, _) = machine.catalog.define(definition(segment)?, None);
+            machine.catalog.activate(index);
+        }
+        for segment in pending {
+            machine.catalog.define(definition(segment)?, block.has_history.then_some(offset));
+        }
+        Ok(machine)
+    }
+}
+
+fn definition(segment: SegmentBlock) -> Result<Definition, SnapshotError> {
+    let SegmentBlock { id, tag, version, where_statement, .. } = segment;
+    let rule = match &where_statement {
+        Some(text) => compile(text).map_err(|source| SnapshotError::Clause { tag: tag.clone(), source })?.into(),
+        None => Rule::Manual,
+    };
+    Ok(Definition { id, tag, version, where_statement: where_statement.unwrap_or_default(), rule })
+}

@@ -1,0 +1,106 @@
+//! Stores: the distinct leaf states that the segments of a machine need, each kept once per user.
+
+use crate::event::Event;
+use crate::leaf::{Contribution, Count, Distinct, Extreme, Overfull, Rank, Ring, State, Sum, contributions};
+use crate::plan::{CompareOp, EventColumn, Expr};
+use crate::time::Timestamp;
+use crate::value::Value;
+
+/// A store of a machine, by index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreId(pub u32);
+
+/// What a store keeps: two leaves that need the same share it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoreKey {
+    /// Which events it keeps, but for what depends on now.
+    pub fixed: Vec<Expr>,
+    /// The conditions that depend on now.
+    pub timed: Option<Expr>,
+    /// The aggregate's argument.
+    pub argument: Option<Expr>,
+    /// How it keeps them.
+    pub kind: StoreKind,
+}
+
+/// The kind of a store's [`State`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoreKind {
+    /// [`Ring`] of this capacity.
+    Ring(u32),
+    /// [`Count`] with this cap.
+    Count(u64),
+    /// [`Sum`].
+    Sum,
+    /// [`Extreme`] by this rank.
+    Extreme(Rank),
+    /// [`Distinct`] with this cap.
+    Distinct(u64),
+}
+
+impl StoreKey {
+    /// A name that survives restarts: FNV-1a of the key's debug text. Should a new build print it differently, the store counts as
+    /// new and is rebuilt from history.
+    pub fn fingerprint(&self) -> u64 {
+        format!("{self:?}")
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    }
+
+    /// The state of a user without events.
+    pub fn empty(&self) -> State {
+        match self.kind {
+            StoreKind::Ring(capacity) => State::Ring(Ring::new(capacity)),
+            StoreKind::Count(cap) => State::Count(Count::new(cap)),
+            StoreKind::Sum => State::Sum(Sum::default()),
+            StoreKind::Extreme(rank) => State::Extreme(Extreme::new(rank)),
+            StoreKind::Distinct(cap) => State::Distinct(Distinct::new(cap)),
+        }
+    }
+
+    /// Adds an event that passes `fixed`.
+    pub fn add(&self, state: &mut State, event: &Event, now: Timestamp) -> Result<(), Overfull> {
+        if let State::Ring(ring) = state {
+            ring.insert(event.created_at.0);
+            return Ok(());
+        }
+        let mut outcome = Ok(());
+        let mut add = |contribution| {
+            if let Err(overfull) = add_to(state, contribution, now) {
+                outcome = Err(overfull);
+            }
+        };
+        contributions(self.timed.as_ref(), self.argument.as_ref(), event, now, &mut add);
+        outcome
+    }
+
+    /// The activities that an event must have for the store to keep it; `None` if any will do.
+    pub fn activities(&self) -> Option<Vec<&str>> {
+        self.fixed.iter().find_map(|condition| match condition {
+            Expr::Compare(CompareOp::Eq, left, right) if is_activity(left) => Some(vec![text(right)?]),
+            Expr::InList(item, list) if is_activity(item) => list.iter().map(text).collect(),
+            _ => None,
+        })
+    }
+}
+
+fn add_to(state: &mut State, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+    match state {
+        State::Ring(_) => unreachable!("rings take events as they are"),
+        State::Count(count) => count.add(contribution, now),
+        State::Sum(sum) => sum.add(contribution, now),
+        State::Extreme(extreme) => extreme.add(contribution, now),
+        State::Distinct(distinct) => distinct.add(contribution, now),
+    }
+}
+
+fn is_activity(expr: &Expr) -> bool {
+    *expr == Expr::Event(EventColumn::ActivityType)
+}
+
+fn text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Literal(Value::Text(text), _) => Some(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,92 @@
+//! Wake-ups: which user to look at again, and when.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use crate::time::Timestamp;
+
+/// A bucket of the calendar spans 2²⁰ µs, about a second.
+const BUCKET_BITS: u32 = 20;
+
+/// A calendar queue (Brown, "Calendar queues", 1988): future wake-ups lie unsorted in their bucket until time comes near.
+/// There is no cancel: whoever arms a user anew remembers when, and a wake-up at any other instant is stale.
+#[derive(Debug, Default)]
+pub struct Timers {
+    /// The buckets that time has reached, in order of instant.
+    near: BinaryHeap<Reverse<(i64, u32)>>,
+    /// Later buckets.
+    far: BTreeMap<i64, Vec<(i64, u32)>>,
+    /// The last bucket that is in `near`.
+    reached: Option<i64>,
+}
+
+impl Timers {
+    /// Wakes the user in `slot` at `due`.
+    pub fn arm(&mut self, due: Timestamp, slot: u32) {
+        let bucket = due.0 >> BUCKET_BITS;
+        if self.reached.is_some_and(|reached| bucket <= reached) {
+            self.near.push(Reverse((due.0, slot)));
+        } else {
+            self.far.entry(bucket).or_default().push((due.0, slot));
+        }
+    }
+
+    /// The next wake-up at or before `to`.
+    pub fn pop(&mut self, to: Timestamp) -> Option<(Timestamp, u32)> {
+        loop {
+            if let Some(&Reverse((due, slot))) = self.near.peek() {
+                if due > to.0 {
+                    return None;
+                }
+                self.near.pop();
+                return Some((Timestamp(due), slot));
+            }
+            let (&bucket, _) = self.far.first_key_value()?;
+            if bucket > to.0 >> BUCKET_BITS {
+                return None;
+            }
+            let entries = self.far.remove(&bucket)?;
+            self.near.extend(entries.into_iter().map(Reverse));
+            self.reached = Some(bucket);
+        }
+    }
+
+    /// No wake-up is due before this instant. May be early by up to a bucket.
+    pub fn next_due(&self) -> Timestamp {
+        let near = self.near.peek().map(|Reverse((due, _))| *due);
+        let far = || self.far.first_key_value().map(|(bucket, _)| bucket << BUCKET_BITS);
+        Timestamp(near.or_else(far).unwrap_or(i64::MAX))
+    }
+
+    /// How many wake-ups are armed, stale ones included.
+    pub fn len(&self) -> usize {
+        self.near.len() + self.far.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether none is armed.
+    pub fn is_empty(&self) -> bool {
+        self.near.is_empty() && self.far.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wakes_in_order_and_never_early() {
+        let mut timers = Timers::default();
+        let second = 1 << BUCKET_BITS;
+        for (due, slot) in [(5 * second, 1), (3, 2), (2 * second + 7, 3), (2 * second + 6, 4), (-4, 5)] {
+            timers.arm(Timestamp(due), slot);
+        }
+        assert_eq!(timers.pop(Timestamp(-5)), None);
+        assert_eq!(timers.pop(Timestamp(2)), Some((Timestamp(-4), 5)));
+        assert_eq!(timers.pop(Timestamp(2)), None);
+        timers.arm(Timestamp(1), 6);
+        assert_eq!(timers.pop(Timestamp(2)), Some((Timestamp(1), 6)));
+        let rest: Vec<u32> = std::iter::from_fn(|| timers.pop(Timestamp::MAX)).map(|(_, slot)| slot).collect();
+        assert_eq!(rest, [2, 4, 3, 1]);
+        assert!(timers.is_empty());
+    }
+}

@@ -1,0 +1,179 @@
+//! What an input can change: event → stores → segments, and user-scope inputs → segments.
+
+use rustc_hash::FxHashMap;
+
+use super::formula::Formula;
+use super::store::{StoreId, StoreKey};
+use crate::plan::Expr;
+
+/// The trigger index.
+#[derive(Debug, Default)]
+pub(super) struct Triggers {
+    /// Stores whose filter asks for one of some activities, by activity.
+    by_activity: FxHashMap<Box<str>, Vec<StoreId>>,
+    /// The other stores.
+    any_activity: Vec<StoreId>,
+    /// By store.
+    readers: Vec<Readers>,
+    /// Segments that read a trait, by the trait's first key.
+    by_trait: FxHashMap<String, Vec<u32>>,
+    /// Segments that read a column of the user.
+    profile: Vec<u32>,
+}
+
+/// The segments that read a store.
+#[derive(Debug, Default)]
+pub(super) struct Readers {
+    /// Ascending by k; within one k ascending by window, each with its segments.
+    thresholds: Vec<(u64, Vec<(i64, Vec<u32>)>)>,
+    /// Those that read its value: any change may matter.
+    values: Vec<u32>,
+}
+
+impl Triggers {
+    pub(super) fn add_store(&mut self, id: StoreId, key: &StoreKey) {
+        match key.activities() {
+            Some(activities) => {
+                for activity in activities {
+                    self.by_activity.entry(activity.into()).or_default().push(id);
+                }
+            }
+            None => self.any_activity.push(id),
+        }
+        self.readers.resize_with(self.readers.len().max(id.0 as usize + 1), Readers::default);
+    }
+
+    pub(super) fn remove_store(&mut self, id: StoreId, key: &StoreKey) {
+        match key.activities() {
+            Some(activities) => {
+                for activity in activities {
+                    if let Some(stores) = self.by_activity.get_mut(activity) {
+                        stores.retain(|other| *other != id);
+                    }
+                }
+            }
+            None => self.any_activity.retain(|other| *other != id),
+        }
+        self.readers[id.0 as usize] = Readers::default();
+    }
+
+    /// The stores that may keep an event of this activity.
+    pub(super) fn stores(&self, activity: Option<&str>) -> impl Iterator<Item = StoreId> {
+        let named = activity.and_then(|activity| self.by_activity.get(activity)).map_or(&[][..], Vec::as_slice);
+        named.iter().chain(&self.any_activity).copied()
+    }
+
+    pub(super) fn readers(&self, id: StoreId) -> &Readers {
+        &self.readers[id.0 as usize]
+    }
+
+    pub(super) fn by_trait(&self, key: &str) -> &[u32] {
+        self.by_trait.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn by_profile(&self) -> &[u32] {
+        &self.profile
+    }
+
+    pub(super) fn add_segment(&mut self, segment: u32, formula: &Formula) {
+        formula.thresholds(&mut |store, k, window| self.readers[store.0 as usize].add(k, window, segment));
+        for reading in formula.readings.iter().flatten() {
+            insert(&mut self.readers[reading.store.0 as usize].values, segment);
+        }
+        self.for_each_user_term(formula, |list| insert(list, segment));
+    }
+
+    pub(super) fn remove_segment(&mut self, segment: u32, formula: &Formula) {
+        formula.thresholds(&mut |store, k, window| self.readers[store.0 as usize].remove(k, window, segment));
+        for reading in formula.readings.iter().flatten() {
+            self.readers[reading.store.0 as usize].values.retain(|other| *other != segment);
+        }
+        self.for_each_user_term(formula, |list| list.retain(|other| *other != segment));
+    }
+
+    fn for_each_user_term(&mut self, formula: &Formula, mut visit: impl FnMut(&mut Vec<u32>)) {
+        for test in formula.tests() {
+            test.walk(&mut |node| match node {
+                Expr::Trait(path) => visit(self.by_trait.entry(path.keys[0].clone()).or_default()),
+                Expr::User(_) => visit(&mut self.profile),
+                _ => {}
+            });
+        }
+    }
+}
+
+fn insert(list: &mut Vec<u32>, segment: u32) {
+    if !list.contains(&segment) {
+        list.push(segment);
+    }
+}
+
+impl Readers {
+    fn add(&mut self, k: u64, window: i64, segment: u32) {
+        let at = self.thresholds.partition_point(|(other, _)| *other < k);
+        if self.thresholds.get(at).is_none_or(|(other, _)| *other != k) {
+            self.thresholds.insert(at, (k, Vec::new()));
+        }
+        let windows = &mut self.thresholds[at].1;
+        let at = windows.partition_point(|(other, _)| *other < window);
+        if windows.get(at).is_none_or(|(other, _)| *other != window) {
+            windows.insert(at, (window, Vec::new()));
+        }
+        insert(&mut windows[at].1, segment);
+    }
+
+    fn remove(&mut self, k: u64, window: i64, segment: u32) {
+        let Ok(at) = self.thresholds.binary_search_by_key(&k, |(other, _)| *other) else { return };
+        let windows = &mut self.thresholds[at].1;
+        if let Ok(at) = windows.binary_search_by_key(&window, |(other, _)| *other) {
+            windows[at].1.retain(|other| *other != segment);
+            if windows[at].1.is_empty() {
+                windows.remove(at);
+            }
+        }
+        if self.thresholds[at].1.is_empty() {
+            self.thresholds.remove(at);
+        }
+    }
+
+    /// The segments that read the store's value.
+    pub(super) fn values(&self) -> &[u32] {
+        &self.values
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = u32> {
+        let thresholds = self.thresholds.iter().flat_map(|(_, windows)| windows).flat_map(|(_, segments)| segments);
+        thresholds.chain(&self.values).copied()
+    }
+
+    /// Those for which a count that grew from `before` to `after` crossed a threshold.
+    pub(super) fn crossed(&self, before: u64, after: u64) -> impl Iterator<Item = u32> {
+        let start = self.thresholds.partition_point(|(k, _)| *k <= before);
+        let end = self.thresholds.partition_point(|(k, _)| *k <= after);
+        let windows = self.thresholds[start..end.max(start)].iter().flat_map(|(_, windows)| windows);
+        windows.flat_map(|(_, segments)| segments.iter().copied())
+    }
+
+    /// Calls `flipped` with those for which an event that took `place` (from 0) in a ring turned a threshold true at `now`.
+    ///
+    /// Only the k-th newest for k > place moved: from the old (k-th) to the new one. The windows that the new one falls
+    /// into and the old one did not are a range of the sorted windows.
+    pub(super) fn turned_true(&self, newest: &[i64], place: usize, now: i64, mut flipped: impl FnMut(u32)) {
+        let start = self.thresholds.partition_point(|(k, _)| *k <= place as u64);
+        for (k, windows) in &self.thresholds[start..] {
+            let k = *k as usize;
+            let Some(&nth) = newest.get(k - 1) else { break };
+            // What was k-th before stands right behind now; the last place may have been pushed out, which only
+            // makes the range larger: a look in vain.
+            let before = newest.get(k).copied();
+            let low = windows.partition_point(|(window, _)| nth.saturating_add(*window) <= now);
+            let high = before.map_or(windows.len(), |before| {
+                windows.partition_point(|(window, _)| before.saturating_add(*window) <= now)
+            });
+            for (_, segments) in &windows[low..high.max(low)] {
+                segments.iter().copied().for_each(&mut flipped);
+            }
+        }
+    }
+}

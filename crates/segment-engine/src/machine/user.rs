@@ -1,0 +1,173 @@
+//! What the machine knows of one user.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Cause;
+use super::recent::RecentIds;
+use super::store::StoreId;
+use crate::eval::read_steps;
+use crate::event::UserId;
+use crate::leaf::State;
+use crate::plan::{JsonPath, UserColumn};
+use crate::time::Timestamp;
+use crate::value::Value;
+
+/// One user of a machine.
+#[derive(Clone, Debug)]
+pub struct User {
+    pub(super) id: UserId,
+    /// The client id first seen for the user.
+    pub(super) client_ref_id: Option<Box<str>>,
+    pub(super) profile: Profile,
+    pub(super) traits: Traits,
+    /// Ids of the manual segments the user is in.
+    pub(super) manual: Vec<i64>,
+    pub(super) recent: RecentIds,
+    /// By store.
+    pub(super) states: Vec<(StoreId, State)>,
+    /// Indexes of the segments the user is told to be in, ascending.
+    pub(super) members: Vec<u32>,
+    /// The number of notifications told so far.
+    pub(super) sequence: u64,
+    /// When to look at a segment again: at most one entry a segment, never later than its next flip.
+    pub(super) wakeups: Vec<(Timestamp, u32)>,
+    /// The instant the calendar will wake the user at; any other wake-up is stale.
+    pub(super) armed: Timestamp,
+    /// Segments to look at when the instant is complete.
+    pub(super) dirty: Vec<u32>,
+    pub(super) dirty_cause: Option<Cause>,
+    /// Whether it changed since the last checkpoint.
+    pub(super) changed: bool,
+}
+
+impl User {
+    pub(super) fn new(id: UserId) -> Self {
+        Self {
+            id,
+            client_ref_id: None,
+            profile: Profile::default(),
+            traits: Traits::default(),
+            manual: Vec::new(),
+            recent: RecentIds::default(),
+            states: Vec::new(),
+            members: Vec::new(),
+            sequence: 0,
+            wakeups: Vec::new(),
+            armed: Timestamp::MAX,
+            dirty: Vec::new(),
+            dirty_cause: None,
+            changed: false,
+        }
+    }
+
+    pub(super) fn is_member(&self, segment: u32) -> bool {
+        self.members.binary_search(&segment).is_ok()
+    }
+
+    pub(super) fn set_member(&mut self, segment: u32, member: bool) {
+        match (self.members.binary_search(&segment), member) {
+            (Err(at), true) => self.members.insert(at, segment),
+            (Ok(at), false) => {
+                self.members.remove(at);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn state(&self, store: StoreId) -> Option<&State> {
+        let at = self.states.binary_search_by_key(&store, |(id, _)| *id).ok()?;
+        Some(&self.states[at].1)
+    }
+
+    pub(super) fn state_mut(&mut self, store: StoreId) -> Option<&mut State> {
+        let at = self.states.binary_search_by_key(&store, |(id, _)| *id).ok()?;
+        Some(&mut self.states[at].1)
+    }
+
+    pub(super) fn state_or(&mut self, store: StoreId, empty: impl FnOnce() -> State) -> &mut State {
+        let at = match self.states.binary_search_by_key(&store, |(id, _)| *id) {
+            Ok(at) => at,
+            Err(at) => {
+                self.states.insert(at, (store, empty()));
+                at
+            }
+        };
+        &mut self.states[at].1
+    }
+
+    /// Looks at `segment` again at `due`, or earlier if that is already agreed.
+    pub(super) fn wake_at(&mut self, segment: u32, due: Timestamp) {
+        if due == Timestamp::MAX {
+            return;
+        }
+        match self.wakeups.iter_mut().find(|(_, other)| *other == segment) {
+            Some((earlier, _)) => *earlier = due.min(*earlier),
+            None => self.wakeups.push((due, segment)),
+        }
+    }
+
+    pub(super) fn next_wakeup(&self) -> Timestamp {
+        self.wakeups.iter().map(|(due, _)| *due).min().unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The columns of the user, as the config store has them. A user known from events only has none yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// `users.email`.
+    pub email: Option<String>,
+    /// `users.name`.
+    pub name: Option<String>,
+    /// `users.created_at`.
+    pub created_at: Option<Timestamp>,
+}
+
+impl Profile {
+    pub(super) fn column(&self, column: UserColumn) -> Value {
+        let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, |text| Value::Text(text.into()));
+        match column {
+            UserColumn::Email => text(&self.email),
+            UserColumn::Name => text(&self.name),
+            UserColumn::CreatedAt => self.created_at.map_or(Value::Null, Value::Timestamp),
+        }
+    }
+}
+
+/// A user's attributes: per key the value with the newest `created_at`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Traits(BTreeMap<String, (serde_json::Value, Timestamp)>);
+
+impl Traits {
+    /// Sets a key, unless the present value is newer; of two as old the later record wins. `null` stays as the mark that
+    /// the key was removed then. Answers whether it took effect.
+    pub fn set(&mut self, key: &str, value: serde_json::Value, created_at: Timestamp) -> bool {
+        match self.0.get(key) {
+            Some((_, since)) if *since > created_at => false,
+            _ => {
+                self.0.insert(key.to_owned(), (value, created_at));
+                true
+            }
+        }
+    }
+
+    /// Adds an absorbed user's: key by key the newer wins; of two as old the present one stays.
+    pub fn absorb(&mut self, other: Traits) {
+        for (key, (value, created_at)) in other.0 {
+            if self.0.get(&key).is_none_or(|(_, since)| *since < created_at) {
+                self.0.insert(key, (value, created_at));
+            }
+        }
+    }
+
+    pub(super) fn get(&self, path: &JsonPath) -> Value {
+        let (key, rest) = path.keys.split_first().expect("a path has at least one key");
+        self.0.get(key).map_or(Value::Null, |(value, _)| read_steps(value, rest, path.as_text))
+    }
+
+    /// Key, value, since when; removed keys included as `null`.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &serde_json::Value, Timestamp)> {
+        self.0.iter().map(|(key, (value, since))| (key.as_str(), value, *since))
+    }
+}

@@ -1,0 +1,211 @@
+//! One record of the partition, applied: which input does what.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ports::log::{NewRecord, Record, Topic, partition_of};
+use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
+use ports::records::{SegmentRecord, UserRecord};
+use segment_engine::event::{Position, UserId};
+use segment_engine::language;
+use segment_engine::machine::{Cause, Definition, Profile, Rule};
+use segment_engine::time::Timestamp;
+
+use crate::notify;
+use crate::partition::{Partition, WorkerError};
+
+impl Partition {
+    /// Applies a record. One that cannot be applied becomes a `segment_computation_error`, and the partition goes on.
+    pub(crate) async fn apply(&mut self, record: &Record) -> Result<(), WorkerError> {
+        let position = Position { partition: self.id, offset: record.offset };
+        let outcome = match decode_input(&record.value, position, record.appended_at) {
+            Ok(Input::Event(delivery)) => {
+                self.apply_event(delivery, record);
+                Ok(())
+            }
+            Ok(Input::User(input)) => self.apply_user(input, record).await?,
+            Ok(Input::Segment(input)) => self.apply_segment(input, record).await?,
+            Err(bad) => Err(bad),
+        };
+        if let Err(bad) = outcome {
+            tracing::warn!(partition = self.id, offset = record.offset, code = bad.code, "{}", bad.message);
+            let at = self.ports.clock.now();
+            self.outgoing.push(notify::bad_record(bad.code, bad.message, record, self.id, at));
+        }
+        Ok(())
+    }
+
+    fn apply_event(&mut self, delivery: Delivery, record: &Record) {
+        match self.redirects.get(&delivery.event.user_id) {
+            Some(survivor) => self.forward(*survivor, record),
+            None => {
+                self.machine.event(&delivery.event, delivery.once, record.appended_at);
+            }
+        }
+    }
+
+    async fn apply_user(&mut self, input: UserRecord, record: &Record) -> Result<Result<(), BadRecord>, WorkerError> {
+        let at = record.appended_at;
+        let user = user_of(&input);
+        if let Some(&survivor) = self.redirects.get(&user) {
+            self.redirected(survivor, input, record);
+            return Ok(Ok(()));
+        }
+        match input {
+            UserRecord::User { user_id, client_ref_id, email, name, created_at } => {
+                let profile = Profile { email, name, created_at: Some(created_at) };
+                self.machine.profile(user_id, client_ref_id.as_deref(), profile, at);
+            }
+            UserRecord::Traits { user_id, traits, created_at } => {
+                self.machine.traits(user_id, &traits, created_at, at);
+            }
+            UserRecord::Manual { user_id, segments } => self.machine.manual(user_id, &segments, at),
+            UserRecord::Merge { user_id, survivor } => self.merge(user_id, survivor, at),
+            UserRecord::Transfer { user_id, absorbed, state } => {
+                return self.transfer(user_id, absorbed, &state, at).await;
+            }
+            UserRecord::Forward { user_id, partition, offset, appended_at, record: inner } => {
+                return Ok(self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), at));
+            }
+            UserRecord::Delete { user_id } => {
+                self.machine.remove_user(user_id, Cause::Delete, at);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// A record for a user that was merged away. Its state follows it, and so do records; a repeated merge changes nothing, and a
+    /// deletion of the one that is no more deletes nothing.
+    fn redirected(&mut self, survivor: UserId, input: UserRecord, record: &Record) {
+        match input {
+            UserRecord::Merge { .. } | UserRecord::Delete { .. } => {}
+            UserRecord::Transfer { absorbed, state, .. } => {
+                self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, state });
+            }
+            UserRecord::Forward { partition, offset, appended_at, record, .. } => {
+                self.send(survivor, &UserRecord::Forward { user_id: survivor, partition, offset, appended_at, record });
+            }
+            _ => self.forward(survivor, record),
+        }
+    }
+
+    fn forward(&mut self, survivor: UserId, record: &Record) {
+        let Ok(inner) = serde_json::from_slice(&record.value) else { return };
+        let forward = UserRecord::Forward {
+            user_id: survivor,
+            partition: self.id,
+            offset: record.offset,
+            appended_at: record.appended_at,
+            record: inner,
+        };
+        self.send(survivor, &forward);
+    }
+
+    fn forwarded(
+        &mut self,
+        user: UserId,
+        position: Position,
+        appended_at: Timestamp,
+        inner: &str,
+        at: Timestamp,
+    ) -> Result<(), BadRecord> {
+        match decode_input(inner.as_bytes(), position, appended_at)? {
+            Input::Event(mut delivery) => {
+                delivery.event.user_id = user;
+                self.machine.event(&delivery.event, delivery.once, at);
+            }
+            Input::User(UserRecord::Traits { traits, created_at, .. }) => {
+                self.machine.traits(user, &traits, created_at, at);
+            }
+            // The absorbed user's profile and lists by hand ended with it.
+            Input::User(_) | Input::Segment(_) => {}
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, absorbed: UserId, survivor: UserId, at: Timestamp) {
+        self.redirects.insert(absorbed, survivor);
+        if let Some(departed) = self.machine.remove_user(absorbed, Cause::Merge, at) {
+            let state = BASE64.encode(self.machine.save_departed(&departed));
+            self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, state });
+        }
+    }
+
+    async fn transfer(
+        &mut self,
+        survivor: UserId,
+        absorbed: UserId,
+        state: &str,
+        at: Timestamp,
+    ) -> Result<Result<(), BadRecord>, WorkerError> {
+        let bad = |message: String| BadRecord { code: "BAD_TRANSFER", message };
+        let bytes = match BASE64.decode(state) {
+            Ok(bytes) => bytes,
+            Err(error) => return Ok(Err(bad(error.to_string()))),
+        };
+        let (departed, missing) = match self.machine.load_departed(&bytes) {
+            Ok(loaded) => loaded,
+            Err(error) => return Ok(Err(bad(error.to_string()))),
+        };
+        self.machine.absorb(survivor, departed, at);
+        self.read_history_of_absorbed(survivor, absorbed, &missing).await?;
+        Ok(Ok(()))
+    }
+
+    async fn apply_segment(
+        &mut self,
+        input: SegmentRecord,
+        record: &Record,
+    ) -> Result<Result<(), BadRecord>, WorkerError> {
+        let at = record.appended_at;
+        match input {
+            SegmentRecord::SegmentDefined { id, tag, version, where_statement, manual } => {
+                let rule = if manual {
+                    Rule::Manual
+                } else {
+                    match language::compile(&where_statement) {
+                        Ok(plan) => plan.into(),
+                        Err(error) => {
+                            let message = format!("segment {tag} keeps its old version: {error}");
+                            return Ok(Err(BadRecord { code: "BAD_SEGMENT", message }));
+                        }
+                    }
+                };
+                self.machine.define(Definition { id, tag, version, where_statement, rule }, record.offset, at);
+                if self.machine.ready().contains(&(id, version)) {
+                    self.machine.activate(id, version, at);
+                }
+            }
+            SegmentRecord::SegmentReady { id, version } => {
+                if !self.machine.ready().contains(&(id, version)) {
+                    // A crash lost what the backfill had read; the same history is read again.
+                    self.backfill_now().await?;
+                }
+                self.machine.activate(id, version, at);
+            }
+            SegmentRecord::SegmentRemoved { id } => self.machine.remove_segment(id, at),
+        }
+        Ok(Ok(()))
+    }
+
+    /// Sends a record to a user's partition, in the next commit.
+    fn send(&mut self, to: UserId, record: &UserRecord) {
+        self.outgoing.push(NewRecord {
+            topic: Topic::Events,
+            partition: partition_of(to.0, self.ports.log.partitions()),
+            key: to.to_string(),
+            value: serde_json::to_vec(record).expect("user records are plain data"),
+        });
+    }
+}
+
+fn user_of(input: &UserRecord) -> UserId {
+    match input {
+        UserRecord::User { user_id, .. }
+        | UserRecord::Traits { user_id, .. }
+        | UserRecord::Manual { user_id, .. }
+        | UserRecord::Merge { user_id, .. }
+        | UserRecord::Transfer { user_id, .. }
+        | UserRecord::Forward { user_id, .. }
+        | UserRecord::Delete { user_id } => *user_id,
+    }
+}

@@ -1,0 +1,168 @@
+//! One partition's tasks: the worker, its archiver, its membership writer; and how to ask it something.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ports::config_store::MembershipStore;
+use ports::log::{Progress, Topic};
+use segment_engine::event::UserId;
+use segment_engine::machine::Explanation;
+use segment_engine::time::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::archiver::Archiver;
+use crate::memberships::MembershipWriter;
+use crate::partition::{Partition, Ports, WorkerError};
+use crate::settings::Settings;
+
+/// How many questions may wait for a partition.
+const QUESTIONS_MAX: usize = 256;
+
+/// How long a task that failed waits before it starts again from what is stored.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// The longest sleep: a deadline further away is looked at again.
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+/// A question to a partition, answered between two turns.
+pub(crate) enum Question {
+    /// Why is the user in the segment of this tag, or not?
+    Explain { user: UserId, tag: String, answer: oneshot::Sender<Option<Explanation>> },
+    /// How far is the newest version of this segment? From 0 to 1; `None` if the partition does not know the segment.
+    Progress { segment: i64, answer: oneshot::Sender<Option<f64>> },
+}
+
+/// The way to a partition's tasks.
+pub(crate) struct Lane {
+    pub(crate) questions: mpsc::Sender<Question>,
+    /// Where the worker stands.
+    pub(crate) progress: watch::Receiver<Progress>,
+    /// Where its memberships stand in the notification topic.
+    pub(crate) stored: watch::Receiver<u64>,
+}
+
+/// Opens a partition and starts its tasks.
+pub(crate) async fn start(
+    id: u32,
+    ports: Ports,
+    settings: Settings,
+    memberships: Arc<dyn MembershipStore>,
+    stop: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Lane, WorkerError> {
+    let partition = Partition::open(id, ports.clone(), settings).await?;
+    let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+    let (progressed, progress) = watch::channel(partition.progress());
+    let (archived, archive_moved) = watch::channel(0);
+    let (stored_sender, stored) = watch::channel(0);
+    let worker = Worker { asked, progressed, archive_moved, stop: stop.clone() };
+    tasks.spawn(worker.run(partition));
+    let (log, warehouse) = (ports.log.clone(), ports.warehouse.clone());
+    tasks.spawn(until_stopped(stop.clone(), "archiver", id, move || {
+        let (log, warehouse, archived) = (log.clone(), warehouse.clone(), archived.clone());
+        async move { Archiver::open(id, log, warehouse, settings).await?.run(&archived).await }
+    }));
+    tasks.spawn(until_stopped(stop, "membership writer", id, move || {
+        let (log, memberships, stored) = (ports.log.clone(), memberships.clone(), stored_sender.clone());
+        async move { MembershipWriter::open(id, log, memberships).await?.run(&stored).await }
+    }));
+    Ok(Lane { questions, progress, stored })
+}
+
+/// Runs a task, and runs it again should it fail, until told to stop.
+pub(crate) async fn until_stopped<E: std::fmt::Display, F: Future<Output = Result<(), E>>>(
+    mut stop: watch::Receiver<bool>,
+    name: &'static str,
+    partition: u32,
+    start: impl Fn() -> F,
+) {
+    loop {
+        tokio::select! {
+            outcome = start() => {
+                if let Err(error) = outcome {
+                    tracing::error!(partition, "the {name} stopped and starts again: {error}");
+                }
+            }
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RESTART_DELAY) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+struct Worker {
+    asked: mpsc::Receiver<Question>,
+    progressed: watch::Sender<Progress>,
+    archive_moved: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Worker {
+    async fn run(mut self, mut partition: Partition) {
+        loop {
+            let Err(error) = self.turns(&mut partition).await else { return };
+            let (id, ports, settings) = (partition.id, partition.ports.clone(), partition.settings);
+            tracing::error!(partition = id, "the worker stopped and starts again from its last commit: {error}");
+            partition = loop {
+                tokio::select! {
+                    () = tokio::time::sleep(RESTART_DELAY) => {}
+                    _ = self.stop.wait_for(|stop| *stop) => return,
+                }
+                match Partition::open(id, ports.clone(), settings).await {
+                    Ok(partition) => break partition,
+                    Err(error) => tracing::error!(partition = id, "the partition cannot be opened: {error}"),
+                }
+            };
+        }
+    }
+
+    /// Turn after turn until told to stop; then a last checkpoint, so that the next start is quick.
+    async fn turns(&mut self, partition: &mut Partition) -> Result<(), WorkerError> {
+        let mut questions = Vec::new();
+        loop {
+            let turn = partition.turn().await?;
+            let filling = partition.backfill_step().await?;
+            partition.checkpoint_if_due().await?;
+            self.progressed.send_replace(partition.progress());
+            for question in questions.drain(..) {
+                answer(partition, question);
+            }
+            if *self.stop.borrow() {
+                return partition.checkpoint().await;
+            }
+            if turn.more || filling {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let log = partition.ports.log.clone();
+            tokio::select! {
+                () = log.wait_for(Topic::Events, partition.id, partition.progress.next_offset) => {}
+                () = tokio::time::sleep(until(partition.next_due(), partition.ports.clock.now())) => {}
+                // A new segment may be waiting for the archiver to come as far as its history reaches.
+                _ = self.archive_moved.changed() => {}
+                Some(question) = self.asked.recv() => questions.push(question),
+                _ = self.stop.changed() => {}
+            }
+        }
+    }
+}
+
+fn until(due: Timestamp, now: Timestamp) -> Duration {
+    let micros = u64::try_from(due.0.saturating_sub(now.0)).unwrap_or(0);
+    Duration::from_micros(micros).min(SLEEP_MAX)
+}
+
+fn answer(partition: &Partition, question: Question) {
+    // Whoever asked may have gone: then nobody wants the answer.
+    match question {
+        Question::Explain { user, tag, answer } => {
+            let _ = answer.send(partition.machine.explain(user, &tag));
+        }
+        Question::Progress { segment, answer } => {
+            let _ = answer.send(partition.segment_progress(segment));
+        }
+    }
+}

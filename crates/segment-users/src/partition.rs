@@ -1,0 +1,170 @@
+//! One partition's worker: log in, transitions out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore};
+use ports::clock::Clock;
+use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
+use ports::warehouse::{Warehouse, WarehouseError};
+use segment_engine::event::UserId;
+use segment_engine::machine::{Machine, SnapshotError};
+use segment_engine::time::Timestamp;
+
+use crate::backfill::Backfill;
+use crate::notify;
+use crate::settings::Settings;
+
+/// What a partition's worker works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Ports {
+    /// Inputs and notifications.
+    pub log: Arc<dyn Log>,
+    /// What a restart begins with.
+    pub checkpoints: Arc<dyn CheckpointStore>,
+    /// History for new segments.
+    pub warehouse: Arc<dyn Warehouse>,
+    /// When things are emitted, and how far time may advance.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why a worker stopped. It does not retry by itself: the service restarts it from its last commit.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// History could not be read.
+    #[error(transparent)]
+    Warehouse(#[from] WarehouseError),
+    /// A checkpoint is of another build.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The log no longer holds what the checkpoint does not.
+    #[error("partition {partition}: the log begins at offset {first}, but the checkpoint stands at {checkpoint}: state cannot be rebuilt from the log alone")]
+    Trimmed {
+        /// The partition.
+        partition: u32,
+        /// Its first retained offset.
+        first: u64,
+        /// Where its checkpoint stands.
+        checkpoint: u64,
+    },
+}
+
+/// A partition and everything its one owner knows of it.
+pub struct Partition {
+    pub(crate) id: u32,
+    pub(crate) ports: Ports,
+    pub(crate) settings: Settings,
+    pub(crate) machine: Machine,
+    /// Users that were merged into others, for ever: who they are now.
+    pub(crate) redirects: HashMap<UserId, UserId>,
+    pub(crate) progress: Progress,
+    pub(crate) backfill: Backfill,
+    /// Records for other partitions and topics, for the next commit.
+    pub(crate) outgoing: Vec<NewRecord>,
+    /// Where the last checkpoint stands.
+    pub(crate) marker: Progress,
+    pub(crate) checkpointed_at: Timestamp,
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Records consumed.
+    pub records: usize,
+    /// Notifications emitted.
+    pub notifications: usize,
+    /// Whether more is waiting: records, or deadlines that have passed.
+    pub more: bool,
+}
+
+impl Partition {
+    /// The next instant at which something happens though no record arrives.
+    pub fn next_due(&self) -> Timestamp {
+        self.machine.next_due()
+    }
+
+    /// Where it stands.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// The partition's machine, to be read.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// One turn: takes a batch of records, fires the deadlines before each, lets time advance as far as the log allows, and
+    /// commits what came of it in one append.
+    pub async fn turn(&mut self) -> Result<Turn, WorkerError> {
+        let batch =
+            self.ports.log.read(Topic::Events, self.id, self.progress.next_offset, self.settings.batch_bytes_max).await?;
+        let started = std::time::Instant::now();
+        for record in &batch.records {
+            self.apply(record).await?;
+        }
+        let reached = self.machine.advance(batch.complete_until, self.settings.wakeups_per_turn_max);
+        if !batch.records.is_empty() {
+            metrics::histogram!("uss_event_processing_seconds")
+                .record(started.elapsed().as_secs_f64() / batch.records.len() as f64);
+        }
+        let notifications = self.commit(batch.next_offset).await?;
+        Ok(Turn { records: batch.records.len(), notifications, more: !batch.records.is_empty() || !reached })
+    }
+
+    /// Stores the turn. Time that passed without a change is not worth a write: it will pass again.
+    async fn commit(&mut self, next_offset: u64) -> Result<usize, WorkerError> {
+        let at = self.ports.clock.now();
+        let changes = self.machine.take_changes();
+        let notifications = changes.len();
+        let mut records = std::mem::take(&mut self.outgoing);
+        for failure in self.machine.take_failures() {
+            records.push(notify::failure_record(&failure, self.id, next_offset, at));
+        }
+        notify::observe(&changes, at);
+        records.extend(changes.iter().map(|change| notify::notification_record(change, self.id, at)));
+        if records.is_empty() && next_offset == self.progress.next_offset {
+            return Ok(0);
+        }
+        let progress = Progress { next_offset, time: self.machine.now(), ..self.progress };
+        self.ports.log.commit(Commit { partition: self.id, progress, records }).await?;
+        self.progress = Progress {
+            notifications_offset: progress.notifications_offset + notifications as u64,
+            ..progress
+        };
+        Ok(notifications)
+    }
+
+    /// Writes a checkpoint if the last one is old enough and anything happened since.
+    pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
+        let now = self.ports.clock.now();
+        let age = now.0.saturating_sub(self.checkpointed_at.0);
+        if self.progress.next_offset == self.marker.next_offset || age < self.settings.checkpoint_interval_micros {
+            return Ok(());
+        }
+        self.checkpoint().await
+    }
+
+    /// Writes a checkpoint: the users that changed since the last, and where they stand.
+    pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
+        self.machine.settle();
+        // The log must not hand out instants that the checkpoint has passed, so the time is committed first.
+        let progress = Progress { time: self.machine.now(), ..self.progress };
+        self.ports.log.commit(Commit { partition: self.id, progress, records: Vec::new() }).await?;
+        let committed = self.ports.log.committed(self.id).await?.unwrap_or(progress);
+        let changed = self.machine.take_changed();
+        let users = changed.into_iter().map(|id| (id, self.machine.save_user(id))).collect();
+        let partition_state = crate::recovery::encode_state(&self.machine, &self.redirects);
+        let checkpoint = Checkpoint { partition: self.id, users, partition_state, marker: committed };
+        self.ports.checkpoints.write(checkpoint).await?;
+        self.progress = committed;
+        self.marker = committed;
+        self.checkpointed_at = self.ports.clock.now();
+        Ok(())
+    }
+}

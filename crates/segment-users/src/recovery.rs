@@ -1,0 +1,186 @@
+//! Opening a partition: from its last checkpoint and the log to exactly where it was committed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ports::checkpoints::CheckpointError;
+use ports::log::{Progress, Topic};
+use ports::records::Notification;
+use segment_engine::event::UserId;
+use segment_engine::machine::{Change, Machine};
+use segment_engine::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::backfill::Backfill;
+use crate::partition::{Partition, Ports, WorkerError};
+use crate::settings::Settings;
+
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// A partition's state besides its users.
+#[derive(Serialize, Deserialize)]
+struct PartitionState {
+    machine: Vec<u8>,
+    redirects: HashMap<UserId, UserId>,
+}
+
+pub(crate) fn encode_state(machine: &Machine, redirects: &HashMap<UserId, UserId>) -> Vec<u8> {
+    let state = PartitionState { machine: machine.save_state(), redirects: redirects.clone() };
+    postcard::to_stdvec(&state).expect("partition state is plain data")
+}
+
+const START: Progress = Progress { next_offset: 0, time: Timestamp::MIN, config_offset: 0, notifications_offset: 0 };
+
+impl Partition {
+    /// Opens a partition: restores its checkpoint, folds the log silently up to the last commit, and compares what it would have told
+    /// with what was told. A difference, which only a change of the engine can cause, is told as a repair.
+    pub async fn open(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
+        let mut partition = Self::restore(id, ports, settings).await?;
+        let Some(committed) = partition.ports.log.committed(id).await? else { return Ok(partition) };
+        let (first, _) = partition.ports.log.bounds(Topic::Events, id).await?;
+        if first > partition.marker.next_offset {
+            let checkpoint = partition.marker.next_offset;
+            return Err(WorkerError::Trimmed { partition: id, first, checkpoint });
+        }
+        let told = partition.notifications_until(committed).await?;
+        let retold = partition.fold_until(committed).await?;
+        partition.progress = committed;
+        partition.repair(told, retold);
+        Ok(partition)
+    }
+
+    async fn restore(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
+        let restored = match ports.checkpoints.load(id).await {
+            Err(CheckpointError::Corrupt { reason, .. }) => {
+                tracing::error!(partition = id, reason, "the checkpoint is damaged: rebuilding from the log");
+                ports.checkpoints.discard(id).await?;
+                None
+            }
+            other => other?,
+        };
+        let (machine, redirects, marker) = match restored {
+            None => (Machine::new(settings.machine), HashMap::new(), START),
+            Some(restored) => {
+                let state: PartitionState = postcard::from_bytes(&restored.partition_state)
+                    .map_err(|error| segment_engine::machine::SnapshotError::Format(error.to_string()))?;
+                let offset = restored.marker.next_offset;
+                let mut machine = Machine::load_state(&state.machine, offset, settings.machine)?;
+                for (_, block) in &restored.users {
+                    machine.load_user(block)?;
+                }
+                (machine, state.redirects, restored.marker)
+            }
+        };
+        let checkpointed_at = ports.clock.now();
+        Ok(Self {
+            id,
+            ports,
+            settings,
+            machine,
+            redirects,
+            progress: marker,
+            backfill: Backfill::default(),
+            outgoing: Vec::new(),
+            marker,
+            checkpointed_at,
+        })
+    }
+
+    /// The notifications between the checkpoint and the last commit, by user.
+    async fn notifications_until(&self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Told>>, WorkerError> {
+        let mut told: BTreeMap<UserId, Vec<Told>> = BTreeMap::new();
+        let mut from = self.marker.notifications_offset;
+        while from < committed.notifications_offset {
+            let batch = self.ports.log.read(Topic::Notifications, self.id, from, BATCH_BYTES_MAX).await?;
+            if batch.records.is_empty() {
+                break;
+            }
+            for record in batch.records.iter().filter(|record| record.offset < committed.notifications_offset) {
+                match serde_json::from_slice::<Notification>(&record.value) {
+                    Ok(notification) => told.entry(notification.user_id).or_default().push(Told::from(notification)),
+                    Err(error) => tracing::error!(offset = record.offset, %error, "a notification cannot be read"),
+                }
+            }
+            from = batch.next_offset;
+        }
+        Ok(told)
+    }
+
+    /// Applies the records up to the last commit again. What comes of them was told before.
+    async fn fold_until(&mut self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Told>>, WorkerError> {
+        while self.progress.next_offset < committed.next_offset {
+            let batch =
+                self.ports.log.read(Topic::Events, self.id, self.progress.next_offset, BATCH_BYTES_MAX).await?;
+            if batch.records.is_empty() {
+                break;
+            }
+            for record in batch.records.iter().filter(|record| record.offset < committed.next_offset) {
+                self.apply(record).await?;
+            }
+            self.progress.next_offset = batch.next_offset.min(committed.next_offset);
+        }
+        self.machine.advance(committed.time, usize::MAX);
+        self.outgoing.clear();
+        self.machine.take_failures();
+        let mut retold: BTreeMap<UserId, Vec<Told>> = BTreeMap::new();
+        for change in self.machine.take_changes() {
+            retold.entry(change.user).or_default().push(Told::from(change));
+        }
+        Ok(retold)
+    }
+
+    fn repair(&mut self, told: BTreeMap<UserId, Vec<Told>>, retold: BTreeMap<UserId, Vec<Told>>) {
+        let nothing = Vec::new();
+        let users: std::collections::BTreeSet<UserId> = told.keys().chain(retold.keys()).copied().collect();
+        for user in users {
+            let (told, retold) = (told.get(&user).unwrap_or(&nothing), retold.get(&user).unwrap_or(&nothing));
+            if told == retold {
+                continue;
+            }
+            tracing::error!(%user, partition = self.id, "recovery finds other memberships than were told: repairing");
+            metrics::counter!("uss_audit_disagreements_total").increment(1);
+            let mut emitted = self.machine.memberships(user);
+            for told in retold.iter().rev() {
+                told.undo(&mut emitted);
+            }
+            for told in told {
+                told.redo(&mut emitted);
+            }
+            let sequence = told.iter().chain(retold).map(|told| told.sequence).max().unwrap_or(0);
+            let told_last = told.last().map(|told| told.sequence);
+            self.machine.reconcile(user, &emitted, told_last.unwrap_or(sequence - retold.len() as u64));
+        }
+    }
+}
+
+/// A notification as far as it changes anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    sequence: u64,
+    entered: Vec<i64>,
+    left: Vec<i64>,
+}
+
+impl Told {
+    fn redo(&self, members: &mut Vec<i64>) {
+        members.retain(|segment| !self.left.contains(segment));
+        members.extend(&self.entered);
+    }
+
+    fn undo(&self, members: &mut Vec<i64>) {
+        members.retain(|segment| !self.entered.contains(segment));
+        members.extend(&self.left);
+    }
+}
+
+impl From<Notification> for Told {
+    fn from(notification: Notification) -> Self {
+        let Notification { sequence, in_segments: entered, out_segments: left, .. } = notification;
+        Self { sequence, entered, left }
+    }
+}
+
+impl From<Change> for Told {
+    fn from(change: Change) -> Self {
+        Self { sequence: change.sequence, entered: change.entered, left: change.left }
+    }
+}

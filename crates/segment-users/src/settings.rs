@@ -1,0 +1,36 @@
+//! The worker's settings and their defaults.
+
+use segment_engine::machine;
+
+/// Bounds and intervals of the partition loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// About how many bytes of records one turn takes.
+    pub batch_bytes_max: usize,
+    /// About how many deadlines one turn fires.
+    pub wakeups_per_turn_max: usize,
+    /// How long at least between two checkpoints of a partition, in microseconds.
+    pub checkpoint_interval_micros: i64,
+    /// The machine's own.
+    pub machine: machine::Settings,
+    /// How many users' history one step of a backfill reads.
+    pub backfill_users_per_step: usize,
+    /// About how many bytes of records one archiver batch takes.
+    pub archive_bytes_max: usize,
+    /// How long the archiver waits for a batch to fill, in milliseconds.
+    pub archive_linger_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            batch_bytes_max: 1 << 20,
+            wakeups_per_turn_max: 50_000,
+            checkpoint_interval_micros: 10_000_000,
+            machine: machine::Settings::default(),
+            backfill_users_per_step: 512,
+            archive_bytes_max: 4 << 20,
+            archive_linger_ms: 500,
+        }
+    }
+}
