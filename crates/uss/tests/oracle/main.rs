@@ -1,6 +1,48 @@
 //! Who is in which segment at which instant, answered independently several times over and compared.
+//!
+//! `USS_ORACLE_COMPARISONS` sets how many (user, segment, instant)s are compared with each source but PostgreSQL, which
+//! gets a tenth; `USS_ORACLE_SEED` where the seeds start, so that a disagreement's seed alone repeats it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
 
+mod answers;
+mod clauses;
+mod duckdb;
+mod generate;
+mod harness;
 mod history;
+mod minimise;
 mod naive;
+mod random;
 mod replay;
+
+use answers::Answers;
+use clauses::Dialect;
+
+const COMPARISONS: usize = 100_000;
+
+fn setting(name: &str, default: usize) -> usize {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a whole number, not {text:?}")),
+        Err(_) => default,
+    }
+}
+
+fn agree(dialect: Dialect, wanted: usize, mut sources: Vec<Box<dyn Answers>>) -> harness::Report {
+    let seed = setting("USS_ORACLE_SEED", 1) as u64;
+    match harness::run(seed, dialect, wanted, &mut sources) {
+        Ok(report) => {
+            eprintln!("{} cases from seed {seed}: compared {:?}, skipped {:?}", report.cases, report.compared, report.skipped);
+            for (why, times) in &report.reasons {
+                eprintln!("  skipped {times} times: {why}");
+            }
+            report
+        }
+        Err(disagreement) => panic!("{disagreement}"),
+    }
+}
+
+#[test]
+fn the_naive_reading_and_the_generated_sql_agree() {
+    let wanted = setting("USS_ORACLE_COMPARISONS", COMPARISONS);
+    agree(Dialect::Whole, wanted, vec![Box::new(naive::Naive), Box::new(duckdb::DuckDb::open())]);
+}

@@ -7,6 +7,8 @@ mod functions;
 mod kinds;
 mod values;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use segment_engine::event::{Event, UserId};
 use segment_engine::time::Timestamp;
 use segment_engine::value::{Type, Value};
@@ -14,7 +16,8 @@ use sqlparser::ast::{BinaryOperator, Expr as Ast, UnaryOperator};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-use crate::history::User;
+use crate::answers::{Answer as AllAnswers, Answers, Verdict};
+use crate::history::{Case, User, World};
 use values::{arithmetic, cast, compare, like, regex_matches};
 
 /// An answer, or what the interpreter does not know.
@@ -240,4 +243,45 @@ fn and(left: Option<bool>, right: Option<bool>) -> Option<bool> {
 
 fn or(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     and(left.map(|truth| !truth), right.map(|truth| !truth)).map(|truth| !truth)
+}
+
+/// The brute-force source.
+pub struct Naive;
+
+impl Answers for Naive {
+    fn name(&self) -> &'static str {
+        "naive"
+    }
+
+    fn answer(&mut self, case: &Case, worlds: &[World]) -> Result<AllAnswers, String> {
+        let mut answer = AllAnswers::new();
+        for (number, (world, now)) in worlds.iter().zip(&case.instants).enumerate() {
+            let clauses = world.segments.iter().map(|(tag, text)| Ok((tag.as_str(), Clause::parse(text)?)));
+            let asked = Asked { clauses: clauses.collect::<Result<_, String>>()?, now: *now };
+            for tag in world.segments.keys() {
+                let mut members = BTreeSet::new();
+                for (id, user) in &world.users {
+                    if asked.is_member(*id, user, tag).map_err(|error| format!("{tag}: {error}"))? {
+                        members.insert(*id);
+                    }
+                }
+                answer.insert((number, tag.clone()), Verdict::Members(members));
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// All segments at an instant.
+struct Asked<'a> {
+    clauses: BTreeMap<&'a str, Clause>,
+    now: Timestamp,
+}
+
+impl Asked<'_> {
+    fn is_member(&self, id: UserId, user: &User, tag: &str) -> Result<bool, String> {
+        let clause = self.clauses.get(tag).ok_or_else(|| format!("there is no segment {tag}"))?;
+        let is_member = |tag: &str| self.is_member(id, user, tag);
+        clause.holds(Scope { id, user, now: self.now, is_member: &is_member, event: None })
+    }
 }
