@@ -11,7 +11,7 @@ const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3_600 * SECOND;
 const DAY: i64 = 24 * HOUR;
 
-const USERS: usize = 10;
+const USERS: usize = 20;
 const INSTANTS: usize = 10;
 
 /// Days on which something is odd: ends of months, leap days, changes of offset in Berlin, New York and Lord Howe.
@@ -65,7 +65,7 @@ impl Generator {
     }
 
     fn steps(&mut self) -> Vec<Step> {
-        let count = 25 + self.random.below(30);
+        let count = 50 + self.random.below(50);
         let mut times: Vec<i64> = (0..count).map(|_| self.moment()).collect();
         // Many records of one instant.
         for i in 1..count {

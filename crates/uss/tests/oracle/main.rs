@@ -12,6 +12,8 @@ mod harness;
 mod history;
 mod minimise;
 mod naive;
+mod postgres;
+mod postgres_server;
 mod random;
 mod replay;
 
@@ -19,6 +21,9 @@ use answers::Answers;
 use clauses::Dialect;
 
 const COMPARISONS: usize = 100_000;
+
+/// PostgreSQL is asked one question in this many.
+const POSTGRES_SHARE: usize = 10;
 
 fn setting(name: &str, default: usize) -> usize {
     match std::env::var(name) {
@@ -45,4 +50,12 @@ fn agree(dialect: Dialect, wanted: usize, mut sources: Vec<Box<dyn Answers>>) ->
 fn the_naive_reading_and_the_generated_sql_agree() {
     let wanted = setting("USS_ORACLE_COMPARISONS", COMPARISONS);
     agree(Dialect::Whole, wanted, vec![Box::new(naive::Naive), Box::new(duckdb::DuckDb::open())]);
+}
+
+#[test]
+fn postgresql_reading_the_clause_itself_agrees() {
+    let wanted = setting("USS_ORACLE_COMPARISONS", COMPARISONS) / POSTGRES_SHARE;
+    let sources: Vec<Box<dyn Answers>> =
+        vec![Box::new(naive::Naive), Box::new(postgres::Postgres::start()), Box::new(duckdb::DuckDb::open())];
+    agree(Dialect::Portable, wanted, sources);
 }

@@ -1,6 +1,8 @@
 //! Making a case smaller for as long as it stays a disagreement.
 
-use sqlparser::ast::{BinaryOperator, Expr as Ast, FunctionArg, FunctionArgExpr, FunctionArguments};
+use sqlparser::ast::{
+    BinaryOperator, Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
@@ -92,61 +94,60 @@ fn fields_of(step: &crate::history::Step) -> &serde_json::Value {
 fn simpler_clauses(clause: &str) -> Vec<String> {
     let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(clause).and_then(|mut parser| parser.parse_expr());
     let Ok(tree) = parsed else { return Vec::new() };
-    let mut found = Vec::new();
-    simplify(&tree, &mut |simpler| found.push(simpler.to_string()));
+    let mut found: Vec<String> = simpler(&tree).iter().map(Ast::to_string).collect();
     found.sort_by_key(String::len);
     found.dedup();
     found.retain(|simpler| simpler.len() < clause.len());
     found
 }
 
-/// Gives `put` the tree with each single simplification.
-fn simplify(tree: &Ast, put: &mut dyn FnMut(Ast)) {
-    let mut inside = |child: &Ast, rebuild: &dyn Fn(Box<Ast>) -> Ast| {
-        simplify(child, &mut |simpler| put(rebuild(Box::new(simpler))));
+/// All trees that are the tree with one simplification.
+fn simpler(tree: &Ast) -> Vec<Ast> {
+    let inside = |child: &Ast, rebuild: &dyn Fn(Box<Ast>) -> Ast| -> Vec<Ast> {
+        simpler(child).into_iter().map(|child| rebuild(Box::new(child))).collect()
     };
     match tree {
         Ast::Nested(inner) => inside(inner, &Ast::Nested),
         Ast::BinaryOp { left, op, right } => {
-            inside(left, &|left| Ast::BinaryOp { left, op: op.clone(), right: right.clone() });
-            inside(right, &|right| Ast::BinaryOp { left: left.clone(), op: op.clone(), right });
+            let mut found = inside(left, &|left| Ast::BinaryOp { left, op: op.clone(), right: right.clone() });
+            found.extend(inside(right, &|right| Ast::BinaryOp { left: left.clone(), op: op.clone(), right }));
             if matches!(op, BinaryOperator::And | BinaryOperator::Or) {
-                put((**left).clone());
-                put((**right).clone());
+                found.extend([(**left).clone(), (**right).clone()]);
             }
+            found
         }
         Ast::UnaryOp { op, expr } => {
-            inside(expr, &|expr| Ast::UnaryOp { op: *op, expr });
-            put((**expr).clone());
+            let mut found = inside(expr, &|expr| Ast::UnaryOp { op: *op, expr });
+            found.push((**expr).clone());
+            found
         }
-        Ast::IsTrue(inner) | Ast::IsNotTrue(inner) | Ast::IsFalse(inner) | Ast::IsNotFalse(inner) => put((**inner).clone()),
+        Ast::IsTrue(inner) | Ast::IsNotTrue(inner) | Ast::IsFalse(inner) | Ast::IsNotFalse(inner) => vec![(**inner).clone()],
         Ast::IsNull(inner) => inside(inner, &Ast::IsNull),
         Ast::Case { conditions, else_result, .. } => {
-            conditions.iter().for_each(|when| {
-                put(when.condition.clone());
-                put(when.result.clone());
-            });
-            else_result.iter().for_each(|otherwise| put((**otherwise).clone()));
+            let parts = conditions.iter().flat_map(|when| [&when.condition, &when.result]);
+            parts.chain(else_result.as_deref()).cloned().collect()
         }
-        Ast::Function(function) => {
-            if let Some(filter) = &function.filter {
-                put(Ast::Function(sqlparser::ast::Function { filter: None, ..function.clone() }));
-                inside(filter, &|filter| {
-                    Ast::Function(sqlparser::ast::Function { filter: Some(filter), ..function.clone() })
-                });
-            }
-            if let FunctionArguments::List(list) = &function.args
-                && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = &list.args[..]
-            {
-                inside(argument, &|argument| {
-                    let mut call = function.clone();
-                    if let FunctionArguments::List(list) = &mut call.args {
-                        list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(*argument))];
-                    }
-                    Ast::Function(call)
-                });
-            }
-        }
-        _ => {}
+        Ast::Function(function) => simpler_calls(function),
+        _ => Vec::new(),
     }
+}
+
+/// Without the filter, with a simpler filter, with a simpler argument.
+fn simpler_calls(function: &Function) -> Vec<Ast> {
+    let with_filter = |filter| Ast::Function(Function { filter, ..function.clone() });
+    let mut found = Vec::new();
+    if let Some(filter) = &function.filter {
+        found.push(with_filter(None));
+        found.extend(simpler(filter).into_iter().map(|filter| with_filter(Some(Box::new(filter)))));
+    }
+    if let FunctionArguments::List(list) = &function.args
+        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = &list.args[..]
+    {
+        found.extend(simpler(argument).into_iter().map(|argument| {
+            let args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))];
+            let args = FunctionArguments::List(FunctionArgumentList { args, ..list.clone() });
+            Ast::Function(Function { args, ..function.clone() })
+        }));
+    }
+    found
 }
