@@ -1,4 +1,5 @@
 //! The ports implemented on real backends: fjall, DuckDB, SQLite.
 
+pub mod duckdb;
 pub mod embedded;
 pub mod sql;

@@ -135,7 +135,9 @@ impl From<LogError> for Problem {
         match error {
             LogError::Unavailable(_) => Self::unavailable("LOG_UNAVAILABLE", error),
             LogError::Full(_) => Self::unavailable("LOG_FULL", error),
-            LogError::Corrupt(_) | LogError::Partitions { .. } => Self::internal(error),
+            LogError::Corrupt(_) | LogError::Partitions { .. } | LogError::NoSuchPartition { .. } => {
+                Self::internal(error)
+            }
         }
     }
 }

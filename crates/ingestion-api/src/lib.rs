@@ -1,1 +1,23 @@
 //! Receives events, resolves identities, and answers once the log has them.
+//!
+//! The path of an event: [`routes`] takes the request, [`body`] or [`stream`] (by way of [`lines`]) finds the events in it,
+//! [`admission`] decides from the bytes alone whether each is fit, [`pipeline`] finds their users ([`cache`], then the
+//! identities port), appends all of them at once, rejected ones as [`refusal`] records, and answers one [`outcome`] each.
+//! [`mend`] sends rejected ones through again.
+
+pub mod admission;
+mod body;
+pub mod cache;
+mod capacity;
+pub mod limits;
+mod lines;
+pub mod mend;
+pub mod outcome;
+pub mod pipeline;
+mod refusal;
+pub mod routes;
+mod stream;
+
+pub use limits::Limits;
+pub use pipeline::{Ingestion, Options, UnknownUsers};
+pub use routes::{AllowedOrigins, router};

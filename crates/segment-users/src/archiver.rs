@@ -63,12 +63,8 @@ impl Archiver {
         let mut recent = self.recent_ids(&inputs).await?;
         let remembered = self.settings.machine.remembered_micros;
         let rows = inputs.into_iter().filter_map(|input| row(input, &mut recent, remembered)).collect();
-        let batch = ArchiveBatch {
-            partition: self.partition,
-            from_offset: self.position,
-            to_offset: batch.next_offset,
-            rows,
-        };
+        let batch =
+            ArchiveBatch { partition: self.partition, from_offset: self.position, to_offset: batch.next_offset, rows };
         let to_offset = batch.to_offset;
         match self.warehouse.archive(batch).await {
             Ok(()) => self.position = to_offset,
@@ -145,7 +141,12 @@ fn row(input: Input, recent: &mut HashMap<UserId, RecentIds>, remembered: i64) -
         }
         Input::User(UserRecord::Delete { user_id }) => Some(ArchiveRow::DeleteUser(user_id)),
         // Lists by hand are the engine's alone; transfers and forwards stand in the log where they were first received.
-        Input::User(UserRecord::Traits { .. } | UserRecord::Manual { .. } | UserRecord::Transfer { .. } | UserRecord::Forward { .. })
+        Input::User(
+            UserRecord::Traits { .. }
+            | UserRecord::Manual { .. }
+            | UserRecord::Transfer { .. }
+            | UserRecord::Forward { .. },
+        )
         | Input::Segment(_) => None,
     }
 }

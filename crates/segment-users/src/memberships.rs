@@ -61,6 +61,7 @@ impl MembershipWriter {
     /// Writes until cancelled; cancel-safe.
     pub async fn run(&mut self, moved: &tokio::sync::watch::Sender<u64>) -> Result<(), MembershipError> {
         loop {
+            moved.send_replace(self.position);
             while self.step().await? {
                 moved.send_replace(self.position);
             }

@@ -39,7 +39,13 @@ pub fn failure_record(failure: &Failure, partition: u32, offset: u64, at: Timest
 }
 
 /// A record that cannot be applied, as a computation error.
-pub fn bad_record(code: &str, message: String, record: &ports::log::Record, partition: u32, at: Timestamp) -> NewRecord {
+pub fn bad_record(
+    code: &str,
+    message: String,
+    record: &ports::log::Record,
+    partition: u32,
+    at: Timestamp,
+) -> NewRecord {
     let body = match serde_json::from_slice(&record.value) {
         Ok(value) => value,
         Err(_) => json!({"raw": String::from_utf8_lossy(&record.value)}),

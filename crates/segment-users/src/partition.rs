@@ -44,7 +44,9 @@ pub enum WorkerError {
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// The log no longer holds what the checkpoint does not.
-    #[error("partition {partition}: the log begins at offset {first}, but the checkpoint stands at {checkpoint}: state cannot be rebuilt from the log alone")]
+    #[error(
+        "partition {partition}: the log begins at offset {first}, but the checkpoint stands at {checkpoint}: state cannot be rebuilt from the log alone"
+    )]
     Trimmed {
         /// The partition.
         partition: u32,
@@ -84,6 +86,11 @@ pub struct Turn {
 }
 
 impl Partition {
+    /// Which partition it is.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     /// The next instant at which something happens though no record arrives.
     pub fn next_due(&self) -> Timestamp {
         self.machine.next_due()
@@ -102,8 +109,11 @@ impl Partition {
     /// One turn: takes a batch of records, fires the deadlines before each, lets time advance as far as the log allows, and
     /// commits what came of it in one append.
     pub async fn turn(&mut self) -> Result<Turn, WorkerError> {
-        let batch =
-            self.ports.log.read(Topic::Events, self.id, self.progress.next_offset, self.settings.batch_bytes_max).await?;
+        let batch = self
+            .ports
+            .log
+            .read(Topic::Events, self.id, self.progress.next_offset, self.settings.batch_bytes_max)
+            .await?;
         let started = std::time::Instant::now();
         for record in &batch.records {
             self.apply(record).await?;
@@ -133,10 +143,8 @@ impl Partition {
         }
         let progress = Progress { next_offset, time: self.machine.now(), ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records }).await?;
-        self.progress = Progress {
-            notifications_offset: progress.notifications_offset + notifications as u64,
-            ..progress
-        };
+        self.progress =
+            Progress { notifications_offset: progress.notifications_offset + notifications as u64, ..progress };
         Ok(notifications)
     }
 

@@ -108,8 +108,7 @@ impl Partition {
     /// Applies the records up to the last commit again. What comes of them was told before.
     async fn fold_until(&mut self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Told>>, WorkerError> {
         while self.progress.next_offset < committed.next_offset {
-            let batch =
-                self.ports.log.read(Topic::Events, self.id, self.progress.next_offset, BATCH_BYTES_MAX).await?;
+            let batch = self.ports.log.read(Topic::Events, self.id, self.progress.next_offset, BATCH_BYTES_MAX).await?;
             if batch.records.is_empty() {
                 break;
             }

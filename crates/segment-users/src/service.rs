@@ -3,23 +3,35 @@
 use std::sync::Arc;
 
 use ports::config_store::MembershipStore;
-use ports::log::{Log, LogError};
-use tokio::sync::watch;
+use ports::log::{Log, LogError, Topic, partition_of};
+use segment_engine::event::UserId;
+use segment_engine::machine::Explanation;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::definitions;
-use crate::lane::{self, Lane, until_stopped};
+use crate::lane::{self, Lane, Question, until_stopped};
 use crate::partition::{Ports, WorkerError};
 use crate::settings::Settings;
 
 /// The running service. Dropping it aborts its tasks; [`Service::stop`] lets them finish.
 pub struct Service {
-    pub(crate) log: Arc<dyn Log>,
-    pub(crate) ports: Ports,
-    pub(crate) lanes: Vec<Lane>,
+    engine: Engine,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
+
+/// The way to ask the running service. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    log: Arc<dyn Log>,
+    lanes: Arc<[Lane]>,
+}
+
+/// The service was stopped, or the partition in question is starting again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the segment service does not answer at the moment")]
+pub struct NoAnswer;
 
 impl Service {
     /// Opens every partition and starts its tasks. Returns when all are exactly where they were committed.
@@ -37,7 +49,12 @@ impl Service {
         }
         let log = ports.log.clone();
         tasks.spawn(until_stopped(stopped, "definitions relay", 0, move || definitions::run(log.clone())));
-        Ok(Self { log: ports.log.clone(), ports, lanes, stop, tasks })
+        Ok(Self { engine: Engine { log: ports.log, lanes: lanes.into() }, stop, tasks })
+    }
+
+    /// The way to ask it.
+    pub fn engine(&self) -> Engine {
+        self.engine.clone()
     }
 
     /// Stops the tasks: each worker finishes its turn and writes a checkpoint.
@@ -45,9 +62,50 @@ impl Service {
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
     }
+}
 
-    /// Copies new definitions into the partitions now, rather than soon.
-    pub async fn relay_definitions(&self) -> Result<(), LogError> {
-        definitions::relay(&self.log).await.map(drop)
+impl Engine {
+    /// Why the user is in the segment of this tag, or not. `None` if either is unknown to the engine.
+    pub async fn explain(&self, user: UserId, tag: &str) -> Result<Option<Explanation>, NoAnswer> {
+        let lane = &self.lanes[partition_of(user.0, self.log.partitions()) as usize];
+        ask(lane, |answer| Question::Explain { user, tag: tag.to_owned(), answer }).await
     }
+
+    /// How far the newest version of a segment is in force: in how many partitions, of how many, and how much of the work is
+    /// done, from 0 to 1. `None` if a partition does not know the segment yet.
+    pub async fn progress(&self, segment: i64) -> Result<Option<(u32, u32, f64)>, NoAnswer> {
+        let (mut in_force, mut done) = (0, 0.0);
+        for lane in self.lanes.iter() {
+            let Some(ratio) = ask(lane, |answer| Question::Progress { segment, answer }).await? else {
+                return Ok(None);
+            };
+            in_force += u32::from(ratio >= 1.0);
+            done += ratio;
+        }
+        let partitions = self.log.partitions();
+        Ok(Some((in_force, partitions, done / f64::from(partitions))))
+    }
+
+    /// Returns when everything that is in the log now has been applied, and its memberships are in the config store.
+    pub async fn fresh(&self) -> Result<(), LogError> {
+        // Definitions reach the partitions by way of the config topic; what is in it now must be among what is waited for.
+        definitions::relay(&self.log).await?;
+        for (partition, lane) in (0..).zip(self.lanes.iter()) {
+            let (_, end) = self.log.bounds(Topic::Events, partition).await?;
+            // A lane that was dropped ends the wait: the service stops.
+            let applied = lane.progress.clone().wait_for(|progress| progress.next_offset >= end).await.map(|at| *at);
+            if let Ok(progress) = applied {
+                let told = progress.notifications_offset;
+                let _ = lane.stored.clone().wait_for(|stored| *stored >= told).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn ask<T>(lane: &Lane, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, NoAnswer> {
+    let (sender, answer) = oneshot::channel();
+    let questions: &mpsc::Sender<Question> = &lane.questions;
+    questions.send(question(sender)).await.map_err(|_| NoAnswer)?;
+    answer.await.map_err(|_| NoAnswer)
 }

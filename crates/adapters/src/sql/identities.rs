@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use ports::config_store::{
     Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, NewUser, OutboxEntry,
-    Unknown, decide_link, exclusive_conflict,
+    Resolution, Unknown, User, decide_link, exclusive_conflict,
 };
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -143,35 +143,36 @@ impl IdentityStore for SqlConfigStore {
         Ok(linked)
     }
 
-    async fn resolve(&self, keys: &[IdentityKey], unknown: Unknown, now: Timestamp) -> Result<Vec<Option<UserId>>> {
+    async fn resolve(&self, keys: &[IdentityKey], unknown: Unknown, now: Timestamp) -> Result<Resolution> {
         let owners = by_pair(&self.readers, keys).await?;
-        let known = |owners: &HashMap<IdentityKey, UserId>| keys.iter().map(|key| owners.get(key).copied()).collect();
         if keys.iter().all(|key| owners.contains_key(key)) {
-            return Ok(known(&owners));
+            return Ok(resolution(keys, &owners, Vec::new()));
         }
-        let missing: Vec<&str> =
-            keys.iter().filter(|key| !owners.contains_key(*key)).map(|key| key.id.as_str()).collect();
-        if unknown == Unknown::Reject && by_client_refs(&self.readers, &missing).await?.is_empty() {
-            return Ok(known(&owners));
+        if unknown == Unknown::Reject {
+            let candidates = by_client_refs(&self.readers, &missing(keys, &owners)).await?;
+            if candidates.is_empty() {
+                return Ok(resolution(keys, &owners, Vec::new()));
+            }
         }
-        Ok(known(&self.resolve_and_keep(keys, unknown, now).await?))
+        self.resolve_and_keep(keys, unknown, now).await
     }
+}
+
+fn missing<'a>(keys: &'a [IdentityKey], owners: &HashMap<IdentityKey, UserId>) -> Vec<&'a str> {
+    keys.iter().filter(|key| !owners.contains_key(*key)).map(|key| key.id.as_str()).collect()
+}
+
+fn resolution(keys: &[IdentityKey], owners: &HashMap<IdentityKey, UserId>, created: Vec<User>) -> Resolution {
+    Resolution { owners: keys.iter().map(|key| owners.get(key).copied()).collect(), created }
 }
 
 impl SqlConfigStore {
     /// As [`IdentityStore::resolve`], by the writer: it sees every user created before, and keeps what it finds out.
-    async fn resolve_and_keep(
-        &self,
-        keys: &[IdentityKey],
-        unknown: Unknown,
-        now: Timestamp,
-    ) -> Result<HashMap<IdentityKey, UserId>> {
+    async fn resolve_and_keep(&self, keys: &[IdentityKey], unknown: Unknown, now: Timestamp) -> Result<Resolution> {
         let tx = self.begin().await?;
         let mut owners = by_pair(&tx, keys).await?;
-        let missing: Vec<&str> =
-            keys.iter().filter(|key| !owners.contains_key(*key)).map(|key| key.id.as_str()).collect();
-        let by_client_ref = by_client_refs(&tx, &missing).await?;
-        let (mut pairs, mut entries) = (Vec::new(), Vec::new());
+        let by_client_ref = by_client_refs(&tx, &missing(keys, &owners)).await?;
+        let (mut pairs, mut created) = (Vec::new(), Vec::new());
         for key in keys {
             if owners.contains_key(key) {
                 continue;
@@ -181,17 +182,18 @@ impl SqlConfigStore {
                 (None, Unknown::Reject) => continue,
                 (None, Unknown::Create) => {
                     let user = users::insert(&tx, NewUser::default(), now).await?;
-                    entries.push(OutboxEntry::user(&user));
-                    user.id
+                    let id = user.id;
+                    created.push(user);
+                    id
                 }
             };
             owners.insert(key.clone(), owner);
             pairs.push((key.clone(), owner));
         }
         keep(&tx, &pairs, now).await?;
-        outbox::send(&tx, entries).await?;
+        outbox::send(&tx, created.iter().map(OutboxEntry::user).collect()).await?;
         commit(tx).await?;
-        Ok(owners)
+        Ok(resolution(keys, &owners, created))
     }
 }
 

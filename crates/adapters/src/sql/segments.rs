@@ -104,8 +104,6 @@ impl SegmentStore for SqlConfigStore {
     async fn create_segment(&self, new: NewSegment, now: Timestamp) -> Result<Segment> {
         let tx = self.begin().await?;
         let mut segment = Segment::new(0, new, now);
-        segment.uses.sort_unstable();
-        segment.uses.dedup();
         check_tag(&tx, &segment).await?;
         check_uses(&tx, &segment).await?;
         let row = segment::ActiveModel { id: NotSet, ..model(&segment) };
@@ -147,9 +145,7 @@ impl SegmentStore for SqlConfigStore {
     async fn update_segment(&self, id: i64, change: SegmentChange, now: Timestamp) -> Result<Segment> {
         let tx = self.begin().await?;
         let old = require(&tx, id).await?;
-        let (mut segment, means_else) = change_segment(&old, change, now);
-        segment.uses.sort_unstable();
-        segment.uses.dedup();
+        let (segment, means_else) = change_segment(&old, change, now);
         if segment.tag != old.tag {
             check_tag(&tx, &segment).await?;
             check_unused(&tx, &old).await?;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
-use super::ConfigStoreError;
+use super::{ConfigStoreError, User};
 
 /// What a client calls a user.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +66,15 @@ impl Default for IdentityRules {
     }
 }
 
+/// What [`IdentityStore::resolve`] answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolution {
+    /// Whose each identity is, in the order asked.
+    pub owners: Vec<Option<UserId>>,
+    /// The users that this call made.
+    pub created: Vec<User>,
+}
+
 /// Who remains when two users are merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Survivor {
@@ -117,13 +126,13 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// `NotFound` if nobody has either. Conflict: `IDENTITY_EXCLUSIVE`.
     async fn link(&self, link: Link, rules: &IdentityRules, now: Timestamp) -> Result<Linked, ConfigStoreError>;
 
-    /// Whose each identity is, in the order asked.
+    /// Whose each identity is.
     async fn resolve(
         &self,
         keys: &[IdentityKey],
         unknown: Unknown,
         now: Timestamp,
-    ) -> Result<Vec<Option<UserId>>, ConfigStoreError>;
+    ) -> Result<Resolution, ConfigStoreError>;
 }
 
 /// A user at one side of a link.

@@ -112,6 +112,7 @@ impl Segment {
     /// A new segment's first version.
     pub fn new(id: i64, new: NewSegment, now: Timestamp) -> Segment {
         let NewSegment { title, description, tag, where_statement, is_generic, kind, uses } = new;
+        let uses = ascending(uses);
         Segment {
             id,
             title,
@@ -137,12 +138,18 @@ pub fn change_segment(segment: &Segment, change: SegmentChange, now: Timestamp) 
     changed.tag = change.tag.unwrap_or(changed.tag);
     if let Some((where_statement, uses)) = change.clause {
         changed.where_statement = where_statement;
-        changed.uses = uses;
+        changed.uses = ascending(uses);
     }
     changed.updated_at = now;
     let means_else = changed.tag != segment.tag || changed.where_statement != segment.where_statement;
     changed.version += u64::from(means_else);
     (changed, means_else)
+}
+
+fn ascending(mut tags: Vec<String>) -> Vec<String> {
+    tags.sort_unstable();
+    tags.dedup();
+    tags
 }
 
 /// The refusal of a clause that names segments which do not exist.

@@ -4,14 +4,13 @@
 //! be opened again on the same data, as a restarted process would.
 
 mod checkpoints;
+mod config_store;
 mod identities;
 mod log;
 mod warehouse;
 
 pub use checkpoints::MemoryCheckpoints;
+pub use config_store::MemoryConfigStore;
 pub use identities::MemoryIdentities;
 pub use log::MemoryLog;
 pub use warehouse::MemoryWarehouse;
-mod config_store;
-
-pub use config_store::MemoryConfigStore;

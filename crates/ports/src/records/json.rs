@@ -1,7 +1,7 @@
 //! A strict JSON reader that hands out pieces of the text: one pass, nothing copied, numbers as they were sent.
 //!
-//! Both ends of the event topic use it. What it accepts is exactly what `serde_json` accepts and can give back as text
-//! (a lone surrogate cannot be given back), up to [`DEPTH_MAX`] levels.
+//! Both ends of the event topic use it. It accepts what `serde_json` accepts, up to [`DEPTH_MAX`] levels, but no text
+//! that a database could not give back: no half of a surrogate pair, and no NUL, which Postgres' text cannot hold.
 
 use std::borrow::Cow;
 
@@ -123,9 +123,12 @@ impl<'a> Reader<'a> {
         Self { text, at: 0, depth: 0 }
     }
 
-    /// Where it stands: bytes from the start.
-    pub fn offset(&self) -> usize {
-        self.at
+    /// The piece of the text that `read` reads, from its first character that is no blank.
+    pub fn piece<E>(&mut self, read: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<&'a str, E> {
+        self.peek();
+        let start = self.at;
+        read(self)?;
+        Ok(&self.text[start..self.at])
     }
 
     /// Requires that nothing but blanks is left.
@@ -317,6 +320,7 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             Some(b'u') => match self.code_unit()? {
+                0 => Err(self.error("the character NUL in a text")),
                 0xDC00..=0xDFFF => Err(self.error("half of a surrogate pair")),
                 0xD800..=0xDBFF => self.skip_low_surrogate(),
                 _ => Ok(()),

@@ -13,14 +13,18 @@ pub fn read_path(root: &Json, path: &JsonPath) -> Value {
 
 /// As [`read_path`], by the steps that are left of a path.
 pub fn read_steps(root: &Json, keys: &[String], as_text: bool) -> Value {
-    let found = keys.iter().try_fold(root, |json, key| step(json, key));
-    match found {
+    match find(root, keys) {
         None => Value::Null,
         Some(json) if !as_text => Value::Json(json.to_string().into()),
         Some(Json::Null) => Value::Null,
         Some(Json::String(text)) => Value::from(text.as_str()),
         Some(json) => Value::Text(json.to_string().into()),
     }
+}
+
+/// The JSON at the end of the steps.
+pub(super) fn find<'a>(root: &'a Json, keys: &[String]) -> Option<&'a Json> {
+    keys.iter().try_fold(root, |json, key| step(json, key))
 }
 
 fn step<'a>(json: &'a Json, key: &str) -> Option<&'a Json> {

@@ -8,6 +8,7 @@ use crate::plan::{EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
 use crate::time::Timestamp;
 use crate::value::Value;
 
+use json::find;
 pub use json::{read_path, read_steps};
 
 #[cfg(test)]
@@ -19,6 +20,11 @@ pub trait Scope {
     fn event(&self, column: EventColumn) -> Value;
     /// The event's payload at a path.
     fn payload(&self, path: &JsonPath) -> Value;
+    /// The text that an expression reads from the event, where it is at hand without a copy, since comparing text with
+    /// constants is most of what filters do. `None` if it is NULL, no text, or not at hand: then it is evaluated.
+    fn borrowed_text(&self, _: &Expr) -> Option<&str> {
+        None
+    }
     /// The user's traits at a path.
     fn user_trait(&self, path: &JsonPath) -> Value;
     /// The value of a column of the user.
@@ -64,7 +70,33 @@ pub fn evaluate<S: Scope>(expr: &Expr, scope: &mut S) -> Value {
         Expr::Call(function, arguments) => functions::call(function, arguments, scope),
         Expr::Cast(inner, ty) => evaluate(inner, scope).cast(*ty),
         Expr::CastInt(inner, bytes) => evaluate(inner, scope).cast_int(*bytes),
-        condition => truth(condition, scope),
+        condition => match text_truth(condition, scope) {
+            Some(truth) => Value::Bool(truth),
+            None => truth(condition, scope),
+        },
+    }
+}
+
+/// The truth of a condition that compares text at hand with constants; `None` if it is none.
+fn text_truth<S: Scope>(condition: &Expr, scope: &S) -> Option<bool> {
+    match condition {
+        Expr::Compare(op, left, right) => match &**right {
+            Expr::Literal(Value::Text(constant), _) => Some(op.holds(scope.borrowed_text(left)?.cmp(constant))),
+            _ => None,
+        },
+        Expr::InList(x, items) => {
+            let text = scope.borrowed_text(x)?;
+            for item in items {
+                match item {
+                    Expr::Literal(Value::Text(constant), _) if **constant == *text => return Some(true),
+                    Expr::Literal(Value::Text(_), _) => {}
+                    _ => return None,
+                }
+            }
+            Some(false)
+        }
+        Expr::Match(inner, pattern) => Some(pattern.matches(scope.borrowed_text(inner)?)),
+        _ => None,
     }
 }
 
@@ -143,6 +175,14 @@ impl Scope for EventScope<'_> {
         read_path(&self.event.payload, path)
     }
 
+    fn borrowed_text(&self, expr: &Expr) -> Option<&str> {
+        match expr {
+            Expr::Event(column) => self.event.text(*column),
+            Expr::Payload(path) if path.as_text => find(&self.event.payload, &path.keys)?.as_str(),
+            _ => None,
+        }
+    }
+
     fn user_trait(&self, _: &JsonPath) -> Value {
         Value::Null
     }
@@ -168,20 +208,28 @@ impl Event {
     /// The value of a column.
     pub fn column(&self, column: EventColumn) -> Value {
         match column {
-            EventColumn::EventId => self.event_id.as_deref().into(),
             EventColumn::UserId => Value::Int(self.user_id.0),
-            EventColumn::ClientRefId => Value::from(&*self.client_ref_id),
-            EventColumn::IdType => self.id_type.as_deref().into(),
-            EventColumn::Region => self.region.as_deref().into(),
-            EventColumn::DeviceType => self.device_type.as_deref().into(),
-            EventColumn::Country => self.country.as_deref().into(),
-            EventColumn::ActivityType => self.activity_type.as_deref().into(),
-            EventColumn::Url => self.url.as_deref().into(),
             EventColumn::OrderTotal => self.order_total.into(),
-            EventColumn::OrderId => self.order_id.as_deref().into(),
-            EventColumn::ElementId => self.element_id.as_deref().into(),
             EventColumn::CreatedAt => Value::Timestamp(self.created_at),
             EventColumn::ProcessedAt => Value::Timestamp(self.processed_at),
+            text => self.text(text).into(),
+        }
+    }
+
+    /// The value of a column of type text; `None` if it is NULL or of another type.
+    pub fn text(&self, column: EventColumn) -> Option<&str> {
+        match column {
+            EventColumn::EventId => self.event_id.as_deref(),
+            EventColumn::ClientRefId => Some(&self.client_ref_id),
+            EventColumn::IdType => self.id_type.as_deref(),
+            EventColumn::Region => self.region.as_deref(),
+            EventColumn::DeviceType => self.device_type.as_deref(),
+            EventColumn::Country => self.country.as_deref(),
+            EventColumn::ActivityType => self.activity_type.as_deref(),
+            EventColumn::Url => self.url.as_deref(),
+            EventColumn::OrderId => self.order_id.as_deref(),
+            EventColumn::ElementId => self.element_id.as_deref(),
+            EventColumn::UserId | EventColumn::OrderTotal | EventColumn::CreatedAt | EventColumn::ProcessedAt => None,
         }
     }
 }

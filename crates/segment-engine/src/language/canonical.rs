@@ -78,12 +78,46 @@ fn junction(items: Vec<Expr>, is_and: bool, names: &Names<'_>) -> Expr {
         return bool_literal(!is_and);
     }
     flat.retain(|item| !is_literal(item, &Value::Bool(is_and)));
-    let mut items = sorted(flat, names);
+    let mut items = sorted(alternatives_joined(flat, is_and, names), names);
     match items.len() {
         0 => bool_literal(is_and),
         1 => items.remove(0),
         _ if is_and => Expr::And(items),
         _ => Expr::Or(items),
+    }
+}
+
+/// `x = a OR x = b` as `x IN (a, b)`, and `x <> a AND x <> b` as `x NOT IN (a, b)`.
+fn alternatives_joined(items: Vec<Expr>, is_and: bool, names: &Names<'_>) -> Vec<Expr> {
+    let mut lists: Vec<(Expr, Vec<Expr>)> = Vec::new();
+    let mut joined = Vec::with_capacity(items.len());
+    for item in items {
+        match alternatives(item, is_and) {
+            Ok((x, values)) => match lists.iter_mut().find(|(known, _)| *known == x) {
+                Some((_, list)) => list.extend(values),
+                None => lists.push((x, values)),
+            },
+            Err(other) => joined.push(other),
+        }
+    }
+    joined.extend(lists.into_iter().map(|(x, values)| {
+        let list = in_list(x, values, names);
+        if is_and { negate(list, names) } else { list }
+    }));
+    joined
+}
+
+/// What a condition compares with constants for equality (negated under AND), or the condition itself.
+fn alternatives(condition: Expr, is_and: bool) -> Result<(Expr, Vec<Expr>), Expr> {
+    match condition {
+        Expr::Compare(CompareOp::Eq, x, value) if !is_and && is_constant(&value) => Ok((*x, vec![*value])),
+        Expr::Compare(CompareOp::NotEq, x, value) if is_and && is_constant(&value) => Ok((*x, vec![*value])),
+        Expr::InList(x, values) if !is_and && values.iter().all(is_constant) => Ok((*x, values)),
+        Expr::Not(inner) if is_and => match *inner {
+            Expr::InList(x, values) if values.iter().all(is_constant) => Ok((*x, values)),
+            other => Err(Expr::Not(Box::new(other))),
+        },
+        other => Err(other),
     }
 }
 

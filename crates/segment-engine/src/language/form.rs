@@ -14,7 +14,9 @@ use crate::value::{Type, Value};
 /// * A bare event column and no aggregate: the row form, true if any event satisfies the clause.
 /// * An aggregate and no bare event column: the clause itself.
 /// * Neither: decided from the user alone.
-pub(super) fn formula(condition: Expr, tree: &Ast, resolver: &mut Resolver) -> Result<Expr, CompileError> {
+///
+/// Errors repeat parts of `tree` where it is given.
+pub(super) fn formula(condition: Expr, tree: Option<&Ast>, resolver: &mut Resolver) -> Result<Expr, CompileError> {
     let condition = canonical(condition, &resolver.names());
     let Some((pos, column)) = resolver.bare_column.clone() else { return Ok(condition) };
     if !resolver.aggregates.is_empty() {
@@ -41,7 +43,8 @@ fn row_form(condition: Expr, pos: Pos, resolver: &mut Resolver) -> Result<Expr, 
     let count = resolver.intern(aggregate, pos)?;
     let zero = Expr::Literal(Value::Int(0), Type::Int);
     let exists = Expr::Compare(CompareOp::Gt, Box::new(count), Box::new(zero));
-    Ok(canonical(Expr::And(std::iter::once(exists).chain(of_user).collect()), &resolver.names()))
+    let formula = canonical(Expr::And(std::iter::once(exists).chain(of_user).collect()), &resolver.names());
+    Ok(canonical::as_filter(formula, &resolver.names()))
 }
 
 fn reads_clock(expr: &Expr) -> bool {
@@ -49,8 +52,8 @@ fn reads_clock(expr: &Expr) -> bool {
 }
 
 /// A bare event column beside an aggregate: which events it is about is not said.
-fn mixed_forms(column: &str, pos: Pos, tree: &Ast) -> CompileError {
-    let condition = operand_at(tree, pos).to_string();
+fn mixed_forms(column: &str, pos: Pos, tree: Option<&Ast>) -> CompileError {
+    let condition = tree.map_or_else(|| format!("{column} …"), |tree| operand_at(tree, pos).to_string());
     let message = format!("{column} stands outside an aggregate, but the clause has aggregates: of which event is it?");
     CompileError::new(code::MIXED_FORMS, pos, message).suggest(format!(
         "Ask whether any event is such, count(*) FILTER (WHERE {condition}) > 0, or put the condition into the FILTER of \

@@ -2,12 +2,12 @@
 
 /// Characters of a clause.
 pub const LENGTH_MAX: usize = 32_768;
-/// Tokens of a clause. Also bounds the length of operator chains, and with it the height of the parse tree.
+/// Tokens of a clause. Also bounds chains of AND and OR, and with them the height of the parse tree.
 pub const TOKENS_MAX: usize = 6_000;
 /// Nested parentheses.
-pub const NESTING_MAX: usize = 50;
-/// Height of an expression, chains of AND and OR not counted.
-pub const DEPTH_MAX: usize = 150;
+pub const NESTING_MAX: usize = 24;
+/// Height of an expression, and operators in a row; chains of AND and OR are not counted, since they are made flat.
+pub const DEPTH_MAX: usize = 100;
 /// Different aggregates of a clause, as written.
 pub const AGGREGATES_MAX: usize = 64;
 /// Different aggregates of a plan, after those with user-scope terms have been split.
@@ -18,5 +18,7 @@ pub const USER_TERMS_MAX: usize = 4;
 pub const PATTERNS_MAX: usize = 50;
 /// Characters of a pattern.
 pub const PATTERN_LENGTH_MAX: usize = 1_000;
+/// Characters of a clause up to which an error may repeat a part of it: printing a parse tree recurses.
+pub const QUOTED_LENGTH_MAX: usize = 2_000;
 /// Different segments a clause may name.
 pub const SEGMENTS_MAX: usize = 32;

@@ -34,9 +34,10 @@ pub fn compile(where_statement: &str) -> Result<Plan, CompileError> {
     };
     let mut resolver = resolve::Resolver::default();
     let condition = resolver.condition(&tree, Pos::START)?;
-    let formula = form::formula(condition, &tree, &mut resolver)?;
+    let quotable = (where_statement.len() <= limits::QUOTED_LENGTH_MAX).then_some(&tree);
+    let formula = form::formula(condition, quotable, &mut resolver)?;
     let names = resolver.names();
     let normal_form = print::expression(&formula, &names);
-    let (formula, aggregates, segments) = split::split(formula, &names)?;
+    let (formula, aggregates, segments) = split::split(formula, &names, &resolver.aggregate_positions)?;
     Ok(Plan { formula, aggregates, segments, normal_form })
 }

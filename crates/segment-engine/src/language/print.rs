@@ -140,15 +140,19 @@ impl Printer<'_> {
                 self.push(&format!(" IS {not}NULL"));
             }
             Expr::IsTrue(inner) => {
+                let (inner, truth) = match &**inner {
+                    Expr::Not(inner) if !takes_not(inner) => (inner, "FALSE"),
+                    _ => (inner, "TRUE"),
+                };
                 self.expr(inner, Binding::In);
-                self.push(&format!(" IS {not}TRUE"));
+                self.push(&format!(" IS {not}{truth}"));
             }
             Expr::InList(x, items) => {
                 self.expr(x, Binding::Path);
                 self.push(&format!(" {not}IN ("));
                 for (index, item) in items.iter().enumerate() {
                     self.push(if index > 0 { ", " } else { "" });
-                    self.expr(item, Binding::Or);
+                    self.beside(item, x);
                 }
                 self.push(")");
             }
@@ -194,8 +198,20 @@ impl Printer<'_> {
     }
 
     fn time_compare(&mut self, compare: &TimeCompare) {
-        self.expr(&compare.x, Binding::In);
-        self.push(&format!(" {} {}", compare.op.symbol(), now_expression(&compare.bound)));
+        let now = now_expression(&compare.bound);
+        match &compare.x {
+            Expr::Literal(Value::Decimal(number), _) => {
+                self.push(&format!("{now} {} {number}", compare.op.flipped().symbol()));
+            }
+            Expr::Literal(value, ty) => {
+                self.push(&format!("{now} {} ", compare.op.flipped().symbol()));
+                self.literal(value, *ty);
+            }
+            x => {
+                self.expr(x, Binding::In);
+                self.push(&format!(" {} {now}", compare.op.symbol()));
+            }
+        }
     }
 
     fn path(&mut self, root: &str, path: &JsonPath) {
@@ -335,6 +351,8 @@ fn binding(expr: &Expr) -> Binding {
         Expr::Not(_) => Binding::Not,
         Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) => Binding::Is,
         Expr::Compare(..) | Expr::TimeCompare(_) => Binding::Comparison,
+        // Postgres binds `~` closer than a comparison, the parser like one: parentheses are right for both.
+        Expr::Match(_, pattern) if pattern.kind() == PatternKind::Regex => Binding::Comparison,
         Expr::InList(..) | Expr::Match(..) => Binding::In,
         Expr::Payload(_) | Expr::Trait(_) => Binding::Path,
         Expr::Arithmetic(ArithmeticOp::Add | ArithmeticOp::Sub, ..) => Binding::Sum,
@@ -386,27 +404,19 @@ fn shifted(operand: &str, interval: Interval) -> String {
 }
 
 fn interval_literal(interval: Interval) -> String {
-    const UNITS: [(i64, &str); 4] =
-        [(3_600_000_000, "hours"), (60_000_000, "minutes"), (1_000_000, "seconds"), (1, "microseconds")];
-    let mut parts = Vec::new();
-    if interval.months != 0 {
-        parts.push(match interval.months % 12 {
-            0 => format!("{} years", interval.months / 12),
-            _ => format!("{} months", interval.months),
-        });
-    }
-    if interval.days != 0 {
-        parts.push(format!("{} days", interval.days));
-    }
-    if interval.micros != 0 {
-        let (length, unit) =
-            UNITS.iter().find(|(length, _)| interval.micros % length == 0).unwrap_or(&(1, "microseconds"));
-        parts.push(format!("{} {unit}", interval.micros / length));
-    }
-    if parts.is_empty() {
-        parts.push("0 days".to_owned());
-    }
-    format!("INTERVAL '{}'", parts.join(" "))
+    const UNITS: [(i64, &str); 3] = [(3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second")];
+    let (months, days, micros) = (i64::from(interval.months), i64::from(interval.days), interval.micros);
+    let months = if months % 12 == 0 { (months / 12, "year") } else { (months, "month") };
+    let micros = match UNITS.iter().find(|(length, _)| micros % length == 0) {
+        Some((length, unit)) => (micros / length, *unit),
+        None => (micros, "microsecond"),
+    };
+    let parts: Vec<String> = [months, (days, "day"), micros]
+        .into_iter()
+        .filter(|(number, _)| *number != 0)
+        .map(|(number, unit)| format!("{number} {unit}{}", if number == 1 { "" } else { "s" }))
+        .collect();
+    if parts.is_empty() { "INTERVAL '0 days'".to_owned() } else { format!("INTERVAL '{}'", parts.join(" ")) }
 }
 
 fn text_of(value: &Value) -> String {
@@ -423,7 +433,7 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-pub(super) fn type_name(ty: Type) -> &'static str {
+fn type_name(ty: Type) -> &'static str {
     match ty {
         Type::Bool => "boolean",
         Type::Int => "bigint",
@@ -452,7 +462,7 @@ fn unit_name(unit: Unit) -> &'static str {
     }
 }
 
-fn field_name(field: Field) -> &'static str {
+pub(super) fn field_name(field: Field) -> &'static str {
     match field {
         Field::Epoch => "epoch",
         Field::Microsecond => "microsecond",

@@ -49,8 +49,7 @@ fn mixed(whole: &Expr, user_value: &Expr, pos: Pos) -> CompileError {
         print(user_value)
     );
     CompileError::new(code::MIXED_SCOPES, pos, message).suggest(format!(
-        "Compare each with constants ({column} = 'x' AND {user} = 'x'), or compare an aggregate with it: \
-         last({column}) = {user}",
+        "Compare each with constants, or compare an aggregate with the user's value: last({column}) = {user}",
         user = print(user_value)
     ))
 }

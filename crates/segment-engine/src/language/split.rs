@@ -12,14 +12,19 @@ use crate::plan::{Aggregate, Expr};
 use crate::value::{Type, Value};
 
 /// The formula over pure aggregates, these aggregates, and the tags of the segments it reads.
-pub(super) fn split(formula: Expr, names: &Names<'_>) -> Result<(Expr, Vec<Aggregate>, Vec<String>), CompileError> {
-    let mut plan = Numbering { names: *names, aggregates: Vec::new(), segments: Vec::new() };
+pub(super) fn split(
+    formula: Expr,
+    names: &Names<'_>,
+    positions: &[Pos],
+) -> Result<(Expr, Vec<Aggregate>, Vec<String>), CompileError> {
+    let mut plan = Numbering { names: *names, positions, aggregates: Vec::new(), segments: Vec::new() };
     let formula = plan.renumbered(formula)?;
     Ok((formula, plan.aggregates, plan.segments))
 }
 
 struct Numbering<'a> {
     names: Names<'a>,
+    positions: &'a [Pos],
     aggregates: Vec<Aggregate>,
     segments: Vec<String>,
 }
@@ -29,7 +34,7 @@ impl Numbering<'_> {
         match expr {
             Expr::Aggregate(index, ty) => {
                 let aggregates = self.names.aggregates;
-                self.aggregate(&aggregates[index], ty)
+                self.aggregate(&aggregates[index], ty, self.positions[index])
             }
             Expr::Segment(index) => {
                 let tag = &self.names.segments[index];
@@ -53,7 +58,7 @@ impl Numbering<'_> {
         }
     }
 
-    fn aggregate(&mut self, aggregate: &Aggregate, ty: Type) -> Result<Expr, CompileError> {
+    fn aggregate(&mut self, aggregate: &Aggregate, ty: Type, pos: Pos) -> Result<Expr, CompileError> {
         let mut terms = Vec::new();
         for part in [&aggregate.argument, &aggregate.filter].into_iter().flatten() {
             collect_terms(part, &mut terms);
@@ -61,32 +66,32 @@ impl Numbering<'_> {
         terms.sort_by_cached_key(|term| expression(term, &self.names));
         terms.dedup();
         if terms.is_empty() {
-            return Ok(Expr::Aggregate(self.index_of(aggregate.clone())?, ty));
+            return Ok(Expr::Aggregate(self.index_of(aggregate.clone(), pos)?, ty));
         }
         if terms.len() > USER_TERMS_MAX {
             let message = format!(
                 "an aggregate has {} separate conditions on the user inside; {USER_TERMS_MAX} at most",
                 terms.len()
             );
-            return Err(CompileError::new(code::TOO_MANY_TERMS, Pos::START, message).suggest(
+            return Err(CompileError::new(code::TOO_MANY_TERMS, pos, message).suggest(
                 "Join them in parentheses, or put them beside the aggregate: count(*) FILTER (WHERE …) > 0 AND …",
             ));
         }
         let assignments = 3_usize.pow(terms.len() as u32);
         let cases = (0..assignments)
-            .map(|assignment| self.index_of(assigned(aggregate, &terms, assignment, &self.names)))
+            .map(|assignment| self.index_of(assigned(aggregate, &terms, assignment, &self.names), pos))
             .collect::<Result<Vec<_>, _>>()?;
         let terms = terms.into_iter().map(|term| self.renumbered(term)).collect::<Result<Vec<_>, _>>()?;
         Ok(Expr::AggregateBy { terms, cases, ty })
     }
 
-    fn index_of(&mut self, aggregate: Aggregate) -> Result<usize, CompileError> {
+    fn index_of(&mut self, aggregate: Aggregate, pos: Pos) -> Result<usize, CompileError> {
         if let Some(index) = self.aggregates.iter().position(|known| *known == aggregate) {
             return Ok(index);
         }
         if self.aggregates.len() == LEAVES_MAX {
             let message = format!("conditions on the user inside aggregates make more than {LEAVES_MAX} aggregates");
-            return Err(CompileError::new(code::TOO_MANY_AGGREGATES, Pos::START, message)
+            return Err(CompileError::new(code::TOO_MANY_AGGREGATES, pos, message)
                 .suggest("Put them beside the aggregates: count(*) FILTER (WHERE …) > 0 AND traits->>'plan' = 'pro'"));
         }
         self.aggregates.push(aggregate);

@@ -7,10 +7,12 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::error::{CompileError, Pos, code};
-use super::limits::{LENGTH_MAX, NESTING_MAX, TOKENS_MAX};
+use super::limits::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, TOKENS_MAX};
 
-/// What the parser's own recursion may reach: each parenthesis costs it two or three levels.
-const PARSER_RECURSION_MAX: usize = 4 * NESTING_MAX;
+/// What the parser's own recursion may reach. A level of nesting costs it one step per binding strength (OR, AND, NOT, IS,
+/// comparison, BETWEEN, sum, product, sign) and one for the parenthesis, so it is never reached below [`NESTING_MAX`]:
+/// the parser takes its own limit for a syntax error in places, and would say something misleading.
+const PARSER_RECURSION_MAX: usize = 10 * NESTING_MAX;
 
 /// Parses a clause; `None` if it is empty.
 pub(super) fn parse(text: &str) -> Result<Option<Ast>, CompileError> {
@@ -42,9 +44,43 @@ pub(super) fn parse(text: &str) -> Result<Option<Ast>, CompileError> {
     Ok(Some(tree))
 }
 
-/// Where an expression begins, or `outer` if the parser did not keep it.
+/// Where an expression begins, or `outer` if the parser did not keep it. Walks down the left side: the parser's own spans
+/// are computed from all parts, recursively.
 pub(super) fn start_of(tree: &Ast, outer: Pos) -> Pos {
-    pos_of(tree.span().start).unwrap_or(outer)
+    let mut leftmost = tree;
+    let span = loop {
+        leftmost = match leftmost {
+            Ast::BinaryOp { left: inner, .. }
+            | Ast::IsDistinctFrom(inner, _)
+            | Ast::IsNotDistinctFrom(inner, _)
+            | Ast::Nested(inner)
+            | Ast::IsNull(inner)
+            | Ast::IsNotNull(inner)
+            | Ast::IsTrue(inner)
+            | Ast::IsNotTrue(inner)
+            | Ast::IsFalse(inner)
+            | Ast::IsNotFalse(inner)
+            | Ast::IsUnknown(inner)
+            | Ast::IsNotUnknown(inner)
+            | Ast::UnaryOp { expr: inner, .. }
+            | Ast::Cast { expr: inner, .. }
+            | Ast::Extract { expr: inner, .. }
+            | Ast::InList { expr: inner, .. }
+            | Ast::Between { expr: inner, .. }
+            | Ast::Like { expr: inner, .. }
+            | Ast::ILike { expr: inner, .. }
+            | Ast::SimilarTo { expr: inner, .. }
+            | Ast::AtTimeZone { timestamp: inner, .. } => inner,
+            Ast::Function(call) => break call.name.span(),
+            Ast::Case { case_token, .. } => break case_token.0.span,
+            Ast::Identifier(_) | Ast::CompoundIdentifier(_) | Ast::Value(_) | Ast::TypedString(_) => {
+                break leftmost.span();
+            }
+            Ast::Interval(interval) => &interval.value,
+            _ => return outer,
+        };
+    };
+    pos_of(span.start).unwrap_or(outer)
 }
 
 fn pos_of(location: Location) -> Option<Pos> {
@@ -55,16 +91,24 @@ fn pos_of(location: Location) -> Option<Pos> {
 fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileError> {
     let mut kept = Vec::with_capacity(tokens.len());
     let mut open: Vec<Pos> = Vec::new();
+    let mut depth = Depth::default();
     for token in tokens {
         let pos = pos_of(token.span.start).unwrap_or(Pos::START);
+        if matches!(
+            token.token,
+            Token::EOF | Token::Whitespace(Whitespace::Space | Whitespace::Newline | Whitespace::Tab)
+        ) {
+            continue;
+        }
+        if depth.after(&token.token) > NESTING_MAX {
+            return Err(too_deep(pos));
+        }
+        if depth.operators > DEPTH_MAX {
+            return Err(CompileError::new(code::TOO_DEEP, pos, format!("more than {DEPTH_MAX} operators in a row"))
+                .suggest("Write it in fewer steps, or split the clause with segment('tag')"));
+        }
         match &token.token {
-            Token::Whitespace(Whitespace::Space | Whitespace::Newline | Whitespace::Tab) | Token::EOF => continue,
-            Token::LParen => {
-                open.push(pos);
-                if open.len() > NESTING_MAX {
-                    return Err(too_deep(pos));
-                }
-            }
+            Token::LParen => open.push(pos),
             Token::RParen if open.pop().is_none() => {
                 return Err(CompileError::new(code::SYNTAX, pos, "this ) closes nothing"));
             }
@@ -79,6 +123,42 @@ fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileErro
     match open.pop() {
         Some(pos) => Err(CompileError::new(code::SYNTAX, pos, "this ( is never closed")),
         None => Ok(kept),
+    }
+}
+
+/// How deep the parser will be, and how high the tree: the parser recurses into parentheses, `CASE` and every sign or
+/// `NOT`; and each operator after the first makes the tree one higher.
+#[derive(Default)]
+struct Depth {
+    parentheses: usize,
+    cases: usize,
+    prefixes: usize,
+    operators: usize,
+}
+
+impl Depth {
+    fn after(&mut self, token: &Token) -> usize {
+        self.prefixes = match token {
+            Token::Plus | Token::Minus => self.prefixes + 1,
+            Token::Word(word) if matches!(word.keyword, Keyword::NOT | Keyword::INTERVAL) => self.prefixes + 1,
+            Token::LParen => self.prefixes,
+            _ => 0,
+        };
+        self.operators = match token {
+            Token::Comma | Token::LParen => 0,
+            Token::Word(word) if matches!(word.keyword, Keyword::AND | Keyword::OR) => 0,
+            Token::Word(word) if matches!(word.keyword, Keyword::AT | Keyword::IS | Keyword::IN) => self.operators + 1,
+            Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen => self.operators,
+            _ => self.operators + 1,
+        };
+        match token {
+            Token::LParen => self.parentheses += 1,
+            Token::RParen => self.parentheses = self.parentheses.saturating_sub(1),
+            Token::Word(word) if word.keyword == Keyword::CASE => self.cases += 1,
+            Token::Word(word) if word.keyword == Keyword::END => self.cases = self.cases.saturating_sub(1),
+            _ => {}
+        }
+        self.parentheses + self.cases + self.prefixes
     }
 }
 
@@ -100,7 +180,7 @@ fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
             (code::PARAMETER, format!("{token}: a clause has no parameters"), "Write the value itself")
         }
         Token::Word(word) if word.quote_style.is_none() => match word.keyword {
-            Keyword::SELECT | Keyword::WITH | Keyword::EXISTS | Keyword::UNION | Keyword::TABLE => (
+            Keyword::SELECT | Keyword::EXISTS | Keyword::UNION | Keyword::TABLE => (
                 code::SUBQUERY,
                 format!("{}: a clause has no sub-selects and no tables", word.value),
                 "Ask about the user's events with count(*) FILTER (WHERE …), about other segments with segment('tag')",

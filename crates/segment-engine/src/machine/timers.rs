@@ -57,16 +57,6 @@ impl Timers {
         let far = || self.far.first_key_value().map(|(bucket, _)| bucket << BUCKET_BITS);
         Timestamp(near.or_else(far).unwrap_or(i64::MAX))
     }
-
-    /// How many wake-ups are armed, stale ones included.
-    pub fn len(&self) -> usize {
-        self.near.len() + self.far.values().map(Vec::len).sum::<usize>()
-    }
-
-    /// Whether none is armed.
-    pub fn is_empty(&self) -> bool {
-        self.near.is_empty() && self.far.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -87,6 +77,6 @@ mod tests {
         assert_eq!(timers.pop(Timestamp(2)), Some((Timestamp(1), 6)));
         let rest: Vec<u32> = std::iter::from_fn(|| timers.pop(Timestamp::MAX)).map(|(_, slot)| slot).collect();
         assert_eq!(rest, [2, 4, 3, 1]);
-        assert!(timers.is_empty());
+        assert_eq!(timers.next_due(), Timestamp::MAX);
     }
 }

@@ -46,9 +46,34 @@ impl TimeCompare {
     /// Where the bound extracts a field, it may be an earlier instant at which to ask again.
     pub fn next_flip(&self, x: &Value, now: Timestamp) -> Timestamp {
         match self.bound.field() {
-            None | Some(Field::Epoch) => self.true_set(x).next_change(now),
+            None | Some(Field::Epoch) => {
+                self.next_flip_of_steady(x, now).unwrap_or_else(|| self.true_set(x).next_change(now))
+            }
             Some(field) => self.next_flip_of_field(field, x, now),
         }
+    }
+
+    /// [`next_flip`](TimeCompare::next_flip) for a bound that never steps back, without building a set: this is asked
+    /// at every evaluation.
+    fn next_flip_of_steady(&self, x: &Value, now: Timestamp) -> Option<Timestamp> {
+        let (not_less, greater) = edges(self.bound.field(), x)?;
+        let reaches = |value| self.bound.first_reaching(value);
+        let (first, last) = match self.op {
+            CompareOp::LtEq | CompareOp::Gt => (reaches(not_less)?, Timestamp::MAX),
+            CompareOp::Lt | CompareOp::GtEq => (reaches(greater)?, Timestamp::MAX),
+            CompareOp::Eq | CompareOp::NotEq => match (reaches(not_less)?, reaches(greater)?) {
+                // The bound never has this value.
+                (first, last) if first == last => return Some(Timestamp::MAX),
+                span => span,
+            },
+        };
+        Some(if now < first {
+            first
+        } else if now < last {
+            last
+        } else {
+            Timestamp::MAX
+        })
     }
 
     fn next_flip_of_field(&self, field: Field, x: &Value, now: Timestamp) -> Timestamp {
@@ -70,10 +95,24 @@ impl TimeCompare {
 impl NowExpr {
     /// The instants at which the bound is at `value` or later.
     fn instants_from(&self, value: i128) -> InstantSet {
-        if value >= i128::from(i64::MAX) {
-            return InstantSet::empty();
+        match self.first_reaching(value) {
+            Some(first) => InstantSet::between(first, Timestamp::MAX),
+            None => {
+                let value = Timestamp(calendar::saturate(value));
+                self.instants_of(&InstantSet::between(value, Timestamp::MAX))
+            }
         }
-        self.instants_of(&InstantSet::between(Timestamp(calendar::saturate(value)), Timestamp::MAX))
+    }
+
+    /// The first instant at which the bound is at `value` or later, if it can be told that it stays there.
+    fn first_reaching(&self, value: i128) -> Option<Timestamp> {
+        fn invert<'a>(mut motions: impl Iterator<Item = Motion<'a>>, value: Timestamp) -> Option<Timestamp> {
+            match motions.next() {
+                None => Some(value),
+                Some(motion) => motion.first_reaching(invert(motions, value)?),
+            }
+        }
+        invert(self.motions(), Timestamp(calendar::saturate(value)))
     }
 
     /// The instants at which the bound lies in the set.
@@ -92,8 +131,11 @@ impl Motion<'_> {
     /// The times that the step takes into the set.
     fn preimage(self, values: &InstantSet) -> InstantSet {
         let mut pieces = Vec::with_capacity(values.intervals().len());
-        for (start, end) in values.intervals() {
-            let reached = self.times_from(*start).intersect(&self.times_from(*end).complement());
+        for &(start, end) in values.intervals() {
+            let mut reached = self.times_from(start);
+            if end < Timestamp::MAX {
+                reached = reached.intersect(&self.times_from(end).complement());
+            }
             pieces.extend_from_slice(reached.intervals());
         }
         InstantSet::from_pieces(pieces)
@@ -101,25 +143,31 @@ impl Motion<'_> {
 
     /// The times that the step takes to `value` or later.
     fn times_from(self, value: Timestamp) -> InstantSet {
-        match value {
-            Timestamp::MIN => return InstantSet::all(),
-            Timestamp::MAX => return InstantSet::empty(),
-            Timestamp(_) => {}
+        if let Some(first) = self.first_reaching(value) {
+            return InstantSet::between(first, Timestamp::MAX);
         }
-        let value = value.0;
         match self {
-            Motion::Shift(length) => since(i128::from(value) - length),
-            Motion::Floor(unit) if unit.floor(value) == Some(value) => since(value.into()),
-            Motion::Floor(unit) => since(unit.next(value).unwrap_or(i64::MAX).into()),
-            Motion::Months(interval) => times_from_months(interval, value),
-            Motion::ToLocal(zone) => times_from_local(zone, value),
-            Motion::ToInstant(zone) => times_from_instant(zone, value),
+            Motion::Months(interval) => times_from_months(interval, value.0),
+            Motion::ToLocal(zone) => times_from_local(zone, value.0),
+            Motion::ToInstant(zone) => times_from_instant(zone, value.0),
+            Motion::Shift(_) | Motion::Floor(_) => unreachable!("they never step back"),
         }
     }
-}
 
-fn since(start: i128) -> InstantSet {
-    InstantSet::between(Timestamp(calendar::saturate(start)), Timestamp::MAX)
+    /// The first time that the step takes to `value` or later; `None` for a step that can step back.
+    fn first_reaching(self, value: Timestamp) -> Option<Timestamp> {
+        // "Always" and "never" stay what they are.
+        if value == Timestamp::MIN || value == Timestamp::MAX {
+            return Some(value);
+        }
+        let first = match self {
+            Motion::Shift(length) => calendar::saturate(i128::from(value.0) - length),
+            Motion::Floor(unit) if unit.floor(value.0) == Some(value.0) => value.0,
+            Motion::Floor(unit) => unit.next(value.0).unwrap_or(i64::MAX),
+            Motion::Months(_) | Motion::ToLocal(_) | Motion::ToInstant(_) => return None,
+        };
+        Some(Timestamp(first))
+    }
 }
 
 /// The times that the interval, which has months, takes to `value` or later.

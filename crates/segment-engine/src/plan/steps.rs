@@ -13,28 +13,37 @@ impl NowExpr {
             (NowStep::ToTimestamp, Type::Timestamp)
             | (NowStep::ToLocal, Type::LocalTimestamp)
             | (NowStep::ToDate, Type::Date) => return,
+            // A date or timestamp made local and a timestamp again: by way of UTC, so nothing changes.
+            (NowStep::ToTimestamp, _) if self.steps.last() == Some(&NowStep::ToLocal) => {
+                self.steps.pop();
+                return self.push(NowStep::ToTimestamp);
+            }
             (NowStep::Trunc(unit), Type::Date) => {
                 self.steps.push(NowStep::ToTimestamp);
                 NowStep::Trunc(unit)
             }
-            (NowStep::Add(interval), _) => match self.steps.last_mut() {
-                Some(NowStep::Add(before)) if interval.months == 0 && before.checked_add(interval).is_some() => {
-                    let sum = before.checked_add(interval).map(justified).unwrap_or_default();
-                    *before = sum;
-                    if sum == Interval::default() && ty != Type::Date {
-                        self.steps.pop();
-                    }
-                    return;
-                }
-                _ => NowStep::Add(justified(interval)),
-            },
+            (NowStep::Add(interval), _) => return self.add(interval),
             (step, _) => step,
         };
-        // Of a date, even an empty interval makes a local time.
-        if step == NowStep::Add(Interval::default()) && ty != Type::Date {
-            return;
-        }
         self.steps.push(step);
+    }
+
+    fn add(&mut self, interval: Interval) {
+        let joined = match self.steps.last() {
+            Some(NowStep::Add(before)) if interval.months == 0 => before.checked_add(interval),
+            _ => None,
+        };
+        if joined.is_some() {
+            self.steps.pop();
+        }
+        match justified(joined.unwrap_or(interval)) {
+            // Of a date, even an empty interval makes a local time.
+            empty if empty == Interval::default() && self.value_type() == Type::Date => {
+                self.steps.push(NowStep::ToLocal)
+            }
+            empty if empty == Interval::default() => {}
+            interval => self.steps.push(NowStep::Add(interval)),
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use super::text::fraction_text;
 
 /// Numbers are read with this many fractional digits; more are cut off.
 const FRACTION_DIGITS: usize = 9;
+/// What may stand between two amounts.
+const SEPARATORS: [char; 2] = [' ', ','];
 const FRACTION_UNIT: i128 = 1_000_000_000;
 
 impl Interval {
@@ -35,16 +37,14 @@ fn parse_words(text: &str) -> Option<Interval> {
         rest = after.trim_start();
         let bits = match amount {
             Amount::Number(number) => {
-                let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-                let (word, after) = rest.split_at(length);
-                // A bare number counts seconds, and only the last one may be bare.
-                let (word, after) = if word == "ago" || word.is_empty() { ("s", rest) } else { (word, after) };
-                if length == 0 && !after.is_empty() {
+                let (word, after) = take_while(rest, |character| character.is_ascii_alphabetic());
+                if !after.is_empty() && !after.starts_with(SEPARATORS) {
                     return None;
                 }
-                let unit = unit_of_word(word)?;
+                // The last number may be bare: it counts seconds.
+                let unit = if rest.is_empty() { Unit::Second } else { unit_of_word(word)? };
                 parts.add(number, unit)?;
-                rest = after.trim_start();
+                rest = after.trim_start_matches(SEPARATORS);
                 1 << unit as u32
             }
             Amount::Clock(micros) => {
@@ -70,7 +70,7 @@ fn parse_iso(text: &str) -> Option<Interval> {
     let (mut rest, mut in_time, mut any) = (text, false, false);
     while !rest.is_empty() {
         if !in_time && let Some(after) = rest.strip_prefix('t') {
-            (rest, in_time, any) = (after, true, false);
+            (rest, in_time, any) = (after, true, true);
             continue;
         }
         let (number, after) = Number::parse(rest)?;
@@ -214,7 +214,11 @@ fn sign(text: &str) -> (bool, &str) {
 }
 
 fn take_digits(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    take_while(text, |character| character.is_ascii_digit())
+}
+
+fn take_while(text: &str, wanted: impl Fn(char) -> bool) -> (&str, &str) {
+    let end = text.find(|character| !wanted(character)).unwrap_or(text.len());
     text.split_at(end)
 }
 

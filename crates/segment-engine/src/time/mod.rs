@@ -9,6 +9,9 @@ mod interval_text;
 mod text;
 mod zone;
 
+#[cfg(test)]
+mod tests;
+
 pub use fields::{Field, Unit};
 pub use interval::Interval;
 pub use text::{date_text, local_text, parse_date, parse_local};

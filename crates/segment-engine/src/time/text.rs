@@ -11,7 +11,7 @@ impl Timestamp {
     /// minute's first and 24:00 the next day's, as Postgres reads them. Years 0001 to 9999.
     pub fn parse(text: &str) -> Option<Timestamp> {
         let written = Written::parse(text)?;
-        Some(Timestamp(written.local - written.offset.unwrap_or(0)))
+        Some(Timestamp(written.local() - written.offset.unwrap_or(0)))
     }
 
     /// The text Postgres gives for a `timestamptz` in UTC: `2026-01-01 00:00:00.5+00`.
@@ -24,12 +24,12 @@ impl Timestamp {
 /// Reads a local time, `timestamp` in SQL: as [`Timestamp::parse`], but an offset is read and ignored, as Postgres does.
 /// Microseconds since 1970-01-01 00:00 on that calendar.
 pub fn parse_local(text: &str) -> Option<i64> {
-    Some(Written::parse(text)?.local)
+    Some(Written::parse(text)?.local())
 }
 
 /// Reads a date; a time after it is read and ignored, as Postgres does. Days since 1970-01-01.
 pub fn parse_date(text: &str) -> Option<i32> {
-    i32::try_from(calendar::split(Written::parse(text)?.local).0).ok()
+    i32::try_from(Written::parse(text)?.day).ok()
 }
 
 /// The text Postgres gives for a `timestamp`: `2026-01-01 00:00:00.5`.
@@ -85,8 +85,10 @@ fn clock(time: i64) -> (i64, i64, i64, i64) {
 
 /// A time as written.
 struct Written {
-    /// What calendar and clock show.
-    local: i64,
+    /// The day, since 1970-01-01.
+    day: i64,
+    /// The time of day: up to 24:00, which is the next day as a time, but not as a date.
+    time: i64,
     /// The offset from UTC, if written.
     offset: Option<i64>,
 }
@@ -94,8 +96,7 @@ struct Written {
 impl Written {
     fn parse(text: &str) -> Option<Written> {
         let mut reader = Reader { rest: text.trim_ascii().as_bytes() };
-        let day = reader.date()?;
-        let mut written = Written { local: day * DAY, offset: None };
+        let mut written = Written { day: reader.date()?, time: 0, offset: None };
         if reader.rest.is_empty() {
             return Some(written);
         }
@@ -105,12 +106,16 @@ impl Written {
             }
             reader.skip_blanks();
         }
-        written.local += reader.time_of_day()?;
+        written.time = reader.time_of_day()?;
         reader.skip_blanks();
         if !reader.rest.is_empty() {
             written.offset = Some(reader.offset()?);
         }
         reader.rest.is_empty().then_some(written)
+    }
+
+    fn local(&self) -> i64 {
+        self.day * DAY + self.time
     }
 }
 

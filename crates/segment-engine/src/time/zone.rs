@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 
-use super::calendar::{self, CYCLE_DAYS, DAY, HOUR, SECOND};
+use super::calendar::{CYCLE_DAYS, DAY, HOUR, SECOND};
 
 /// No zone is, or was, further from UTC than this, in microseconds.
 pub const OFFSET_MICROS_MAX: i64 = 26 * HOUR;
@@ -79,13 +79,13 @@ impl Zone {
         let (start, shift) = in_range(from.saturating_sub(SECOND));
         self.rules
             .following(start)
-            .map(|transition| {
-                let at = transition.timestamp().as_second();
-                (calendar::saturate(i128::from(at) * i128::from(SECOND) + shift), micros(transition.offset()))
+            .map(|change| (i128::from(change.timestamp().as_second()) * i128::from(SECOND) + shift, change.offset()))
+            .take_while(|(at, _)| *at <= i128::from(until))
+            .filter(|(at, _)| i128::from(from) <= *at)
+            .map(|(at, offset)| {
+                let at = at as i64; // it lies between two numbers of the type
+                Transition { at, before: self.offset_at(at.saturating_sub(1)), after: micros(offset) }
             })
-            .take_while(|(at, _)| *at <= until)
-            .filter(|(at, _)| from <= *at)
-            .map(|(at, after)| Transition { at, before: self.offset_at(at.saturating_sub(1)), after })
             .collect()
     }
 }

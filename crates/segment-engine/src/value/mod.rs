@@ -13,6 +13,9 @@ use crate::time::{Interval, Timestamp};
 mod arithmetic;
 mod cast;
 
+#[cfg(test)]
+mod tests;
+
 /// The type of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Type {

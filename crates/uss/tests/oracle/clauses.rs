@@ -119,6 +119,7 @@ impl Clauses<'_> {
                 let (op, plan) = (self.comparison(), self.random.text(&PLANS));
                 format!("(traits->>'plan' {op} '{plan}')")
             }
+            5 if self.random.chance(30) => "(traits->'address' IS NULL)".to_owned(),
             5 => format!("(traits->'address'->>'city' {})", self.random.text(&["IS NULL", "IS NOT NULL", "= 'Ulm'"])),
             6 => format!("((traits->>'seats')::int {} {})", self.comparison(), self.random.between(0, 3)),
             7 => format!("((traits->>'vip')::boolean IS {})", self.random.text(&["TRUE", "NOT TRUE", "NULL"])),

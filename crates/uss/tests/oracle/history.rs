@@ -59,6 +59,19 @@ pub struct User {
     pub events: Vec<Arc<Event>>,
 }
 
+/// What a record did, for sources that are told record by record.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// A segment changed, or nothing.
+    None,
+    /// The profile of a user was made or changed.
+    Profile(UserId),
+    /// The event, under the user it belongs to; whether it is the first delivery.
+    Event(Arc<Event>, bool),
+    Traits(UserId),
+    Merge { absorbed: UserId, survivor: UserId },
+}
+
 /// The state of things at an instant.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -87,7 +100,8 @@ impl Case {
 }
 
 impl World {
-    fn apply(&mut self, step: &Step) {
+    /// Applies one record, and says what it did.
+    pub fn apply(&mut self, step: &Step) -> Effect {
         self.offset += 1;
         match &step.what {
             What::Restart => {}
@@ -98,30 +112,29 @@ impl World {
                 self.segments.remove(tag);
             }
             What::User { key, email, name } => {
-                let user = self.user(key, step.at).1;
+                let (id, user) = self.user(key, step.at);
                 user.email = email.clone();
                 user.name = name.clone();
+                return Effect::Profile(id);
             }
             What::Traits { key, created_at, traits } => {
-                let user = self.user(key, step.at).1;
-                for (name, value) in traits.as_object().into_iter().flatten() {
-                    let known = user.traits.get(name);
-                    if known.is_none_or(|(_, since)| since <= created_at) {
-                        let value = (!value.is_null()).then(|| value.clone());
-                        user.traits.insert(name.clone(), (value, *created_at));
-                    }
-                }
+                let (id, user) = self.user(key, step.at);
+                user.set_traits(traits, *created_at);
+                return Effect::Traits(id);
             }
             What::Event { key, event_id, created_at, fields, payload } => {
                 let position = Position { partition: 0, offset: self.offset };
                 let (id, user) = self.user(key, step.at);
-                let event = event(id, key, step.at, position, event_id, *created_at, fields, payload);
-                if !user.has_received(&event) {
-                    user.events.push(Arc::new(event));
+                let event = Arc::new(event(id, key, step.at, position, event_id, *created_at, fields, payload));
+                let is_first = !user.has_received(&event);
+                if is_first {
+                    user.events.push(Arc::clone(&event));
                 }
+                return Effect::Event(event, is_first);
             }
-            What::Link { from, to } => self.link(from, to, step.at),
+            What::Link { from, to } => return self.link(from, to, step.at),
         }
+        Effect::None
     }
 
     /// The user of a client id, made if unknown.
@@ -147,11 +160,11 @@ impl World {
         id
     }
 
-    fn link(&mut self, from: &str, to: &str, at: Timestamp) {
+    fn link(&mut self, from: &str, to: &str, at: Timestamp) -> Effect {
         let survivor = self.user(to, at).0;
         let absorbed = self.user(from, at).0;
         if absorbed == survivor {
-            return;
+            return Effect::None;
         }
         let gone = self.users.remove(&absorbed).expect("user() has just found it");
         self.survivors.insert(absorbed, survivor);
@@ -165,10 +178,20 @@ impl World {
             user.events.push(Arc::new(Event { user_id: survivor, ..(*event).clone() }));
         }
         user.events.sort_by_key(|event| event.position);
+        Effect::Merge { absorbed, survivor }
     }
 }
 
 impl User {
+    /// Key by key the newer word wins; of two as old the later record.
+    fn set_traits(&mut self, traits: &Json, created_at: Timestamp) {
+        for (name, value) in traits.as_object().into_iter().flatten() {
+            if self.traits.get(name).is_none_or(|(_, since)| *since <= created_at) {
+                self.traits.insert(name.clone(), ((!value.is_null()).then(|| value.clone()), created_at));
+            }
+        }
+    }
+
     /// Whether the event is one more delivery of an accepted one.
     fn has_received(&self, event: &Event) -> bool {
         let before = |known: &Event| event.processed_at.0 - known.processed_at.0 <= DEDUPLICATION_MICROS;

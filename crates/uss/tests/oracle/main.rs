@@ -7,6 +7,7 @@
 mod answers;
 mod clauses;
 mod duckdb;
+mod engine;
 mod generate;
 mod harness;
 mod history;
@@ -49,13 +50,13 @@ fn agree(dialect: Dialect, wanted: usize, mut sources: Vec<Box<dyn Answers>>) ->
 #[test]
 fn the_naive_reading_and_the_generated_sql_agree() {
     let wanted = setting("USS_ORACLE_COMPARISONS", COMPARISONS);
-    agree(Dialect::Whole, wanted, vec![Box::new(naive::Naive), Box::new(duckdb::DuckDb::open())]);
+    agree(Dialect::Whole, wanted, vec![Box::new(naive::Naive), Box::new(engine::Engine), Box::new(duckdb::DuckDb::open())]);
 }
 
 #[test]
 fn postgresql_reading_the_clause_itself_agrees() {
     let wanted = setting("USS_ORACLE_COMPARISONS", COMPARISONS) / POSTGRES_SHARE;
     let sources: Vec<Box<dyn Answers>> =
-        vec![Box::new(naive::Naive), Box::new(postgres::Postgres::start()), Box::new(duckdb::DuckDb::open())];
+        vec![Box::new(naive::Naive), Box::new(postgres::Postgres::start()), Box::new(engine::Engine)];
     agree(Dialect::Portable, wanted, sources);
 }

@@ -4,15 +4,15 @@ use segment_engine::event::UserId;
 use serde_json::json;
 
 use super::{Store, at, code, key, user};
-use crate::config_store::{IdentityKey, IdentityRules, Link, NewUser, Page, Survivor, Unknown};
+use crate::config_store::{IdentityKey, IdentityRules, Link, NewUser, Page, Resolution, Survivor, Unknown};
 
 fn link(from: IdentityKey, to: IdentityKey, survivor: Survivor) -> Link {
     Link { from, to, survivor }
 }
 
 async fn owner(store: &Store, id_type: &str, id: &str) -> Option<i64> {
-    let owners = store.resolve(&[key(id_type, id)], Unknown::Reject, at(9)).await.unwrap();
-    owners[0].map(|user| user.0)
+    let resolution = store.resolve(&[key(id_type, id)], Unknown::Reject, at(9)).await.unwrap();
+    resolution.owners[0].map(|user| user.0)
 }
 
 pub(super) async fn resolution_order(store: Store) {
@@ -23,7 +23,7 @@ pub(super) async fn resolution_order(store: Store) {
     let keys = [key("cookie", "x"), key("cookie", "z"), key("email", "z"), key("", "y"), key("cookie", "x")];
     let expected = [Some(first), Some(second), None, Some(second), Some(first)];
     for _ in 0..2 {
-        assert_eq!(store.resolve(&keys, Unknown::Reject, at(3)).await.unwrap(), expected);
+        assert_eq!(store.resolve(&keys, Unknown::Reject, at(3)).await.unwrap().owners, expected);
     }
     let pairs: Vec<IdentityKey> = store.identities(first).await.unwrap().into_iter().map(|own| own.key).collect();
     assert_eq!(pairs, [key("cookie", "x")], "the pair became theirs");
@@ -35,14 +35,16 @@ pub(super) async fn resolution_order(store: Store) {
     assert_eq!(owner(&store, "cookie", "late").await, None);
     user(&store, "late").await;
     assert_eq!(owner(&store, "cookie", "late").await, Some(3));
-    assert_eq!(store.resolve(&[], Unknown::Create, at(5)).await.unwrap(), []);
+    assert_eq!(store.resolve(&[], Unknown::Create, at(5)).await.unwrap(), Resolution::default());
 }
 
 pub(super) async fn unknown_ones_become_users(store: Store) {
     let keys = [key("cookie", "a"), key("email", "a"), key("cookie", "a")];
-    let owners = store.resolve(&keys, Unknown::Create, at(1)).await.unwrap();
-    assert_eq!(owners, [Some(UserId(1)), Some(UserId(2)), Some(UserId(1))]);
-    assert_eq!(store.resolve(&keys, Unknown::Create, at(2)).await.unwrap(), owners);
+    let first = store.resolve(&keys, Unknown::Create, at(1)).await.unwrap();
+    assert_eq!(first.created.iter().map(|user| user.id.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(first.owners, [Some(UserId(1)), Some(UserId(2)), Some(UserId(1))]);
+    let again = store.resolve(&keys, Unknown::Create, at(2)).await.unwrap();
+    assert_eq!((again.owners, again.created), (first.owners, Vec::new()));
     let found = store.user_by_client_id("a").await.unwrap().unwrap();
     assert_eq!((found.id, found.client_ref_id), (UserId(1), None), "by its identity, the oldest first");
     assert_eq!(store.users(Page::ALL).await.unwrap().len(), 2);

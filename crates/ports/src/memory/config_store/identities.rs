@@ -7,7 +7,7 @@ use segment_engine::time::Timestamp;
 use super::{MemoryConfigStore, State};
 use crate::config_store::{
     ConfigStoreError, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked,
-    NewUser, OutboxEntry, Unknown, decide_link, exclusive_conflict, merge_traits,
+    NewUser, OutboxEntry, Resolution, Unknown, decide_link, exclusive_conflict, merge_traits,
 };
 
 impl State {
@@ -33,7 +33,7 @@ impl State {
         self.identities.entry(key.clone()).or_insert((owner, now));
     }
 
-    fn merge(&mut self, survivor: UserId, absorbed: UserId) {
+    fn merge(&mut self, survivor: UserId, absorbed: UserId, now: Timestamp) {
         for into in self.merged_into.values_mut().filter(|into| **into == absorbed) {
             *into = survivor;
         }
@@ -45,7 +45,7 @@ impl State {
         let ours = self.traits.remove(&survivor).unwrap_or_default();
         self.traits.insert(survivor, merge_traits(ours, theirs));
         self.send(OutboxEntry::merge(absorbed, survivor));
-        self.merge_manual(survivor, absorbed);
+        self.merge_manual(survivor, absorbed, now);
     }
 }
 
@@ -92,7 +92,7 @@ impl IdentityStore for MemoryConfigStore {
                 Linked { user_id, absorbed: None }
             }
             LinkDecision::Merge { survivor, absorbed } => {
-                state.merge(survivor, absorbed);
+                state.merge(survivor, absorbed, now);
                 Linked { user_id: survivor, absorbed: Some(absorbed) }
             }
         })
@@ -103,20 +103,24 @@ impl IdentityStore for MemoryConfigStore {
         keys: &[IdentityKey],
         unknown: Unknown,
         now: Timestamp,
-    ) -> Result<Vec<Option<UserId>>, ConfigStoreError> {
+    ) -> Result<Resolution, ConfigStoreError> {
         let mut state = self.state();
-        let mut owners = Vec::with_capacity(keys.len());
+        let mut resolution = Resolution::default();
         for key in keys {
             let owner = match (state.owner(key), unknown) {
                 (Some(owner), _) => Some(owner),
-                (None, Unknown::Create) => Some(state.insert_user(NewUser::default(), now)?),
+                (None, Unknown::Create) => {
+                    let id = state.insert_user(NewUser::default(), now)?;
+                    resolution.created.push(state.users[&id].clone());
+                    Some(id)
+                }
                 (None, Unknown::Reject) => None,
             };
             if let Some(owner) = owner {
                 state.keep(key, owner, now);
             }
-            owners.push(owner);
+            resolution.owners.push(owner);
         }
-        Ok(owners)
+        Ok(resolution)
     }
 }

@@ -17,16 +17,28 @@ impl State {
         self.manual.range((user, i64::MIN)..=(user, i64::MAX)).map(|(_, segment)| *segment).collect()
     }
 
+    /// Makes `manual` the user's list.
+    fn write_manual(&mut self, user_id: UserId, manual: &BTreeSet<i64>, now: Timestamp) {
+        let before = self.manual_of(user_id);
+        for gone in before.difference(manual) {
+            self.manual.remove(&(user_id, *gone));
+            self.memberships.remove(&(user_id, *gone));
+        }
+        for new in manual.difference(&before) {
+            self.manual.insert((user_id, *new));
+            let membership = Membership { user_id, segment_id: *new, created_at: now, updated_at: now };
+            self.memberships.entry((user_id, *new)).or_insert(membership);
+        }
+        self.send(OutboxEntry::manual(user_id, manual.iter().copied().collect()));
+    }
+
     /// The survivor stands in the absorbed user's lists too.
-    pub(super) fn merge_manual(&mut self, survivor: UserId, absorbed: UserId) {
+    pub(super) fn merge_manual(&mut self, survivor: UserId, absorbed: UserId, now: Timestamp) {
         let (ours, theirs) = (self.manual_of(survivor), self.manual_of(absorbed));
         self.manual.retain(|(user, _)| *user != absorbed);
-        if theirs.is_subset(&ours) {
-            return;
+        if !theirs.is_subset(&ours) {
+            self.write_manual(survivor, &ours.union(&theirs).copied().collect(), now);
         }
-        let union: BTreeSet<i64> = ours.union(&theirs).copied().collect();
-        self.manual.extend(union.iter().map(|segment| (survivor, *segment)));
-        self.send(OutboxEntry::manual(survivor, union.into_iter().collect()));
     }
 }
 
@@ -57,18 +69,8 @@ impl MembershipStore for MemoryConfigStore {
         let is_manual = |id: &i64| state.segments.get(id).is_some_and(|segment| segment.kind == SegmentKind::Manual);
         let asked: BTreeSet<i64> = segments.iter().copied().collect();
         let (manual, ignored): (BTreeSet<i64>, BTreeSet<i64>) = asked.into_iter().partition(is_manual);
-        let before = state.manual_of(user);
-        if manual != before {
-            for gone in before.difference(&manual) {
-                state.manual.remove(&(user, *gone));
-                state.memberships.remove(&(user, *gone));
-            }
-            for new in manual.difference(&before) {
-                state.manual.insert((user, *new));
-                let membership = Membership { user_id: user, segment_id: *new, created_at: now, updated_at: now };
-                state.memberships.entry((user, *new)).or_insert(membership);
-            }
-            state.send(OutboxEntry::manual(user, manual.into_iter().collect()));
+        if manual != state.manual_of(user) {
+            state.write_manual(user, &manual, now);
         }
         Ok(ManualSet { ignored: ignored.into_iter().collect() })
     }

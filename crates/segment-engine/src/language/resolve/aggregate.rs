@@ -60,7 +60,9 @@ impl Resolver {
                 scope::check_argument(&argument, pos)?;
                 Some(argument)
             }
-            (F::Count, ..) => return Err(wrong_arguments("count(*), count(x) or count(DISTINCT x)", pos)),
+            (F::Count | F::CountDistinct, ..) => {
+                return Err(wrong_arguments("count(*), count(x) or count(DISTINCT x)", pos));
+            }
             _ => return Err(wrong_arguments(&format!("{name}(x)"), pos)),
         };
         let filter = filter.map(|filter| self.condition(filter, pos)).transpose()?;
@@ -82,6 +84,7 @@ impl Resolver {
             .suggest("Split it into several segments and combine them with segment('tag')"));
         }
         self.aggregates.push(aggregate);
+        self.aggregate_positions.push(pos);
         Ok(Expr::Aggregate(self.aggregates.len() - 1, ty))
     }
 }

@@ -101,6 +101,6 @@ fn no_arithmetic(op: ArithmeticOp, a: Type, b: Type, pos: Pos) -> CompileError {
         (Type::Interval, _) | (_, Type::Interval) => Some("Write the interval in full: INTERVAL '14 days'"),
         _ => None,
     };
-    CompileError::new(code::TYPE, pos, format!("no {} {} {}", describe(a), op.symbol(), describe(b)))
+    CompileError::new(code::TYPE, pos, format!("{} {} {} has no meaning", describe(a), op.symbol(), describe(b)))
         .suggest_maybe(suggestion.map(str::to_owned))
 }

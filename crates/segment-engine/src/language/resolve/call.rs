@@ -173,7 +173,7 @@ pub(super) fn wrong_arguments(form: &str, pos: Pos) -> CompileError {
 
 pub(super) fn wrong_type(function: &str, wanted: &str, found: Type, pos: Pos) -> CompileError {
     let suggestion = match found {
-        Type::Text if wanted != "text" => Some("Cast the text, e.g. (payload->>'price')::numeric".to_owned()),
+        Type::Text if wanted == "a number" => Some("Cast the text, e.g. (payload->>'price')::numeric".to_owned()),
         Type::Json => Some("End the path with ->> to get text".to_owned()),
         _ => None,
     };

@@ -92,7 +92,7 @@ impl Resolver {
         if from == Type::Json {
             return Err(json_value(pos));
         }
-        if !castable(from, wanted) {
+        if !castable(from, wanted) || (from == Type::Bool && target == Target::Plain(Type::Int)) {
             return Err(CompileError::new(
                 code::TYPE,
                 pos,

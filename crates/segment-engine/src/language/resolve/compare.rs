@@ -1,6 +1,6 @@
 //! Comparisons, `IN`, `BETWEEN`, null tests, `CASE`.
 
-use sqlparser::ast::{BinaryOperator, CaseWhen, Expr as Ast};
+use sqlparser::ast::{CaseWhen, Expr as Ast};
 
 use super::operand::{Operand, now_misplaced};
 use super::{CompareOp, CompileError, Expr, Pos, Resolver, Type, code, comparison, null, start_of};
@@ -119,16 +119,5 @@ impl Resolver {
         let mut values = self.unify(values)?;
         let otherwise = Box::new(values.pop().unwrap_or_else(|| null(Type::Text)));
         Ok(Expr::Case { branches: whens.into_iter().zip(values).collect(), otherwise })
-    }
-}
-
-/// Whether a tree is a `~`-like operator, and how it reads.
-pub(super) fn regex_operator(op: &BinaryOperator) -> Option<(bool, bool)> {
-    match op {
-        BinaryOperator::PGRegexMatch => Some((false, false)),
-        BinaryOperator::PGRegexIMatch => Some((false, true)),
-        BinaryOperator::PGRegexNotMatch => Some((true, false)),
-        BinaryOperator::PGRegexNotIMatch => Some((true, true)),
-        _ => None,
     }
 }

@@ -55,20 +55,20 @@ impl Resolver {
 pub(super) fn interval(interval: &AstInterval, pos: Pos) -> Result<Expr, CompileError> {
     let AstInterval { value, leading_field, leading_precision, last_field, fractional_seconds_precision } = interval;
     if leading_precision.is_some() || last_field.is_some() || fractional_seconds_precision.is_some() {
-        return Err(not_an_interval(interval, pos));
+        return Err(not_an_interval(pos));
     }
     let (text, is_number) = match &**value {
         Ast::Value(value) => match &value.value {
             AstValue::SingleQuotedString(text) => (text.clone(), false),
             AstValue::Number(digits, _) => (digits.clone(), true),
-            _ => return Err(not_an_interval(interval, pos)),
+            _ => return Err(not_an_interval(pos)),
         },
-        _ => return Err(not_an_interval(interval, pos)),
+        _ => return Err(not_an_interval(pos)),
     };
     let text = match leading_field {
         Some(field) if Decimal::parse(&text).is_some() => format!("{text} {}", unit(field)),
         None if !is_number => text,
-        _ => return Err(not_an_interval(interval, pos)),
+        _ => return Err(not_an_interval(pos)),
     };
     parse_literal(&text, Type::Interval, pos)
 }
@@ -77,7 +77,7 @@ fn unit(field: &DateTimeField) -> String {
     field.to_string().to_lowercase()
 }
 
-fn not_an_interval(interval: &AstInterval, pos: Pos) -> CompileError {
-    CompileError::new(code::BAD_LITERAL, pos, format!("{interval} is no constant interval"))
+fn not_an_interval(pos: Pos) -> CompileError {
+    CompileError::new(code::BAD_LITERAL, pos, "this is no constant interval")
         .suggest("Write INTERVAL '7 days', INTERVAL '1 month 12 hours' or INTERVAL 7 DAY")
 }

@@ -22,9 +22,10 @@ use super::names;
 use super::print::Names;
 use super::scope;
 use super::syntax::start_of;
-use crate::plan::{Aggregate, CompareOp, Expr, UserColumn};
+use crate::plan::{Aggregate, CompareOp, Expr, PatternKind, UserColumn};
 use crate::value::{Type, Value};
 use operand::Operand;
+pub(super) use time::clock_inside_aggregate;
 
 type Resolved = Result<Operand, CompileError>;
 
@@ -33,6 +34,8 @@ type Resolved = Result<Operand, CompileError>;
 pub(super) struct Resolver {
     /// The aggregates as written, without repetitions: their filters may still hold user-scope terms.
     pub aggregates: Vec<Aggregate>,
+    /// Where each was met first.
+    pub aggregate_positions: Vec<Pos>,
     /// The tags named in `segment('…')`.
     pub segments: Vec<String>,
     /// The first event column outside any aggregate.
@@ -101,8 +104,8 @@ impl Resolver {
             Ast::Extract { field, expr, .. } => self.extract(field, expr, pos),
             Ast::Function(function) => self.function(function, pos),
             Ast::UnaryOp { op, expr } => self.sign(*op, expr, pos),
-            Ast::BinaryOp { left, op: BinaryOperator::Arrow | BinaryOperator::LongArrow, .. } => {
-                self.path(tree, left, pos).map(Operand::Typed)
+            Ast::BinaryOp { op: BinaryOperator::Arrow | BinaryOperator::LongArrow, .. } => {
+                self.path(tree, pos).map(Operand::Typed)
             }
             Ast::BinaryOp { left, op, right } if is_arithmetic(op) => self.arithmetic(left, op, right, pos),
             Ast::Case { operand, conditions, else_result, .. } => {
@@ -123,7 +126,12 @@ impl Resolver {
         match tree {
             Ast::BinaryOp { left, op, right } => match comparison(op) {
                 Some(op) => self.comparison(left, op, right, pos),
-                None => self.regex_match(left, op, right, pos),
+                None => match pattern::regex_operator(op) {
+                    Some((not, ignore_case)) => {
+                        Ok(negated_if(not, self.matched(left, right, PatternKind::Regex, ignore_case, pos)?))
+                    }
+                    None => Err(unsupported(tree, pos)),
+                },
             },
             Ast::IsNull(x) => self.is_null(x, pos),
             Ast::IsNotNull(x) => Ok(negated(self.is_null(x, pos)?)),
@@ -270,14 +278,11 @@ fn unsupported(tree: &Ast, pos: Pos) -> CompileError {
         Ast::Ceil { .. } => return unknown_function("ceil", pos),
         Ast::Floor { .. } => return unknown_function("floor", pos),
         Ast::Overlay { .. } => return unknown_function("overlay", pos),
-        other => {
-            let text: String = other.to_string().chars().take(60).collect();
-            (
-                code::UNSUPPORTED,
-                format!("{text} is not part of the language"),
-                "See the language reference for what a clause may contain",
-            )
-        }
+        _ => (
+            code::UNSUPPORTED,
+            "this is not part of the language".to_owned(),
+            "See the language reference for what a clause may contain",
+        ),
     };
     CompileError::new(code, pos, what).suggest(suggestion)
 }

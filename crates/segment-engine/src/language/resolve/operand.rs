@@ -152,7 +152,7 @@ pub(super) fn mismatch(a: Type, b: Type, pos: Pos) -> CompileError {
         _ if a == Type::Interval || b == Type::Interval => Some("Compare an interval with INTERVAL '7 days'"),
         _ => None,
     };
-    CompileError::new(code::TYPE, pos, format!("{} does not go with {}", describe(a), describe(b)))
+    CompileError::new(code::TYPE, pos, format!("{} beside {}: both must have one type", describe(a), describe(b)))
         .suggest_maybe(suggestion.map(str::to_owned))
 }
 

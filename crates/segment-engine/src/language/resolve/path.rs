@@ -7,7 +7,7 @@ use crate::plan::JsonPath;
 
 impl Resolver {
     /// A chain of `->` and `->>` on the payload or the traits.
-    pub(super) fn path(&mut self, tree: &Ast, left: &Ast, pos: Pos) -> Result<Expr, CompileError> {
+    pub(super) fn path(&mut self, tree: &Ast, pos: Pos) -> Result<Expr, CompileError> {
         let mut keys = Vec::new();
         let mut as_text = None;
         let mut step = tree;
@@ -38,13 +38,9 @@ impl Resolver {
                 other if super::names::event_column(other).is_some() => Err(not_json(other, root_pos)),
                 other => Err(unknown_column(other, root_pos)),
             },
-            _ => Err(not_json(&start_text(left), root_pos)),
+            _ => Err(not_json("this", root_pos)),
         }
     }
-}
-
-fn start_text(tree: &Ast) -> String {
-    tree.to_string().chars().take(40).collect()
 }
 
 fn not_json(what: &str, pos: Pos) -> CompileError {

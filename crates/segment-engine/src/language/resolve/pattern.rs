@@ -2,9 +2,8 @@
 
 use sqlparser::ast::{BinaryOperator, Expr as Ast, Value as AstValue};
 
-use super::compare::regex_operator;
 use super::operand::mismatch;
-use super::{CompileError, Expr, Pos, Resolver, Type, code, negated_if, start_of, unsupported};
+use super::{CompileError, Expr, Pos, Resolver, Type, code, start_of};
 use crate::language::limits::{PATTERN_LENGTH_MAX, PATTERNS_MAX};
 use crate::plan::{Pattern, PatternError, PatternKind};
 
@@ -24,21 +23,7 @@ impl Resolver {
         self.matched(x, pattern, PatternKind::Like, ignore_case, pos)
     }
 
-    pub(super) fn regex_match(
-        &mut self,
-        x: &Ast,
-        op: &BinaryOperator,
-        pattern: &Ast,
-        pos: Pos,
-    ) -> Result<Expr, CompileError> {
-        let Some((not, ignore_case)) = regex_operator(op) else {
-            let tree = Ast::BinaryOp { left: x.clone().into(), op: op.clone(), right: pattern.clone().into() };
-            return Err(unsupported(&tree, pos));
-        };
-        Ok(negated_if(not, self.matched(x, pattern, PatternKind::Regex, ignore_case, pos)?))
-    }
-
-    fn matched(
+    pub(super) fn matched(
         &mut self,
         x: &Ast,
         pattern: &Ast,
@@ -97,4 +82,15 @@ fn bad_pattern(error: &PatternError, pos: Pos) -> CompileError {
 fn not_constant(pos: Pos) -> CompileError {
     CompileError::new(code::BAD_PATTERN, pos, "a pattern is a constant text in single quotes")
         .suggest("Compare two columns with =, or use starts_with(a, b)")
+}
+
+/// Of the `~` operators, whether it is negated, and whether it ignores case.
+pub(super) fn regex_operator(op: &BinaryOperator) -> Option<(bool, bool)> {
+    match op {
+        BinaryOperator::PGRegexMatch => Some((false, false)),
+        BinaryOperator::PGRegexIMatch => Some((false, true)),
+        BinaryOperator::PGRegexNotMatch => Some((true, false)),
+        BinaryOperator::PGRegexNotIMatch => Some((true, true)),
+        _ => None,
+    }
 }

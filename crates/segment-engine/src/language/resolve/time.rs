@@ -4,6 +4,7 @@ use sqlparser::ast::{DateTimeField, Expr as Ast, Value as AstValue};
 
 use super::operand::{Age, Operand, cast_to, describe, mismatch, now_misplaced};
 use super::{CompareOp, CompileError, Expr, Pos, Resolved, Resolver, Type, Value, code};
+use crate::language::print;
 use crate::plan::{ArithmeticOp, Field, Function, NowExpr, NowStep, TimeCompare, Unit, Zone};
 use crate::time::Interval;
 
@@ -216,7 +217,11 @@ impl Resolver {
             operand => {
                 let x = self.typed(operand, pos)?;
                 let x = match x.value_type() {
+                    Type::Date if is_shorter_than_day(field) => return Err(no_such_field(field, "a date", pos)),
                     Type::Date => cast_to(x, Type::LocalTimestamp),
+                    Type::Interval if field.of_interval(Interval::default()).is_none() => {
+                        return Err(no_such_field(field, "an interval", pos));
+                    }
                     Type::Timestamp | Type::LocalTimestamp | Type::Interval => x,
                     other => return Err(needs_time("extract", other, pos)),
                 };
@@ -343,6 +348,14 @@ fn field_of(field: &DateTimeField, pos: Pos) -> Result<Field, CompileError> {
             ));
         }
     })
+}
+
+fn is_shorter_than_day(field: Field) -> bool {
+    matches!(field, Field::Hour | Field::Minute | Field::Second | Field::Millisecond | Field::Microsecond)
+}
+
+fn no_such_field(field: Field, of: &str, pos: Pos) -> CompileError {
+    CompileError::new(code::ARGUMENTS, pos, format!("{of} has no {}", print::field_name(field)))
 }
 
 fn needs_time(function: &str, ty: Type, pos: Pos) -> CompileError {

@@ -1,0 +1,193 @@
+//! Writing: a batch of one partition's rows and the archive position, in one transaction.
+
+use std::collections::BTreeMap;
+
+use duckdb::types::{TimeUnit, Value};
+use duckdb::{Connection, OptionalExt, Transaction, params};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, WarehouseError};
+use segment_engine::decimal::{Decimal, PRECISION, SCALE};
+use segment_engine::event::{Event, UserId};
+use segment_engine::time::Timestamp;
+
+use super::unavailable;
+
+const SCHEMA: &str = "user_segment_analytics";
+
+/// The next offset to archive.
+pub fn position(connection: &Connection, partition: u32) -> Result<u64, WarehouseError> {
+    let sql = "SELECT next_offset FROM user_segment_analytics.archive_positions WHERE log_partition = ?";
+    let position = connection.query_row(sql, [partition], |row| row.get(0)).optional().map_err(unavailable)?;
+    Ok(position.unwrap_or_default())
+}
+
+/// Writes the batch if the archive stands where the batch starts.
+pub fn archive(connection: &mut Connection, batch: ArchiveBatch) -> Result<(), WarehouseError> {
+    let transaction = connection.transaction().map_err(unavailable)?;
+    let found = position(&transaction, batch.partition)?;
+    if found != batch.from_offset {
+        return Err(WarehouseError::Moved { found, expected: batch.from_offset });
+    }
+    let mut rows = Rows::new(&transaction);
+    batch.rows.iter().try_for_each(|row| rows.add(row)).map_err(unavailable)?;
+    rows.flush().map_err(unavailable)?;
+    let sql = "INSERT INTO user_segment_analytics.archive_positions VALUES (?, ?)
+               ON CONFLICT (log_partition) DO UPDATE SET next_offset = excluded.next_offset";
+    transaction.execute(sql, params![batch.partition, batch.to_offset]).map_err(unavailable)?;
+    transaction.commit().map_err(unavailable)
+}
+
+/// Rows that wait to be written together. The last row of a user wins; what changes other rows is done in its turn.
+struct Rows<'a> {
+    transaction: &'a Transaction<'a>,
+    events: Vec<&'a Event>,
+    users: BTreeMap<UserId, &'a UserRow>,
+    traits: BTreeMap<UserId, &'a str>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(transaction: &'a Transaction<'a>) -> Self {
+        Self { transaction, events: Vec::new(), users: BTreeMap::new(), traits: BTreeMap::new() }
+    }
+
+    fn add(&mut self, row: &'a ArchiveRow) -> duckdb::Result<()> {
+        match row {
+            ArchiveRow::Event(event) => self.events.push(event),
+            ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
+            ArchiveRow::Traits(user, traits) => drop(self.traits.insert(*user, traits)),
+            ArchiveRow::Alias { absorbed, survivor } => {
+                self.flush()?;
+                self.alias(*absorbed, *survivor)?;
+            }
+            ArchiveRow::DeleteUser(user) => {
+                self.flush()?;
+                self.delete(*user)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> duckdb::Result<()> {
+        self.flush_events()?;
+        self.flush_users()?;
+        self.flush_traits()
+    }
+
+    fn flush_events(&mut self) -> duckdb::Result<()> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        let mut appender = self.transaction.appender_to_db("events", SCHEMA)?;
+        for event in self.events.drain(..) {
+            appender.append_row(params![
+                event.user_id.0,
+                &*event.client_ref_id,
+                event.id_type.as_deref(),
+                event.region.as_deref(),
+                event.device_type.as_deref(),
+                event.country.as_deref(),
+                event.activity_type.as_deref(),
+                event.url.as_deref(),
+                event.order_total.map_or(Value::Null, decimal),
+                event.order_id.as_deref(),
+                event.element_id.as_deref(),
+                timestamp(event.created_at),
+                timestamp(event.processed_at),
+                event.payload.to_string(),
+                event.event_id.as_deref(),
+                event.position.partition,
+                event.position.offset,
+            ])?;
+        }
+        appender.flush()
+    }
+
+    fn flush_users(&mut self) -> duckdb::Result<()> {
+        let users = std::mem::take(&mut self.users);
+        let welcome = self.make_room("users", "id", users.keys())?;
+        if welcome.is_empty() {
+            return Ok(());
+        }
+        let mut appender = self.transaction.appender_to_db("users", SCHEMA)?;
+        for id in welcome {
+            let user = users[&id];
+            let (client_ref_id, email, name) = (&user.client_ref_id, &user.email, &user.name);
+            appender.append_row(params![id.0, client_ref_id, email, name, timestamp(user.created_at)])?;
+        }
+        appender.flush()
+    }
+
+    fn flush_traits(&mut self) -> duckdb::Result<()> {
+        let traits = std::mem::take(&mut self.traits);
+        let welcome = self.make_room("traits", "user_id", traits.keys())?;
+        if welcome.is_empty() {
+            return Ok(());
+        }
+        let mut appender = self.transaction.appender_to_db("traits", SCHEMA)?;
+        for id in welcome {
+            appender.append_row(params![id.0, traits[&id]])?;
+        }
+        appender.flush()
+    }
+
+    /// Removes the rows of these users to make room for new ones; answers whose new rows are welcome: all but those of
+    /// users that have been absorbed.
+    fn make_room<'i>(
+        &self,
+        table: &str,
+        column: &str,
+        users: impl Iterator<Item = &'i UserId>,
+    ) -> duckdb::Result<Vec<UserId>> {
+        // Ids as one text parameter, since DuckDB's client binds no lists.
+        let ids = users.map(UserId::to_string).collect::<Vec<_>>().join(",");
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let listed = "unnest(CAST(string_split(?, ',') AS BIGINT[]))";
+        let sql = format!("DELETE FROM {SCHEMA}.{table} WHERE {column} IN (SELECT {listed})");
+        self.transaction.execute(&sql, [&ids])?;
+        let sql =
+            format!("SELECT id FROM (SELECT {listed} AS id) WHERE id NOT IN (SELECT absorbed FROM {SCHEMA}.aliases)");
+        let mut statement = self.transaction.prepare(&sql)?;
+        statement.query_map([&ids], |row| row.get(0).map(UserId))?.collect()
+    }
+
+    fn alias(&self, absorbed: UserId, survivor: UserId) -> duckdb::Result<()> {
+        let sql = "SELECT survivor FROM user_segment_analytics.aliases WHERE absorbed = ?";
+        let further: Option<i64> = self.transaction.query_row(sql, [survivor.0], |row| row.get(0)).optional()?;
+        let survivor = further.unwrap_or(survivor.0);
+        if survivor == absorbed.0 {
+            tracing::error!(%absorbed, "a user was to be merged into itself; the alias is left out");
+            return Ok(());
+        }
+        for sql in [
+            "DELETE FROM user_segment_analytics.aliases WHERE absorbed = ?",
+            "DELETE FROM user_segment_analytics.users WHERE id = ?",
+            "DELETE FROM user_segment_analytics.traits WHERE user_id = ?",
+        ] {
+            self.transaction.execute(sql, [absorbed.0])?;
+        }
+        let sql = "UPDATE user_segment_analytics.aliases SET survivor = ? WHERE survivor = ?";
+        self.transaction.execute(sql, params![survivor, absorbed.0])?;
+        let sql = "INSERT INTO user_segment_analytics.aliases VALUES (?, ?)";
+        self.transaction.execute(sql, params![absorbed.0, survivor]).map(drop)
+    }
+
+    fn delete(&self, user: UserId) -> duckdb::Result<()> {
+        let also_theirs = "SELECT absorbed FROM user_segment_analytics.aliases WHERE survivor = ?";
+        for (table, column) in [("events", "user_id"), ("users", "id"), ("traits", "user_id")] {
+            let sql = format!("DELETE FROM {SCHEMA}.{table} WHERE {column} = ? OR {column} IN ({also_theirs})");
+            self.transaction.execute(&sql, [user.0, user.0])?;
+        }
+        let sql = "DELETE FROM user_segment_analytics.aliases WHERE absorbed = ? OR survivor = ?";
+        self.transaction.execute(sql, [user.0, user.0]).map(drop)
+    }
+}
+
+fn timestamp(at: Timestamp) -> Value {
+    Value::Timestamp(TimeUnit::Microsecond, at.0)
+}
+
+fn decimal(number: Decimal) -> Value {
+    let decimal = duckdb::types::Decimal::new(PRECISION, SCALE, number.scaled());
+    Value::Decimal(decimal.expect("our decimals have the column's precision and scale"))
+}

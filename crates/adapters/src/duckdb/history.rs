@@ -1,0 +1,136 @@
+//! Reading for the engine: events of users, receipts of deliveries, known users.
+
+use std::sync::Arc;
+
+use duckdb::types::Value;
+use duckdb::{Connection, Row, params};
+use ports::warehouse::WarehouseError;
+use segment_engine::decimal::Decimal;
+use segment_engine::event::{Event, Position, UserId};
+use segment_engine::time::Timestamp;
+use serde::Serialize;
+
+use super::unavailable;
+
+/// What is asked for, in order. Lists go to DuckDB as one JSON parameter each, since its client binds no lists.
+#[derive(Serialize)]
+struct Asked<'a> {
+    place: usize,
+    user: i64,
+    event_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Fence {
+    log_partition: usize,
+    below: u64,
+}
+
+fn json<T: Serialize>(rows: impl Iterator<Item = T>) -> String {
+    serde_json::to_string(&rows.collect::<Vec<_>>()).expect("numbers and texts always serialise")
+}
+
+/// See `Warehouse::received`.
+pub fn received(connection: &Connection, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError> {
+    let sql = r#"
+        WITH listed AS (
+            SELECT unnest(from_json(?, '[{"place": "BIGINT", "user": "BIGINT", "event_id": "VARCHAR"}]')) AS item
+        ), asked AS (
+            SELECT l.item.place AS place, l.item.event_id AS event_id, coalesce(a.survivor, l.item.user) AS user_id
+            FROM listed l LEFT JOIN user_segment_analytics.aliases a ON a.absorbed = l.item.user
+        )
+        SELECT asked.place, epoch_us(max(e.processed_at))
+        FROM asked JOIN user_segment_analytics.user_events e
+          ON e.event_id = asked.event_id AND e.user_id = asked.user_id
+        GROUP BY asked.place"#;
+    let asked = ids.iter().enumerate().map(|(place, (user, event_id))| Asked { place, user: user.0, event_id });
+    let mut received = vec![None; ids.len()];
+    let mut statement = connection.prepare(sql).map_err(unavailable)?;
+    let found = statement.query_map([json(asked)], |row| Ok((row.get::<_, usize>(0)?, row.get(1)?)));
+    for row in found.map_err(unavailable)? {
+        let (place, micros) = row.map_err(unavailable)?;
+        received[place] = Some(Timestamp(micros));
+    }
+    Ok(received)
+}
+
+/// See `Warehouse::history`.
+pub fn history(
+    connection: &Connection,
+    users: &[UserId],
+    fences: &[u64],
+) -> Result<Vec<(UserId, Event)>, WarehouseError> {
+    let sql = r#"
+        WITH listed AS (
+            SELECT unnest(from_json(?, '[{"place": "BIGINT", "user": "BIGINT", "event_id": "VARCHAR"}]')) AS item
+        ), fenced AS (
+            SELECT unnest(from_json(?, '[{"log_partition": "INTEGER", "below": "UBIGINT"}]')) AS fence
+        ), sources AS (
+            SELECT l.item.place AS place, l.item.user AS user_id FROM listed l
+            UNION
+            SELECT l.item.place, a.absorbed FROM listed l
+            JOIN user_segment_analytics.aliases a ON a.survivor = l.item.user
+        )
+        SELECT e.user_id, e.event_id, e.client_ref_id, e.id_type, e.region, e.device_type, e.country,
+            e.payload_activity_type, e.payload_url, e.payload_order_total, e.payload_order_id, e.payload_element_id,
+            epoch_us(e.created_at), epoch_us(e.processed_at), e.log_partition, e.log_offset, CAST(e.payload AS VARCHAR),
+            s.place
+        FROM sources s
+        JOIN user_segment_analytics.events e ON e.user_id = s.user_id
+        JOIN fenced f ON f.fence.log_partition = e.log_partition AND e.log_offset < f.fence.below
+        ORDER BY s.place, e.processed_at, e.log_partition, e.log_offset"#;
+    let asked = users.iter().enumerate().map(|(place, user)| Asked { place, user: user.0, event_id: "" });
+    let fences = fences.iter().enumerate().map(|(log_partition, below)| Fence { log_partition, below: *below });
+    let mut statement = connection.prepare(sql).map_err(unavailable)?;
+    let mut rows = statement.query([json(asked), json(fences)]).map_err(unavailable)?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next().map_err(unavailable)? {
+        let event = event(row).map_err(unavailable)?;
+        let payload = row.get::<_, String>(16).map_err(unavailable)?;
+        let payload = serde_json::from_str(&payload).map_err(|error| {
+            WarehouseError::Unavailable(format!("the payload of the event at {:?} is no JSON: {error}", event.position))
+        })?;
+        let place: usize = row.get(17).map_err(unavailable)?;
+        events.push((users[place], Event { payload: Arc::new(payload), ..event }));
+    }
+    Ok(events)
+}
+
+/// An event without its payload.
+fn event(row: &Row<'_>) -> duckdb::Result<Event> {
+    Ok(Event {
+        user_id: UserId(row.get(0)?),
+        event_id: text(row, 1)?,
+        client_ref_id: row.get::<_, String>(2)?.into(),
+        id_type: text(row, 3)?,
+        region: text(row, 4)?,
+        device_type: text(row, 5)?,
+        country: text(row, 6)?,
+        activity_type: text(row, 7)?,
+        url: text(row, 8)?,
+        order_total: match row.get(9)? {
+            Value::Decimal(number) => Decimal::from_scaled(number.value()),
+            _ => None,
+        },
+        order_id: text(row, 10)?,
+        element_id: text(row, 11)?,
+        created_at: Timestamp(row.get(12)?),
+        processed_at: Timestamp(row.get(13)?),
+        payload: Arc::default(),
+        position: Position { partition: row.get(14)?, offset: row.get(15)? },
+    })
+}
+
+fn text(row: &Row<'_>, column: usize) -> duckdb::Result<Option<Box<str>>> {
+    Ok(row.get::<_, Option<String>>(column)?.map(Into::into))
+}
+
+/// See `Warehouse::users`.
+pub fn users(connection: &Connection, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {
+    let sql = "SELECT id FROM user_segment_analytics.users WHERE id > ? OR ? ORDER BY id LIMIT ?";
+    let from = after.map_or(i64::MIN, |after| after.0);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare(sql).map_err(unavailable)?;
+    let rows = statement.query_map(params![from, after.is_none(), limit], |row| row.get(0).map(UserId));
+    rows.and_then(Iterator::collect).map_err(unavailable)
+}

@@ -1,0 +1,79 @@
+//! Reading for people: SQL from outside, kept to reading.
+
+use duckdb::Connection;
+use ports::warehouse::WarehouseError;
+use segment_engine::event::UserId;
+
+use super::unavailable;
+
+/// The rows that an answer may have: it is held in memory.
+pub const QUERY_ROWS_MAX: usize = 100_000;
+
+/// See `Warehouse::members`.
+pub fn members(connection: &Connection, sql: &str) -> Result<Vec<UserId>, WarehouseError> {
+    reading(connection, sql, |sql| {
+        let mut statement = connection.prepare(sql)?;
+        statement.query_map([], |row| row.get(0).map(UserId))?.collect()
+    })
+}
+
+/// See `Warehouse::query`.
+pub fn query(connection: &Connection, sql: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), WarehouseError> {
+    let (columns, rows) = reading(connection, sql, |sql| {
+        // The line break ends a comment that the query may end with.
+        let texts = format!("SELECT COLUMNS(*)::VARCHAR FROM ({sql}\n) LIMIT {}", QUERY_ROWS_MAX + 1);
+        let mut statement = connection.prepare(&texts)?;
+        let mut found = statement.query([])?;
+        let columns = found.as_ref().map(|statement| statement.column_names()).unwrap_or_default();
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            rows.push((0..columns.len()).map(|column| row.get(column)).collect::<duckdb::Result<_>>()?);
+        }
+        Ok((columns, rows))
+    })?;
+    if rows.len() > QUERY_ROWS_MAX {
+        let message = format!("the answer has more than {QUERY_ROWS_MAX} rows: add a LIMIT");
+        return Err(WarehouseError::Refused(message));
+    }
+    Ok((columns, rows))
+}
+
+/// Calls `act` with the statement, checked to be one SELECT, in a transaction that cannot write.
+fn reading<T>(
+    connection: &Connection,
+    sql: &str,
+    act: impl FnOnce(&str) -> duckdb::Result<T>,
+) -> Result<T, WarehouseError> {
+    let sql = sql.trim().trim_end_matches(';');
+    check(connection, sql)?;
+    connection.execute_batch("BEGIN TRANSACTION READ ONLY").map_err(unavailable)?;
+    let answer = act(sql).map_err(refused);
+    connection.execute_batch("ROLLBACK").map_err(unavailable)?;
+    answer
+}
+
+/// Has DuckDB's own parser say what the text is. DuckDB runs all but the last of several statements when it prepares them,
+/// so a second one must be seen before.
+fn check(connection: &Connection, sql: &str) -> Result<(), WarehouseError> {
+    let asked = "SELECT CASE WHEN json_extract_string(parsed, '$.error') = 'true'
+                        THEN json_extract_string(parsed, '$.error_message') END,
+                        json_array_length(parsed, '$.statements')
+                 FROM (SELECT json_serialize_sql(?::VARCHAR) AS parsed)";
+    let found = connection.query_row(asked, [sql], |row| Ok((row.get(0)?, row.get(1)?)));
+    let (problem, statements): (Option<String>, Option<u64>) = found.map_err(unavailable)?;
+    match (problem, statements) {
+        (Some(problem), _) => Err(WarehouseError::Refused(problem)),
+        (None, Some(1)) => Ok(()),
+        (None, _) => Err(WarehouseError::Refused("exactly one SELECT statement can be run".to_owned())),
+    }
+}
+
+/// Sorts what DuckDB says of a query: most is about the query.
+fn refused(error: duckdb::Error) -> WarehouseError {
+    const NOT_ABOUT_THE_QUERY: [&str; 4] = ["IO Error", "Out of Memory Error", "FATAL Error", "INTERNAL Error"];
+    let message = error.to_string();
+    match NOT_ABOUT_THE_QUERY.iter().any(|kind| message.starts_with(kind)) {
+        true => WarehouseError::Unavailable(message),
+        false => WarehouseError::Refused(message),
+    }
+}

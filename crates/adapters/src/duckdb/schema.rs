@@ -1,0 +1,35 @@
+//! What the warehouse file holds, and how older files are brought up to date.
+
+use duckdb::Connection;
+use ports::warehouse::WarehouseError;
+
+use super::unavailable;
+
+/// Each brings the schema one version forward. Files in use have run a prefix of them: only ever append.
+const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
+
+/// Runs the migrations that the file has not seen.
+pub fn migrate(connection: &mut Connection) -> Result<(), WarehouseError> {
+    connection
+        .execute_batch(
+            "CREATE SCHEMA IF NOT EXISTS user_segment_analytics;
+             CREATE TABLE IF NOT EXISTS user_segment_analytics.schema_versions (version UBIGINT NOT NULL);",
+        )
+        .map_err(unavailable)?;
+    let sql = "SELECT count(*) FROM user_segment_analytics.schema_versions";
+    let done: usize = connection.query_row(sql, [], |row| row.get(0)).map_err(unavailable)?;
+    if done > MIGRATIONS.len() {
+        return Err(WarehouseError::Unavailable(format!(
+            "the file has schema version {done}, this program knows up to {}: use the newer program",
+            MIGRATIONS.len()
+        )));
+    }
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(done) {
+        let transaction = connection.transaction().map_err(unavailable)?;
+        transaction.execute_batch(migration).map_err(unavailable)?;
+        let sql = "INSERT INTO user_segment_analytics.schema_versions VALUES (?)";
+        transaction.execute(sql, [index + 1]).map_err(unavailable)?;
+        transaction.commit().map_err(unavailable)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+-- Every accepted event, under the user id it was received with. (log_partition, log_offset) is its identity; there is no
+-- index, since the archive position keeps out repetitions and every look-up is for many users at once.
+CREATE TABLE user_segment_analytics.events (
+    id VARCHAR GENERATED ALWAYS AS (coalesce(event_id, log_partition || ':' || log_offset)) VIRTUAL,
+    user_id BIGINT NOT NULL,
+    client_ref_id VARCHAR NOT NULL,
+    id_type VARCHAR,
+    region VARCHAR,
+    device_type VARCHAR,
+    country VARCHAR,
+    payload_activity_type VARCHAR,
+    payload_url VARCHAR,
+    payload_order_total DECIMAL(38, 9),
+    payload_order_id VARCHAR,
+    payload_element_id VARCHAR,
+    created_at TIMESTAMPTZ NOT NULL,
+    processed_at TIMESTAMPTZ NOT NULL,
+    payload JSON NOT NULL,
+    event_id VARCHAR,
+    log_partition INTEGER NOT NULL,
+    log_offset BIGINT NOT NULL
+);
+
+-- All known users; those merged into others are not here any more.
+CREATE TABLE user_segment_analytics.users (
+    id BIGINT NOT NULL,
+    client_ref_id VARCHAR,
+    email VARCHAR,
+    name VARCHAR,
+    created_at TIMESTAMPTZ NOT NULL
+);
+
+CREATE TABLE user_segment_analytics.traits (
+    user_id BIGINT NOT NULL,
+    traits JSON NOT NULL
+);
+
+-- Who a merged user is now. `survivor` is never itself absorbed: chains are resolved when they are written.
+CREATE TABLE user_segment_analytics.aliases (
+    absorbed BIGINT NOT NULL,
+    survivor BIGINT NOT NULL
+);
+
+-- How far each partition of the event topic has been archived.
+CREATE TABLE user_segment_analytics.archive_positions (
+    log_partition INTEGER PRIMARY KEY,
+    next_offset BIGINT NOT NULL
+);
+
+-- The events as where clauses read them: `user_id` is who the user is now, `id` the client's id of the delivery.
+CREATE VIEW user_segment_analytics.user_events AS
+SELECT
+    e.event_id,
+    e.event_id AS id,
+    coalesce(a.survivor, e.user_id) AS user_id,
+    e.client_ref_id,
+    e.id_type,
+    e.region,
+    e.device_type,
+    e.country,
+    e.payload_activity_type,
+    e.payload_activity_type AS activity_type,
+    e.payload_url,
+    e.payload_url AS url,
+    e.payload_order_total,
+    e.payload_order_total AS order_total,
+    e.payload_order_id,
+    e.payload_order_id AS order_id,
+    e.payload_element_id,
+    e.payload_element_id AS element_id,
+    e.created_at,
+    e.processed_at,
+    e.payload,
+    e.log_partition,
+    e.log_offset
+FROM user_segment_analytics.events e
+LEFT JOIN user_segment_analytics.aliases a ON a.absorbed = e.user_id;

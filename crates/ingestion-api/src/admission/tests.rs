@@ -1,0 +1,115 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn decide(text: &str) -> Result<EventDraft<'_>, Rejection> {
+    admit(text.as_bytes().into(), &Limits::default())
+}
+
+#[test]
+fn the_original_sample_is_accepted() {
+    let text = r#"{ "id": "c1d1caef", "id_type": "cookie", "region": "California", "device_type": "mobile",
+      "country": "US", "created_at": "2023-10-31T00:00:00",
+      "payload": { "activity_type": "page_viewed", "url": "http://a", "order_total": "", "order_id": "", "element_id": "" } }"#;
+    let draft = decide(text).unwrap();
+    assert_eq!((&*draft.id, draft.id_type.as_deref()), ("c1d1caef", Some("cookie")));
+    assert_eq!(draft.record.created_at.as_deref(), Some("2023-10-31T00:00:00.000000Z"));
+    assert_eq!((draft.record.region, draft.record.event_id), (Some("\"California\""), None));
+    assert!(draft.record.payload.starts_with("{ \"activity_type\"") && draft.record.payload.ends_with('}'));
+}
+
+#[test]
+fn what_is_accepted() {
+    for text in [
+        r#"{"id":"a"}"#,
+        r#"{"id":"a","payload":null,"region":null,"created_at":null,"id_type":null,"event_id":null}"#,
+        r#"{"id":"a","payload":{}}"#,
+        r#"{"id":"a","payload":{"order_total":1}}"#,
+        r#"{"id":"a","payload":{"order_total":-0.5e-3}}"#,
+        r#"{"id":"a","payload":{"order_total":"19.90"}}"#,
+        r#"{"id":"a","payload":{"order_total":null,"url":null}}"#,
+        r#"{"id":"a","payload":{"order_total":99999999999999999999999999999}}"#,
+        r#"{"id":"a","created_at":"2099-10-31T00:00:00.123456789+05:30"}"#,
+        r#"{"id":"a","user_id":null}"#,
+        "\u{20}{\"id\":\"ü\\u00fc\"}\r",
+    ] {
+        assert!(decide(text).is_ok(), "{text}: {:?}", decide(text));
+    }
+}
+
+#[test]
+fn what_is_rejected_and_why() {
+    let deep = format!(r#"{{"id":"a","payload":{{"x":{}}}}}"#, "[".repeat(100) + &"]".repeat(100));
+    let long_id = format!(r#"{{"id":"{}"}}"#, "x".repeat(1025));
+    let cases = [
+        ("", "INVALID_JSON"),
+        ("{", "INVALID_JSON"),
+        (r#"{"id":"a"} x"#, "INVALID_JSON"),
+        (r#"{"id":"a",}"#, "INVALID_JSON"),
+        (r#"{"id":"\ud800"}"#, "INVALID_JSON"),
+        (r#"{"id":"a","payload":{"x":"\u0000"}}"#, "INVALID_JSON"),
+        (&deep, "INVALID_JSON"),
+        ("5", "NOT_AN_OBJECT"),
+        ("[]", "NOT_AN_OBJECT"),
+        ("{}", "MISSING_ID"),
+        (r#"{"id":null}"#, "MISSING_ID"),
+        (r#"{"id":5}"#, "INVALID_FIELD"),
+        (r#"{"id":""}"#, "INVALID_ID"),
+        (&long_id, "INVALID_ID"),
+        (r#"{"id":"a","id_type":1}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","region":{}}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","device_type":[]}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","country":true}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","event_id":7}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","payload":"text"}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","payload":[]}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","payload":{"activity_type":1}}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","payload":{"url":1}}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","payload":{"order_id":1}}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","payload":{"element_id":1}}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","payload":{"order_total":true}}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","payload":{"order_total":"ten"}}"#, "INVALID_ORDER_TOTAL"),
+        (r#"{"id":"a","payload":{"order_total":"NaN"}}"#, "INVALID_ORDER_TOTAL"),
+        (r#"{"id":"a","payload":{"order_total":1e30}}"#, "INVALID_ORDER_TOTAL"),
+        (r#"{"id":"a","created_at":""}"#, "INVALID_CREATED_AT"),
+        (r#"{"id":"a","created_at":"yesterday"}"#, "INVALID_CREATED_AT"),
+        (r#"{"id":"a","created_at":"2023-02-30T00:00:00Z"}"#, "INVALID_CREATED_AT"),
+        (r#"{"id":"a","created_at":1698710400}"#, "INVALID_FIELD"),
+    ];
+    for (text, code) in cases {
+        let rejection = decide(text).expect_err(text);
+        assert_eq!(rejection.code, code, "{text}");
+        assert!(rejection.message.len() > 20, "{text}: {}", rejection.message);
+    }
+    assert_eq!(admit(b"{\"id\":\"\xff\"}"[..].into(), &Limits::default()).unwrap_err().code, "INVALID_JSON");
+}
+
+#[test]
+fn the_size_is_that_of_the_whole_text() {
+    let limits = Limits { event_bytes_max: 20, ..Limits::default() };
+    let fits = br#"{"id":"a","x":12345}"#;
+    assert!(admit(fits[..].into(), &limits).is_ok());
+    assert_eq!(admit(br#"{"id":"a","x":123456}"#[..].into(), &limits).unwrap_err().code, "EVENT_TOO_LARGE");
+    let cut = Received { bytes: fits, cut: Some(Cut { length: 1 << 30, sha256: [0; 32] }) };
+    let rejection = admit(cut, &limits).unwrap_err();
+    assert_eq!(rejection.code, "EVENT_TOO_LARGE");
+    assert!(rejection.message.contains("1073741824"));
+}
+
+#[test]
+fn unknown_fields_are_kept_as_sent_and_reserved_ones_cannot_pass_for_ours() {
+    let text =
+        r#"{"id":"a","campaign":1.10,"type":"merge","us\u0065r_id":7,"client_ref_id":"b","once":true,"event_id":""}"#;
+    let record = decide(text).unwrap().record;
+    assert_eq!(record.other, [("\"campaign\"", "1.10")]);
+    let names: Vec<&str> = record.displaced.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, [r#""type""#, r#""us\u0065r_id""#, r#""client_ref_id""#, r#""once""#]);
+    assert_eq!((record.client_ref_id, record.event_id), ("\"a\"", None));
+}
+
+#[test]
+fn of_two_fields_with_one_name_the_last_counts() {
+    let text = r#"{"id":"a","id":"b","payload":{"order_total":"x"},"payload":{"order_total":"x","order_total":1}}"#;
+    let draft = decide(text).unwrap();
+    assert_eq!((&*draft.id, draft.record.payload), ("b", r#"{"order_total":"x","order_total":1}"#));
+}

@@ -1,0 +1,61 @@
+//! Every bound of the ingestion API, with its default.
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// The bounds. All are settings.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// One event, as sent.
+    pub event_bytes_max: usize,
+    /// One client's id of a user (and its type): more does not fit into an index of the config store.
+    pub id_bytes_max: usize,
+    /// The body of a single event or of a JSON array, unpacked.
+    pub body_bytes_max: usize,
+    /// The events of a JSON array.
+    pub array_events_max: usize,
+    /// How much of a rejected event's text the error topic keeps; of longer ones also the length and a hash.
+    pub error_text_bytes_max: usize,
+    /// NDJSON: a line longer than this ends the request. Keeps a small packed body from costing hours.
+    pub line_bytes_max: usize,
+    /// NDJSON: how much goes into the log at once.
+    pub chunk_bytes_max: usize,
+    /// NDJSON: how many events go into the log at once.
+    pub chunk_events_max: usize,
+    /// NDJSON: how long events wait for more to come before they go into the log.
+    pub chunk_linger: Duration,
+    /// NDJSON: how much of the answer is held back while the request is still being read. Only an answer longer than this
+    /// (tens of thousands of refusals) has to be read while the request is sent.
+    pub answer_bytes_held_max: usize,
+    /// How long a body may pause.
+    pub body_pause_max: Duration,
+    /// Bodies being worked on, all requests together. Over it: 429.
+    pub in_flight_bytes_max: usize,
+    /// Identities remembered, in bytes of memory.
+    pub identity_cache_bytes_max: usize,
+    /// Identities asked for in one call.
+    pub resolve_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            event_bytes_max: 32 * KIB,
+            id_bytes_max: KIB,
+            body_bytes_max: 16 * MIB,
+            array_events_max: 50_000,
+            error_text_bytes_max: 256 * KIB,
+            line_bytes_max: 64 * MIB,
+            chunk_bytes_max: MIB,
+            chunk_events_max: 5_000,
+            chunk_linger: Duration::from_millis(10),
+            answer_bytes_held_max: 4 * MIB,
+            body_pause_max: Duration::from_secs(60),
+            in_flight_bytes_max: 256 * MIB,
+            identity_cache_bytes_max: 256 * MIB,
+            resolve_max: 5_000,
+        }
+    }
+}

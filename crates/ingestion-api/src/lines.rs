@@ -1,0 +1,157 @@
+//! Splits a stream of bytes into lines, in bounded memory. Pure.
+
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+use crate::admission::{Cut, Received};
+use crate::limits::Limits;
+
+/// Lines that came, and the start of the next one.
+pub struct Lines {
+    /// Whole lines, then the start of an unfinished one.
+    buffer: Vec<u8>,
+    lines: Vec<Line>,
+    /// Where the unfinished line starts.
+    start: usize,
+    /// The unfinished line, if it is too long to keep: how it goes on.
+    rest: Option<Rest>,
+    kept_max: usize,
+    line_bytes_max: usize,
+}
+
+struct Line {
+    text: Range<usize>,
+    cut: Option<Cut>,
+}
+
+struct Rest {
+    length: u64,
+    hash: Sha256,
+}
+
+/// A line that never seems to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endless;
+
+impl Lines {
+    /// No lines yet.
+    pub fn new(limits: &Limits) -> Self {
+        let kept_max = limits.error_text_bytes_max.max(limits.event_bytes_max);
+        let line_bytes_max = limits.line_bytes_max;
+        Self { buffer: Vec::new(), lines: Vec::new(), start: 0, rest: None, kept_max, line_bytes_max }
+    }
+
+    /// Takes the next piece of the stream.
+    ///
+    /// # Errors
+    /// The unfinished line exceeds its bound; it can be had by [`Lines::finish`], and nothing after it.
+    pub fn push(&mut self, mut piece: &[u8]) -> Result<(), Endless> {
+        while let Some(end) = memchr::memchr(b'\n', piece) {
+            self.extend(&piece[..end]);
+            self.end_line();
+            piece = &piece[end + 1..];
+        }
+        self.extend(piece);
+        let unfinished = self.rest.as_ref().map_or(0, |rest| rest.length);
+        if unfinished > self.line_bytes_max as u64 { Err(Endless) } else { Ok(()) }
+    }
+
+    /// Ends the last line as if a line break had come.
+    pub fn finish(&mut self) {
+        self.end_line();
+    }
+
+    /// How many bytes are held.
+    pub fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// How many whole lines are held.
+    pub fn count(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether the start of a line is held.
+    pub fn has_unfinished(&self) -> bool {
+        self.rest.is_some() || self.buffer.len() > self.start
+    }
+
+    /// The whole lines.
+    pub fn received(&self) -> Vec<Received<'_>> {
+        self.lines.iter().map(|line| Received { bytes: &self.buffer[line.text.clone()], cut: line.cut }).collect()
+    }
+
+    /// Lets go of the whole lines.
+    pub fn clear(&mut self) {
+        self.buffer.drain(..self.start);
+        self.lines.clear();
+        self.start = 0;
+    }
+
+    fn extend(&mut self, piece: &[u8]) {
+        if let Some(rest) = &mut self.rest {
+            rest.length += piece.len() as u64;
+            rest.hash.update(piece);
+            return;
+        }
+        self.buffer.extend_from_slice(piece);
+        let length = self.buffer.len() - self.start;
+        if length > self.kept_max {
+            let hash = Sha256::new_with_prefix(&self.buffer[self.start..]);
+            self.rest = Some(Rest { length: length as u64, hash });
+            self.buffer.truncate(self.start + self.kept_max);
+        }
+    }
+
+    /// Lines of blanks are no events.
+    fn end_line(&mut self) {
+        let text = self.start..self.buffer.len();
+        let cut = self.rest.take().map(|rest| Cut { length: rest.length, sha256: rest.hash.finalize().into() });
+        if cut.is_some() || !self.buffer[text.clone()].iter().all(u8::is_ascii_whitespace) {
+            self.lines.push(Line { text, cut });
+        }
+        self.start = self.buffer.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits { error_text_bytes_max: 8, event_bytes_max: 4, line_bytes_max: 20, ..Limits::default() }
+    }
+
+    #[test]
+    fn however_the_stream_is_cut_the_lines_are_the_same() {
+        let stream = b"one\n\n  \r\ntwo\nnine bytes and more\r\n12345678\nend";
+        for piece in 1..stream.len() {
+            let mut lines = Lines::new(&limits());
+            let mut seen = Vec::new();
+            for part in stream.chunks(piece) {
+                lines.push(part).unwrap();
+                seen.extend(lines.received().iter().map(|line| (line.bytes.to_vec(), line.cut)));
+                lines.clear();
+            }
+            assert!(lines.has_unfinished());
+            lines.finish();
+            seen.extend(lines.received().iter().map(|line| (line.bytes.to_vec(), line.cut)));
+            let cut = Cut { length: 20, sha256: Sha256::digest(b"nine bytes and more\r").into() };
+            let expected: [(&[u8], _); 5] =
+                [(b"one", None), (b"two", None), (b"nine byt", Some(cut)), (b"12345678", None), (b"end", None)];
+            assert_eq!(seen, expected.map(|(text, cut)| (text.to_vec(), cut)), "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn an_endless_line_is_noticed_and_costs_little() {
+        let mut lines = Lines::new(&limits());
+        lines.push(b"first\n0123456789").unwrap();
+        assert_eq!(lines.push(&[b'x'; 11]), Err(Endless));
+        assert_eq!((lines.bytes(), lines.count()), (13, 1));
+        lines.finish();
+        assert_eq!(lines.received()[1].cut.unwrap().length, 21);
+    }
+}

@@ -1,0 +1,241 @@
+//! Rejected events: look at them, mend them, send them again.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ports::log::{Log, LogError, Topic};
+use ports::records::json::{Json, JsonError, Kind, Reader};
+use ports::records::{ErrorRecord, ErrorType};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::outcome::Outcome;
+use crate::pipeline::{Ingestion, Options};
+
+/// How much of the error topic is read at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// A record of the error topic.
+#[derive(Clone, Debug)]
+pub struct ErrorEntry {
+    /// Where it stands; the name to replay it by.
+    pub offset: u64,
+    /// The client's id of the user, or empty.
+    pub key: String,
+    /// The record.
+    pub error: ErrorRecord,
+}
+
+/// Why a rejected event cannot be sent again.
+#[derive(Debug, thiserror::Error)]
+pub enum MendError {
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// No such record.
+    #[error("the error topic has no record {0}; `uss errors list` shows those that it has")]
+    NotFound(u64),
+    /// The record is none of ours.
+    #[error("record {0} of the error topic cannot be read: {1}")]
+    Damaged(u64, String),
+    /// It is no rejected event.
+    #[error("record {0} is not a rejected event but a failed computation; it is repeated by the worker itself")]
+    NotAnEvent(u64),
+    /// Only the start of a text that was too long is kept.
+    #[error("record {0} holds only the start of a text that was too long; send it again from where it came from")]
+    Cut(u64),
+    /// There is no object to patch.
+    #[error("record {0} is not JSON, so it cannot be patched; give the whole event instead")]
+    NotPatchable(u64),
+}
+
+/// How a rejected event is changed before it is sent again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mending {
+    /// Not at all: its user has been created meanwhile.
+    AsIs,
+    /// By a JSON merge patch (RFC 7396).
+    Patch(Value),
+    /// By another event.
+    Instead(Value),
+}
+
+/// Records of the error topic from an offset on, at most `limit`.
+///
+/// # Errors
+/// The log could not be read, or a record is damaged.
+pub async fn list(log: &dyn Log, from: u64, limit: usize) -> Result<Vec<ErrorEntry>, MendError> {
+    let mut entries = Vec::new();
+    let mut next = from.max(log.bounds(Topic::Errors, 0).await?.0);
+    while entries.len() < limit {
+        let batch = log.read(Topic::Errors, 0, next, READ_BYTES).await?;
+        if batch.records.is_empty() {
+            break;
+        }
+        next = batch.next_offset;
+        for record in batch.records.into_iter().take(limit - entries.len()) {
+            let error = serde_json::from_slice(&record.value)
+                .map_err(|error| MendError::Damaged(record.offset, error.to_string()))?;
+            entries.push(ErrorEntry { offset: record.offset, key: record.key, error });
+        }
+    }
+    Ok(entries)
+}
+
+/// One record of the error topic.
+///
+/// # Errors
+/// There is none at this offset, or as [`list`].
+pub async fn show(log: &dyn Log, offset: u64) -> Result<ErrorEntry, MendError> {
+    let entry = list(log, offset, 1).await?.pop();
+    entry.filter(|entry| entry.offset == offset).ok_or(MendError::NotFound(offset))
+}
+
+impl Ingestion {
+    /// Sends a rejected event through the same pipeline again. One without an event id gets one made of its place on the
+    /// error topic, so that replaying it twice counts once.
+    ///
+    /// # Errors
+    /// There is nothing that can be sent; the outcome is [`Outcome::Rejected`] if it was sent and refused again.
+    pub async fn replay(&self, offset: u64, mending: &Mending, options: Options) -> Result<Outcome, MendError> {
+        let entry = show(self.log(), offset).await?;
+        let event = mended(&entry, mending)?;
+        let mut outcomes = self.process(&[event.as_slice().into()], options).await;
+        Ok(outcomes.pop().expect("one event has one outcome"))
+    }
+}
+
+/// The bytes to send.
+fn mended(entry: &ErrorEntry, mending: &Mending) -> Result<Vec<u8>, MendError> {
+    if entry.error.error_type != ErrorType::IngestEvent {
+        return Err(MendError::NotAnEvent(entry.offset));
+    }
+    let data = entry.error.data.get();
+    let event = match (mending, raw_text(data)) {
+        (Mending::Instead(event), _) => event.to_string(),
+        (_, Some(raw)) if raw.length.is_some() => return Err(MendError::Cut(entry.offset)),
+        (Mending::AsIs, Some(raw)) => {
+            return STANDARD.decode(raw.raw).map_err(|error| MendError::Damaged(entry.offset, error.to_string()));
+        }
+        (Mending::Patch(_), Some(_)) => return Err(MendError::NotPatchable(entry.offset)),
+        (Mending::AsIs, None) => data.to_owned(),
+        (Mending::Patch(patch), None) => merge_patch(&as_sent(data, entry)?, patch),
+    };
+    Ok(with_event_id(&as_sent(&event, entry)?, entry.offset).into_bytes())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    raw: String,
+    length: Option<u64>,
+    #[serde(rename = "sha256")]
+    _sha256: Option<String>,
+}
+
+fn raw_text(data: &str) -> Option<Raw> {
+    serde_json::from_str(data).ok()
+}
+
+/// The event as its client would send it: `client_ref_id` is called `id` again.
+fn as_sent(data: &str, entry: &ErrorEntry) -> Result<String, MendError> {
+    let mut out = String::with_capacity(data.len());
+    let read = each_field(data, |name, key, value| {
+        if name == "user_id" && value.kind() == Kind::Null {
+            return;
+        }
+        push_field(&mut out, if name == "client_ref_id" { "\"id\"" } else { key }, value.raw());
+    });
+    read.map_err(|error| MendError::Damaged(entry.offset, error.to_string()))?;
+    Ok(closed(out))
+}
+
+fn with_event_id(event: &str, offset: u64) -> String {
+    let mut has_id = false;
+    let read = each_field(event, |name, _, value| {
+        has_id |= name == "event_id" && value.kind() == Kind::Text && value.raw() != "\"\"";
+    });
+    if has_id || read.is_err() {
+        return event.to_owned();
+    }
+    let event = event.trim_end();
+    let mut out = event.strip_suffix('}').unwrap_or(event).to_owned();
+    push_field(&mut out, "\"event_id\"", &format!("\"error_topic:{offset}\""));
+    closed(out)
+}
+
+/// RFC 7396 on the text of an object, so that what is not patched stays as it was sent.
+fn merge_patch(target: &str, patch: &Value) -> String {
+    let Value::Object(patch) = patch else { return patch.to_string() };
+    let mut out = String::with_capacity(target.len());
+    let mut left = patch.clone();
+    // What is no object is replaced as a whole, by the patch applied to an empty one.
+    let _no_object = each_field(target, |name, key, value| match left.remove(&*name) {
+        None => push_field(&mut out, key, value.raw()),
+        Some(Value::Null) => {}
+        Some(change) => push_field(&mut out, key, &merge_patch(value.raw(), &change)),
+    });
+    for (name, change) in left.iter().filter(|(_, change)| !change.is_null()) {
+        push_field(&mut out, &Value::from(name.as_str()).to_string(), &merge_patch("{}", change));
+    }
+    closed(out)
+}
+
+fn each_field<'a>(object: &'a str, mut field: impl FnMut(Cow<'a, str>, &'a str, Json<'a>)) -> Result<(), JsonError> {
+    Reader::new(object).object(|key, reader| {
+        let value = reader.value()?;
+        field(key.text().unwrap_or_default(), key.raw(), value);
+        Ok(())
+    })
+}
+
+fn push_field(out: &mut String, key: &str, value: &str) {
+    out.push_str(match out.as_str() {
+        "" => "{",
+        "{" => "",
+        _ => ",",
+    });
+    out.push_str(key);
+    out.push(':');
+    out.push_str(value);
+}
+
+fn closed(object: String) -> String {
+    if object.is_empty() { "{}".to_owned() } else { object + "}" }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    /// The examples of RFC 7396, appendix A, whose target is an object or made one.
+    #[test]
+    fn merge_patches_do_what_the_standard_says() {
+        let cases = [
+            (r#"{"a":"b"}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"b":"c"}"#, r#"{"a":"b","b":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"a":null}"#, "{}"),
+            (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
+            (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"c"}"#, r#"{"a":["b"]}"#, r#"{"a":["b"]}"#),
+            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
+            (r#"{"a":[{"b":"c"}]}"#, r#"{"a":[1]}"#, r#"{"a":[1]}"#),
+            (r#"["a","b"]"#, r#"["c","d"]"#, r#"["c","d"]"#),
+            (r#"{"a":"foo"}"#, "null", "null"),
+            (r#"{"a":"foo"}"#, r#""bar""#, r#""bar""#),
+            (r#"{"e":null}"#, r#"{"a":1}"#, r#"{"e":null,"a":1}"#),
+            ("[1,2]", r#"{"a":"b","c":null}"#, r#"{"a":"b"}"#),
+            ("{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
+            (r#"{"price":1.10}"#, "{}", r#"{"price":1.10}"#),
+        ];
+        for (target, patch, expected) in cases {
+            assert_eq!(merge_patch(target, &serde_json::from_str(patch).unwrap()), expected, "{target} {patch}");
+        }
+        assert_eq!(with_event_id("{}", 3), r#"{"event_id":"error_topic:3"}"#);
+        assert_eq!(with_event_id(r#"{"a":{}}"#, 3), r#"{"a":{},"event_id":"error_topic:3"}"#);
+        assert_eq!(merge_patch("{}", &json!({"a\"": 1})), r#"{"a\"":1}"#);
+    }
+}

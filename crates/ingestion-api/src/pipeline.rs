@@ -1,0 +1,203 @@
+//! From received events to outcomes: decide, resolve, append once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ports::clock::Clock;
+use ports::event_sink::{EventSink, SinkOutcome};
+use ports::identities::{Identities, Identity};
+use ports::log::{Log, NewRecord, Topic, partition_of};
+use ports::records::{UserRecord, instant};
+use segment_engine::event::UserId;
+use uss_http::Problem;
+
+use crate::admission::{EventDraft, Received, Rejection, admit};
+use crate::cache::IdentityCache;
+use crate::capacity::Capacity;
+use crate::limits::Limits;
+use crate::outcome::{self, Outcome};
+use crate::refusal;
+
+/// What happens to the events of unknown users.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownUsers {
+    /// They are rejected with `USER_NOT_FOUND`.
+    #[default]
+    Reject,
+    /// A user is made of each unknown identity.
+    Create,
+}
+
+/// How a request's events are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What happens to the events of unknown users.
+    pub unknown_users: UnknownUsers,
+    /// Whether their event ids are derived from the content, and so count once without a time limit.
+    pub once: bool,
+}
+
+/// The ingestion service, without HTTP.
+pub struct Ingestion {
+    log: Arc<dyn Log>,
+    identities: Arc<dyn Identities>,
+    clock: Arc<dyn Clock>,
+    cache: IdentityCache,
+    pub(crate) capacity: Capacity,
+    pub(crate) limits: Limits,
+    pub(crate) unknown_users: UnknownUsers,
+}
+
+type Admission<'a> = Result<EventDraft<'a>, Rejection>;
+
+impl Ingestion {
+    /// A service on these ports.
+    pub fn new(
+        log: Arc<dyn Log>,
+        identities: Arc<dyn Identities>,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        unknown_users: UnknownUsers,
+    ) -> Self {
+        let cache = IdentityCache::new(limits.identity_cache_bytes_max);
+        let capacity = Capacity::new(limits.in_flight_bytes_max);
+        Self { log, identities, clock, cache, capacity, limits, unknown_users }
+    }
+
+    /// To be called when a user was deleted or merged into another: their identities are looked up again.
+    pub fn forget(&self, user_id: UserId) {
+        self.cache.forget(user_id);
+    }
+
+    pub(crate) fn log(&self) -> &dyn Log {
+        &*self.log
+    }
+
+    pub(crate) fn identities(&self) -> &dyn Identities {
+        &*self.identities
+    }
+
+    /// Takes events in: one outcome each, in order. Accepted and rejected ones go into the log in one append, so either
+    /// all of them are stored or none is admitted.
+    pub async fn process(&self, events: &[Received<'_>], options: Options) -> Vec<Outcome> {
+        let outcomes = match self.attempt(events, options).await {
+            Ok(outcomes) => outcomes,
+            Err(problem) => vec![Outcome::NotAdmitted(Box::new(problem)); events.len()],
+        };
+        outcome::count(&outcomes);
+        outcomes
+    }
+
+    async fn attempt(&self, events: &[Received<'_>], options: Options) -> Result<Vec<Outcome>, Problem> {
+        let mut admissions: Vec<Admission<'_>> = events.iter().map(|event| admit(*event, &self.limits)).collect();
+        let mut records = Vec::with_capacity(events.len());
+        let users = self.users(&admissions, options.unknown_users, &mut records).await?;
+        let at = instant::format(self.clock.now());
+        for ((event, admission), user) in events.iter().zip(&mut admissions).zip(users) {
+            if let (Ok(draft), None) = (&*admission, user) {
+                *admission = Err(unknown_user(draft));
+            }
+            records.push(match (&*admission, user) {
+                (Ok(draft), Some(user_id)) => self.event_record(draft, user_id, &at, options.once),
+                (Err(rejection), _) => refusal::record(*event, rejection, &at, &self.limits),
+                (Ok(_), None) => unreachable!("just turned into a rejection"),
+            });
+        }
+        if !records.is_empty() {
+            self.log.append(records).await?;
+        }
+        let outcome = |admission: Admission<'_>| match admission {
+            Ok(_) => Outcome::Accepted,
+            Err(rejection) => Outcome::Rejected(Box::new(rejection)),
+        };
+        Ok(admissions.into_iter().map(outcome).collect())
+    }
+
+    /// The user of each admitted event. Records of users made on the way come before the events.
+    async fn users(
+        &self,
+        admissions: &[Admission<'_>],
+        unknown_users: UnknownUsers,
+        records: &mut Vec<NewRecord>,
+    ) -> Result<Vec<Option<UserId>>, Problem> {
+        let mut users = vec![None; admissions.len()];
+        let mut missing: HashMap<Identity, Vec<usize>> = HashMap::new();
+        for (index, admission) in admissions.iter().enumerate() {
+            let Ok(draft) = admission else { continue };
+            users[index] = self.cache.get(draft.id_type.as_deref(), &draft.id);
+            if users[index].is_none() {
+                let id_type = draft.id_type.as_deref().map(str::to_owned);
+                let identity = Identity { id_type, id: draft.id.clone().into_owned() };
+                missing.entry(identity).or_default().push(index);
+            }
+        }
+        let (asked, places): (Vec<Identity>, Vec<Vec<usize>>) = missing.into_iter().unzip();
+        for (asked, places) in asked.chunks(self.limits.resolve_max).zip(places.chunks(self.limits.resolve_max)) {
+            let found = self.look_up(asked, unknown_users, records).await?;
+            for ((identity, user_id), places) in asked.iter().zip(found).zip(places) {
+                let Some(user_id) = user_id else { continue };
+                self.cache.put(identity.clone(), user_id);
+                for place in places {
+                    users[*place] = Some(user_id);
+                }
+            }
+        }
+        Ok(users)
+    }
+
+    async fn look_up(
+        &self,
+        asked: &[Identity],
+        unknown_users: UnknownUsers,
+        records: &mut Vec<NewRecord>,
+    ) -> Result<Vec<Option<UserId>>, Problem> {
+        if unknown_users == UnknownUsers::Reject {
+            return Ok(self.identities.resolve(asked).await?);
+        }
+        let resolved = self.identities.create(asked).await?;
+        let new = resolved.iter().filter_map(|user| Some((user.user_id, user.new.as_ref()?)));
+        records.extend(new.map(|(user_id, record)| self.user_record(user_id, record)));
+        Ok(resolved.into_iter().map(|user| Some(user.user_id)).collect())
+    }
+
+    fn user_record(&self, user_id: UserId, record: &UserRecord) -> NewRecord {
+        let value = serde_json::to_vec(record).expect("records can be written as JSON");
+        self.record_of(user_id, value)
+    }
+
+    fn event_record(&self, draft: &EventDraft<'_>, user_id: UserId, at: &str, once: bool) -> NewRecord {
+        self.record_of(user_id, draft.record.encode(user_id, at, once))
+    }
+
+    fn record_of(&self, user_id: UserId, value: Vec<u8>) -> NewRecord {
+        let partition = partition_of(user_id.0, self.log.partitions());
+        NewRecord { topic: Topic::Events, partition, key: user_id.to_string(), value }
+    }
+}
+
+fn unknown_user(draft: &EventDraft<'_>) -> Rejection {
+    let message = match &draft.id_type {
+        Some(id_type) => format!("no user has the {id_type} `{}`", draft.id),
+        None => format!("no user has the id `{}`", draft.id),
+    };
+    let advice = "create the user first (POST /api/v1/users), or run with USS_UNKNOWN_USERS=create";
+    Rejection::new("USER_NOT_FOUND", format!("{message}; {advice}"))
+}
+
+#[async_trait]
+impl EventSink for Ingestion {
+    async fn submit(&self, events: Vec<serde_json::Value>) -> SinkOutcome {
+        let options = Options { unknown_users: self.unknown_users, once: false };
+        let mut answer = SinkOutcome::default();
+        let mut first = 0;
+        for chunk in events.chunks(self.limits.chunk_events_max.max(1)) {
+            let texts: Vec<String> = chunk.iter().map(serde_json::Value::to_string).collect();
+            let received: Vec<Received<'_>> = texts.iter().map(|text| text.as_bytes().into()).collect();
+            outcome::tally(&mut answer, first, self.process(&received, options).await);
+            first += chunk.len();
+        }
+        answer
+    }
+}

@@ -1,0 +1,110 @@
+//! Rejected events as records of the error topic, from where they can be mended and replayed.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ports::log::{NewRecord, Topic};
+use ports::records::json::{JsonError, Reader};
+use ports::records::{ErrorRecord, ErrorType};
+use serde_json::json;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::admission::{Cut, Received, Rejection};
+use crate::limits::Limits;
+
+/// The record of a rejected event. Its key is the client's id of the user, if that could be read.
+pub fn record(received: Received<'_>, rejection: &Rejection, at: &str, limits: &Limits) -> NewRecord {
+    let (key, data) = match with_null_user(received, limits) {
+        Some(found) => found,
+        None => (String::new(), raw_data(received, limits)),
+    };
+    let record = ErrorRecord {
+        error_type: ErrorType::IngestEvent,
+        code: rejection.code.to_owned(),
+        message: rejection.message.clone(),
+        at: at.to_owned(),
+        data: RawValue::from_string(data).expect("made of JSON pieces"),
+    };
+    let value = serde_json::to_vec(&record).expect("texts and JSON pieces can be written");
+    NewRecord { topic: Topic::Errors, partition: 0, key, value }
+}
+
+/// The event in the shape it has on the event topic, fields as sent: `id` is called `client_ref_id`, `user_id` is null.
+/// `None` if it is no JSON object, or too large to be an event.
+fn with_null_user(received: Received<'_>, limits: &Limits) -> Option<(String, String)> {
+    if received.cut.is_some() || received.bytes.len() > limits.event_bytes_max {
+        return None;
+    }
+    let text = std::str::from_utf8(received.bytes).ok()?;
+    let mut reader = Reader::new(text);
+    let mut data = String::with_capacity(text.len() + 32);
+    data.push_str("{\"user_id\":null");
+    let mut client_ref_id = String::new();
+    let read = reader.object(|key, reader| {
+        let value = reader.value()?;
+        let name = key.text().unwrap_or_default();
+        if name == "user_id" && value.raw() == "null" {
+            return Ok(());
+        }
+        data.push(',');
+        if name == "id" {
+            client_ref_id = value.text().unwrap_or_default().into_owned();
+            data.push_str("\"client_ref_id\"");
+        } else {
+            data.push_str(key.raw());
+        }
+        data.push(':');
+        data.push_str(value.raw());
+        Ok::<_, JsonError>(())
+    });
+    read.and_then(|()| reader.end()).ok()?;
+    data.push('}');
+    Some((client_ref_id, data))
+}
+
+/// `{"raw": "<base64>"}`; of a text that is too long its start, length and hash.
+fn raw_data(received: Received<'_>, limits: &Limits) -> String {
+    let kept = received.bytes.len().min(limits.error_text_bytes_max);
+    let raw = STANDARD.encode(&received.bytes[..kept]);
+    let cut = received.cut.or_else(|| {
+        (kept < received.bytes.len())
+            .then(|| Cut { length: received.bytes.len() as u64, sha256: Sha256::digest(received.bytes).into() })
+    });
+    match cut {
+        None => json!({ "raw": raw }).to_string(),
+        Some(cut) => json!({ "raw": raw, "length": cut.length, "sha256": hex(&cut.sha256) }).to_string(),
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::Value;
+
+    fn data(bytes: &[u8], limits: &Limits) -> (String, Value) {
+        let record = record(bytes.into(), &Rejection::new("CODE", "message"), "at", limits);
+        let value: Value = serde_json::from_slice(&record.value).unwrap();
+        assert_eq!((&value["error_type"], &value["code"]), (&json!("ingest_event_error"), &json!("CODE")));
+        (record.key, value["data"].clone())
+    }
+
+    #[test]
+    fn an_object_keeps_its_fields_and_anything_else_its_text() {
+        let limits = Limits { error_text_bytes_max: 4, event_bytes_max: 200, ..Limits::default() };
+        let event = br#"{"id":"a","payload":{"order_total":"x"},"user_id":null}"#;
+        let expected = json!({"user_id": null, "client_ref_id": "a", "payload": {"order_total": "x"}});
+        assert_eq!(data(event, &limits), ("a".into(), expected));
+        assert_eq!(data(b"[1]", &limits), (String::new(), json!({"raw": "WzFd"})));
+        assert_eq!(data(b"\xff\xfe", &limits), (String::new(), json!({"raw": "//4="})));
+        let long = json!({
+            "raw": "eyJhIg==", "length": 6, "sha256": hex(&Sha256::digest(b"{\"a\":1"))
+        });
+        assert_eq!(data(b"{\"a\":1", &limits), (String::new(), long));
+    }
+}

@@ -1,0 +1,193 @@
+//! The routes of the ingestion API.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use ports::event_sink::SinkOutcome;
+use ports::log::Topic;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::decompression::RequestDecompressionLayer;
+use uss_http::extract::{Json, Query};
+use uss_http::serve::{Shape, finish};
+use uss_http::{Access, ApiKeys, Kind, Problem, operations};
+
+use crate::admission::Received;
+use crate::body::{self, Events};
+use crate::outcome::{self, Outcome};
+use crate::pipeline::{Ingestion, Options, UnknownUsers};
+use crate::stream::Run;
+
+/// How long a browser may remember what CORS allows.
+const CORS_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// Which pages of browsers may send events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedOrigins(Vec<HeaderValue>);
+
+impl std::str::FromStr for AllowedOrigins {
+    type Err = String;
+
+    /// Origins separated by commas, or `*` for all.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+        let origins = origins.map(|origin| {
+            let is_origin = origin == "*" || (origin.contains("://") && !origin.ends_with('/'));
+            let advice = "USS_ALLOWED_ORIGINS takes origins like https://shop.example, separated by commas, or *";
+            HeaderValue::from_str(origin).ok().filter(|_| is_origin).ok_or_else(|| format!("`{origin}`: {advice}"))
+        });
+        Ok(Self(origins.collect::<Result<_, _>>()?))
+    }
+}
+
+impl AllowedOrigins {
+    fn layer(&self) -> CorsLayer {
+        let any = self.0.iter().any(|origin| origin == "*");
+        let allowed = if any { AllowOrigin::any() } else { AllowOrigin::list(self.0.clone()) };
+        CorsLayer::new()
+            .allow_origin(allowed)
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_ENCODING])
+            .expose_headers([header::RETRY_AFTER])
+            .max_age(CORS_MAX_AGE)
+    }
+}
+
+/// The ingestion API.
+pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigins) -> Router {
+    let events = Router::new().route("/api/v1/events", post(post_events));
+    let users = Router::new().route("/api/v1/users", get(find_user));
+    let guarded = keys.guard(events, Access::Ingest).merge(keys.guard(users, Access::Admin));
+    let health = operations::health({
+        let ingestion = Arc::clone(&ingestion);
+        move || check_health(Arc::clone(&ingestion))
+    });
+    let routes = guarded.with_state(ingestion).layer(RequestDecompressionLayer::new()).merge(health);
+    finish(routes, Shape::Ingestion).layer(origins.layer())
+}
+
+/// Healthy is who can reach the log.
+async fn check_health(ingestion: Arc<Ingestion>) -> Result<(), Problem> {
+    ingestion.log().bounds(Topic::Errors, 0).await?;
+    Ok(())
+}
+
+/// Options of one request, for admins: an import makes its users, and its event ids count once.
+#[derive(Debug, Deserialize)]
+struct EventsQuery {
+    unknown_users: Option<UnknownUsers>,
+    #[serde(default)]
+    once: bool,
+}
+
+async fn post_events(
+    State(ingestion): State<Arc<Ingestion>>,
+    Extension(access): Extension<Access>,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let options = options(&ingestion, access, &query)?;
+    match media(&headers)? {
+        Media::Json => post_json(&ingestion, body, options).await,
+        Media::Lines => {
+            let run = Run::start(ingestion, body, options).inspect_err(count_refused)?;
+            Ok(run.respond().await)
+        }
+    }
+}
+
+async fn post_json(ingestion: &Ingestion, body: Body, options: Options) -> Result<Response, Problem> {
+    let mut reservation = ingestion.capacity.reservation();
+    let body = body::read(body, &mut reservation, &ingestion.limits).await.inspect_err(count_refused)?;
+    match body::split(&body, &ingestion.limits)? {
+        Events::One(event) => one_answer(ingestion.process(&[event.into()], options).await),
+        Events::Many(events) => {
+            let events: Vec<Received<'_>> = events.into_iter().map(Received::from).collect();
+            many_answer(ingestion.process(&events, options).await)
+        }
+    }
+}
+
+/// A body that is not taken counts as one event: how many it would have been is not known.
+fn count_refused(problem: &Problem) {
+    outcome::count(&[Outcome::NotAdmitted(Box::new(problem.clone()))]);
+}
+
+fn one_answer(outcomes: Vec<Outcome>) -> Result<Response, Problem> {
+    match outcomes.into_iter().next() {
+        Some(Outcome::Rejected(rejection)) => Err(rejection.problem()),
+        Some(Outcome::NotAdmitted(problem)) => Err(*problem),
+        Some(Outcome::Accepted) | None => Ok(Json(json!({"ok": true, "error": null})).into_response()),
+    }
+}
+
+/// An array is appended as a whole, so if one event is not admitted, none is.
+fn many_answer(outcomes: Vec<Outcome>) -> Result<Response, Problem> {
+    let refusal = outcomes.first().and_then(|outcome| match outcome {
+        Outcome::NotAdmitted(problem) => Some((**problem).clone()),
+        _ => None,
+    });
+    let mut answer = SinkOutcome::default();
+    outcome::tally(&mut answer, 0, outcomes);
+    let SinkOutcome { accepted, rejected, not_admitted } = answer;
+    let body = json!({"accepted": accepted, "rejected": rejected, "not_admitted": not_admitted});
+    match (refusal, body) {
+        (Some(problem), Value::Object(details)) => Err(Problem { details, ..problem }),
+        (_, mut body) => {
+            body["ok"] = json!(rejected.is_empty());
+            Ok(Json(body).into_response())
+        }
+    }
+}
+
+fn options(ingestion: &Ingestion, access: Access, query: &EventsQuery) -> Result<Options, Problem> {
+    if access < Access::Admin && (query.unknown_users.is_some() || query.once) {
+        let message = "the options unknown_users and once need an admin key; leave them out or use one";
+        return Err(Problem::new(Kind::Forbidden, "FORBIDDEN", message));
+    }
+    Ok(Options { unknown_users: query.unknown_users.unwrap_or(ingestion.unknown_users), once: query.once })
+}
+
+enum Media {
+    Json,
+    Lines,
+}
+
+/// `text/plain` is what a browser's beacon may send without asking first; it is read as JSON.
+fn media(headers: &HeaderMap) -> Result<Media, Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Media::Json) };
+    let value = value.to_str().unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "application/json" | "text/plain" => Ok(Media::Json),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Media::Lines),
+        _ => {
+            let message = format!(
+                "`{essence}` is not read here; send Content-Type: application/json, or application/x-ndjson for lines of JSON"
+            );
+            Err(Problem::new(Kind::UnsupportedMedia, "UNSUPPORTED_MEDIA_TYPE", message))
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UserQuery {
+    client_ref_id: String,
+}
+
+/// The user with this client id; `{"data": null}` if there is none, as on the configuration API.
+async fn find_user(
+    State(ingestion): State<Arc<Ingestion>>,
+    Query(query): Query<UserQuery>,
+) -> Result<Json<Value>, Problem> {
+    let profile = ingestion.identities().profile(&query.client_ref_id).await?;
+    Ok(Json(json!({ "data": profile })))
+}

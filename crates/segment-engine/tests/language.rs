@@ -1,0 +1,233 @@
+//! The language, by tables: what a clause becomes, and what is refused, where and why.
+//!
+//! A case is a few lines up to an empty one: the clause, then what is expected. `UPDATE_EXPECT=1 cargo test` writes what
+//! the compiler says now, for review in the diff.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use segment_engine::language::{CompileError, Names, compile, print_aggregate};
+use segment_engine::plan::{Expr, Plan};
+
+#[test]
+fn accepted_clauses_have_one_spelling() {
+    check("accepted.txt", |clause| match compile(clause) {
+        Ok(plan) => described(&plan),
+        Err(error) => format!("=> REFUSED {error}\n"),
+    });
+}
+
+#[test]
+fn refused_clauses_say_where_and_why() {
+    check("refused.txt", |clause| match compile(clause) {
+        Ok(plan) => format!("=> ACCEPTED {}\n", plan.normal_form),
+        Err(error) => refusal(&error),
+    });
+}
+
+#[test]
+fn the_normal_form_compiles_to_the_same_plan() {
+    for case in cases("accepted.txt") {
+        let plan = compile(&case.clause).unwrap();
+        let again = compile(&plan.normal_form).unwrap_or_else(|error| panic!("{}: {error}", plan.normal_form));
+        assert_eq!(again, plan, "{}", case.clause);
+    }
+}
+
+#[test]
+fn clauses_that_mean_the_same_by_form_have_equal_plans() {
+    for case in cases("equal.txt") {
+        let mut spellings = case.clause.lines();
+        let first = spellings.next().unwrap();
+        let plan = compile(first).unwrap_or_else(|error| panic!("{first}: {error}"));
+        for other in spellings {
+            let same = compile(other).unwrap_or_else(|error| panic!("{other}: {error}"));
+            assert_eq!(same, plan, "{first}\n{other}");
+        }
+    }
+}
+
+#[test]
+fn every_example_of_the_reference_compiles() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/language.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    let examples: Vec<&str> = text.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() > 20, "only {} examples found", examples.len());
+    for example in examples {
+        let plan = compile(strip_comments(example).trim()).unwrap_or_else(|error| panic!("{example}\n{error}"));
+        assert_eq!(compile(&plan.normal_form).unwrap(), plan, "{example}");
+    }
+}
+
+#[test]
+fn bounds_are_errors_and_never_a_stack_overflow() {
+    let nested = |open: &str, close: &str, n: usize| format!("{}1 = 1{}", open.repeat(n), close.repeat(n));
+    let cases = [
+        (nested("(", ")", 3_000), "where_too_deep"),
+        (nested("NOT ", "", 3_000), "where_too_deep"),
+        (format!("{}1 = 1", "- ".repeat(2_000)), "where_too_deep"),
+        (format!("1{} = 1", " + 1".repeat(2_500)), "where_too_deep"),
+        (format!("region{} = ''", "::text".repeat(2_500)), "where_too_deep"),
+        (format!("payload{}->>'a' = ''", "->'a'".repeat(2_500)), "where_too_deep"),
+        (format!("region = '{}'", "x".repeat(40_000)), "where_too_long"),
+        (vec!["region = 'x'"; 2_500].join(" OR "), "where_too_long"),
+        (vec!["region = 'x'"; 1_200].join(" OR "), ""),
+        (nested("NOT 1 = 1 + 2 * -(", ")", 1_000), "where_too_deep"),
+        (nested("(", ")", 24), ""),
+        (nested("CASE WHEN TRUE THEN ", " ELSE TRUE END", 500), "where_too_deep"),
+        (format!("region IN ({})", vec!["'x'"; 2_900].join(", ")), ""),
+        (
+            (0..100).map(|i| format!("count(*) FILTER (WHERE url = '{i}') > 0")).collect::<Vec<_>>().join(" AND "),
+            "where_too_many_aggregates",
+        ),
+        ((0..60).map(|i| format!("url ~ '{i}'")).collect::<Vec<_>>().join(" AND "), "where_too_many_patterns"),
+        (format!("url ~ '{}'", "a".repeat(1_001)), "where_bad_pattern"),
+    ];
+    for (clause, code) in cases {
+        let got = compile(&clause).map_or_else(|error| error.code, |_| "");
+        assert_eq!(got, code, "{}…", &clause[..60]);
+    }
+}
+
+proptest! {
+    /// Whatever the text, the compiler answers; and what it accepts, it can print and read again.
+    #[test]
+    fn any_mixture_of_words_is_answered(words in proptest::collection::vec(0..WORDS.len(), 0..14)) {
+        let clause: Vec<&str> = words.into_iter().map(|word| WORDS[word]).collect();
+        let clause = clause.join(" ");
+        match compile(&clause) {
+            Ok(plan) => prop_assert_eq!(compile(&plan.normal_form).map_err(|error| error.to_string()), Ok(plan)),
+            Err(error) => {
+                prop_assert!(error.code.starts_with("where_"));
+                prop_assert!(error.line >= 1 && error.column >= 1);
+            }
+        }
+    }
+}
+
+const WORDS: &[&str] = &[
+    "region",
+    "=",
+    "'x'",
+    "AND",
+    "OR",
+    "NOT",
+    "(",
+    ")",
+    "count(*)",
+    ">",
+    "3",
+    "FILTER",
+    "(WHERE",
+    "created_at",
+    ">=",
+    "now()",
+    "-",
+    "INTERVAL '7 days'",
+    "payload->>'a'",
+    "IS NULL",
+    "traits->>'plan'",
+    "::int",
+    "IN",
+    ",",
+    "BETWEEN",
+    "sum(order_total)",
+    "+",
+    "*",
+    "/",
+    "1.5",
+    "NULL",
+    "TRUE",
+    "CASE WHEN",
+    "THEN",
+    "ELSE",
+    "END",
+    "coalesce(",
+    "segment('a')",
+    "users.created_at",
+    "max(created_at)",
+    "date_trunc('day', now())",
+    "LIKE",
+    "~",
+    "::date",
+    "lower(",
+    "extract(dow FROM now())",
+    "AT TIME ZONE 'Europe/Berlin'",
+    "IS NOT DISTINCT FROM",
+    "IS TRUE",
+    "<",
+    "order_total",
+];
+
+struct Case {
+    comment: String,
+    clause: String,
+    expected: String,
+}
+
+fn table(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/language").join(name)
+}
+
+fn cases(name: &str) -> Vec<Case> {
+    let text = std::fs::read_to_string(table(name)).unwrap();
+    let cases: Vec<Case> = text.trim().split("\n\n").map(read_case).collect();
+    assert!(!cases.is_empty());
+    cases
+}
+
+fn read_case(block: &str) -> Case {
+    let mut case = Case { comment: String::new(), clause: String::new(), expected: String::new() };
+    for line in block.lines() {
+        let part = match line {
+            _ if !case.expected.is_empty() || line.starts_with("=>") => &mut case.expected,
+            _ if line.starts_with('#') => &mut case.comment,
+            _ => &mut case.clause,
+        };
+        part.push_str(line);
+        part.push('\n');
+    }
+    case.clause.truncate(case.clause.trim_end().len());
+    case
+}
+
+fn check(name: &str, actual: impl Fn(&str) -> String) {
+    let cases = cases(name);
+    let found: Vec<String> = cases.iter().map(|case| actual(&case.clause)).collect();
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        let blocks = cases.iter().zip(&found);
+        let blocks: Vec<String> =
+            blocks.map(|(case, found)| format!("{}{}\n{found}", case.comment, case.clause)).collect();
+        std::fs::write(table(name), blocks.join("\n")).unwrap();
+    }
+    for (case, found) in cases.iter().zip(&found) {
+        assert_eq!(found, &case.expected, "{}", case.clause);
+    }
+}
+
+/// The normal form; and, where conditions on the user were taken out of aggregates, what the aggregates became.
+fn described(plan: &Plan) -> String {
+    let mut text = format!("=> {}\n", plan.normal_form);
+    if plan.formula.any(&|part| matches!(part, Expr::AggregateBy { .. })) {
+        let names = Names { aggregates: &plan.aggregates, segments: &plan.segments };
+        for aggregate in &plan.aggregates {
+            writeln!(text, "   {}", print_aggregate(aggregate, &names)).unwrap();
+        }
+    }
+    text
+}
+
+fn refusal(error: &CompileError) -> String {
+    let mut text = format!("=> {} {}:{} {}\n", error.code, error.line, error.column, error.message);
+    if let Some(suggestion) = &error.suggestion {
+        writeln!(text, "   {suggestion}").unwrap();
+    }
+    text
+}
+
+fn strip_comments(example: &str) -> String {
+    let lines = example.lines().filter(|line| !line.trim_start().starts_with("--"));
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,159 @@
+//! Any clause the grammar can make: it compiles, and its normal form compiles to the same plan.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use proptest::prelude::*;
+use segment_engine::language::compile;
+
+/// Text of a value of the event or of constants, by type.
+fn text() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("region"), Just("url"), Just("'x'"), Just("'it''s'"), Just("payload->>'a'"), Just("payload->'b'->>'c'"),
+    ];
+    leaf.prop_map(str::to_owned).prop_recursive(2, 6, 2, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|x| format!("lower({x})")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("coalesce({x}, {y})")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("nullif({x}, {y})")),
+            inner.clone().prop_map(|x| format!("CASE WHEN {x} = 'a' THEN {x} END")),
+            inner.prop_map(|x| format!("({x})::text")),
+        ]
+    })
+}
+
+fn number() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("order_total"), Just("3"), Just("-2"), Just("1.5"), Just("(payload->>'n')::int"), Just("length(url)"),
+        Just("(payload->>'p')::numeric"), Just("extract(hour FROM created_at)"), Just("user_id"),
+    ];
+    leaf.prop_map(str::to_owned).prop_recursive(3, 8, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} + {y})")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("{x} - {y}")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x}) * ({y})")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x}) / ({y})")),
+            inner.clone().prop_map(|x| format!("-({x})")),
+            inner.clone().prop_map(|x| format!("abs({x})")),
+            inner.clone().prop_map(|x| format!("({x})::smallint")),
+            inner.prop_map(|x| format!("round({x}, 2)")),
+        ]
+    })
+}
+
+fn time() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("created_at"), Just("processed_at"), Just("TIMESTAMPTZ '2026-01-01'"), Just("(payload->>'t')::timestamptz"),
+    ];
+    leaf.prop_map(str::to_owned).prop_recursive(2, 4, 1, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|x| format!("({x} + INTERVAL '1 month 3 days')")),
+            inner.clone().prop_map(|x| format!("({x} - INTERVAL '36 hours')")),
+            inner.clone().prop_map(|x| format!("date_trunc('week', {x})")),
+            inner.clone().prop_map(|x| format!("date_trunc('day', {x}, 'Europe/Berlin')")),
+            inner.prop_map(|x| format!("({x} AT TIME ZONE 'Asia/Tokyo')::date")),
+        ]
+    })
+}
+
+fn now() -> impl Strategy<Value = String> {
+    Just("now()".to_owned()).prop_recursive(3, 4, 1, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|x| format!("({x} - INTERVAL '1 month 3 days')")),
+            inner.clone().prop_map(|x| format!("({x} + INTERVAL '30 hours')")),
+            inner.clone().prop_map(|x| format!("date_trunc('month', {x})")),
+            inner.clone().prop_map(|x| format!("({x} AT TIME ZONE 'Asia/Tokyo')")),
+            inner.clone().prop_map(|x| format!("({x})::date")),
+            inner.prop_map(|x| format!("({x})::timestamptz")),
+        ]
+    })
+}
+
+fn comparison() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("="), Just("<>"), Just("<"), Just("<="), Just(">"), Just(">=")]
+}
+
+/// A condition on one event.
+fn condition() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        (text(), comparison(), text()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
+        (number(), comparison(), number()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
+        (time(), comparison(), time()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
+        (time(), comparison(), now()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
+        (now(), time(), time()).prop_map(|(x, y, z)| format!("{x} BETWEEN {y} AND {z}")),
+        (number(), number(), number()).prop_map(|(x, y, z)| format!("{x} NOT BETWEEN {y} AND {z}")),
+        (text(), text(), text()).prop_map(|(x, y, z)| format!("{x} IN ({y}, {z}, 'x')")),
+        (number(), number()).prop_map(|(x, y)| format!("{x} NOT IN ({y}, 3, 1.5, NULL)")),
+        (number(), number()).prop_map(|(x, y)| format!("{x} IS DISTINCT FROM {y}")),
+        text().prop_map(|x| format!("{x} LIKE 'a%'")),
+        text().prop_map(|x| format!("{x} !~* '^a'")),
+        number().prop_map(|x| format!("{x} IS NOT NULL")),
+        Just("TRUE".to_owned()),
+        Just("NULL".to_owned()),
+        Just("segment('s')".to_owned()),
+        Just("traits->>'plan' = 'pro'".to_owned()),
+        Just("users.created_at > now() - INTERVAL '7 days'".to_owned()),
+    ];
+    leaf.prop_recursive(4, 12, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x}) AND ({y})")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} OR {y})")),
+            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(x, y, z)| format!("({x} OR {y} AND {z})")),
+            inner.clone().prop_map(|x| format!("NOT ({x})")),
+            inner.clone().prop_map(|x| format!("({x}) IS NOT TRUE")),
+            inner.clone().prop_map(|x| format!("({x}) IS UNKNOWN")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("(({x}) = ({y}))")),
+            (inner.clone(), inner).prop_map(|(x, y)| format!("CASE WHEN {x} THEN {y} ELSE FALSE END")),
+        ]
+    })
+}
+
+fn aggregate() -> impl Strategy<Value = String> {
+    prop_oneof![
+        condition().prop_map(|c| format!("count(*) FILTER (WHERE {c})")),
+        (number(), condition()).prop_map(|(x, c)| format!("sum({x}) FILTER (WHERE {c})")),
+        (text(), condition()).prop_map(|(x, c)| format!("count(DISTINCT {x}) FILTER (WHERE {c})")),
+        number().prop_map(|x| format!("avg({x})")),
+        (number(), condition()).prop_map(|(x, c)| format!("last({x}) FILTER (WHERE {c})")),
+    ]
+}
+
+fn clause() -> impl Strategy<Value = String> {
+    let formula = prop_oneof![
+        (aggregate(), comparison()).prop_map(|(x, op)| format!("{x} {op} 3")),
+        (aggregate(), comparison(), aggregate()).prop_map(|(x, op, y)| format!("{x} {op} {y} * 2 - 1")),
+        (time(), comparison()).prop_map(|(x, op)| format!("max({x}) {op} now() - INTERVAL '7 days'")),
+        Just("segment('t')".to_owned()),
+        Just("extract(hour FROM now()) BETWEEN 9 AND 17".to_owned()),
+        Just("(traits->>'n')::int > 3".to_owned()),
+    ];
+    let formula = formula.prop_recursive(2, 6, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("{x} AND {y}")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} OR {y})")),
+            inner.prop_map(|x| format!("NOT ({x})")),
+        ]
+    });
+    prop_oneof![condition(), formula]
+}
+
+/// Codes of bounds that a generated clause, or its longer normal form, may run into.
+fn is_bound(code: &str) -> bool {
+    code.starts_with("where_too_")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_normal_form_compiles_to_the_same_plan(clause in clause()) {
+        let plan = match compile(&clause) {
+            Ok(plan) => plan,
+            Err(error) if is_bound(error.code) => return Ok(()),
+            Err(error) => return Err(TestCaseError::fail(format!("{clause}\n{error}"))),
+        };
+        match compile(&plan.normal_form) {
+            Ok(again) => prop_assert_eq!(&again, &plan, "{}\n{}\n{}", clause, plan.normal_form, again.normal_form),
+            Err(error) if is_bound(error.code) => {}
+            Err(error) => return Err(TestCaseError::fail(format!("{clause}\n{}\n{error}", plan.normal_form))),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The worker on in-memory ports and a clock that the test sets.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+
+use ports::clock::ManualClock;
+use ports::log::{Log, NewRecord, Topic, partition_of};
+use ports::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
+use ports::records::{ConfigRecord, Notification};
+use segment_engine::time::Timestamp;
+use segment_users::archiver::Archiver;
+use segment_users::definitions;
+use segment_users::partition::{Partition, Ports};
+use segment_users::settings::Settings;
+use serde_json::{Value, json};
+
+const SECOND: i64 = 1_000_000;
+const PARTITIONS: u32 = 2;
+
+struct World {
+    clock: Arc<ManualClock>,
+    ports: Ports,
+    partitions: Vec<Partition>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(Timestamp(1_000 * SECOND)));
+        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(PARTITIONS, clock.clone()));
+        let ports = Ports {
+            log,
+            checkpoints: Arc::new(MemoryCheckpoints::default()),
+            warehouse: Arc::new(MemoryWarehouse::default()),
+            clock: clock.clone(),
+        };
+        let mut world = Self { clock, ports, partitions: Vec::new() };
+        world.restart().await;
+        world
+    }
+
+    /// As after a crash: nothing of the workers survives but what is stored.
+    async fn restart(&mut self) {
+        self.partitions.clear();
+        for id in 0..PARTITIONS {
+            self.partitions.push(Partition::open(id, self.ports.clone(), Settings::default()).await.unwrap());
+        }
+    }
+
+    /// Lets everything come to rest at the clock's present instant.
+    async fn run(&mut self) {
+        let log = self.ports.log.clone();
+        definitions::relay(&log).await.unwrap();
+        loop {
+            let mut busy = false;
+            for partition in &mut self.partitions {
+                let turn = partition.turn().await.unwrap();
+                busy |= turn.more || turn.notifications > 0;
+                let mut archiver =
+                    Archiver::open(partition.id(), log.clone(), self.ports.warehouse.clone(), Settings::default())
+                        .await
+                        .unwrap();
+                while archiver.step().await.unwrap() {}
+                busy |= partition.backfill_step().await.unwrap();
+            }
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    async fn run_until(&mut self, at: i64) {
+        self.clock.set(Timestamp(at));
+        self.run().await;
+    }
+
+    async fn segment(&mut self, id: i64, tag: &str, version: u64, clause: &str) {
+        let record = ConfigRecord::Segment {
+            id,
+            tag: tag.to_owned(),
+            version,
+            where_statement: clause.to_owned(),
+            manual: false,
+        };
+        self.append(Topic::Config, 0, &format!("{id}"), &serde_json::to_value(record).unwrap()).await;
+        self.run().await;
+    }
+
+    async fn append(&self, topic: Topic, partition: u32, key: &str, value: &Value) {
+        let value = serde_json::to_vec(value).unwrap();
+        let record = NewRecord { topic, partition, key: key.to_owned(), value };
+        self.ports.log.append(vec![record]).await.unwrap();
+    }
+
+    async fn user(&self, user: i64, value: Value) {
+        self.append(Topic::Events, partition_of(user, PARTITIONS), &user.to_string(), &value).await;
+    }
+
+    async fn event(&mut self, user: i64, activity: &str, more: Value) {
+        let mut event = json!({
+            "user_id": user, "client_ref_id": format!("client-{user}"), "id_type": "cookie",
+            "payload": {"activity_type": activity}, "received_at": "2026-01-01T00:00:00.000000Z",
+        });
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.user(user, event).await;
+        self.run().await;
+    }
+
+    async fn notifications(&self) -> Vec<Notification> {
+        let mut all = Vec::new();
+        for partition in 0..PARTITIONS {
+            let batch = self.ports.log.read(Topic::Notifications, partition, 0, usize::MAX).await.unwrap();
+            all.extend(batch.records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()));
+        }
+        all
+    }
+
+    /// `user:sequence cause +entered -left @seconds.micros` of each notification.
+    async fn told(&self) -> Vec<String> {
+        let notifications = self.notifications().await;
+        notifications
+            .iter()
+            .map(|told| {
+                let at = ports::records::instant::parse(&told.effective_at).unwrap().0;
+                let cause = serde_json::to_value(told.cause).unwrap();
+                format!(
+                    "{} {} +{:?} -{:?} @{}",
+                    told.id,
+                    cause.as_str().unwrap(),
+                    told.in_segments,
+                    told.out_segments,
+                    at
+                )
+            })
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn a_user_enters_with_an_event_and_leaves_with_time_alone() {
+    let mut world = World::new().await;
+    world.segment(1, "active", 1, "count(*) FILTER (WHERE created_at >= now() - INTERVAL '10 seconds') >= 2").await;
+    world.event(7, "page_viewed", json!({})).await;
+    assert!(world.told().await.is_empty());
+    world.clock.set(Timestamp(1_003 * SECOND));
+    world.event(7, "page_viewed", json!({})).await;
+    world.run_until(1_500 * SECOND).await;
+    let told = world.told().await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("7:1 event +[1] -[] @1003"), "{told:?}");
+    let first_created_at = 1_000 * SECOND;
+    let expected = format!("7:2 time +[] -[1] @{}", deadline(&world, first_created_at, 10).await);
+    assert_eq!(told[1], expected);
+}
+
+/// When the first event's window ends: its created_at is when the log took it.
+async fn deadline(world: &World, not_before: i64, seconds: i64) -> i64 {
+    let partition = partition_of(7, PARTITIONS);
+    let batch = world.ports.log.read(Topic::Events, partition, 0, usize::MAX).await.unwrap();
+    let event = batch.records.iter().find(|record| record.key == "7").unwrap();
+    assert!(event.appended_at.0 >= not_before);
+    event.appended_at.0 + seconds * SECOND + 1
+}
+
+#[tokio::test]
+async fn a_crash_changes_when_transitions_are_told_never_which() {
+    let mut world = World::new().await;
+    world.segment(1, "active", 1, "count(*) FILTER (WHERE created_at >= now() - INTERVAL '10 seconds') >= 1").await;
+    world.event(7, "page_viewed", json!({"created_at": "1970-01-01T00:16:40Z"})).await;
+    // The worker is down while the window ends and another event comes in.
+    world.clock.set(Timestamp(1_030 * SECOND));
+    world.restart().await;
+    world
+        .user(
+            7,
+            json!({
+                "user_id": 7, "client_ref_id": "client-7", "payload": {}, "created_at": "1970-01-01T00:17:09Z",
+                "received_at": "",
+            }),
+        )
+        .await;
+    world.run().await;
+    world.restart().await;
+    world.run_until(1_100 * SECOND).await;
+    let told = world.told().await;
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(told[1], format!("7:2 time +[] -[1] @{}", 1_010 * SECOND + 1));
+    assert!(told[2].starts_with("7:3 event +[1] -[] @1030"), "{told:?}");
+    assert_eq!(told[3], format!("7:4 time +[] -[1] @{}", 1_039 * SECOND + 1));
+}
+
+#[tokio::test]
+async fn a_checkpoint_and_a_restart_leave_no_trace() {
+    for checkpoint in [false, true] {
+        let mut world = World::new().await;
+        world.segment(1, "some", 1, "count(*) >= 2").await;
+        world
+            .segment(2, "spender", 1, "sum(order_total) FILTER (WHERE created_at > now() - INTERVAL '1 hour') > 10")
+            .await;
+        for step in 0..6 {
+            world.clock.advance_micros(SECOND);
+            world.event(step % 3, "product_purchased", json!({"payload": {"order_total": 6.5}})).await;
+            if checkpoint {
+                for partition in &mut world.partitions {
+                    partition.checkpoint().await.unwrap();
+                }
+            }
+            world.restart().await;
+        }
+        world.run_until(10_000 * SECOND).await;
+        let mut told = world.told().await;
+        told.sort();
+        let causes: Vec<&str> = told.iter().map(|line| line.split(" @").next().unwrap()).collect();
+        let expected: Vec<String> = (0..3)
+            .flat_map(|user| [format!("{user}:1 event +[1, 2] -[]"), format!("{user}:2 time +[] -[2]")])
+            .collect();
+        assert_eq!(causes, expected, "checkpoint: {checkpoint}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_segment_finds_the_history_and_an_edit_tells_the_difference() {
+    let mut world = World::new().await;
+    for user in 1..=4 {
+        for _ in 0..user {
+            world.event(user, "page_viewed", json!({})).await;
+        }
+    }
+    world.segment(1, "viewers", 1, "count(*) FILTER (WHERE activity_type = 'page_viewed') >= 3").await;
+    let mut told = world.told().await;
+    told.sort();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("3:1 backfill +[1]") && told[1].starts_with("4:1 backfill +[1]"), "{told:?}");
+    world.restart().await;
+    world.segment(1, "viewers", 2, "count(DISTINCT activity_type) = 1 AND count(*) BETWEEN 2 AND 3").await;
+    let mut told = world.told().await;
+    told.sort();
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told.iter().any(|line| line.starts_with("2:1 edit +[1]")), "{told:?}");
+    assert!(told.iter().any(|line| line.starts_with("4:2 edit +[] -[1]")), "{told:?}");
+    world.append(Topic::Config, 0, "1", &json!({"type": "segment_deleted", "id": 1})).await;
+    world.run().await;
+    assert_eq!(world.told().await.iter().filter(|line| line.contains(" delete +[] -[1]")).count(), 2);
+}
+
+#[tokio::test]
+async fn a_delivery_counts_once() {
+    let mut world = World::new().await;
+    world.segment(1, "two", 1, "count(*) >= 2").await;
+    for _ in 0..3 {
+        world.event(1, "page_viewed", json!({"event_id": "e-1"})).await;
+        world.restart().await;
+    }
+    assert!(world.told().await.is_empty());
+    world.event(1, "page_viewed", json!({"event_id": "e-2"})).await;
+    assert_eq!(world.told().await.len(), 1);
+}
+
+#[tokio::test]
+async fn merged_users_are_one_and_late_records_follow() {
+    let mut world = World::new().await;
+    let absorbed = 1;
+    let survivor = (2..).find(|id| partition_of(*id, PARTITIONS) != partition_of(absorbed, PARTITIONS)).unwrap();
+    world.segment(1, "three", 1, "count(*) >= 3").await;
+    world.segment(2, "any", 1, "count(*) >= 1").await;
+    world.event(absorbed, "page_viewed", json!({})).await;
+    world.event(survivor, "page_viewed", json!({})).await;
+    world.user(absorbed, json!({"type": "merge", "user_id": absorbed, "survivor": survivor})).await;
+    world.run().await;
+    world.restart().await;
+    // Under way when the users were merged: it still names the absorbed one.
+    world.event(absorbed, "page_viewed", json!({})).await;
+    let told = world.told().await;
+    assert!(told.iter().any(|line| line.starts_with("1:2 merge +[] -[2]")), "{told:?}");
+    assert!(told.iter().any(|line| line.starts_with(&format!("{survivor}:2 event +[1] -[]"))), "{told:?}");
+    assert_eq!(told.len(), 4, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_applied_is_told_and_the_partition_goes_on() {
+    let mut world = World::new().await;
+    world.segment(1, "any", 1, "count(*) >= 1").await;
+    world.user(1, json!({"user_id": "nobody", "payload": {}})).await;
+    world.event(1, "page_viewed", json!({})).await;
+    let errors = world.ports.log.read(Topic::Errors, 0, 0, usize::MAX).await.unwrap();
+    assert_eq!(errors.records.len(), 1);
+    let error: Value = serde_json::from_slice(&errors.records[0].value).unwrap();
+    assert_eq!(error["error_type"], "segment_computation_error");
+    assert_eq!(world.told().await.len(), 1);
+}

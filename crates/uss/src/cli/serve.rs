@@ -1,0 +1,53 @@
+//! `uss serve`: every role in one process, on embedded adapters.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::fail;
+use crate::serve;
+use crate::settings::Settings;
+
+/// Runs everything in one process: ingestion, segments, configuration. Stops on SIGINT or SIGTERM, losing nothing.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    /// A TOML file of settings, over the defaults.
+    #[arg(long, env = "USS_SETTINGS", value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Bind to another address than loopback without API keys.
+    #[arg(long)]
+    insecure: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// The settings that have a flag.
+#[derive(Debug, clap::Args, Serialize)]
+struct Flags {
+    /// Where the data lives.
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_dir: Option<PathBuf>,
+    /// The address to bind to.
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bind: Option<String>,
+    /// What to do with events of unknown users: reject or create.
+    #[arg(long, value_name = "RULE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_users: Option<String>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> ExitCode {
+        let settings = match Settings::read(self.settings.as_deref(), &self.flags) {
+            Ok(settings) => settings,
+            Err(error) => return fail(format_args!("settings: {error}")),
+        };
+        match serve::run(settings, self.insecure) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error),
+        }
+    }
+}

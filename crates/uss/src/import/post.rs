@@ -1,0 +1,197 @@
+//! Batches of events on their way to the ingestion API.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use indicatif::ProgressBar;
+use ports::event_sink::Refused;
+use reqwest::{StatusCode, header};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio_util::bytes::Bytes;
+
+use super::{ImportArgs, ImportError, Summary};
+
+/// Events in one request.
+const BATCH_EVENTS_MAX: usize = 5_000;
+/// Bytes in one request (one event more, at most).
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Requests at once: one is read, one waits for the disk, two travel.
+const REQUESTS_MAX: usize = 4;
+/// How often a batch is sent before the import gives up: about two minutes.
+const TRIES_MAX: u32 = 20;
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// How long an answer to one batch may take.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// Events that are posted together.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    text: String,
+    /// Where each event stands in its file, and where it ends in `text`.
+    rows: Vec<(u64, usize)>,
+}
+
+impl Batch {
+    /// Adds an event.
+    pub fn push(&mut self, line: u64, event: &str) {
+        self.text.push_str(event);
+        self.text.push('\n');
+        self.rows.push((line, self.text.len()));
+    }
+
+    /// Whether it should go.
+    pub fn is_full(&self) -> bool {
+        self.rows.len() >= BATCH_EVENTS_MAX || self.text.len() >= BATCH_BYTES_MAX
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Some of the events, in order.
+    fn only(&self, indexes: impl Iterator<Item = usize>) -> Batch {
+        let mut part = Batch::default();
+        for index in indexes.filter(|index| *index < self.rows.len()) {
+            let start = if index == 0 { 0 } else { self.rows[index - 1].1 };
+            let (line, end) = self.rows[index];
+            part.push(line, self.text[start..end].trim_end_matches('\n'));
+        }
+        part
+    }
+}
+
+/// What the API answers to a batch.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    accepted: u64,
+    #[serde(default)]
+    rejected: Vec<Refused>,
+    #[serde(default)]
+    not_admitted: Vec<Refused>,
+    not_read_from: Option<usize>,
+}
+
+/// What came of one batch.
+#[derive(Debug, Default)]
+struct Posted {
+    accepted: u64,
+    rejected: Vec<(u64, Refused)>,
+}
+
+/// What to do after a try.
+enum Step {
+    Answered(Answer),
+    /// Send it again, after at least this long.
+    Again(String, Duration),
+    Failed(String),
+}
+
+/// Posts batches.
+pub struct Poster {
+    client: reqwest::Client,
+    url: String,
+    key: Option<String>,
+}
+
+impl Poster {
+    /// A client of the API that the arguments name.
+    pub fn new(args: &ImportArgs) -> Result<Self, ImportError> {
+        let users = if args.known_users_only { "reject" } else { "create" };
+        let url = format!("{}/api/v1/events?unknown_users={users}&once=true", args.url.trim_end_matches('/'));
+        let client = reqwest::Client::builder().timeout(ANSWER_MAX).build();
+        let client = client.map_err(|error| ImportError::Api(error.to_string()))?;
+        Ok(Self { client, url, key: args.key.clone() })
+    }
+
+    /// Posts all batches, some at once. Order does not matter: events carry their times.
+    pub async fn post_all(
+        &self,
+        file: &Path,
+        batches: mpsc::Receiver<Batch>,
+        bar: &ProgressBar,
+        summary: &mut Summary,
+    ) -> Result<(), ImportError> {
+        let before = summary.accepted;
+        let batches = futures_util::stream::unfold(batches, |mut batches| async {
+            batches.recv().await.map(|batch| (batch, batches))
+        });
+        let mut posted = std::pin::pin!(batches.map(|batch| self.post(batch)).buffer_unordered(REQUESTS_MAX));
+        while let Some(Posted { accepted, rejected }) = posted.next().await.transpose()? {
+            summary.accepted += accepted;
+            for (line, refused) in &rejected {
+                summary.reject(file, *line, refused);
+            }
+            let events = summary.accepted - before;
+            let seconds = bar.elapsed().as_secs_f64().max(0.001);
+            bar.set_message(format!("{events} events, {:.0}/s", events as f64 / seconds));
+        }
+        Ok(())
+    }
+
+    /// Posts a batch until each of its events is accepted or rejected. Event ids make sending again harmless.
+    async fn post(&self, mut batch: Batch) -> Result<Posted, ImportError> {
+        let mut posted = Posted::default();
+        let mut pause = PAUSE_MIN;
+        for tries in 1.. {
+            let (reason, wait) = match self.try_once(&batch).await {
+                Step::Failed(reason) => return Err(ImportError::Api(reason)),
+                Step::Again(reason, wait) => (reason, wait),
+                Step::Answered(answer) => {
+                    posted.accepted += answer.accepted;
+                    let lines = answer
+                        .rejected
+                        .into_iter()
+                        .filter_map(|refused| batch.rows.get(refused.index).map(|(line, _)| (*line, refused)));
+                    posted.rejected.extend(lines);
+                    let unread = answer.not_read_from.unwrap_or(batch.rows.len())..batch.rows.len();
+                    let left = answer.not_admitted.iter().map(|refused| refused.index).chain(unread);
+                    let rest = batch.only(left);
+                    if rest.is_empty() {
+                        return Ok(posted);
+                    }
+                    batch = rest;
+                    let reason = answer.not_admitted.first().map_or("not all was read", |refused| &refused.message);
+                    (reason.to_owned(), Duration::ZERO)
+                }
+            };
+            if tries == TRIES_MAX {
+                let advice = "what was sent stays; import again when the service is well, nothing counts twice";
+                return Err(ImportError::Api(format!("gave up after {tries} tries: {reason}; {advice}")));
+            }
+            tokio::time::sleep(pause.max(wait).min(PAUSE_MAX)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        Ok(posted)
+    }
+
+    async fn try_once(&self, batch: &Batch) -> Step {
+        let body = Bytes::copy_from_slice(batch.text.as_bytes());
+        let mut request = self.client.post(&self.url).header(header::CONTENT_TYPE, "application/x-ndjson").body(body);
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_builder() => return Step::Failed(format!("{}: {error}; correct --url", self.url)),
+            Err(error) => return Step::Again(format!("{} cannot be reached: {error}", self.url), Duration::ZERO),
+        };
+        let status = response.status();
+        let seconds = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let wait = Duration::from_secs(seconds.unwrap_or(0));
+        let text = response.text().await.unwrap_or_default();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            return Step::Again(format!("{status}: {text}"), wait);
+        }
+        if !status.is_success() {
+            return Step::Failed(format!("{} answered {status}: {text}", self.url));
+        }
+        match serde_json::from_str(&text) {
+            Ok(answer) => Step::Answered(answer),
+            Err(_) => Step::Failed(format!("{} does not answer like the ingestion API; correct --url", self.url)),
+        }
+    }
+}
