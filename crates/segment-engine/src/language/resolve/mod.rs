@@ -25,7 +25,6 @@ use super::syntax::start_of;
 use crate::plan::{Aggregate, CompareOp, Expr, PatternKind, UserColumn};
 use crate::value::{Type, Value};
 use operand::Operand;
-pub(super) use time::clock_inside_aggregate;
 
 type Resolved = Result<Operand, CompileError>;
 
