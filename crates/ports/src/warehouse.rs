@@ -28,14 +28,15 @@ pub enum ArchiveRow {
     User(UserRow),
     /// A user's traits after a change: the whole JSON object.
     Traits(UserId, String),
-    /// `absorbed` was merged into `survivor`: SQL answers count its events and rows as the survivor's.
+    /// `absorbed` was merged into `survivor`: from then on SQL answers count its events as the survivor's, and its own row
+    /// and traits are gone (the survivor's come as rows of their own). Of chains of merges every order may come.
     Alias {
         /// The user that is no more.
         absorbed: UserId,
         /// Who it is now.
         survivor: UserId,
     },
-    /// The user's events, traits, row and aliases go.
+    /// The user's events, traits, row and aliases go, and those of the users merged into it.
     DeleteUser(UserId),
 }
 
@@ -71,6 +72,9 @@ pub enum WarehouseError {
     Refused(String),
 }
 
+/// A table of texts: column names, and rows with `None` for NULL.
+pub type Table = (Vec<String>, Vec<Vec<Option<String>>>);
+
 /// The warehouse port.
 #[async_trait]
 pub trait Warehouse: Send + Sync + 'static {
@@ -84,17 +88,22 @@ pub trait Warehouse: Send + Sync + 'static {
     /// pair, in the order asked; `None` where there is none.
     async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError>;
 
-    /// The archived events of these users (and of users merged into them) in the order of the users asked, with
-    /// `position.offset < fences[position.partition]`: history for a backfill or a rebuild. Each comes with the user it was
-    /// asked for; the event itself carries the user id it was received with.
+    /// The archived events of these users (and of users merged into them) in the order of the users asked, a user's in
+    /// the order of receipt, with `position.offset < fences[position.partition]` (none of a partition without a fence):
+    /// history for a backfill or a rebuild. Each comes with the user it was asked for; the event itself carries the user
+    /// id it was received with.
     async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<(UserId, Event)>, WarehouseError>;
 
-    /// All known users, by id, merged ones left out.
+    /// The known users after `after`, ascending, merged ones left out; at most `limit`.
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError>;
 
-    /// Runs a generated query whose first column is a user id: the answer of SQL to compare ours with.
+    /// Runs a generated query whose first column is a user id: the answer of SQL to compare ours with. What it may read
+    /// stands in the schema `user_segment_analytics`: the view `user_events` (columns as in a where clause, user ids of
+    /// today, `payload` JSON, `log_partition`, `log_offset`), `users` (`id`, `client_ref_id`, `email`, `name`,
+    /// `created_at`) and `traits` (`user_id`, `traits` JSON). Instants are `TIMESTAMPTZ`, the session's zone is UTC.
     async fn members(&self, sql: &str) -> Result<Vec<UserId>, WarehouseError>;
 
-    /// Runs a read-only query for people and tests: column names, and rows of texts (`None` for NULL).
-    async fn query(&self, sql: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), WarehouseError>;
+    /// Runs one SELECT for people and tests. Anything that could write or reach beyond the warehouse is refused, and so are
+    /// answers too large to hold.
+    async fn query(&self, sql: &str) -> Result<Table, WarehouseError>;
 }

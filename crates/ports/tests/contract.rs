@@ -8,13 +8,16 @@ use ports::clock::Clock;
 use ports::contract;
 use ports::contract::checkpoints::CheckpointPlace;
 use ports::contract::log::LogPlace;
+use ports::contract::warehouse::WarehousePlace;
 use ports::log::{Log, LogError};
-use ports::memory::{MemoryCheckpoints, MemoryLog};
+use ports::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
+use ports::warehouse::Warehouse;
 
 #[derive(Default)]
 struct InMemory {
     log: Mutex<Option<MemoryLog>>,
     checkpoints: MemoryCheckpoints,
+    warehouse: MemoryWarehouse,
 }
 
 #[async_trait]
@@ -45,4 +48,16 @@ async fn log() {
 #[tokio::test]
 async fn checkpoints() {
     contract::checkpoints::suite(InMemory::default).await;
+}
+
+#[async_trait]
+impl WarehousePlace for InMemory {
+    async fn open(&self) -> Arc<dyn Warehouse> {
+        Arc::new(self.warehouse.clone())
+    }
+}
+
+#[tokio::test]
+async fn warehouse() {
+    contract::warehouse::suite(InMemory::default).await;
 }

@@ -50,6 +50,15 @@ fn clauses_that_mean_the_same_by_form_have_equal_plans() {
 }
 
 #[test]
+fn an_empty_clause_selects_every_known_user() {
+    for clause in ["", "  \n\t ", "TRUE"] {
+        let plan = compile(clause).unwrap();
+        assert_eq!(plan, compile("1 = 1").unwrap());
+        assert_eq!(plan.normal_form, "TRUE");
+    }
+}
+
+#[test]
 fn every_example_of_the_reference_compiles() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/language.md");
     let text = std::fs::read_to_string(page).unwrap();

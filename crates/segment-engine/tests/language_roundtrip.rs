@@ -7,7 +7,12 @@ use segment_engine::language::compile;
 /// Text of a value of the event or of constants, by type.
 fn text() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
-        Just("region"), Just("url"), Just("'x'"), Just("'it''s'"), Just("payload->>'a'"), Just("payload->'b'->>'c'"),
+        Just("region"),
+        Just("url"),
+        Just("'x'"),
+        Just("'it''s'"),
+        Just("payload->>'a'"),
+        Just("payload->'b'->>'c'"),
     ];
     leaf.prop_map(str::to_owned).prop_recursive(2, 6, 2, |inner| {
         prop_oneof![
@@ -22,8 +27,15 @@ fn text() -> impl Strategy<Value = String> {
 
 fn number() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
-        Just("order_total"), Just("3"), Just("-2"), Just("1.5"), Just("(payload->>'n')::int"), Just("length(url)"),
-        Just("(payload->>'p')::numeric"), Just("extract(hour FROM created_at)"), Just("user_id"),
+        Just("order_total"),
+        Just("3"),
+        Just("-2"),
+        Just("1.5"),
+        Just("(payload->>'n')::int"),
+        Just("length(url)"),
+        Just("(payload->>'p')::numeric"),
+        Just("extract(hour FROM created_at)"),
+        Just("user_id"),
     ];
     leaf.prop_map(str::to_owned).prop_recursive(3, 8, 2, |inner| {
         prop_oneof![
@@ -41,7 +53,10 @@ fn number() -> impl Strategy<Value = String> {
 
 fn time() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
-        Just("created_at"), Just("processed_at"), Just("TIMESTAMPTZ '2026-01-01'"), Just("(payload->>'t')::timestamptz"),
+        Just("created_at"),
+        Just("processed_at"),
+        Just("TIMESTAMPTZ '2026-01-01'"),
+        Just("(payload->>'t')::timestamptz"),
     ];
     leaf.prop_map(str::to_owned).prop_recursive(2, 4, 1, |inner| {
         prop_oneof![

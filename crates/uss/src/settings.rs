@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 pub const DEFAULTS: &str = include_str!("../defaults.toml");
 
 /// Environment variables and the settings they are, where the name is not `USS_` and the setting's.
-const ENVIRONMENT: [(&str, &str); 6] = [
+const ENVIRONMENT: [(&str, &str); 8] = [
     ("INGESTION_API_PORT", "ingestion_api_port"),
     ("INGESTION_METRICS_PORT", "ingestion_metrics_port"),
     ("SEGMENT_USERS_METRICS_PORT", "segment_users_metrics_port"),
     ("CONFIGURATION_API_PORT", "configuration_api_port"),
     ("LOG_LEVEL", "log_level"),
-    ("USS_LOG_FORMAT", "log_format"),
+    ("EVENT_INGESTED_TOPIC", "event_ingested_topic"),
+    ("ERROR_TOPIC", "error_topic"),
+    ("NOTIFICATION_TOPIC", "notification_topic"),
 ];
 
 /// Every setting; see `defaults.toml` for what each means.
@@ -43,6 +45,10 @@ pub struct Settings {
     pub notify_all_segments: bool,
     pub log_level: String,
     pub log_format: String,
+    pub event_ingested_topic: String,
+    pub error_topic: String,
+    pub notification_topic: String,
+    pub config_topic: String,
 }
 
 impl Settings {

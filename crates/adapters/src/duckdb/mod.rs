@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use duckdb::{Config, Connection};
-use ports::warehouse::{ArchiveBatch, Warehouse, WarehouseError};
+use ports::warehouse::{ArchiveBatch, Table, Warehouse, WarehouseError};
 use segment_engine::event::{Event, UserId};
 use segment_engine::time::Timestamp;
 use tokio::sync::Semaphore;
@@ -38,7 +38,7 @@ struct Readers {
     idle: Mutex<Vec<Connection>>,
     /// Only ever cloned.
     template: Mutex<Connection>,
-    free: Semaphore,
+    free: Arc<Semaphore>,
 }
 
 impl DuckDbWarehouse {
@@ -55,7 +55,7 @@ impl DuckDbWarehouse {
         start_session(&writer)?;
         schema::migrate(&mut writer)?;
         let template = Mutex::new(writer.try_clone().map_err(unavailable)?);
-        let readers = Readers { idle: Mutex::default(), template, free: Semaphore::new(READERS_MAX) };
+        let readers = Readers { idle: Mutex::default(), template, free: Arc::new(Semaphore::new(READERS_MAX)) };
         Ok(Self { writer: Arc::new(tokio::sync::Mutex::new(writer)), readers: Arc::new(readers) })
     }
 
@@ -65,8 +65,10 @@ impl DuckDbWarehouse {
         act: impl FnOnce(&Connection) -> Result<T, WarehouseError> + Send + 'static,
     ) -> Result<T, WarehouseError> {
         let readers = self.readers.clone();
-        let _place = self.readers.free.acquire().await.expect("the semaphore is never closed");
+        let place = readers.free.clone().acquire_owned().await.expect("the semaphore is never closed");
         blocking(move || {
+            // Held until the query ends, also when nobody waits for it any more.
+            let _place = place;
             let connection = readers.take()?;
             let answer = act(&connection);
             readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
@@ -135,7 +137,7 @@ impl Warehouse for DuckDbWarehouse {
         self.reading(move |connection| question::members(connection, &sql)).await
     }
 
-    async fn query(&self, sql: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), WarehouseError> {
+    async fn query(&self, sql: &str) -> Result<Table, WarehouseError> {
         let sql = sql.to_owned();
         self.reading(move |connection| question::query(connection, &sql)).await
     }

@@ -1,7 +1,7 @@
 //! Reading for people: SQL from outside, kept to reading.
 
 use duckdb::Connection;
-use ports::warehouse::WarehouseError;
+use ports::warehouse::{Table, WarehouseError};
 use segment_engine::event::UserId;
 
 use super::unavailable;
@@ -18,7 +18,7 @@ pub fn members(connection: &Connection, sql: &str) -> Result<Vec<UserId>, Wareho
 }
 
 /// See `Warehouse::query`.
-pub fn query(connection: &Connection, sql: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), WarehouseError> {
+pub fn query(connection: &Connection, sql: &str) -> Result<Table, WarehouseError> {
     let (columns, rows) = reading(connection, sql, |sql| {
         // The line break ends a comment that the query may end with.
         let texts = format!("SELECT COLUMNS(*)::VARCHAR FROM ({sql}\n) LIMIT {}", QUERY_ROWS_MAX + 1);

@@ -20,7 +20,7 @@ use super::writer::Writer;
 /// Calls that may wait for the writer; over it `Unavailable`.
 pub const QUEUED_CALLS_MAX: usize = 16_384;
 /// KiB of records that may wait for the writer; over it `Unavailable`. A larger single call waits for an empty queue.
-pub const QUEUED_KIB_MAX: u32 = 128 << 10;
+pub const QUEUED_KIB_MAX: u32 = 64 << 10;
 
 /// A log in a folder of this machine.
 pub struct EmbeddedLog {

@@ -49,6 +49,9 @@ pub enum StoreError {
     /// An earlier failure, perhaps in the background, made the database refuse writes; this one was not tried.
     #[error("the database refuses writes since an earlier failure")]
     Refusing,
+    /// Files of the database fail its checks.
+    #[error("{0}")]
+    Corrupt(String),
     /// Anything else.
     #[error("{0}")]
     Unavailable(String),
@@ -70,6 +73,12 @@ impl From<fjall::Error> for StoreError {
         match error {
             fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => error.into(),
             fjall::Error::Poisoned => Self::Refusing,
+            fjall::Error::JournalRecovery(_)
+            | fjall::Error::Decompress(_)
+            | fjall::Error::InvalidTrailer
+            | fjall::Error::InvalidTag(_)
+            | fjall::Error::Unrecoverable
+            | fjall::Error::Storage(_) => Self::Corrupt(error.to_string()),
             fjall::Error::Locked => Self::Unavailable("another process has the data folder open: stop it first".into()),
             other => Self::Unavailable(other.to_string()),
         }
@@ -80,6 +89,7 @@ impl From<StoreError> for LogError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full(reason) => LogError::Full(reason),
+            StoreError::Corrupt(reason) => LogError::Corrupt(reason),
             other => LogError::Unavailable(other.to_string()),
         }
     }

@@ -118,7 +118,7 @@ impl Writer {
             waiting.push((reply, _share));
         }
         let answers = match self.prepare(requests) {
-            Ok((prepared, answers)) => match self.write(prepared.changes) {
+            Ok((prepared, answers)) => match self.write(&prepared.changes) {
                 Ok(()) => {
                     self.tail.publish(&prepared.ends, passed);
                     answers
@@ -150,30 +150,20 @@ impl Writer {
     }
 
     /// Writes and syncs. If a failure in the background has closed the database, it is reopened first.
-    fn write(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
+    fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         self.heal()?;
-        match self.store.write(changes.clone()) {
-            Err(StoreError::Refusing) => {
-                tracing::warn!("an earlier failure closed the log's database; opening it again");
-                self.broken = Some(Broken { undo: Vec::new() });
-                self.heal()?;
-                self.try_write(changes)
-            }
-            Err(error) => Err(self.failed(error, &changes)),
-            Ok(()) => Ok(()),
+        let mut written = self.store.write(changes.to_vec());
+        if let Err(StoreError::Refusing) = written {
+            tracing::warn!("an earlier failure closed the log's database; opening it again");
+            self.broken = Some(Broken { undo: Vec::new() });
+            self.heal()?;
+            written = self.store.write(changes.to_vec());
         }
-    }
-
-    fn try_write(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
-        self.store.write(changes.clone()).map_err(|error| self.failed(error, &changes))
-    }
-
-    /// Notes what has to be taken back after `changes` could not be written.
-    fn failed(&mut self, error: StoreError, changes: &[Change]) -> StoreError {
-        tracing::error!(%error, "the log could not be written; nothing of it was stored");
-        let undo = self.store.with(|opened| changes.iter().map(|change| before(opened, change)).collect());
-        self.broken = Some(Broken { undo: undo.unwrap_or_default() });
-        error
+        written.inspect_err(|error| {
+            tracing::error!(%error, "the log could not be written; nothing of it was stored");
+            let undo = self.store.with(|opened| changes.iter().map(|change| before(opened, change)).collect());
+            self.broken = Some(Broken { undo: undo.unwrap_or_default() });
+        })
     }
 
     /// Opens the database again after a failed write, takes back what the write may have left, and takes over what is there.
@@ -183,10 +173,8 @@ impl Writer {
         if !broken.undo.is_empty() {
             self.store.write(broken.undo.clone())?;
         }
-        let recovered = self.store.with(|opened| recover(opened, self.partitions)).map_err(|error| match error {
-            LogError::Full(reason) => StoreError::Full(reason),
-            other => StoreError::Unavailable(other.to_string()),
-        })?;
+        let recovered = self.store.with(|opened| recover(opened, self.partitions));
+        let recovered = recovered.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         self.tail.reset(recovered);
         self.broken = None;
         Ok(())
@@ -200,14 +188,14 @@ impl Writer {
         let (first, end) = self.tail.bounds(place);
         let before = before.clamp(first, end);
         let trimmed = Trimmed { first: before, floor_micros: self.tail.floor().0 };
-        self.try_write(vec![entry_change(&Entry::Trimmed(topic, partition), &trimmed)])?;
+        self.write(&[entry_change(&Entry::Trimmed(topic, partition), &trimmed)])?;
         self.tail.set_first(place, before);
         loop {
             let gone = self.store.with(|opened| blocks_before(opened, topic, partition, before))?;
             if gone.is_empty() {
                 return Ok(());
             }
-            self.try_write(gone)?;
+            self.write(&gone)?;
         }
     }
 }

@@ -8,3 +8,5 @@ pub mod checkpoints;
 pub mod config_store;
 pub mod log;
 mod log_time;
+pub mod warehouse;
+pub mod warehouse_sql;

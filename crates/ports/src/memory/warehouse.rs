@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use segment_engine::event::{Event, UserId};
 use segment_engine::time::Timestamp;
 
-use crate::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse, WarehouseError};
+use crate::warehouse::{ArchiveBatch, ArchiveRow, Table, UserRow, Warehouse, WarehouseError};
 
 /// A warehouse in memory; clones share it. It refuses SQL.
 #[derive(Clone, Default)]
@@ -33,7 +33,9 @@ impl Rows {
     fn apply(&mut self, row: ArchiveRow) {
         match row {
             ArchiveRow::Event(event) => self.events.push(*event),
+            ArchiveRow::User(user) if self.survivors.contains_key(&user.id) => {}
             ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
+            ArchiveRow::Traits(user, _) if self.survivors.contains_key(&user) => {}
             ArchiveRow::Traits(user, traits) => drop(self.traits.insert(user, traits)),
             ArchiveRow::Alias { absorbed, survivor } => self.alias(absorbed, survivor),
             ArchiveRow::DeleteUser(user) => self.delete(user),
@@ -45,6 +47,8 @@ impl Rows {
         if survivor == absorbed {
             return;
         }
+        self.users.remove(&absorbed);
+        self.traits.remove(&absorbed);
         self.survivors.insert(absorbed, survivor);
         self.survivors.values_mut().filter(|known| **known == absorbed).for_each(|known| *known = survivor);
     }
@@ -123,14 +127,14 @@ impl Warehouse for MemoryWarehouse {
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {
         let rows = self.rows();
         let known = rows.users.keys().filter(|id| after.is_none_or(|after| **id > after));
-        Ok(known.filter(|id| !rows.survivors.contains_key(id)).take(limit).copied().collect())
+        Ok(known.take(limit).copied().collect())
     }
 
     async fn members(&self, _sql: &str) -> Result<Vec<UserId>, WarehouseError> {
         Err(no_sql())
     }
 
-    async fn query(&self, _sql: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), WarehouseError> {
+    async fn query(&self, _sql: &str) -> Result<Table, WarehouseError> {
         Err(no_sql())
     }
 }

@@ -251,3 +251,6 @@ pub(super) fn bool_literal(truth: bool) -> Expr {
 fn null_condition() -> Expr {
     Expr::Literal(Value::Null, Type::Bool)
 }
+
+#[cfg(test)]
+mod tests;

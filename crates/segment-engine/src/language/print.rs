@@ -1,11 +1,14 @@
 //! Expression to text: one spelling per meaning, which compiles to the same expression again.
 
-use std::fmt::Write;
+mod spelling;
+
+pub(super) use spelling::field_name;
+use spelling::{interval_literal, literal, quoted, type_name, unit_name};
 
 use super::names::event_column_name;
 use crate::plan::{
-    Aggregate, AggregateFunction, ArithmeticOp, Expr, Field, Function, JsonPath, NowExpr, NowStep, Pattern,
-    PatternKind, TimeCompare, Unit, UserColumn,
+    Aggregate, AggregateFunction, ArithmeticOp, Expr, Function, JsonPath, NowExpr, NowStep, Pattern, PatternKind,
+    TimeCompare, UserColumn,
 };
 use crate::time::Interval;
 use crate::value::{Type, Value};
@@ -74,7 +77,7 @@ impl Printer<'_> {
 
     fn node(&mut self, expr: &Expr) {
         match expr {
-            Expr::Literal(value, ty) => self.literal(value, *ty),
+            Expr::Literal(value, ty) => self.push(&literal(value, *ty)),
             Expr::Event(column) => self.push(event_column_name(*column)),
             Expr::Payload(path) => self.path("payload", path),
             Expr::Trait(path) => self.path("traits", path),
@@ -205,7 +208,7 @@ impl Printer<'_> {
             }
             Expr::Literal(value, ty) => {
                 self.push(&format!("{now} {} ", compare.op.flipped().symbol()));
-                self.literal(value, *ty);
+                self.push(&literal(value, *ty));
             }
             x => {
                 self.expr(x, Binding::In);
@@ -221,26 +224,6 @@ impl Printer<'_> {
             self.push(if is_last && path.as_text { "->>" } else { "->" });
             self.push(&quoted(key));
         }
-    }
-
-    fn literal(&mut self, value: &Value, ty: Type) {
-        let text = match value {
-            Value::Null => format!("NULL::{}", type_name(ty)),
-            Value::Bool(true) => "TRUE".to_owned(),
-            Value::Bool(false) => "FALSE".to_owned(),
-            Value::Int(number) => number.to_string(),
-            Value::Decimal(number) => {
-                let digits = number.to_string();
-                if digits.contains('.') { digits } else { format!("{digits}.0") }
-            }
-            Value::Text(text) => quoted(text),
-            Value::Interval(interval) => interval_literal(*interval),
-            Value::Timestamp(_) => format!("TIMESTAMPTZ {}", quoted(&text_of(value))),
-            Value::LocalTimestamp(_) => format!("TIMESTAMP {}", quoted(&text_of(value))),
-            Value::Date(_) => format!("DATE {}", quoted(&text_of(value))),
-            Value::Json(json) => quoted(json),
-        };
-        self.push(&text);
     }
 
     fn case(&mut self, branches: &[(Expr, Expr)], otherwise: &Expr) {
@@ -400,84 +383,5 @@ fn shifted(operand: &str, interval: Interval) -> String {
     match interval.checked_neg() {
         Some(back) if is_backwards => format!("{operand} - {}", interval_literal(back)),
         _ => format!("{operand} + {}", interval_literal(interval)),
-    }
-}
-
-fn interval_literal(interval: Interval) -> String {
-    const UNITS: [(i64, &str); 3] = [(3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second")];
-    let (months, days, micros) = (i64::from(interval.months), i64::from(interval.days), interval.micros);
-    let months = if months % 12 == 0 { (months / 12, "year") } else { (months, "month") };
-    let micros = match UNITS.iter().find(|(length, _)| micros % length == 0) {
-        Some((length, unit)) => (micros / length, *unit),
-        None => (micros, "microsecond"),
-    };
-    let parts: Vec<String> = [months, (days, "day"), micros]
-        .into_iter()
-        .filter(|(number, _)| *number != 0)
-        .map(|(number, unit)| format!("{number} {unit}{}", if number == 1 { "" } else { "s" }))
-        .collect();
-    if parts.is_empty() { "INTERVAL '0 days'".to_owned() } else { format!("INTERVAL '{}'", parts.join(" ")) }
-}
-
-fn text_of(value: &Value) -> String {
-    match value.cast(Type::Text) {
-        Value::Text(text) => text.to_string(),
-        _ => String::new(),
-    }
-}
-
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    // Writing to a String cannot fail.
-    let _ = write!(quoted, "'{}'", text.replace('\'', "''"));
-    quoted
-}
-
-fn type_name(ty: Type) -> &'static str {
-    match ty {
-        Type::Bool => "boolean",
-        Type::Int => "bigint",
-        Type::Decimal => "numeric",
-        Type::Text => "text",
-        Type::Timestamp => "timestamptz",
-        Type::LocalTimestamp => "timestamp",
-        Type::Date => "date",
-        Type::Interval => "interval",
-        Type::Json => "jsonb",
-    }
-}
-
-fn unit_name(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Microsecond => "microsecond",
-        Unit::Millisecond => "millisecond",
-        Unit::Second => "second",
-        Unit::Minute => "minute",
-        Unit::Hour => "hour",
-        Unit::Day => "day",
-        Unit::Week => "week",
-        Unit::Month => "month",
-        Unit::Quarter => "quarter",
-        Unit::Year => "year",
-    }
-}
-
-pub(super) fn field_name(field: Field) -> &'static str {
-    match field {
-        Field::Epoch => "epoch",
-        Field::Microsecond => "microsecond",
-        Field::Millisecond => "millisecond",
-        Field::Second => "second",
-        Field::Minute => "minute",
-        Field::Hour => "hour",
-        Field::Day => "day",
-        Field::DayOfWeek => "dow",
-        Field::IsoDayOfWeek => "isodow",
-        Field::DayOfYear => "doy",
-        Field::IsoWeek => "week",
-        Field::IsoYear => "isoyear",
-        Field::Month => "month",
-        Field::Quarter => "quarter",
-        Field::Year => "year",
     }
 }

@@ -1,6 +1,5 @@
 //! The composition root: settings in, a running system out. The only place that names concrete adapters.
 
-mod identities;
 mod listen;
 mod open;
 mod queries;
@@ -55,7 +54,7 @@ async fn serve(
     let service = open::start_service(&opened, &settings).await?;
     let ingestion = open::ingestion(&opened, &settings)?;
     let (stop, stopped) = watch::channel(false);
-    let relay = open::start_relay(&opened, &ingestion, stopped.clone());
+    let relay = open::start_relay(&opened, stopped.clone());
     let routers = open::routers(&opened, &service, &ingestion, &settings, metrics)?;
     let addresses = listeners.addresses();
     let servers = listeners.serve(routers, stopped);

@@ -10,6 +10,7 @@ mod operand;
 mod path;
 mod pattern;
 mod time;
+mod time_function;
 
 pub(super) use time::clock_inside_aggregate;
 

@@ -1,0 +1,183 @@
+//! What only the embedded adapters can show: damaged files, a full disk, a crash.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use adapters::embedded::{self, EmbeddedCheckpoints, EmbeddedLog};
+use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore};
+use ports::clock::SystemClock;
+use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+
+fn open(folder: &Path) -> (EmbeddedLog, EmbeddedCheckpoints) {
+    embedded::open(folder, 4, Arc::new(SystemClock)).unwrap()
+}
+
+fn event(partition: u32, value: Vec<u8>) -> NewRecord {
+    NewRecord { topic: Topic::Events, partition, key: "7".to_owned(), value }
+}
+
+fn progress(next_offset: u64) -> Progress {
+    Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 }
+}
+
+/// Changes the last byte of the value under the last key that starts with `prefix`, behind the adapter's back.
+fn damage(folder: &Path, keyspace: &str, prefix: &[u8]) {
+    let db = Database::builder(folder).open().unwrap();
+    let keyspace = db.keyspace(keyspace, KeyspaceCreateOptions::default).unwrap();
+    let (key, value) = keyspace.prefix(prefix).next_back().unwrap().into_inner().unwrap();
+    let mut value = value.to_vec();
+    *value.last_mut().unwrap() ^= 1;
+    keyspace.insert(key, value).unwrap();
+    db.persist(PersistMode::SyncAll).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, checkpoints) = open(folder.path());
+    for n in 0..3 {
+        log.append(vec![event(2, vec![n; 50]), event(2, vec![n; 50])]).await.unwrap();
+    }
+    drop((log, checkpoints));
+    damage(folder.path(), "events", &[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2]);
+
+    let (log, _) = open(folder.path());
+    match log.read(Topic::Events, 2, 0, usize::MAX).await {
+        Err(LogError::Corrupt(reason)) => {
+            for part in ["Events", "partition 2", "offset 2", "checksum"] {
+                assert!(reason.contains(part), "{reason}");
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(log.read(Topic::Events, 2, 4, usize::MAX).await.unwrap().records.len(), 2, "those after it can be read");
+}
+
+#[tokio::test]
+async fn a_missing_block_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, checkpoints) = open(folder.path());
+    for n in 0..3 {
+        log.append(vec![event(1, vec![n])]).await.unwrap();
+    }
+    drop((log, checkpoints));
+    let db = Database::builder(folder.path()).open().unwrap();
+    let keyspace = db.keyspace("events", KeyspaceCreateOptions::default).unwrap();
+    keyspace.remove([0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]).unwrap();
+    drop((keyspace, db));
+
+    let (log, _) = open(folder.path());
+    for from in [0, 1] {
+        match log.read(Topic::Events, 1, from, usize::MAX).await {
+            Err(LogError::Corrupt(reason)) => assert!(reason.contains("offset 1: it is missing"), "{reason}"),
+            other => panic!("from {from}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn damaged_entries_are_named() {
+    for (key, call) in [("producer/p", 0), ("progress/3", 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, checkpoints) = open(folder.path());
+        log.append_once("p", 5, vec![]).await.unwrap();
+        log.commit(Commit { partition: 3, progress: progress(1), records: vec![] }).await.unwrap();
+        drop((log, checkpoints));
+        damage(folder.path(), "meta", key.as_bytes());
+        // The commits are needed at the start, the producers when they append.
+        let failed = match call {
+            0 => open(folder.path()).0.append_once("p", 6, vec![]).await.map(drop),
+            _ => embedded::open(folder.path(), 4, Arc::new(SystemClock)).map(drop),
+        };
+        assert!(matches!(&failed, Err(LogError::Corrupt(reason)) if reason.contains(key)), "{failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_checkpoint_is_refused() {
+    let user = [0, 0, 0, 1, 1, 0x80, 0, 0, 0, 0, 0, 0, 42];
+    let marker = [0, 0, 0, 1, 0];
+    for (key, named) in [(&user[..], "user 42"), (&marker[..], "marker")] {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, checkpoints) = open(folder.path());
+        for partition in [1, 2] {
+            let users = vec![(UserId(41), Some(vec![1])), (UserId(42), Some(vec![2]))];
+            let checkpoint = Checkpoint { partition, users, partition_state: vec![3], marker: progress(9) };
+            checkpoints.write(checkpoint).await.unwrap();
+        }
+        drop((log, checkpoints));
+        damage(folder.path(), "checkpoints", key);
+
+        let (_log, checkpoints) = open(folder.path());
+        match checkpoints.load(1).await {
+            Err(CheckpointError::Corrupt { partition: 1, reason }) => assert!(reason.contains(named), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(checkpoints.load(2).await.unwrap().is_some(), "the other partitions can be read");
+        checkpoints.discard(1).await.unwrap();
+        assert!(checkpoints.load(1).await.unwrap().is_none(), "and it can be rebuilt");
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _checkpoints) = open(folder.path());
+    let whole_queue = vec![event(0, vec![1; (embedded::QUEUED_KIB_MAX as usize) << 10])];
+    let (large, small) = tokio::join!(log.append(whole_queue), log.append(vec![event(0, vec![2])]));
+    assert!(large.is_ok(), "as much as the queue holds is taken: {large:?}");
+    assert!(matches!(small, Err(LogError::Unavailable(_))), "more is not: {small:?}");
+    assert!(log.append(vec![event(0, vec![3])]).await.is_ok(), "until what was there is written");
+    let batch = log.read(Topic::Events, 0, 1, usize::MAX).await.unwrap();
+    assert_eq!(batch.records.iter().map(|record| record.value.clone()).collect::<Vec<_>>(), [[3]]);
+}
+
+/// The files as a crash at this moment would leave them: what was written, whether the process lived on or not.
+fn copy_of(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let status = Command::new("cp").arg("-a").arg(folder.join(".")).arg(copy.path()).status().unwrap();
+    assert!(status.success());
+    copy
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_simply_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _checkpoints) = open(folder.path());
+    log.append(vec![event(0, b"synced".to_vec())]).await.unwrap();
+    let synced = journal_end(&journal(folder.path()));
+    log.append(vec![event(0, b"torn".to_vec()), event(1, b"torn".to_vec())]).await.unwrap();
+    let end = journal_end(&journal(folder.path()));
+    for cut in [synced, synced + 1, (synced + end) / 2, end - 1] {
+        let crashed = copy_of(folder.path());
+        let file = std::fs::OpenOptions::new().write(true).open(journal(crashed.path())).unwrap();
+        file.set_len(cut).unwrap();
+        drop(file);
+        let (log, _) = open(crashed.path());
+        let records = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records;
+        assert_eq!(records.len(), 1, "cut to {cut} of {synced}..{end}");
+        assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (0, 0), "all of a call or nothing");
+        assert_eq!(log.append(vec![event(0, b"next".to_vec())]).await.unwrap()[0].offset, 1);
+    }
+    let (log, _) = open(copy_of(folder.path()).path());
+    assert_eq!(log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records.len(), 2, "uncut, it is there");
+}
+
+/// The only journal of a database.
+fn journal(folder: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut journals = entries.filter(|path| path.extension().is_some_and(|extension| extension == "jnl"));
+    journals.next().unwrap()
+}
+
+/// How far a journal is written: the rest of the file is zeros.
+fn journal_end(path: &Path) -> u64 {
+    let bytes = std::fs::read(path).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}

@@ -1,0 +1,130 @@
+//! The embedded log on a disk that is full: calls are refused, nothing of them is stored, and it goes on when there is space.
+//!
+//! The disk is a small tmpfs, which only root may mount; elsewhere the test makes itself root of a user namespace.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+use std::sync::Arc;
+
+use adapters::embedded;
+use ports::checkpoints::{Checkpoint, CheckpointStore};
+use ports::clock::SystemClock;
+use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+
+/// Tells the test that it runs inside the namespace.
+const INSIDE: &str = "USS_TEST_INSIDE_NAMESPACE";
+const DISK_MIB: usize = 96;
+
+#[test]
+fn a_full_disk_refuses_calls_and_keeps_the_rest() {
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        // Large values are torn where the disk ends. Small ones wait in a buffer as a whole, and would be written out when
+        // there is space again, though their callers were told that nothing was stored.
+        return [700 << 10, 3 << 10].into_iter().for_each(|bytes| runtime.block_on(scenario(bytes)));
+    }
+    // A mount namespace of its own: the mount goes with the process, whatever becomes of the test.
+    let test = ["--exact", "a_full_disk_refuses_calls_and_keeps_the_rest", "--nocapture"];
+    let inside = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount"])
+        .arg(std::env::current_exe().unwrap())
+        .args(test)
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare (util-linux) is installed");
+    assert!(inside.success(), "inside the namespace the test failed, or no namespace could be made");
+}
+
+fn event(value: Vec<u8>) -> NewRecord {
+    NewRecord { topic: Topic::Events, partition: 0, key: String::new(), value }
+}
+
+fn progress(next_offset: u64) -> Progress {
+    Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 }
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+async fn scenario(value_bytes: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let size = format!("size={DISK_MIB}m");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&disk).status().unwrap();
+    assert!(mounted.success());
+    let ballast = disk.join("ballast");
+    std::fs::write(&ballast, noise(1, DISK_MIB << 19)).unwrap();
+
+    let (log, checkpoints) = embedded::open(&disk.join("log"), 4, Arc::new(SystemClock)).unwrap();
+    let stored = fill(&log, value_bytes).await;
+    refuses_everything(&log, &checkpoints).await;
+    assert!(stored_values(&log).await == stored, "all that was answered can still be read, and no more");
+
+    std::fs::remove_file(&ballast).unwrap();
+    assert!(log.append_once("p", 2, vec![event(vec![2])]).await.unwrap(), "the refused sequence was not taken");
+    log.append(vec![event(vec![3])]).await.unwrap();
+    log.commit(Commit { partition: 0, progress: progress(2), records: vec![] }).await.unwrap();
+    let expected: Vec<_> = stored.iter().cloned().chain([vec![2], vec![3]]).collect();
+    assert!(stored_values(&log).await == expected, "it goes on as if nothing had been asked in between");
+    assert_eq!(log.committed(0).await.unwrap().map(|progress| progress.next_offset), Some(2));
+    checkpoints.write(checkpoint()).await.unwrap();
+
+    drop((log, checkpoints));
+    let (log, checkpoints) = embedded::open(&disk.join("log"), 4, Arc::new(SystemClock)).unwrap();
+    assert!(stored_values(&log).await == expected, "also after a restart");
+    assert_eq!(log.producer_sequence("p").await.unwrap(), 2);
+    assert!(checkpoints.load(0).await.unwrap().is_some());
+}
+
+/// Appends until the disk is full; answers the values that were taken.
+async fn fill(log: &embedded::EmbeddedLog, value_bytes: usize) -> Vec<Vec<u8>> {
+    log.append_once("p", 1, vec![]).await.unwrap();
+    log.commit(Commit { partition: 0, progress: progress(1), records: vec![] }).await.unwrap();
+    let mut stored = Vec::new();
+    loop {
+        let value = noise(stored.len() as u64 + 2, value_bytes);
+        match log.append(vec![event(value.clone())]).await {
+            Ok(_) => stored.push(value),
+            Err(LogError::Full(_)) => return stored,
+            Err(other) => panic!("{other:?}"),
+        }
+        assert!(stored.len() * value_bytes < DISK_MIB << 20, "the disk is never full");
+    }
+}
+
+async fn refuses_everything(log: &embedded::EmbeddedLog, checkpoints: &embedded::EmbeddedCheckpoints) {
+    for _ in 0..3 {
+        let refused = log.append(vec![event(noise(99, 1 << 20))]).await;
+        assert!(matches!(refused, Err(LogError::Full(_))), "{refused:?}");
+        let refused = log.append_once("p", 2, vec![event(noise(98, 1 << 20))]).await;
+        assert!(matches!(refused, Err(LogError::Full(_))), "{refused:?}");
+        let commit = Commit { partition: 0, progress: progress(2), records: vec![event(noise(97, 1 << 20))] };
+        assert!(matches!(log.commit(commit).await, Err(LogError::Full(_))));
+        assert!(checkpoints.write(checkpoint()).await.is_err());
+    }
+    assert_eq!(log.producer_sequence("p").await.unwrap(), 1);
+    assert_eq!(log.committed(0).await.unwrap().map(|progress| progress.next_offset), Some(1));
+}
+
+fn checkpoint() -> Checkpoint {
+    let users = vec![(UserId(1), Some(noise(5, 1 << 20)))];
+    Checkpoint { partition: 0, users, partition_state: vec![], marker: progress(1) }
+}
+
+async fn stored_values(log: &dyn Log) -> Vec<Vec<u8>> {
+    let batch = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap();
+    batch.records.into_iter().map(|record| record.value).collect()
+}

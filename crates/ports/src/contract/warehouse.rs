@@ -1,0 +1,273 @@
+//! The suite of the warehouse port: what holds without SQL. [`warehouse_sql`](super::warehouse_sql) has the rest.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use segment_engine::decimal::Decimal;
+use segment_engine::event::{Event, Position, UserId};
+use segment_engine::time::Timestamp;
+use serde_json::json;
+
+use crate::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse, WarehouseError};
+
+/// Fences that leave nothing of partitions 0 to 2 out.
+pub(super) const NO_FENCE: &[u64] = &[u64::MAX >> 1; 3];
+
+/// Where one warehouse lies: opening it again, after the handle before was dropped, finds what it held.
+#[async_trait]
+pub trait WarehousePlace: Send + Sync {
+    /// Opens the warehouse, or creates it.
+    async fn open(&self) -> Arc<dyn Warehouse>;
+}
+
+/// Runs the whole suite; `place` gives an empty place at each call.
+pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
+    let open = async || place().open().await;
+    positions_move_by_compare_and_set(&*open().await).await;
+    batches_at_the_same_time_are_written_once(open().await).await;
+    events_come_back_as_they_were(&*open().await).await;
+    history_is_ordered_and_fenced(&*open().await).await;
+    receipts_are_found(&*open().await).await;
+    users_are_listed(&*open().await).await;
+    merged_users_count_as_the_survivor(&*open().await).await;
+    chains_of_merges_are_resolved_in_any_order(&*open().await).await;
+    deleted_users_leave_nothing(&*open().await).await;
+    reopening_keeps_everything(&place()).await;
+}
+
+/// An event with the least there can be.
+pub(super) fn event(user: i64, partition: u32, offset: u64) -> Event {
+    Event {
+        user_id: UserId(user),
+        event_id: None,
+        client_ref_id: format!("client of {user}").into(),
+        id_type: None,
+        region: None,
+        device_type: None,
+        country: None,
+        activity_type: None,
+        url: None,
+        order_total: None,
+        order_id: None,
+        element_id: None,
+        created_at: Timestamp(1_700_000_000_000_000),
+        processed_at: Timestamp(1_700_000_000_000_000 + offset as i64),
+        payload: Arc::new(json!({})),
+        position: Position { partition, offset },
+    }
+}
+
+pub(super) fn user(id: i64, email: &str) -> ArchiveRow {
+    let created_at = Timestamp(1_600_000_000_000_000);
+    let (client_ref_id, email) = (Some(format!("client of {id}")), Some(email.to_owned()));
+    ArchiveRow::User(UserRow { id: UserId(id), client_ref_id, email, name: None, created_at })
+}
+
+pub(super) fn alias(absorbed: i64, survivor: i64) -> ArchiveRow {
+    ArchiveRow::Alias { absorbed: UserId(absorbed), survivor: UserId(survivor) }
+}
+
+pub(super) fn row(event: Event) -> ArchiveRow {
+    ArchiveRow::Event(Box::new(event))
+}
+
+/// Writes rows to a partition, wherever it stands.
+pub(super) async fn archive(warehouse: &dyn Warehouse, partition: u32, rows: Vec<ArchiveRow>) {
+    let from_offset = warehouse.archive_position(partition).await.unwrap();
+    let to_offset = from_offset + rows.len() as u64 + 1;
+    warehouse.archive(ArchiveBatch { partition, from_offset, to_offset, rows }).await.unwrap();
+}
+
+async fn history(warehouse: &dyn Warehouse, users: &[i64], fences: &[u64]) -> Vec<Event> {
+    let users: Vec<UserId> = users.iter().copied().map(UserId).collect();
+    let found = warehouse.history(&users, fences).await.unwrap();
+    let places = found.iter().map(|(asked, _)| users.iter().position(|user| user == asked).expect("it was asked for"));
+    assert!(places.is_sorted(), "in the order of the users asked");
+    found.into_iter().map(|(_, event)| event).collect()
+}
+
+async fn offsets(warehouse: &dyn Warehouse, users: &[i64], fences: &[u64]) -> Vec<(i64, u64)> {
+    let events = history(warehouse, users, fences).await;
+    events.iter().map(|event| (event.user_id.0, event.position.offset)).collect()
+}
+
+async fn users(warehouse: &dyn Warehouse) -> Vec<i64> {
+    warehouse.users(None, 1_000).await.unwrap().iter().map(|user| user.0).collect()
+}
+
+async fn positions_move_by_compare_and_set(warehouse: &dyn Warehouse) {
+    assert_eq!(warehouse.archive_position(1).await.unwrap(), 0);
+    let batch = |from_offset, to_offset, offset| ArchiveBatch {
+        partition: 1,
+        from_offset,
+        to_offset,
+        rows: vec![user(offset as i64, "e"), row(event(7, 1, offset))],
+    };
+    warehouse.archive(batch(0, 10, 3)).await.unwrap();
+    for (from, what) in [(0, "again"), (9, "from before"), (11, "from beyond")] {
+        let refused = warehouse.archive(batch(from, 20, 12)).await;
+        let moved = matches!(refused, Err(WarehouseError::Moved { found: 10, expected }) if expected == from);
+        assert!(moved, "{what}: {refused:?}");
+    }
+    assert_eq!(warehouse.archive_position(1).await.unwrap(), 10, "a refused batch moves nothing");
+    assert_eq!(offsets(warehouse, &[7], NO_FENCE).await, [(7, 3)], "and writes nothing");
+    assert_eq!(users(warehouse).await, [3]);
+    warehouse.archive(batch(10, 11, 10)).await.unwrap();
+    warehouse.archive(ArchiveBatch { partition: 1, from_offset: 11, to_offset: 99, rows: vec![] }).await.unwrap();
+    assert_eq!(warehouse.archive_position(1).await.unwrap(), 99, "rows or not");
+    assert_eq!(warehouse.archive_position(0).await.unwrap(), 0, "partitions are apart");
+}
+
+async fn batches_at_the_same_time_are_written_once(warehouse: Arc<dyn Warehouse>) {
+    let tasks = (0..12).map(|n: u32| {
+        let warehouse = warehouse.clone();
+        let partition = n % 3;
+        let rows = vec![row(event(5, partition, 0)), user(5, "e")];
+        let batch = ArchiveBatch { partition, from_offset: 0, to_offset: 1, rows };
+        tokio::spawn(async move { warehouse.archive(batch).await })
+    });
+    let mut written = 0;
+    for task in tasks.collect::<Vec<_>>() {
+        match task.await.unwrap() {
+            Ok(()) => written += 1,
+            Err(WarehouseError::Moved { found: 1, expected: 0 }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(written, 3, "one for each partition");
+    assert_eq!(history(&*warehouse, &[5], NO_FENCE).await.len(), 3);
+}
+
+async fn events_come_back_as_they_were(warehouse: &dyn Warehouse) {
+    let text = |text: &str| Some(text.into());
+    let full = Event {
+        event_id: text("e-1"),
+        client_ref_id: "".into(),
+        id_type: text("cookie"),
+        region: text("Île-de-France \u{1f5fc}"),
+        device_type: text(""),
+        country: text("a'b\"c\\d\n"),
+        activity_type: text("product_purchased"),
+        url: text("http://x?y=%20"),
+        order_total: Decimal::parse("-12345678901234567890123456789.123456789"),
+        order_id: text("NULL"),
+        element_id: text("7"),
+        created_at: Timestamp(-1),
+        processed_at: Timestamp(1_700_000_000_123_456),
+        payload: Arc::new(json!({"deep": {"list": [1, 2.5, null, "\u{0} \u{20ac}"]}, "big": u64::MAX, "": {}})),
+        position: Position { partition: 2, offset: u64::from(u32::MAX) + 5 },
+        ..event(i64::MAX, 0, 0)
+    };
+    let far = Event { created_at: Timestamp(4_102_444_800_000_001), ..event(i64::MIN, 0, 1) };
+    let zero = Event { order_total: Decimal::parse("0"), ..event(-4, 0, 2) };
+    let written = [full, far, zero, event(4, 0, 3)];
+    archive(warehouse, 0, written.iter().cloned().map(row).collect()).await;
+    let ids: Vec<i64> = written.iter().map(|event| event.user_id.0).collect();
+    assert_eq!(history(warehouse, &ids, NO_FENCE).await, written);
+}
+
+async fn history_is_ordered_and_fenced(warehouse: &dyn Warehouse) {
+    archive(warehouse, 0, [(1, 0), (2, 1), (1, 2), (3, 3), (1, 4)].map(|(user, at)| row(event(user, 0, at))).into())
+        .await;
+    archive(warehouse, 1, [(1, 1), (1, 7)].map(|(user, at)| row(event(user, 1, at))).into()).await;
+    /// The users asked, the fences, the (user, offset) of the events expected.
+    type Case = (&'static [i64], &'static [u64], &'static [(i64, u64)]);
+    let cases: &[Case] = &[
+        (&[], &[9, 9], &[]),
+        (&[2, 1], &[9, 9], &[(2, 1), (1, 0), (1, 1), (1, 2), (1, 4), (1, 7)]),
+        (&[1], &[3, 7], &[(1, 0), (1, 1), (1, 2)]),
+        (&[1], &[0, 8], &[(1, 1), (1, 7)]),
+        (&[1], &[9], &[(1, 0), (1, 2), (1, 4)]),
+        (&[1], &[], &[]),
+        (&[99], &[9, 9], &[]),
+    ];
+    for (users, fences, expected) in cases {
+        assert_eq!(offsets(warehouse, users, fences).await, *expected, "{users:?} before {fences:?}");
+    }
+}
+
+async fn receipts_are_found(warehouse: &dyn Warehouse) {
+    let delivery = |user, id: &str, offset| row(Event { event_id: Some(id.into()), ..event(user, 0, offset) });
+    let rows =
+        vec![delivery(1, "a", 0), delivery(1, "a", 5), delivery(1, "b", 6), delivery(2, "a", 7), row(event(1, 0, 8))];
+    archive(warehouse, 0, rows).await;
+    let asked = [(2, "a"), (1, "c"), (1, "a"), (3, "a"), (1, "a"), (1, "b"), (1, "")];
+    let asked = asked.map(|(user, id)| (UserId(user), id.to_owned()));
+    let at = |offset: u64| Some(event(0, 0, offset).processed_at);
+    let found = warehouse.received(&asked).await.unwrap();
+    assert_eq!(found, [at(7), None, at(5), None, at(5), at(6), None], "the newest of each, in the order asked");
+    assert_eq!(warehouse.received(&[]).await.unwrap(), []);
+
+    archive(warehouse, 0, vec![alias(1, 2)]).await;
+    let asked = [(1, "a"), (2, "b"), (2, "a")].map(|(user, id)| (UserId(user), id.to_owned()));
+    let found = warehouse.received(&asked).await.unwrap();
+    assert_eq!(found, [at(7), at(6), at(7)], "merged users are one, by either id");
+}
+
+async fn users_are_listed(warehouse: &dyn Warehouse) {
+    archive(warehouse, 0, vec![user(30, "x"), user(-5, "y"), user(30, "x2"), user(200, "z"), row(event(9, 0, 0))])
+        .await;
+    archive(warehouse, 1, vec![user(200, "z2"), ArchiveRow::Traits(UserId(31), "{}".to_owned())]).await;
+    assert_eq!(users(warehouse).await, [-5, 30, 200], "each once, however often it changed");
+    let page = warehouse.users(None, 2).await.unwrap();
+    assert_eq!(page, [UserId(-5), UserId(30)]);
+    assert_eq!(warehouse.users(Some(page[1]), 2).await.unwrap(), [UserId(200)]);
+    assert_eq!(warehouse.users(Some(UserId(200)), 2).await.unwrap(), []);
+}
+
+async fn merged_users_count_as_the_survivor(warehouse: &dyn Warehouse) {
+    archive(warehouse, 0, vec![user(1, "a"), user(2, "b"), row(event(1, 0, 0)), row(event(2, 0, 1))]).await;
+    archive(warehouse, 0, vec![alias(2, 1), row(event(2, 0, 2)), row(event(1, 0, 3)), user(2, "late")]).await;
+    assert_eq!(users(warehouse).await, [1], "a merged user does not come back by a late row");
+    assert_eq!(
+        offsets(warehouse, &[1], NO_FENCE).await,
+        [(1, 0), (2, 1), (2, 2), (1, 3)],
+        "under the ids received with"
+    );
+    assert_eq!(offsets(warehouse, &[2], NO_FENCE).await, [(2, 1), (2, 2)]);
+    let theirs = warehouse.history(&[UserId(1)], NO_FENCE).await.unwrap();
+    assert!(theirs.iter().all(|(asked, _)| *asked == UserId(1)), "each with the user it was asked for");
+}
+
+async fn chains_of_merges_are_resolved_in_any_order(warehouse: &dyn Warehouse) {
+    let events = (1..=6).map(|user| row(event(user, 0, user as u64)));
+    archive(warehouse, 0, events.chain((1..=6).map(|id| user(id, "e"))).collect()).await;
+    archive(warehouse, 0, vec![alias(1, 2), alias(2, 3)]).await;
+    archive(warehouse, 1, vec![alias(5, 6)]).await;
+    archive(warehouse, 2, vec![alias(4, 5), alias(4, 5)]).await;
+    assert_eq!(offsets(warehouse, &[3, 6], NO_FENCE).await, [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6)]);
+    assert_eq!(users(warehouse).await, [3, 6]);
+    archive(warehouse, 0, vec![alias(3, 6), alias(6, 4)]).await;
+    assert_eq!(offsets(warehouse, &[6], NO_FENCE).await.len(), 6, "a merge into itself changes nothing");
+}
+
+async fn deleted_users_leave_nothing(warehouse: &dyn Warehouse) {
+    let rows = vec![
+        user(1, "a"),
+        row(event(1, 0, 0)),
+        ArchiveRow::Traits(UserId(1), r#"{"plan":"pro"}"#.to_owned()),
+        user(2, "b"),
+        row(event(2, 0, 1)),
+        user(3, "c"),
+        row(event(3, 0, 2)),
+        alias(2, 1),
+    ];
+    archive(warehouse, 0, rows).await;
+    let rows = vec![row(event(1, 0, 3)), user(1, "again"), ArchiveRow::DeleteUser(UserId(1)), row(event(1, 0, 4))];
+    archive(warehouse, 0, rows).await;
+    assert_eq!(offsets(warehouse, &[1, 2, 3], NO_FENCE).await, [(1, 4), (3, 2)], "what comes after a delete stays");
+    assert_eq!(users(warehouse).await, [3]);
+    archive(warehouse, 0, vec![ArchiveRow::DeleteUser(UserId(77)), user(2, "new")]).await;
+    assert_eq!(users(warehouse).await, [2, 3], "its aliases are gone too");
+}
+
+async fn reopening_keeps_everything(place: &impl WarehousePlace) {
+    let warehouse = place.open().await;
+    archive(&*warehouse, 1, vec![user(1, "a"), user(2, "b"), row(event(1, 1, 0)), alias(1, 2)]).await;
+    let position = warehouse.archive_position(1).await.unwrap();
+    drop(warehouse);
+    let warehouse = place.open().await;
+    assert_eq!(warehouse.archive_position(1).await.unwrap(), position);
+    assert_eq!(history(&*warehouse, &[2], NO_FENCE).await, [event(1, 1, 0)]);
+    assert_eq!(users(&*warehouse).await, [2]);
+}

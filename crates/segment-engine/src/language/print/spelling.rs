@@ -1,0 +1,106 @@
+//! The spelling of constants, units and types.
+
+use std::fmt::Write;
+
+use crate::plan::{Field, Unit};
+use crate::time::Interval;
+use crate::value::{Type, Value};
+
+/// A constant, spelled with its type where that is not plain from the spelling.
+pub(super) fn literal(value: &Value, ty: Type) -> String {
+    match value {
+        Value::Null => format!("NULL::{}", type_name(ty)),
+        Value::Bool(true) => "TRUE".to_owned(),
+        Value::Bool(false) => "FALSE".to_owned(),
+        Value::Int(number) => number.to_string(),
+        Value::Decimal(number) => {
+            let digits = number.to_string();
+            if digits.contains('.') { digits } else { format!("{digits}.0") }
+        }
+        Value::Text(text) => quoted(text),
+        Value::Interval(interval) => interval_literal(*interval),
+        Value::Timestamp(_) => format!("TIMESTAMPTZ {}", quoted(&text_of(value))),
+        Value::LocalTimestamp(_) => format!("TIMESTAMP {}", quoted(&text_of(value))),
+        Value::Date(_) => format!("DATE {}", quoted(&text_of(value))),
+        Value::Json(json) => quoted(json),
+    }
+}
+
+pub(super) fn interval_literal(interval: Interval) -> String {
+    const UNITS: [(i64, &str); 3] = [(3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second")];
+    let (months, days, micros) = (i64::from(interval.months), i64::from(interval.days), interval.micros);
+    let months = if months % 12 == 0 { (months / 12, "year") } else { (months, "month") };
+    let micros = match UNITS.iter().find(|(length, _)| micros % length == 0) {
+        Some((length, unit)) => (micros / length, *unit),
+        None => (micros, "microsecond"),
+    };
+    let parts: Vec<String> = [months, (days, "day"), micros]
+        .into_iter()
+        .filter(|(number, _)| *number != 0)
+        .map(|(number, unit)| format!("{number} {unit}{}", if number == 1 { "" } else { "s" }))
+        .collect();
+    if parts.is_empty() { "INTERVAL '0 days'".to_owned() } else { format!("INTERVAL '{}'", parts.join(" ")) }
+}
+
+fn text_of(value: &Value) -> String {
+    match value.cast(Type::Text) {
+        Value::Text(text) => text.to_string(),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    // Writing to a String cannot fail.
+    let _ = write!(quoted, "'{}'", text.replace('\'', "''"));
+    quoted
+}
+
+pub(super) fn type_name(ty: Type) -> &'static str {
+    match ty {
+        Type::Bool => "boolean",
+        Type::Int => "bigint",
+        Type::Decimal => "numeric",
+        Type::Text => "text",
+        Type::Timestamp => "timestamptz",
+        Type::LocalTimestamp => "timestamp",
+        Type::Date => "date",
+        Type::Interval => "interval",
+        Type::Json => "jsonb",
+    }
+}
+
+pub(super) fn unit_name(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Microsecond => "microsecond",
+        Unit::Millisecond => "millisecond",
+        Unit::Second => "second",
+        Unit::Minute => "minute",
+        Unit::Hour => "hour",
+        Unit::Day => "day",
+        Unit::Week => "week",
+        Unit::Month => "month",
+        Unit::Quarter => "quarter",
+        Unit::Year => "year",
+    }
+}
+
+pub(in crate::language) fn field_name(field: Field) -> &'static str {
+    match field {
+        Field::Epoch => "epoch",
+        Field::Microsecond => "microsecond",
+        Field::Millisecond => "millisecond",
+        Field::Second => "second",
+        Field::Minute => "minute",
+        Field::Hour => "hour",
+        Field::Day => "day",
+        Field::DayOfWeek => "dow",
+        Field::IsoDayOfWeek => "isodow",
+        Field::DayOfYear => "doy",
+        Field::IsoWeek => "week",
+        Field::IsoYear => "isoyear",
+        Field::Month => "month",
+        Field::Quarter => "quarter",
+        Field::Year => "year",
+    }
+}

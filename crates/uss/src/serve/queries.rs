@@ -1,0 +1,98 @@
+//! What the configuration API asks of engine and warehouse, answered in the same process.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ports::clock::Clock;
+use ports::config_store::{ConfigStore, Page, SegmentKind};
+use ports::segment_queries::{BackfillProgress, Explanation, Preview, SegmentQueries, SegmentQueryError};
+use ports::warehouse::Warehouse;
+use segment_engine::event::UserId;
+use segment_engine::language::compile;
+use segment_engine::plan::Plan;
+use segment_engine::sql::{SegmentSource, members_query};
+use segment_users::service::Engine;
+
+use super::open::Opened;
+
+/// The engine, and the warehouse for what only SQL can tell.
+pub struct EngineQueries {
+    engine: Engine,
+    store: Arc<dyn ConfigStore>,
+    warehouse: Arc<dyn Warehouse>,
+    clock: Arc<dyn Clock>,
+}
+
+impl EngineQueries {
+    pub fn new(engine: Engine, opened: &Opened) -> Self {
+        Self {
+            engine,
+            store: opened.store.clone(),
+            warehouse: opened.warehouse.clone(),
+            clock: opened.clock.clone(),
+        }
+    }
+
+    /// Every other segment a clause can name: plans, and the members of lists kept by hand.
+    async fn segments(&self) -> Result<(HashMap<String, Plan>, HashMap<String, Vec<UserId>>), SegmentQueryError> {
+        let (mut plans, mut lists) = (HashMap::new(), HashMap::new());
+        for segment in self.store.segments(Page::all()).await.map_err(unavailable)? {
+            if segment.kind == SegmentKind::Manual {
+                let members = self.store.members(segment.id, Page::all()).await.map_err(unavailable)?;
+                lists.insert(segment.tag, members.iter().map(|member| member.user.id).collect());
+            } else if let Ok(plan) = compile(&segment.where_statement) {
+                plans.insert(segment.tag, plan);
+            }
+        }
+        Ok((plans, lists))
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> SegmentQueryError {
+    SegmentQueryError::Unavailable(error.to_string())
+}
+
+#[async_trait]
+impl SegmentQueries for EngineQueries {
+    async fn explain(&self, user: UserId, tag: &str) -> Result<Explanation, SegmentQueryError> {
+        let explanation = self.engine.explain(user, tag).await.map_err(unavailable)?;
+        explanation.ok_or_else(|| SegmentQueryError::NotFound(format!("user {user} or segment '{tag}'")))
+    }
+
+    async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
+        let plan = compile(where_statement).map_err(|error| SegmentQueryError::Refused {
+            code: error.code.to_owned(),
+            message: error.to_string(),
+        })?;
+        let (plans, lists) = self.segments().await?;
+        let resolve = |tag: &str| {
+            let plan = plans.get(tag).map(SegmentSource::Plan);
+            plan.or_else(|| lists.get(tag).map(|members| SegmentSource::Members(members)))
+        };
+        let sql = members_query(&plan, &resolve, self.clock.now()).map_err(|error| SegmentQueryError::Refused {
+            code: "where_unknown_segment".to_owned(),
+            message: error.to_string(),
+        })?;
+        let members = self.warehouse.members(&sql).await.map_err(unavailable)?;
+        let population = self.store.count_users().await.map_err(unavailable)?;
+        Ok(Preview {
+            size: members.len() as u64,
+            sample: members.into_iter().take(sample_max).collect(),
+            population,
+        })
+    }
+
+    async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError> {
+        let progress = self.engine.progress(segment).await.map_err(unavailable)?;
+        let (in_force, partitions, ratio) =
+            progress.ok_or_else(|| SegmentQueryError::NotFound(format!("segment {segment}")))?;
+        let saved = self.store.segment(segment).await.map_err(unavailable)?;
+        let version = saved.map_or(0, |segment| segment.version);
+        Ok(BackfillProgress { version, ratio, partitions: (in_force, partitions) })
+    }
+
+    async fn await_fresh(&self) -> Result<(), SegmentQueryError> {
+        self.engine.fresh().await.map_err(unavailable)
+    }
+}
