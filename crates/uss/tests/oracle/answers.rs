@@ -44,6 +44,8 @@ pub struct Disagreement {
 pub struct Comparison {
     /// Users asked about, over all segments and instants that both answered.
     pub compared: usize,
+    /// How many of them are members.
+    pub members: usize,
     /// Why segments at instants were skipped, and how often.
     pub skipped: BTreeMap<String, usize>,
     pub disagreement: Option<Disagreement>,
@@ -57,6 +59,7 @@ pub fn compare(worlds: &[World], left: (&'static str, &Answer), right: (&'static
         match (left.1.get(key), right.1.get(key)) {
             (Some(Verdict::Members(l)), Some(Verdict::Members(r))) if l == r => {
                 comparison.compared += worlds[key.0].users.len();
+                comparison.members += l.len();
             }
             (Some(Verdict::Skipped(why)), _) | (_, Some(Verdict::Skipped(why))) => {
                 *comparison.skipped.entry(why.clone()).or_default() += 1;

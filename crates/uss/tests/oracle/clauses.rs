@@ -12,7 +12,7 @@ pub enum Dialect {
     Portable,
 }
 
-pub const REGIONS: [&str; 3] = ["north", "south", "Élan"];
+pub const REGIONS: [&str; 4] = ["north", "south", "Élan", "Straße"];
 pub const DEVICES: [&str; 3] = ["mobile", "desktop", ""];
 pub const COUNTRIES: [&str; 3] = ["US", "DE", "us"];
 pub const ACTIVITIES: [&str; 3] = ["page_viewed", "product_purchased", "page_element_clicked"];
@@ -119,7 +119,7 @@ impl Clauses<'_> {
                 let (op, plan) = (self.comparison(), self.random.text(&PLANS));
                 format!("(traits->>'plan' {op} '{plan}')")
             }
-            5 if self.random.chance(30) => "(traits->'address' IS NULL)".to_owned(),
+            5 if self.random.chance(30) => self.random.text(&["(traits->'address' IS NULL)", "(traits->'plan' IS NULL)"]),
             5 => format!("(traits->'address'->>'city' {})", self.random.text(&["IS NULL", "IS NOT NULL", "= 'Ulm'"])),
             6 => format!("((traits->>'seats')::int {} {})", self.comparison(), self.random.between(0, 3)),
             7 => format!("((traits->>'vip')::boolean IS {})", self.random.text(&["TRUE", "NOT TRUE", "NULL"])),
@@ -222,7 +222,13 @@ impl Clauses<'_> {
             3 => "(payload->'cart' IS NULL)".to_owned(),
             4 => format!("((payload->>'expires')::timestamptz {} {})", self.comparison(), self.now_bound()),
             5 => format!("((payload->>'expires')::date {} DATE '{}')", self.comparison(), &self.middle[..10]),
-            _ => "(payload->'cart'->>'lines' IS NOT NULL)".to_owned(),
+            _ => self.random.text(&[
+                "(payload->'cart'->>'lines' IS NOT NULL)",
+                "(payload->'cart'->'lines'->>'0' IS NULL)",
+                "(payload->'cart'->'lines' IS NULL)",
+                "(payload->'cart'->>'0' = 'zero')",
+                "(payload->>'coupon' IS NULL AND payload->'coupon' IS NOT NULL)",
+            ]),
         }
     }
 

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use crate::clauses::{self, Clauses, Dialect};
 use crate::history::{Case, Step, What};
+use crate::naive::Segments;
 use crate::random::Random;
 
 const SECOND: i64 = 1_000_000;
@@ -12,7 +13,12 @@ const HOUR: i64 = 3_600 * SECOND;
 const DAY: i64 = 24 * HOUR;
 
 const USERS: usize = 20;
-const INSTANTS: usize = 10;
+/// Instants to ask at that are near something.
+const INSTANTS: usize = 6;
+/// Instants to ask at, in pairs, at which time alone changes a segment.
+const FLIPS: usize = 4;
+/// Instants between which such flips are looked for.
+const SAMPLES: usize = 24;
 
 /// Days on which something is odd: ends of months, leap days, changes of offset in Berlin, New York and Lord Howe.
 const ODD_DAYS: [&str; 9] = [
@@ -112,6 +118,10 @@ impl Generator {
                 What::User { key, email, name }
             }
             35 => What::Link { from: key, to: self.key() },
+            36 if self.random.chance(40) => {
+                // The last: nobody refers to it. A later definition of it brings it back.
+                What::Segment { tag: tags[tags.len() - 1].clone(), clause: None }
+            }
             36..38 => {
                 let number = self.random.below(tags.len());
                 self.definition(tags[number].clone(), &tags[..number])
@@ -144,11 +154,15 @@ impl Generator {
             ("price", 40, &[json!(9.5), json!("10"), json!("ten"), json!(0), json!("1e1")]),
             ("seats", 40, &[json!(2), json!("3"), json!("1.7"), json!(" 1 "), json!("9999999999")]),
             ("gift", 30, &[json!(true), json!("no"), json!("maybe")]),
-            ("cart", 40, &[json!({"size": "L"}), json!({"size": "S", "lines": [1, 2]}), json!([]), json!(null)]),
+            ("cart", 40, &[json!({"size": "L"}), json!({"size": "S", "lines": [1, 2]}), json!({"0": "zero"}), json!([]), json!(null)]),
             ("expires", 40, &[json!("2026-02-30"), json!("soon")]),
         ];
+        // Sums of these overflow, averages do not. PostgreSQL has longer numbers.
+        if self.dialect == Dialect::Whole && self.random.chance(4) {
+            payload["order_total"] = json!(self.random.text(&["99999999999999999999999999999", "-6e28", "0.000000001"]));
+        }
         for (property, percent, values) in properties {
-            if self.random.chance(percent) {
+            if self.random.chance(percent) && payload.get(property).is_none() {
                 let value = self.random.pick(values).clone();
                 let moment = Timestamp(self.moment()).to_string();
                 let dated = property == "expires" && self.random.chance(70);
@@ -182,7 +196,8 @@ impl Generator {
         What::Traits { key, created_at: Timestamp(created_at), traits }
     }
 
-    /// When to ask: at records, a microsecond beside them, and where windows that they open end.
+    /// When to ask: at records, a microsecond beside them, where windows that they open end, and on both sides of the
+    /// microsecond at which time alone changes a segment.
     fn instants(&mut self, steps: &[Step]) -> Vec<Timestamp> {
         let first = steps[0].at.0;
         let mut instants: Vec<i64> = Vec::new();
@@ -192,8 +207,47 @@ impl Generator {
                 instants.push(moment);
             }
         }
+        for flip in self.flips(steps) {
+            instants.extend([flip - 1, flip]);
+        }
         instants.sort_unstable();
         instants.dedup();
         instants.into_iter().map(Timestamp).collect()
+    }
+
+    /// Instants at which a segment's members are others than a microsecond before, without a record. They are found by
+    /// halving with the help of the naive interpreter: if it errs, they are just instants.
+    fn flips(&mut self, steps: &[Step]) -> Vec<i64> {
+        let (first, last) = (steps[0].at.0, steps.last().map_or(0, |step| step.at.0));
+        let mut samples: Vec<i64> = (0..SAMPLES).map(|_| self.random.between(first, last + 120 * DAY)).collect();
+        samples.extend(steps.iter().map(|step| step.at.0));
+        samples.sort_unstable();
+        samples.dedup();
+        let case = Case { seed: 0, steps: steps.to_vec(), instants: samples.iter().copied().map(Timestamp).collect() };
+        let worlds = case.worlds();
+        let mut flips = Vec::new();
+        for _ in 0..SAMPLES {
+            let place = self.random.below(samples.len() - 1);
+            // The next sample may itself be a record's: the world stands still only until before it.
+            let (world, from, to) = (&worlds[place], samples[place], samples[place + 1] - 1);
+            let tags: Vec<&String> = world.segments.keys().collect();
+            let tag = *self.random.pick(&tags);
+            let Ok(segments) = Segments::of(world) else { continue };
+            let members = |at: i64| segments.members(world, tag, Timestamp(at));
+            let (mut before, mut after) = (from, to);
+            let then = members(before);
+            if before >= after || members(after) == then {
+                continue;
+            }
+            while after - before > 1 {
+                let middle = before + (after - before) / 2;
+                if members(middle) == then { before = middle } else { after = middle }
+            }
+            flips.push(after);
+            if flips.len() == FLIPS {
+                break;
+            }
+        }
+        flips
     }
 }

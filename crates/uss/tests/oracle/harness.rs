@@ -15,6 +15,8 @@ use crate::replay;
 pub struct Report {
     /// (user, segment, instant)s on which the first source and another agreed, by the other's name.
     pub compared: BTreeMap<&'static str, usize>,
+    /// How many of them are memberships.
+    pub members: BTreeMap<&'static str, usize>,
     pub skipped: BTreeMap<&'static str, usize>,
     pub reasons: BTreeMap<String, usize>,
     pub cases: u64,
@@ -65,6 +67,7 @@ pub fn check(case: &Case, sources: &mut [Box<dyn Answers>], report: &mut Report)
             return comparison.disagreement;
         }
         *report.compared.entry(source.name()).or_default() += comparison.compared;
+        *report.members.entry(source.name()).or_default() += comparison.members;
         *report.skipped.entry(source.name()).or_default() += comparison.skipped.values().sum::<usize>();
         for (why, times) in comparison.skipped {
             *report.reasons.entry(why).or_default() += times;

@@ -256,32 +256,43 @@ impl Answers for Naive {
     fn answer(&mut self, case: &Case, worlds: &[World]) -> Result<AllAnswers, String> {
         let mut answer = AllAnswers::new();
         for (number, (world, now)) in worlds.iter().zip(&case.instants).enumerate() {
-            let clauses = world.segments.iter().map(|(tag, text)| Ok((tag.as_str(), Clause::parse(text)?)));
-            let asked = Asked { clauses: clauses.collect::<Result<_, String>>()?, now: *now };
+            let segments = Segments::of(world)?;
             for tag in world.segments.keys() {
-                let mut members = BTreeSet::new();
-                for (id, user) in &world.users {
-                    if asked.is_member(*id, user, tag).map_err(|error| format!("{tag}: {error}"))? {
-                        members.insert(*id);
-                    }
-                }
-                answer.insert((number, tag.clone()), Verdict::Members(members));
+                answer.insert((number, tag.clone()), Verdict::Members(segments.members(world, tag, *now)?));
             }
         }
         Ok(answer)
     }
 }
 
-/// All segments at an instant.
-struct Asked<'a> {
-    clauses: BTreeMap<&'a str, Clause>,
-    now: Timestamp,
-}
+/// All segments of a world, parsed.
+pub struct Segments<'a>(BTreeMap<&'a str, Clause>);
 
-impl Asked<'_> {
-    fn is_member(&self, id: UserId, user: &User, tag: &str) -> Result<bool, String> {
-        let clause = self.clauses.get(tag).ok_or_else(|| format!("there is no segment {tag}"))?;
-        let is_member = |tag: &str| self.is_member(id, user, tag);
-        clause.holds(Scope { id, user, now: self.now, is_member: &is_member, event: None })
+impl<'a> Segments<'a> {
+    /// # Errors
+    /// What the parser says of a clause.
+    pub fn of(world: &'a World) -> Result<Segments<'a>, String> {
+        let clauses = world.segments.iter().map(|(tag, text)| Ok((tag.as_str(), Clause::parse(text)?)));
+        Ok(Segments(clauses.collect::<Result<_, String>>()?))
+    }
+
+    /// The members of a segment at an instant at which the world is as it is.
+    ///
+    /// # Errors
+    /// A construct that the interpreter does not know.
+    pub fn members(&self, world: &World, tag: &str, now: Timestamp) -> Result<BTreeSet<UserId>, String> {
+        let mut members = BTreeSet::new();
+        for (id, user) in &world.users {
+            if self.holds(tag, *id, user, now).map_err(|error| format!("{tag}: {error}"))? {
+                members.insert(*id);
+            }
+        }
+        Ok(members)
+    }
+
+    fn holds(&self, tag: &str, id: UserId, user: &User, now: Timestamp) -> Result<bool, String> {
+        let clause = self.0.get(tag).ok_or_else(|| format!("there is no segment {tag}"))?;
+        let is_member = |tag: &str| self.holds(tag, id, user, now);
+        clause.holds(Scope { id, user, now, is_member: &is_member, event: None })
     }
 }
