@@ -1,1 +1,31 @@
 //! Users, identities, traits, segments, activities over HTTP, and who is in what and why.
+//!
+//! A write goes into the config store together with the records that tell the engine of it; [`relay`] moves those to the log.
+//! The routes are one file per resource; [`router()`] lists them all.
+
+mod activities;
+mod answer;
+mod api;
+mod clause;
+mod db_actions;
+mod fields;
+mod history;
+mod identities;
+mod lists;
+mod memberships;
+mod positions;
+pub mod relay;
+mod router;
+mod seed;
+mod segments;
+mod store_identities;
+mod topics;
+mod traits;
+mod transitions;
+mod users;
+mod views;
+
+pub use api::{Api, TopicNames};
+pub use relay::Relay;
+pub use router::router;
+pub use store_identities::StoreIdentities;

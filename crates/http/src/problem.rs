@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ports::checkpoints::CheckpointError;
+use ports::config_store::ConfigStoreError;
 use ports::identities::IdentityError;
 use ports::log::LogError;
+use ports::segment_queries::SegmentQueryError;
 use ports::warehouse::WarehouseError;
 use serde_json::{Map, Value};
 
@@ -164,6 +166,30 @@ impl From<IdentityError> for Problem {
     fn from(error: IdentityError) -> Self {
         match error {
             IdentityError::Unavailable(_) => Self::unavailable("USERS_UNAVAILABLE", error),
+        }
+    }
+}
+
+impl From<ConfigStoreError> for Problem {
+    fn from(error: ConfigStoreError) -> Self {
+        match error {
+            ConfigStoreError::NotFound { what, .. } => {
+                Self::not_found(format!("{}_NOT_FOUND", what.to_uppercase()), format!("{error}; check the id"))
+            }
+            ConfigStoreError::Conflict { code, message } => Self::conflict(code, message),
+            ConfigStoreError::Invalid { code, message } => Self::invalid(code, message),
+            ConfigStoreError::Unavailable(_) => Self::unavailable("STORE_UNAVAILABLE", error),
+            ConfigStoreError::Corrupt(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<SegmentQueryError> for Problem {
+    fn from(error: SegmentQueryError) -> Self {
+        match error {
+            SegmentQueryError::NotFound(_) => Self::not_found("NOT_FOUND", error.to_string()),
+            SegmentQueryError::Refused { code, message } => Self::invalid(code, message),
+            SegmentQueryError::Unavailable(_) => Self::unavailable("ENGINE_UNAVAILABLE", error),
         }
     }
 }

@@ -2,50 +2,7 @@
 
 use async_trait::async_trait;
 use segment_engine::event::UserId;
-use segment_engine::time::Timestamp;
-
-/// Why a user is, or is not, in a segment at this instant.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Explanation {
-    /// The instant of the answer.
-    pub at: Timestamp,
-    /// Whether the user is a member.
-    pub member: bool,
-    /// The version of the segment that is in force for the user.
-    pub version: u64,
-    /// Each condition of the clause.
-    pub conditions: Vec<Condition>,
-    /// What happens next if nothing else does: the instant, and whether the user is a member from then on.
-    pub next_change: Option<(Timestamp, bool)>,
-}
-
-/// One condition of a where clause, for one user.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Condition {
-    /// In the spelling of the normal form.
-    pub text: String,
-    /// SQL's truth: `None` is NULL.
-    pub truth: Option<bool>,
-    /// What it compares (an aggregate, a trait) and its value as text; `None` is NULL.
-    pub values: Vec<(String, Option<String>)>,
-    /// The events behind it, newest first, at most a bounded number.
-    pub evidence: Vec<Evidence>,
-    /// When its truth changes if nothing happens.
-    pub next_change: Option<Timestamp>,
-}
-
-/// An event that counts for a condition.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Evidence {
-    /// The client's id of the event.
-    pub event_id: Option<String>,
-    /// When it happened.
-    pub created_at: Timestamp,
-    /// `payload.activity_type`.
-    pub activity_type: Option<String>,
-    /// Its partition and offset in the log.
-    pub position: (u32, u64),
-}
+pub use segment_engine::machine::{ConditionReport, Explanation};
 
 /// Who a clause would select now.
 #[derive(Clone, Debug, PartialEq, Eq)]

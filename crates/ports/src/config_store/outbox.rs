@@ -52,16 +52,20 @@ impl OutboxEntry {
         Self { topic: Topic::Config, key: id, value }
     }
 
-    /// A user was created or changed.
-    pub fn user(user: &User) -> Self {
-        let record = UserRecord::User {
+    /// The record of a user as it is now.
+    pub fn user_record(user: &User) -> UserRecord {
+        UserRecord::User {
             user_id: user.id,
             client_ref_id: user.client_ref_id.clone(),
             email: user.email.clone(),
             name: user.name.clone(),
             created_at: user.created_at,
-        };
-        Self::about_user(user.id, &record)
+        }
+    }
+
+    /// A user was created or changed.
+    pub fn user(user: &User) -> Self {
+        Self::about_user(user.id, &Self::user_record(user))
     }
 
     /// Traits were set.

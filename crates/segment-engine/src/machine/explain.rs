@@ -23,6 +23,8 @@ pub struct Explanation {
     pub member: bool,
     /// The instant the answer is about.
     pub at: Timestamp,
+    /// The version of the segment that is in force for the user.
+    pub version: u64,
     /// The clause in its normal form; `None` for a manual segment.
     pub normal_form: Option<String>,
     /// The conditions that AND, OR and NOT join, in the order of the clause.
@@ -42,6 +44,8 @@ pub struct ConditionReport {
     pub values: Vec<(String, Value)>,
     /// When events behind it were created, newest first, as far as they are kept.
     pub evidence: Vec<Timestamp>,
+    /// The instant at which its truth changes if nothing more happens; `None` for never.
+    pub next_change: Option<Timestamp>,
 }
 
 impl Machine {
@@ -59,14 +63,15 @@ impl Machine {
             _ => (None, Vec::new()),
         };
         let next_change = self.forecast(index, user);
-        Some(Explanation { member, at: self.now, normal_form, conditions, next_change })
+        let version = compiled.definition.version;
+        Some(Explanation { member, at: self.now, version, normal_form, conditions, next_change })
     }
 
     fn conditions(&self, plan: &Plan, formula: &Formula, user: &mut User) -> Vec<ConditionReport> {
         let names = Names { aggregates: &plan.aggregates, segments: &plan.segments };
         let mut reports = Vec::new();
         atoms(&plan.formula, &formula.root, &mut |expr, node| {
-            let truth = formula.truth_of(node, user, self.now);
+            let (truth, _) = formula.truth_until(node, user, self.now);
             let mut values = Vec::new();
             expr.walk(&mut |part| {
                 if let Expr::Aggregate(aggregate, _) = part
@@ -80,6 +85,7 @@ impl Machine {
                 truth,
                 values,
                 evidence: evidence(node, user),
+                next_change: condition_change(formula, node, user, self.now),
             });
         });
         reports
@@ -129,6 +135,23 @@ fn atoms(expr: &Expr, node: &Node, visit: &mut dyn FnMut(&Expr, &Node)) {
         (Expr::Not(expr), Node::Not(node)) => atoms(expr, node, visit),
         _ => visit(expr, node),
     }
+}
+
+/// The first instant after now at which a condition's truth differs, memberships of other segments staying as they are.
+fn condition_change(formula: &Formula, node: &Node, user: &User, now: Timestamp) -> Option<Timestamp> {
+    let mut user = user.clone();
+    let (before, mut next) = formula.truth_until(node, &mut user, now);
+    for _ in 0..FORECAST_STEPS_MAX {
+        if next == Timestamp::MAX {
+            return None;
+        }
+        let (truth, valid_until) = formula.truth_until(node, &mut user, next);
+        if truth != before {
+            return Some(next);
+        }
+        next = valid_until;
+    }
+    None
 }
 
 fn value_of(formula: &Formula, node: &Node, aggregate: usize, user: &mut User, now: Timestamp) -> Option<Value> {

@@ -67,9 +67,10 @@ impl Formula {
         Verdict { holds, valid_until: evaluation.valid_until }
     }
 
-    /// The truth of one of its nodes; `None` is NULL.
-    pub fn truth_of(&self, node: &Node, user: &mut User, now: Timestamp) -> Option<bool> {
-        Evaluation { formula: self, user, now, valid_until: Timestamp::MAX }.node(node)
+    /// The truth of one of its nodes (`None` is NULL), and until when it holds at least.
+    pub fn truth_until(&self, node: &Node, user: &mut User, now: Timestamp) -> (Option<bool>, Timestamp) {
+        let mut evaluation = Evaluation { formula: self, user, now, valid_until: Timestamp::MAX };
+        (evaluation.node(node), evaluation.valid_until)
     }
 
     /// The value of an aggregate that a test reads.

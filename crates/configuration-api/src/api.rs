@@ -1,0 +1,101 @@
+//! What the handlers work with.
+
+use std::sync::Arc;
+
+use ports::clock::Clock;
+use ports::config_store::{ConfigStore, IdentityRules, Segment, User};
+use ports::event_sink::EventSink;
+use ports::log::{Log, Topic};
+use ports::segment_queries::SegmentQueries;
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+use tokio::sync::Notify;
+use uss_http::Problem;
+
+/// The names that the topics have outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicNames {
+    /// Of [`Topic::Events`].
+    pub events: String,
+    /// Of [`Topic::Errors`].
+    pub errors: String,
+    /// Of [`Topic::Notifications`].
+    pub notifications: String,
+    /// Of [`Topic::Config`].
+    pub config: String,
+}
+
+impl Default for TopicNames {
+    fn default() -> Self {
+        Self {
+            events: "event_ingested_topic".to_owned(),
+            errors: "error_topic".to_owned(),
+            notifications: "user_segment_notification_topic".to_owned(),
+            config: "segment_config_topic".to_owned(),
+        }
+    }
+}
+
+impl TopicNames {
+    /// All of them, with what they name.
+    pub fn all(&self) -> [(Topic, &str); 4] {
+        [
+            (Topic::Events, &self.events),
+            (Topic::Errors, &self.errors),
+            (Topic::Notifications, &self.notifications),
+            (Topic::Config, &self.config),
+        ]
+    }
+}
+
+/// The ports and settings of the configuration API. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// Users, segments and the rest.
+    pub store: Arc<dyn ConfigStore>,
+    /// For the topics and the transitions.
+    pub log: Arc<dyn Log>,
+    /// What only the engine knows.
+    pub queries: Arc<dyn SegmentQueries>,
+    /// Where the seed's events go.
+    pub events: Arc<dyn EventSink>,
+    /// Stamps what is written.
+    pub clock: Arc<dyn Clock>,
+    /// Wakes the relay: notified after each call that may have written.
+    pub written: Arc<Notify>,
+    /// Which identities a user has only one of.
+    pub identity_rules: IdentityRules,
+    /// The topics' names.
+    pub topics: TopicNames,
+}
+
+impl Api {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Waits, if asked, until the store's memberships include everything that is in the log now.
+    pub(crate) async fn freshen(&self, fresh: bool) -> Result<(), Problem> {
+        if fresh {
+            self.queries.await_fresh().await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn user(&self, id: i64) -> Result<User, Problem> {
+        let found = self.store.user(UserId(id)).await?;
+        found.ok_or_else(|| Problem::not_found("USER_NOT_FOUND", format!("there is no user {id}; check the id")))
+    }
+
+    pub(crate) async fn segment(&self, id: i64) -> Result<Segment, Problem> {
+        let found = self.store.segment(id).await?;
+        found.ok_or_else(|| Problem::not_found("SEGMENT_NOT_FOUND", format!("there is no segment {id}; check the id")))
+    }
+
+    pub(crate) async fn segment_by_tag(&self, tag: &str) -> Result<Segment, Problem> {
+        let found = self.store.segment_by_tag(tag).await?;
+        found.ok_or_else(|| {
+            Problem::not_found("SEGMENT_NOT_FOUND", format!("there is no segment with the tag '{tag}'; check the tag"))
+        })
+    }
+}

@@ -1,0 +1,20 @@
+//! Where clauses as they come in: compiled by the engine's own compiler before they are stored.
+
+use segment_engine::language::{CompileError, compile};
+use segment_engine::plan::Plan;
+use serde_json::json;
+use uss_http::Problem;
+
+/// Compiles a clause; a refusal is a 400 with position and suggestion.
+pub(crate) fn checked(where_statement: &str) -> Result<Plan, Problem> {
+    compile(where_statement).map_err(refusal)
+}
+
+fn refusal(error: CompileError) -> Problem {
+    let CompileError { code, message, suggestion, line, column } = error;
+    let mut problem = Problem::invalid(code, message).with("position", json!({"line": line, "column": column}));
+    if let Some(suggestion) = suggestion {
+        problem = problem.with("suggestion", suggestion);
+    }
+    problem
+}

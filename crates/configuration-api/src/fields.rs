@@ -1,0 +1,58 @@
+//! The fields of request bodies: what may stand in them.
+
+use serde::{Deserialize, Deserializer};
+use uss_http::Problem;
+
+/// The longest name, title, email, tag, code or id, in bytes.
+pub(crate) const FIELD_BYTES_MAX: usize = 1_024;
+/// The longest description, in bytes.
+pub(crate) const DESCRIPTION_BYTES_MAX: usize = 16_384;
+
+/// Tells an absent field (`None`) from one that is null (`Some(None)`). Use with `#[serde(default)]`.
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    field: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(field).map(Some)
+}
+
+/// A text that names something: not empty, not longer than [`FIELD_BYTES_MAX`], no control characters.
+pub(crate) fn name(field: &str, text: &str) -> Result<(), Problem> {
+    if text.trim().is_empty() {
+        return Err(refused(field, "must not be empty; leave it out or give it a value"));
+    }
+    if text.len() > FIELD_BYTES_MAX {
+        return Err(refused(field, &format!("must not be longer than {FIELD_BYTES_MAX} bytes")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(refused(field, "must not contain control characters"));
+    }
+    Ok(())
+}
+
+/// As [`name`], of a field that may be null or absent.
+pub(crate) fn optional_name(field: &str, text: Option<&str>) -> Result<(), Problem> {
+    text.map_or(Ok(()), |text| name(field, text))
+}
+
+/// A tag or code: as [`name`], and fit for paths and for `segment('…')`.
+pub(crate) fn tag(field: &str, text: &str) -> Result<(), Problem> {
+    name(field, text)?;
+    if text.chars().any(|c| c.is_whitespace() || matches!(c, '/' | '\'' | '"' | '?' | '#' | '%' | '\\')) {
+        return Err(refused(field, "must not contain blanks, quotes or any of / ? # % \\; use _ or -"));
+    }
+    Ok(())
+}
+
+/// A description, which may be empty.
+pub(crate) fn description(text: Option<&str>) -> Result<(), Problem> {
+    match text {
+        Some(text) if text.len() > DESCRIPTION_BYTES_MAX => {
+            Err(refused("description", &format!("must not be longer than {DESCRIPTION_BYTES_MAX} bytes")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refused(field: &str, why: &str) -> Problem {
+    Problem::invalid("INVALID_FIELD", format!("{field} {why}")).with("field", field)
+}

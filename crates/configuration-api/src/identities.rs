@@ -1,0 +1,114 @@
+//! Identities: of a user, linking two, and resolving many for ingestion.
+
+use axum::extract::State;
+use ports::config_store::{IdentityKey, Link, OutboxEntry, Survivor, Unknown, User};
+use ports::identities::Resolved;
+use segment_engine::event::UserId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uss_http::Problem;
+use uss_http::extract::{Json, Path};
+
+use crate::answer::{Created, Data};
+use crate::api::Api;
+use crate::fields;
+use crate::views::IdentityView;
+
+/// Identities in one call of resolve.
+const RESOLVE_MAX: usize = 50_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeyBody {
+    #[serde(default, alias = "id_type")]
+    id_type: Option<String>,
+    id: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct LinkBody {
+    from: KeyBody,
+    to: KeyBody,
+    #[serde(default)]
+    survivor: Option<SurvivorBody>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SurvivorBody {
+    Older,
+    From,
+    To,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ResolveBody {
+    identities: Vec<KeyBody>,
+    #[serde(default)]
+    create: bool,
+}
+
+impl KeyBody {
+    /// Where people write it: both parts are needed.
+    fn named(self) -> Result<IdentityKey, Problem> {
+        fields::name("idType", self.id_type.as_deref().unwrap_or_default())?;
+        fields::name("id", &self.id)?;
+        Ok(self.key())
+    }
+
+    /// As events have it: the type may be missing.
+    fn key(self) -> IdentityKey {
+        IdentityKey { id_type: self.id_type.unwrap_or_default(), id: self.id }
+    }
+}
+
+pub(crate) async fn list(State(api): State<Api>, Path(user): Path<i64>) -> Result<Data<Vec<IdentityView>>, Problem> {
+    let found = api.store.identities(UserId(user)).await?;
+    Ok(Data(found.into_iter().map(IdentityView::from).collect()))
+}
+
+pub(crate) async fn attach(
+    State(api): State<Api>,
+    Path(user): Path<i64>,
+    Json(body): Json<KeyBody>,
+) -> Result<Created<IdentityView>, Problem> {
+    let key = body.named()?;
+    let identity = api.store.attach_identity(UserId(user), key, &api.identity_rules, api.now()).await?;
+    Ok(Created(identity.into()))
+}
+
+pub(crate) async fn link(State(api): State<Api>, Json(body): Json<LinkBody>) -> Result<Data<Value>, Problem> {
+    let survivor = match body.survivor {
+        None | Some(SurvivorBody::Older) => Survivor::Older,
+        Some(SurvivorBody::From) => Survivor::From,
+        Some(SurvivorBody::To) => Survivor::To,
+    };
+    let link = Link { from: body.from.named()?, to: body.to.named()?, survivor };
+    let linked = api.store.link(link, &api.identity_rules, api.now()).await?;
+    Ok(Data(json!({"userId": linked.user_id, "absorbed": linked.absorbed})))
+}
+
+pub(crate) async fn resolve(
+    State(api): State<Api>,
+    Json(body): Json<ResolveBody>,
+) -> Result<Data<Vec<Option<Value>>>, Problem> {
+    if body.identities.len() > RESOLVE_MAX {
+        let message = format!("at most {RESOLVE_MAX} identities in one call; send the rest in another");
+        return Err(Problem::invalid("TOO_MANY_IDENTITIES", message));
+    }
+    let keys: Vec<IdentityKey> = body.identities.into_iter().map(KeyBody::key).collect();
+    let unknown = if body.create { Unknown::Create } else { Unknown::Reject };
+    let resolution = api.store.resolve(&keys, unknown, api.now()).await?;
+    let resolved = resolution.owners.into_iter().map(|owner| owner.map(|owner| resolved(owner, &resolution.created)));
+    Ok(Data(
+        resolved
+            .map(|resolved| resolved.map(|resolved| json!({"userId": resolved.user_id, "new": resolved.new})))
+            .collect(),
+    ))
+}
+
+/// An owner, with the record that tells the engine of it if it is new.
+pub(crate) fn resolved(owner: UserId, created: &[User]) -> Resolved {
+    let new = created.binary_search_by_key(&owner, |user| user.id).ok();
+    Resolved { user_id: owner, new: new.map(|index| OutboxEntry::user_record(&created[index])) }
+}

@@ -1,0 +1,46 @@
+//! `/api/v1/users/:id/traits`
+
+use axum::extract::State;
+use ports::records::instant;
+use segment_engine::event::UserId;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use uss_http::Problem;
+use uss_http::extract::{Json, Path, Query};
+
+use crate::answer::Data;
+use crate::api::Api;
+use crate::{fields, views};
+
+/// The most traits set by one call.
+const TRAITS_MAX: usize = 1_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PatchQuery {
+    created_at: Option<String>,
+}
+
+pub(crate) async fn get(State(api): State<Api>, Path(user): Path<i64>) -> Result<Data<Map<String, Value>>, Problem> {
+    Ok(Data(views::traits(api.store.traits(UserId(user)).await?)))
+}
+
+/// Sets the traits in the body and leaves the others; null removes. `?createdAt=` says since when it is true (default: now).
+pub(crate) async fn patch(
+    State(api): State<Api>,
+    Path(user): Path<i64>,
+    Query(query): Query<PatchQuery>,
+    Json(traits): Json<Map<String, Value>>,
+) -> Result<Data<Map<String, Value>>, Problem> {
+    if traits.len() > TRAITS_MAX {
+        return Err(Problem::invalid("TOO_MANY_TRAITS", format!("at most {TRAITS_MAX} traits in one call")));
+    }
+    traits.keys().try_for_each(|key| fields::name("the name of a trait", key))?;
+    let created_at = match query.created_at {
+        None => api.now(),
+        Some(text) => instant::parse(&text).ok_or_else(|| {
+            Problem::invalid("INVALID_TIME", "createdAt must be RFC 3339, for instance 2026-01-31T12:00:00Z")
+        })?,
+    };
+    Ok(Data(views::traits(api.store.set_traits(UserId(user), traits, created_at).await?)))
+}
