@@ -4,8 +4,9 @@ use axum::extract::State;
 use axum::response::Response;
 use ports::config_store::{NewSegment, Segment, SegmentChange, SegmentKind};
 use ports::records::instant;
-use ports::segment_queries::{Condition, Evidence, Explanation};
+use ports::segment_queries::{ConditionReport, Explanation};
 use segment_engine::event::UserId;
+use segment_engine::value::{Type, Value as EngineValue};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uss_http::extract::{Json, Path, Query};
@@ -212,7 +213,7 @@ pub(crate) async fn explain(
 }
 
 fn explained(user: UserId, segment: &Segment, explanation: Explanation) -> Value {
-    let next = explanation.next_change.map(|(at, member)| json!({"at": instant::format(at), "member": member}));
+    let next = explanation.next_change.map(|at| json!({"at": instant::format(at), "member": !explanation.member}));
     json!({
         "userId": user,
         "segmentId": segment.id,
@@ -220,29 +221,25 @@ fn explained(user: UserId, segment: &Segment, explanation: Explanation) -> Value
         "version": explanation.version,
         "at": instant::format(explanation.at),
         "member": explanation.member,
+        "normalForm": explanation.normal_form,
         "conditions": explanation.conditions.into_iter().map(condition).collect::<Vec<_>>(),
         "nextChange": next,
     })
 }
 
-fn condition(condition: Condition) -> Value {
-    let values =
-        condition.values.into_iter().map(|(expression, value)| json!({"expression": expression, "value": value}));
+fn condition(report: ConditionReport) -> Value {
+    let values = report.values.iter().map(|(expression, value)| {
+        let text = match value.cast(Type::Text) {
+            EngineValue::Text(text) => Some(text.to_string()),
+            _ => None,
+        };
+        json!({"expression": expression, "value": text})
+    });
     json!({
-        "condition": condition.text,
-        "truth": condition.truth,
+        "condition": report.condition,
+        "truth": report.truth,
         "values": values.collect::<Vec<_>>(),
-        "evidence": condition.evidence.into_iter().map(evidence).collect::<Vec<_>>(),
-        "nextChange": condition.next_change.map(instant::format),
-    })
-}
-
-fn evidence(event: Evidence) -> Value {
-    json!({
-        "eventId": event.event_id,
-        "createdAt": instant::format(event.created_at),
-        "activityType": event.activity_type,
-        "partition": event.position.0,
-        "offset": event.position.1,
+        "evidence": report.evidence.iter().map(|at| json!({"createdAt": instant::format(*at)})).collect::<Vec<_>>(),
+        "nextChange": report.next_change.map(instant::format),
     })
 }

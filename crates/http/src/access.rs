@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::header;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,12 @@ pub enum Access {
     Ingest,
     /// Everything.
     Admin,
+}
+
+/// A key in the query string.
+#[derive(serde::Deserialize)]
+struct InAddress {
+    api_key: Option<String>,
 }
 
 /// The keys of both APIs. Without keys everyone is an admin, so the caller binds to loopback only.
@@ -87,11 +93,10 @@ impl ApiKeys {
         let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = bearer.and_then(|value| value.strip_prefix("Bearer "));
         // A beacon of a browser cannot set headers. Addresses end up in logs, so only keys that may do no more are taken from them.
-        let query = request.uri().query().unwrap_or_default();
-        let in_address = query.split('&').find_map(|pair| pair.strip_prefix("api_key="));
+        let in_address = Query::<InAddress>::try_from_uri(request.uri()).ok().and_then(|query| query.0.api_key);
         let access = match (bearer, in_address) {
             (Some(key), _) => self.access(key.trim()),
-            (None, Some(key)) => self.access(key).filter(|access| *access == Access::Ingest),
+            (None, Some(key)) => self.access(&key).filter(|access| *access == Access::Ingest),
             (None, None) => None,
         };
         match access {

@@ -10,6 +10,9 @@ use uss_http::{Kind, Problem};
 use crate::capacity::Reservation;
 use crate::limits::Limits;
 
+/// How deep an array's text may nest: far more than an event may, so that one event that is too deep is one bad event.
+const ARRAY_DEPTH_MAX: u32 = 500;
+
 /// The next piece of a body; `None` at its end.
 ///
 /// # Errors
@@ -89,7 +92,7 @@ pub fn split<'a>(body: &'a [u8], limits: &Limits) -> Result<Events<'a>, Problem>
 }
 
 fn elements(body: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut reader = Reader::new(std::str::from_utf8(body).ok()?);
+    let mut reader = Reader::with_depth(std::str::from_utf8(body).ok()?, ARRAY_DEPTH_MAX);
     let mut elements = Vec::new();
     let read = reader.array(|reader| {
         elements.push(reader.value()?.raw().as_bytes());

@@ -91,28 +91,31 @@ impl Ingestion {
     }
 
     async fn attempt(&self, events: &[Received<'_>], options: Options) -> Result<Vec<Outcome>, Problem> {
-        let mut admissions: Vec<Admission<'_>> = events.iter().map(|event| admit(*event, &self.limits)).collect();
+        let admissions: Vec<Admission<'_>> = events.iter().map(|event| admit(*event, &self.limits)).collect();
         let mut records = Vec::with_capacity(events.len());
         let users = self.users(&admissions, options.unknown_users, &mut records).await?;
         let at = instant::format(self.clock.now());
-        for ((event, admission), user) in events.iter().zip(&mut admissions).zip(users) {
-            if let (Ok(draft), None) = (&*admission, user) {
-                *admission = Err(unknown_user(draft));
-            }
-            records.push(match (&*admission, user) {
-                (Ok(draft), Some(user_id)) => self.event_record(draft, user_id, &at, options.once),
-                (Err(rejection), _) => refusal::record(*event, rejection, &at, &self.limits),
-                (Ok(_), None) => unreachable!("just turned into a rejection"),
+        let mut outcomes = Vec::with_capacity(events.len());
+        for ((event, admission), user) in events.iter().zip(admissions).zip(users) {
+            let decided = admission.and_then(|draft| match user {
+                Some(user_id) => Ok(self.event_record(&draft, user_id, &at, options.once)),
+                None => Err(unknown_user(&draft)),
             });
+            match decided {
+                Ok(record) => {
+                    records.push(record);
+                    outcomes.push(Outcome::Accepted);
+                }
+                Err(rejection) => {
+                    records.push(refusal::record(*event, &rejection, &at, &self.limits));
+                    outcomes.push(Outcome::Rejected(Box::new(rejection)));
+                }
+            }
         }
         if !records.is_empty() {
             self.log.append(records).await?;
         }
-        let outcome = |admission: Admission<'_>| match admission {
-            Ok(_) => Outcome::Accepted,
-            Err(rejection) => Outcome::Rejected(Box::new(rejection)),
-        };
-        Ok(admissions.into_iter().map(outcome).collect())
+        Ok(outcomes)
     }
 
     /// The user of each admitted event. Records of users made on the way come before the events.

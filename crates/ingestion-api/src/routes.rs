@@ -68,7 +68,10 @@ pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigin
         let ingestion = Arc::clone(&ingestion);
         move || check_health(Arc::clone(&ingestion))
     });
-    let routes = guarded.with_state(ingestion).layer(RequestDecompressionLayer::new()).merge(health);
+    let routes = guarded
+        .with_state(ingestion)
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .merge(health);
     finish(routes, Shape::Ingestion).layer(origins.layer())
 }
 
@@ -106,7 +109,7 @@ async fn post_events(
 async fn post_json(ingestion: &Ingestion, body: Body, options: Options) -> Result<Response, Problem> {
     let mut reservation = ingestion.capacity.reservation();
     let body = body::read(body, &mut reservation, &ingestion.limits).await.inspect_err(count_refused)?;
-    match body::split(&body, &ingestion.limits)? {
+    match body::split(&body, &ingestion.limits).inspect_err(count_refused)? {
         Events::One(event) => one_answer(ingestion.process(&[event.into()], options).await),
         Events::Many(events) => {
             let events: Vec<Received<'_>> = events.into_iter().map(Received::from).collect();
@@ -162,6 +165,11 @@ enum Media {
 
 /// `text/plain` is what a browser's beacon may send without asking first; it is read as JSON.
 fn media(headers: &HeaderMap) -> Result<Media, Problem> {
+    // The layer before takes this header away from what it unpacks.
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        let message = "only gzip is unpacked here; send Content-Encoding: gzip, or the body as it is";
+        return Err(Problem::new(Kind::UnsupportedMedia, "UNSUPPORTED_ENCODING", message));
+    }
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Media::Json) };
     let value = value.to_str().unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

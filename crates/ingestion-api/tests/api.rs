@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use ingestion_api::mend::{self, Mending};
 use ingestion_api::outcome::Outcome;
 use ingestion_api::{AllowedOrigins, Ingestion, Limits, Options, UnknownUsers, router};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use ports::clock::ManualClock;
 use ports::event_sink::EventSink;
 use ports::log::{Log, Topic, partition_of};
@@ -83,7 +84,7 @@ impl World {
     async fn events(&self) -> Vec<Event> {
         let events = self.inputs().await.into_iter().filter_map(|input| match input {
             Input::Event(delivery) => Some(delivery.event),
-            Input::User(_) => None,
+            _ => None,
         });
         events.collect()
     }
@@ -192,6 +193,15 @@ async fn one_bad_event_never_costs_the_good_ones() {
     let values = events.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
     let outcome = world.ingestion.submit(values).await;
     assert_eq!((outcome.accepted, outcome.rejected[0].index, outcome.not_admitted.len()), (9_999, 4_321, 0));
+}
+
+#[tokio::test]
+async fn one_event_that_nests_too_deep_is_one_bad_event() {
+    let world = World::new();
+    let nested = |levels: usize| format!(r#"{{"id":"a","x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    let (_, answer) = world.post("application/json", format!("[{SAMPLE},{},{}]", nested(400), nested(63))).await;
+    assert_eq!((&answer["accepted"], &answer["rejected"][0]["index"]), (&json!(2), &json!(1)));
+    assert_eq!(world.events().await.len(), 2);
 }
 
 #[tokio::test]
@@ -304,6 +314,9 @@ async fn gzip_bodies_are_read_within_the_bounds() {
     assert_eq!((&answer["accepted"], &answer["not_read_from"]), (&json!(0), &json!(1)));
     assert!(world.errors().await[0]["data"]["length"].as_u64().unwrap() < 2 << 20, "it was not unpacked to its end");
 
+    let brotli = Request::post("/api/v1/events").header("content-encoding", "br").body(Body::from(SAMPLE)).unwrap();
+    let (status, answer) = read(world.send(brotli).await).await;
+    assert_eq!((status, &answer["code"]), (415, &json!("UNSUPPORTED_ENCODING")));
     let (status, answer) = post("application/json", b"no gzip".to_vec()).await;
     assert_eq!((status, &answer["code"]), (400, &json!("BODY_CUT_OFF")));
 }
@@ -406,6 +419,29 @@ async fn users_are_found_by_client_id() {
     assert_eq!((status, &body["data"]["id"], &body["data"]["clientRefId"]), (200, &json!(1), &json!("a")));
     assert_eq!(read(world.send(get("/api/v1/users?clientRefId=b")).await).await, (200, json!({"data": null})));
     assert_eq!(read(world.send(get("/api/v1/users")).await).await.1["code"], "INVALID_QUERY");
+}
+
+/// Every received event has exactly one outcome: their counts add up to what was received.
+#[test]
+fn outcomes_are_counted() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let world = World::new();
+            world.post("application/json", format!("[{SAMPLE},5,{SAMPLE}]")).await;
+            world.post("application/x-ndjson", format!("{SAMPLE}\n{{\n")).await;
+            world.post("application/json", "{").await;
+            world.identities.set_down(true);
+            world.post("application/json", "[{\"id\":\"x\"},6]").await;
+        });
+    });
+    let text = handle.render();
+    for (outcome, number) in [("accepted", 3), ("rejected", 3), ("not_admitted", 2)] {
+        let line = format!("uss_events_total{{outcome=\"{outcome}\"}} {number}\n");
+        assert!(text.contains(&line), "{line}{text}");
+    }
 }
 
 #[tokio::test]

@@ -185,7 +185,7 @@ fn user_records_come_back() {
         let bytes = serde_json::to_vec(&record).unwrap();
         match decode_input(&bytes, AT, RECEIVED).unwrap() {
             Input::User(read) => assert_eq!(serde_json::to_vec(&read).unwrap(), bytes),
-            Input::Event(_) => panic!("{record:?} was read as an event"),
+            other => panic!("{record:?} was read as {other:?}"),
         }
         assert!(decode_event(&bytes, AT, RECEIVED).is_err());
     }

@@ -9,8 +9,11 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::fields::{self, FieldError};
-use super::json::{Json, JsonError, Kind, Reader};
+use super::json::{DEPTH_MAX, Json, JsonError, Kind, Reader};
 use super::{SegmentRecord, UserRecord};
+
+/// How deep a record may nest: an event, and the records that carry one.
+const RECORD_DEPTH_MAX: u32 = DEPTH_MAX + 16;
 
 /// A record of the event topic, understood.
 #[derive(Clone, Debug)]
@@ -143,7 +146,7 @@ struct PayloadFields<'a> {
 impl<'a> Fields<'a> {
     /// Answers the record's type if it has one: then it is no event, and the rest has not been read.
     fn read(&mut self, text: &'a str) -> Result<Option<String>, BadRecord> {
-        let mut reader = Reader::new(text);
+        let mut reader = Reader::with_depth(text, RECORD_DEPTH_MAX);
         let mut kind = None;
         reader.object(|key, reader| {
             let name = key.text().unwrap_or_default();

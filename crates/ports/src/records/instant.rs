@@ -34,7 +34,24 @@ pub fn format(instant: Timestamp) -> String {
     let (days, second) = (seconds.div_euclid(SECONDS_PER_DAY), seconds.rem_euclid(SECONDS_PER_DAY));
     let (year, month, day) = civil_from_days(days);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    if !(0..=9_999).contains(&year) {
+        return format!("{year:05}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
+    }
+    // Once per event, so without the machinery of `format!`.
+    let mut text = String::with_capacity("0000-00-00T00:00:00.000000Z".len());
+    let parts = [(year, 4, '-'), (month, 2, '-'), (day, 2, 'T'), (hour, 2, ':'), (minute, 2, ':'), (second, 2, '.')];
+    for (number, width, separator) in parts.into_iter().chain([(micros, 6, 'Z')]) {
+        push_digits(&mut text, number, width);
+        text.push(separator);
+    }
+    text
+}
+
+fn push_digits(text: &mut String, number: i64, width: u32) {
+    for place in (0..width).rev() {
+        let digit = number / 10_i64.pow(place) % 10;
+        text.push(char::from(b'0' + digit as u8));
+    }
 }
 
 fn number(digits: &[u8]) -> Option<i64> {

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-/// How deep arrays and objects may nest. Below serde_json's own bound, so that everything accepted can be read by everyone.
+/// How deep arrays and objects may nest in an event. Below serde_json's own bound (128), so that everything accepted can
+/// be read by everyone, also inside of other records.
 pub const DEPTH_MAX: u32 = 64;
 
 /// Where and why a text is not JSON.
@@ -102,6 +103,7 @@ pub struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
+    depth_max: u32,
 }
 
 /// How many of eight bytes come before the first that needs a look: a quote, a backslash or a control character.
@@ -120,7 +122,12 @@ fn plain_bytes(chunk: [u8; 8]) -> usize {
 impl<'a> Reader<'a> {
     /// At the start of a text.
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0 }
+        Self::with_depth(text, DEPTH_MAX)
+    }
+
+    /// At the start of a text that may nest deeper than an event. Reading recurses: some hundred bytes of stack per level.
+    pub fn with_depth(text: &'a str, depth_max: u32) -> Self {
+        Self { text, at: 0, depth: 0, depth_max }
     }
 
     /// The piece of the text that `read` reads, from its first character that is no blank.
@@ -267,7 +274,7 @@ impl<'a> Reader<'a> {
             return Err(self.error(reason));
         }
         self.depth += 1;
-        if self.depth > DEPTH_MAX { Err(self.error("values nested too deep")) } else { Ok(()) }
+        if self.depth > self.depth_max { Err(self.error("values nested too deep")) } else { Ok(()) }
     }
 
     fn close(&mut self, bracket: u8, reason: &'static str) -> Result<(), JsonError> {

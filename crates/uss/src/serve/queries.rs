@@ -37,9 +37,9 @@ impl EngineQueries {
     /// Every other segment a clause can name: plans, and the members of lists kept by hand.
     async fn segments(&self) -> Result<(HashMap<String, Plan>, HashMap<String, Vec<UserId>>), SegmentQueryError> {
         let (mut plans, mut lists) = (HashMap::new(), HashMap::new());
-        for segment in self.store.segments(Page::all()).await.map_err(unavailable)? {
+        for segment in self.store.segments(Page::ALL).await.map_err(unavailable)? {
             if segment.kind == SegmentKind::Manual {
-                let members = self.store.members(segment.id, Page::all()).await.map_err(unavailable)?;
+                let members = self.store.members(segment.id, Page::ALL).await.map_err(unavailable)?;
                 lists.insert(segment.tag, members.iter().map(|member| member.user.id).collect());
             } else if let Ok(plan) = compile(&segment.where_statement) {
                 plans.insert(segment.tag, plan);
