@@ -1,7 +1,7 @@
 //! The warehouse: every accepted event, for ever, in SQL. History for backfills, previews, audits and people.
 
 use async_trait::async_trait;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::{Event, Position, UserId};
 use segment_engine::time::Timestamp;
 
 /// A user as SQL sees it.
@@ -19,6 +19,19 @@ pub struct UserRow {
     pub created_at: Timestamp,
 }
 
+/// Traits that were set together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraitsRow {
+    /// The user they were set for.
+    pub user: UserId,
+    /// Key and value; `null` removes the key.
+    pub traits: serde_json::Map<String, serde_json::Value>,
+    /// Since when they are true, by the client's word or the time of the call.
+    pub created_at: Timestamp,
+    /// Where the record stands in the log.
+    pub position: Position,
+}
+
 /// One thing to write: rows arrive in log order per partition.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArchiveRow {
@@ -26,8 +39,9 @@ pub enum ArchiveRow {
     Event(Box<Event>),
     /// A user, created or changed.
     User(UserRow),
-    /// A user's traits after a change: the whole JSON object.
-    Traits(UserId, String),
+    /// Traits of a user were set. SQL answers take per key the value with the newest `created_at`; of two as old the
+    /// survivor's of merged users, then the later record's.
+    Traits(TraitsRow),
     /// `absorbed` was merged into `survivor`: from then on SQL answers count its events as the survivor's, and its own row
     /// and traits are gone (the survivor's come as rows of their own). Of chains of merges every order may come.
     Alias {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ports::log::{Log, LogError, Record, Topic};
 use ports::records::UserRecord;
 use ports::records::decode::{Delivery, Input, decode_input};
-use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse, WarehouseError};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError};
 use segment_engine::event::{Position, UserId};
 use segment_engine::machine::{EventKey, RecentIds};
 
@@ -90,16 +90,16 @@ impl Archiver {
     }
 
     /// What cannot be read was told by the worker; there is nothing to archive of it.
-    fn decode(&self, record: &Record) -> Option<Input> {
+    fn decode(&self, record: &Record) -> Option<(Position, Input)> {
         let position = Position { partition: self.partition, offset: record.offset };
-        decode_input(&record.value, position, record.appended_at).ok()
+        Some((position, decode_input(&record.value, position, record.appended_at).ok()?))
     }
 
     /// What the warehouse knows of the event ids of a batch.
-    async fn recent_ids(&self, inputs: &[Input]) -> Result<HashMap<UserId, RecentIds>, ArchiverError> {
+    async fn recent_ids(&self, inputs: &[(Position, Input)]) -> Result<HashMap<UserId, RecentIds>, ArchiverError> {
         let mut asked = Vec::new();
         let mut once = Vec::new();
-        for input in inputs {
+        for (_, input) in inputs {
             if let Input::Event(Delivery { event, once: is_once }) = input
                 && let Some(id) = &event.event_id
             {
@@ -122,7 +122,7 @@ impl Archiver {
     }
 }
 
-fn row(input: Input, recent: &mut HashMap<UserId, RecentIds>, remembered: i64) -> Option<ArchiveRow> {
+fn row((position, input): (Position, Input), recent: &mut HashMap<UserId, RecentIds>, remembered: i64) -> Option<ArchiveRow> {
     match input {
         Input::Event(Delivery { event, once }) => {
             if let Some(id) = &event.event_id {
@@ -136,14 +136,16 @@ fn row(input: Input, recent: &mut HashMap<UserId, RecentIds>, remembered: i64) -
         Input::User(UserRecord::User { user_id: id, client_ref_id, email, name, created_at }) => {
             Some(ArchiveRow::User(UserRow { id, client_ref_id, email, name, created_at }))
         }
+        Input::User(UserRecord::Traits { user_id: user, traits, created_at }) => {
+            Some(ArchiveRow::Traits(TraitsRow { user, traits, created_at, position }))
+        }
         Input::User(UserRecord::Merge { user_id: absorbed, survivor }) => {
             Some(ArchiveRow::Alias { absorbed, survivor })
         }
         Input::User(UserRecord::Delete { user_id }) => Some(ArchiveRow::DeleteUser(user_id)),
         // Lists by hand are the engine's alone; transfers and forwards stand in the log where they were first received.
         Input::User(
-            UserRecord::Traits { .. }
-            | UserRecord::Manual { .. }
+            UserRecord::Manual { .. }
             | UserRecord::Transfer { .. }
             | UserRecord::Forward { .. },
         )

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use duckdb::types::{TimeUnit, Value};
 use duckdb::{Connection, OptionalExt, Transaction, params};
-use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, WarehouseError};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, WarehouseError};
 use segment_engine::decimal::{Decimal, PRECISION, SCALE};
 use segment_engine::event::{Event, UserId};
 use segment_engine::time::Timestamp;
@@ -41,19 +41,19 @@ struct Rows<'a> {
     transaction: &'a Transaction<'a>,
     events: Vec<&'a Event>,
     users: BTreeMap<UserId, &'a UserRow>,
-    traits: BTreeMap<UserId, &'a str>,
+    traits: Vec<&'a TraitsRow>,
 }
 
 impl<'a> Rows<'a> {
     fn new(transaction: &'a Transaction<'a>) -> Self {
-        Self { transaction, events: Vec::new(), users: BTreeMap::new(), traits: BTreeMap::new() }
+        Self { transaction, events: Vec::new(), users: BTreeMap::new(), traits: Vec::new() }
     }
 
     fn add(&mut self, row: &'a ArchiveRow) -> duckdb::Result<()> {
         match row {
             ArchiveRow::Event(event) => self.events.push(event),
             ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
-            ArchiveRow::Traits(user, traits) => drop(self.traits.insert(*user, traits)),
+            ArchiveRow::Traits(traits) => self.traits.push(traits),
             ArchiveRow::Alias { absorbed, survivor } => {
                 self.flush()?;
                 self.alias(*absorbed, *survivor)?;
@@ -117,14 +117,22 @@ impl<'a> Rows<'a> {
     }
 
     fn flush_traits(&mut self) -> duckdb::Result<()> {
-        let traits = std::mem::take(&mut self.traits);
-        let welcome = self.make_room("traits", "user_id", traits.keys())?;
-        if welcome.is_empty() {
+        if self.traits.is_empty() {
             return Ok(());
         }
-        let mut appender = self.transaction.appender_to_db("traits", SCHEMA)?;
-        for id in welcome {
-            appender.append_row(params![id.0, traits[&id]])?;
+        let mut appender = self.transaction.appender_to_db("trait_values", SCHEMA)?;
+        for row in self.traits.drain(..) {
+            for (key, value) in &row.traits {
+                let (at, position) = (timestamp(row.created_at), row.position);
+                appender.append_row(params![
+                    row.user.0,
+                    key,
+                    value.to_string(),
+                    at,
+                    position.partition,
+                    position.offset
+                ])?;
+            }
         }
         appender.flush()
     }
@@ -162,7 +170,6 @@ impl<'a> Rows<'a> {
         for sql in [
             "DELETE FROM user_segment_analytics.aliases WHERE absorbed = ?",
             "DELETE FROM user_segment_analytics.users WHERE id = ?",
-            "DELETE FROM user_segment_analytics.traits WHERE user_id = ?",
         ] {
             self.transaction.execute(sql, [absorbed.0])?;
         }
@@ -174,7 +181,7 @@ impl<'a> Rows<'a> {
 
     fn delete(&self, user: UserId) -> duckdb::Result<()> {
         let also_theirs = "SELECT absorbed FROM user_segment_analytics.aliases WHERE survivor = ?";
-        for (table, column) in [("events", "user_id"), ("users", "id"), ("traits", "user_id")] {
+        for (table, column) in [("events", "user_id"), ("users", "id"), ("trait_values", "user_id")] {
             let sql = format!("DELETE FROM {SCHEMA}.{table} WHERE {column} = ? OR {column} IN ({also_theirs})");
             self.transaction.execute(&sql, [user.0, user.0])?;
         }

@@ -30,9 +30,14 @@ CREATE TABLE user_segment_analytics.users (
     created_at TIMESTAMPTZ NOT NULL
 );
 
-CREATE TABLE user_segment_analytics.traits (
+-- Every value a trait was ever given, under the user id it was set for; JSON null takes the trait away.
+CREATE TABLE user_segment_analytics.trait_values (
     user_id BIGINT NOT NULL,
-    traits JSON NOT NULL
+    key VARCHAR NOT NULL,
+    value JSON NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL,
+    log_partition INTEGER NOT NULL,
+    log_offset BIGINT NOT NULL
 );
 
 -- Who a merged user is now. `survivor` is never itself absorbed: chains are resolved when they are written.
@@ -75,3 +80,18 @@ SELECT
     e.log_offset
 FROM user_segment_analytics.events e
 LEFT JOIN user_segment_analytics.aliases a ON a.absorbed = e.user_id;
+
+-- Each user's traits now: per key the newest value; of two as old the survivor's own, then the later record's.
+CREATE VIEW user_segment_analytics.traits AS
+SELECT user_id, json_group_object(key, value) AS traits
+FROM (
+    SELECT coalesce(a.survivor, t.user_id) AS user_id, t.key, t.value
+    FROM user_segment_analytics.trait_values t
+    LEFT JOIN user_segment_analytics.aliases a ON a.absorbed = t.user_id
+    QUALIFY row_number() OVER (
+        PARTITION BY coalesce(a.survivor, t.user_id), t.key
+        ORDER BY t.created_at DESC, a.survivor IS NULL DESC, t.log_offset DESC
+    ) = 1
+)
+WHERE json_type(value) <> 'NULL'
+GROUP BY user_id;

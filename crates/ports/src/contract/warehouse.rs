@@ -8,7 +8,7 @@ use segment_engine::event::{Event, Position, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
-use crate::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse, WarehouseError};
+use crate::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError};
 
 /// Fences that leave nothing of partitions 0 to 2 out.
 pub(super) const NO_FENCE: &[u64] = &[u64::MAX >> 1; 3];
@@ -204,10 +204,17 @@ async fn receipts_are_found(warehouse: &dyn Warehouse) {
     assert_eq!(found, [at(7), at(6), at(7)], "merged users are one, by either id");
 }
 
+/// Traits of a user, set at `at`, which also tells them apart in the log.
+pub(super) fn traits(user: i64, at: i64, traits: serde_json::Value) -> ArchiveRow {
+    let serde_json::Value::Object(traits) = traits else { panic!("traits are an object") };
+    let position = Position { partition: 0, offset: at.unsigned_abs() };
+    ArchiveRow::Traits(TraitsRow { user: UserId(user), traits, created_at: Timestamp(at), position })
+}
+
 async fn users_are_listed(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, vec![user(30, "x"), user(-5, "y"), user(30, "x2"), user(200, "z"), row(event(9, 0, 0))])
         .await;
-    archive(warehouse, 1, vec![user(200, "z2"), ArchiveRow::Traits(UserId(31), "{}".to_owned())]).await;
+    archive(warehouse, 1, vec![user(200, "z2"), traits(31, 0, json!({"plan": "pro"}))]).await;
     assert_eq!(users(warehouse).await, [-5, 30, 200], "each once, however often it changed");
     let page = warehouse.users(None, 2).await.unwrap();
     assert_eq!(page, [UserId(-5), UserId(30)]);
@@ -245,7 +252,7 @@ async fn deleted_users_leave_nothing(warehouse: &dyn Warehouse) {
     let rows = vec![
         user(1, "a"),
         row(event(1, 0, 0)),
-        ArchiveRow::Traits(UserId(1), r#"{"plan":"pro"}"#.to_owned()),
+        traits(1, 0, json!({"plan": "pro"})),
         user(2, "b"),
         row(event(2, 0, 1)),
         user(3, "c"),

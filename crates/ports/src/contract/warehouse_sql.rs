@@ -1,11 +1,12 @@
 //! The part of the warehouse's suite that is about SQL.
 
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
 use segment_engine::time::Timestamp;
+use serde_json::json;
 
-use super::warehouse::{WarehousePlace, alias, archive, event, row, user};
-use crate::warehouse::{ArchiveRow, Warehouse, WarehouseError};
+use super::warehouse::{WarehousePlace, alias, archive, event, row, traits, user};
+use crate::warehouse::{Warehouse, WarehouseError};
 
 /// Runs the suite; `place` gives an empty place at each call.
 pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
@@ -25,10 +26,13 @@ async fn fill(warehouse: &dyn Warehouse) {
         payload: serde_json::json!({"coupon": "X", "cart": {"size": 3}}).into(),
         ..event(1, 0, 0)
     };
-    let plan = |user, plan: &str| ArchiveRow::Traits(UserId(user), format!(r#"{{"plan":"{plan}"}}"#));
-    let rows = vec![user(1, "a"), user(2, "b"), user(3, "c"), row(purchase), row(event(2, 0, 1)), plan(1, "free")];
+    let rows = vec![user(1, "a"), user(2, "b"), user(3, "c"), row(purchase), row(event(2, 0, 1)), traits(1, 1, json!({"plan": "free", "seats": 3}))];
     archive(warehouse, 0, rows).await;
-    archive(warehouse, 0, vec![plan(2, "free"), plan(2, "pro"), plan(1, "gone"), alias(1, 2), user(2, "b2")]).await;
+    // The newer wins, whatever the order; an absorbed user's traits join the survivor's; `null` takes one away.
+    let newest = traits(2, 9, json!({"plan": "pro"}));
+    let older = traits(2, 5, json!({"plan": "free", "beta": true}));
+    let absorbed = traits(1, 7, json!({"plan": "gone", "beta": null}));
+    archive(warehouse, 0, vec![newest, older, absorbed, alias(1, 2), user(2, "b2")]).await;
 }
 
 async fn generated_queries_see_users_of_today(warehouse: &dyn Warehouse) {
@@ -37,6 +41,8 @@ async fn generated_queries_see_users_of_today(warehouse: &dyn Warehouse) {
         ("SELECT user_id FROM user_segment_analytics.user_events ORDER BY user_id", vec![2, 2]),
         ("SELECT user_id FROM user_segment_analytics.user_events WHERE payload->>'coupon' = 'X'", vec![2]),
         ("SELECT user_id, 1 FROM user_segment_analytics.traits WHERE traits->>'plan' = 'pro'", vec![2]),
+        ("SELECT user_id, 1 FROM user_segment_analytics.traits WHERE (traits->>'seats')::INT = 3", vec![2]),
+        ("SELECT user_id, 1 FROM user_segment_analytics.traits WHERE traits->>'beta' IS NULL", vec![2]),
         ("SELECT id FROM user_segment_analytics.users WHERE email = 'b2'", vec![2]),
         ("SELECT user_id FROM user_segment_analytics.user_events WHERE activity_type IS NULL", vec![2]),
         (

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use segment_engine::event::{Event, UserId};
 use segment_engine::time::Timestamp;
 
-use crate::warehouse::{ArchiveBatch, ArchiveRow, Table, UserRow, Warehouse, WarehouseError};
+use crate::warehouse::{ArchiveBatch, ArchiveRow, Table, TraitsRow, UserRow, Warehouse, WarehouseError};
 
 /// A warehouse in memory; clones share it. It refuses SQL.
 #[derive(Clone, Default)]
@@ -20,7 +20,7 @@ struct Rows {
     positions: HashMap<u32, u64>,
     events: Vec<Event>,
     users: BTreeMap<UserId, UserRow>,
-    traits: BTreeMap<UserId, String>,
+    traits: Vec<TraitsRow>,
     /// From each merged user to the user it is in the end.
     survivors: HashMap<UserId, UserId>,
 }
@@ -35,8 +35,7 @@ impl Rows {
             ArchiveRow::Event(event) => self.events.push(*event),
             ArchiveRow::User(user) if self.survivors.contains_key(&user.id) => {}
             ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
-            ArchiveRow::Traits(user, _) if self.survivors.contains_key(&user) => {}
-            ArchiveRow::Traits(user, traits) => drop(self.traits.insert(user, traits)),
+            ArchiveRow::Traits(traits) => self.traits.push(traits),
             ArchiveRow::Alias { absorbed, survivor } => self.alias(absorbed, survivor),
             ArchiveRow::DeleteUser(user) => self.delete(user),
         }
@@ -48,7 +47,6 @@ impl Rows {
             return;
         }
         self.users.remove(&absorbed);
-        self.traits.remove(&absorbed);
         self.survivors.insert(absorbed, survivor);
         self.survivors.values_mut().filter(|known| **known == absorbed).for_each(|known| *known = survivor);
     }
@@ -58,7 +56,7 @@ impl Rows {
         let gone = |id: &UserId| *id == user || survivors.get(id) == Some(&user);
         self.events.retain(|event| !gone(&event.user_id));
         self.users.retain(|id, _| !gone(id));
-        self.traits.retain(|id, _| !gone(id));
+        self.traits.retain(|row| !gone(&row.user));
         self.survivors = survivors.iter().filter(|(id, _)| !gone(id)).map(|(id, to)| (*id, *to)).collect();
     }
 }
@@ -69,8 +67,16 @@ impl MemoryWarehouse {
     }
 
     /// The traits of a user as archived: what SQL would read.
-    pub fn traits(&self, user: UserId) -> Option<String> {
-        self.rows().traits.get(&user).cloned()
+    pub fn traits(&self, user: UserId) -> serde_json::Map<String, serde_json::Value> {
+        let rows = self.rows();
+        let mut theirs: Vec<&TraitsRow> = rows.traits.iter().filter(|row| rows.resolve(row.user) == user).collect();
+        theirs.sort_by_key(|row| (row.created_at, row.user == user, row.position.offset));
+        let mut traits = serde_json::Map::new();
+        for (key, value) in theirs.iter().flat_map(|row| &row.traits) {
+            traits.insert(key.clone(), value.clone());
+        }
+        traits.retain(|_, value| !value.is_null());
+        traits
     }
 
     /// The row of a user as archived: what SQL would read.

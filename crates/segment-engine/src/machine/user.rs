@@ -97,15 +97,18 @@ impl User {
         &mut self.states[at].1
     }
 
-    /// Looks at `segment` again at `due`, or earlier if that is already agreed.
-    pub(super) fn wake_at(&mut self, segment: u32, due: Timestamp) {
+    /// Looks at `segment` again at `due`, or earlier if that is already agreed. Answers whether that is news, which a
+    /// checkpoint must have: nothing else would wake the user after a restart.
+    pub(super) fn wake_at(&mut self, segment: u32, due: Timestamp) -> bool {
         if due == Timestamp::MAX {
-            return;
+            return false;
         }
         match self.wakeups.iter_mut().find(|(_, other)| *other == segment) {
-            Some((earlier, _)) => *earlier = due.min(*earlier),
+            Some((agreed, _)) if *agreed <= due => return false,
+            Some((agreed, _)) => *agreed = due,
             None => self.wakeups.push((due, segment)),
         }
+        true
     }
 
     pub(super) fn next_wakeup(&self) -> Timestamp {
@@ -163,7 +166,9 @@ impl Traits {
 
     pub(super) fn get(&self, path: &JsonPath) -> Value {
         let (key, rest) = path.keys.split_first().expect("a path has at least one key");
-        self.0.get(key).map_or(Value::Null, |(value, _)| read_steps(value, rest, path.as_text))
+        // The mark of a removed key is no value: not even JSON's null.
+        let present = self.0.get(key).filter(|(value, _)| !value.is_null());
+        present.map_or(Value::Null, |(value, _)| read_steps(value, rest, path.as_text))
     }
 
     /// Key, value, since when; removed keys included as `null`.

@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand.
 
 mod import;
+mod replay;
 mod serve;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,8 @@ pub struct Cli {
 enum Command {
     Import(import::Import),
     Serve(serve::Serve),
+    Replay(replay::Replay),
+    Validate(validate::Validate),
 }
 
 impl Cli {
@@ -27,6 +31,8 @@ impl Cli {
         match self.command {
             Command::Import(command) => command.run(),
             Command::Serve(command) => command.run(),
+            Command::Replay(command) => command.run(),
+            Command::Validate(command) => command.run(),
         }
     }
 }
