@@ -1,7 +1,7 @@
 //! The part of the warehouse's suite that is about SQL.
 
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
 use segment_engine::time::Timestamp;
 use serde_json::json;
 

@@ -9,8 +9,8 @@ use crate::value::Value;
 pub(super) fn call<S: Scope>(function: &Function, arguments: &[Expr], scope: &mut S) -> Value {
     let first = evaluate(&arguments[0], scope);
     match function {
-        Function::Lower => text(&first, str::to_lowercase),
-        Function::Upper => text(&first, str::to_uppercase),
+        Function::Lower => text(&first, |text| fold_case(text, char::to_lowercase)),
+        Function::Upper => text(&first, |text| fold_case(text, char::to_uppercase)),
         Function::Length => match &first {
             Value::Text(text) => Value::Int(text.chars().count() as i64),
             _ => Value::Null,
@@ -36,6 +36,15 @@ fn text(value: &Value, change: impl Fn(&str) -> String) -> Value {
         Value::Text(text) => Value::Text(change(text).into()),
         _ => Value::Null,
     }
+}
+
+/// Letter by letter, as Postgres: one that would become several (`ß` in capitals) stays as it is.
+fn fold_case<I: ExactSizeIterator<Item = char>>(text: &str, folded: impl Fn(char) -> I) -> String {
+    let fold = |letter| match folded(letter) {
+        mut one if one.len() == 1 => one.next().unwrap_or(letter),
+        _ => letter,
+    };
+    text.chars().map(fold).collect()
 }
 
 /// `date_trunc(unit, x)`, of the type of `x`.

@@ -6,7 +6,7 @@ use crate::plan::JsonPath;
 use crate::value::Value;
 
 /// The value at a path. A last step `->>` gives text: a string's own, JSON text of anything else, and NULL for JSON's
-/// null; `->` gives JSON. NULL where there is nothing, and for a step into what is no object or array.
+/// null; `->` gives JSON. NULL where there is nothing, and for a step into what is no object.
 pub fn read_path(root: &Json, path: &JsonPath) -> Value {
     read_steps(root, &path.keys, path.as_text)
 }
@@ -27,15 +27,7 @@ pub(super) fn find<'a>(root: &'a Json, keys: &[String]) -> Option<&'a Json> {
     keys.iter().try_fold(root, |json, key| step(json, key))
 }
 
+/// The keys of a path are texts, and a text is the key of an object only: into an array it leads nowhere, as in Postgres.
 fn step<'a>(json: &'a Json, key: &str) -> Option<&'a Json> {
-    match json {
-        Json::Object(members) => members.get(key),
-        Json::Array(items) => {
-            let index: i64 = key.parse().ok()?;
-            // A negative index counts from the end, as in Postgres.
-            let index = if index < 0 { index.checked_add_unsigned(items.len() as u64)? } else { index };
-            items.get(usize::try_from(index).ok()?)
-        }
-        _ => None,
-    }
+    json.as_object()?.get(key)
 }

@@ -166,7 +166,9 @@ impl Traits {
 
     pub(super) fn get(&self, path: &JsonPath) -> Value {
         let (key, rest) = path.keys.split_first().expect("a path has at least one key");
-        self.0.get(key).map_or(Value::Null, |(value, _)| read_steps(value, rest, path.as_text))
+        // The mark of a removed key is no value: not even JSON's null.
+        let present = self.0.get(key).filter(|(value, _)| !value.is_null());
+        present.map_or(Value::Null, |(value, _)| read_steps(value, rest, path.as_text))
     }
 
     /// Key, value, since when; removed keys included as `null`.

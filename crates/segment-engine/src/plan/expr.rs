@@ -102,7 +102,7 @@ pub enum UserColumn {
 /// A path into a JSON object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JsonPath {
-    /// Keys from the outside in; a step into an array is its decimal index. At least one.
+    /// Keys from the outside in. At least one.
     pub keys: Vec<String>,
     /// Whether the last step is `->>` (text) rather than `->` (JSON).
     pub as_text: bool,

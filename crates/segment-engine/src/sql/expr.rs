@@ -26,8 +26,8 @@ impl<'a> ExprWriter<'a> {
         match expr {
             Expr::Literal(value, ty) => literal_sql(value, *ty),
             Expr::Event(column) => format!("e.{}", event_column(*column)),
-            Expr::Payload(path) => json_step("e.payload", path),
-            Expr::Trait(path) => json_step("t.traits", path),
+            Expr::Payload(path) => json_value("e.payload", path),
+            Expr::Trait(path) => json_value("t.traits", path),
             Expr::User(column) => format!("u.{}", user_column(*column)),
             Expr::Aggregate(index, _) => self.aggregate(*index),
             Expr::AggregateBy { terms, cases, .. } => self.aggregate_by(terms, cases),
@@ -141,7 +141,7 @@ impl<'a> ExprWriter<'a> {
         let ty = arguments[0].value_type();
         match function {
             Function::Lower => format!("lower({x})"),
-            Function::Upper => format!("upper({x})"),
+            Function::Upper => call("upper", &[&x]),
             Function::Length => format!("length({x})"),
             Function::StartsWith => format!("starts_with({x}, {})", self.sql(&arguments[1])),
             Function::Round(_) if ty == Type::Int => x,
@@ -191,10 +191,24 @@ fn match_sql(x: &str, pattern: &Pattern) -> String {
     }
 }
 
-/// A JSON null on the way, or at a text's end, is NULL as a missing key is.
-fn json_step(object: &str, path: &JsonPath) -> String {
+/// A JSON null at a text's end is NULL as a missing key is. A key made of digits would be an index to DuckDB where it
+/// meets an array; the language, as Postgres, takes a text for the key of an object only.
+fn json_value(root: &str, path: &JsonPath) -> String {
+    let mut object = root.to_owned();
+    let mut pending: Vec<String> = Vec::new();
+    for (place, key) in path.keys.iter().enumerate() {
+        let is_index = key.bytes().all(|byte| byte.is_ascii_digit());
+        if is_index && !pending.is_empty() {
+            object = format!("json_extract({object}, {})", json_pointer(&pending));
+            pending.clear();
+        }
+        if is_index && place > 0 {
+            object = format!("(CASE WHEN json_type({object}) = 'OBJECT' THEN {object} END)");
+        }
+        pending.push(key.clone());
+    }
     let function = if path.as_text { "json_extract_string" } else { "json_extract" };
-    format!("{function}({object}, {})", json_pointer(&path.keys))
+    format!("{function}({object}, {})", json_pointer(&pending))
 }
 
 fn event_column(column: EventColumn) -> &'static str {

@@ -81,6 +81,12 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_int(x) AS CASE
     WHEN regexp_full_match(user_segment_analytics.uss_trim(x), '[+-]?[0-9]+')
     THEN TRY_CAST(user_segment_analytics.uss_trim(x) AS BIGINT) END;
 
+-- A BIGINT that must fit 4 or 2 bytes.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_int4(x) AS
+    list_transform([x], lambda n: CASE WHEN n BETWEEN -2147483648 AND 2147483647 THEN n END)[1];
+CREATE OR REPLACE MACRO user_segment_analytics.uss_int2(x) AS
+    list_transform([x], lambda n: CASE WHEN n BETWEEN -32768 AND 32767 THEN n END)[1];
+
 -- DuckDB takes signs, blanks and underscores elsewhere too.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_decimal(x) AS CASE
     WHEN regexp_full_match(user_segment_analytics.uss_trim(x), '[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?')
@@ -121,3 +127,7 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_local(x) AS list_tran
 
 -- The shortest spelling: 12.5, 3.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_decimal_to_text(x) AS rtrim(rtrim(CAST(x AS VARCHAR), '0'), '.');
+
+-- DuckDB's capital of ß is ẞ; the language's, as Postgres', is ß.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_upper(x) AS
+    array_to_string(list_transform(string_split(x, 'ß'), lambda part: upper(part)), 'ß');

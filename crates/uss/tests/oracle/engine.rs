@@ -1,0 +1,207 @@
+//! The engine, told record by record, as the worker tells it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use segment_engine::event::UserId;
+use segment_engine::language::compile;
+use segment_engine::machine::{Cause, Change, Definition, Machine, Profile, Rule, Settings};
+use segment_engine::time::Timestamp;
+
+use crate::answers::{Answer, Answers, Verdict};
+use crate::history::{Case, Effect, Step, What, World};
+
+pub struct Engine;
+
+impl Answers for Engine {
+    fn name(&self) -> &'static str {
+        "engine"
+    }
+
+    fn answer(&mut self, case: &Case, _: &[World]) -> Result<Answer, String> {
+        let mut run = Run::default();
+        let mut answer = Answer::new();
+        let mut steps = case.steps.iter().peekable();
+        for (number, instant) in case.instants.iter().enumerate() {
+            while let Some(step) = steps.next_if(|step| step.at <= *instant) {
+                run.step(step)?;
+            }
+            run.machine.advance(*instant, usize::MAX);
+            run.fold_changes()?;
+            for tag in run.world.segments.keys() {
+                answer.insert((number, tag.clone()), run.members(tag)?);
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// A machine under way, and beside it what its surroundings know.
+struct Run {
+    machine: Machine,
+    world: World,
+    /// The segments' ids, by tag.
+    ids: BTreeMap<String, i64>,
+    version: u64,
+    offset: u64,
+    /// What the changes told so far add up to, by user and segment, and the last change of each user.
+    told: BTreeSet<(UserId, i64)>,
+    last: BTreeMap<UserId, (u64, Timestamp)>,
+    /// Why a clause was refused, by tag.
+    refused: BTreeMap<String, String>,
+}
+
+impl Default for Run {
+    fn default() -> Run {
+        Run {
+            machine: Machine::new(Settings::default()),
+            world: World::default(),
+            ids: BTreeMap::new(),
+            version: 0,
+            offset: 0,
+            told: BTreeSet::new(),
+            last: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+}
+
+impl Run {
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        self.offset += 1;
+        let known: BTreeSet<UserId> = self.world.users.keys().copied().collect();
+        let effect = self.world.apply(step);
+        self.create_users(&known, &effect, step.at);
+        match (&step.what, effect) {
+            (What::Segment { tag, clause: Some(clause) }, _) => self.define(tag, clause, step.at),
+            (What::Segment { tag, clause: None }, _) => {
+                if let Some(id) = self.ids.get(tag) {
+                    self.machine.remove_segment(*id, step.at);
+                }
+            }
+            (What::Restart, _) => self.restart(step.at)?,
+            (_, Effect::Profile(id)) => self.profile(id, step.at),
+            (What::Traits { traits, created_at, .. }, Effect::Traits(id)) => {
+                let traits = traits.as_object().ok_or("traits are an object")?;
+                self.machine.traits(id, traits, *created_at, step.at);
+            }
+            (_, Effect::Event(event, is_first)) => {
+                if self.machine.event(&event, false, step.at) != is_first {
+                    return Err(format!("the event at {} is taken for a duplicate: {is_first}", step.at));
+                }
+            }
+            (_, Effect::Merge { absorbed, survivor }) => {
+                let departed = self.machine.remove_user(absorbed, Cause::Merge, step.at);
+                self.machine.absorb(survivor, departed.ok_or("the absorbed user is not there")?, step.at);
+            }
+            _ => {}
+        }
+        match self.machine.take_failures().first() {
+            Some(failure) => Err(failure.reason.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Users that the record made known, the one that a merge took away again among them.
+    fn create_users(&mut self, known: &BTreeSet<UserId>, effect: &Effect, at: Timestamp) {
+        let absorbed = match effect {
+            Effect::Merge { absorbed, .. } => Some(*absorbed),
+            _ => None,
+        };
+        let made: Vec<UserId> = self.world.users.keys().copied().chain(absorbed).filter(|id| !known.contains(id)).collect();
+        for id in made {
+            self.profile(id, at);
+        }
+    }
+
+    fn profile(&mut self, id: UserId, at: Timestamp) {
+        let user = self.world.users.get(&id);
+        let profile = Profile {
+            email: user.and_then(|user| user.email.clone()),
+            name: user.and_then(|user| user.name.clone()),
+            created_at: Some(user.map_or(at, |user| user.created_at)),
+        };
+        self.machine.profile(id, user.map(|user| user.key.as_str()), profile, at);
+    }
+
+    /// A new version, its backfill, and its coming into force, all in this instant.
+    fn define(&mut self, tag: &str, clause: &str, at: Timestamp) {
+        let next = self.ids.len() as i64 + 1;
+        let id = *self.ids.entry(tag.to_owned()).or_insert(next);
+        self.version += 1;
+        self.refused.remove(tag);
+        let plan = match compile(clause) {
+            Ok(plan) => plan,
+            Err(error) => {
+                self.refused.insert(tag.to_owned(), format!("refused: {error:?}\n  {clause}"));
+                return;
+            }
+        };
+        let definition = Definition {
+            id,
+            tag: tag.to_owned(),
+            version: self.version,
+            where_statement: clause.to_owned(),
+            rule: Rule::from(plan),
+        };
+        self.machine.define(definition, self.offset, at);
+        for (store, _) in self.machine.incomplete() {
+            for (user, known) in &self.world.users {
+                known.events.iter().for_each(|event| self.machine.add_history(store, *user, event));
+            }
+            self.machine.complete(store);
+        }
+        for (id, version) in self.machine.ready() {
+            self.machine.activate(id, version, at);
+        }
+    }
+
+    /// Writes a checkpoint and goes on from it.
+    fn restart(&mut self, at: Timestamp) -> Result<(), String> {
+        self.machine.advance(at, usize::MAX);
+        self.fold_changes()?;
+        let machine = Machine::load_state(&self.machine.save_state(), self.offset, Settings::default());
+        let mut machine = machine.map_err(|error| error.to_string())?;
+        for id in self.world.users.keys() {
+            let block = self.machine.save_user(*id).ok_or_else(|| format!("user {id} is not there"))?;
+            machine.load_user(&block).map_err(|error| error.to_string())?;
+        }
+        self.machine = machine;
+        Ok(())
+    }
+
+    /// Semantics §7: what is told of a user is numbered without a gap, never goes back in time, and alternates.
+    fn fold_changes(&mut self) -> Result<(), String> {
+        for change in self.machine.take_changes() {
+            let wrong = |what: &str| Err(format!("{what}: {change:?}"));
+            let (sequence, at) = self.last.get(&change.user).copied().unwrap_or((0, Timestamp::MIN));
+            if change.sequence != sequence + 1 {
+                return wrong("the sequence has a gap");
+            }
+            if change.effective_at < at || change.effective_at > self.machine.now() {
+                return wrong("the instant is out of order");
+            }
+            self.last.insert(change.user, (change.sequence, change.effective_at));
+            let Change { user, entered, left, .. } = &change;
+            if entered.iter().any(|id| !self.told.insert((*user, *id))) {
+                return wrong("entered twice");
+            }
+            if left.iter().any(|id| !self.told.remove(&(*user, *id))) {
+                return wrong("left without having entered");
+            }
+        }
+        Ok(())
+    }
+
+    fn members(&self, tag: &str) -> Result<Verdict, String> {
+        if let Some(why) = self.refused.values().next() {
+            return Ok(Verdict::Skipped(why.clone()));
+        }
+        let id = self.ids[tag];
+        let members: BTreeSet<UserId> = self.machine.members(id).into_iter().collect();
+        let told: BTreeSet<UserId> = self.told.iter().filter(|(_, told)| *told == id).map(|(user, _)| *user).collect();
+        match members == told {
+            true => Ok(Verdict::Members(members)),
+            false => Err(format!("the members of {tag} are {members:?}, told were {told:?}")),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Random cases: histories that crowd around the instants at which clauses change their minds.
+
+use segment_engine::time::Timestamp;
+use serde_json::{Value as Json, json};
+
+use crate::clauses::{self, Clauses, Dialect};
+use crate::history::{Case, Step, What};
+use crate::naive::Segments;
+use crate::random::Random;
+
+const SECOND: i64 = 1_000_000;
+const HOUR: i64 = 3_600 * SECOND;
+const DAY: i64 = 24 * HOUR;
+
+const USERS: usize = 20;
+/// Instants to ask at that are near something.
+const INSTANTS: usize = 6;
+/// Instants to ask at, in pairs, at which time alone changes a segment.
+const FLIPS: usize = 4;
+/// Instants between which such flips are looked for.
+const SAMPLES: usize = 24;
+
+/// Days on which something is odd: ends of months, leap days, changes of offset in Berlin, New York and Lord Howe.
+const ODD_DAYS: [&str; 9] = [
+    "2026-01-31", "2024-02-29", "2026-03-01", "2026-03-29", "2026-10-25", "2026-03-08", "2026-11-01", "2026-04-05",
+    "2025-12-31",
+];
+
+/// The lengths of the windows that [`Clauses`] writes, about: where a record stands them away from another, edges meet.
+const LENGTHS: [i64; 8] = [DAY, 7 * DAY, 14 * DAY, 28 * DAY, 30 * DAY, 31 * DAY, 90 * 60 * SECOND, 36 * HOUR];
+
+/// The case of a seed.
+pub fn case(seed: u64, dialect: Dialect) -> Case {
+    let mut generator = Generator::new(seed, dialect);
+    let steps = generator.steps();
+    let instants = generator.instants(&steps);
+    Case { seed, steps, instants }
+}
+
+struct Generator {
+    random: Random,
+    dialect: Dialect,
+    /// Midnight, in UTC, of the day that everything is about.
+    middle: i64,
+    /// Instants that have been used, to come back to.
+    used: Vec<i64>,
+}
+
+impl Generator {
+    fn new(seed: u64, dialect: Dialect) -> Generator {
+        let mut random = Random::new(seed);
+        let day = random.pick(&ODD_DAYS);
+        let middle = Timestamp::parse(day).expect("the days are written as dates").0;
+        Generator { random, dialect, middle, used: vec![middle] }
+    }
+
+    /// An instant that is close to an edge more often than not: at, or a microsecond beside, one that has been used, or
+    /// one that stands a window's length away from it.
+    fn moment(&mut self) -> i64 {
+        let near = *self.random.pick(&self.used);
+        let moment = match self.random.below(10) {
+            0..2 => near,
+            2..6 => near + self.random.pick(&LENGTHS) * self.random.between(-1, 1),
+            6 => self.middle + self.random.between(-3, 3) * DAY,
+            7 => self.middle + self.random.between(-3, 3) * DAY + self.random.between(-26, 26) * HOUR / 2,
+            _ => self.middle + self.random.between(-40 * DAY, 40 * DAY),
+        };
+        let moment = moment + if self.random.chance(50) { 0 } else { self.random.between(-1, 1) };
+        self.used.push(moment);
+        moment
+    }
+
+    fn steps(&mut self) -> Vec<Step> {
+        let count = 50 + self.random.below(50);
+        let mut times: Vec<i64> = (0..count).map(|_| self.moment()).collect();
+        // Many records of one instant.
+        for i in 1..count {
+            if self.random.chance(15) {
+                times[i] = times[i - 1];
+            }
+        }
+        times.sort_unstable();
+        let mut tags = Vec::new();
+        let mut steps = Vec::new();
+        for _ in 0..3 + self.random.below(3) {
+            let tag = format!("s{}", tags.len());
+            let what = self.definition(tag.clone(), &tags);
+            steps.push(Step { at: Timestamp(times[0]), what });
+            tags.push(tag);
+        }
+        for at in times {
+            let what = self.record(at, &tags);
+            steps.push(Step { at: Timestamp(at), what });
+        }
+        steps
+    }
+
+    /// A segment that may refer to earlier ones.
+    fn definition(&mut self, tag: String, earlier: &[String]) -> What {
+        let middle = Timestamp(*self.random.pick(&self.used)).to_string();
+        let mut clauses =
+            Clauses { random: &mut self.random, dialect: self.dialect, tags: earlier.to_vec(), middle };
+        What::Segment { tag, clause: Some(clauses.clause()) }
+    }
+
+    fn key(&mut self) -> String {
+        format!("u{}", self.random.below(USERS))
+    }
+
+    fn record(&mut self, at: i64, tags: &[String]) -> What {
+        let key = self.key();
+        match self.random.below(40) {
+            0..27 => self.event(key, at),
+            27..33 => self.traits(key, at),
+            33..35 => {
+                let email = self.random.chance(60).then(|| self.random.text(&clauses::EMAILS));
+                let name = self.random.chance(60).then(|| self.random.text(&["Ann", "Bob", "bob"]));
+                What::User { key, email, name }
+            }
+            35 => What::Link { from: key, to: self.key() },
+            36 if self.random.chance(40) => {
+                // The last: nobody refers to it. A later definition of it brings it back.
+                What::Segment { tag: tags[tags.len() - 1].clone(), clause: None }
+            }
+            36..38 => {
+                let number = self.random.below(tags.len());
+                self.definition(tags[number].clone(), &tags[..number])
+            }
+            _ => What::Restart,
+        }
+    }
+
+    /// Mostly of the instant of receipt, else late or ahead of it.
+    fn event(&mut self, key: String, at: i64) -> What {
+        let created_at = match self.random.below(10) {
+            0..4 => Some(at),
+            4 => None,
+            _ => Some(self.moment()),
+        };
+        let event_id = self.random.chance(25).then(|| format!("e{}", self.random.below(5)));
+        let mut payload = json!({ "activity_type": self.random.text(&clauses::ACTIVITIES) });
+        let mut fields = json!({});
+        let texts: [(&str, &[&str]); 3] =
+            [("region", &clauses::REGIONS), ("device_type", &clauses::DEVICES), ("country", &clauses::COUNTRIES)];
+        for (field, values) in texts {
+            if self.random.chance(80) {
+                fields[field] = json!(self.random.text(values));
+            }
+        }
+        let properties: [(&str, usize, &[Json]); 8] = [
+            ("url", 60, &clauses::URLS.map(Json::from)),
+            ("order_total", 60, &[json!(10), json!("9.5"), json!(""), json!("10.000000001"), json!(-3), json!(0), json!(25.5)]),
+            ("coupon", 40, &[json!("x"), json!("y"), json!(""), json!(null), json!(5)]),
+            ("price", 40, &[json!(9.5), json!("10"), json!("ten"), json!(0), json!("1e1")]),
+            ("seats", 40, &[json!(2), json!("3"), json!("1.7"), json!(" 1 "), json!("9999999999")]),
+            ("gift", 30, &[json!(true), json!("no"), json!("maybe")]),
+            ("cart", 40, &[json!({"size": "L"}), json!({"size": "S", "lines": [1, 2]}), json!({"0": "zero"}), json!([]), json!(null)]),
+            ("expires", 40, &[json!("2026-02-30"), json!("soon")]),
+        ];
+        // Sums of these overflow, averages do not. PostgreSQL has longer numbers.
+        if self.dialect == Dialect::Whole && self.random.chance(4) {
+            payload["order_total"] = json!(self.random.text(&["99999999999999999999999999999", "-6e28", "0.000000001"]));
+        }
+        for (property, percent, values) in properties {
+            if self.random.chance(percent) && payload.get(property).is_none() {
+                let value = self.random.pick(values).clone();
+                let moment = Timestamp(self.moment()).to_string();
+                let dated = property == "expires" && self.random.chance(70);
+                payload[property] = if dated { json!(moment) } else { value };
+            }
+        }
+        What::Event { key, event_id, created_at: created_at.map(Timestamp), fields, payload }
+    }
+
+    fn traits(&mut self, key: String, at: i64) -> What {
+        let created_at = if self.random.chance(70) { at } else { self.moment() };
+        let mut traits = json!({});
+        let known: [(&str, &[Json]); 5] = [
+            ("plan", &clauses::PLANS.map(Json::from)),
+            ("seats", &[json!(1), json!("2"), json!("many")]),
+            ("vip", &[json!(true), json!("false"), json!("perhaps")]),
+            ("address", &[json!({"city": "Ulm"}), json!({"city": null}), json!("Ulm")]),
+            ("trial_ends", &[json!("never")]),
+        ];
+        for (name, values) in known {
+            if self.random.chance(45) {
+                let moment = json!(Timestamp(self.moment()).to_string());
+                let value = match name {
+                    "trial_ends" if self.random.chance(80) => moment,
+                    _ if self.random.chance(12) => Json::Null,
+                    _ => self.random.pick(values).clone(),
+                };
+                traits[name] = value;
+            }
+        }
+        What::Traits { key, created_at: Timestamp(created_at), traits }
+    }
+
+    /// When to ask: at records, a microsecond beside them, where windows that they open end, and on both sides of the
+    /// microsecond at which time alone changes a segment.
+    fn instants(&mut self, steps: &[Step]) -> Vec<Timestamp> {
+        let first = steps[0].at.0;
+        let mut instants: Vec<i64> = Vec::new();
+        while instants.len() < INSTANTS {
+            let moment = self.moment();
+            if moment >= first {
+                instants.push(moment);
+            }
+        }
+        for flip in self.flips(steps) {
+            instants.extend([flip - 1, flip]);
+        }
+        instants.sort_unstable();
+        instants.dedup();
+        instants.into_iter().map(Timestamp).collect()
+    }
+
+    /// Instants at which a segment's members are others than a microsecond before, without a record. They are found by
+    /// halving with the help of the naive interpreter: if it errs, they are just instants.
+    fn flips(&mut self, steps: &[Step]) -> Vec<i64> {
+        let (first, last) = (steps[0].at.0, steps.last().map_or(0, |step| step.at.0));
+        let mut samples: Vec<i64> = (0..SAMPLES).map(|_| self.random.between(first, last + 120 * DAY)).collect();
+        samples.extend(steps.iter().map(|step| step.at.0));
+        samples.sort_unstable();
+        samples.dedup();
+        let case = Case { seed: 0, steps: steps.to_vec(), instants: samples.iter().copied().map(Timestamp).collect() };
+        let worlds = case.worlds();
+        let mut flips = Vec::new();
+        for _ in 0..SAMPLES {
+            let place = self.random.below(samples.len() - 1);
+            // The next sample may itself be a record's: the world stands still only until before it.
+            let (world, from, to) = (&worlds[place], samples[place], samples[place + 1] - 1);
+            let tags: Vec<&String> = world.segments.keys().collect();
+            let tag = *self.random.pick(&tags);
+            let Ok(segments) = Segments::of(world) else { continue };
+            let members = |at: i64| segments.members(world, tag, Timestamp(at));
+            let (mut before, mut after) = (from, to);
+            let then = members(before);
+            if before >= after || members(after) == then {
+                continue;
+            }
+            while after - before > 1 {
+                let middle = before + (after - before) / 2;
+                if members(middle) == then { before = middle } else { after = middle }
+            }
+            flips.push(after);
+            if flips.len() == FLIPS {
+                break;
+            }
+        }
+        flips
+    }
+}

@@ -1,0 +1,168 @@
+//! The types of expressions, as far as constants without a type need them, and constants.
+
+use std::ops::ControlFlow;
+
+use segment_engine::decimal::Decimal;
+use segment_engine::time::Interval;
+use segment_engine::value::{Type, Value};
+use sqlparser::ast::{BinaryOperator, DataType, Expr as Ast, Interval as IntervalAst, TimezoneInfo, Value as Constant};
+
+use super::Answer;
+use super::functions::{self, arguments};
+use super::values::cast;
+use crate::naive::aggregates;
+
+/// The type of an expression; `None` for a text constant or NULL, which take the type that is needed.
+pub fn kind(tree: &Ast) -> Option<Type> {
+    match tree {
+        Ast::Nested(inner) => kind(inner),
+        Ast::Value(constant) => match &constant.value {
+            Constant::Number(digits, _) if digits.parse::<i64>().is_ok() => Some(Type::Int),
+            Constant::Number(..) => Some(Type::Decimal),
+            Constant::Boolean(_) => Some(Type::Bool),
+            _ => None,
+        },
+        Ast::TypedString(typed) => of_data_type(&typed.data_type).ok(),
+        Ast::Interval(_) => Some(Type::Interval),
+        Ast::Identifier(name) => event_column_kind(&name.value),
+        Ast::CompoundIdentifier(parts) if parts.last().is_some_and(|name| name.value == "created_at") => {
+            Some(Type::Timestamp)
+        }
+        Ast::CompoundIdentifier(_) => Some(Type::Text),
+        Ast::UnaryOp { op: sqlparser::ast::UnaryOperator::Not, .. } => Some(Type::Bool),
+        Ast::UnaryOp { expr, .. } => kind(expr),
+        Ast::BinaryOp { left, op, right } => binary_kind(left, op, right),
+        Ast::Cast { data_type, .. } => of_data_type(data_type).ok(),
+        Ast::AtTimeZone { timestamp, .. } => match kind(timestamp) {
+            Some(Type::LocalTimestamp) => Some(Type::Timestamp),
+            _ => Some(Type::LocalTimestamp),
+        },
+        Ast::Extract { .. } => Some(Type::Decimal),
+        Ast::Case { conditions, else_result, .. } => {
+            let results = conditions.iter().map(|when| &when.result).chain(else_result.as_deref());
+            common_kind(results)
+        }
+        Ast::Function(function) => functions::kind(&functions::name(function), &arguments(function)),
+        // All other nodes are conditions.
+        _ => Some(Type::Bool),
+    }
+}
+
+fn binary_kind(left: &Ast, op: &BinaryOperator, right: &Ast) -> Option<Type> {
+    use Type::{Date, Decimal, Int, Interval, LocalTimestamp, Timestamp};
+    match op {
+        BinaryOperator::Arrow => Some(Type::Json),
+        BinaryOperator::LongArrow => Some(Type::Text),
+        BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply | BinaryOperator::Divide => {
+            let (l, r) = operand_types(left, right);
+            match (op, l?, r?) {
+                (BinaryOperator::Divide, Int | Decimal, Int | Decimal) => Some(Decimal),
+                (_, Decimal, Int) | (_, Int, Decimal) => Some(Decimal),
+                (BinaryOperator::Minus, Date, Date) => Some(Int),
+                (BinaryOperator::Minus, Timestamp | LocalTimestamp | Date, Timestamp | LocalTimestamp | Date) => {
+                    Some(Interval)
+                }
+                (_, Date, Interval) | (_, Interval, Date) => Some(LocalTimestamp),
+                (_, Interval, time @ (Timestamp | LocalTimestamp)) => Some(time),
+                (_, Int, Date) => Some(Date),
+                (_, first, _) => Some(first),
+            }
+        }
+        _ => Some(Type::Bool),
+    }
+}
+
+/// The types of the operands of arithmetic: one without a type takes the other's.
+pub fn operand_types(left: &Ast, right: &Ast) -> (Option<Type>, Option<Type>) {
+    let (l, r) = (kind(left), kind(right));
+    (l.or(r), r.or(l))
+}
+
+/// The type in which values that stand side by side are compared or chosen: text if none of them has one.
+pub fn common<'a>(trees: impl IntoIterator<Item = &'a Ast>) -> Type {
+    common_kind(trees).unwrap_or(Type::Text)
+}
+
+pub fn common_kind<'a>(trees: impl IntoIterator<Item = &'a Ast>) -> Option<Type> {
+    trees.into_iter().filter_map(kind).reduce(|a, b| match (a, b) {
+        (Type::Int, Type::Decimal) => Type::Decimal,
+        _ => a,
+    })
+}
+
+/// The value of a constant.
+pub fn constant(constant: &Constant, wanted: Option<Type>) -> Answer {
+    match constant {
+        Constant::Null => Ok(Value::Null),
+        Constant::Boolean(truth) => Ok(Value::Bool(*truth)),
+        Constant::Number(digits, _) => match digits.parse() {
+            Ok(number) => Ok(Value::Int(number)),
+            Err(_) => Decimal::parse(digits).map(Value::Decimal).ok_or_else(|| format!("{digits} is too long")),
+        },
+        Constant::SingleQuotedString(text) => {
+            Ok(cast(Value::Text(text.as_str().into()), wanted.unwrap_or(Type::Text)))
+        }
+        other => Err(format!("the naive interpreter does not know the constant {other}")),
+    }
+}
+
+/// `INTERVAL '7 days'`, `INTERVAL '7' DAY`, `INTERVAL 7 DAY`.
+pub fn interval(interval: &IntervalAst) -> Answer {
+    let number = match interval.value.as_ref() {
+        Ast::Value(constant) => match &constant.value {
+            Constant::SingleQuotedString(text) | Constant::Number(text, _) => text.clone(),
+            other => return Err(format!("INTERVAL {other}")),
+        },
+        other => return Err(format!("INTERVAL {other}")),
+    };
+    let text = match &interval.leading_field {
+        Some(unit) => format!("{number} {unit}"),
+        None => number,
+    };
+    Interval::parse(&text).map(Value::Interval).ok_or_else(|| format!("INTERVAL '{text}'"))
+}
+
+pub fn of_data_type(data_type: &DataType) -> Result<Type, String> {
+    Ok(match data_type {
+        DataType::Boolean | DataType::Bool => Type::Bool,
+        DataType::Int(_) | DataType::Integer(_) | DataType::BigInt(_) | DataType::SmallInt(_) | DataType::Int8(_) => {
+            Type::Int
+        }
+        DataType::Numeric(_) | DataType::Decimal(_) | DataType::Float8 | DataType::DoublePrecision => Type::Decimal,
+        DataType::Text | DataType::Varchar(_) => Type::Text,
+        DataType::Date => Type::Date,
+        DataType::Timestamp(_, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => Type::Timestamp,
+        DataType::Timestamp(..) => Type::LocalTimestamp,
+        DataType::Interval { .. } => Type::Interval,
+        other => return Err(format!("the naive interpreter does not know the type {other}")),
+    })
+}
+
+/// The type of an event column; `None` if it is none. `payload` and `traits` are JSON.
+pub fn event_column_kind(name: &str) -> Option<Type> {
+    Some(match name {
+        "user_id" => Type::Int,
+        "order_total" | "payload_order_total" => Type::Decimal,
+        "created_at" | "processed_at" => Type::Timestamp,
+        "payload" | "traits" => Type::Json,
+        _ => Type::Text,
+    })
+}
+
+/// Whether a bare event column, the payload included, stands in a tree without aggregates.
+pub fn contains_event_column(tree: &Ast) -> bool {
+    visit(tree, &mut |node| match node {
+        Ast::Identifier(name) if name.value != "traits" => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
+    .is_break()
+}
+
+/// Walks a tree, its nodes before their children.
+pub fn visit(tree: &Ast, on: &mut impl FnMut(&Ast) -> ControlFlow<()>) -> ControlFlow<()> {
+    on(tree)?;
+    for child in aggregates::children(tree) {
+        visit(child, on)?;
+    }
+    ControlFlow::Continue(())
+}

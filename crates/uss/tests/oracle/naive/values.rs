@@ -1,0 +1,197 @@
+//! Comparison, arithmetic, casts and patterns, by semantics §3 "Whose SQL".
+
+use std::cmp::Ordering;
+
+use segment_engine::decimal::Decimal;
+use segment_engine::time::{Interval, Timestamp, calendar, date_text, local_text, parse_date, parse_local};
+use segment_engine::value::{Type, Value};
+use serde_json::Value as Json;
+use sqlparser::ast::BinaryOperator;
+
+use super::Answer;
+
+const DAY: i64 = calendar::DAY;
+
+/// The order of two values of one type, `None` if one is NULL. Times of different types are instants in UTC.
+pub fn compare(left: &Value, right: &Value) -> Result<Option<Ordering>, String> {
+    Ok(Some(match (left, right) {
+        (Value::Null, _) | (_, Value::Null) => return Ok(None),
+        (Value::Bool(l), Value::Bool(r)) => l.cmp(r),
+        (Value::Int(l), Value::Int(r)) => l.cmp(r),
+        (Value::Decimal(l), Value::Decimal(r)) => l.cmp(r),
+        (Value::Text(l), Value::Text(r)) => l.as_bytes().cmp(r.as_bytes()),
+        (Value::Interval(l), Value::Interval(r)) => l.sql_cmp(*r),
+        _ => match (utc_micros(left), utc_micros(right)) {
+            (Some(l), Some(r)) => l.cmp(&r),
+            _ => return Err(format!("{left:?} cannot be compared with {right:?}")),
+        },
+    }))
+}
+
+/// A time of any of the three types as microseconds of an instant.
+fn utc_micros(time: &Value) -> Option<i128> {
+    match time {
+        Value::Timestamp(instant) => Some(instant.0.into()),
+        Value::LocalTimestamp(local) => Some((*local).into()),
+        Value::Date(days) => Some(i128::from(*days) * i128::from(DAY)),
+        _ => None,
+    }
+}
+
+pub fn negate(value: Value) -> Value {
+    let negated = match value {
+        Value::Int(x) => x.checked_neg().map(Value::Int),
+        Value::Decimal(x) => x.checked_neg().map(Value::Decimal),
+        Value::Interval(x) => x.checked_neg().map(Value::Interval),
+        _ => None,
+    };
+    negated.unwrap_or(Value::Null)
+}
+
+/// `left op right`; NULL on overflow and division by zero.
+pub fn arithmetic(op: &BinaryOperator, left: Value, right: Value) -> Answer {
+    use BinaryOperator as Op;
+    let result = match (op, left, right) {
+        (_, Value::Null, _) | (_, _, Value::Null) => None,
+        (Op::Plus, Value::Int(l), Value::Int(r)) => l.checked_add(r).map(Value::Int),
+        (Op::Minus, Value::Int(l), Value::Int(r)) => l.checked_sub(r).map(Value::Int),
+        (Op::Multiply, Value::Int(l), Value::Int(r)) => l.checked_mul(r).map(Value::Int),
+        (_, l @ (Value::Int(_) | Value::Decimal(_)), r @ (Value::Int(_) | Value::Decimal(_))) => {
+            let (Value::Decimal(l), Value::Decimal(r)) = (cast(l, Type::Decimal), cast(r, Type::Decimal)) else {
+                return Err("a whole number is always a decimal".to_owned());
+            };
+            let number = match op {
+                Op::Plus => l.checked_add(r),
+                Op::Minus => l.checked_sub(r),
+                Op::Multiply => l.checked_mul(r),
+                _ => l.checked_div(r),
+            };
+            number.map(Value::Decimal)
+        }
+        (Op::Plus, Value::Interval(l), Value::Interval(r)) => l.checked_add(r).map(Value::Interval),
+        (Op::Minus, Value::Interval(l), Value::Interval(r)) => l.checked_sub(r).map(Value::Interval),
+        (Op::Plus, time, Value::Interval(length)) | (Op::Plus, Value::Interval(length), time) => shift(time, length),
+        (Op::Minus, time, Value::Interval(length)) => length.checked_neg().and_then(|back| shift(time, back)),
+        (Op::Minus, Value::Date(l), Value::Date(r)) => Some(Value::Int(i64::from(l) - i64::from(r))),
+        (Op::Plus, Value::Date(day), Value::Int(days)) | (Op::Plus, Value::Int(days), Value::Date(day)) => {
+            i32::try_from(i64::from(day) + days).ok().map(Value::Date)
+        }
+        (Op::Minus, Value::Date(day), Value::Int(days)) => i32::try_from(i64::from(day) - days).ok().map(Value::Date),
+        (Op::Minus, l, r) => match (utc_micros(&l), utc_micros(&r)) {
+            (Some(l), Some(r)) => Interval::from_difference(l - r).map(Value::Interval),
+            _ => return Err(format!("{l:?} - {r:?}")),
+        },
+        (op, l, r) => return Err(format!("{l:?} {op} {r:?}")),
+    };
+    Ok(result.unwrap_or(Value::Null))
+}
+
+fn shift(time: Value, length: Interval) -> Option<Value> {
+    match time {
+        Value::Timestamp(instant) => calendar::add(instant.0, length).map(|us| Value::Timestamp(Timestamp(us))),
+        Value::LocalTimestamp(local) => calendar::add(local, length).map(Value::LocalTimestamp),
+        Value::Date(days) => calendar::add(i64::from(days) * DAY, length).map(Value::LocalTimestamp),
+        _ => None,
+    }
+}
+
+/// `CAST(value AS ty)`; NULL where it fails.
+pub fn cast(value: Value, ty: Type) -> Value {
+    let cast = match (ty, &value) {
+        (Type::Text, _) => text(&value).map(|text| Value::Text(text.into())),
+        (_, Value::Text(text)) => from_text(text, ty),
+        (Type::Bool, Value::Int(x)) => Some(Value::Bool(*x != 0)),
+        (Type::Int, Value::Bool(x)) => Some(Value::Int(i64::from(*x))),
+        (Type::Int, Value::Decimal(x)) => x.to_int().map(Value::Int),
+        (Type::Decimal, Value::Int(x)) => Some(Value::Decimal(Decimal::from_int(*x))),
+        (Type::Timestamp, Value::LocalTimestamp(us)) => Some(Value::Timestamp(Timestamp(*us))),
+        (Type::LocalTimestamp, Value::Timestamp(instant)) => Some(Value::LocalTimestamp(instant.0)),
+        (Type::Timestamp, Value::Date(days)) => i64::from(*days).checked_mul(DAY).map(|us| Value::Timestamp(Timestamp(us))),
+        (Type::LocalTimestamp, Value::Date(days)) => i64::from(*days).checked_mul(DAY).map(Value::LocalTimestamp),
+        (Type::Date, Value::Timestamp(Timestamp(us)) | Value::LocalTimestamp(us)) => {
+            i32::try_from(us.div_euclid(DAY)).ok().map(Value::Date)
+        }
+        _ => return value,
+    };
+    cast.unwrap_or(Value::Null)
+}
+
+/// A whole number that must lie within ±`limit` (and one below).
+pub fn cast_int(value: Value, limit: i64) -> Value {
+    match value {
+        Value::Int(x) if (-limit - 1..=limit).contains(&x) => value,
+        _ => Value::Null,
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Bool(x) => x.to_string(),
+        Value::Int(x) => x.to_string(),
+        Value::Decimal(x) => x.to_string(),
+        Value::Text(x) | Value::Json(x) => x.to_string(),
+        Value::Timestamp(x) => x.sql_text(),
+        Value::LocalTimestamp(x) => local_text(*x),
+        Value::Date(x) => date_text(*x),
+        Value::Interval(x) => x.to_string(),
+    })
+}
+
+fn from_text(text: &str, ty: Type) -> Option<Value> {
+    let trimmed = text.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
+    match ty {
+        Type::Bool => match trimmed.to_ascii_lowercase().as_str() {
+            "t" | "tr" | "tru" | "true" | "y" | "ye" | "yes" | "on" | "1" => Some(Value::Bool(true)),
+            "f" | "fa" | "fal" | "fals" | "false" | "n" | "no" | "of" | "off" | "0" => Some(Value::Bool(false)),
+            _ => None,
+        },
+        Type::Int => trimmed.parse().ok().map(Value::Int),
+        Type::Decimal => Decimal::parse(text).map(Value::Decimal),
+        Type::Timestamp => Timestamp::parse(text).map(Value::Timestamp),
+        Type::LocalTimestamp => parse_local(text).map(Value::LocalTimestamp),
+        Type::Date => parse_date(text).map(Value::Date),
+        Type::Interval => Interval::parse(text).map(Value::Interval),
+        Type::Text => Some(Value::Text(text.into())),
+        Type::Json => None,
+    }
+}
+
+/// What `->>` gives: a text without its quotes, anything else as JSON.
+pub fn text_of_json(json: &Json) -> String {
+    match json {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Letter by letter; a letter that would become several stays.
+pub fn fold_case(text: &str, upper: bool) -> String {
+    let folded = |letter: char| {
+        let mut letters: Vec<char> = if upper { letter.to_uppercase().collect() } else { letter.to_lowercase().collect() };
+        if letters.len() == 1 { letters.remove(0) } else { letter }
+    };
+    text.chars().map(folded).collect()
+}
+
+/// `LIKE` by trying every split.
+pub fn like(text: &str, pattern: &str, ignore_case: bool) -> bool {
+    let letters = |text: &str| -> Vec<char> {
+        if ignore_case { fold_case(text, false).chars().collect() } else { text.chars().collect() }
+    };
+    like_letters(&letters(text), &letters(pattern))
+}
+
+fn like_letters(text: &[char], pattern: &[char]) -> bool {
+    match pattern {
+        [] => text.is_empty(),
+        ['%', rest @ ..] => (0..=text.len()).any(|skipped| like_letters(&text[skipped..], rest)),
+        ['_', rest @ ..] => !text.is_empty() && like_letters(&text[1..], rest),
+        ['\\', letter, rest @ ..] | [letter, rest @ ..] => text.first() == Some(letter) && like_letters(&text[1..], rest),
+    }
+}
+
+pub fn regex_matches(text: &str, pattern: &str, ignore_case: bool) -> Result<bool, String> {
+    let regex = regex::RegexBuilder::new(pattern).case_insensitive(ignore_case).dot_matches_new_line(true).build();
+    Ok(regex.map_err(|error| error.to_string())?.is_match(text))
+}

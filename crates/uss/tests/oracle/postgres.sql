@@ -1,0 +1,61 @@
+-- What PostgreSQL must be told to read clauses as they are written: where now() and segment() look, and the choices
+-- of docs/reference/semantics.md in which we differ from it. Stands before pg_catalog in the search path.
+
+CREATE SCHEMA uss;
+SET search_path = uss, pg_catalog;
+
+CREATE TABLE events (log_offset bigint, event_id text, id text, client_ref_id text, id_type text, region text,
+    device_type text, country text, activity_type text, payload_activity_type text, url text, payload_url text,
+    order_total numeric(38,9), payload_order_total numeric(38,9), order_id text, payload_order_id text, element_id text,
+    payload_element_id text, created_at timestamptz, processed_at timestamptz, payload json);
+CREATE TABLE owners_at (instant int, log_offset bigint, user_id bigint);
+CREATE TABLE users_at (instant int, id bigint, email text, name text, created_at timestamptz, traits json);
+CREATE TABLE members (instant int, tag text, user_id bigint);
+
+CREATE FUNCTION now() RETURNS timestamptz STABLE LANGUAGE sql AS $$ SELECT current_setting('uss.now')::timestamptz $$;
+
+-- Volatile, or it would be asked once for all users.
+CREATE FUNCTION segment(tag text) RETURNS boolean VOLATILE LANGUAGE sql AS $$
+    SELECT EXISTS (SELECT FROM uss.members m WHERE m.instant = current_setting('uss.instant')::int
+        AND m.tag = $1 AND m.user_id = current_setting('uss.user')::bigint) $$;
+
+-- Division of decimals, half away from zero; NULL where PostgreSQL raises.
+CREATE FUNCTION decimal_div(a numeric, b numeric) RETURNS numeric IMMUTABLE STRICT LANGUAGE sql AS $$
+    SELECT CASE WHEN b <> 0 THEN round(a OPERATOR(pg_catalog./) b, 9) END $$;
+CREATE FUNCTION int_div(a bigint, b bigint) RETURNS numeric IMMUTABLE STRICT LANGUAGE sql AS $$
+    SELECT CASE WHEN b <> 0 THEN round(a::numeric OPERATOR(pg_catalog./) b::numeric, 9) END $$;
+CREATE OPERATOR / (LEFTARG = numeric, RIGHTARG = numeric, FUNCTION = decimal_div);
+CREATE OPERATOR / (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = int_div);
+CREATE FUNCTION decimal_mul(a numeric, b numeric) RETURNS numeric IMMUTABLE STRICT LANGUAGE sql AS $$
+    SELECT round(a OPERATOR(pg_catalog.*) b, 9) $$;
+CREATE OPERATOR * (LEFTARG = numeric, RIGHTARG = numeric, FUNCTION = decimal_mul);
+
+CREATE FUNCTION avg_step(state numeric[], x numeric) RETURNS numeric[] IMMUTABLE LANGUAGE sql AS $$
+    SELECT CASE WHEN x IS NULL THEN state ELSE ARRAY[state[1] + x, state[2] + 1] END $$;
+CREATE FUNCTION avg_end(state numeric[]) RETURNS numeric IMMUTABLE LANGUAGE sql AS $$
+    SELECT uss.decimal_div(state[1], state[2]) $$;
+CREATE AGGREGATE avg(numeric) (SFUNC = avg_step, STYPE = numeric[], INITCOND = '{0,0}', FINALFUNC = avg_end);
+
+-- Events come in log order. NULLs are not skipped.
+CREATE FUNCTION first_step(state anyarray, x anyelement) RETURNS anyarray IMMUTABLE LANGUAGE sql AS $$
+    SELECT CASE WHEN cardinality(state) = 0 THEN ARRAY[x] ELSE state END $$;
+CREATE FUNCTION last_step(state anyarray, x anyelement) RETURNS anyarray IMMUTABLE LANGUAGE sql AS $$
+    SELECT ARRAY[x] $$;
+CREATE FUNCTION only_element(state anyarray) RETURNS anyelement IMMUTABLE LANGUAGE sql AS $$ SELECT state[1] $$;
+CREATE AGGREGATE first(anyelement) (SFUNC = first_step, STYPE = anyarray, INITCOND = '{}', FINALFUNC = only_element);
+CREATE AGGREGATE last(anyelement) (SFUNC = last_step, STYPE = anyarray, INITCOND = '{}', FINALFUNC = only_element);
+
+-- A cast of text that fails gives NULL. Through the input functions: a plain cast in here would be this very cast.
+DO $do$
+DECLARE cast_to record;
+BEGIN
+    FOR cast_to IN SELECT * FROM (VALUES
+        ('int', 'int4in(textout(x))'), ('bigint', 'int8in(textout(x))'), ('boolean', 'boolin(textout(x))'),
+        ('numeric', 'round(numeric_in(textout(x), 0, -1), 9)'), ('date', 'date_in(textout(x))'),
+        ('timestamptz', 'timestamptz_in(textout(x), 0, -1)'), ('timestamp', 'timestamp_in(textout(x), 0, -1)')
+    ) AS known (type, reading) LOOP
+        EXECUTE format('CREATE FUNCTION text_to_%1$s(x text) RETURNS %1$s STABLE STRICT LANGUAGE plpgsql AS
+            $b$ BEGIN RETURN %2$s; EXCEPTION WHEN data_exception THEN RETURN NULL; END $b$', cast_to.type, cast_to.reading);
+        EXECUTE format('CREATE CAST (text AS %1$s) WITH FUNCTION text_to_%1$s(text)', cast_to.type);
+    END LOOP;
+END $do$;
