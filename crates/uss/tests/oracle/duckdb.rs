@@ -86,7 +86,9 @@ impl DuckDb {
 
     fn members(&mut self, world: &World, tag: &str, now: Timestamp) -> Result<Verdict, String> {
         let plans = &self.plans;
-        if let Some(Err(why)) = world.segments.values().filter_map(|clause| plans.get(clause)).find(|plan| plan.is_err()) {
+        if let Some(Err(why)) =
+            world.segments.values().filter_map(|clause| plans.get(clause)).find(|plan| plan.is_err())
+        {
             return Ok(Verdict::Skipped(why.clone()));
         }
         let plan_of = |tag: &str| plans[&world.segments[tag]].as_ref().ok();

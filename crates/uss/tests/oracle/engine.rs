@@ -107,7 +107,8 @@ impl Run {
             Effect::Merge { absorbed, .. } => Some(*absorbed),
             _ => None,
         };
-        let made: Vec<UserId> = self.world.users.keys().copied().chain(absorbed).filter(|id| !known.contains(id)).collect();
+        let made: Vec<UserId> =
+            self.world.users.keys().copied().chain(absorbed).filter(|id| !known.contains(id)).collect();
         for id in made {
             self.profile(id, at);
         }

@@ -41,11 +41,14 @@ fn setting(name: &str, default: usize) -> usize {
 
 fn agree(dialect: Dialect, wanted: usize, mut sources: Vec<Box<dyn Answers>>) {
     let seed = setting("USS_ORACLE_SEED", 1) as u64;
-    let report = harness::run(seed, dialect, wanted, &mut sources).unwrap_or_else(|disagreement| panic!("{disagreement}"));
+    let report =
+        harness::run(seed, dialect, wanted, &mut sources).unwrap_or_else(|disagreement| panic!("{disagreement}"));
     eprintln!("{} cases from seed {seed}", report.cases);
     for (source, compared) in &report.compared {
         let (members, skipped) = (report.members[source], report.skipped[source]);
-        eprintln!("  {source}: compared {compared}, of which {members} members; {skipped} segments at instants skipped");
+        eprintln!(
+            "  {source}: compared {compared}, of which {members} members; {skipped} segments at instants skipped"
+        );
         assert!((compared / 10..compared - compared / 10).contains(&members), "the cases are too one-sided");
     }
     for (why, times) in &report.reasons {
@@ -82,7 +85,8 @@ impl Answers for TooLate {
 
 #[test]
 fn a_source_that_is_a_microsecond_late_is_found_and_told() {
-    let told = harness::run(1, Dialect::Whole, COMPARISONS / 20, &mut [Box::new(Naive), Box::new(TooLate)]).unwrap_err();
+    let told =
+        harness::run(1, Dialect::Whole, COMPARISONS / 20, &mut [Box::new(Naive), Box::new(TooLate)]).unwrap_err();
     let lines: Vec<&str> = told.lines().filter(|line| line.starts_with('{')).collect();
     assert!(told.starts_with("seed "), "{told}");
     assert!(lines.iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{told}");
