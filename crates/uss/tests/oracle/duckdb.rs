@@ -96,7 +96,7 @@ impl DuckDb {
         let plan = plan_of(tag).ok_or("it was refused")?;
         let query = members_query(plan, &resolve, now).map_err(|error| error.to_string())?;
         let members: BTreeSet<UserId> = self.ids(&query)?.into_iter().map(UserId).collect();
-        if self.asked % CROSS_CHECKS == 0 {
+        if self.asked.is_multiple_of(CROSS_CHECKS) {
             let size = self.ids(&size_query(plan, &resolve, now).map_err(|error| error.to_string())?)?;
             if size != [members.len() as i64] {
                 return Err(format!("the size of {members:?} is {size:?}"));
