@@ -8,7 +8,8 @@ use super::unavailable;
 /// Each brings the schema one version forward. Files in use have run a prefix of them: only ever append.
 const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
 
-/// Runs the migrations that the file has not seen.
+/// Runs the migrations that the file has not seen, and puts the macros of this program's queries into it: they go with the
+/// program, not with the file.
 pub fn migrate(connection: &mut Connection) -> Result<(), WarehouseError> {
     connection
         .execute_batch(
@@ -31,5 +32,5 @@ pub fn migrate(connection: &mut Connection) -> Result<(), WarehouseError> {
         transaction.execute(sql, [index + 1]).map_err(unavailable)?;
         transaction.commit().map_err(unavailable)?;
     }
-    Ok(())
+    connection.execute_batch(segment_engine::sql::MACROS).map_err(unavailable)
 }
