@@ -8,6 +8,7 @@ mod answer;
 mod api;
 mod clause;
 mod db_actions;
+mod explain;
 mod fields;
 mod history;
 mod identities;

@@ -6,11 +6,12 @@ use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
+use tokio::sync::Notify;
 use uss_http::serve::{Shape, finish};
 use uss_http::{Access, ApiKeys, Problem, operations};
 
 use crate::api::Api;
-use crate::{activities, db_actions, identities, memberships, segments, topics, traits, transitions, users};
+use crate::{activities, db_actions, explain, identities, memberships, segments, topics, traits, transitions, users};
 
 /// The largest body of the calls between services, which are batches.
 const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -34,7 +35,7 @@ fn user_routes() -> Router<Api> {
         .route("/api/v1/users/client-ref-id/{id}", get(users::by_client_id))
         .route("/api/v1/users/segment/{tag}", get(users::members))
         .route("/api/v1/users/{id}/segments", put(memberships::set_manual))
-        .route("/api/v1/users/{id}/segments/{tag}/explain", get(segments::explain))
+        .route("/api/v1/users/{id}/segments/{tag}/explain", get(explain::get))
         .route("/api/v1/users/{id}/identities", get(identities::list).post(identities::attach))
         .route("/api/v1/users/{id}/traits", get(traits::get).patch(traits::patch))
         .route("/api/v1/users/{id}/transitions", get(transitions::of_user))
@@ -82,12 +83,18 @@ async fn check_health(api: Api) -> Result<(), Problem> {
     Ok(api.store.ping().await?)
 }
 
-/// Whatever a call has written is on its way to the engine at once, also if the client has gone away meanwhile.
+/// Wakes the relay after every call that may have written.
 async fn wake_relay(State(api): State<Api>, request: Request, next: Next) -> Response {
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
-    let response = next.run(request).await;
-    if !reads {
-        api.written.notify_one();
+    let _wakes = (!reads).then(|| WakesRelay(&api.written));
+    next.run(request).await
+}
+
+/// Wakes the relay when it is dropped: also if the client goes away, and the call with it, after the store has the change.
+struct WakesRelay<'a>(&'a Notify);
+
+impl Drop for WakesRelay<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
-    response
 }

@@ -3,10 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use ports::config_store::{NewSegment, Segment, SegmentChange, SegmentKind};
-use ports::records::instant;
-use ports::segment_queries::{ConditionReport, Explanation};
-use segment_engine::event::UserId;
-use segment_engine::value::{Type, Value as EngineValue};
+use segment_engine::plan::cost;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uss_http::extract::{Json, Path, Query};
@@ -173,7 +170,12 @@ pub(crate) async fn validate(State(api): State<Api>, Json(body): Json<ClauseBody
             Problem::invalid("UNKNOWN_SEGMENT", format!("there is no segment with the tag '{tag}'; create it first"))
         })?;
     }
-    Ok(Data(json!({"valid": true, "normalForm": plan.normal_form, "segments": plan.segments})))
+    Ok(Data(json!({
+        "valid": true,
+        "normalForm": plan.normal_form,
+        "segments": plan.segments,
+        "cost": cost(&plan).to_string(),
+    })))
 }
 
 pub(crate) async fn preview(State(api): State<Api>, Json(body): Json<ClauseBody>) -> Result<Data<Value>, Problem> {
@@ -200,46 +202,4 @@ pub(crate) async fn progress(State(api): State<Api>, Path(id): Path<i64>) -> Res
         "ratio": progress.ratio,
         "partitions": {"inForce": in_force, "total": total},
     })))
-}
-
-pub(crate) async fn explain(
-    State(api): State<Api>,
-    Path((user, tag)): Path<(i64, String)>,
-) -> Result<Data<Value>, Problem> {
-    let user = api.user(user).await?.id;
-    let segment = api.segment_by_tag(&tag).await?;
-    let explanation = api.queries.explain(user, &tag).await?;
-    Ok(Data(explained(user, &segment, explanation)))
-}
-
-fn explained(user: UserId, segment: &Segment, explanation: Explanation) -> Value {
-    let next = explanation.next_change.map(|at| json!({"at": instant::format(at), "member": !explanation.member}));
-    json!({
-        "userId": user,
-        "segmentId": segment.id,
-        "tag": segment.tag,
-        "version": explanation.version,
-        "at": instant::format(explanation.at),
-        "member": explanation.member,
-        "normalForm": explanation.normal_form,
-        "conditions": explanation.conditions.into_iter().map(condition).collect::<Vec<_>>(),
-        "nextChange": next,
-    })
-}
-
-fn condition(report: ConditionReport) -> Value {
-    let values = report.values.iter().map(|(expression, value)| {
-        let text = match value.cast(Type::Text) {
-            EngineValue::Text(text) => Some(text.to_string()),
-            _ => None,
-        };
-        json!({"expression": expression, "value": text})
-    });
-    json!({
-        "condition": report.condition,
-        "truth": report.truth,
-        "values": values.collect::<Vec<_>>(),
-        "evidence": report.evidence.iter().map(|at| json!({"createdAt": instant::format(*at)})).collect::<Vec<_>>(),
-        "nextChange": report.next_change.map(instant::format),
-    })
 }

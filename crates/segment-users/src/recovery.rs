@@ -11,7 +11,7 @@ use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::backfill::Backfill;
-use crate::partition::{Partition, Ports, WorkerError};
+use crate::partition::{Gone, Partition, Ports, WorkerError};
 use crate::settings::Settings;
 
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -20,11 +20,11 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 #[derive(Serialize, Deserialize)]
 struct PartitionState {
     machine: Vec<u8>,
-    redirects: HashMap<UserId, UserId>,
+    gone: HashMap<UserId, Gone>,
 }
 
-pub(crate) fn encode_state(machine: &Machine, redirects: &HashMap<UserId, UserId>) -> Vec<u8> {
-    let state = PartitionState { machine: machine.save_state(), redirects: redirects.clone() };
+pub(crate) fn encode_state(machine: &Machine, gone: &HashMap<UserId, Gone>) -> Vec<u8> {
+    let state = PartitionState { machine: machine.save_state(), gone: gone.clone() };
     postcard::to_stdvec(&state).expect("partition state is plain data")
 }
 
@@ -57,7 +57,7 @@ impl Partition {
             }
             other => other?,
         };
-        let (machine, redirects, marker) = match restored {
+        let (machine, gone, marker) = match restored {
             None => (Machine::new(settings.machine), HashMap::new(), START),
             Some(restored) => {
                 let state: PartitionState = postcard::from_bytes(&restored.partition_state)
@@ -67,7 +67,7 @@ impl Partition {
                 for (_, block) in &restored.users {
                     machine.load_user(block)?;
                 }
-                (machine, state.redirects, restored.marker)
+                (machine, state.gone, restored.marker)
             }
         };
         let checkpointed_at = ports.clock.now();
@@ -76,7 +76,7 @@ impl Partition {
             ports,
             settings,
             machine,
-            redirects,
+            gone,
             progress: marker,
             backfill: Backfill::default(),
             outgoing: Vec::new(),

@@ -24,17 +24,23 @@ impl Machine {
         slot
     }
 
-    /// Notes that the user is to be evaluated when the instant is complete.
+    /// Notes that a record changed the user, and that it is to be evaluated when the instant is complete.
     pub(super) fn touch(&mut self, slot: u32, cause: Cause) {
+        self.ask(slot, cause);
+        let user = self.users[slot as usize].as_mut().expect("the caller found it");
+        if !user.changed {
+            user.changed = true;
+            self.changed.push(user.id);
+        }
+    }
+
+    /// Notes that the user is to be evaluated when the instant is complete.
+    pub(super) fn ask(&mut self, slot: u32, cause: Cause) {
         let user = self.users[slot as usize].as_mut().expect("the caller found it");
         if user.dirty_cause.is_none() {
             self.dirty.push(slot);
         }
         user.dirty_cause = Some(user.dirty_cause.map_or(cause, |other| other.min(cause)));
-        if !user.changed {
-            user.changed = true;
-            self.changed.push(user.id);
-        }
     }
 
     pub(super) fn note_changed(&mut self, user: &mut User) {
@@ -53,9 +59,10 @@ impl Machine {
         queue.sort_unstable_by_key(|index| order(*index));
         queue.dedup();
         let (mut entered, mut left) = (Vec::new(), Vec::new());
+        let mut wakes_anew = false;
         while let Some(index) = queue.pop() {
             let (holds, valid_until) = self.verdict(index, &mut user);
-            user.wake_at(index, valid_until);
+            wakes_anew |= user.wake_at(index, valid_until);
             if holds == user.is_member(index) {
                 continue;
             }
@@ -69,6 +76,9 @@ impl Machine {
             }
         }
         user.dirty = queue;
+        if wakes_anew {
+            self.note_changed(&mut user);
+        }
         let due = user.next_wakeup();
         if due < user.armed {
             user.armed = due;

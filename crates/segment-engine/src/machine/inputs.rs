@@ -112,10 +112,12 @@ impl Machine {
     /// Removes a user: it leaves every segment, with this cause. Answers what was known of it, for [`Machine::absorb`].
     pub fn remove_user(&mut self, id: UserId, cause: Cause, at: Timestamp) -> Option<Departed> {
         self.reach(at);
-        self.settle();
         let slot = self.by_id.remove(&id)?;
         let mut user = self.users[slot as usize].take()?;
         self.free.push(slot);
+        // What other records of this instant changed is now the survivor's, or nobody's.
+        user.dirty.clear();
+        user.dirty_cause = None;
         self.changed.push(id);
         let left = std::mem::take(&mut user.members);
         self.tell(&mut user, Vec::new(), left, cause);
@@ -171,23 +173,27 @@ fn add_and_note(
         return Ok(());
     }
     state.settle(now);
-    let (before, next_before) = (count_of(state), state.next_change());
+    let before = count_of(state);
     key.add(state, event, now)?;
     match (before, count_of(state)) {
-        // A count that only will change (an entry that begins later) moves the next look, for all.
-        (Some(_), Some(_)) if state.next_change() < next_before => dirty.extend(readers.all()),
-        (Some(before), Some(after)) => {
+        (Some((before, begin_before)), Some((after, begin_after))) => {
             dirty.extend(readers.crossed(before, after));
             dirty.extend(readers.values());
+            // An entry that begins sooner than any other moves the next look. Ends need none: a truth that holds looks
+            // again when it ends, and an entry more only makes it last.
+            if begin_after < begin_before {
+                dirty.extend(readers.all());
+            }
         }
         _ => dirty.extend(readers.all()),
     }
     Ok(())
 }
 
-fn count_of(state: &State) -> Option<u64> {
+/// How many count, and when the next begins.
+fn count_of(state: &State) -> Option<(u64, Timestamp)> {
     match state {
-        State::Count(count) => Some(count.value()),
+        State::Count(count) => Some((count.value(), count.next_begin())),
         _ => None,
     }
 }

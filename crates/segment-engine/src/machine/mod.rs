@@ -8,6 +8,7 @@
 //! * a user's changes are collected as [`Change`]s, in order.
 
 mod catalog;
+mod cost;
 mod evaluate;
 mod explain;
 mod formula;
@@ -25,6 +26,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 pub use catalog::{Definition, Rule};
+pub use cost::{Cost, cost};
 pub use explain::{ConditionReport, Explanation};
 pub use inputs::Departed;
 pub use recent::{EventKey, REMEMBERED_MICROS, RecentIds};

@@ -50,15 +50,19 @@ impl Machine {
         }
     }
 
-    /// The store has seen the whole history.
+    /// The store has seen the whole history: from now on checkpoints hold it.
     pub fn complete(&mut self, store: StoreId) {
         self.catalog.complete(store);
+        for user in self.users.iter_mut().flatten().filter(|user| !user.changed && user.state(store).is_some()) {
+            user.changed = true;
+            self.changed.push(user.id);
+        }
     }
 
-    /// Puts a segment's new version in force and tells the difference.
+    /// Puts a segment's new version in force. The difference is told when the instant is complete, together with what its
+    /// other records change.
     pub fn activate(&mut self, segment: i64, version: u64, at: Timestamp) {
         self.reach(at);
-        self.settle();
         let Some(index) = self.catalog.index_of(segment) else { return };
         let slot = &self.catalog.slots[index as usize];
         if slot.pending.as_ref().is_none_or(|pending| pending.definition.version != version) {
@@ -67,13 +71,12 @@ impl Machine {
         let cause = if slot.in_force.is_some() { Cause::Edit } else { Cause::Backfill };
         let unused = self.catalog.activate(index);
         self.drop_states(&unused);
-        self.evaluate_everyone(index, cause);
+        self.ask_everyone(index, cause);
     }
 
     /// Ends a segment: its members leave.
     pub fn remove_segment(&mut self, segment: i64, at: Timestamp) {
         self.reach(at);
-        self.settle();
         let Some(index) = self.catalog.index_of(segment) else { return };
         for slot in 0..self.users.len() {
             if let Some(mut user) = self.users[slot].take() {
@@ -88,11 +91,11 @@ impl Machine {
         self.drop_states(&unused);
     }
 
-    fn evaluate_everyone(&mut self, index: u32, cause: Cause) {
+    fn ask_everyone(&mut self, index: u32, cause: Cause) {
         for slot in 0..u32::try_from(self.users.len()).expect("fewer than 2³² users") {
             if let Some(user) = self.users[slot as usize].as_mut() {
                 user.dirty.push(index);
-                self.evaluate(slot, cause);
+                self.ask(slot, cause);
             }
         }
     }

@@ -97,15 +97,18 @@ impl User {
         &mut self.states[at].1
     }
 
-    /// Looks at `segment` again at `due`, or earlier if that is already agreed.
-    pub(super) fn wake_at(&mut self, segment: u32, due: Timestamp) {
+    /// Looks at `segment` again at `due`, or earlier if that is already agreed. Answers whether that is news, which a
+    /// checkpoint must have: nothing else would wake the user after a restart.
+    pub(super) fn wake_at(&mut self, segment: u32, due: Timestamp) -> bool {
         if due == Timestamp::MAX {
-            return;
+            return false;
         }
         match self.wakeups.iter_mut().find(|(_, other)| *other == segment) {
-            Some((earlier, _)) => *earlier = due.min(*earlier),
+            Some((agreed, _)) if *agreed <= due => return false,
+            Some((agreed, _)) => *agreed = due,
             None => self.wakeups.push((due, segment)),
         }
+        true
     }
 
     pub(super) fn next_wakeup(&self) -> Timestamp {

@@ -34,7 +34,7 @@ pub enum QueryError {
 /// # Errors
 /// A tag that `resolve` does not know, or segments that refer to each other in a circle.
 pub fn members_query<'a>(
-    plan: &'a Plan,
+    plan: &Plan,
     resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
     now: Timestamp,
 ) -> Result<String, QueryError> {
@@ -47,7 +47,7 @@ pub fn members_query<'a>(
 /// # Errors
 /// As [`members_query`].
 pub fn member_query<'a>(
-    plan: &'a Plan,
+    plan: &Plan,
     resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
     now: Timestamp,
     user: UserId,
@@ -61,7 +61,7 @@ pub fn member_query<'a>(
 /// # Errors
 /// As [`members_query`].
 pub fn size_query<'a>(
-    plan: &'a Plan,
+    plan: &Plan,
     resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
     now: Timestamp,
 ) -> Result<String, QueryError> {
@@ -82,7 +82,7 @@ struct Query<'q, 'a> {
 
 impl<'q, 'a> Query<'q, 'a> {
     fn new(
-        plan: &'a Plan,
+        plan: &Plan,
         resolve: &'q dyn Fn(&str) -> Option<SegmentSource<'a>>,
         now: Timestamp,
         user: Option<UserId>,
@@ -121,7 +121,7 @@ impl<'q, 'a> Query<'q, 'a> {
     }
 
     /// Two tables: the aggregates of the users with events, and the members.
-    fn add_plan(&mut self, plan: &'a Plan) -> Result<String, QueryError> {
+    fn add_plan(&mut self, plan: &Plan) -> Result<String, QueryError> {
         let segments = plan.segments.iter().map(|tag| self.add_tag(tag)).collect::<Result<Vec<_>, _>>()?;
         let number = self.ctes.len();
         let writer = ExprWriter::new(plan, self.now);

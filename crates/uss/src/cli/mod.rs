@@ -1,6 +1,9 @@
 //! The command line: one file per subcommand.
 
+mod import;
+mod replay;
 mod serve;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -16,14 +19,20 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Import(import::Import),
     Serve(serve::Serve),
+    Replay(replay::Replay),
+    Validate(validate::Validate),
 }
 
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Import(command) => command.run(),
             Command::Serve(command) => command.run(),
+            Command::Replay(command) => command.run(),
+            Command::Validate(command) => command.run(),
         }
     }
 }

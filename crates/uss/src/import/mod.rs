@@ -39,7 +39,7 @@ pub struct ImportArgs {
     /// What the files are; by default their names say it
     #[arg(long, value_enum)]
     pub format: Option<Format>,
-    /// What separates the cells of CSV
+    /// What separates the cells of CSV; ' ' means any number of blanks
     #[arg(long, default_value = ",")]
     pub delimiter: char,
     /// Which column is an event's field, e.g. id=customer, created_at=time, activity_type=action, payload.coupon=code.

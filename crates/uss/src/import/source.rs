@@ -58,8 +58,11 @@ pub struct Source {
 /// Says what is wrong with the file.
 pub fn open(file: &Path, format: Option<Format>, delimiter: char, bar: &ProgressBar) -> Result<Source, String> {
     match format.or_else(|| format_of(file)) {
+        Some(Format::Csv) if delimiter == ' ' => blank_rows(text(file, bar)?),
         Some(Format::Csv) => csv_rows(text(file, bar)?, delimiter),
-        Some(Format::Ndjson) => Ok(Source { columns: None, rows: Box::new(Lines::new(text(file, bar)?, None)) }),
+        Some(Format::Ndjson) => {
+            Ok(Source { columns: None, rows: Box::new(Lines::new(text(file, bar)?, None).rows(object_fields)) })
+        }
         Some(Format::Parquet) => parquet_rows(file, bar),
         None => Err("its name does not say what it is; add --format csv, ndjson or parquet".to_owned()),
     }
@@ -108,6 +111,24 @@ fn csv_rows(text: Text, delimiter: char) -> Result<Source, String> {
     Ok(Source { columns: Some(columns), rows: Box::new(rows) })
 }
 
+/// Columns aligned with blanks, as statistics packages write them: any run of blanks separates, there are no quotes.
+fn blank_rows(text: Text) -> Result<Source, String> {
+    let mut lines = Lines::new(text, None);
+    lines.read_line()?;
+    let header = str::from_utf8(&lines.buffer).map_err(|error| format!("its header is not UTF-8: {error}"))?;
+    let header = header.trim_start_matches('\u{feff}');
+    let columns: Vec<String> = header.split_ascii_whitespace().map(str::to_owned).collect();
+    let names = columns.clone();
+    let rows = lines.rows(move |line| {
+        let cells: Vec<&str> = line.split_ascii_whitespace().collect();
+        if cells.len() != names.len() {
+            return Err(format!("{} cells, but the header has {}", cells.len(), names.len()));
+        }
+        Ok(names.iter().zip(cells).map(|(name, cell)| (name.clone(), json_text(cell))).collect())
+    });
+    Ok(Source { columns: Some(columns), rows: Box::new(rows) })
+}
+
 fn csv_reason(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -129,10 +150,10 @@ fn parquet_rows(file: &Path, bar: &ProgressBar) -> Result<Source, String> {
     database.execute_batch(&sql).map_err(|error| error.to_string())?;
     bar.set_length(lines.as_file().metadata().map_err(|error| error.to_string())?.len());
     let text = text(lines.path(), bar)?;
-    Ok(Source { columns: None, rows: Box::new(Lines::new(text, Some(lines))) })
+    Ok(Source { columns: None, rows: Box::new(Lines::new(text, Some(lines)).rows(object_fields)) })
 }
 
-/// Lines of JSON objects.
+/// Lines of text.
 struct Lines {
     text: Text,
     line: u64,
@@ -161,25 +182,28 @@ impl Lines {
             }
         }
     }
-}
 
-impl Iterator for Lines {
-    type Item = Result<Row, RowError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let row = match self.read_line() {
-            Ok(false) => return None,
-            Ok(true) => object_fields(&self.buffer),
-            Err(reason) => Err(reason),
-        };
-        let line = self.line;
-        Some(row.map(|fields| Row { line, fields }).map_err(|reason| RowError { line, reason }))
+    /// The lines that are left as rows; `parse` takes a line apart.
+    fn rows(
+        mut self,
+        parse: impl Fn(&str) -> Result<Vec<(String, String)>, String>,
+    ) -> impl Iterator<Item = Result<Row, RowError>> {
+        std::iter::from_fn(move || {
+            let fields = match self.read_line() {
+                Ok(false) => return None,
+                Ok(true) => {
+                    str::from_utf8(&self.buffer).map_err(|error| format!("not UTF-8: {error}")).and_then(&parse)
+                }
+                Err(reason) => Err(reason),
+            };
+            let line = self.line;
+            Some(fields.map(|fields| Row { line, fields }).map_err(|reason| RowError { line, reason }))
+        })
     }
 }
 
-fn object_fields(line: &[u8]) -> Result<Vec<(String, String)>, String> {
-    let text = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"))?;
-    let mut reader = Reader::new(text);
+fn object_fields(line: &str) -> Result<Vec<(String, String)>, String> {
+    let mut reader = Reader::new(line);
     if reader.kind().map_err(|error| format!("not JSON: {error}"))? != Kind::Object {
         return Err("not a JSON object".to_owned());
     }

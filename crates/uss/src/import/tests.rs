@@ -143,6 +143,23 @@ async fn times_can_be_moved_to_now_without_new_ids() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn columns_may_be_aligned_with_blanks() {
+    let world = World::new().await;
+    let aligned = " who  day      amount\r\n 0001 19970101  11.77\r\n\r\n 0002 19980630   6.00\r\n";
+    let file = world.file("orders.txt", aligned.as_bytes());
+    let blanks = ["--format", "csv", "--delimiter", " ", "--map", "id=who", "--map", "created_at=day"];
+    let summary = world.import(&file, &blanks).await.unwrap();
+    assert_eq!((summary.accepted, summary.rejected), (2, 0));
+    let mut events: Vec<_> = world.deliveries().await.into_iter().map(|delivery| delivery.event).collect();
+    events.sort_by_key(|event| event.created_at);
+    assert_eq!((&*events[0].client_ref_id, &events[0].payload["amount"]), ("0001", &"11.77".into()));
+    assert_eq!(instant::format(events[1].created_at), "1998-06-30T00:00:00.000000Z");
+    let short = world.file("short.txt", b"who day\na 19970101\nb\n");
+    let error = world.import(&short, &blanks).await.unwrap_err().to_string();
+    assert!(error.contains("short.txt, line 3: 1 cells, but the header has 2"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lines_of_json_are_events_already() {
     let world = World::new().await;
     let lines = r#"{"id":"a","created_at":"2023-10-31T00:00:00","country":"US","x":1.10,"payload":{"url":"u","order_total":5}}

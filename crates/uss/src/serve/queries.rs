@@ -26,12 +26,7 @@ pub struct EngineQueries {
 
 impl EngineQueries {
     pub fn new(engine: Engine, opened: &Opened) -> Self {
-        Self {
-            engine,
-            store: opened.store.clone(),
-            warehouse: opened.warehouse.clone(),
-            clock: opened.clock.clone(),
-        }
+        Self { engine, store: opened.store.clone(), warehouse: opened.warehouse.clone(), clock: opened.clock.clone() }
     }
 
     /// Every other segment a clause can name: plans, and the members of lists kept by hand.
@@ -61,10 +56,8 @@ impl SegmentQueries for EngineQueries {
     }
 
     async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
-        let plan = compile(where_statement).map_err(|error| SegmentQueryError::Refused {
-            code: error.code.to_owned(),
-            message: error.to_string(),
-        })?;
+        let plan = compile(where_statement)
+            .map_err(|error| SegmentQueryError::Refused { code: error.code.to_owned(), message: error.to_string() })?;
         let (plans, lists) = self.segments().await?;
         let resolve = |tag: &str| {
             let plan = plans.get(tag).map(SegmentSource::Plan);
@@ -76,11 +69,7 @@ impl SegmentQueries for EngineQueries {
         })?;
         let members = self.warehouse.members(&sql).await.map_err(unavailable)?;
         let population = self.store.count_users().await.map_err(unavailable)?;
-        Ok(Preview {
-            size: members.len() as u64,
-            sample: members.into_iter().take(sample_max).collect(),
-            population,
-        })
+        Ok(Preview { size: members.len() as u64, sample: members.into_iter().take(sample_max).collect(), population })
     }
 
     async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError> {

@@ -1,0 +1,48 @@
+//! `/api/v1/db-actions/seed`
+
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+const DATA: &str = "/api/v1/db-actions/seed/data";
+const ANALYTICS: &str = "/api/v1/db-actions/seed/analytics";
+
+#[tokio::test]
+async fn sample_data_is_added_once_and_nothing_of_others_touched() {
+    let world = World::new();
+    let own =
+        world.data("POST", "/api/v1/users", json!({"clientRefId": "mine", "email": "ada.adams@example.com"})).await;
+    let segment = json!({"tag": "active_visitor", "title": "Mine", "whereStatement": "count(*) > 5"});
+    world.data("POST", "/api/v1/segments", segment).await;
+    for _ in 0..2 {
+        assert_eq!(world.call("POST", DATA, Value::Null).await, (200, json!({"data": true})));
+        let count = |rows: Value| rows.as_array().unwrap().len();
+        assert_eq!(count(world.data("GET", "/api/v1/users", Value::Null).await), 101);
+        assert_eq!(count(world.data("GET", "/api/v1/activities", Value::Null).await), 3);
+        assert_eq!(count(world.data("GET", "/api/v1/segments", Value::Null).await), 3);
+    }
+    assert_eq!(world.data("GET", "/api/v1/users/1", Value::Null).await, own);
+    assert_eq!(world.data("GET", "/api/v1/segments/1", Value::Null).await["title"], "Mine");
+    let linked = world.data("GET", "/api/v1/segments/generics-and-by/page_viewed", Value::Null).await;
+    assert_eq!(linked[0]["tag"], "mobile_no_recent_activity");
+}
+
+#[tokio::test]
+async fn on_an_empty_system_the_first_user_is_the_documented_one() {
+    let world = World::new();
+    world.data("POST", DATA, Value::Null).await;
+    let path = "/api/v1/users/client-ref-id/c1d1caef-b216-4fca-bd2d-d776bd6204d6";
+    assert_eq!(world.data("GET", path, Value::Null).await["id"], 1);
+}
+
+#[tokio::test]
+async fn sample_events_take_the_way_of_real_ones() {
+    let world = World::new();
+    assert_eq!(world.data("POST", ANALYTICS, Value::Null).await, json!(false), "there are no users");
+    world.data("POST", DATA, Value::Null).await;
+    assert_eq!(world.data("POST", ANALYTICS, Value::Null).await, json!(true));
+    let events = world.sink.0.lock().unwrap();
+    assert_eq!(events.len(), 1_000);
+    let first = "c1d1caef-b216-4fca-bd2d-d776bd6204d6";
+    assert!(events.iter().all(|event| event["id"] != first), "user 1 gets none");
+}

@@ -1,0 +1,79 @@
+//! Identities: of users, links, and what ingestion asks.
+
+use std::sync::Arc;
+
+use configuration_api::StoreIdentities;
+use ports::identities::{Identities, Identity};
+use segment_engine::event::UserId;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::world::{STARTED, World};
+
+#[tokio::test]
+async fn linking_merges_and_the_old_id_answers_the_survivor() {
+    let world = World::new();
+    for id in ["x", "y"] {
+        world.data("POST", "/api/v1/users", json!({"clientRefId": id})).await;
+    }
+    let identity = json!({"idType": "email", "id": "a@b.c"});
+    let (status, answer) = world.call("POST", "/api/v1/users/1/identities", identity.clone()).await;
+    let expected = json!({"userId": 1, "idType": "email", "id": "a@b.c", "createdAt": STARTED});
+    assert_eq!((status, &answer["data"]), (201, &expected));
+    assert_eq!(world.data("GET", "/api/v1/users/1/identities", Value::Null).await, json!([expected]));
+
+    let link = json!({"from": {"idType": "cookie", "id": "y"}, "to": {"id_type": "email", "id": "a@b.c"}});
+    let linked = world.data("POST", "/api/v1/identities/link", link.clone()).await;
+    assert_eq!(linked, json!({"userId": 1, "absorbed": 2}));
+    let again = world.data("POST", "/api/v1/identities/link", link).await;
+    assert_eq!(again, json!({"userId": 1, "absorbed": null}));
+    let survivor = world.data("GET", "/api/v1/users/2", Value::Null).await;
+    assert_eq!((&survivor["id"], &survivor["mergedFrom"]), (&json!(1), &json!(2)));
+    assert_eq!(world.data("GET", "/api/v1/users", Value::Null).await.as_array().unwrap().len(), 1);
+
+    world.data("POST", "/api/v1/users", json!({"clientRefId": "z"})).await;
+    let other = json!({"idType": "email", "id": "other@b.c"});
+    let both = json!({"from": {"idType": "cookie", "id": "p"}, "to": {"idType": "cookie", "id": "q"}});
+    world
+        .refuses(&[
+            ("POST", "/api/v1/users/3/identities", identity, 409, "IDENTITY_TAKEN"),
+            ("POST", "/api/v1/users/1/identities", other, 409, "IDENTITY_EXCLUSIVE"),
+            ("POST", "/api/v1/users/1/identities", json!({"id": "x"}), 400, "INVALID_FIELD"),
+            ("POST", "/api/v1/users/1/identities", json!({"idType": "x"}), 400, "INVALID_BODY"),
+            ("POST", "/api/v1/identities/link", both, 404, "IDENTITY_NOT_FOUND"),
+            ("POST", "/api/v1/identities/link", json!({}), 400, "INVALID_BODY"),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn many_are_resolved_at_once() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({"clientRefId": "x"})).await;
+    let keys = json!([{"idType": "cookie", "id": "x"}, {"id": "new"}]);
+    let path = "/api/v1/identities/resolve";
+    let known = world.data("POST", path, json!({"identities": keys})).await;
+    assert_eq!(known, json!([{"userId": 1, "new": null}, null]));
+    let created = world.data("POST", path, json!({"identities": keys, "create": true})).await;
+    assert_eq!((&created[0]["new"], &created[1]["userId"]), (&Value::Null, &json!(2)));
+    assert_eq!(created[1]["new"]["type"], "user");
+    let again = world.data("POST", path, json!({"identities": keys})).await;
+    assert_eq!(again[1], json!({"userId": 2, "new": null}));
+}
+
+#[tokio::test]
+async fn ingestion_in_the_same_process_asks_the_store() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({"clientRefId": "x"})).await;
+    let identities = StoreIdentities::new(world.store.clone(), world.clock.clone(), Arc::new(Notify::new()));
+    let asked =
+        [Identity { id_type: Some("cookie".into()), id: "x".into() }, Identity { id_type: None, id: "new".into() }];
+    assert_eq!(identities.resolve(&asked).await.unwrap(), [Some(UserId(1)), None]);
+    let created = identities.create(&asked).await.unwrap();
+    assert_eq!(
+        created.iter().map(|one| (one.user_id.0, one.new.is_some())).collect::<Vec<_>>(),
+        [(1, false), (2, true)]
+    );
+    assert_eq!(identities.profile("x").await.unwrap().unwrap().id, UserId(1));
+    assert_eq!(identities.profile("nobody").await.unwrap(), None);
+}

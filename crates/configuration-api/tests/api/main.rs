@@ -1,0 +1,14 @@
+//! The configuration API over HTTP, on ports in memory. The files mirror the URLs.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod activities;
+mod db_actions;
+mod identities;
+mod memberships;
+mod relay;
+mod segments;
+mod topics;
+mod transitions;
+mod users;
+mod world;

@@ -1,0 +1,44 @@
+//! Memberships: the lists kept by hand, and the worker's batches.
+
+use serde_json::{Value, json};
+
+use crate::world::{STARTED, World};
+
+#[tokio::test]
+async fn manual_segments_are_set_and_others_ignored() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    world.data("POST", "/api/v1/segments", json!({"tag": "vip", "kind": "manual"})).await;
+    world.data("POST", "/api/v1/segments", json!({"tag": "all", "whereStatement": ""})).await;
+    let path = "/api/v1/users/1/segments";
+    let (status, answer) = world.call("PUT", path, json!({"segments": [1, 2, 7]})).await;
+    assert_eq!((status, &answer["ignored"]), (200, &json!([2, 7])));
+    let membership = json!([{"userId": 1, "segmentId": 1, "createdAt": STARTED, "updatedAt": STARTED}]);
+    assert_eq!(answer["data"]["segments"], membership);
+    let (_, answer) = world.call("PUT", path, json!({"segments": []})).await;
+    assert_eq!((&answer["ignored"], &answer["data"]["segments"]), (&json!([]), &json!([])));
+    world.refuses(&[("PUT", path, json!({"segments": ["x"]}), 400, "INVALID_BODY")]).await;
+}
+
+#[tokio::test]
+async fn batches_are_written_once() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    let path = "/api/v1/memberships";
+    let changes = json!([{"userId": 1, "entered": [5], "effectiveAt": STARTED}]);
+    let batch = json!({"partition": 1, "from": 0, "to": 4, "changes": changes});
+    assert_eq!(world.data("PUT", path, batch.clone()).await, json!({"applied": true, "position": 4}));
+    assert_eq!(world.data("PUT", path, batch).await, json!({"applied": false, "position": 4}));
+    let positions = world.data("GET", "/api/v1/memberships/positions", Value::Null).await;
+    assert_eq!(positions, json!([{"partition": 1, "position": 4}]));
+    let batch =
+        |from: u64, to: u64, changes: Value| json!({"partition": 1, "from": from, "to": to, "changes": changes});
+    world
+        .refuses(&[
+            ("PUT", path, batch(9, 10, json!([])), 409, "MEMBERSHIP_POSITION"),
+            ("PUT", path, batch(5, 4, json!([])), 400, "INVALID_RANGE"),
+            ("PUT", path, batch(4, 5, json!([{"userId": 1, "effectiveAt": "x"}])), 400, "INVALID_TIME"),
+            ("PUT", path, json!({"partition": -1}), 400, "INVALID_BODY"),
+        ])
+        .await;
+}

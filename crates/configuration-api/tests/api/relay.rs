@@ -1,0 +1,77 @@
+//! The outbox on its way to the log.
+
+use std::sync::Arc;
+
+use configuration_api::Relay;
+use configuration_api::relay::{PRODUCER, RelayError};
+use ports::log::{Log, Topic, partition_of};
+use ports::memory::MemoryConfigStore;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::world::{PARTITIONS, World};
+
+async fn told(world: &World, topic: Topic, partition: u32) -> Vec<(String, Value)> {
+    let records = world.log.read(topic, partition, 0, usize::MAX).await.unwrap().records;
+    records.into_iter().map(|record| (record.key, serde_json::from_slice(&record.value).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn every_change_is_told_once_and_in_its_partition() {
+    let world = World::new();
+    for id in ["a", "b", "c"] {
+        world.data("POST", "/api/v1/users", json!({"clientRefId": id})).await;
+    }
+    world.data("POST", "/api/v1/segments", json!({"tag": "s", "whereStatement": ""})).await;
+    world.data("PATCH", "/api/v1/users/2/traits", json!({"plan": "pro"})).await;
+    let rows = world.store.outbox(0, 100).await.unwrap();
+    assert_eq!(world.relay().move_all().await.unwrap(), 5);
+    assert_eq!(world.relay().move_all().await.unwrap(), 0);
+    let of_second = told(&world, Topic::Events, partition_of(2, PARTITIONS)).await;
+    let of_second: Vec<&str> =
+        of_second.iter().filter(|(key, _)| key == "2").map(|(_, value)| value["type"].as_str().unwrap()).collect();
+    assert_eq!(of_second, ["user", "traits"]);
+    assert_eq!(told(&world, Topic::Config, 0).await.len(), 1);
+    assert_eq!(world.log.producer_sequence(PRODUCER).await.unwrap(), rows.last().unwrap().id);
+}
+
+#[tokio::test]
+async fn a_relay_that_died_before_it_told_the_store_repeats_nothing() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    let rows = world.store.outbox(0, 100).await.unwrap();
+    let records = rows.iter().map(|row| row.entry.clone().record(PARTITIONS)).collect();
+    world.log.append_once(PRODUCER, rows[0].id, records).await.unwrap();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    assert_eq!(world.relay().move_all().await.unwrap(), 1);
+    let mut all = Vec::new();
+    for partition in 0..PARTITIONS {
+        all.extend(told(&world, Topic::Events, partition).await.into_iter().map(|(key, _)| key));
+    }
+    all.sort();
+    assert_eq!(all, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_replaced_store_is_noticed() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    world.relay().move_all().await.unwrap();
+    let empty = Arc::new(MemoryConfigStore::default());
+    let relay = Relay::new(empty, world.log.clone(), Arc::new(Notify::new()));
+    let error = relay.move_all().await.unwrap_err();
+    assert!(matches!(error, RelayError::Replaced { log: 1, store: 0 }), "{error}");
+}
+
+#[tokio::test]
+async fn a_write_wakes_the_running_relay() {
+    let world = World::new();
+    let written = Arc::new(Notify::new());
+    let relay = Relay::new(world.store.clone(), world.log.clone(), written.clone());
+    let running = tokio::spawn(async move { relay.run().await });
+    world.data("POST", "/api/v1/users", json!({})).await;
+    written.notify_one();
+    world.log.wait_for(Topic::Events, partition_of(1, PARTITIONS), 0).await;
+    running.abort();
+    assert_eq!(told(&world, Topic::Events, partition_of(1, PARTITIONS)).await.len(), 1);
+}

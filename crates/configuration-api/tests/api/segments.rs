@@ -1,0 +1,118 @@
+//! `/api/v1/segments`
+
+use serde_json::{Value, json};
+
+use crate::world::{STARTED, World};
+
+const PATH: &str = "/api/v1/segments";
+
+#[tokio::test]
+async fn a_segment_from_creation_to_deletion() {
+    let world = World::new();
+    let body = json!({"title": "Views", "description": null, "tag": "views", "whereStatement": "count(*) > 3",
+        "isGeneric": true});
+    let (status, answer) = world.call("POST", PATH, body).await;
+    let segment = json!({"id": 1, "title": "Views", "description": null, "tag": "views",
+        "whereStatement": "count(*) > 3", "isGeneric": true, "kind": "computed", "version": 1, "createdAt": STARTED,
+        "updatedAt": STARTED});
+    assert_eq!((status, &answer["data"]), (201, &segment));
+    assert_eq!(world.data("GET", "/api/v1/segments/1", Value::Null).await, segment);
+    assert_eq!(world.data("GET", PATH, Value::Null).await, json!([segment]));
+    let generics = world.data("GET", "/api/v1/segments/generics-and-by/unknown", Value::Null).await;
+    assert_eq!(generics, json!([segment]));
+    let changed = world.data("PUT", "/api/v1/segments/1", json!({"whereStatement": "count(*) > 4"})).await;
+    assert_eq!((&changed["version"], &changed["title"]), (&json!(2), &json!("Views")));
+    assert_eq!(world.data("DELETE", "/api/v1/segments/1", Value::Null).await, json!(true));
+    world
+        .refuses(&[
+            ("GET", "/api/v1/segments/1", Value::Null, 404, "SEGMENT_NOT_FOUND"),
+            ("PUT", "/api/v1/segments/1", json!({}), 404, "SEGMENT_NOT_FOUND"),
+            ("DELETE", "/api/v1/segments/1", Value::Null, 404, "SEGMENT_NOT_FOUND"),
+            ("GET", "/api/v1/segments/1/progress", Value::Null, 404, "SEGMENT_NOT_FOUND"),
+            ("GET", "/api/v1/segments/1/transitions", Value::Null, 404, "SEGMENT_NOT_FOUND"),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn bad_segments_are_refused() {
+    let world = World::new();
+    world.data("POST", PATH, json!({"tag": "a", "whereStatement": ""})).await;
+    world.data("POST", PATH, json!({"tag": "b", "whereStatement": "segment('a')"})).await;
+    world.data("POST", PATH, json!({"tag": "m", "kind": "manual"})).await;
+    let post = |body: Value, status: u16, code: &'static str| ("POST", PATH, body, status, code);
+    world
+        .refuses(&[
+            post(json!({"tag": "a", "whereStatement": ""}), 409, "TAG_TAKEN"),
+            post(json!({"tag": "x"}), 400, "WHERE_MISSING"),
+            post(json!({"whereStatement": ""}), 400, "INVALID_BODY"),
+            post(json!({"tag": "a b", "whereStatement": ""}), 400, "INVALID_FIELD"),
+            post(json!({"tag": "x", "kind": "other"}), 400, "INVALID_BODY"),
+            post(json!({"tag": "x", "kind": "manual", "whereStatement": "count(*) > 1"}), 400, "MANUAL_WITH_CLAUSE"),
+            post(json!({"tag": "x", "whereStatement": "segment('none')"}), 400, "UNKNOWN_SEGMENT"),
+            post(json!({"tag": "x", "whereStatement": "segment('x')"}), 400, "SEGMENT_CYCLE"),
+            post(json!({"tag": "x", "whereStatement": "colour = 'red'"}), 400, "where_unknown_column"),
+            ("PUT", "/api/v1/segments/1", json!({"whereStatement": "segment('b')"}), 400, "SEGMENT_CYCLE"),
+            ("PUT", "/api/v1/segments/1", json!({"tag": "c"}), 409, "SEGMENT_IN_USE"),
+            ("PUT", "/api/v1/segments/1", json!({"tag": "b"}), 409, "TAG_TAKEN"),
+            ("PUT", "/api/v1/segments/1", json!({"kind": "manual"}), 400, "KIND_FIXED"),
+            ("PUT", "/api/v1/segments/3", json!({"whereStatement": "count(*) > 1"}), 400, "MANUAL_WITH_CLAUSE"),
+            ("DELETE", "/api/v1/segments/1", Value::Null, 409, "SEGMENT_IN_USE"),
+        ])
+        .await;
+    let (_, answer) = world.call("DELETE", "/api/v1/segments/1", Value::Null).await;
+    assert!(answer["message"].as_str().unwrap().contains("'b'"), "{answer}");
+    let (_, answer) = world.call("PUT", "/api/v1/segments/1", json!({"whereStatement": "segment('b')"})).await;
+    assert!(answer["message"].as_str().unwrap().contains("a -> b -> a"), "{answer}");
+}
+
+#[tokio::test]
+async fn clauses_are_validated_with_positions() {
+    let world = World::new();
+    let path = "/api/v1/segments/validate";
+    let valid = world.data("POST", path, json!({"whereStatement": "count(*) > 3"})).await;
+    assert_eq!((&valid["valid"], &valid["segments"]), (&json!(true), &json!([])));
+    assert_eq!(valid["cost"], "O(1)");
+    assert!(valid["normalForm"].as_str().unwrap().contains("count(*)"));
+    let (status, answer) =
+        world.call("POST", path, json!({"whereStatement": "count(*) > 3\nAND colour = 'red'"})).await;
+    assert_eq!((status, &answer["position"]), (400, &json!({"line": 2, "column": 5})), "{answer}");
+    world
+        .refuses(&[
+            ("POST", path, json!({"whereStatement": "segment('none')"}), 400, "UNKNOWN_SEGMENT"),
+            ("POST", path, json!({}), 400, "INVALID_BODY"),
+            ("POST", path, json!({"whereStatement": "count(*) >"}), 400, "where_syntax"),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn the_engine_is_asked() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    world.data("POST", PATH, json!({"tag": "a", "whereStatement": ""})).await;
+    let preview = world.data("POST", "/api/v1/segments/preview", json!({"whereStatement": ""})).await;
+    assert_eq!(
+        (&preview["size"], &preview["population"], &preview["sample"][0]["id"]),
+        (&json!(7), &json!(9), &json!(1))
+    );
+    let progress = world.data("GET", "/api/v1/segments/1/progress", Value::Null).await;
+    let expected = json!({"segmentId": 1, "version": 2, "ratio": 0.5, "partitions": {"inForce": 2, "total": 4}});
+    assert_eq!(progress, expected);
+    let explained = world.data("GET", "/api/v1/users/1/segments/a/explain", Value::Null).await;
+    let condition = json!({"condition": "count(*) > 0", "truth": true, "nextChange": null,
+        "values": [{"expression": "count(*)", "value": 1}, {"expression": "min(created_at)", "value": STARTED}],
+        "evidence": [{"createdAt": STARTED}]});
+    let expected = json!({"userId": 1, "segmentId": 1, "tag": "a", "version": 1, "at": STARTED, "member": true,
+        "normalForm": "count(*) > 0", "conditions": [condition], "nextChange": {"at": STARTED, "member": false}});
+    assert_eq!(explained, expected);
+    let preview = "/api/v1/segments/preview";
+    world
+        .refuses(&[
+            ("POST", preview, json!({"whereStatement": "nonsense("}), 400, "where_syntax"),
+            ("POST", preview, json!({"whereStatement": "", "sample": 101}), 400, "INVALID_SAMPLE"),
+            ("GET", "/api/v1/users/1/segments/none/explain", Value::Null, 404, "SEGMENT_NOT_FOUND"),
+            ("GET", "/api/v1/users/9/segments/a/explain", Value::Null, 404, "USER_NOT_FOUND"),
+        ])
+        .await;
+}

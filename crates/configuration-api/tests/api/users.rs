@@ -1,0 +1,133 @@
+//! `/api/v1/users`
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::{Value, json};
+
+use crate::world::{STARTED, World, text};
+
+#[tokio::test]
+async fn a_user_from_creation_to_deletion() {
+    let world = World::new();
+    let body = json!({"clientRefId": "c1", "name": "Ada", "email": "a@b.c"});
+    let (status, answer) = world.call("POST", "/api/v1/users", body).await;
+    let user = json!({"id": 1, "clientRefId": "c1", "name": "Ada", "email": "a@b.c", "createdAt": STARTED,
+        "updatedAt": STARTED, "segments": []});
+    assert_eq!((status, answer), (201, json!({"data": user})));
+    for path in ["/api/v1/users/1", "/api/v1/users/client-ref-id/c1", "/api/v1/users?clientRefId=c1"] {
+        assert_eq!(world.get(path).await, (200, json!({"data": user})), "{path}");
+    }
+    for path in ["/api/v1/users/client-ref-id/c2", "/api/v1/users?clientRefId=c2"] {
+        assert_eq!(world.get(path).await, (200, json!({"data": null})), "{path}");
+    }
+    let changed = world.data("PUT", "/api/v1/users/1", json!({"name": null})).await;
+    assert_eq!((&changed["name"], &changed["email"]), (&Value::Null, &json!("a@b.c")));
+    assert_eq!(world.data("DELETE", "/api/v1/users/1", Value::Null).await, json!(true));
+    let empty = json!({});
+    world
+        .refuses(&[
+            ("GET", "/api/v1/users/1", Value::Null, 404, "USER_NOT_FOUND"),
+            ("PUT", "/api/v1/users/1", empty.clone(), 404, "USER_NOT_FOUND"),
+            ("DELETE", "/api/v1/users/1", Value::Null, 404, "USER_NOT_FOUND"),
+            ("GET", "/api/v1/users/1/traits", Value::Null, 404, "USER_NOT_FOUND"),
+            ("GET", "/api/v1/users/1/identities", Value::Null, 404, "USER_NOT_FOUND"),
+            ("PUT", "/api/v1/users/1/segments", json!({"segments": []}), 404, "USER_NOT_FOUND"),
+        ])
+        .await;
+    assert_eq!(world.data("POST", "/api/v1/users", empty).await["id"], 2);
+}
+
+#[tokio::test]
+async fn bad_users_are_refused() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({"clientRefId": "a", "email": "a@b.c"})).await;
+    world.data("POST", "/api/v1/users", json!({"clientRefId": "b"})).await;
+    world
+        .refuses(&[
+            ("POST", "/api/v1/users", json!({"clientRefId": "a"}), 409, "CLIENT_REF_ID_TAKEN"),
+            ("POST", "/api/v1/users", json!({"email": "a@b.c"}), 409, "EMAIL_TAKEN"),
+            ("PUT", "/api/v1/users/2", json!({"email": "a@b.c"}), 409, "EMAIL_TAKEN"),
+            ("POST", "/api/v1/users", json!({"clientRefId": ""}), 400, "INVALID_FIELD"),
+            ("POST", "/api/v1/users", json!({"name": "x".repeat(2_000)}), 400, "INVALID_FIELD"),
+            ("POST", "/api/v1/users", json!({"email": "a\u{0}b"}), 400, "INVALID_FIELD"),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn lists_come_whole_or_in_pages() {
+    let world = World::new();
+    for id in 0..2_500 {
+        let new = ports::config_store::NewUser { client_ref_id: Some(id.to_string()), ..Default::default() };
+        world.store.create_user(new, crate::world::START).await.unwrap();
+    }
+    let all = world.data("GET", "/api/v1/users", Value::Null).await;
+    let ids: Vec<i64> = all.as_array().unwrap().iter().map(|user| user["id"].as_i64().unwrap()).collect();
+    assert_eq!(ids, (1..=2_500).collect::<Vec<i64>>(), "longer than what is read at a time");
+
+    let mut seen = Vec::new();
+    let mut path = "/api/v1/users?limit=1000".to_owned();
+    loop {
+        let (_, answer) = world.get(&path).await;
+        seen.extend(answer["data"].as_array().unwrap().iter().map(|user| user["id"].as_i64().unwrap()));
+        let Some(cursor) = answer["nextCursor"].as_str() else { break };
+        path = format!("/api/v1/users?limit=1000&cursor={cursor}");
+    }
+    assert_eq!(seen, ids);
+}
+
+#[tokio::test]
+async fn members_of_a_segment_as_json_and_csv() {
+    let world = World::new();
+    for body in [json!({"clientRefId": "x", "name": "Quote \", comma"}), json!({"email": "b@c.d"}), json!({})] {
+        world.data("POST", "/api/v1/users", body).await;
+    }
+    world.data("POST", "/api/v1/segments", json!({"tag": "all", "whereStatement": ""})).await;
+    let changes = json!([{"userId": 1, "entered": [1], "effectiveAt": STARTED},
+        {"userId": 2, "entered": [1], "effectiveAt": "2026-01-01T00:00:01Z"}]);
+    world.data("PUT", "/api/v1/memberships", json!({"partition": 2, "from": 0, "to": 9, "changes": changes})).await;
+
+    let members = world.data("GET", "/api/v1/users/segment/all", Value::Null).await;
+    assert_eq!(members.as_array().unwrap().len(), 2);
+    let membership = json!([{"userId": 1, "segmentId": 1, "createdAt": STARTED, "updatedAt": STARTED}]);
+    assert_eq!(members[0]["segments"], membership);
+
+    let csv = |path: &str| Request::get(path).header("accept", "text/csv").body(Body::empty()).unwrap();
+    let response = world.send(csv("/api/v1/users/segment/all")).await;
+    assert_eq!(response.headers()["content-type"], "text/csv; charset=utf-8");
+    assert_eq!(response.headers()["uss-position"], "0:0,1:0,2:9,3:0");
+    let header = "id,clientRefId,name,email,enteredAt\n";
+    let first = format!("1,x,\"Quote \"\", comma\",,{STARTED}\n");
+    let second = "2,,,b@c.d,2026-01-01T00:00:01.000000Z\n";
+    assert_eq!(text(response).await, format!("{header}{first}{second}"));
+
+    let response = world.send(csv("/api/v1/users/segment/all?limit=1")).await;
+    let cursor = response.headers()["uss-next-cursor"].to_str().unwrap().to_owned();
+    assert_eq!(text(response).await, format!("{header}{first}"));
+    let response = world.send(csv(&format!("/api/v1/users/segment/all?limit=1&cursor={cursor}"))).await;
+    assert!(response.headers().get("uss-next-cursor").is_none());
+    assert_eq!(text(response).await, format!("{header}{second}"));
+    world.refuses(&[("GET", "/api/v1/users/segment/none", Value::Null, 404, "SEGMENT_NOT_FOUND")]).await;
+}
+
+#[tokio::test]
+async fn traits_are_patched_key_by_key() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    let path = "/api/v1/users/1/traits";
+    world.data("PATCH", path, json!({"plan": "pro", "seats": 3})).await;
+    let older = "/api/v1/users/1/traits?createdAt=2025-01-01T00:00:00Z";
+    let after = world.data("PATCH", older, json!({"plan": "free", "home": "US"})).await;
+    assert_eq!(after, json!({"plan": "pro", "seats": 3, "home": "US"}));
+    assert_eq!(world.data("PATCH", path, json!({"seats": null})).await, json!({"plan": "pro", "home": "US"}));
+    assert_eq!(world.data("GET", path, Value::Null).await, json!({"plan": "pro", "home": "US"}));
+    let bad = "/api/v1/users/1/traits?createdAt=yesterday";
+    world
+        .refuses(&[
+            ("PATCH", bad, json!({}), 400, "INVALID_TIME"),
+            ("PATCH", path, json!([]), 400, "INVALID_BODY"),
+            ("PATCH", path, json!({"": 1}), 400, "INVALID_FIELD"),
+            ("PATCH", "/api/v1/users/9/traits", json!({}), 404, "USER_NOT_FOUND"),
+        ])
+        .await;
+}

@@ -1,0 +1,170 @@
+//! What the tests stand on: the router, with everything in memory around it.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use configuration_api::{Api, Relay, TopicNames, router};
+use http_body_util::BodyExt;
+use ports::clock::ManualClock;
+use ports::config_store::{ConfigStore, IdentityRules};
+use ports::event_sink::{EventSink, SinkOutcome};
+use ports::log::{Log, NewRecord, Topic, partition_of};
+use ports::memory::{MemoryConfigStore, MemoryLog};
+use ports::segment_queries::{
+    BackfillProgress, ConditionReport, Explanation, Preview, SegmentQueries, SegmentQueryError,
+};
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+use segment_engine::value::Value as Held;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tower::ServiceExt;
+use uss_http::ApiKeys;
+
+pub const PARTITIONS: u32 = 4;
+/// 2026-01-01T00:00:00Z
+pub const START: Timestamp = Timestamp(1_767_225_600_000_000);
+pub const STARTED: &str = "2026-01-01T00:00:00.000000Z";
+
+pub struct World {
+    pub store: Arc<dyn ConfigStore>,
+    pub log: Arc<MemoryLog>,
+    pub clock: Arc<ManualClock>,
+    pub sink: Arc<Sink>,
+    pub keys: ApiKeys,
+}
+
+/// Takes every event.
+#[derive(Default)]
+pub struct Sink(pub Mutex<Vec<Value>>);
+
+#[async_trait]
+impl EventSink for Sink {
+    async fn submit(&self, events: Vec<Value>) -> SinkOutcome {
+        let accepted = events.len();
+        self.0.lock().unwrap().extend(events);
+        SinkOutcome { accepted, ..SinkOutcome::default() }
+    }
+}
+
+/// Answers what a test can recognise.
+struct Engine;
+
+#[async_trait]
+impl SegmentQueries for Engine {
+    async fn explain(&self, _: UserId, _: &str) -> Result<Explanation, SegmentQueryError> {
+        let condition = ConditionReport {
+            condition: "count(*) > 0".to_owned(),
+            truth: Some(true),
+            values: vec![("count(*)".to_owned(), Held::Int(1)), ("min(created_at)".to_owned(), Held::Timestamp(START))],
+            evidence: vec![START],
+            next_change: None,
+        };
+        Ok(Explanation {
+            at: START,
+            member: true,
+            version: 1,
+            normal_form: Some("count(*) > 0".to_owned()),
+            conditions: vec![condition],
+            next_change: Some(START),
+        })
+    }
+
+    async fn preview(&self, _: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
+        let sample = [UserId(1)].into_iter().take(sample_max).collect();
+        Ok(Preview { size: 7, sample, population: 9 })
+    }
+
+    async fn progress(&self, _: i64) -> Result<BackfillProgress, SegmentQueryError> {
+        Ok(BackfillProgress { version: 2, ratio: 0.5, partitions: (2, 4) })
+    }
+
+    async fn await_fresh(&self) -> Result<(), SegmentQueryError> {
+        Err(SegmentQueryError::Unavailable("it is a stand-in".to_owned()))
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(START));
+        Self {
+            store: Arc::new(MemoryConfigStore::default()),
+            log: Arc::new(MemoryLog::new(PARTITIONS, clock.clone())),
+            clock,
+            sink: Arc::default(),
+            keys: ApiKeys::default(),
+        }
+    }
+
+    pub fn router(&self) -> Router {
+        let api = Api {
+            store: self.store.clone(),
+            log: self.log.clone(),
+            queries: Arc::new(Engine),
+            events: self.sink.clone(),
+            clock: self.clock.clone(),
+            written: Arc::new(Notify::new()),
+            identity_rules: IdentityRules::default(),
+            topics: TopicNames::default(),
+            forget: Arc::new(|_| ()),
+        };
+        router(api, &self.keys)
+    }
+
+    pub fn relay(&self) -> Relay {
+        Relay::new(self.store.clone(), self.log.clone(), Arc::new(Notify::new()))
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router().oneshot(request).await.unwrap()
+    }
+
+    /// A call with a JSON body (`Null`: none): the status and the JSON of the answer.
+    pub async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let response = self.send(request.body(body).unwrap()).await;
+        let status = response.status().as_u16();
+        (status, serde_json::from_str(&text(response).await).unwrap())
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        self.call("GET", path, Value::Null).await
+    }
+
+    /// A call that must succeed: its `data`.
+    pub async fn data(&self, method: &str, path: &str, body: Value) -> Value {
+        let (status, mut answer) = self.call(method, path, body).await;
+        assert!(status < 300, "{method} {path}: {status} {answer}");
+        answer["data"].take()
+    }
+
+    /// Runs calls that must fail: method, path, body, status, code. Every refusal has the same shape.
+    pub async fn refuses(&self, cases: &[(&str, &str, Value, u16, &str)]) {
+        for (method, path, body, status, code) in cases {
+            let (found, answer) = self.call(method, path, body.clone()).await;
+            assert_eq!((found, answer["code"].as_str()), (*status, Some(*code)), "{method} {path} {body}: {answer}");
+            assert!(answer["data"].is_null() && answer["message"].as_str().is_some_and(|text| !text.is_empty()));
+        }
+    }
+
+    /// Appends a notification as a worker would.
+    pub async fn notify(&self, user: i64, entered: &[i64], left: &[i64]) {
+        let value = json!({"id": format!("{user}:1"), "user_id": user, "client_ref_id": null, "sequence": 1,
+            "in_segments": entered, "out_segments": left, "cause": "event", "effective_at": STARTED, "at": STARTED});
+        let record = NewRecord {
+            topic: Topic::Notifications,
+            partition: partition_of(user, PARTITIONS),
+            key: user.to_string(),
+            value: value.to_string().into_bytes(),
+        };
+        self.log.append(vec![record]).await.unwrap();
+    }
+}
+
+pub async fn text(response: Response<Body>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}

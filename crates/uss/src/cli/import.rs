@@ -1,0 +1,39 @@
+//! `uss import`: history from files, see [`crate::import`].
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use ports::clock::{Clock, SystemClock};
+
+use super::fail;
+use crate::import::{self, ImportArgs};
+
+/// Imports history from CSV, NDJSON or Parquet files through the ingestion API. Importing a file again counts nothing twice.
+#[derive(Debug, clap::Args)]
+pub struct Import {
+    #[command(flatten)]
+    args: ImportArgs,
+}
+
+impl Import {
+    /// Imports; fails if any row was rejected, after importing the others.
+    #[allow(clippy::print_stdout, reason = "the summary is what the command is for")]
+    pub(super) fn run(self) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(format_args!("the runtime cannot start: {error}")),
+        };
+        let started = Instant::now();
+        let summary = match runtime.block_on(import::run(&self.args, SystemClock.now())) {
+            Ok(summary) => summary,
+            Err(error) => return fail(error),
+        };
+        let seconds = started.elapsed().as_secs_f64().max(0.001);
+        println!("{summary}");
+        println!("in {seconds:.1} s, {:.0} events per second", summary.accepted as f64 / seconds);
+        match summary.rejected {
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        }
+    }
+}

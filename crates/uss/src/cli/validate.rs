@@ -1,0 +1,63 @@
+//! `uss validate`: what a where clause means, or why it is refused.
+
+use std::process::ExitCode;
+
+use segment_engine::language::{CompileError, compile};
+use segment_engine::machine::cost;
+
+use super::fail;
+
+/// Compiles a where clause: prints its normal form and what it costs, or why it is refused and where.
+#[derive(Debug, clap::Args)]
+pub struct Validate {
+    /// The where clause, as in a segment's `whereStatement`.
+    #[arg(value_name = "WHERE")]
+    where_statement: String,
+}
+
+impl Validate {
+    pub(super) fn run(self) -> ExitCode {
+        match compile(&self.where_statement) {
+            Ok(plan) => {
+                print(&plan.normal_form);
+                print(format_args!("cost: {}", cost(&plan)));
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(refusal(&self.where_statement, &error)),
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the answer of a command goes to standard output")]
+fn print(line: impl std::fmt::Display) {
+    println!("{line}");
+}
+
+/// The line of the clause with a caret under the place, the reason, and what to write instead.
+pub fn refusal(where_statement: &str, error: &CompileError) -> String {
+    let index = usize::try_from(error.line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let line = where_statement.lines().nth(index).unwrap_or_default();
+    let before = line.chars().take(usize::try_from(error.column.saturating_sub(1)).unwrap_or(usize::MAX));
+    // Tabs stay tabs, so that the caret stands below its character however wide they are shown.
+    let indent: String = before.map(|character| if character == '\t' { '\t' } else { ' ' }).collect();
+    let mut text = format!("{line}\n{indent}^\n{}: {}", error.code, error.message);
+    if let Some(suggestion) = &error.suggestion {
+        text.push_str("\n  ");
+        text.push_str(suggestion);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_caret_stands_below_the_place() {
+        let clause = "count(*) > 1\n\tAND nowhere = 1";
+        let text = refusal(clause, &compile(clause).unwrap_err());
+        let lines: Vec<&str> = text.lines().take(2).collect();
+        assert_eq!(lines, ["\tAND nowhere = 1", "\t    ^"]);
+    }
+}

@@ -1,0 +1,55 @@
+//! The events of the replay so far: what a new segment is filled from, as the warehouse would do it in the service.
+
+use segment_engine::event::Event;
+use segment_engine::machine::Machine;
+
+use super::error::Problem;
+use super::identities::Identities;
+
+/// So many events are kept for segments that come later.
+const EVENTS_MAX: usize = 5_000_000;
+
+/// The accepted events, in order.
+#[derive(Default)]
+pub struct History {
+    events: Vec<Event>,
+    /// How many there were, kept or not.
+    count: u64,
+}
+
+impl History {
+    /// Where the next event stands.
+    pub fn offset(&self) -> u64 {
+        self.count
+    }
+
+    /// Keeps an accepted event.
+    pub fn push(&mut self, event: Event) {
+        self.count += 1;
+        if self.events.len() < EVENTS_MAX {
+            self.events.push(event);
+        }
+    }
+
+    /// Whether every event was kept.
+    pub fn is_whole(&self) -> bool {
+        self.events.len() as u64 == self.count
+    }
+
+    /// Why a segment cannot be filled any more.
+    pub fn too_long(&self) -> Problem {
+        Problem::new(format!(
+            "a segment that comes after more than {EVENTS_MAX} events cannot be filled from them: define it earlier"
+        ))
+    }
+
+    /// Gives every store that lacks history all of it, under the users whose it is now.
+    pub fn fill(&self, machine: &mut Machine, identities: &Identities) {
+        for (store, _) in machine.incomplete() {
+            for event in &self.events {
+                machine.add_history(store, identities.survivor(event.user_id), event);
+            }
+            machine.complete(store);
+        }
+    }
+}

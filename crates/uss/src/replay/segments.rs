@@ -1,0 +1,158 @@
+//! The segments of a replay: what their clauses name, and the changes of the present instant.
+
+use std::collections::BTreeMap;
+
+use segment_engine::language::compile;
+use segment_engine::machine::{Definition, Machine};
+use segment_engine::plan::Plan;
+use segment_engine::time::Timestamp;
+
+use super::error::{Problem, ReplayError};
+use super::history::History;
+use super::identities::Identities;
+
+/// The segments.
+#[derive(Default)]
+pub struct Segments {
+    /// Every tag ever defined; a segment's id is its place, from 1.
+    tags: Vec<String>,
+    /// The tags that each clause in force names.
+    in_force: BTreeMap<String, Vec<String>>,
+    /// What the lines of this instant say, the last about each tag.
+    changed: BTreeMap<String, Change>,
+    /// Grows with each definition.
+    version: u64,
+}
+
+struct Change {
+    line: u64,
+    /// The clause; `None` for a segment that goes.
+    clause: Option<(String, Plan)>,
+}
+
+impl Segments {
+    /// Takes a `segment` line. It takes effect together with everything else of its instant.
+    pub fn change(&mut self, line: u64, tag: String, where_statement: Option<String>) -> Result<(), Problem> {
+        let clause = match where_statement {
+            Some(text) => {
+                let plan = compile(&text)
+                    .map_err(|error| Problem::new(format!("segment `{tag}` is refused ({}): {error}", error.code)))?;
+                Some((text, plan))
+            }
+            None => {
+                let before = self.changed.get(&tag).map(|change| change.clause.is_some());
+                if !before.unwrap_or_else(|| self.in_force.contains_key(&tag)) {
+                    return Err(Problem::new(format!("there is no segment `{tag}` to delete")));
+                }
+                None
+            }
+        };
+        self.changed.insert(tag, Change { line, clause });
+        Ok(())
+    }
+
+    /// Puts the instant's changes in force, from the history so far.
+    pub fn apply(
+        &mut self,
+        machine: &mut Machine,
+        history: &History,
+        identities: &Identities,
+        at: Timestamp,
+    ) -> Result<(), ReplayError> {
+        if self.changed.is_empty() {
+            return Ok(());
+        }
+        let changed = std::mem::take(&mut self.changed);
+        self.in_force = self.check(&changed)?;
+        let mut versions = Vec::new();
+        for (tag, change) in changed {
+            match change.clause {
+                Some((where_statement, plan)) => {
+                    self.version += 1;
+                    let (id, version) = (self.id(tag.clone()), self.version);
+                    let definition = Definition { id, tag, version, where_statement, rule: plan.into() };
+                    machine.define(definition, history.offset(), at);
+                    if !machine.incomplete().is_empty() && !history.is_whole() {
+                        return Err(history.too_long().at(change.line));
+                    }
+                    versions.push((id, version));
+                }
+                None => machine.remove_segment(self.id(tag), at),
+            }
+        }
+        history.fill(machine, identities);
+        for (id, version) in versions {
+            machine.activate(id, version, at);
+        }
+        Ok(())
+    }
+
+    /// The id of a segment that is or was.
+    pub fn known(&self, tag: &str) -> Option<i64> {
+        let place = self.tags.iter().position(|known| known == tag)?;
+        Some(i64::try_from(place).expect("fewer than 2⁶³ segments") + 1)
+    }
+
+    /// The tag of an id that the machine tells.
+    pub fn tag(&self, id: i64) -> &str {
+        &self.tags[usize::try_from(id - 1).expect("segment ids count from 1")]
+    }
+
+    fn id(&mut self, tag: String) -> i64 {
+        self.known(&tag).unwrap_or_else(|| {
+            self.tags.push(tag);
+            i64::try_from(self.tags.len()).expect("fewer than 2⁶³ segments")
+        })
+    }
+
+    /// What every clause names after the changes, if that makes sense.
+    fn check(&self, changed: &BTreeMap<String, Change>) -> Result<BTreeMap<String, Vec<String>>, ReplayError> {
+        let mut after = self.in_force.clone();
+        for (tag, change) in changed {
+            match &change.clause {
+                Some((_, plan)) => after.insert(tag.clone(), plan.segments.clone()),
+                None => after.remove(tag),
+            };
+        }
+        for (tag, change) in changed.iter().filter(|(_, change)| change.clause.is_none()) {
+            let users: Vec<String> =
+                after.iter().filter(|(_, named)| named.contains(tag)).map(|(user, _)| format!("`{user}`")).collect();
+            if !users.is_empty() {
+                let message = format!("segment `{tag}` cannot be deleted while {} name it", users.join(", "));
+                return Err(Problem::new(message).at(change.line));
+            }
+        }
+        for (tag, change) in changed {
+            let unknown = after.get(tag).and_then(|named| named.iter().find(|named| !after.contains_key(*named)));
+            if let Some(unknown) = unknown {
+                let message = format!("segment `{tag}` names segment('{unknown}'), which is not defined");
+                return Err(Problem::new(message).at(change.line));
+            }
+            if let Some(cycle) = cycle(&after, tag) {
+                let message = format!("segment `{tag}` would depend on itself: {}", cycle.join(" → "));
+                return Err(Problem::new(message).at(change.line));
+            }
+        }
+        Ok(after)
+    }
+}
+
+/// A way from the tag back to itself.
+fn cycle<'a>(names: &'a BTreeMap<String, Vec<String>>, tag: &'a str) -> Option<Vec<&'a str>> {
+    let mut paths = vec![vec![tag]];
+    let mut seen = vec![tag];
+    while let Some(path) = paths.pop() {
+        let last = *path.last().expect("paths begin with the tag");
+        for named in names.get(last).into_iter().flatten() {
+            let longer = || path.iter().copied().chain([named.as_str()]).collect();
+            if named == tag {
+                return Some(longer());
+            }
+            if !seen.contains(&named.as_str()) {
+                seen.push(named);
+                paths.push(longer());
+            }
+        }
+    }
+    None
+}

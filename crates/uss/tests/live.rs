@@ -1,0 +1,146 @@
+//! Time alone moves people in and out: windows of seconds, against the built binary and the machine's clock.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Launch, Server, eventually, micros};
+
+const SECOND: i64 = 1_000_000;
+/// How often a forecast is asked for before its instant has passed; a busy machine may be too slow once.
+const TRIES: usize = 20;
+
+/// The instants of receipt of a user's events, ascending.
+async fn received(server: &Server, user: i64) -> Vec<i64> {
+    let records = server.records("event_ingested_topic").await;
+    let mine = records.iter().filter(|record| record["key"] == user.to_string() && record["value"]["type"].is_null());
+    mine.map(|record| micros(&record["appendedAt"])).collect()
+}
+
+/// What a notification says of one segment: entered (or left), when, and why.
+fn told_of(segment: i64, notifications: &[Value]) -> Vec<(bool, i64, String)> {
+    let lists = |notification: &Value, name: &str| notification[name].as_array().unwrap().contains(&json!(segment));
+    notifications
+        .iter()
+        .filter(|told| lists(told, "in_segments") || lists(told, "out_segments"))
+        .map(|told| {
+            let cause = told["cause"].as_str().unwrap().to_owned();
+            (lists(told, "in_segments"), micros(&told["effective_at"]), cause)
+        })
+        .collect()
+}
+
+/// Waits until so many transitions of the segment have been told of the user.
+async fn transitions(server: &Server, user: i64, segment: i64, count: usize) -> Vec<(bool, i64, String)> {
+    eventually(&format!("user {user} has {count} transitions of segment {segment}"), async || {
+        let told = told_of(segment, &server.transitions_of(user).await);
+        (told.len() >= count).then_some(told)
+    })
+    .await
+}
+
+/// Explains before and after: `nextChange` names the instant and the membership from then on.
+async fn forecast(server: &Server, user: i64, tag: &str) -> (i64, bool, Option<(i64, bool)>) {
+    let answer = server.get(&format!("/users/{user}/segments/{tag}/explain")).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let explained = &answer.body["data"];
+    let next = &explained["nextChange"];
+    let next = (!next.is_null()).then(|| (micros(&next["at"]), next["member"].as_bool().unwrap()));
+    (micros(&explained["at"]), explained["member"].as_bool().unwrap(), next)
+}
+
+/// Posts the events for a new user and asks for the forecast, with new users until it is asked in time.
+async fn forecast_in_time(server: &Server, tag: &str, events: &[Value], window: i64, enters: bool) -> (i64, i64) {
+    for number in 0..TRIES {
+        let client_id = format!("{tag}-{number}");
+        let user = server.user(&client_id).await;
+        for event in events {
+            let mut event = event.clone();
+            event["id"] = json!(client_id);
+            let taken = server.event(&event).await;
+            assert_eq!(taken.status, 200, "{}", taken.body);
+        }
+        server.segments_of(user).await;
+        let (at, member, next) = forecast(server, user, tag).await;
+        let deadline = *received(server, user).await.last().unwrap() + window;
+        if at < deadline {
+            assert_eq!((member, next), (!enters, Some((deadline, enters))), "at {at}");
+            return (user, deadline);
+        }
+    }
+    panic!("{TRIES} forecasts came later than {window} microseconds");
+}
+
+#[tokio::test]
+async fn a_californian_who_bought_enters_when_the_purchase_is_old_enough() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let clause = "count(*) FILTER (WHERE region = 'California') > 0 \
+        AND count(*) FILTER (WHERE activity_type = 'product_purchased' AND created_at >= now() - INTERVAL '3 seconds') = 0";
+    let segment = server.segment("area_no_buyers", clause).await;
+    server.in_force(segment).await;
+    let purchase = json!({"region": "California", "payload": {"activity_type": "product_purchased"}});
+    let (user, deadline) =
+        forecast_in_time(&server, "area_no_buyers", std::slice::from_ref(&purchase), 3 * SECOND + 1, true).await;
+
+    let told = transitions(&server, user, segment, 1).await;
+    assert_eq!(told, [(true, deadline, "time".to_owned())]);
+    assert_eq!(server.segments_of(user).await, [segment]);
+    assert_eq!(forecast(&server, user, "area_no_buyers").await.1, true);
+
+    // Buying again leaves at once, and enters again in its time.
+    let client_id = server.get(&format!("/users/{user}")).await.body["data"]["clientRefId"].clone();
+    let mut again = purchase;
+    again["id"] = client_id;
+    assert_eq!(server.event(&again).await.status, 200);
+    let told = transitions(&server, user, segment, 3).await;
+    let bought = received(&server, user).await[1];
+    assert_eq!(told[1..], [(false, bought, "event".to_owned()), (true, bought + 3 * SECOND + 1, "time".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_mobile_visitor_enters_when_the_visits_stop() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let clause = "count(*) FILTER (WHERE device_type = 'mobile' AND activity_type = 'page_viewed') >= 10 \
+        AND count(*) FILTER (WHERE created_at >= now() - INTERVAL '3 seconds') = 0";
+    let segment = server.segment("mobile_idle", clause).await;
+    server.in_force(segment).await;
+    let view = json!({"device_type": "mobile", "payload": {"activity_type": "page_viewed"}});
+    let (user, deadline) = forecast_in_time(&server, "mobile_idle", &vec![view; 10], 3 * SECOND + 1, true).await;
+    let told = transitions(&server, user, segment, 1).await;
+    assert_eq!(told, [(true, deadline, "time".to_owned())]);
+    assert_eq!(server.segments_of(user).await, [segment]);
+}
+
+#[tokio::test]
+async fn a_visitor_enters_and_leaves_though_nothing_more_happens() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let window = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '4 seconds' \
+        AND created_at <= now() - INTERVAL '2 seconds') > 0";
+    let between = server.segment("between", window).await;
+    let inclusive = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '2 seconds') > 0";
+    let inclusive = server.segment("inclusive", inclusive).await;
+    let exclusive = "count(*) FILTER (WHERE created_at > now() - INTERVAL '2 seconds') > 0";
+    let exclusive = server.segment("exclusive", exclusive).await;
+    for segment in [between, inclusive, exclusive] {
+        server.in_force(segment).await;
+    }
+    let (user, enters) = forecast_in_time(&server, "between", &[json!({})], 2 * SECOND, true).await;
+    let came = enters - 2 * SECOND;
+    let time = || "time".to_owned();
+    let told = transitions(&server, user, between, 2).await;
+    assert_eq!(told, [(true, enters, time()), (false, came + 4 * SECOND + 1, time())]);
+    let event = || (true, came, "event".to_owned());
+    assert_eq!(transitions(&server, user, inclusive, 2).await, [event(), (false, came + 2 * SECOND + 1, time())]);
+    assert_eq!(transitions(&server, user, exclusive, 2).await, [event(), (false, came + 2 * SECOND, time())]);
+    assert!(server.segments_of(user).await.is_empty());
+
+    // What happens in one instant is one notification: `between` begins when `exclusive` ends.
+    let told = server.transitions_of(user).await;
+    let sequences: Vec<&Value> = told.iter().map(|notification| &notification["sequence"]).collect();
+    assert_eq!(sequences, [1, 2, 3, 4]);
+    assert_eq!((&told[1]["in_segments"], &told[1]["out_segments"]), (&json!([between]), &json!([exclusive])));
+}

@@ -1,0 +1,197 @@
+//! The walk-through of the documentation, step by step, against the built binary.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Launch, eventually, micros, text, user_record};
+
+const SAMPLE_USER: &str = "c1d1caef-b216-4fca-bd2d-d776bd6204d6";
+
+fn sample_event() -> Value {
+    json!({
+        "id": SAMPLE_USER, "id_type": "cookie", "region": "California", "device_type": "mobile", "country": "US",
+        "created_at": "2023-10-31T00:00:00",
+        "payload": {
+            "activity_type": "page_viewed", "url": "http://myawesomeproduct", "order_total": "", "order_id": "",
+            "element_id": ""
+        }
+    })
+}
+
+/// The sample users and segments, the segments in force: what comes then is caused by events, not by the segments' being new.
+async fn seed(server: &support::Server) {
+    assert_eq!(server.post("/db-actions/seed/data", &json!({})).await.status, 200);
+    for (_, segment) in segment_ids(server).await {
+        server.in_force(segment).await;
+    }
+}
+
+async fn segment_ids(server: &support::Server) -> Vec<(String, i64)> {
+    let segments = server.get("/segments").await.body;
+    let named = segments["data"].as_array().unwrap().iter();
+    named.map(|segment| (segment["tag"].as_str().unwrap().to_owned(), segment["id"].as_i64().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn the_sample_data_is_loaded_once_and_has_members() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let nobody = server.post("/db-actions/seed/analytics", &json!({})).await;
+    assert_eq!((nobody.status, &nobody.body), (200, &json!({"data": false})), "there are no users yet");
+    for _ in 0..2 {
+        let seeded = server.post("/db-actions/seed/data", &json!({})).await;
+        assert_eq!((seeded.status, &seeded.body), (200, &json!({"data": true})));
+    }
+    let users = server.get("/users").await.body;
+    assert_eq!(users["data"].as_array().unwrap().len(), 100);
+    assert_eq!((&users["data"][0]["id"], &users["data"][0]["clientRefId"]), (&json!(1), &json!(SAMPLE_USER)));
+    let codes: Vec<Value> =
+        server.get("/activities").await.body["data"].as_array().unwrap().iter().map(|it| it["code"].clone()).collect();
+    assert_eq!(codes, ["page_element_clicked", "page_viewed", "product_purchased"]);
+    let segments = segment_ids(&server).await;
+    let tags: Vec<&str> = segments.iter().map(|(tag, _)| tag.as_str()).collect();
+    assert_eq!(tags, ["active_visitor", "area_no_buyers", "mobile_no_recent_activity"]);
+
+    let seeded = server.post("/db-actions/seed/analytics", &json!({})).await;
+    assert_eq!((seeded.status, &seeded.body), (200, &json!({"data": true})));
+    for (tag, id) in segments {
+        server.in_force(id).await;
+        let members = server.get(&format!("/users/segment/{tag}?fresh=true")).await.body;
+        let count = members["data"].as_array().unwrap().len();
+        assert!((5..=30).contains(&count), "{tag} has {count} members");
+        let clause = server.get(&format!("/segments/{id}")).await.body["data"]["whereStatement"].clone();
+        eventually(&format!("SQL finds the {count} members of {tag}"), async || {
+            let preview = server.post("/segments/preview", &json!({"whereStatement": clause})).await.body;
+            (preview["data"]["size"] == count).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_becomes_a_membership_and_a_notification() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    seed(&server).await;
+    let segments = segment_ids(&server).await;
+    let area = segments.iter().find(|(tag, _)| tag == "area_no_buyers").unwrap().1;
+
+    let taken = server.event(&sample_event()).await;
+    assert_eq!((taken.status, &taken.body), (200, &json!({"ok": true, "error": null})));
+    assert_eq!(server.segments_of(1).await, [area]);
+    let members = server.get("/users/segment/area_no_buyers?fresh=true").await.body;
+    assert_eq!(members["data"].as_array().unwrap().len(), 1);
+    assert_eq!(members["data"][0]["clientRefId"], SAMPLE_USER);
+
+    let found = server.get(&format!("/users?clientRefId={SAMPLE_USER}")).await.body;
+    assert_eq!(found["data"]["id"], 1);
+    let there: Value =
+        serde_json::from_str(&text(&format!("{}/api/v1/users?clientRefId={SAMPLE_USER}", server.ingestion)).await)
+            .unwrap();
+    assert_eq!(there["data"]["id"], 1, "the look-up on the ingestion port: {there}");
+    assert_eq!(server.get("/users?clientRefId=nobody").await.body, json!({"data": null}));
+    let missing = server.get("/segments/99").await;
+    assert_eq!((missing.status, &missing.body["code"]), (404, &json!("SEGMENT_NOT_FOUND")));
+
+    // area_no_buyers belongs to another activity; the other two are generic.
+    let generic = server.get("/segments/generics-and-by/page_viewed").await.body;
+    let tags: Vec<&Value> = generic["data"].as_array().unwrap().iter().map(|segment| &segment["tag"]).collect();
+    assert_eq!(tags, ["active_visitor", "mobile_no_recent_activity"]);
+
+    let events = server.records("event_ingested_topic").await;
+    let event = events.iter().find(|record| record["value"]["payload"].is_object()).unwrap();
+    assert_eq!((&event["key"], &event["value"]["user_id"]), (&json!("1"), &json!(1)));
+    assert_eq!(event["value"]["client_ref_id"], SAMPLE_USER);
+    assert_eq!(micros(&event["value"]["created_at"]), 1_698_710_400_000_000, "without an offset it is UTC");
+
+    let told = server.records("user_segment_notification_topic").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    let notification = &told[0]["value"];
+    for (name, value) in [
+        ("id", json!("1:1")),
+        ("user_id", json!(1)),
+        ("sequence", json!(1)),
+        ("in_segments", json!([area])),
+        ("out_segments", json!([])),
+        ("cause", json!("event")),
+        ("client_ref_id", json!(SAMPLE_USER)),
+    ] {
+        assert_eq!(notification[name], value, "{name} of {notification}");
+    }
+    assert_eq!(
+        micros(&notification["effective_at"]),
+        micros(&event["appendedAt"]),
+        "an event's instant is its receipt"
+    );
+    assert!(micros(&notification["at"]) >= micros(&notification["effective_at"]));
+}
+
+#[tokio::test]
+async fn three_ports_answer_with_metrics() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    seed(&server).await;
+    server.event(&sample_event()).await;
+    server.segments_of(1).await;
+    assert_eq!(server.metrics.len(), 3);
+    for address in &server.metrics {
+        let metrics = text(&format!("{address}/metrics")).await;
+        for name in [
+            "uss_events_total{outcome=\"accepted\"} 1",
+            "uss_http_request_duration_seconds_count{",
+            "uss_event_processing_seconds_count ",
+            "uss_event_to_transition_seconds_count 1",
+            "uss_transitions_total{cause=\"event\"} 1",
+            "uss_build_info{",
+        ] {
+            assert!(metrics.lines().any(|line| line.starts_with(name)), "no {name} on {address}:\n{metrics}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_user_is_told_to_the_client_and_to_the_error_topic() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let refused = server.event(&sample_event()).await;
+    assert_eq!((refused.status, &refused.body["ok"]), (404, &json!(false)));
+    assert_eq!(refused.body["error"], "USER_NOT_FOUND");
+    let errors = server.records("error_topic").await;
+    assert_eq!(errors.len(), 1);
+    let (key, error) = (&errors[0]["key"], &errors[0]["value"]);
+    assert_eq!((key, &error["error_type"]), (&json!(SAMPLE_USER), &json!("ingest_event_error")));
+    let data = &error["data"];
+    assert_eq!((&data["user_id"], &data["client_ref_id"]), (&Value::Null, &json!(SAMPLE_USER)));
+    assert_eq!(data["payload"], sample_event()["payload"], "the event as it came");
+
+    // "Unknown" is not remembered.
+    server.user(SAMPLE_USER).await;
+    assert_eq!(server.event(&sample_event()).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_applied_is_told_and_the_partition_goes_on() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let user = server.user("someone").await;
+    let segment = server.segment("seen", "count(*) > 0").await;
+    server.in_force(segment).await;
+    let launch = server.stop();
+    launch.append(user_record(user, br#"{"type":"of the future","user_id":1}"#)).await;
+    let server = launch.start();
+    assert_eq!(server.event(&json!({"id": "someone"})).await.status, 200);
+    assert_eq!(server.segments_of(user).await, [segment]);
+    let errors = server.records("error_topic").await;
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    let error = &errors[0]["value"];
+    assert_eq!(error["error_type"], "segment_computation_error");
+    assert_eq!(error["data"]["record"]["type"], "of the future");
+    let position = &error["data"]["position"];
+    assert!(position["partition"].is_u64() && position["offset"].is_u64(), "{error}");
+    // A restart tells it again to nobody.
+    let server = server.kill().start();
+    assert_eq!(server.segments_of(user).await, [segment]);
+    assert_eq!(server.records("error_topic").await.len(), 1);
+}
