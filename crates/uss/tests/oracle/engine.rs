@@ -84,10 +84,12 @@ impl Run {
                 let traits = traits.as_object().ok_or("traits are an object")?;
                 self.machine.traits(id, traits, *created_at, step.at);
             }
-            (_, Effect::Event(event, is_first))
-                if self.machine.event(&event, false, step.at) != is_first => {
-                    return Err(format!("the event at {} is taken for a duplicate: {is_first}", step.at));
+            (_, Effect::Event(event, is_first)) => {
+                let accepted = self.machine.event(&event, false, step.at);
+                if accepted != is_first {
+                    return Err(format!("the event at {} is accepted: {accepted}, the first: {is_first}", step.at));
                 }
+            }
             (_, Effect::Merge { absorbed, survivor }) => {
                 let departed = self.machine.remove_user(absorbed, Cause::Merge, step.at);
                 self.machine.absorb(survivor, departed.ok_or("the absorbed user is not there")?, step.at);
