@@ -8,7 +8,7 @@ use ports::clock::Clock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use ports::warehouse::{Warehouse, WarehouseError};
 use segment_engine::event::UserId;
-use segment_engine::machine::{Machine, SnapshotError};
+use segment_engine::machine::Machine;
 use segment_engine::time::Timestamp;
 
 use crate::backfill::Backfill;
@@ -40,9 +40,6 @@ pub enum WorkerError {
     /// History could not be read.
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
-    /// A checkpoint is of another build.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
     /// The log no longer holds what the checkpoint does not.
     #[error(
         "partition {partition}: the log begins at offset {first}, but the checkpoint stands at {checkpoint}: state cannot be rebuilt from the log alone"

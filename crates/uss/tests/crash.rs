@@ -1,7 +1,7 @@
 //! Killed without warning, again and again, under load: nothing acknowledged is lost, nothing counts twice, and every
 //! transition is told once, with the instant at which it took place.
 //!
-//! `USS_CRASH_KILLS` sets the number of kills, `USS_CRASH_SEED` repeats a run's choices.
+//! `USS_CRASH_KILLS` sets the number of kills of both tests together, `USS_CRASH_SEED` repeats a run's choices.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
@@ -48,12 +48,28 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
 }
 
+/// What changes under the load, besides events.
+#[derive(Clone, Copy, Debug)]
+enum Changing {
+    Segments,
+    Identities,
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_or_told_twice_over_many_crashes() {
-    let kills = from_environment("USS_CRASH_KILLS", 30);
+async fn nothing_is_lost_or_told_twice_while_segments_change() {
+    scenario(Changing::Segments).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_told_twice_while_users_merge() {
+    scenario(Changing::Identities).await;
+}
+
+async fn scenario(changing: Changing) {
+    let kills = from_environment("USS_CRASH_KILLS", 30) / 2;
     let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
     let seed = from_environment("USS_CRASH_SEED", clock);
-    eprintln!("USS_CRASH_SEED={seed} USS_CRASH_KILLS={kills}");
+    eprintln!("{changing:?}: USS_CRASH_SEED={seed}, {kills} kills");
     let mut random = Random(seed);
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "1");
@@ -78,7 +94,7 @@ async fn nothing_is_lost_or_told_twice_over_many_crashes() {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| tokio::spawn(load::client(number, seed, names.clone(), serving.clone(), stopped.clone())))
         .collect();
-    let server = crash_again_and_again(server, kills, &mut random, &present, &segments).await;
+    let server = crash_again_and_again(server, kills, &mut random, &present, &segments, changing).await;
     present.send_replace(Some((server.client(), server.ingestion.clone())));
     stop.send_replace(true);
     let mut acknowledged = BTreeMap::new();
@@ -96,12 +112,13 @@ async fn crash_again_and_again(
     random: &mut Random,
     present: &watch::Sender<Present>,
     segments: &Segments,
+    changing: Changing,
 ) -> Server {
     for round in 0..kills {
         present.send_replace(Some((server.client(), server.ingestion.clone())));
         let life = Duration::from_millis(50 + random.below(900));
         // What is under way when the time is over is cut off.
-        let changes = tokio::time::timeout(life, change(&server, round, segments));
+        let changes = tokio::time::timeout(life, change(&server, round, segments, changing));
         let ((), _cut_off) = tokio::join!(tokio::time::sleep(life), changes);
         let launch = server.kill();
         present.send_replace(None);
@@ -121,20 +138,20 @@ async fn crash_again_and_again(
     server
 }
 
-/// Edits a segment, or links two users, or adds and deletes a segment, depending on the round.
-async fn change(server: &Server, round: u64, segments: &Segments) {
-    match round % 3 {
-        0 => {
-            let clause = EDITS[(round / 3) as usize % EDITS.len()];
-            let path = format!("/segments/{}", segments.edited);
-            server.call("PUT", &path, &json!({"whereStatement": clause})).await;
-        }
-        1 => {
-            let pair = PLAIN as u64 + (round / 3) % (LINKED as u64 / 2) * 2;
+/// Edits a segment, adds and deletes one, or links two users.
+async fn change(server: &Server, round: u64, segments: &Segments, changing: Changing) {
+    match changing {
+        Changing::Identities => {
+            let pair = PLAIN as u64 + round % (LINKED as u64 / 2) * 2;
             let key = |number: u64| json!({"idType": "cookie", "id": format!("user-{number}")});
             server.post("/identities/link", &json!({"from": key(pair), "to": key(pair + 1)})).await;
         }
-        _ => {
+        Changing::Segments if round % 2 == 0 => {
+            let clause = EDITS[(round / 2) as usize % EDITS.len()];
+            let path = format!("/segments/{}", segments.edited);
+            server.call("PUT", &path, &json!({"whereStatement": clause})).await;
+        }
+        Changing::Segments => {
             let new = json!({"tag": format!("passing-{round}"), "whereStatement": "count(*) >= 3"});
             let created = server.post("/segments", &new).await;
             if let Some(id) = created.body["data"]["id"].as_i64() {
@@ -183,7 +200,7 @@ async fn check(
         }
     }
     eprintln!("{compared} transitions are as recomputed");
-    assert!(compared > 0 && again > 0, "a run without transitions or repetitions says nothing");
+    assert!(compared > 0, "a run without transitions says nothing");
     check_memberships(&server, &histories).await;
     let launch = server.stop();
     check_warehouse(launch.data(), acknowledged, &deliveries);
