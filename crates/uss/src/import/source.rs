@@ -60,7 +60,9 @@ pub fn open(file: &Path, format: Option<Format>, delimiter: char, bar: &Progress
     match format.or_else(|| format_of(file)) {
         Some(Format::Csv) if delimiter == ' ' => blank_rows(text(file, bar)?),
         Some(Format::Csv) => csv_rows(text(file, bar)?, delimiter),
-        Some(Format::Ndjson) => Ok(Source { columns: None, rows: Box::new(Lines::new(text(file, bar)?, None).rows(object_fields)) }),
+        Some(Format::Ndjson) => {
+            Ok(Source { columns: None, rows: Box::new(Lines::new(text(file, bar)?, None).rows(object_fields)) })
+        }
         Some(Format::Parquet) => parquet_rows(file, bar),
         None => Err("its name does not say what it is; add --format csv, ndjson or parquet".to_owned()),
     }
@@ -189,7 +191,9 @@ impl Lines {
         std::iter::from_fn(move || {
             let fields = match self.read_line() {
                 Ok(false) => return None,
-                Ok(true) => str::from_utf8(&self.buffer).map_err(|error| format!("not UTF-8: {error}")).and_then(&parse),
+                Ok(true) => {
+                    str::from_utf8(&self.buffer).map_err(|error| format!("not UTF-8: {error}")).and_then(&parse)
+                }
                 Err(reason) => Err(reason),
             };
             let line = self.line;
