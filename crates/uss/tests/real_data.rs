@@ -13,7 +13,7 @@ use ports::clock::{Clock, SystemClock};
 use serde_json::json;
 use support::{Launch, Server, micros};
 
-/// A segment: its where clause, and the same question as SQL over `events(id, at, …)`, `$NOW` being the instant.
+/// A segment: its where clause, and the same question as SQL over `events(id, ts, …)`, `$NOW` being the instant.
 struct Segment {
     tag: &'static str,
     clause: &'static str,
@@ -28,7 +28,7 @@ struct Case {
     id_type: &'static str,
     /// Of `uss import`, besides file and address.
     options: &'static [&'static str],
-    /// `$FILE` read by DuckDB, as `id`, `at` and whatever else.
+    /// `$FILE` read by DuckDB, as `id`, `ts` and whatever else.
     raw: &'static str,
     /// Segments that exist when the events stream in.
     before: &'static [Segment],
@@ -37,10 +37,10 @@ struct Case {
 }
 
 /// Rows like ` 00001 19970101  1   11.77`, with a header.
-const CDNOW: &str = r"SELECT cell[1] AS id, strptime(cell[2], '%Y%m%d') AS at, cell[3]::INT AS cds, cell[4]::DECIMAL(18,2) AS amount
+const CDNOW: &str = r"SELECT cell[1] AS id, strptime(cell[2], '%Y%m%d') AS ts, cell[3]::INT AS cds, cell[4]::DECIMAL(18,2) AS amount
     FROM (SELECT string_split_regex(trim(line, E' \r'), ' +') AS cell FROM read_csv('$FILE', columns = {'line': 'VARCHAR'},
           auto_detect = false, header = true, delim = '|', quote = '', escape = ''))";
-const ECOM: &str = "SELECT user_id AS id, timestamp::TIMESTAMP AS at, * FROM read_csv('$FILE', all_varchar = true)";
+const ECOM: &str = "SELECT user_id AS id, timestamp::TIMESTAMP AS ts, * FROM read_csv('$FILE', all_varchar = true)";
 
 /// Purchases, moved to now. All are whole days apart, so that nothing changes by time until a day after the import.
 const CDNOW_LIVE: Case = Case {
@@ -63,7 +63,7 @@ const CDNOW_LIVE: Case = Case {
             tag: "lapsed_regulars",
             clause: "count(*) FILTER (WHERE activity_type = 'product_purchased') >= 3
                 AND count(*) FILTER (WHERE activity_type = 'product_purchased' AND created_at >= now() - INTERVAL '90 days') = 0",
-            sql: "SELECT id FROM events GROUP BY id HAVING count(*) >= 3 AND max(at) < $NOW - INTERVAL 90 DAY",
+            sql: "SELECT id FROM events GROUP BY id HAVING count(*) >= 3 AND max(ts) < $NOW - INTERVAL 90 DAY",
         },
         Segment {
             tag: "top_spenders",
@@ -81,8 +81,8 @@ const CDNOW_LIVE: Case = Case {
                 AND count(*) FILTER (WHERE created_at BETWEEN now() - INTERVAL '365 days' AND now() - INTERVAL '60 days') = 0
                 AND count(*) FILTER (WHERE created_at > now() - INTERVAL '60 days') > 0",
             sql: "SELECT id FROM events GROUP BY id
-                HAVING min(at) < $NOW - INTERVAL 365 DAY AND max(at) > $NOW - INTERVAL 60 DAY
-                AND count(*) FILTER (at >= $NOW - INTERVAL 365 DAY AND at <= $NOW - INTERVAL 60 DAY) = 0",
+                HAVING min(ts) < $NOW - INTERVAL 365 DAY AND max(ts) > $NOW - INTERVAL 60 DAY
+                AND count(*) FILTER (ts >= $NOW - INTERVAL 365 DAY AND ts <= $NOW - INTERVAL 60 DAY) = 0",
         },
     ],
     after: &[
@@ -99,7 +99,7 @@ const CDNOW_LIVE: Case = Case {
         Segment {
             tag: "loyal_for_a_year",
             clause: "max(created_at) - min(created_at) > INTERVAL '365 days'",
-            sql: "SELECT id FROM events GROUP BY id HAVING max(at) - min(at) > INTERVAL 365 DAY",
+            sql: "SELECT id FROM events GROUP BY id HAVING max(ts) - min(ts) > INTERVAL 365 DAY",
         },
         Segment {
             tag: "got_one_free",
@@ -110,8 +110,8 @@ const CDNOW_LIVE: Case = Case {
             tag: "slowing_down",
             clause: "2 * count(*) FILTER (WHERE created_at >= now() - INTERVAL '180 days')
                 < count(*) FILTER (WHERE created_at >= now() - INTERVAL '360 days' AND created_at < now() - INTERVAL '180 days')",
-            sql: "SELECT id FROM events GROUP BY id HAVING 2 * count(*) FILTER (at >= $NOW - INTERVAL 180 DAY)
-                < count(*) FILTER (at >= $NOW - INTERVAL 360 DAY AND at < $NOW - INTERVAL 180 DAY)",
+            sql: "SELECT id FROM events GROUP BY id HAVING 2 * count(*) FILTER (ts >= $NOW - INTERVAL 180 DAY)
+                < count(*) FILTER (ts >= $NOW - INTERVAL 360 DAY AND ts < $NOW - INTERVAL 180 DAY)",
         },
     ],
 };
@@ -135,12 +135,12 @@ const CDNOW_HISTORY: Case = Case {
             tag: "first_quarter_only",
             clause: "count(*) FILTER (WHERE created_at >= '1997-01-01' AND created_at < '1997-04-01') > 0
                 AND count(*) FILTER (WHERE created_at >= '1997-04-01') = 0",
-            sql: "SELECT id FROM events GROUP BY id HAVING max(at) < '1997-04-01'",
+            sql: "SELECT id FROM events GROUP BY id HAVING max(ts) < '1997-04-01'",
         },
         Segment {
             tag: "christmas",
             clause: "created_at BETWEEN TIMESTAMPTZ '1997-12-01 00:00:00+00' AND TIMESTAMPTZ '1997-12-24 23:59:59+00'",
-            sql: "SELECT DISTINCT id FROM events WHERE at::DATE BETWEEN '1997-12-01' AND '1997-12-24'",
+            sql: "SELECT DISTINCT id FROM events WHERE ts::DATE BETWEEN '1997-12-01' AND '1997-12-24'",
         },
     ],
     after: &[
@@ -149,17 +149,17 @@ const CDNOW_HISTORY: Case = Case {
             clause: "sum(order_total) FILTER (WHERE extract(year FROM created_at) = 1998)
                 > coalesce(sum(order_total) FILTER (WHERE extract(year FROM created_at) = 1997), 0)",
             sql: "SELECT id FROM events GROUP BY id
-                HAVING sum(amount) FILTER (year(at) = 1998) > coalesce(sum(amount) FILTER (year(at) = 1997), 0)",
+                HAVING sum(amount) FILTER (year(ts) = 1998) > coalesce(sum(amount) FILTER (year(ts) = 1997), 0)",
         },
         Segment {
             tag: "every_other_month",
             clause: "count(DISTINCT date_trunc('month', created_at)) >= 9",
-            sql: "SELECT id FROM events GROUP BY id HAVING count(DISTINCT strftime(at, '%Y-%m')) >= 9",
+            sql: "SELECT id FROM events GROUP BY id HAVING count(DISTINCT strftime(ts, '%Y-%m')) >= 9",
         },
         Segment {
             tag: "weekends_only",
             clause: "bool_and(extract(isodow FROM created_at) IN (6, 7)) AND count(*) >= 2",
-            sql: "SELECT id FROM events GROUP BY id HAVING bool_and(isodow(at) >= 6) AND count(*) >= 2",
+            sql: "SELECT id FROM events GROUP BY id HAVING bool_and(isodow(ts) >= 6) AND count(*) >= 2",
         },
     ],
 };
@@ -184,7 +184,7 @@ const ECOM_LIVE: Case = Case {
             clause: "max(created_at) FILTER (WHERE activity_type = 'add_to_cart') >= now() - INTERVAL '14 days'
                 AND max(created_at) FILTER (WHERE activity_type = 'add_to_cart')
                   > coalesce(max(created_at) FILTER (WHERE activity_type = 'purchase'), TIMESTAMPTZ '1970-01-01 00:00:00+00')",
-            sql: "SELECT id FROM (SELECT id, max(at) FILTER (event = 'add_to_cart') AS added, max(at) FILTER (event = 'purchase') AS bought
+            sql: "SELECT id FROM (SELECT id, max(ts) FILTER (event = 'add_to_cart') AS added, max(ts) FILTER (event = 'purchase') AS bought
                   FROM events GROUP BY id) WHERE added >= $NOW - INTERVAL 14 DAY AND (bought IS NULL OR added > bought)",
         },
         Segment {
@@ -203,24 +203,24 @@ const ECOM_LIVE: Case = Case {
             tag: "stopped_at_a_fault",
             clause: "last(activity_type) IN ('payment_error', 'error_page', 'checkout_bug', 'support_chat')",
             sql: "SELECT id FROM events GROUP BY id
-                HAVING arg_max(event, at) IN ('payment_error', 'error_page', 'checkout_bug', 'support_chat')",
+                HAVING arg_max(event, ts) IN ('payment_error', 'error_page', 'checkout_bug', 'support_chat')",
         },
         Segment {
             tag: "away_for_a_week",
             clause: "count(*) FILTER (WHERE created_at >= now() - INTERVAL '7 days') = 0",
-            sql: "SELECT id FROM events GROUP BY id HAVING max(at) < $NOW - INTERVAL 7 DAY",
+            sql: "SELECT id FROM events GROUP BY id HAVING max(ts) < $NOW - INTERVAL 7 DAY",
         },
     ],
     after: &[
         Segment {
             tag: "frequent",
             clause: "count(DISTINCT payload->>'session_id') FILTER (WHERE created_at >= now() - INTERVAL '31 days') >= 3",
-            sql: "SELECT id FROM events WHERE at >= $NOW - INTERVAL 31 DAY GROUP BY id HAVING count(DISTINCT session_id) >= 3",
+            sql: "SELECT id FROM events WHERE ts >= $NOW - INTERVAL 31 DAY GROUP BY id HAVING count(DISTINCT session_id) >= 3",
         },
         Segment {
             tag: "eight_days",
             clause: "count(DISTINCT created_at::date) >= 8",
-            sql: "SELECT id FROM events GROUP BY id HAVING count(DISTINCT at::DATE) >= 8",
+            sql: "SELECT id FROM events GROUP BY id HAVING count(DISTINCT ts::DATE) >= 8",
         },
         Segment {
             tag: "curious",
@@ -301,7 +301,7 @@ fn import(server: &Server, case: &Case) {
 /// The latest `created_at` that the log has.
 async fn last_event(server: &Server) -> i64 {
     let records = server.records("event_ingested_topic").await;
-    records.iter().filter_map(|record| record["value"].get("created_at")).map(micros).max().unwrap()
+    records.iter().map(|record| &record["value"]["created_at"]).filter(|at| at.is_string()).map(micros).max().unwrap()
 }
 
 /// Who the users are in the file.
@@ -345,8 +345,8 @@ impl Reference {
 
     /// Moves all times by one span, so that the last event is at `last`.
     fn shift(&self, last: i64) {
-        let view = "CREATE VIEW events AS SELECT * REPLACE (at + to_microseconds($BY) AS at) FROM raw";
-        let newest = "SELECT epoch_us(max(at)) FROM raw";
+        let view = "CREATE VIEW events AS SELECT * REPLACE (ts + to_microseconds($BY) AS ts) FROM raw";
+        let newest = "SELECT epoch_us(max(ts)) FROM raw";
         let newest: i64 = self.database.query_row(newest, [], |row| row.get(0)).unwrap();
         self.database.execute_batch(&view.replace("$BY", &(last - newest).to_string())).unwrap();
     }
