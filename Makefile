@@ -1,13 +1,13 @@
 # One command each: run, test, lint, bench. CI runs the same commands.
 
-.PHONY: run test lint bench tools clean
+.PHONY: run test lint bench tools data clean
 
 # Builds, starts everything on embedded defaults with data in ./data, and loads the sample data on the first start.
 run: tools
 	scripts/run.sh
 
 # Everything there is to test, installing what it needs.
-test: tools
+test: tools data
 	scripts/postgres.sh
 	cargo test --workspace --quiet
 
@@ -22,6 +22,10 @@ bench:
 # What is fetched rather than built.
 tools:
 	scripts/duckdb.sh
+
+# Public data sets, for tests and the tour.
+data:
+	scripts/data.sh
 
 clean:
 	cargo clean

@@ -149,8 +149,8 @@ fn read_checkpoint(
     restored: Restored,
     settings: Settings,
 ) -> Result<(Machine, HashMap<UserId, Gone>, Progress), SnapshotError> {
-    let state: PartitionState = postcard::from_bytes(&restored.partition_state)
-        .map_err(|error| SnapshotError::Format(error.to_string()))?;
+    let state: PartitionState =
+        postcard::from_bytes(&restored.partition_state).map_err(|error| SnapshotError::Format(error.to_string()))?;
     let mut machine = Machine::load_state(&state.machine, restored.marker.next_offset, settings.machine)?;
     for (_, block) in &restored.users {
         machine.load_user(block)?;

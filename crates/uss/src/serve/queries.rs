@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use configuration_api::relay::PRODUCER;
 use ports::clock::Clock;
 use ports::config_store::{ConfigStore, Page, SegmentKind};
+use ports::log::Log;
 use ports::segment_queries::{BackfillProgress, Explanation, Preview, SegmentQueries, SegmentQueryError};
 use ports::warehouse::Warehouse;
 use segment_engine::event::UserId;
@@ -13,8 +16,12 @@ use segment_engine::language::compile;
 use segment_engine::plan::Plan;
 use segment_engine::sql::{SegmentSource, members_query};
 use segment_users::service::Engine;
+use tokio::sync::Notify;
 
 use super::open::Opened;
+
+/// How often it is looked whether the outbox is empty.
+const OUTBOX_POLL: Duration = Duration::from_millis(5);
 
 /// The engine, and the warehouse for what only SQL can tell.
 pub struct EngineQueries {
@@ -22,11 +29,20 @@ pub struct EngineQueries {
     store: Arc<dyn ConfigStore>,
     warehouse: Arc<dyn Warehouse>,
     clock: Arc<dyn Clock>,
+    log: Arc<dyn Log>,
+    written: Arc<Notify>,
 }
 
 impl EngineQueries {
     pub fn new(engine: Engine, opened: &Opened) -> Self {
-        Self { engine, store: opened.store.clone(), warehouse: opened.warehouse.clone(), clock: opened.clock.clone() }
+        Self {
+            engine,
+            store: opened.store.clone(),
+            warehouse: opened.warehouse.clone(),
+            clock: opened.clock.clone(),
+            log: opened.log.clone(),
+            written: opened.written.clone(),
+        }
     }
 
     /// Every other segment a clause can name: plans, and the members of lists kept by hand.
@@ -41,6 +57,19 @@ impl EngineQueries {
             }
         }
         Ok((plans, lists))
+    }
+}
+
+impl EngineQueries {
+    /// Returns when the log has every change that the configuration API has answered until now. Without, a client that
+    /// creates a segment and asks for it at once may be told of the time before.
+    async fn await_outbox(&self) -> Result<(), SegmentQueryError> {
+        let end = self.store.outbox_end().await.map_err(unavailable)?;
+        while self.log.producer_sequence(PRODUCER).await.map_err(unavailable)? < end {
+            self.written.notify_one();
+            tokio::time::sleep(OUTBOX_POLL).await;
+        }
+        Ok(())
     }
 }
 
@@ -72,7 +101,9 @@ impl SegmentQueries for EngineQueries {
         Ok(Preview { size: members.len() as u64, sample: members.into_iter().take(sample_max).collect(), population })
     }
 
+    /// Waits for the engine to know the newest version, so that "complete" never is the version before.
     async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError> {
+        self.await_fresh().await?;
         let progress = self.engine.progress(segment).await.map_err(unavailable)?;
         let (in_force, partitions, ratio) =
             progress.ok_or_else(|| SegmentQueryError::NotFound(format!("segment {segment}")))?;
@@ -82,6 +113,7 @@ impl SegmentQueries for EngineQueries {
     }
 
     async fn await_fresh(&self) -> Result<(), SegmentQueryError> {
+        self.await_outbox().await?;
         self.engine.fresh().await.map_err(unavailable)
     }
 }
