@@ -1,0 +1,173 @@
+//! What the machine may do to the server: ports and folders that are taken, closed, full or damaged.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::Write;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use ports::checkpoints::{Checkpoint, CheckpointStore};
+use ports::log::Log;
+use segment_engine::event::UserId;
+use serde_json::json;
+use support::{Launch, Server, eventually};
+
+fn port(address: &str) -> &str {
+    address.rsplit(':').next().unwrap()
+}
+
+#[tokio::test]
+async fn a_port_or_a_folder_in_use_is_named() {
+    let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Launch::new(data.path()).start();
+    let ports = [
+        ("INGESTION_API_PORT", &server.ingestion),
+        ("CONFIGURATION_API_PORT", &server.configuration),
+        ("INGESTION_METRICS_PORT", &server.metrics[0]),
+        ("SEGMENT_USERS_METRICS_PORT", &server.metrics[1]),
+    ];
+    for (name, taken) in ports {
+        let refused = Launch::new(other.path()).set(name, port(taken)).try_start().err().unwrap();
+        assert!(!refused.status.success());
+        assert!(refused.message.contains(name) && refused.message.contains("another process"), "{}", refused.message);
+        assert_eq!(
+            std::fs::read_dir(other.path()).unwrap().count(),
+            0,
+            "no data is touched before the ports are bound"
+        );
+    }
+    let refused = Launch::new(data.path()).try_start().err().unwrap();
+    assert!(refused.message.contains("another process has the data folder open"), "{}", refused.message);
+    let exposed = Launch::new(other.path()).set("USS_BIND", "0.0.0.0").try_start().err().unwrap();
+    assert!(exposed.message.contains("USS_API_KEYS"), "{}", exposed.message);
+    let settings = Launch::new(other.path()).set("USS_PARTITIONS", "many").try_start().err().unwrap();
+    assert!(settings.message.contains("PARTITIONS"), "{}", settings.message);
+    let launch = server.stop().set("USS_PARTITIONS", "4");
+    let partitions = launch.try_start().err().unwrap();
+    assert!(partitions.message.contains("USS_PARTITIONS=16"), "the way out is named: {}", partitions.message);
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(data.path(), PermissionsExt::from_mode(0o555)).unwrap();
+    // Root may write everywhere.
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0);
+    let launch = Launch::new(&data.path().join("inside")).under(if is_root { &nobody } else { &[] });
+    let refused = launch.try_start().err().unwrap();
+    assert!(!refused.status.success());
+    for part in ["cannot be written", "USS_DATA_DIR", "inside"] {
+        assert!(refused.message.contains(part), "{}", refused.message);
+    }
+}
+
+/// Acknowledged events of the user, by what the event topic has.
+async fn event_ids(server: &Server) -> std::collections::HashSet<String> {
+    let records = server.records("event_ingested_topic").await;
+    records.iter().filter_map(|record| Some(record["value"]["event_id"].as_str()?.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_events_until_there_is_space() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().to_str().unwrap();
+    // The mount goes with the process, whatever becomes of the test.
+    let script = format!(
+        "mount -t tmpfs -o size=160m none {folder} && dd if=/dev/zero of={folder}/ballast bs=1M count=80 status=none && exec \"$@\""
+    );
+    let disk = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"];
+    let server = Launch::new(data.path()).under(&disk).start();
+    server.user("known").await;
+    let mut acknowledged = Vec::new();
+    let refused = loop {
+        let event_id = format!("{}", acknowledged.len());
+        let noise: String =
+            (0..30_000).map(|at| char::from(b'a' + ((at * at + acknowledged.len()) % 26) as u8)).collect();
+        let answer = server.event(&json!({"id": "known", "event_id": event_id, "comment": noise})).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        acknowledged.push(event_id);
+        assert!(acknowledged.len() < 10_000, "the disk never was full");
+    };
+    assert_eq!((refused.status, refused.body["code"].as_str()), (503, Some("LOG_FULL")), "{}", refused.body);
+    assert!(refused.headers.contains_key("retry-after"));
+    let kept = event_ids(&server).await;
+    assert_eq!(kept.len(), acknowledged.len(), "what was acknowledged, and nothing else");
+
+    // The folder as the server sees it.
+    std::fs::remove_file(format!("/proc/{}/root{folder}/ballast", server.id())).unwrap();
+    let again = json!({"id": "known", "event_id": "afterwards"});
+    eventually("events are taken again", async || (server.event(&again).await.status == 200).then_some(())).await;
+    let kept = event_ids(&server).await;
+    assert!(acknowledged.iter().all(|event_id| kept.contains(event_id)) && kept.contains("afterwards"));
+}
+
+#[tokio::test]
+async fn checkpoints_that_cannot_be_read_are_rebuilt_from_the_log() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let user = server.user("known").await;
+    let segment = server.segment("seen", "count(*) >= 2").await;
+    server.in_force(segment).await;
+    for _ in 0..2 {
+        server.event(&json!({"id": "known"})).await;
+    }
+    assert_eq!(server.segments_of(user).await, [segment]);
+    let launch = server.stop();
+    spoil_checkpoint(&launch, user).await;
+    let server = launch.start();
+    assert_eq!(server.segments_of(user).await, [segment]);
+    let told = server.transitions_of(user).await;
+    assert_eq!(told.len(), 1, "what was told is not told again: {told:?}");
+    let explained = server.get(&format!("/users/{user}/segments/seen/explain")).await.body;
+    assert_eq!(explained["data"]["member"], true, "{explained}");
+}
+
+/// Replaces the checkpoint of the user's partition by one that makes no sense.
+async fn spoil_checkpoint(launch: &Launch, user: i64) {
+    let clock = std::sync::Arc::new(ports::clock::SystemClock);
+    let (log, checkpoints) = adapters::embedded::open(&launch.data().join("log"), 16, clock).unwrap();
+    let partition = ports::log::partition_of(user, log.partitions());
+    let marker = log.committed(partition).await.unwrap().unwrap();
+    let users = vec![(UserId(user), Some(b"no block".to_vec()))];
+    checkpoints.write(Checkpoint { partition, users, partition_state: b"no state".to_vec(), marker }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_torn_tail_of_the_log_is_not_there_and_what_stands_before_it_is() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let user = server.user("known").await;
+    let segment = server.segment("seen", "count(*) >= 5").await;
+    server.in_force(segment).await;
+    for number in 0..5 {
+        let taken = server.event(&json!({"id": "known", "event_id": number.to_string()})).await;
+        assert_eq!(taken.status, 200);
+    }
+    assert_eq!(server.segments_of(user).await, [segment]);
+    let launch = server.kill();
+    let journal = newest_journal(&launch.data().join("log"));
+    let bytes = std::fs::read(&journal).unwrap();
+    // A journal is written from its start; the rest of the file is zeros. A write that was cut off repeats a piece of it.
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let piece = &bytes[..end.min(300)];
+    let file = std::fs::OpenOptions::new().write(true).open(&journal).unwrap();
+    file.write_all_at(&piece[..piece.len() - 7], end as u64).unwrap();
+    (&file).flush().unwrap();
+    let server = launch.start();
+    assert_eq!(server.segments_of(user).await, [segment]);
+    assert_eq!(event_ids(&server).await.len(), 5);
+    let taken = server.event(&json!({"id": "known", "event_id": "5"})).await;
+    assert_eq!(taken.status, 200, "{}", taken.body);
+    let server = server.kill().start();
+    assert_eq!(event_ids(&server).await.len(), 6);
+}
+
+fn newest_journal(folder: &Path) -> PathBuf {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|it| it == "jnl")).max().unwrap()
+}
