@@ -15,6 +15,10 @@ lint: tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- --deny warnings
 
+# The engine's speed by number of segments.
+bench:
+	cargo run --release --package bench
+
 # What is fetched rather than built.
 tools:
 	scripts/duckdb.sh

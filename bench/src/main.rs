@@ -50,7 +50,8 @@ fn run(clauses: &[String], events: &[segment_engine::event::Event]) -> (f64, usi
             machine.event(event, false, event.processed_at);
         }
         machine.settle();
-        transitions += machine.take_changes().iter().map(|change| change.entered.len() + change.left.len()).sum::<usize>();
+        transitions +=
+            machine.take_changes().iter().map(|change| change.entered.len() + change.left.len()).sum::<usize>();
     }
     (started.elapsed().as_secs_f64(), transitions)
 }

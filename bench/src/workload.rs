@@ -71,7 +71,9 @@ pub fn clauses(count: usize) -> Vec<String> {
             };
             let (k, days) = (1 + random.below(10), 1 + random.below(30));
             let quiet = match random.below(4) {
-                0 => " AND count(*) FILTER (WHERE activity_type = 'a1' AND created_at >= now() - INTERVAL '7 days') = 0",
+                0 => {
+                    " AND count(*) FILTER (WHERE activity_type = 'a1' AND created_at >= now() - INTERVAL '7 days') = 0"
+                }
                 _ => "",
             };
             format!(

@@ -67,6 +67,8 @@ pub struct Api {
     pub identity_rules: IdentityRules,
     /// The topics' names.
     pub topics: TopicNames,
+    /// Called when a user is deleted: what was remembered of its identities no longer holds.
+    pub forget: Arc<dyn Fn(UserId) + Send + Sync>,
 }
 
 impl Api {

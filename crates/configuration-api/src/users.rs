@@ -97,6 +97,7 @@ pub(crate) async fn update(
 
 pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<bool>, Problem> {
     api.store.delete_user(UserId(id)).await?;
+    (api.forget)(UserId(id));
     Ok(DONE)
 }
 

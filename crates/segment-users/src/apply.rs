@@ -11,17 +11,14 @@ use segment_engine::machine::{Cause, Definition, Profile, Rule};
 use segment_engine::time::Timestamp;
 
 use crate::notify;
-use crate::partition::{Partition, WorkerError};
+use crate::partition::{Gone, Partition, WorkerError};
 
 impl Partition {
     /// Applies a record. One that cannot be applied becomes a `segment_computation_error`, and the partition goes on.
     pub(crate) async fn apply(&mut self, record: &Record) -> Result<(), WorkerError> {
         let position = Position { partition: self.id, offset: record.offset };
         let outcome = match decode_input(&record.value, position, record.appended_at) {
-            Ok(Input::Event(delivery)) => {
-                self.apply_event(delivery, record);
-                Ok(())
-            }
+            Ok(Input::Event(delivery)) => self.apply_event(delivery, record),
             Ok(Input::User(input)) => self.apply_user(input, record).await?,
             Ok(Input::Segment(input)) => self.apply_segment(input, record).await?,
             Err(bad) => Err(bad),
@@ -34,21 +31,28 @@ impl Partition {
         Ok(())
     }
 
-    fn apply_event(&mut self, delivery: Delivery, record: &Record) {
-        match self.redirects.get(&delivery.event.user_id) {
-            Some(survivor) => self.forward(*survivor, record),
+    fn apply_event(&mut self, delivery: Delivery, record: &Record) -> Result<(), BadRecord> {
+        let user = delivery.event.user_id;
+        match self.gone.get(&user) {
+            Some(Gone::Merged(survivor)) => self.forward(*survivor, record),
+            Some(Gone::Deleted) => return Err(deleted(user)),
             None => {
                 self.machine.event(&delivery.event, delivery.once, record.appended_at);
             }
         }
+        Ok(())
     }
 
     async fn apply_user(&mut self, input: UserRecord, record: &Record) -> Result<Result<(), BadRecord>, WorkerError> {
         let at = record.appended_at;
         let user = user_of(&input);
-        if let Some(&survivor) = self.redirects.get(&user) {
-            self.redirected(survivor, input, record);
-            return Ok(Ok(()));
+        match self.gone.get(&user) {
+            Some(&Gone::Merged(survivor)) => {
+                self.redirected(survivor, input, record);
+                return Ok(Ok(()));
+            }
+            Some(Gone::Deleted) => return Ok(Err(deleted(user))),
+            None => {}
         }
         match input {
             UserRecord::User { user_id, client_ref_id, email, name, created_at } => {
@@ -68,16 +72,18 @@ impl Partition {
             }
             UserRecord::Delete { user_id } => {
                 self.machine.remove_user(user_id, Cause::Delete, at);
+                self.gone.insert(user_id, Gone::Deleted);
             }
         }
         Ok(Ok(()))
     }
 
-    /// A record for a user that was merged away. Its state follows it, and so do records; a repeated merge changes nothing, and a
-    /// deletion of the one that is no more deletes nothing.
+    /// A record for a user that was merged away. Its state follows it, and so do records; a repeated merge changes nothing. When the
+    /// survivor is deleted, so are those merged into it.
     fn redirected(&mut self, survivor: UserId, input: UserRecord, record: &Record) {
         match input {
-            UserRecord::Merge { .. } | UserRecord::Delete { .. } => {}
+            UserRecord::Merge { .. } => {}
+            UserRecord::Delete { user_id } => drop(self.gone.insert(user_id, Gone::Deleted)),
             UserRecord::Transfer { absorbed, state, .. } => {
                 self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, state });
             }
@@ -123,7 +129,7 @@ impl Partition {
     }
 
     fn merge(&mut self, absorbed: UserId, survivor: UserId, at: Timestamp) {
-        self.redirects.insert(absorbed, survivor);
+        self.gone.insert(absorbed, Gone::Merged(survivor));
         if let Some(departed) = self.machine.remove_user(absorbed, Cause::Merge, at) {
             let state = BASE64.encode(self.machine.save_departed(&departed));
             self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, state });
@@ -196,6 +202,10 @@ impl Partition {
             value: serde_json::to_vec(record).expect("user records are plain data"),
         });
     }
+}
+
+fn deleted(user: UserId) -> BadRecord {
+    BadRecord { code: "USER_DELETED", message: format!("user {user} was deleted before this record was applied") }
 }
 
 fn user_of(input: &UserRecord) -> UserId {

@@ -122,7 +122,11 @@ impl Archiver {
     }
 }
 
-fn row((position, input): (Position, Input), recent: &mut HashMap<UserId, RecentIds>, remembered: i64) -> Option<ArchiveRow> {
+fn row(
+    (position, input): (Position, Input),
+    recent: &mut HashMap<UserId, RecentIds>,
+    remembered: i64,
+) -> Option<ArchiveRow> {
     match input {
         Input::Event(Delivery { event, once }) => {
             if let Some(id) = &event.event_id {
@@ -144,11 +148,7 @@ fn row((position, input): (Position, Input), recent: &mut HashMap<UserId, Recent
         }
         Input::User(UserRecord::Delete { user_id }) => Some(ArchiveRow::DeleteUser(user_id)),
         // Lists by hand are the engine's alone; transfers and forwards stand in the log where they were first received.
-        Input::User(
-            UserRecord::Manual { .. }
-            | UserRecord::Transfer { .. }
-            | UserRecord::Forward { .. },
-        )
+        Input::User(UserRecord::Manual { .. } | UserRecord::Transfer { .. } | UserRecord::Forward { .. })
         | Input::Segment(_) => None,
     }
 }

@@ -109,18 +109,13 @@ impl Partition {
     }
 
     /// Fills every incomplete store before going on: when the log says that a version took effect here and a crash lost what had
-    /// been read for it.
+    /// been read for it. A job that is running is finished, not begun again: what it has read counts already.
     pub(crate) async fn backfill_now(&mut self) -> Result<(), WorkerError> {
-        self.backfill.job = None;
-        let stores = self.machine.incomplete();
-        self.wait_until_archived(self.id, &stores).await?;
-        // What a broken-off job had added is still in the machine only if the process went on, and then it was complete.
-        let users: Vec<UserId> = self.machine.user_ids().collect();
-        for slice in users.chunks(self.settings.backfill_users_per_step) {
-            self.read_history(&stores, slice).await?;
-        }
-        for (store, _) in stores {
-            self.machine.complete(store);
+        while !self.machine.incomplete().is_empty() {
+            if !self.backfill_step().await? {
+                tracing::info!(partition = self.id, "waiting for the archiver: a new segment needs the history");
+                tokio::time::sleep(std::time::Duration::from_millis(self.settings.archive_linger_ms)).await;
+            }
         }
         Ok(())
     }
@@ -143,14 +138,6 @@ impl Partition {
             for store in &stores {
                 self.machine.add_history(*store, survivor, &event);
             }
-        }
-        Ok(())
-    }
-
-    async fn wait_until_archived(&self, partition: u32, stores: &[(StoreId, u64)]) -> Result<(), WorkerError> {
-        while !stores.is_empty() && !self.is_archived(stores).await? {
-            tracing::info!(partition, "waiting for the archiver: a new segment needs the history");
-            tokio::time::sleep(std::time::Duration::from_millis(self.settings.archive_linger_ms)).await;
         }
         Ok(())
     }

@@ -51,18 +51,19 @@ pub(crate) async fn start(
     stop: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Lane, WorkerError> {
-    let partition = Partition::open(id, ports.clone(), settings).await?;
-    let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
-    let (progressed, progress) = watch::channel(partition.progress());
     let (archived, archive_moved) = watch::channel(0);
-    let (stored_sender, stored) = watch::channel(0);
-    let worker = Worker { asked, progressed, archive_moved, stop: stop.clone() };
-    tasks.spawn(worker.run(partition));
+    // Before the partition is opened: its recovery may wait for history that is still to be archived.
     let (log, warehouse) = (ports.log.clone(), ports.warehouse.clone());
     tasks.spawn(until_stopped(stop.clone(), "archiver", id, move || {
         let (log, warehouse, archived) = (log.clone(), warehouse.clone(), archived.clone());
         async move { Archiver::open(id, log, warehouse, settings).await?.run(&archived).await }
     }));
+    let partition = Partition::open(id, ports.clone(), settings).await?;
+    let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+    let (progressed, progress) = watch::channel(partition.progress());
+    let (stored_sender, stored) = watch::channel(0);
+    let worker = Worker { asked, progressed, archive_moved, stop: stop.clone() };
+    tasks.spawn(worker.run(partition));
     tasks.spawn(until_stopped(stop, "membership writer", id, move || {
         let (log, memberships, stored) = (ports.log.clone(), memberships.clone(), stored_sender.clone());
         async move { MembershipWriter::open(id, log, memberships).await?.run(&stored).await }

@@ -8,7 +8,7 @@ use ports::clock::Clock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use ports::warehouse::{Warehouse, WarehouseError};
 use segment_engine::event::UserId;
-use segment_engine::machine::{Machine, SnapshotError};
+use segment_engine::machine::Machine;
 use segment_engine::time::Timestamp;
 
 use crate::backfill::Backfill;
@@ -40,9 +40,6 @@ pub enum WorkerError {
     /// History could not be read.
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
-    /// A checkpoint is of another build.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
     /// The log no longer holds what the checkpoint does not.
     #[error(
         "partition {partition}: the log begins at offset {first}, but the checkpoint stands at {checkpoint}: state cannot be rebuilt from the log alone"
@@ -63,8 +60,8 @@ pub struct Partition {
     pub(crate) ports: Ports,
     pub(crate) settings: Settings,
     pub(crate) machine: Machine,
-    /// Users that were merged into others, for ever: who they are now.
-    pub(crate) redirects: HashMap<UserId, UserId>,
+    /// Users that are no more, for ever: ids are never given twice, and records for them may still be under way.
+    pub(crate) gone: HashMap<UserId, Gone>,
     pub(crate) progress: Progress,
     pub(crate) backfill: Backfill,
     /// Records for other partitions and topics, for the next commit.
@@ -72,6 +69,15 @@ pub struct Partition {
     /// Where the last checkpoint stands.
     pub(crate) marker: Progress,
     pub(crate) checkpointed_at: Timestamp,
+}
+
+/// What became of a user that is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Gone {
+    /// Merged into this user, where its records go.
+    Merged(UserId),
+    /// Deleted: its records are refused.
+    Deleted,
 }
 
 /// What a turn did.
@@ -167,7 +173,7 @@ impl Partition {
         let committed = self.ports.log.committed(self.id).await?.unwrap_or(progress);
         let changed = self.machine.take_changed();
         let users = changed.into_iter().map(|id| (id, self.machine.save_user(id))).collect();
-        let partition_state = crate::recovery::encode_state(&self.machine, &self.redirects);
+        let partition_state = crate::recovery::encode_state(&self.machine, &self.gone);
         let checkpoint = Checkpoint { partition: self.id, users, partition_state, marker: committed };
         self.ports.checkpoints.write(checkpoint).await?;
         self.progress = committed;

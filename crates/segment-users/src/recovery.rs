@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ports::checkpoints::CheckpointError;
+use ports::checkpoints::{CheckpointError, Restored};
 use ports::log::{Progress, Topic};
 use ports::records::Notification;
 use segment_engine::event::UserId;
-use segment_engine::machine::{Change, Machine};
+use segment_engine::machine::{Change, Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::backfill::Backfill;
-use crate::partition::{Partition, Ports, WorkerError};
+use crate::partition::{Gone, Partition, Ports, WorkerError};
 use crate::settings::Settings;
 
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -20,11 +20,11 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 #[derive(Serialize, Deserialize)]
 struct PartitionState {
     machine: Vec<u8>,
-    redirects: HashMap<UserId, UserId>,
+    gone: HashMap<UserId, Gone>,
 }
 
-pub(crate) fn encode_state(machine: &Machine, redirects: &HashMap<UserId, UserId>) -> Vec<u8> {
-    let state = PartitionState { machine: machine.save_state(), redirects: redirects.clone() };
+pub(crate) fn encode_state(machine: &Machine, gone: &HashMap<UserId, Gone>) -> Vec<u8> {
+    let state = PartitionState { machine: machine.save_state(), gone: gone.clone() };
     postcard::to_stdvec(&state).expect("partition state is plain data")
 }
 
@@ -50,33 +50,26 @@ impl Partition {
 
     async fn restore(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let restored = match ports.checkpoints.load(id).await {
-            Err(CheckpointError::Corrupt { reason, .. }) => {
-                tracing::error!(partition = id, reason, "the checkpoint is damaged: rebuilding from the log");
+            Err(CheckpointError::Corrupt { reason, .. }) => Err(reason),
+            loaded => loaded?.map(|loaded| read_checkpoint(loaded, settings)).transpose().map_err(|it| it.to_string()),
+        };
+        let restored = match restored {
+            Ok(restored) => restored,
+            Err(reason) => {
+                tracing::error!(partition = id, reason, "the checkpoint is of no use: rebuilding from the log");
                 ports.checkpoints.discard(id).await?;
                 None
             }
-            other => other?,
         };
-        let (machine, redirects, marker) = match restored {
-            None => (Machine::new(settings.machine), HashMap::new(), START),
-            Some(restored) => {
-                let state: PartitionState = postcard::from_bytes(&restored.partition_state)
-                    .map_err(|error| segment_engine::machine::SnapshotError::Format(error.to_string()))?;
-                let offset = restored.marker.next_offset;
-                let mut machine = Machine::load_state(&state.machine, offset, settings.machine)?;
-                for (_, block) in &restored.users {
-                    machine.load_user(block)?;
-                }
-                (machine, state.redirects, restored.marker)
-            }
-        };
+        let (machine, gone, marker) =
+            restored.unwrap_or_else(|| (Machine::new(settings.machine), HashMap::new(), START));
         let checkpointed_at = ports.clock.now();
         Ok(Self {
             id,
             ports,
             settings,
             machine,
-            redirects,
+            gone,
             progress: marker,
             backfill: Backfill::default(),
             outgoing: Vec::new(),
@@ -149,6 +142,20 @@ impl Partition {
             self.machine.reconcile(user, &emitted, told_last.unwrap_or(sequence - retold.len() as u64));
         }
     }
+}
+
+/// A machine as a checkpoint has it, who is gone, and where they stand.
+fn read_checkpoint(
+    restored: Restored,
+    settings: Settings,
+) -> Result<(Machine, HashMap<UserId, Gone>, Progress), SnapshotError> {
+    let state: PartitionState =
+        postcard::from_bytes(&restored.partition_state).map_err(|error| SnapshotError::Format(error.to_string()))?;
+    let mut machine = Machine::load_state(&state.machine, restored.marker.next_offset, settings.machine)?;
+    for (_, block) in &restored.users {
+        machine.load_user(block)?;
+    }
+    Ok((machine, state.gone, restored.marker))
 }
 
 /// A notification as far as it changes anything.

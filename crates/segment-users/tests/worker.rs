@@ -287,3 +287,20 @@ async fn a_record_that_cannot_be_applied_is_told_and_the_partition_goes_on() {
     assert_eq!(error["error_type"], "segment_computation_error");
     assert_eq!(world.told().await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_deleted_user_does_not_come_back_with_an_event_under_way() {
+    let mut world = World::new().await;
+    world.segment(1, "any", 1, "count(*) >= 1").await;
+    world.event(1, "page_viewed", json!({})).await;
+    world.user(1, json!({"type": "delete", "user_id": 1})).await;
+    world.run().await;
+    world.restart().await;
+    world.event(1, "page_viewed", json!({})).await;
+    let told = world.told().await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].starts_with("1:2 delete +[] -[1]"), "{told:?}");
+    let errors = world.ports.log.read(Topic::Errors, 0, 0, usize::MAX).await.unwrap();
+    let error: Value = serde_json::from_slice(&errors.records[0].value).unwrap();
+    assert_eq!(error["code"], "USER_DELETED");
+}

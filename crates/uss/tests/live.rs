@@ -14,7 +14,7 @@ const TRIES: usize = 20;
 /// The instants of receipt of a user's events, ascending.
 async fn received(server: &Server, user: i64) -> Vec<i64> {
     let records = server.records("event_ingested_topic").await;
-    let mine = records.iter().filter(|record| record["key"] == user.to_string() && record["value"]["type"].is_null());
+    let mine = records.iter().filter(|record| record["key"] == user && record["value"]["type"].is_null());
     mine.map(|record| micros(&record["appendedAt"])).collect()
 }
 
@@ -87,7 +87,7 @@ async fn a_californian_who_bought_enters_when_the_purchase_is_old_enough() {
     let told = transitions(&server, user, segment, 1).await;
     assert_eq!(told, [(true, deadline, "time".to_owned())]);
     assert_eq!(server.segments_of(user).await, [segment]);
-    assert_eq!(forecast(&server, user, "area_no_buyers").await.1, true);
+    assert!(forecast(&server, user, "area_no_buyers").await.1);
 
     // Buying again leaves at once, and enters again in its time.
     let client_id = server.get(&format!("/users/{user}")).await.body["data"]["clientRefId"].clone();

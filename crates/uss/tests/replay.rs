@@ -2,6 +2,7 @@
 //! refused input `NAME.err` the error. With UPDATE_CASES=1 the files are written instead: read every difference before you
 //! commit it, the expectations are derived from what a segment means, not from what the engine does.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -63,6 +64,42 @@ fn restarts_at_the_worst_moments_change_nothing() -> Result<(), Box<dyn Error>> 
         let actual = replay(input.as_bytes())?;
         if actual != expected {
             writeln!(failures, "\n{}\n{}", case.display(), difference(&expected, &actual))?;
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+    Ok(())
+}
+
+/// A segment that comes at the very end, and has only history to go by, has the members of one that saw everything happen.
+#[test]
+fn history_gives_the_same_members_as_having_been_there() -> Result<(), Box<dyn Error>> {
+    let mut failures = String::new();
+    for case in cases()? {
+        if expected(&case)?.error.is_some() {
+            continue;
+        }
+        let input = fs::read_to_string(&case)?;
+        let (mut inputs, mut definitions) = (String::new(), BTreeMap::new());
+        let mut at = String::new();
+        for line in input.lines() {
+            let value: serde_json::Value = serde_json::from_str(line)?;
+            at = value["at"].as_str().ok_or("no instant")?.to_owned();
+            match value["segment"]["tag"].as_str() {
+                Some(tag) if value["segment"]["whereStatement"].is_null() => drop(definitions.remove(tag)),
+                Some(tag) => drop(definitions.insert(tag.to_owned(), value["segment"].to_string())),
+                None if value["members"].is_array() => {}
+                None => writeln!(inputs, "{line}")?,
+            }
+        }
+        for segment in definitions.values() {
+            writeln!(inputs, r#"{{"at":"{at}","segment":{segment}}}"#)?;
+        }
+        let tags: Vec<&String> = definitions.keys().collect();
+        let question = format!("{{\"at\":\"{at}\",\"members\":{}}}\n", serde_json::to_string(&tags)?);
+        let live = replay((input + &question).as_bytes())?;
+        let from_history = replay((inputs + &question).as_bytes())?;
+        if live.output.lines().last() != from_history.output.lines().last() {
+            writeln!(failures, "\n{}\n{}", case.display(), difference(&live, &from_history))?;
         }
     }
     assert!(failures.is_empty(), "{failures}");

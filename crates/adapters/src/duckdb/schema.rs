@@ -2,13 +2,15 @@
 
 use duckdb::Connection;
 use ports::warehouse::WarehouseError;
+use segment_engine::sql::MACROS;
 
 use super::unavailable;
 
 /// Each brings the schema one version forward. Files in use have run a prefix of them: only ever append.
 const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
 
-/// Runs the migrations that the file has not seen.
+/// Runs the migrations that the file has not seen, and defines the functions that generated queries call: at every start
+/// anew, since they belong to this program's queries and not to the data.
 pub fn migrate(connection: &mut Connection) -> Result<(), WarehouseError> {
     connection
         .execute_batch(
@@ -31,5 +33,5 @@ pub fn migrate(connection: &mut Connection) -> Result<(), WarehouseError> {
         transaction.execute(sql, [index + 1]).map_err(unavailable)?;
         transaction.commit().map_err(unavailable)?;
     }
-    Ok(())
+    connection.execute_batch(MACROS).map_err(unavailable)
 }

@@ -109,6 +109,7 @@ impl World {
             written: Arc::new(Notify::new()),
             identity_rules: IdentityRules::default(),
             topics: TopicNames::default(),
+            forget: Arc::new(|_| ()),
         };
         router(api, &self.keys)
     }

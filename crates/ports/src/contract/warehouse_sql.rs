@@ -26,7 +26,14 @@ async fn fill(warehouse: &dyn Warehouse) {
         payload: serde_json::json!({"coupon": "X", "cart": {"size": 3}}).into(),
         ..event(1, 0, 0)
     };
-    let rows = vec![user(1, "a"), user(2, "b"), user(3, "c"), row(purchase), row(event(2, 0, 1)), traits(1, 1, json!({"plan": "free", "seats": 3}))];
+    let rows = vec![
+        user(1, "a"),
+        user(2, "b"),
+        user(3, "c"),
+        row(purchase),
+        row(event(2, 0, 1)),
+        traits(1, 1, json!({"plan": "free", "seats": 3})),
+    ];
     archive(warehouse, 0, rows).await;
     // The newer wins, whatever the order; an absorbed user's traits join the survivor's; `null` takes one away.
     let newest = traits(2, 9, json!({"plan": "pro"}));

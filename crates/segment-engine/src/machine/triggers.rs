@@ -21,11 +21,14 @@ pub(super) struct Triggers {
     profile: Vec<u32>,
 }
 
+/// The windows of one threshold, ascending, each with its segments.
+type Windows = Vec<(i64, Vec<u32>)>;
+
 /// The segments that read a store.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
-    /// Ascending by k; within one k ascending by window, each with its segments.
-    thresholds: Vec<(u64, Vec<(i64, Vec<u32>)>)>,
+    /// By k, ascending.
+    thresholds: Vec<(u64, Windows)>,
     /// Those that read its value: any change may matter.
     values: Vec<u32>,
 }

@@ -182,7 +182,7 @@ fn compare_sql(op: CompareOp, left: (&str, Type), right: (&str, Type)) -> String
 
 /// DuckDB's LIKE has no escape character unless it is told one; its `.` matches a newline only with the option `s`.
 fn match_sql(x: &str, pattern: &Pattern) -> String {
-    let text = quoted(&pattern.text());
+    let text = quoted(pattern.text());
     match (pattern.kind(), pattern.ignores_case()) {
         (PatternKind::Like, false) => format!(r"({x} LIKE {text} ESCAPE '\')"),
         (PatternKind::Like, true) => format!(r"({x} ILIKE {text} ESCAPE '\')"),

@@ -34,7 +34,7 @@ pub enum QueryError {
 /// # Errors
 /// A tag that `resolve` does not know, or segments that refer to each other in a circle.
 pub fn members_query<'a>(
-    plan: &'a Plan,
+    plan: &Plan,
     resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
     now: Timestamp,
 ) -> Result<String, QueryError> {
@@ -47,7 +47,7 @@ pub fn members_query<'a>(
 /// # Errors
 /// As [`members_query`].
 pub fn member_query<'a>(
-    plan: &'a Plan,
+    plan: &Plan,
     resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
     now: Timestamp,
     user: UserId,
@@ -61,7 +61,7 @@ pub fn member_query<'a>(
 /// # Errors
 /// As [`members_query`].
 pub fn size_query<'a>(
-    plan: &'a Plan,
+    plan: &Plan,
     resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
     now: Timestamp,
 ) -> Result<String, QueryError> {
@@ -82,7 +82,7 @@ struct Query<'q, 'a> {
 
 impl<'q, 'a> Query<'q, 'a> {
     fn new(
-        plan: &'a Plan,
+        plan: &Plan,
         resolve: &'q dyn Fn(&str) -> Option<SegmentSource<'a>>,
         now: Timestamp,
         user: Option<UserId>,
@@ -121,7 +121,7 @@ impl<'q, 'a> Query<'q, 'a> {
     }
 
     /// Two tables: the aggregates of the users with events, and the members.
-    fn add_plan(&mut self, plan: &'a Plan) -> Result<String, QueryError> {
+    fn add_plan(&mut self, plan: &Plan) -> Result<String, QueryError> {
         let segments = plan.segments.iter().map(|tag| self.add_tag(tag)).collect::<Result<Vec<_>, _>>()?;
         let number = self.ctes.len();
         let writer = ExprWriter::new(plan, self.now);
@@ -148,5 +148,39 @@ impl<'q, 'a> Query<'q, 'a> {
             writer.sql(&plan.formula)
         ));
         Ok(format!("segment_{number}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::language::compile;
+
+    #[test]
+    fn a_tag_is_written_once_and_before_what_names_it() {
+        let vip = compile("count(*) > 3").unwrap();
+        let both = compile("segment('vip') AND segment('vip') AND count(*) FILTER (WHERE segment('vip')) > 1").unwrap();
+        let sql = members_query(&both, &|_| Some(SegmentSource::Plan(&vip)), Timestamp(5)).unwrap();
+        assert_eq!(sql.matches("segment_1 AS (").count(), 1, "{sql}");
+        assert!(sql.find("segment_1 AS (").unwrap() < sql.find("LEFT JOIN segment_1").unwrap(), "{sql}");
+        assert!(sql.contains("e.processed_at <= make_timestamptz(5::BIGINT)"), "{sql}");
+    }
+
+    #[test]
+    fn what_cannot_be_resolved_is_said() {
+        let plan = compile("segment('a')").unwrap();
+        let unknown = members_query(&plan, &|_| None, Timestamp(0));
+        assert_eq!(unknown, Err(QueryError::UnknownSegment("a".to_owned())));
+        let circular = members_query(&plan, &|_| Some(SegmentSource::Plan(&plan)), Timestamp(0));
+        assert_eq!(circular, Err(QueryError::Cycle("a".to_owned())));
+    }
+
+    #[test]
+    fn one_user_alone_reads_only_that_users_events() {
+        let plan = compile("count(*) > 3").unwrap();
+        let sql = member_query(&plan, &|_| None, Timestamp(0), UserId(7)).unwrap();
+        assert!(sql.contains("e.user_id = 7") && sql.contains("u.id = 7"), "{sql}");
     }
 }

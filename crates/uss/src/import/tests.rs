@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Parser;
@@ -71,7 +71,7 @@ impl World {
         path
     }
 
-    async fn import(&self, file: &PathBuf, options: &[&str]) -> Result<Summary, ImportError> {
+    async fn import(&self, file: &Path, options: &[&str]) -> Result<Summary, ImportError> {
         let fixed = ["uss", file.to_str().unwrap(), "--url", &self.url, "--key", "0123456789abcdef"];
         let args = Cli::try_parse_from(fixed.iter().chain(options)).unwrap();
         run(&args.import, NOW).await

@@ -92,7 +92,7 @@ struct IdentifyFields {
     traits: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Reads the next line that is not blank into `buffer`. Answers its number, or `None` at the end.
+/// Reads the next line that is not blank into `buffer` and counts it in `number`. Answers `false` at the end.
 pub fn next_line(input: &mut impl BufRead, number: &mut u64, buffer: &mut Vec<u8>) -> Result<bool, ReplayError> {
     loop {
         buffer.clear();
@@ -104,7 +104,9 @@ pub fn next_line(input: &mut impl BufRead, number: &mut u64, buffer: &mut Vec<u8
         if read as u64 > LINE_BYTES_MAX {
             return Err(Problem::new(format!("the line has more than {LINE_BYTES_MAX} bytes")).at(*number));
         }
-        if !buffer.iter().all(u8::is_ascii_whitespace) {
+        // A line break within the text would make the parser count columns from behind it.
+        buffer.truncate(buffer.trim_ascii_end().len());
+        if !buffer.is_empty() {
             return Ok(true);
         }
     }

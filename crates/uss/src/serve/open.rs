@@ -172,6 +172,10 @@ pub fn routers(
             notifications: settings.notification_topic.clone(),
             config: settings.config_topic.clone(),
         },
+        forget: {
+            let ingestion = ingestion.clone();
+            Arc::new(move |user| ingestion.forget(user))
+        },
     };
     Ok(Each {
         ingestion: ingestion_api::router(ingestion.clone(), &keys, &origins),

@@ -85,10 +85,8 @@ impl SegmentQueries for EngineQueries {
     }
 
     async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
-        let plan = compile(where_statement).map_err(|error| SegmentQueryError::Refused {
-            code: error.code.to_owned(),
-            message: error.to_string(),
-        })?;
+        let plan = compile(where_statement)
+            .map_err(|error| SegmentQueryError::Refused { code: error.code.to_owned(), message: error.to_string() })?;
         let (plans, lists) = self.segments().await?;
         let resolve = |tag: &str| {
             let plan = plans.get(tag).map(SegmentSource::Plan);
@@ -100,11 +98,7 @@ impl SegmentQueries for EngineQueries {
         })?;
         let members = self.warehouse.members(&sql).await.map_err(unavailable)?;
         let population = self.store.count_users().await.map_err(unavailable)?;
-        Ok(Preview {
-            size: members.len() as u64,
-            sample: members.into_iter().take(sample_max).collect(),
-            population,
-        })
+        Ok(Preview { size: members.len() as u64, sample: members.into_iter().take(sample_max).collect(), population })
     }
 
     /// Waits for the engine to know the newest version, so that "complete" never is the version before.

@@ -66,7 +66,11 @@ impl Clauses<'_> {
             0..3 => format!("({} AND {})", below(self), below(self)),
             3..6 => format!("({} OR {})", below(self), below(self)),
             6 => format!("NOT {}", below(self)),
-            7 => format!("({} IS {})", below(self), self.random.text(&["TRUE", "NOT TRUE", "FALSE", "NOT FALSE", "NULL"])),
+            7 => format!(
+                "({} IS {})",
+                below(self),
+                self.random.text(&["TRUE", "NOT TRUE", "FALSE", "NOT FALSE", "NULL"])
+            ),
             _ => below(self),
         }
     }
@@ -119,7 +123,9 @@ impl Clauses<'_> {
                 let (op, plan) = (self.comparison(), self.random.text(&PLANS));
                 format!("(traits->>'plan' {op} '{plan}')")
             }
-            5 if self.random.chance(30) => self.random.text(&["(traits->'address' IS NULL)", "(traits->'plan' IS NULL)"]),
+            5 if self.random.chance(30) => {
+                self.random.text(&["(traits->'address' IS NULL)", "(traits->'plan' IS NULL)"])
+            }
             5 => format!("(traits->'address'->>'city' {})", self.random.text(&["IS NULL", "IS NOT NULL", "= 'Ulm'"])),
             6 => format!("((traits->>'seats')::int {} {})", self.comparison(), self.random.between(0, 3)),
             7 => format!("((traits->>'vip')::boolean IS {})", self.random.text(&["TRUE", "NOT TRUE", "NULL"])),
@@ -136,7 +142,11 @@ impl Clauses<'_> {
         let zone = self.random.text(&ZONES);
         match self.random.below(4) {
             0 => format!("(extract(dow FROM now()) {} {})", self.comparison(), self.random.between(0, 6)),
-            1 => format!("(extract(hour FROM now() AT TIME ZONE '{zone}') {} {})", self.comparison(), self.random.between(0, 23)),
+            1 => format!(
+                "(extract(hour FROM now() AT TIME ZONE '{zone}') {} {})",
+                self.comparison(),
+                self.random.between(0, 23)
+            ),
             2 => format!("(extract(day FROM now()) IN (1, {}))", self.random.between(2, 31)),
             _ => format!("(extract(isodow FROM now() AT TIME ZONE '{zone}') < 6)"),
         }
@@ -166,7 +176,10 @@ impl Clauses<'_> {
             0..5 => format!("({column} = {value})"),
             5 => format!("({column} {} {value})", self.comparison()),
             6 => format!("({column} IN ({value}, {other}))"),
-            7 => format!("({column} NOT IN ({value}, {}))", if self.random.chance(20) { "NULL".to_owned() } else { other }),
+            7 => format!(
+                "({column} NOT IN ({value}, {}))",
+                if self.random.chance(20) { "NULL".to_owned() } else { other }
+            ),
             8 => format!("({column} {} {value})", self.random.text(&["IS DISTINCT FROM", "IS NOT DISTINCT FROM"])),
             9 => format!("({column} {})", self.random.text(&["IS NULL", "IS NOT NULL"])),
             10 => format!("({column} {} 'n' AND 'v')", self.random.text(&["BETWEEN", "NOT BETWEEN"])),
@@ -239,8 +252,20 @@ impl Clauses<'_> {
             return self.random.text(&["INTERVAL 7 DAY", "INTERVAL '2' DAY", "INTERVAL 1 MONTH"]);
         }
         let length = [
-            "7 days", "7 days", "1 day", "36 hours", "90 minutes", "1 month", "1 month", "3 months", "1 year",
-            "1 month 2 days", "2 weeks", "0 days", "1 microsecond", "-1 day",
+            "7 days",
+            "7 days",
+            "1 day",
+            "36 hours",
+            "90 minutes",
+            "1 month",
+            "1 month",
+            "3 months",
+            "1 year",
+            "1 month 2 days",
+            "2 weeks",
+            "0 days",
+            "1 microsecond",
+            "-1 day",
         ];
         format!("INTERVAL '{}'", self.random.text(&length))
     }
@@ -281,7 +306,9 @@ impl Clauses<'_> {
             15 => format!("({time} AT TIME ZONE '{zone}' {op} now() AT TIME ZONE '{zone}' - {interval})"),
             16 => format!("(extract(hour FROM {time} AT TIME ZONE '{zone}') {op} {})", self.random.between(0, 23)),
             17 => {
-                let field = self.random.text(&["dow", "isodow", "doy", "week", "day", "month", "quarter", "year", "epoch", "second"]);
+                let field = self
+                    .random
+                    .text(&["dow", "isodow", "doy", "week", "day", "month", "quarter", "year", "epoch", "second"]);
                 format!("(extract({field} FROM {time}) {op} {})", self.random.between(0, 30))
             }
             18 => format!("({time} - TIMESTAMPTZ '{}' {op} {interval})", self.middle),
@@ -310,7 +337,10 @@ impl Clauses<'_> {
     fn count(&mut self) -> String {
         let what = match self.random.below(6) {
             0..4 => "*".to_owned(),
-            4 => format!("DISTINCT {}", self.random.text(&["region", "created_at::date", "order_total", "activity_type"])),
+            4 => format!(
+                "DISTINCT {}",
+                self.random.text(&["region", "created_at::date", "order_total", "activity_type"])
+            ),
             _ => self.random.text(&["order_total", "payload->>'coupon'", "country"]),
         };
         format!("count({what}){}", self.filter())
@@ -336,7 +366,8 @@ impl Clauses<'_> {
             }
             15..17 => {
                 let (column, values) = *self.random.pick(&TEXT_COLUMNS);
-                let aggregate = format!("{}({column}){}", self.random.text(&["first", "last", "min", "max"]), self.filter());
+                let aggregate =
+                    format!("{}({column}){}", self.random.text(&["first", "last", "min", "max"]), self.filter());
                 match self.random.below(3) {
                     0 => format!("({aggregate} IS NULL)"),
                     _ => format!("({aggregate} {op} {})", self.quoted(values)),

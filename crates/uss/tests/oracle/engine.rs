@@ -85,8 +85,9 @@ impl Run {
                 self.machine.traits(id, traits, *created_at, step.at);
             }
             (_, Effect::Event(event, is_first)) => {
-                if self.machine.event(&event, false, step.at) != is_first {
-                    return Err(format!("the event at {} is taken for a duplicate: {is_first}", step.at));
+                let accepted = self.machine.event(&event, false, step.at);
+                if accepted != is_first {
+                    return Err(format!("the event at {} is accepted: {accepted}, the first: {is_first}", step.at));
                 }
             }
             (_, Effect::Merge { absorbed, survivor }) => {
@@ -107,7 +108,8 @@ impl Run {
             Effect::Merge { absorbed, .. } => Some(*absorbed),
             _ => None,
         };
-        let made: Vec<UserId> = self.world.users.keys().copied().chain(absorbed).filter(|id| !known.contains(id)).collect();
+        let made: Vec<UserId> =
+            self.world.users.keys().copied().chain(absorbed).filter(|id| !known.contains(id)).collect();
         for id in made {
             self.profile(id, at);
         }

@@ -22,7 +22,14 @@ const SAMPLES: usize = 24;
 
 /// Days on which something is odd: ends of months, leap days, changes of offset in Berlin, New York and Lord Howe.
 const ODD_DAYS: [&str; 9] = [
-    "2026-01-31", "2024-02-29", "2026-03-01", "2026-03-29", "2026-10-25", "2026-03-08", "2026-11-01", "2026-04-05",
+    "2026-01-31",
+    "2024-02-29",
+    "2026-03-01",
+    "2026-03-29",
+    "2026-10-25",
+    "2026-03-08",
+    "2026-11-01",
+    "2026-04-05",
     "2025-12-31",
 ];
 
@@ -98,8 +105,7 @@ impl Generator {
     /// A segment that may refer to earlier ones.
     fn definition(&mut self, tag: String, earlier: &[String]) -> What {
         let middle = Timestamp(*self.random.pick(&self.used)).to_string();
-        let mut clauses =
-            Clauses { random: &mut self.random, dialect: self.dialect, tags: earlier.to_vec(), middle };
+        let mut clauses = Clauses { random: &mut self.random, dialect: self.dialect, tags: earlier.to_vec(), middle };
         What::Segment { tag, clause: Some(clauses.clause()) }
     }
 
@@ -149,17 +155,32 @@ impl Generator {
         }
         let properties: [(&str, usize, &[Json]); 8] = [
             ("url", 60, &clauses::URLS.map(Json::from)),
-            ("order_total", 60, &[json!(10), json!("9.5"), json!(""), json!("10.000000001"), json!(-3), json!(0), json!(25.5)]),
+            (
+                "order_total",
+                60,
+                &[json!(10), json!("9.5"), json!(""), json!("10.000000001"), json!(-3), json!(0), json!(25.5)],
+            ),
             ("coupon", 40, &[json!("x"), json!("y"), json!(""), json!(null), json!(5)]),
             ("price", 40, &[json!(9.5), json!("10"), json!("ten"), json!(0), json!("1e1")]),
             ("seats", 40, &[json!(2), json!("3"), json!("1.7"), json!(" 1 "), json!("9999999999")]),
             ("gift", 30, &[json!(true), json!("no"), json!("maybe")]),
-            ("cart", 40, &[json!({"size": "L"}), json!({"size": "S", "lines": [1, 2]}), json!({"0": "zero"}), json!([]), json!(null)]),
+            (
+                "cart",
+                40,
+                &[
+                    json!({"size": "L"}),
+                    json!({"size": "S", "lines": [1, 2]}),
+                    json!({"0": "zero"}),
+                    json!([]),
+                    json!(null),
+                ],
+            ),
             ("expires", 40, &[json!("2026-02-30"), json!("soon")]),
         ];
         // Sums of these overflow, averages do not. PostgreSQL has longer numbers.
         if self.dialect == Dialect::Whole && self.random.chance(4) {
-            payload["order_total"] = json!(self.random.text(&["99999999999999999999999999999", "-6e28", "0.000000001"]));
+            payload["order_total"] =
+                json!(self.random.text(&["99999999999999999999999999999", "-6e28", "0.000000001"]));
         }
         for (property, percent, values) in properties {
             if self.random.chance(percent) && payload.get(property).is_none() {

@@ -27,12 +27,7 @@ pub struct Report {
 ///
 /// # Errors
 /// The first disagreement, as a text for people: the seed, who said what, and a small case as NDJSON.
-pub fn run(
-    seed: u64,
-    dialect: Dialect,
-    wanted: usize,
-    sources: &mut [Box<dyn Answers>],
-) -> Result<Report, String> {
+pub fn run(seed: u64, dialect: Dialect, wanted: usize, sources: &mut [Box<dyn Answers>]) -> Result<Report, String> {
     let mut report = Report::default();
     while sources[1..].iter().any(|source| report.compared.get(source.name()).copied().unwrap_or_default() < wanted) {
         let case = generate::case(seed + report.cases, dialect);
@@ -79,8 +74,7 @@ pub fn check(case: &Case, sources: &mut [Box<dyn Answers>], report: &mut Report)
 fn told(case: &Case, disagreement: &Disagreement, sources: &mut [Box<dyn Answers>]) -> String {
     let names = disagreement.said.clone().map(|(name, _)| name);
     let still = |case: &Case, sources: &mut [Box<dyn Answers>]| {
-        check(case, sources, &mut Report::default())
-            .filter(|found| found.said.clone().map(|(name, _)| name) == names)
+        check(case, sources, &mut Report::default()).filter(|found| found.said.clone().map(|(name, _)| name) == names)
     };
     let (small, found) = minimised(case, disagreement, &mut |case| still(case, sources));
     let mut text = format!("seed {}: {found}\n", case.seed);

@@ -69,7 +69,10 @@ pub enum Effect {
     /// The event, under the user it belongs to; whether it is the first delivery.
     Event(Arc<Event>, bool),
     Traits(UserId),
-    Merge { absorbed: UserId, survivor: UserId },
+    Merge {
+        absorbed: UserId,
+        survivor: UserId,
+    },
 }
 
 /// The state of things at an instant.
@@ -195,8 +198,7 @@ impl User {
     /// Whether the event is one more delivery of an accepted one.
     fn has_received(&self, event: &Event) -> bool {
         let before = |known: &Event| event.processed_at.0 - known.processed_at.0 <= DEDUPLICATION_MICROS;
-        event.event_id.is_some()
-            && self.events.iter().any(|known| known.event_id == event.event_id && before(known))
+        event.event_id.is_some() && self.events.iter().any(|known| known.event_id == event.event_id && before(known))
     }
 
     /// The traits as one JSON object.

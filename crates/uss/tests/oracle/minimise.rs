@@ -121,7 +121,9 @@ fn simpler(tree: &Ast) -> Vec<Ast> {
             found.push((**expr).clone());
             found
         }
-        Ast::IsTrue(inner) | Ast::IsNotTrue(inner) | Ast::IsFalse(inner) | Ast::IsNotFalse(inner) => vec![(**inner).clone()],
+        Ast::IsTrue(inner) | Ast::IsNotTrue(inner) | Ast::IsFalse(inner) | Ast::IsNotFalse(inner) => {
+            vec![(**inner).clone()]
+        }
         Ast::IsNull(inner) => inside(inner, &Ast::IsNull),
         Ast::Case { conditions, else_result, .. } => {
             let parts = conditions.iter().flat_map(|when| [&when.condition, &when.result]);

@@ -61,7 +61,10 @@ impl Postgres {
                 answer.insert(question.key.clone(), Verdict::Skipped(why));
                 for other in questions.iter().filter(|other| other.key.0 == question.key.0) {
                     if other.clause.contains("segment(") {
-                        answer.insert(other.key.clone(), Verdict::Skipped("a segment it refers to is skipped".to_owned()));
+                        answer.insert(
+                            other.key.clone(),
+                            Verdict::Skipped("a segment it refers to is skipped".to_owned()),
+                        );
                     }
                 }
             }
@@ -146,7 +149,8 @@ fn event_row(event: &Event) -> String {
         format!("{column}, {column}")
     };
     let total = event.order_total.map_or("NULL".to_owned(), |total| total.to_string());
-    let plain = [&event.id_type, &event.region, &event.device_type, &event.country].map(|column| text(column.as_deref()));
+    let plain =
+        [&event.id_type, &event.region, &event.device_type, &event.country].map(|column| text(column.as_deref()));
     format!(
         "({}, {}, {}, {}, {}, {}, {total}, {total}, {}, {}, '{}', '{}', {})",
         event.position.offset,

@@ -130,6 +130,19 @@ impl Launch {
         command
     }
 
+    /// Starts it and kills it after a while, most likely before it serves.
+    pub fn start_and_kill(&self, after: Duration) {
+        let mut child = self.command(tempfile::tempfile().unwrap()).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Where its data is.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// Appends a record to the log of a server that does not run.
     pub async fn append(&self, record: NewRecord) {
         let clock = std::sync::Arc::new(ports::clock::SystemClock);
@@ -186,6 +199,11 @@ impl Server {
     /// Posts one event, or an array of them.
     pub async fn event(&self, event: &Value) -> Answer {
         self.send("application/json", event.to_string()).await.unwrap()
+    }
+
+    /// The client that asks it, which keeps connections.
+    pub fn client(&self) -> reqwest::Client {
+        self.client.clone()
     }
 
     /// Posts a body of events as it is; fails if the server goes away meanwhile.
@@ -272,7 +290,8 @@ impl Drop for Server {
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
+/// Sends a request and reads its answer.
+pub async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
@@ -310,5 +329,23 @@ pub fn user_record(user: i64, value: &[u8]) -> NewRecord {
         partition: ports::log::partition_of(user, 16),
         key: user.to_string(),
         value: value.to_vec(),
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): a run is repeated by its seed.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 to below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
     }
 }

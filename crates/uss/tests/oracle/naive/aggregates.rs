@@ -30,7 +30,9 @@ pub fn contains_aggregate(tree: &Ast) -> bool {
 /// The direct children of a node that the language knows.
 pub fn children(tree: &Ast) -> Vec<&Ast> {
     match tree {
-        Ast::Nested(x) | Ast::UnaryOp { expr: x, .. } | Ast::Cast { expr: x, .. } | Ast::Extract { expr: x, .. } => vec![x],
+        Ast::Nested(x) | Ast::UnaryOp { expr: x, .. } | Ast::Cast { expr: x, .. } | Ast::Extract { expr: x, .. } => {
+            vec![x]
+        }
         Ast::IsNull(x) | Ast::IsNotNull(x) | Ast::IsTrue(x) | Ast::IsNotTrue(x) | Ast::IsFalse(x) => vec![x],
         Ast::IsNotFalse(x) | Ast::IsUnknown(x) | Ast::IsNotUnknown(x) => vec![x],
         Ast::BinaryOp { left, right, .. } => vec![left, right],
@@ -66,10 +68,8 @@ impl Scope<'_> {
         let Some(argument) = arguments(function).first().copied() else {
             return Ok(Value::Int(rows.len() as i64));
         };
-        let values: Vec<Value> = rows
-            .iter()
-            .map(|event| Scope { event: Some(event), ..*self }.any(argument))
-            .collect::<Result<_, _>>()?;
+        let values: Vec<Value> =
+            rows.iter().map(|event| Scope { event: Some(event), ..*self }.any(argument)).collect::<Result<_, _>>()?;
         let name = name(function);
         match name.as_str() {
             "first" => return Ok(values.first().cloned().unwrap_or(Value::Null)),

@@ -232,7 +232,9 @@ impl Scope<'_> {
             other => return Err(format!("the naive interpreter does not know the unit {other}")),
         };
         Ok(match self.value(time, Some(Type::Timestamp))? {
-            Value::Timestamp(instant) => unit.floor(instant.0).map_or(Value::Null, |us| Value::Timestamp(Timestamp(us))),
+            Value::Timestamp(instant) => {
+                unit.floor(instant.0).map_or(Value::Null, |us| Value::Timestamp(Timestamp(us)))
+            }
             Value::LocalTimestamp(local) => unit.floor(local).map_or(Value::Null, Value::LocalTimestamp),
             Value::Null => Value::Null,
             other => return Err(format!("date_trunc of {other:?}")),

@@ -99,9 +99,7 @@ pub fn constant(constant: &Constant, wanted: Option<Type>) -> Answer {
             Ok(number) => Ok(Value::Int(number)),
             Err(_) => Decimal::parse(digits).map(Value::Decimal).ok_or_else(|| format!("{digits} is too long")),
         },
-        Constant::SingleQuotedString(text) => {
-            Ok(cast(Value::Text(text.as_str().into()), wanted.unwrap_or(Type::Text)))
-        }
+        Constant::SingleQuotedString(text) => Ok(cast(Value::Text(text.as_str().into()), wanted.unwrap_or(Type::Text))),
         other => Err(format!("the naive interpreter does not know the constant {other}")),
     }
 }

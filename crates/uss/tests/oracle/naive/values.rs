@@ -106,7 +106,9 @@ pub fn cast(value: Value, ty: Type) -> Value {
         (Type::Decimal, Value::Int(x)) => Some(Value::Decimal(Decimal::from_int(*x))),
         (Type::Timestamp, Value::LocalTimestamp(us)) => Some(Value::Timestamp(Timestamp(*us))),
         (Type::LocalTimestamp, Value::Timestamp(instant)) => Some(Value::LocalTimestamp(instant.0)),
-        (Type::Timestamp, Value::Date(days)) => i64::from(*days).checked_mul(DAY).map(|us| Value::Timestamp(Timestamp(us))),
+        (Type::Timestamp, Value::Date(days)) => {
+            i64::from(*days).checked_mul(DAY).map(|us| Value::Timestamp(Timestamp(us)))
+        }
         (Type::LocalTimestamp, Value::Date(days)) => i64::from(*days).checked_mul(DAY).map(Value::LocalTimestamp),
         (Type::Date, Value::Timestamp(Timestamp(us)) | Value::LocalTimestamp(us)) => {
             i32::try_from(us.div_euclid(DAY)).ok().map(Value::Date)
@@ -168,7 +170,8 @@ pub fn text_of_json(json: &Json) -> String {
 /// Letter by letter; a letter that would become several stays.
 pub fn fold_case(text: &str, upper: bool) -> String {
     let folded = |letter: char| {
-        let mut letters: Vec<char> = if upper { letter.to_uppercase().collect() } else { letter.to_lowercase().collect() };
+        let mut letters: Vec<char> =
+            if upper { letter.to_uppercase().collect() } else { letter.to_lowercase().collect() };
         if letters.len() == 1 { letters.remove(0) } else { letter }
     };
     text.chars().map(folded).collect()
@@ -187,7 +190,9 @@ fn like_letters(text: &[char], pattern: &[char]) -> bool {
         [] => text.is_empty(),
         ['%', rest @ ..] => (0..=text.len()).any(|skipped| like_letters(&text[skipped..], rest)),
         ['_', rest @ ..] => !text.is_empty() && like_letters(&text[1..], rest),
-        ['\\', letter, rest @ ..] | [letter, rest @ ..] => text.first() == Some(letter) && like_letters(&text[1..], rest),
+        ['\\', letter, rest @ ..] | [letter, rest @ ..] => {
+            text.first() == Some(letter) && like_letters(&text[1..], rest)
+        }
     }
 }
 

@@ -1,0 +1,256 @@
+//! Killed without warning, again and again, under load: nothing acknowledged is lost, nothing counts twice, and every
+//! transition is told once, with the instant at which it took place.
+//!
+//! `USS_CRASH_KILLS` sets the number of kills of both tests together, `USS_CRASH_SEED` repeats a run's choices.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "crash/check.rs"]
+mod check;
+#[path = "crash/load.rs"]
+mod load;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use load::Present;
+use serde_json::{Value, json};
+use support::{Launch, Random, Server, eventually};
+use tokio::sync::watch;
+
+/// Users who are never linked: their transitions are recomputed one by one.
+const PLAIN: usize = 80;
+/// Users who are linked, each with the next.
+const LINKED: usize = 20;
+const CLIENTS: u64 = 6;
+
+const BUSY: &str = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '2 seconds') >= 2";
+const RECENT: &str = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '1 second') >= 1";
+const BUYERS: &str = "sum(order_total) >= 200";
+/// What the edited segment becomes, one after the other.
+const EDITS: [&str; 4] = [
+    "count(*) FILTER (WHERE created_at >= now() - INTERVAL '3 seconds') >= 3",
+    "count(*) >= 12",
+    "count(*) FILTER (WHERE created_at <= now() - INTERVAL '2 seconds') >= 7",
+    "count(DISTINCT order_total) >= 4 AND NOT segment('recent')",
+];
+
+struct Segments {
+    busy: i64,
+    recent: i64,
+    buyers: i64,
+    edited: i64,
+}
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
+}
+
+/// What changes under the load, besides events.
+#[derive(Clone, Copy, Debug)]
+enum Changing {
+    Segments,
+    Identities,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_told_twice_while_segments_change() {
+    scenario(Changing::Segments).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_told_twice_while_users_merge() {
+    scenario(Changing::Identities).await;
+}
+
+async fn scenario(changing: Changing) {
+    let kills = from_environment("USS_CRASH_KILLS", 30) / 2;
+    let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
+    let seed = from_environment("USS_CRASH_SEED", clock);
+    eprintln!("{changing:?}: USS_CRASH_SEED={seed}, {kills} kills");
+    let mut random = Random(seed);
+    let data = tempfile::tempdir().unwrap();
+    let launch = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "1");
+    let server = launch.start();
+    let names: Vec<String> = (0..PLAIN + LINKED).map(|number| format!("user-{number}")).collect();
+    let mut users = BTreeMap::new();
+    for name in &names {
+        users.insert(name.clone(), server.user(name).await);
+    }
+    let segments = Segments {
+        busy: server.segment("busy", BUSY).await,
+        recent: server.segment("recent", RECENT).await,
+        buyers: server.segment("buyers", BUYERS).await,
+        edited: server.segment("edited", "count(*) >= 2").await,
+    };
+    for id in [segments.busy, segments.recent, segments.buyers, segments.edited] {
+        server.in_force(id).await;
+    }
+
+    let (present, serving) = watch::channel::<Present>(None);
+    let (stop, stopped) = watch::channel(false);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| tokio::spawn(load::client(number, seed, names.clone(), serving.clone(), stopped.clone())))
+        .collect();
+    let server = crash_again_and_again(server, kills, &mut random, &present, &segments, changing).await;
+    present.send_replace(Some((server.client(), server.ingestion.clone())));
+    stop.send_replace(true);
+    let mut acknowledged = BTreeMap::new();
+    for client in clients {
+        acknowledged.extend(client.await.unwrap());
+    }
+    eprintln!("{} events were acknowledged", acknowledged.len());
+    check(server, &segments, &users, &acknowledged).await;
+}
+
+/// Kills the server at random moments while clients send and definitions change. Answers the last one, alive.
+async fn crash_again_and_again(
+    mut server: Server,
+    kills: u64,
+    random: &mut Random,
+    present: &watch::Sender<Present>,
+    segments: &Segments,
+    changing: Changing,
+) -> Server {
+    for round in 0..kills {
+        present.send_replace(Some((server.client(), server.ingestion.clone())));
+        let life = Duration::from_millis(50 + random.below(900));
+        // What is under way when the time is over is cut off.
+        let changes = tokio::time::timeout(life, change(&server, round, segments, changing));
+        let ((), _cut_off) = tokio::join!(tokio::time::sleep(life), changes);
+        let launch = server.kill();
+        present.send_replace(None);
+        if random.below(4) == 0 {
+            // Long enough for windows to end in the outage.
+            tokio::time::sleep(Duration::from_millis(random.below(2_500))).await;
+        }
+        let in_recovery = random.below(4) == 0;
+        let after = Duration::from_millis(random.below(400));
+        server = tokio::task::block_in_place(|| {
+            if in_recovery {
+                launch.start_and_kill(after);
+            }
+            launch.start()
+        });
+    }
+    server
+}
+
+/// Edits a segment, adds and deletes one, or links two users.
+async fn change(server: &Server, round: u64, segments: &Segments, changing: Changing) {
+    match changing {
+        Changing::Identities => {
+            let pair = PLAIN as u64 + round % (LINKED as u64 / 2) * 2;
+            let key = |number: u64| json!({"idType": "cookie", "id": format!("user-{number}")});
+            server.post("/identities/link", &json!({"from": key(pair), "to": key(pair + 1)})).await;
+        }
+        Changing::Segments if round % 2 == 0 => {
+            let clause = EDITS[(round / 2) as usize % EDITS.len()];
+            let path = format!("/segments/{}", segments.edited);
+            server.call("PUT", &path, &json!({"whereStatement": clause})).await;
+        }
+        Changing::Segments => {
+            let new = json!({"tag": format!("passing-{round}"), "whereStatement": "count(*) >= 3"});
+            let created = server.post("/segments", &new).await;
+            if let Some(id) = created.body["data"]["id"].as_i64() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                server.call("DELETE", &format!("/segments/{id}"), &Value::Null).await;
+            }
+        }
+    }
+}
+
+async fn check(
+    server: Server,
+    segments: &Segments,
+    users: &BTreeMap<String, i64>,
+    acknowledged: &BTreeMap<String, String>,
+) {
+    eventually("the last windows have ended", async || {
+        let mut members = 0;
+        for tag in ["busy", "recent"] {
+            let answer = server.get(&format!("/users/segment/{tag}?fresh=true")).await;
+            members += answer.body["data"].as_array().unwrap().len();
+        }
+        (members == 0).then_some(())
+    })
+    .await;
+    server.in_force(segments.edited).await;
+    server.segments_of(1).await;
+    let (events, deliveries) = check::events(&server.records("event_ingested_topic").await);
+    let histories = check::histories(&server.records("user_segment_notification_topic").await);
+    for event_id in acknowledged.keys() {
+        assert!(deliveries.contains_key(event_id), "{event_id} was acknowledged and is not in the log");
+    }
+    let again = deliveries.values().filter(|count| **count > 1).count();
+    eprintln!("{again} of {} events were delivered more than once", deliveries.len());
+
+    let mut compared = 0;
+    for number in 0..PLAIN {
+        let user = users[&format!("user-{number}")];
+        let nothing = Vec::new();
+        let seen = events.get(&user).unwrap_or(&nothing);
+        for (segment, window, least) in [(segments.busy, 2_000_000, 2), (segments.recent, 1_000_000, 1)] {
+            let told = histories.get(&user).and_then(|history| history.transitions.get(&segment));
+            let expected = check::flips(seen, window, least);
+            assert_eq!(told.unwrap_or(&nothing_told()), &expected, "user {user}, segment {segment}");
+            compared += expected.len();
+        }
+    }
+    eprintln!("{compared} transitions are as recomputed");
+    assert!(compared > 0, "a run without transitions says nothing");
+    check_memberships(&server, &histories).await;
+    let launch = server.stop();
+    check_warehouse(launch.data(), acknowledged, &deliveries);
+}
+
+fn nothing_told() -> Vec<(bool, i64)> {
+    Vec::new()
+}
+
+/// The config store has what the notifications come to, and SQL finds the same members.
+async fn check_memberships(server: &Server, histories: &std::collections::HashMap<i64, check::History>) {
+    let stored = server.get("/users?fresh=true").await.body;
+    for user in stored["data"].as_array().unwrap() {
+        let id = user["id"].as_i64().unwrap();
+        let stored = user["segments"].as_array().unwrap().iter();
+        let stored: BTreeSet<i64> = stored.map(|membership| membership["segmentId"].as_i64().unwrap()).collect();
+        let folded = histories.get(&id).map(|history| history.members.clone()).unwrap_or_default();
+        assert_eq!(stored, folded, "user {id} in the config store, and by the notifications");
+    }
+    let segments = server.get("/segments").await.body;
+    for segment in segments["data"].as_array().unwrap() {
+        let (id, clause) = (segment["id"].as_i64().unwrap(), &segment["whereStatement"]);
+        server.in_force(id).await;
+        server.segments_of(1).await;
+        eventually(&format!("SQL finds the members of {segment}"), async || {
+            let told = check::histories(&server.records("user_segment_notification_topic").await);
+            let told: BTreeSet<i64> =
+                told.iter().filter(|(_, history)| history.members.contains(&id)).map(|(user, _)| *user).collect();
+            let answer = server.post("/segments/preview", &json!({"whereStatement": clause, "sample": 100})).await;
+            let sample = answer.body["data"]["sample"].as_array().unwrap_or_else(|| panic!("{}", answer.body)).iter();
+            let found: BTreeSet<i64> = sample.map(|user| user["id"].as_i64().unwrap()).collect();
+            (found == told).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Each acknowledged event is one row.
+fn check_warehouse(
+    data: &Path,
+    acknowledged: &BTreeMap<String, String>,
+    deliveries: &std::collections::HashMap<String, usize>,
+) {
+    let warehouse = duckdb::Connection::open(data.join("warehouse.duckdb")).unwrap();
+    let sql = "SELECT event_id, count(*) FROM user_segment_analytics.events GROUP BY event_id";
+    let mut statement = warehouse.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
+    let rows: BTreeMap<String, i64> = rows.map(Result::unwrap).collect();
+    for (event_id, user) in acknowledged {
+        assert_eq!(rows.get(event_id), Some(&1), "rows of {event_id} of {user} in the warehouse");
+    }
+    assert_eq!(rows.len(), deliveries.len());
+}

@@ -1,0 +1,80 @@
+//! What must hold afterwards, from the two topics alone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde_json::Value;
+
+use crate::support::micros;
+
+/// An event as the log has it: when it was received and created.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub received: i64,
+    pub created: i64,
+}
+
+/// The first delivery of each event by the user it was received for; and how many records of each event id there are.
+pub fn events(records: &[Value]) -> (HashMap<i64, Vec<Seen>>, HashMap<String, usize>) {
+    let mut by_user: HashMap<i64, Vec<Seen>> = HashMap::new();
+    let (mut deliveries, mut counted) = (HashMap::new(), HashSet::new());
+    for record in records {
+        let event = &record["value"];
+        let Some(event_id) = event["event_id"].as_str() else { continue };
+        *deliveries.entry(event_id.to_owned()).or_default() += 1;
+        let user = event["user_id"].as_i64().unwrap();
+        if counted.insert((user, event_id.to_owned())) {
+            let received = micros(&record["appendedAt"]);
+            let created = if event["created_at"].is_null() { received } else { micros(&event["created_at"]) };
+            by_user.entry(user).or_default().push(Seen { received, created });
+        }
+    }
+    (by_user, deliveries)
+}
+
+/// When `count(*) FILTER (WHERE created_at >= now() - window) >= least` becomes true and false, by looking at every
+/// instant at which the count can change.
+pub fn flips(events: &[Seen], window: i64, least: usize) -> Vec<(bool, i64)> {
+    let instants: BTreeSet<i64> = events.iter().flat_map(|seen| [seen.received, seen.created + window + 1]).collect();
+    let (mut member, mut flips) = (false, Vec::new());
+    for now in instants {
+        let counts = |seen: &&Seen| seen.received <= now && seen.created >= now - window;
+        let holds = events.iter().filter(counts).count() >= least;
+        if holds != member {
+            flips.push((holds, now));
+        }
+        member = holds;
+    }
+    flips
+}
+
+/// A user's notifications, and what they come to.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Of each segment: entered or left, and when.
+    pub transitions: BTreeMap<i64, Vec<(bool, i64)>>,
+    pub members: BTreeSet<i64>,
+    last: (u64, i64),
+}
+
+/// Folds the notifications. Every number follows the one before, time never goes back, enter and leave alternate, and
+/// nothing had to be repaired.
+pub fn histories(notifications: &[Value]) -> HashMap<i64, History> {
+    let mut histories: HashMap<i64, History> = HashMap::new();
+    for record in notifications {
+        let told = &record["value"];
+        let history = histories.entry(told["user_id"].as_i64().unwrap()).or_default();
+        let (sequence, at) = (told["sequence"].as_u64().unwrap(), micros(&told["effective_at"]));
+        assert_eq!(sequence, history.last.0 + 1, "no gap and no repetition: {told}");
+        assert!(at >= history.last.1, "time never goes back: {told}");
+        assert_ne!(told["cause"], "repair", "recovery found other memberships than were told: {told}");
+        history.last = (sequence, at);
+        for (name, enters) in [("out_segments", false), ("in_segments", true)] {
+            for segment in told[name].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()) {
+                let changed = if enters { history.members.insert(segment) } else { history.members.remove(&segment) };
+                assert!(changed, "enter and leave alternate: {told}");
+                history.transitions.entry(segment).or_default().push((enters, at));
+            }
+        }
+    }
+    histories
+}
