@@ -1,6 +1,6 @@
 # One command each: run, test, lint, bench. CI runs the same commands.
 
-.PHONY: run test lint bench tools data clean
+.PHONY: run test soak lint bench tools data clean
 
 # Builds, starts everything on embedded defaults with data in ./data, and loads the sample data on the first start.
 run: tools
@@ -10,6 +10,11 @@ run: tools
 test: tools data
 	scripts/postgres.sh
 	cargo test --workspace --quiet
+
+# Random histories against three other answers, for SECONDS=… or until stopped.
+soak: tools
+	scripts/postgres.sh
+	scripts/soak.sh $(SECONDS)
 
 lint: tools
 	cargo fmt --all --check
