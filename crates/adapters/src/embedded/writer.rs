@@ -110,12 +110,12 @@ impl Writer {
         }
         let (mut requests, mut waiting) = (Vec::new(), Vec::new());
         let mut passed = Timestamp::MIN;
-        for Call { request, reply, _share } in calls {
+        for Call { request, reply, _share: share } in calls {
             if let Request::Commit(commit) = &request {
                 passed = passed.max(commit.progress.time);
             }
             requests.push(request);
-            waiting.push((reply, _share));
+            waiting.push((reply, share));
         }
         let answers = match self.prepare(requests) {
             Ok((prepared, answers)) => match self.write(&prepared.changes) {
@@ -130,7 +130,9 @@ impl Writer {
             },
             Err(error) => waiting.iter().map(|_| Err(error.clone().into())).collect(),
         };
-        for ((reply, _share), answer) in waiting.into_iter().zip(answers) {
+        for ((reply, share), answer) in waiting.into_iter().zip(answers) {
+            // First, so that whoever is answered finds the room it took free again.
+            drop(share);
             let _caller_gone = reply.send(answer);
         }
     }
