@@ -9,6 +9,7 @@ run: tools
 # Everything there is to test, installing what it needs.
 test: tools
 	scripts/postgres.sh
+	scripts/strace.sh
 	cargo test --workspace --quiet
 
 lint: tools
