@@ -9,6 +9,7 @@ run: tools
 # Everything there is to test, installing what it needs.
 test: tools data
 	scripts/postgres.sh
+	scripts/strace.sh
 	cargo test --workspace --quiet
 
 # Random histories against three other answers, for SECONDS=… or until stopped.

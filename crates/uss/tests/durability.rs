@@ -1,16 +1,13 @@
 //! An answer means that the event is on the disk: seen from outside, by the system calls of the built binary.
 //!
-//! `strace` writes down when the journal is written and synced, and when an answer leaves. It must be installed
-//! (`apt-get install strace`), and allowed to trace.
+//! `strace` writes down when the journal is written and synced, and when an answer leaves. `scripts/strace.sh` installs it.
 
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use std::path::Path;
-
 use serde_json::json;
-use support::Launch;
+use support::{Launch, eventually};
 
 /// What a thread of the server did, in the order in which it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +25,8 @@ async fn an_event_is_acknowledged_after_the_sync_that_follows_it() {
     let data = tempfile::tempdir().unwrap();
     let trace = data.path().join("trace");
     let calls = "trace=openat,write,writev,pwrite64,fsync,fdatasync,sendto,sendmsg";
-    let under = ["strace", "-f", "-y", "-s", "100000", "-e", calls, "-o", trace.to_str().unwrap()];
+    // -D: the tracer is not in the way of signals; the process that is stopped is the server.
+    let under = ["strace", "-D", "-f", "-y", "-s", "100000", "-e", calls, "-o", trace.to_str().unwrap()];
     let server = Launch::new(&data.path().join("data")).under(&under).start();
     server.user("known").await;
     // One after the other, so that each answer belongs to the event before it.
@@ -39,14 +37,21 @@ async fn an_event_is_acknowledged_after_the_sync_that_follows_it() {
     }
     let lines = format!("{}\n", json!({"id": "known", "event_id": marker(EVENTS)}));
     assert_eq!(server.send("application/x-ndjson", lines).await.unwrap().status, 200);
-    drop(server);
+    server.stop();
+    let text = eventually("the trace is complete", async || {
+        let text = std::fs::read_to_string(&trace).unwrap();
+        text.trim_end().ends_with("+++ exited with 0 +++").then_some(text)
+    })
+    .await;
 
-    let calls = read(&trace);
-    for number in 0..=EVENTS {
+    let calls = read(&text);
+    let answers = calls.iter().enumerate().filter(|(_, call)| **call == Call::Answered).map(|(at, _)| at);
+    let answers: Vec<usize> = answers.collect();
+    assert_eq!(answers.len(), EVENTS + 1);
+    for (number, answered) in answers.into_iter().enumerate() {
         let marker = marker(number);
-        let written = calls.iter().position(|call| *call == Call::Written(marker.clone()));
-        let written = written.unwrap_or_else(|| panic!("{marker} was acknowledged and never written"));
-        let answered = written + calls[written..].iter().position(|call| *call == Call::Answered).unwrap();
+        let written = calls[..answered].iter().position(|call| *call == Call::Written(marker.clone()));
+        let written = written.unwrap_or_else(|| panic!("{marker} was acknowledged before it was written"));
         let is_synced =
             calls[written..answered].iter().any(|call| matches!(call, Call::Synced { began } if *began > written));
         assert!(is_synced, "{marker} was acknowledged without a sync: {:?}", &calls[written..=answered]);
@@ -59,8 +64,7 @@ fn marker(number: usize) -> String {
 
 /// The calls that matter. A call that others interrupt has two lines: it takes its place where it ends, and a sync also
 /// remembers where it began, since it covers only what was written before.
-fn read(trace: &Path) -> Vec<Call> {
-    let text = std::fs::read_to_string(trace).unwrap();
+fn read(text: &str) -> Vec<Call> {
     let (mut calls, mut unfinished) = (Vec::new(), std::collections::HashMap::new());
     for line in text.lines() {
         let (thread, call) = line.split_once(' ').unwrap();
