@@ -146,7 +146,7 @@ async fn change(server: &Server, round: u64, segments: &Segments, changing: Chan
             let key = |number: u64| json!({"idType": "cookie", "id": format!("user-{number}")});
             server.post("/identities/link", &json!({"from": key(pair), "to": key(pair + 1)})).await;
         }
-        Changing::Segments if round % 2 == 0 => {
+        Changing::Segments if round.is_multiple_of(2) => {
             let clause = EDITS[(round / 2) as usize % EDITS.len()];
             let path = format!("/segments/{}", segments.edited);
             server.call("PUT", &path, &json!({"whereStatement": clause})).await;
