@@ -177,7 +177,7 @@ impl Partition {
                     }
                 };
                 self.machine.define(Definition { id, tag, version, where_statement, rule }, record.offset, at);
-                if self.machine.ready().contains(&(id, version)) {
+                if self.machine.needs_no_history(id) {
                     self.machine.activate(id, version, at);
                 }
             }

@@ -39,6 +39,8 @@ impl Partition {
         if self.backfill.job.is_none() {
             let stores = self.machine.incomplete();
             if stores.is_empty() {
+                // What reads only stores that a backfill completed for others is ready too.
+                self.announce().await?;
                 return Ok(false);
             }
             if !self.is_archived(&stores).await? {

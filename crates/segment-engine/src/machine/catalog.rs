@@ -194,6 +194,16 @@ impl Catalog {
             .is_some_and(|compiled| compiled.stores.iter().all(|id| self.store(*id).fence.is_none()))
     }
 
+    /// Whether versions in force read every store of the pending one.
+    pub(super) fn is_covered(&self, index: u32) -> bool {
+        let in_force = |id: StoreId| {
+            let mut compiled = self.slots.iter().filter_map(|slot| slot.in_force.as_ref());
+            self.store(id).users > 1 && compiled.any(|compiled| compiled.stores.binary_search(&id).is_ok())
+        };
+        let pending = self.slots[index as usize].pending.as_ref();
+        pending.is_some_and(|compiled| compiled.stores.iter().all(|id| in_force(*id)))
+    }
+
     /// Puts the pending version in force. The stores that nobody reads any longer are answered: users may drop their states.
     pub(super) fn activate(&mut self, index: u32) -> Vec<StoreId> {
         let Some(pending) = self.slots[index as usize].pending.take() else { return Vec::new() };

@@ -130,6 +130,7 @@ impl Machine {
         let slot = self.slot_or_new(survivor, Cause::Merge);
         let now = self.now;
         let Departed(other) = departed;
+        self.has_history = true;
         let user = self.users[slot as usize].as_mut().expect("just found or made");
         user.traits.absorb(other.traits);
         user.recent.merge(other.recent);

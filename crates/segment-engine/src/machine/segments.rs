@@ -21,6 +21,12 @@ impl Machine {
         pending.map(|compiled| (compiled.definition.id, compiled.definition.version)).collect()
     }
 
+    /// Whether the new version can take effect where it is defined: there is no history, or what it reads is kept for versions
+    /// in force. That follows from the log alone; whether a backfill has been done by then does not.
+    pub fn needs_no_history(&self, segment: i64) -> bool {
+        !self.has_history || self.catalog.index_of(segment).is_some_and(|index| self.catalog.is_covered(index))
+    }
+
     /// Whether a newer version of the segment waits to take effect; `None` if the segment is unknown.
     pub fn is_pending(&self, segment: i64) -> Option<bool> {
         let index = self.catalog.index_of(segment)?;
