@@ -163,8 +163,8 @@ mod tests {
         let vip = compile("count(*) > 3").unwrap();
         let both = compile("segment('vip') AND segment('vip') AND count(*) FILTER (WHERE segment('vip')) > 1").unwrap();
         let sql = members_query(&both, &|_| Some(SegmentSource::Plan(&vip)), Timestamp(5)).unwrap();
-        assert_eq!(sql.matches("segment_1 AS (").count(), 1, "{sql}");
-        assert!(sql.find("segment_1 AS (").unwrap() < sql.find("LEFT JOIN segment_1").unwrap(), "{sql}");
+        assert_eq!(sql.matches("segment_0 AS (").count(), 1, "{sql}");
+        assert!(sql.find("segment_0 AS (").unwrap() < sql.find("LEFT JOIN segment_0").unwrap(), "{sql}");
         assert!(sql.contains("e.processed_at <= make_timestamptz(5::BIGINT)"), "{sql}");
     }
 
