@@ -14,7 +14,8 @@ const TRIES: usize = 20;
 /// The instants of receipt of a user's events, ascending.
 async fn received(server: &Server, user: i64) -> Vec<i64> {
     let records = server.records("event_ingested_topic").await;
-    let mine = records.iter().filter(|record| record["key"] == user && record["value"]["type"].is_null());
+    let key = user.to_string();
+    let mine = records.iter().filter(|record| record["key"] == key.as_str() && record["value"]["type"].is_null());
     mine.map(|record| micros(&record["appendedAt"])).collect()
 }
 
