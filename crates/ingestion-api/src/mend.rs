@@ -34,7 +34,7 @@ pub enum MendError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// No such record.
-    #[error("the error topic has no record {0}; `uss errors list` shows those that it has")]
+    #[error("the error topic has no record {0}; GET /api/v1/topics/error_topic/records shows those that it has")]
     NotFound(u64),
     /// The record is none of ours.
     #[error("record {0} of the error topic cannot be read: {1}")]

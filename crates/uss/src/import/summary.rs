@@ -42,7 +42,7 @@ impl fmt::Display for Summary {
         if self.rejected > 0 {
             write!(
                 f,
-                "\nThe rejected events stand on the error topic: see `uss errors list`, mend them with `uss errors replay`."
+                "\nThe rejected events stand on the error topic: docs/guides/errors.md tells how to find and mend them."
             )?;
         }
         Ok(())
