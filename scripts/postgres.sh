@@ -6,15 +6,4 @@ set -euo pipefail
 if compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; then
     exit 0
 fi
-install='apt-get install --yes --no-install-recommends postgresql'
-command -v apt-get >/dev/null || {
-    echo "scripts/postgres.sh: install PostgreSQL 15 or newer, with initdb in the PATH" >&2
-    exit 1
-}
-[ "$(id -u)" = 0 ] || {
-    echo "scripts/postgres.sh: PostgreSQL is missing; run: sudo $install" >&2
-    exit 1
-}
-echo "installing PostgreSQL"
-apt-get update --quiet --quiet
-DEBIAN_FRONTEND=noninteractive $install >/dev/null
+exec "$(dirname "$0")/package.sh" postgresql
