@@ -47,7 +47,7 @@ async fn generated_queries_answer_from_the_warehouse() {
         purchase(2, 2, 12, "-7"),
         purchase(3, 4, 13, "3"),
     ]);
-    rows.push(ArchiveRow::Alias { absorbed: UserId(4), survivor: UserId(2) });
+    rows.extend([ArchiveRow::MergeUser(UserId(4)), ArchiveRow::Alias { absorbed: UserId(4), survivor: UserId(2) }]);
     warehouse.archive(ArchiveBatch { partition: 0, from_offset: 0, to_offset: 5, rows }).await.unwrap();
 
     let now = Timestamp(13 * DAY);

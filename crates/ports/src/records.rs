@@ -61,8 +61,10 @@ pub enum UserRecord {
         user_id: UserId,
         /// The absorbed user.
         absorbed: UserId,
-        /// The absorbed user's block, base64.
-        state: String,
+        /// What stands below this offset of the absorbed user's partition is in the state; what came later is sent on.
+        below: u64,
+        /// The absorbed user's block, base64; `None` if nothing was known of it.
+        state: Option<String>,
     },
     /// A record that reached an absorbed user's partition after the merge, sent on. Keeps its original place and receipt.
     Forward {
@@ -82,6 +84,21 @@ pub enum UserRecord {
         /// The internal id.
         user_id: UserId,
     },
+}
+
+impl UserRecord {
+    /// In whose partition it stands.
+    pub fn user_id(&self) -> UserId {
+        match self {
+            UserRecord::User { user_id, .. }
+            | UserRecord::Traits { user_id, .. }
+            | UserRecord::Manual { user_id, .. }
+            | UserRecord::Merge { user_id, .. }
+            | UserRecord::Transfer { user_id, .. }
+            | UserRecord::Forward { user_id, .. }
+            | UserRecord::Delete { user_id } => *user_id,
+        }
+    }
 }
 
 /// What a partition's own worker writes into its partition of the event topic, so that everything that changes a

@@ -42,8 +42,10 @@ pub enum ArchiveRow {
     /// Traits of a user were set. SQL answers take per key the value with the newest `created_at`; of two as old the
     /// survivor's of merged users, then the later record's.
     Traits(TraitsRow),
-    /// `absorbed` was merged into `survivor`: from then on SQL answers count its events as the survivor's, and its own row
-    /// and traits are gone (the survivor's come as rows of their own). Of chains of merges every order may come.
+    /// The user was merged away: its row goes. What it did waits for [`ArchiveRow::Alias`], from the survivor's partition.
+    MergeUser(UserId),
+    /// The survivor's partition has received `absorbed`: from then on SQL answers count its events and traits as the
+    /// survivor's. Of chains of merges every order may come.
     Alias {
         /// The user that is no more.
         absorbed: UserId,
@@ -52,6 +54,24 @@ pub enum ArchiveRow {
     },
     /// The user's events, traits, row and aliases go, and those of the users merged into it.
     DeleteUser(UserId),
+}
+
+/// What became of a user that is no more, as archived: what comes for it later is not its own any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// By [`ArchiveRow::MergeUser`].
+    Merged,
+    /// By [`ArchiveRow::DeleteUser`].
+    Deleted,
+}
+
+/// The part of the history that stands under one user id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryOf {
+    /// The id that the events were received with.
+    pub user: UserId,
+    /// Those before this offset of the user's partition.
+    pub below: u64,
 }
 
 /// A batch of one partition's rows and the position it moves.
@@ -102,11 +122,12 @@ pub trait Warehouse: Send + Sync + 'static {
     /// pair, in the order asked; `None` where there is none.
     async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError>;
 
-    /// The archived events of these users (and of users merged into them) in the order of the users asked, a user's in
-    /// the order of receipt, with `position.offset < fences[position.partition]` (none of a partition without a fence):
-    /// history for a backfill or a rebuild. Each comes with the user it was asked for; the event itself carries the user
-    /// id it was received with.
-    async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<(UserId, Event)>, WarehouseError>;
+    /// What became of these users, in the order asked; `None` of those that did not depart.
+    async fn departures(&self, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError>;
+
+    /// The archived events that were received under these ids, in the order asked, those of one id in the order of receipt.
+    /// Merges change nothing here: whoever asks knows who was merged with whom.
+    async fn history(&self, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError>;
 
     /// The known users after `after`, ascending, merged ones left out; at most `limit`.
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError>;

@@ -177,7 +177,7 @@ fn user_records_come_back() {
         UserRecord::Traits { user_id: UserId(1), traits: serde_json::Map::new(), created_at: RECEIVED },
         UserRecord::Manual { user_id: UserId(1), segments: vec![1, 2] },
         UserRecord::Merge { user_id: UserId(1), survivor: UserId(2) },
-        UserRecord::Transfer { user_id: UserId(2), absorbed: UserId(1), state: "AA==".into() },
+        UserRecord::Transfer { user_id: UserId(2), absorbed: UserId(1), below: 7, state: Some("AA==".into()) },
         UserRecord::Forward { user_id: UserId(2), partition: 1, offset: 2, appended_at: RECEIVED, record },
         UserRecord::Delete { user_id: UserId(1) },
     ];

@@ -7,7 +7,7 @@ use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
 use ports::records::{SegmentRecord, UserRecord};
 use segment_engine::event::{Position, UserId};
 use segment_engine::language;
-use segment_engine::machine::{Cause, Definition, Profile, Rule};
+use segment_engine::machine::{Cause, Definition, Profile, Rule, Source};
 use segment_engine::time::Timestamp;
 
 use crate::notify;
@@ -45,7 +45,7 @@ impl Partition {
 
     async fn apply_user(&mut self, input: UserRecord, record: &Record) -> Result<Result<(), BadRecord>, WorkerError> {
         let at = record.appended_at;
-        let user = user_of(&input);
+        let user = input.user_id();
         match self.gone.get(&user) {
             Some(&Gone::Merged(survivor)) => {
                 self.redirected(survivor, input, record);
@@ -63,10 +63,12 @@ impl Partition {
                 self.machine.traits(user_id, &traits, created_at, at);
             }
             UserRecord::Manual { user_id, segments } => self.machine.manual(user_id, &segments, at),
-            UserRecord::Merge { user_id, survivor } => self.merge(user_id, survivor, at),
-            UserRecord::Transfer { user_id, absorbed, state } => {
-                return self.transfer(user_id, absorbed, &state, at).await;
+            UserRecord::Merge { user_id, survivor } => self.merge(user_id, survivor, record),
+            UserRecord::Transfer { user_id, absorbed, below, state: Some(state) } => {
+                return self.transfer(user_id, Source { user: absorbed, below }, &state, record).await;
             }
+            // Of whom nothing was known, nothing is to be added.
+            UserRecord::Transfer { state: None, .. } => {}
             UserRecord::Forward { user_id, partition, offset, appended_at, record: inner } => {
                 return Ok(self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), at));
             }
@@ -84,8 +86,8 @@ impl Partition {
         match input {
             UserRecord::Merge { .. } => {}
             UserRecord::Delete { user_id } => drop(self.gone.insert(user_id, Gone::Deleted)),
-            UserRecord::Transfer { absorbed, state, .. } => {
-                self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, state });
+            UserRecord::Transfer { absorbed, below, state, .. } => {
+                self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, below, state });
             }
             UserRecord::Forward { partition, offset, appended_at, record, .. } => {
                 self.send(survivor, &UserRecord::Forward { user_id: survivor, partition, offset, appended_at, record });
@@ -116,8 +118,10 @@ impl Partition {
     ) -> Result<(), BadRecord> {
         match decode_input(inner.as_bytes(), position, appended_at)? {
             Input::Event(mut delivery) => {
+                let source = Source { user: delivery.event.user_id, below: position.offset + 1 };
                 delivery.event.user_id = user;
                 self.machine.event(&delivery.event, delivery.once, at);
+                self.machine.extend_source(user, source);
             }
             Input::User(UserRecord::Traits { traits, created_at, .. }) => {
                 self.machine.traits(user, &traits, created_at, at);
@@ -128,32 +132,39 @@ impl Partition {
         Ok(())
     }
 
-    fn merge(&mut self, absorbed: UserId, survivor: UserId, at: Timestamp) {
+    fn merge(&mut self, absorbed: UserId, survivor: UserId, record: &Record) {
         self.gone.insert(absorbed, Gone::Merged(survivor));
-        if let Some(departed) = self.machine.remove_user(absorbed, Cause::Merge, at) {
-            let state = BASE64.encode(self.machine.save_departed(&departed));
-            self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, state });
-        }
+        let departed = self.machine.remove_user(absorbed, Cause::Merge, record.appended_at);
+        let state = departed.map(|departed| BASE64.encode(self.machine.save_departed(&departed)));
+        let below = record.offset + 1;
+        self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, below, state });
     }
 
     async fn transfer(
         &mut self,
         survivor: UserId,
-        absorbed: UserId,
+        absorbed: Source,
         state: &str,
-        at: Timestamp,
+        record: &Record,
     ) -> Result<Result<(), BadRecord>, WorkerError> {
         let bad = |message: String| BadRecord { code: "BAD_TRANSFER", message };
         let bytes = match BASE64.decode(state) {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Err(bad(error.to_string()))),
         };
-        let (departed, missing) = match self.machine.load_departed(&bytes) {
+        let departed = match self.machine.load_departed(&bytes) {
             Ok(loaded) => loaded,
             Err(error) => return Ok(Err(bad(error.to_string()))),
         };
-        self.machine.absorb(survivor, departed, at);
-        self.read_history_of_absorbed(survivor, absorbed, &missing).await?;
+        let sources = departed.sources().chain([absorbed.user]).collect::<Vec<_>>();
+        let lacking = self.machine.absorb(survivor, departed, absorbed.below, record.appended_at);
+        self.backfill_also(survivor, &sources, record.offset);
+        if !lacking.is_empty() {
+            self.wait_until_archived(partition_of(absorbed.user.0, self.ports.log.partitions()), absorbed.below)
+                .await?;
+            let history: Vec<_> = sources.into_iter().map(|source| (survivor, source)).collect();
+            self.read_history(&lacking, &history).await?;
+        }
         Ok(Ok(()))
     }
 
@@ -206,16 +217,4 @@ impl Partition {
 
 fn deleted(user: UserId) -> BadRecord {
     BadRecord { code: "USER_DELETED", message: format!("user {user} was deleted before this record was applied") }
-}
-
-fn user_of(input: &UserRecord) -> UserId {
-    match input {
-        UserRecord::User { user_id, .. }
-        | UserRecord::Traits { user_id, .. }
-        | UserRecord::Manual { user_id, .. }
-        | UserRecord::Merge { user_id, .. }
-        | UserRecord::Transfer { user_id, .. }
-        | UserRecord::Forward { user_id, .. }
-        | UserRecord::Delete { user_id } => *user_id,
-    }
 }

@@ -2,14 +2,18 @@
 //!
 //! It reads the log, which is its queue; the archive position moves in the transaction that writes the rows. What is a
 //! duplicate it decides as the machine does, by [`RecentIds`], over what the warehouse has of a user.
+//!
+//! An event is archived by the partition that applies it, after what that partition applied before: events that follow an
+//! absorbed user come as `forward`, and a `transfer` waits until the absorbed user's partition is archived up to the merge. So
+//! the warehouse decides in the same order as the machine, and what a partition has archived is all that its users did.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ports::log::{Log, LogError, Record, Topic};
+use ports::log::{Batch, Log, LogError, Record, Topic, partition_of};
 use ports::records::UserRecord;
 use ports::records::decode::{Delivery, Input, decode_input};
-use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, TraitsRow, UserRow, Warehouse, WarehouseError};
 use segment_engine::event::{Position, UserId};
 use segment_engine::machine::{EventKey, RecentIds};
 
@@ -52,20 +56,17 @@ impl Archiver {
         self.position
     }
 
-    /// Archives one batch. Answers whether there was anything.
+    /// Archives one batch. Answers whether there was anything that need not wait for another partition.
     pub async fn step(&mut self) -> Result<bool, ArchiverError> {
         let batch =
             self.log.read(Topic::Events, self.partition, self.position, self.settings.archive_bytes_max).await?;
-        if batch.records.is_empty() {
+        let (inputs, to_offset) = self.inputs(&batch).await?;
+        if to_offset == self.position {
             return Ok(false);
         }
-        let inputs = batch.records.iter().filter_map(|record| self.decode(record)).collect::<Vec<_>>();
-        let mut recent = self.recent_ids(&inputs).await?;
-        let remembered = self.settings.machine.remembered_micros;
-        let rows = inputs.into_iter().filter_map(|input| row(input, &mut recent, remembered)).collect();
-        let batch =
-            ArchiveBatch { partition: self.partition, from_offset: self.position, to_offset: batch.next_offset, rows };
-        let to_offset = batch.to_offset;
+        let mut known = self.known(&inputs).await?;
+        let rows = inputs.into_iter().filter_map(|input| known.row(input)).collect();
+        let batch = ArchiveBatch { partition: self.partition, from_offset: self.position, to_offset, rows };
         match self.warehouse.archive(batch).await {
             Ok(()) => self.position = to_offset,
             // Another archiver, or an earlier call of ours whose answer was lost, wrote it.
@@ -76,6 +77,25 @@ impl Archiver {
             }
         }
         Ok(true)
+    }
+
+    /// What of a batch can be archived together, and the offset after it. A transfer ends it: what follows is to be compared with
+    /// what the absorbed user sent. One whose user is not archived yet waits, and all after it.
+    async fn inputs(&self, batch: &Batch) -> Result<(Vec<Arrival>, u64), ArchiverError> {
+        let mut inputs = Vec::new();
+        for record in &batch.records {
+            let Some(arrival) = self.decode(record) else { continue };
+            if let Input::User(UserRecord::Transfer { absorbed, below, .. }) = &arrival.input {
+                let from = partition_of(absorbed.0, self.log.partitions());
+                if from != self.partition && self.warehouse.archive_position(from).await? < *below {
+                    return Ok((inputs, record.offset.max(self.position)));
+                }
+                inputs.push(arrival);
+                return Ok((inputs, record.offset + 1));
+            }
+            inputs.push(arrival);
+        }
+        Ok((inputs, batch.next_offset))
     }
 
     /// Archives until cancelled; cancel-safe.
@@ -90,65 +110,104 @@ impl Archiver {
     }
 
     /// What cannot be read was told by the worker; there is nothing to archive of it.
-    fn decode(&self, record: &Record) -> Option<(Position, Input)> {
+    fn decode(&self, record: &Record) -> Option<Arrival> {
         let position = Position { partition: self.partition, offset: record.offset };
-        Some((position, decode_input(&record.value, position, record.appended_at).ok()?))
+        match decode_input(&record.value, position, record.appended_at).ok()? {
+            Input::Event(delivery) => {
+                Some(Arrival { user: delivery.event.user_id, position, input: Input::Event(delivery) })
+            }
+            Input::User(UserRecord::Forward { user_id: user, partition, offset, appended_at, record }) => {
+                let position = Position { partition, offset };
+                let input = decode_input(record.get().as_bytes(), position, appended_at).ok()?;
+                let follows = matches!(input, Input::Event(_) | Input::User(UserRecord::Traits { .. }));
+                follows.then_some(Arrival { user, position, input })
+            }
+            Input::User(input) => Some(Arrival { user: input.user_id(), position, input: Input::User(input) }),
+            Input::Segment(_) => None,
+        }
     }
 
-    /// What the warehouse knows of the event ids of a batch.
-    async fn recent_ids(&self, inputs: &[(Position, Input)]) -> Result<HashMap<UserId, RecentIds>, ArchiverError> {
+    /// What the warehouse knows of the users and event ids of a batch.
+    async fn known(&self, inputs: &[Arrival]) -> Result<Known, ArchiverError> {
+        let users: Vec<UserId> = inputs.iter().map(|arrival| arrival.user).collect();
+        let departed = users.iter().copied().zip(self.warehouse.departures(&users).await?);
+        let departed = departed.filter_map(|(user, departure)| Some((user, departure?))).collect();
         let mut asked = Vec::new();
         let mut once = Vec::new();
-        for (_, input) in inputs {
-            if let Input::Event(Delivery { event, once: is_once }) = input
+        for arrival in inputs {
+            if let Input::Event(Delivery { event, once: is_once }) = &arrival.input
                 && let Some(id) = &event.event_id
             {
-                asked.push((event.user_id, id.to_string()));
+                asked.push((arrival.user, id.to_string()));
                 once.push(*is_once);
             }
         }
+        let remembered = self.settings.machine.remembered_micros;
         let mut recent: HashMap<UserId, RecentIds> = HashMap::new();
-        if asked.is_empty() {
-            return Ok(recent);
-        }
-        let received = self.warehouse.received(&asked).await?;
-        for (((user, id), once), received) in asked.iter().zip(once).zip(received) {
-            if let Some(received) = received {
-                let ids = recent.entry(*user).or_default();
-                ids.note(EventKey { id, once }, received, self.settings.machine.remembered_micros);
+        if !asked.is_empty() {
+            let received = self.warehouse.received(&asked).await?;
+            for (((user, id), once), received) in asked.iter().zip(once).zip(received) {
+                if let Some(received) = received {
+                    recent.entry(*user).or_default().note(EventKey { id, once }, received, remembered);
+                }
             }
         }
-        Ok(recent)
+        Ok(Known { departed, recent, remembered })
     }
 }
 
-fn row(
-    (position, input): (Position, Input),
-    recent: &mut HashMap<UserId, RecentIds>,
+/// An input of the partition, those that were sent on unwrapped.
+struct Arrival {
+    /// Whose it is here.
+    user: UserId,
+    /// Where it first stood.
+    position: Position,
+    input: Input,
+}
+
+/// What decides about the rows of a batch, and is changed by them.
+struct Known {
+    departed: HashMap<UserId, Departure>,
+    recent: HashMap<UserId, RecentIds>,
     remembered: i64,
-) -> Option<ArchiveRow> {
-    match input {
-        Input::Event(Delivery { event, once }) => {
-            if let Some(id) = &event.event_id {
-                let ids = recent.entry(event.user_id).or_default();
-                if !ids.accept(EventKey { id, once }, event.processed_at, remembered) {
-                    return None;
-                }
+}
+
+impl Known {
+    fn row(&mut self, Arrival { user, position, input }: Arrival) -> Option<ArchiveRow> {
+        let departure = self.departed.get(&user).copied();
+        match input {
+            // Nobody is left to take the merged user's events, which wait for it.
+            Input::User(UserRecord::Transfer { absorbed, .. }) if departure == Some(Departure::Deleted) => {
+                Some(ArchiveRow::DeleteUser(absorbed))
             }
-            Some(ArchiveRow::Event(Box::new(event)))
+            Input::User(UserRecord::Delete { .. }) => {
+                self.departed.insert(user, Departure::Deleted);
+                Some(ArchiveRow::DeleteUser(user))
+            }
+            // Sent on to the survivor, and archived there; or refused.
+            _ if departure.is_some() => None,
+            Input::Event(Delivery { event, once }) => {
+                if let Some(id) = &event.event_id {
+                    let ids = self.recent.entry(user).or_default();
+                    if !ids.accept(EventKey { id, once }, event.processed_at, self.remembered) {
+                        return None;
+                    }
+                }
+                Some(ArchiveRow::Event(Box::new(event)))
+            }
+            Input::User(UserRecord::User { user_id: id, client_ref_id, email, name, created_at }) => {
+                Some(ArchiveRow::User(UserRow { id, client_ref_id, email, name, created_at }))
+            }
+            Input::User(UserRecord::Traits { user_id: user, traits, created_at }) => {
+                Some(ArchiveRow::Traits(TraitsRow { user, traits, created_at, position }))
+            }
+            Input::User(UserRecord::Merge { .. }) => {
+                self.departed.insert(user, Departure::Merged);
+                Some(ArchiveRow::MergeUser(user))
+            }
+            Input::User(UserRecord::Transfer { absorbed, .. }) => Some(ArchiveRow::Alias { absorbed, survivor: user }),
+            // Lists by hand are the engine's alone; what was sent on has been unwrapped.
+            Input::User(UserRecord::Manual { .. } | UserRecord::Forward { .. }) | Input::Segment(_) => None,
         }
-        Input::User(UserRecord::User { user_id: id, client_ref_id, email, name, created_at }) => {
-            Some(ArchiveRow::User(UserRow { id, client_ref_id, email, name, created_at }))
-        }
-        Input::User(UserRecord::Traits { user_id: user, traits, created_at }) => {
-            Some(ArchiveRow::Traits(TraitsRow { user, traits, created_at, position }))
-        }
-        Input::User(UserRecord::Merge { user_id: absorbed, survivor }) => {
-            Some(ArchiveRow::Alias { absorbed, survivor })
-        }
-        Input::User(UserRecord::Delete { user_id }) => Some(ArchiveRow::DeleteUser(user_id)),
-        // Lists by hand are the engine's alone; transfers and forwards stand in the log where they were first received.
-        Input::User(UserRecord::Manual { .. } | UserRecord::Transfer { .. } | UserRecord::Forward { .. })
-        | Input::Segment(_) => None,
     }
 }

@@ -1,8 +1,11 @@
 //! The history of new segments: read from the warehouse in slices while the partition goes on.
 
+use std::collections::HashMap;
+
 use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
-use segment_engine::event::UserId;
+use ports::warehouse::HistoryOf;
+use segment_engine::event::{Event, UserId};
 use segment_engine::machine::StoreId;
 
 use crate::partition::{Partition, WorkerError};
@@ -17,18 +20,21 @@ pub struct Backfill {
 
 #[derive(Debug)]
 struct Job {
-    /// What is being filled, each below its fence.
-    stores: Vec<(StoreId, u64)>,
-    /// Users still to read.
-    users: Vec<UserId>,
-    users_total: usize,
+    /// What is being filled.
+    stores: Vec<StoreId>,
+    /// The warehouse must have the partition up to here: with each user, and each merge, comes history.
+    archived: u64,
+    /// Whose history is still to be read: a user, and the id it was received with, its own or a merged user's.
+    sources: Vec<(UserId, UserId)>,
+    /// How many there were, to tell the progress.
+    sources_total: usize,
 }
 
 impl Backfill {
     /// How much of the running job is done, from 0 to 1.
     pub fn progress(&self) -> Option<f64> {
         let job = self.job.as_ref()?;
-        Some(1.0 - job.users.len() as f64 / job.users_total.max(1) as f64)
+        Some(1.0 - job.sources.len() as f64 / job.sources_total.max(1) as f64)
     }
 }
 
@@ -37,31 +43,45 @@ impl Partition {
     /// the archiver has not come as far as the history reaches.
     pub async fn backfill_step(&mut self) -> Result<bool, WorkerError> {
         if self.backfill.job.is_none() {
-            let stores = self.machine.incomplete();
-            if stores.is_empty() {
+            let Some(archived) = self.machine.fence() else {
                 // What reads only stores that a backfill completed for others is ready too.
                 self.announce().await?;
                 return Ok(false);
-            }
-            if !self.is_archived(&stores).await? {
-                return Ok(false);
-            }
-            let users: Vec<UserId> = self.machine.user_ids().collect();
-            self.backfill.job = Some(Job { stores, users_total: users.len(), users });
+            };
+            let of_user = |user| {
+                let merged = self.machine.sources(user).iter().map(move |source| (user, source.user));
+                merged.chain([(user, user)])
+            };
+            let sources: Vec<_> = self.machine.user_ids().flat_map(of_user).collect();
+            let stores = self.machine.incomplete();
+            self.backfill.job = Some(Job { stores, archived, sources_total: sources.len(), sources });
         }
         let Some(mut job) = self.backfill.job.take() else { return Ok(false) };
-        let rest = job.users.len().saturating_sub(self.settings.backfill_users_per_step);
-        let slice = job.users.split_off(rest);
+        if self.ports.warehouse.archive_position(self.id).await? < job.archived {
+            self.backfill.job = Some(job);
+            return Ok(false);
+        }
+        let rest = job.sources.len().saturating_sub(self.settings.backfill_users_per_step);
+        let slice = job.sources.split_off(rest);
         self.read_history(&job.stores, &slice).await?;
-        if !job.users.is_empty() {
+        if !job.sources.is_empty() {
             self.backfill.job = Some(job);
             return Ok(true);
         }
-        for (store, _) in job.stores {
+        for store in job.stores {
             self.machine.complete(store);
         }
         self.announce().await?;
         Ok(true)
+    }
+
+    /// Users were merged into `survivor` by the record at `offset`: a job that is running needs their history too. What of it
+    /// stands in their partition, the archiver of this one waits for before it passes that record.
+    pub(crate) fn backfill_also(&mut self, survivor: UserId, merged: &[UserId], offset: u64) {
+        let Some(job) = &mut self.backfill.job else { return };
+        job.archived = job.archived.max(offset + 1);
+        job.sources.extend(merged.iter().map(|source| (survivor, *source)));
+        job.sources_total += merged.len();
     }
 
     /// How far the newest version of a segment is: 1 when it is in force here; `None` if the segment is unknown here.
@@ -69,22 +89,23 @@ impl Partition {
         if self.machine.is_pending(segment)? { Some(self.backfill.progress().unwrap_or(0.0)) } else { Some(1.0) }
     }
 
-    /// Whether the warehouse has everything below the fences.
-    async fn is_archived(&self, stores: &[(StoreId, u64)]) -> Result<bool, WorkerError> {
-        let fence = stores.iter().map(|(_, fence)| *fence).max().unwrap_or(0);
-        Ok(self.ports.warehouse.archive_position(self.id).await? >= fence)
-    }
-
-    async fn read_history(&mut self, stores: &[(StoreId, u64)], users: &[UserId]) -> Result<(), WorkerError> {
-        // Events that came with merged users stand in other partitions; all of theirs are history.
-        let mut fences = vec![u64::MAX; self.ports.log.partitions() as usize];
-        fences[self.id as usize] = stores.iter().map(|(_, fence)| *fence).max().unwrap_or(0);
-        let events = self.ports.warehouse.history(users, &fences).await?;
-        for (user, event) in &events {
-            for (store, fence) in stores {
-                if event.position.partition != self.id || event.position.offset < *fence {
-                    self.machine.add_history(*store, *user, event);
-                }
+    /// Reads the history of users into stores: per pair a user, and the id its events were received with.
+    pub(crate) async fn read_history(
+        &mut self,
+        stores: &[StoreId],
+        sources: &[(UserId, UserId)],
+    ) -> Result<(), WorkerError> {
+        // A user that was merged away meanwhile took its sources along.
+        let present = sources.iter().filter(|(user, _)| self.machine.knows(*user));
+        let users: HashMap<UserId, UserId> = present.map(|(user, source)| (*source, *user)).collect();
+        let below = |source, user| self.machine.history_below(stores, user, source);
+        let asked: Vec<_> =
+            users.iter().map(|(source, user)| HistoryOf { user: *source, below: below(*source, *user) }).collect();
+        for event in self.ports.warehouse.history(&asked).await? {
+            let source = event.user_id;
+            let event = Event { user_id: users[&source], ..event };
+            for store in stores {
+                self.machine.add_history(*store, source, &event);
             }
         }
         Ok(())
@@ -116,30 +137,17 @@ impl Partition {
         while !self.machine.incomplete().is_empty() {
             if !self.backfill_step().await? {
                 tracing::info!(partition = self.id, "waiting for the archiver: a new segment needs the history");
-                tokio::time::sleep(std::time::Duration::from_millis(self.settings.archive_linger_ms)).await;
+                let archived = self.backfill.job.as_ref().map_or(0, |job| job.archived);
+                self.wait_until_archived(self.id, archived).await?;
             }
         }
         Ok(())
     }
 
-    /// For stores that the absorbed user's partition did not have: its events, from the warehouse.
-    pub(crate) async fn read_history_of_absorbed(
-        &mut self,
-        survivor: UserId,
-        absorbed: UserId,
-        missing: &[StoreId],
-    ) -> Result<(), WorkerError> {
-        let incomplete: Vec<StoreId> = self.machine.incomplete().into_iter().map(|(store, _)| store).collect();
-        // The incomplete ones read their history later, the absorbed user's with it.
-        let stores: Vec<StoreId> = missing.iter().filter(|store| !incomplete.contains(store)).copied().collect();
-        if stores.is_empty() {
-            return Ok(());
-        }
-        let fences = vec![u64::MAX; self.ports.log.partitions() as usize];
-        for (_, event) in self.ports.warehouse.history(&[absorbed], &fences).await? {
-            for store in &stores {
-                self.machine.add_history(*store, survivor, &event);
-            }
+    /// Returns when a partition has been archived up to an offset.
+    pub(crate) async fn wait_until_archived(&self, partition: u32, offset: u64) -> Result<(), WorkerError> {
+        while self.ports.warehouse.archive_position(partition).await? < offset {
+            tokio::time::sleep(std::time::Duration::from_millis(self.settings.archive_linger_ms)).await;
         }
         Ok(())
     }

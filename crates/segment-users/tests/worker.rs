@@ -48,22 +48,31 @@ impl World {
 
     /// Lets everything come to rest at the clock's present instant.
     async fn run(&mut self) {
-        let log = self.ports.log.clone();
-        definitions::relay(&log).await.unwrap();
+        definitions::relay(&self.ports.log).await.unwrap();
         loop {
             let mut busy = false;
-            for partition in &mut self.partitions {
-                let turn = partition.turn().await.unwrap();
+            for at in 0..self.partitions.len() {
+                self.archive().await;
+                let turn = self.partitions[at].turn().await.unwrap();
                 busy |= turn.more || turn.notifications > 0;
-                let mut archiver =
-                    Archiver::open(partition.id(), log.clone(), self.ports.warehouse.clone(), Settings::default())
-                        .await
-                        .unwrap();
-                while archiver.step().await.unwrap() {}
-                busy |= partition.backfill_step().await.unwrap();
+                self.archive().await;
+                busy |= self.partitions[at].backfill_step().await.unwrap();
             }
             if !busy {
                 return;
+            }
+        }
+    }
+
+    /// Before each turn, since a turn may wait for what is archived.
+    async fn archive(&self) {
+        let mut busy = true;
+        while busy {
+            busy = false;
+            for id in 0..PARTITIONS {
+                let (log, warehouse) = (self.ports.log.clone(), self.ports.warehouse.clone());
+                let mut archiver = Archiver::open(id, log, warehouse, Settings::default()).await.unwrap();
+                busy |= archiver.step().await.unwrap();
             }
         }
     }

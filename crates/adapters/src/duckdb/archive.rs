@@ -54,6 +54,11 @@ impl<'a> Rows<'a> {
             ArchiveRow::Event(event) => self.events.push(event),
             ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
             ArchiveRow::Traits(traits) => self.traits.push(traits),
+            ArchiveRow::MergeUser(user) => {
+                self.flush()?;
+                self.transaction.execute("DELETE FROM user_segment_analytics.users WHERE id = ?", [user.0])?;
+                self.depart(*user, false)?;
+            }
             ArchiveRow::Alias { absorbed, survivor } => {
                 self.flush()?;
                 self.alias(*absorbed, *survivor)?;
@@ -103,13 +108,16 @@ impl<'a> Rows<'a> {
 
     fn flush_users(&mut self) -> duckdb::Result<()> {
         let users = std::mem::take(&mut self.users);
-        let welcome = self.make_room("users", "id", users.keys())?;
-        if welcome.is_empty() {
+        if users.is_empty() {
             return Ok(());
         }
+        // Ids as one text parameter, since DuckDB's client binds no lists.
+        let ids = users.keys().map(UserId::to_string).collect::<Vec<_>>().join(",");
+        let sql = "DELETE FROM user_segment_analytics.users
+                   WHERE id IN (SELECT unnest(CAST(string_split(?, ',') AS BIGINT[])))";
+        self.transaction.execute(sql, [&ids])?;
         let mut appender = self.transaction.appender_to_db("users", SCHEMA)?;
-        for id in welcome {
-            let user = users[&id];
+        for (id, user) in users {
             let (client_ref_id, email, name) = (&user.client_ref_id, &user.email, &user.name);
             appender.append_row(params![id.0, client_ref_id, email, name, timestamp(user.created_at)])?;
         }
@@ -137,28 +145,6 @@ impl<'a> Rows<'a> {
         appender.flush()
     }
 
-    /// Removes the rows of these users to make room for new ones; answers whose new rows are welcome: all but those of
-    /// users that have been absorbed.
-    fn make_room<'i>(
-        &self,
-        table: &str,
-        column: &str,
-        users: impl Iterator<Item = &'i UserId>,
-    ) -> duckdb::Result<Vec<UserId>> {
-        // Ids as one text parameter, since DuckDB's client binds no lists.
-        let ids = users.map(UserId::to_string).collect::<Vec<_>>().join(",");
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let listed = "unnest(CAST(string_split(?, ',') AS BIGINT[]))";
-        let sql = format!("DELETE FROM {SCHEMA}.{table} WHERE {column} IN (SELECT {listed})");
-        self.transaction.execute(&sql, [&ids])?;
-        let sql =
-            format!("SELECT id FROM (SELECT {listed} AS id) WHERE id NOT IN (SELECT absorbed FROM {SCHEMA}.aliases)");
-        let mut statement = self.transaction.prepare(&sql)?;
-        statement.query_map([&ids], |row| row.get(0).map(UserId))?.collect()
-    }
-
     fn alias(&self, absorbed: UserId, survivor: UserId) -> duckdb::Result<()> {
         let sql = "SELECT survivor FROM user_segment_analytics.aliases WHERE absorbed = ?";
         let further: Option<i64> = self.transaction.query_row(sql, [survivor.0], |row| row.get(0)).optional()?;
@@ -167,12 +153,8 @@ impl<'a> Rows<'a> {
             tracing::error!(%absorbed, "a user was to be merged into itself; the alias is left out");
             return Ok(());
         }
-        for sql in [
-            "DELETE FROM user_segment_analytics.aliases WHERE absorbed = ?",
-            "DELETE FROM user_segment_analytics.users WHERE id = ?",
-        ] {
-            self.transaction.execute(sql, [absorbed.0])?;
-        }
+        let sql = "DELETE FROM user_segment_analytics.aliases WHERE absorbed = ?";
+        self.transaction.execute(sql, [absorbed.0])?;
         let sql = "UPDATE user_segment_analytics.aliases SET survivor = ? WHERE survivor = ?";
         self.transaction.execute(sql, params![survivor, absorbed.0])?;
         let sql = "INSERT INTO user_segment_analytics.aliases VALUES (?, ?)";
@@ -186,7 +168,13 @@ impl<'a> Rows<'a> {
             self.transaction.execute(&sql, [user.0, user.0])?;
         }
         let sql = "DELETE FROM user_segment_analytics.aliases WHERE absorbed = ? OR survivor = ?";
-        self.transaction.execute(sql, [user.0, user.0]).map(drop)
+        self.transaction.execute(sql, [user.0, user.0])?;
+        self.depart(user, true)
+    }
+
+    fn depart(&self, user: UserId, deleted: bool) -> duckdb::Result<()> {
+        let sql = "INSERT INTO user_segment_analytics.departures VALUES (?, ?)";
+        self.transaction.execute(sql, params![user.0, deleted]).map(drop)
     }
 }
 

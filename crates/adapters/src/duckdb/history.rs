@@ -1,10 +1,11 @@
 //! Reading for the engine: events of users, receipts of deliveries, known users.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use duckdb::types::Value;
 use duckdb::{Connection, Row, params};
-use ports::warehouse::WarehouseError;
+use ports::warehouse::{Departure, HistoryOf, WarehouseError};
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{Event, Position, UserId};
 use segment_engine::time::Timestamp;
@@ -21,8 +22,9 @@ struct Asked<'a> {
 }
 
 #[derive(Serialize)]
-struct Fence {
-    log_partition: usize,
+struct Part {
+    place: usize,
+    user: i64,
     below: u64,
 }
 
@@ -54,35 +56,38 @@ pub fn received(connection: &Connection, ids: &[(UserId, String)]) -> Result<Vec
     Ok(received)
 }
 
+/// See `Warehouse::departures`.
+pub fn departures(connection: &Connection, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError> {
+    let sql = "SELECT user_id, bool_or(deleted) FROM user_segment_analytics.departures
+               WHERE user_id IN (SELECT unnest(CAST(string_split(?, ',') AS BIGINT[]))) GROUP BY user_id";
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = users.iter().map(UserId::to_string).collect::<Vec<_>>().join(",");
+    let mut statement = connection.prepare(sql).map_err(unavailable)?;
+    let found = statement.query_map([ids], |row| {
+        let departure = if row.get(1)? { Departure::Deleted } else { Departure::Merged };
+        Ok((UserId(row.get(0)?), departure))
+    });
+    let found: HashMap<UserId, Departure> = found.and_then(Iterator::collect).map_err(unavailable)?;
+    Ok(users.iter().map(|user| found.get(user).copied()).collect())
+}
+
 /// See `Warehouse::history`.
-pub fn history(
-    connection: &Connection,
-    users: &[UserId],
-    fences: &[u64],
-) -> Result<Vec<(UserId, Event)>, WarehouseError> {
+pub fn history(connection: &Connection, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
     let sql = r#"
         WITH listed AS (
-            SELECT unnest(from_json(?, '[{"place": "BIGINT", "user": "BIGINT", "event_id": "VARCHAR"}]')) AS item
-        ), fenced AS (
-            SELECT unnest(from_json(?, '[{"log_partition": "INTEGER", "below": "UBIGINT"}]')) AS fence
-        ), sources AS (
-            SELECT l.item.place AS place, l.item.user AS user_id FROM listed l
-            UNION
-            SELECT l.item.place, a.absorbed FROM listed l
-            JOIN user_segment_analytics.aliases a ON a.survivor = l.item.user
+            SELECT unnest(from_json(?, '[{"place": "BIGINT", "user": "BIGINT", "below": "UBIGINT"}]')) AS item
         )
         SELECT e.user_id, e.event_id, e.client_ref_id, e.id_type, e.region, e.device_type, e.country,
             e.payload_activity_type, e.payload_url, e.payload_order_total, e.payload_order_id, e.payload_element_id,
-            epoch_us(e.created_at), epoch_us(e.processed_at), e.log_partition, e.log_offset, CAST(e.payload AS VARCHAR),
-            s.place
-        FROM sources s
-        JOIN user_segment_analytics.events e ON e.user_id = s.user_id
-        JOIN fenced f ON f.fence.log_partition = e.log_partition AND e.log_offset < f.fence.below
-        ORDER BY s.place, e.processed_at, e.log_partition, e.log_offset"#;
-    let asked = users.iter().enumerate().map(|(place, user)| Asked { place, user: user.0, event_id: "" });
-    let fences = fences.iter().enumerate().map(|(log_partition, below)| Fence { log_partition, below: *below });
+            epoch_us(e.created_at), epoch_us(e.processed_at), e.log_partition, e.log_offset, CAST(e.payload AS VARCHAR)
+        FROM listed l
+        JOIN user_segment_analytics.events e ON e.user_id = l.item.user AND e.log_offset < l.item.below
+        ORDER BY l.item.place, e.processed_at, e.log_partition, e.log_offset"#;
+    let parts = asked.iter().enumerate().map(|(place, of)| Part { place, user: of.user.0, below: of.below });
     let mut statement = connection.prepare(sql).map_err(unavailable)?;
-    let mut rows = statement.query([json(asked), json(fences)]).map_err(unavailable)?;
+    let mut rows = statement.query([json(parts)]).map_err(unavailable)?;
     let mut events = Vec::new();
     while let Some(row) = rows.next().map_err(unavailable)? {
         let event = event(row).map_err(unavailable)?;
@@ -90,8 +95,7 @@ pub fn history(
         let payload = serde_json::from_str(&payload).map_err(|error| {
             WarehouseError::Unavailable(format!("the payload of the event at {:?} is no JSON: {error}", event.position))
         })?;
-        let place: usize = row.get(17).map_err(unavailable)?;
-        events.push((users[place], Event { payload: Arc::new(payload), ..event }));
+        events.push(Event { payload: Arc::new(payload), ..event });
     }
     Ok(events)
 }

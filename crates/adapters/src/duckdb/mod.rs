@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use duckdb::{Config, Connection};
-use ports::warehouse::{ArchiveBatch, Table, Warehouse, WarehouseError};
+use ports::warehouse::{ArchiveBatch, Departure, HistoryOf, Table, Warehouse, WarehouseError};
 use segment_engine::event::{Event, UserId};
 use segment_engine::time::Timestamp;
 use tokio::sync::Semaphore;
@@ -123,9 +123,14 @@ impl Warehouse for DuckDbWarehouse {
         self.reading(move |connection| history::received(connection, &ids)).await
     }
 
-    async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<(UserId, Event)>, WarehouseError> {
-        let (users, fences) = (users.to_vec(), fences.to_vec());
-        self.reading(move |connection| history::history(connection, &users, &fences)).await
+    async fn departures(&self, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError> {
+        let users = users.to_vec();
+        self.reading(move |connection| history::departures(connection, &users)).await
+    }
+
+    async fn history(&self, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
+        let asked = asked.to_vec();
+        self.reading(move |connection| history::history(connection, &asked)).await
     }
 
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {

@@ -8,10 +8,10 @@ use segment_engine::event::{Event, Position, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
-use crate::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError};
+use crate::warehouse::{ArchiveBatch, ArchiveRow, Departure, HistoryOf, TraitsRow, UserRow, Warehouse, WarehouseError};
 
-/// Fences that leave nothing of partitions 0 to 2 out.
-pub(super) const NO_FENCE: &[u64] = &[u64::MAX >> 1; 3];
+/// Beyond every offset.
+const ALL: u64 = u64::MAX >> 1;
 
 /// Where one warehouse lies: opening it again, after the handle before was dropped, finds what it held.
 #[async_trait]
@@ -26,10 +26,10 @@ pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
     positions_move_by_compare_and_set(&*open().await).await;
     batches_at_the_same_time_are_written_once(open().await).await;
     events_come_back_as_they_were(&*open().await).await;
-    history_is_ordered_and_fenced(&*open().await).await;
+    history_is_of_one_id_in_order(&*open().await).await;
     receipts_are_found(&*open().await).await;
     users_are_listed(&*open().await).await;
-    merged_users_count_as_the_survivor(&*open().await).await;
+    departures_are_remembered(&*open().await).await;
     chains_of_merges_are_resolved_in_any_order(&*open().await).await;
     deleted_users_leave_nothing(&*open().await).await;
     reopening_keeps_everything(&place()).await;
@@ -78,16 +78,16 @@ pub(super) async fn archive(warehouse: &dyn Warehouse, partition: u32, rows: Vec
     warehouse.archive(ArchiveBatch { partition, from_offset, to_offset, rows }).await.unwrap();
 }
 
-async fn history(warehouse: &dyn Warehouse, users: &[i64], fences: &[u64]) -> Vec<Event> {
-    let users: Vec<UserId> = users.iter().copied().map(UserId).collect();
-    let found = warehouse.history(&users, fences).await.unwrap();
-    let places = found.iter().map(|(asked, _)| users.iter().position(|user| user == asked).expect("it was asked for"));
-    assert!(places.is_sorted(), "in the order of the users asked");
-    found.into_iter().map(|(_, event)| event).collect()
+async fn history(warehouse: &dyn Warehouse, asked: &[(i64, u64)]) -> Vec<Event> {
+    let asked: Vec<HistoryOf> =
+        asked.iter().map(|(user, below)| HistoryOf { user: UserId(*user), below: *below }).collect();
+    warehouse.history(&asked).await.unwrap()
 }
 
-async fn offsets(warehouse: &dyn Warehouse, users: &[i64], fences: &[u64]) -> Vec<(i64, u64)> {
-    let events = history(warehouse, users, fences).await;
+/// User and offset of what is archived under these ids.
+async fn offsets(warehouse: &dyn Warehouse, users: &[i64]) -> Vec<(i64, u64)> {
+    let asked: Vec<(i64, u64)> = users.iter().map(|user| (*user, ALL)).collect();
+    let events = history(warehouse, &asked).await;
     events.iter().map(|event| (event.user_id.0, event.position.offset)).collect()
 }
 
@@ -110,7 +110,7 @@ async fn positions_move_by_compare_and_set(warehouse: &dyn Warehouse) {
         assert!(moved, "{what}: {refused:?}");
     }
     assert_eq!(warehouse.archive_position(1).await.unwrap(), 10, "a refused batch moves nothing");
-    assert_eq!(offsets(warehouse, &[7], NO_FENCE).await, [(7, 3)], "and writes nothing");
+    assert_eq!(offsets(warehouse, &[7]).await, [(7, 3)], "and writes nothing");
     assert_eq!(users(warehouse).await, [3]);
     warehouse.archive(batch(10, 11, 10)).await.unwrap();
     warehouse.archive(ArchiveBatch { partition: 1, from_offset: 11, to_offset: 99, rows: vec![] }).await.unwrap();
@@ -135,7 +135,7 @@ async fn batches_at_the_same_time_are_written_once(warehouse: Arc<dyn Warehouse>
         }
     }
     assert_eq!(written, 3, "one for each partition");
-    assert_eq!(history(&*warehouse, &[5], NO_FENCE).await.len(), 3);
+    assert_eq!(history(&*warehouse, &[(5, ALL)]).await.len(), 3);
 }
 
 async fn events_come_back_as_they_were(warehouse: &dyn Warehouse) {
@@ -162,27 +162,26 @@ async fn events_come_back_as_they_were(warehouse: &dyn Warehouse) {
     let zero = Event { order_total: Decimal::parse("0"), ..event(-4, 0, 2) };
     let written = [full, far, zero, event(4, 0, 3)];
     archive(warehouse, 0, written.iter().cloned().map(row).collect()).await;
-    let ids: Vec<i64> = written.iter().map(|event| event.user_id.0).collect();
-    assert_eq!(history(warehouse, &ids, NO_FENCE).await, written);
+    let asked: Vec<(i64, u64)> = written.iter().map(|event| (event.user_id.0, ALL)).collect();
+    assert_eq!(history(warehouse, &asked).await, written);
 }
 
-async fn history_is_ordered_and_fenced(warehouse: &dyn Warehouse) {
+async fn history_is_of_one_id_in_order(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, [(1, 0), (2, 1), (1, 2), (3, 3), (1, 4)].map(|(user, at)| row(event(user, 0, at))).into())
         .await;
-    archive(warehouse, 1, [(1, 1), (1, 7)].map(|(user, at)| row(event(user, 1, at))).into()).await;
-    /// The users asked, the fences, the (user, offset) of the events expected.
-    type Case = (&'static [i64], &'static [u64], &'static [(i64, u64)]);
+    archive(warehouse, 1, vec![alias(2, 1), row(event(5, 1, 1))]).await;
+    /// The (user, below) asked, the (user, offset) of the events expected.
+    type Case = (&'static [(i64, u64)], &'static [(i64, u64)]);
     let cases: &[Case] = &[
-        (&[], &[9, 9], &[]),
-        (&[2, 1], &[9, 9], &[(2, 1), (1, 0), (1, 1), (1, 2), (1, 4), (1, 7)]),
-        (&[1], &[3, 7], &[(1, 0), (1, 1), (1, 2)]),
-        (&[1], &[0, 8], &[(1, 1), (1, 7)]),
-        (&[1], &[9], &[(1, 0), (1, 2), (1, 4)]),
-        (&[1], &[], &[]),
-        (&[99], &[9, 9], &[]),
+        (&[], &[]),
+        (&[(2, 9), (1, 9)], &[(2, 1), (1, 0), (1, 2), (1, 4)]),
+        (&[(1, 4), (5, 2)], &[(1, 0), (1, 2), (5, 1)]),
+        (&[(1, 0), (5, 1), (99, 9)], &[]),
     ];
-    for (users, fences, expected) in cases {
-        assert_eq!(offsets(warehouse, users, fences).await, *expected, "{users:?} before {fences:?}");
+    for (asked, expected) in cases {
+        let events = history(warehouse, asked).await;
+        let found: Vec<_> = events.iter().map(|event| (event.user_id.0, event.position.offset)).collect();
+        assert_eq!(found, *expected, "{asked:?}");
     }
 }
 
@@ -222,30 +221,31 @@ async fn users_are_listed(warehouse: &dyn Warehouse) {
     assert_eq!(warehouse.users(Some(UserId(200)), 2).await.unwrap(), []);
 }
 
-async fn merged_users_count_as_the_survivor(warehouse: &dyn Warehouse) {
-    archive(warehouse, 0, vec![user(1, "a"), user(2, "b"), row(event(1, 0, 0)), row(event(2, 0, 1))]).await;
-    archive(warehouse, 0, vec![alias(2, 1), row(event(2, 0, 2)), row(event(1, 0, 3)), user(2, "late")]).await;
-    assert_eq!(users(warehouse).await, [1], "a merged user does not come back by a late row");
-    assert_eq!(
-        offsets(warehouse, &[1], NO_FENCE).await,
-        [(1, 0), (2, 1), (2, 2), (1, 3)],
-        "under the ids received with"
-    );
-    assert_eq!(offsets(warehouse, &[2], NO_FENCE).await, [(2, 1), (2, 2)]);
-    let theirs = warehouse.history(&[UserId(1)], NO_FENCE).await.unwrap();
-    assert!(theirs.iter().all(|(asked, _)| *asked == UserId(1)), "each with the user it was asked for");
+async fn departures_are_remembered(warehouse: &dyn Warehouse) {
+    archive(warehouse, 0, vec![user(1, "a"), user(2, "b"), user(3, "c"), row(event(1, 0, 0))]).await;
+    archive(warehouse, 0, vec![ArchiveRow::MergeUser(UserId(1)), ArchiveRow::DeleteUser(UserId(2))]).await;
+    assert_eq!(users(warehouse).await, [3], "neither is a known user any longer");
+    let asked = [4, 2, 3, 1].map(UserId);
+    let found = warehouse.departures(&asked).await.unwrap();
+    assert_eq!(found, [None, Some(Departure::Deleted), None, Some(Departure::Merged)]);
+    assert_eq!(warehouse.departures(&[]).await.unwrap(), []);
+    archive(warehouse, 0, vec![ArchiveRow::DeleteUser(UserId(1))]).await;
+    assert_eq!(warehouse.departures(&[UserId(1)]).await.unwrap(), [Some(Departure::Deleted)], "merged, then deleted");
 }
 
 async fn chains_of_merges_are_resolved_in_any_order(warehouse: &dyn Warehouse) {
-    let events = (1..=6).map(|user| row(event(user, 0, user as u64)));
-    archive(warehouse, 0, events.chain((1..=6).map(|id| user(id, "e"))).collect()).await;
+    let delivery = |user: i64| row(Event { event_id: Some("e".into()), ..event(user, 0, user as u64) });
+    archive(warehouse, 0, (1..=6).map(delivery).collect()).await;
     archive(warehouse, 0, vec![alias(1, 2), alias(2, 3)]).await;
     archive(warehouse, 1, vec![alias(5, 6)]).await;
     archive(warehouse, 2, vec![alias(4, 5), alias(4, 5)]).await;
-    assert_eq!(offsets(warehouse, &[3, 6], NO_FENCE).await, [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6)]);
-    assert_eq!(users(warehouse).await, [3, 6]);
+    let newest = async |user| warehouse.received(&[(UserId(user), "e".to_owned())]).await.unwrap()[0];
+    let at = |offset: u64| Some(event(0, 0, offset).processed_at);
+    for (user, expected) in [(1, 3), (2, 3), (3, 3), (4, 6), (5, 6), (6, 6)] {
+        assert_eq!(newest(user).await, at(expected), "user {user}");
+    }
     archive(warehouse, 0, vec![alias(3, 6), alias(6, 4)]).await;
-    assert_eq!(offsets(warehouse, &[6], NO_FENCE).await.len(), 6, "a merge into itself changes nothing");
+    assert_eq!(newest(1).await, at(6), "a merge into itself changes nothing");
 }
 
 async fn deleted_users_leave_nothing(warehouse: &dyn Warehouse) {
@@ -262,7 +262,7 @@ async fn deleted_users_leave_nothing(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, rows).await;
     let rows = vec![row(event(1, 0, 3)), user(1, "again"), ArchiveRow::DeleteUser(UserId(1)), row(event(1, 0, 4))];
     archive(warehouse, 0, rows).await;
-    assert_eq!(offsets(warehouse, &[1, 2, 3], NO_FENCE).await, [(1, 4), (3, 2)], "what comes after a delete stays");
+    assert_eq!(offsets(warehouse, &[1, 2, 3]).await, [(1, 4), (3, 2)], "what comes after a delete stays");
     assert_eq!(users(warehouse).await, [3]);
     archive(warehouse, 0, vec![ArchiveRow::DeleteUser(UserId(77)), user(2, "new")]).await;
     assert_eq!(users(warehouse).await, [2, 3], "its aliases are gone too");
@@ -270,11 +270,12 @@ async fn deleted_users_leave_nothing(warehouse: &dyn Warehouse) {
 
 async fn reopening_keeps_everything(place: &impl WarehousePlace) {
     let warehouse = place.open().await;
-    archive(&*warehouse, 1, vec![user(1, "a"), user(2, "b"), row(event(1, 1, 0)), alias(1, 2)]).await;
+    archive(&*warehouse, 1, vec![user(1, "a"), user(2, "b"), row(event(1, 1, 0))]).await;
+    archive(&*warehouse, 1, vec![ArchiveRow::MergeUser(UserId(1)), alias(1, 2)]).await;
     let position = warehouse.archive_position(1).await.unwrap();
     drop(warehouse);
     let warehouse = place.open().await;
     assert_eq!(warehouse.archive_position(1).await.unwrap(), position);
-    assert_eq!(history(&*warehouse, &[2], NO_FENCE).await, [event(1, 1, 0)]);
+    assert_eq!(history(&*warehouse, &[(1, ALL)]).await, [event(1, 1, 0)]);
     assert_eq!(users(&*warehouse).await, [2]);
 }

@@ -1,12 +1,12 @@
 //! The part of the warehouse's suite that is about SQL.
 
 use segment_engine::decimal::Decimal;
-use segment_engine::event::Event;
+use segment_engine::event::{Event, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
 use super::warehouse::{WarehousePlace, alias, archive, event, row, traits, user};
-use crate::warehouse::{Warehouse, WarehouseError};
+use crate::warehouse::{ArchiveRow, Warehouse, WarehouseError};
 
 /// Runs the suite; `place` gives an empty place at each call.
 pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
@@ -39,7 +39,8 @@ async fn fill(warehouse: &dyn Warehouse) {
     let newest = traits(2, 9, json!({"plan": "pro"}));
     let older = traits(2, 5, json!({"plan": "free", "beta": true}));
     let absorbed = traits(1, 7, json!({"plan": "gone", "beta": null}));
-    archive(warehouse, 0, vec![newest, older, absorbed, alias(1, 2), user(2, "b2")]).await;
+    let merged = ArchiveRow::MergeUser(UserId(1));
+    archive(warehouse, 0, vec![newest, older, absorbed, merged, alias(1, 2), user(2, "b2")]).await;
 }
 
 async fn generated_queries_see_users_of_today(warehouse: &dyn Warehouse) {

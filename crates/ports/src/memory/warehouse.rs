@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use segment_engine::event::{Event, UserId};
 use segment_engine::time::Timestamp;
 
-use crate::warehouse::{ArchiveBatch, ArchiveRow, Table, TraitsRow, UserRow, Warehouse, WarehouseError};
+use crate::warehouse::{
+    ArchiveBatch, ArchiveRow, Departure, HistoryOf, Table, TraitsRow, UserRow, Warehouse, WarehouseError,
+};
 
 /// A warehouse in memory; clones share it. It refuses SQL.
 #[derive(Clone, Default)]
@@ -23,6 +25,7 @@ struct Rows {
     traits: Vec<TraitsRow>,
     /// From each merged user to the user it is in the end.
     survivors: HashMap<UserId, UserId>,
+    departures: HashMap<UserId, Departure>,
 }
 
 impl Rows {
@@ -33,9 +36,12 @@ impl Rows {
     fn apply(&mut self, row: ArchiveRow) {
         match row {
             ArchiveRow::Event(event) => self.events.push(*event),
-            ArchiveRow::User(user) if self.survivors.contains_key(&user.id) => {}
             ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
             ArchiveRow::Traits(traits) => self.traits.push(traits),
+            ArchiveRow::MergeUser(user) => {
+                self.users.remove(&user);
+                self.departures.insert(user, Departure::Merged);
+            }
             ArchiveRow::Alias { absorbed, survivor } => self.alias(absorbed, survivor),
             ArchiveRow::DeleteUser(user) => self.delete(user),
         }
@@ -46,12 +52,12 @@ impl Rows {
         if survivor == absorbed {
             return;
         }
-        self.users.remove(&absorbed);
         self.survivors.insert(absorbed, survivor);
         self.survivors.values_mut().filter(|known| **known == absorbed).for_each(|known| *known = survivor);
     }
 
     fn delete(&mut self, user: UserId) {
+        self.departures.insert(user, Departure::Deleted);
         let survivors = std::mem::take(&mut self.survivors);
         let gone = |id: &UserId| *id == user || survivors.get(id) == Some(&user);
         self.events.retain(|event| !gone(&event.user_id));
@@ -116,18 +122,20 @@ impl Warehouse for MemoryWarehouse {
         Ok(ids.iter().map(newest).collect())
     }
 
-    async fn history(&self, users: &[UserId], fences: &[u64]) -> Result<Vec<(UserId, Event)>, WarehouseError> {
+    async fn departures(&self, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError> {
         let rows = self.rows();
-        let before_fence = |event: &&Event| {
-            fences.get(event.position.partition as usize).is_some_and(|fence| event.position.offset < *fence)
-        };
-        let of = |user: UserId| {
-            let theirs = |event: &&Event| event.user_id == user || rows.resolve(event.user_id) == user;
-            let mut events: Vec<Event> = rows.events.iter().filter(theirs).filter(before_fence).cloned().collect();
+        Ok(users.iter().map(|user| rows.departures.get(user).copied()).collect())
+    }
+
+    async fn history(&self, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
+        let rows = self.rows();
+        let of = |asked: &HistoryOf| {
+            let theirs = |event: &&Event| event.user_id == asked.user && event.position.offset < asked.below;
+            let mut events: Vec<Event> = rows.events.iter().filter(theirs).cloned().collect();
             events.sort_by_key(|event| (event.processed_at, event.position));
-            events.into_iter().map(move |event| (user, event)).collect::<Vec<_>>()
+            events
         };
-        Ok(users.iter().flat_map(|user| of(*user)).collect())
+        Ok(asked.iter().flat_map(of).collect())
     }
 
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {

@@ -8,6 +8,7 @@ use super::formula::Formula;
 use super::lower::lower;
 use super::store::{StoreId, StoreKey};
 use super::triggers::Triggers;
+use crate::event::UserId;
 use crate::plan::{Expr, Plan};
 
 /// A segment as it is saved.
@@ -59,13 +60,22 @@ pub(super) struct Slot {
     pub(super) rank: u32,
 }
 
+/// Where the history of a store ends and what it saw live begins.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fence {
+    /// The log offset it was made at: it has seen what users of this partition did since.
+    pub(super) offset: u64,
+    /// For absorbed users of whom it has seen records live: how far the survivor had theirs before.
+    pub(super) sources: FxHashMap<UserId, u64>,
+}
+
 /// A store and who needs it.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     pub(super) key: StoreKey,
     pub(super) fingerprint: u64,
-    /// `None` once it has seen the whole history; before, the log offset it was made at: it has seen what came since.
-    pub(super) fence: Option<u64>,
+    /// `None` once it has seen the whole history.
+    pub(super) fence: Option<Fence>,
     /// How many versions of segments read it.
     pub(super) users: u32,
 }
@@ -78,6 +88,7 @@ pub(super) struct Catalog {
     by_tag: FxHashMap<String, u32>,
     pub(super) stores: Vec<Option<Store>>,
     by_key: FxHashMap<StoreKey, StoreId>,
+    by_fingerprint: FxHashMap<u64, StoreId>,
     pub(super) triggers: Triggers,
     /// Segments in force to ask about every new user.
     pub(super) by_default: Vec<u32>,
@@ -169,6 +180,8 @@ impl Catalog {
         self.triggers.add_store(id, &key);
         self.by_key.insert(key.clone(), id);
         let fingerprint = key.fingerprint();
+        self.by_fingerprint.insert(fingerprint, id);
+        let fence = fence.map(|offset| Fence { offset, sources: FxHashMap::default() });
         self.stores.push(Some(Store { key, fingerprint, fence, users: 0 }));
         id
     }
@@ -177,6 +190,31 @@ impl Catalog {
     pub(super) fn incomplete(&self) -> Vec<StoreId> {
         let ids = (0..).map(StoreId).zip(&self.stores);
         ids.filter(|(_, store)| store.as_ref().is_some_and(|store| store.fence.is_some())).map(|(id, _)| id).collect()
+    }
+
+    /// The stores that have seen the whole history.
+    pub(super) fn complete_stores(&self) -> impl Iterator<Item = (StoreId, &Store)> {
+        let ids = (0..).map(StoreId).zip(&self.stores);
+        ids.filter_map(|(id, store)| Some((id, store.as_ref().filter(|store| store.fence.is_none())?)))
+    }
+
+    /// A complete store, by the name that survives restarts.
+    pub(super) fn complete_by_fingerprint(&self, fingerprint: u64) -> Option<StoreId> {
+        let id = *self.by_fingerprint.get(&fingerprint)?;
+        self.store(id).fence.is_none().then_some(id)
+    }
+
+    /// The fences of the stores that have not seen the whole history.
+    pub(super) fn fences(&mut self) -> impl Iterator<Item = &mut Fence> {
+        self.stores.iter_mut().flatten().filter_map(|store| store.fence.as_mut())
+    }
+
+    /// Names the set of complete stores: machines with the same digest have the same.
+    pub(super) fn digest(&self) -> u64 {
+        // The order of stores differs between machines, so the sum must not depend on it.
+        self.complete_stores().fold(0, |digest, (_, store)| {
+            digest ^ store.fingerprint.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        })
     }
 
     /// A store has now seen the whole history.
@@ -260,6 +298,7 @@ impl Catalog {
             if store.users == 0 {
                 self.triggers.remove_store(*id, &store.key);
                 self.by_key.remove(&store.key);
+                self.by_fingerprint.remove(&store.fingerprint);
                 *entry = None;
                 unused.push(*id);
             }

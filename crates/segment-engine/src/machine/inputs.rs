@@ -1,8 +1,8 @@
 //! Applying records: what each kind of input changes, and whom it makes dirty.
 
-use super::store::StoreKey;
+use super::store::{StoreId, StoreKey};
 use super::triggers::Readers;
-use super::user::{Profile, User};
+use super::user::{Profile, Source, User};
 use super::{Cause, EventKey, Failure, Machine};
 use crate::eval::{EventScope, evaluate};
 use crate::event::{Event, UserId};
@@ -13,7 +13,18 @@ use crate::value::Value;
 
 /// What was known of a user that left its machine.
 #[derive(Clone, Debug)]
-pub struct Departed(pub(super) Box<User>);
+pub struct Departed {
+    pub(super) user: Box<User>,
+    /// Stores of the absorbing machine that have all history but this user's, because the machine it left did not keep them.
+    pub(super) lacking: Vec<StoreId>,
+}
+
+impl Departed {
+    /// Who had been merged into the user.
+    pub fn sources(&self) -> impl Iterator<Item = UserId> {
+        self.user.sources.iter().map(|source| source.user)
+    }
+}
 
 impl Machine {
     /// Applies an event received at `at`. Answers `false` for a duplicate, which changes nothing.
@@ -121,15 +132,20 @@ impl Machine {
         self.changed.push(id);
         let left = std::mem::take(&mut user.members);
         self.tell(&mut user, Vec::new(), left, cause);
-        Some(Departed(Box::new(user)))
+        Some(Departed { user: Box::new(user), lacking: Vec::new() })
     }
 
-    /// Merges a user that was removed from its machine into `survivor`, which then has both histories and traits.
-    pub fn absorb(&mut self, survivor: UserId, departed: Departed, at: Timestamp) {
+    /// Merges a user that was removed from its machine into `survivor`, which then has both histories and traits. `below` says
+    /// up to which offset of its partition `departed` holds what the absorbed user did.
+    ///
+    /// Answers the stores that need the absorbed user's events from history all the same, by [`Machine::add_history`] in this
+    /// instant. Stores that wait for their history read it there.
+    #[must_use]
+    pub fn absorb(&mut self, survivor: UserId, departed: Departed, below: u64, at: Timestamp) -> Vec<StoreId> {
         self.reach(at);
         let slot = self.slot_or_new(survivor, Cause::Merge);
         let now = self.now;
-        let Departed(other) = departed;
+        let Departed { user: other, mut lacking } = departed;
         self.has_history = true;
         let user = self.users[slot as usize].as_mut().expect("just found or made");
         user.traits.absorb(other.traits);
@@ -140,8 +156,23 @@ impl Machine {
         if user.client_ref_id.is_none() {
             user.client_ref_id = other.client_ref_id;
         }
+        for source in other.sources.into_iter().chain([Source { user: other.id, below }]) {
+            user.extend(source);
+            // What a store under a fence had seen of it live went with the absorbed state.
+            for fence in self.catalog.fences() {
+                fence.sources.remove(&source.user);
+            }
+        }
+        // An event of the absorbed user is from now on one of the survivor's: what reads `user_id` reads it anew.
+        let anew = self.catalog.complete_stores().filter(|(_, store)| store.key.reads_user_id());
+        lacking.extend(anew.map(|(id, _)| id));
+        lacking.sort_unstable();
+        lacking.dedup();
         let mut failed = false;
         for (id, state) in other.states {
+            if lacking.binary_search(&id).is_ok() || self.catalog.store(id).fence.is_some() {
+                continue;
+            }
             match user.states.binary_search_by_key(&id, |(id, _)| *id) {
                 Ok(place) => failed |= user.states[place].1.merge(state, now).is_err(),
                 Err(place) => user.states.insert(place, (id, state)),
@@ -155,6 +186,20 @@ impl Machine {
             self.failures.push(Failure { user: survivor, segments: Vec::new(), reason });
         }
         self.touch(slot, Cause::Merge);
+        lacking
+    }
+
+    /// An event of an absorbed user reached the survivor by itself, because it came after the merge: stores that wait for
+    /// history have seen it live.
+    pub fn extend_source(&mut self, survivor: UserId, source: Source) {
+        let slot = self.slot_or_new(survivor, Cause::Event);
+        let mut user = self.users[slot as usize].take().expect("just found or made");
+        let had = user.extend(source);
+        for fence in self.catalog.fences() {
+            fence.sources.entry(source.user).or_insert(had);
+        }
+        self.note_changed(&mut user);
+        self.users[slot as usize] = Some(user);
     }
 }
 

@@ -32,7 +32,7 @@ pub use inputs::Departed;
 pub use recent::{EventKey, REMEMBERED_MICROS, RecentIds};
 pub use snapshot::SnapshotError;
 pub use store::StoreId;
-pub use user::{Profile, Traits};
+pub use user::{Profile, Source, Traits};
 
 use crate::event::UserId;
 use crate::time::Timestamp;

@@ -1,7 +1,8 @@
 //! Segments coming, changing and going, and the history that a new one needs.
 
+use super::catalog::Store;
 use super::inputs::holds;
-use super::{Cause, Definition, Failure, Machine, StoreId};
+use super::{Cause, Definition, Failure, Machine, Source, StoreId};
 use crate::event::{Event, UserId};
 use crate::time::Timestamp;
 
@@ -33,19 +34,47 @@ impl Machine {
         Some(self.catalog.slots[index as usize].pending.is_some())
     }
 
-    /// The stores that need history, each with the offset below which it does. See [`Machine::add_history`].
-    pub fn incomplete(&self) -> Vec<(StoreId, u64)> {
-        let fence = |id| self.catalog.store(id).fence;
-        self.catalog.incomplete().into_iter().filter_map(|id| Some((id, fence(id)?))).collect()
+    /// The stores that need history: of every user ([`Machine::user_ids`]) and everyone merged into it ([`Machine::sources`]),
+    /// the events below [`Machine::history_below`], by [`Machine::add_history`].
+    pub fn incomplete(&self) -> Vec<StoreId> {
+        self.catalog.incomplete()
     }
 
-    /// Adds an event from before the fence to one store, under the user it belongs to now.
-    pub fn add_history(&mut self, store: StoreId, user: UserId, event: &Event) {
-        let now = self.now;
+    /// The offset that the history of incomplete stores ends at, for what users of this partition did in it.
+    pub fn fence(&self) -> Option<u64> {
+        self.catalog.stores.iter().flatten().filter_map(|store| store.fence.as_ref()).map(|fence| fence.offset).max()
+    }
+
+    /// Who was merged into the user.
+    pub fn sources(&self, user: UserId) -> &[Source] {
+        let user = self.by_id.get(&user).and_then(|slot| self.users[*slot as usize].as_ref());
+        user.map_or(&[], |user| &user.sources)
+    }
+
+    /// Below which offset of its partition what `source` (the user, or one merged into it) did is history for one of the stores.
+    pub fn history_below(&self, stores: &[StoreId], user: UserId, source: UserId) -> u64 {
+        let stores = stores.iter().filter_map(|id| self.catalog.stores.get(id.0 as usize)?.as_ref());
+        stores.map(|store| self.below(store, user, source)).max().unwrap_or(0)
+    }
+
+    fn below(&self, store: &Store, user: UserId, source: UserId) -> u64 {
+        let merged = || self.sources(user).iter().find(|known| known.user == source).map_or(0, |known| known.below);
+        match &store.fence {
+            Some(fence) if source == user => fence.offset,
+            Some(fence) => fence.sources.get(&source).copied().unwrap_or_else(merged),
+            None => merged(),
+        }
+    }
+
+    /// Adds an event that `source` did to one store, as the event's user's, unless the store has seen it live.
+    pub fn add_history(&mut self, store: StoreId, source: UserId, event: &Event) {
+        let (now, user) = (self.now, event.user_id);
         let (Some(Some(entry)), Some(slot)) = (self.catalog.stores.get(store.0 as usize), self.by_id.get(&user)) else {
             return;
         };
-        if !entry.key.fixed.iter().all(|condition| holds(condition, event, now)) {
+        if event.position.offset >= self.below(entry, user, source)
+            || !entry.key.fixed.iter().all(|condition| holds(condition, event, now))
+        {
             return;
         }
         let user = self.users[*slot as usize].as_mut().expect("the index has only users that are there");

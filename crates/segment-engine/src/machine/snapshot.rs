@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::user::{Profile, User};
+use super::user::{Profile, Source, User};
 use super::{Definition, Departed, Machine, RecentIds, Rule, Settings, StoreId};
 use crate::event::UserId;
 use crate::language::{CompileError, compile};
@@ -10,7 +10,7 @@ use crate::leaf::State;
 use crate::time::Timestamp;
 
 /// Grows when a block written by an older build can no longer be read.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Why a snapshot could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,14 @@ struct UserBlock {
     members: Vec<i64>,
     sequence: u64,
     wakeups: Vec<(Timestamp, i64)>,
+    sources: Vec<Source>,
+}
+
+/// A departed user, and which stores its machine kept for it.
+#[derive(Serialize, Deserialize)]
+struct DepartedBlock {
+    digest: u64,
+    user: Vec<u8>,
 }
 
 /// A machine besides its users.
@@ -84,7 +92,8 @@ impl Machine {
 
     /// What [`Machine::load_departed`] reads: for the machine that absorbs the user.
     pub fn save_departed(&self, departed: &Departed) -> Vec<u8> {
-        self.user_block(&departed.0)
+        let block = DepartedBlock { digest: self.catalog.digest(), user: self.user_block(&departed.user) };
+        postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
     }
 
     fn user_block(&self, user: &User) -> Vec<u8> {
@@ -106,6 +115,7 @@ impl Machine {
             members: user.members.iter().filter_map(|index| self.catalog.id_of(*index)).collect(),
             sequence: user.sequence,
             wakeups: wakeups.collect(),
+            sources: user.sources.clone(),
         };
         postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
     }
@@ -123,16 +133,20 @@ impl Machine {
         Ok(())
     }
 
-    /// Reads a departed user. Answers also the stores of this machine that the block does not cover: what they need of the
-    /// user must be read from history.
-    pub fn load_departed(&self, bytes: &[u8]) -> Result<(Departed, Vec<StoreId>), SnapshotError> {
-        let user = self.read_user(bytes)?;
-        let block: UserBlock = postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
-        let covered = |fingerprint| block.states.iter().any(|(other, _)| *other == fingerprint);
-        let stores = (0..).map(StoreId).zip(&self.catalog.stores);
-        let missing = stores.filter(|(_, store)| store.as_ref().is_some_and(|store| !covered(store.fingerprint)));
-        let missing = missing.map(|(id, _)| id).collect();
-        Ok((Departed(Box::new(User { members: Vec::new(), wakeups: Vec::new(), ..user })), missing))
+    /// Reads a departed user.
+    pub fn load_departed(&self, bytes: &[u8]) -> Result<Departed, SnapshotError> {
+        let block: DepartedBlock =
+            postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
+        let user = self.read_user(&block.user)?;
+        // A store without a state is one without events, if the other machine kept the same stores as this one. If it did
+        // not, because one of the two is ahead with a definition, it may as well not have kept it.
+        let lacking = if block.digest == self.catalog.digest() {
+            Vec::new()
+        } else {
+            let complete = self.catalog.complete_stores().map(|(id, _)| id);
+            complete.filter(|id| user.state(*id).is_none()).collect()
+        };
+        Ok(Departed { user: Box::new(User { members: Vec::new(), wakeups: Vec::new(), ..user }), lacking })
     }
 
     fn read_user(&self, bytes: &[u8]) -> Result<User, SnapshotError> {
@@ -150,21 +164,18 @@ impl Machine {
         }
         user.manual = block.manual;
         user.recent = block.recent;
-        let stores = (0..).map(StoreId).zip(&self.catalog.stores);
         // A store that waits for history gets all of it from there. What a block has for it, written when the store was
         // complete but not yet in force, or in an earlier life of the same store, would count twice.
-        let complete =
-            stores.filter_map(|(id, store)| Some((id, store.as_ref().filter(|store| store.fence.is_none())?)));
-        let by_fingerprint: rustc_hash::FxHashMap<u64, StoreId> =
-            complete.map(|(id, store)| (store.fingerprint, id)).collect();
-        let states = block.states.into_iter().filter_map(|(print, state)| Some((*by_fingerprint.get(&print)?, state)));
-        user.states = states.collect();
+        let states = block.states.into_iter();
+        let kept = |(print, state)| Some((self.catalog.complete_by_fingerprint(print)?, state));
+        user.states = states.filter_map(kept).collect();
         user.states.sort_unstable_by_key(|(id, _)| *id);
         user.members = block.members.iter().filter_map(|id| self.catalog.index_of(*id)).collect();
         user.members.sort_unstable();
         user.sequence = block.sequence;
         let wakeups = block.wakeups.iter().filter_map(|(due, id)| Some((*due, self.catalog.index_of(*id)?)));
         user.wakeups = wakeups.collect();
+        user.sources = block.sources;
         Ok(user)
     }
 

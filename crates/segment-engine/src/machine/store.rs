@@ -74,6 +74,15 @@ impl StoreKey {
         outcome
     }
 
+    /// Whether it reads whose event it is, which changes when users merge.
+    pub fn reads_user_id(&self) -> bool {
+        let mut reads = false;
+        for expr in self.fixed.iter().chain(&self.timed).chain(&self.argument) {
+            expr.walk(&mut |node| reads |= *node == Expr::Event(EventColumn::UserId));
+        }
+        reads
+    }
+
     /// The activities that an event must have for the store to keep it; `None` if any will do.
     pub fn activities(&self) -> Option<Vec<&str>> {
         self.fixed.iter().find_map(|condition| match condition {

@@ -40,6 +40,17 @@ pub struct User {
     pub(super) dirty_cause: Option<Cause>,
     /// Whether it changed since the last checkpoint.
     pub(super) changed: bool,
+    /// Who was merged into it.
+    pub(super) sources: Vec<Source>,
+}
+
+/// A user merged into another, as the other sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The absorbed user.
+    pub user: UserId,
+    /// The survivor has its records below this offset of the absorbed user's partition.
+    pub below: u64,
 }
 
 impl User {
@@ -59,6 +70,22 @@ impl User {
             dirty: Vec::new(),
             dirty_cause: None,
             changed: false,
+            sources: Vec::new(),
+        }
+    }
+
+    /// Takes a source, or more of one it has; answers how far it had it.
+    pub(super) fn extend(&mut self, source: Source) -> u64 {
+        match self.sources.iter_mut().find(|known| known.user == source.user) {
+            Some(known) => {
+                let had = known.below;
+                known.below = had.max(source.below);
+                had
+            }
+            None => {
+                self.sources.push(source);
+                0
+            }
         }
     }
 

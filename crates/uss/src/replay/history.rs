@@ -1,7 +1,7 @@
 //! The events of the replay so far: what a new segment is filled from, as the warehouse would do it in the service.
 
 use segment_engine::event::Event;
-use segment_engine::machine::Machine;
+use segment_engine::machine::{Machine, StoreId};
 
 use super::error::Problem;
 use super::identities::Identities;
@@ -39,17 +39,27 @@ impl History {
     /// Why a segment cannot be filled any more.
     pub fn too_long(&self) -> Problem {
         Problem::new(format!(
-            "a segment that comes after more than {EVENTS_MAX} events cannot be filled from them: define it earlier"
+            "a segment or a merge that comes after more than {EVENTS_MAX} events and needs them again cannot be done"
         ))
     }
 
     /// Gives every store that lacks history all of it, under the users whose it is now.
     pub fn fill(&self, machine: &mut Machine, identities: &Identities) {
-        for (store, _) in machine.incomplete() {
-            for event in &self.events {
-                machine.add_history(store, identities.survivor(event.user_id), event);
-            }
+        let stores = machine.incomplete();
+        self.give(machine, &stores, identities);
+        for store in stores {
             machine.complete(store);
+        }
+    }
+
+    /// Gives these stores what they lack, under the users whose it is now.
+    pub fn give(&self, machine: &mut Machine, stores: &[StoreId], identities: &Identities) {
+        for event in &self.events {
+            let source = event.user_id;
+            let event = Event { user_id: identities.survivor(source), ..event.clone() };
+            for store in stores {
+                machine.add_history(*store, source, &event);
+            }
         }
     }
 }

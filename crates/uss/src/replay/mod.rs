@@ -170,7 +170,11 @@ impl<W: Write> Replay<W> {
             Linked::AsOne => {}
             Linked::Merged(absorbed, survivor) => {
                 if let Some(departed) = self.machine.remove_user(absorbed, Cause::Merge, self.at) {
-                    self.machine.absorb(survivor, departed, self.at);
+                    let lacking = self.machine.absorb(survivor, departed, self.history.offset(), self.at);
+                    if !lacking.is_empty() && !self.history.is_whole() {
+                        return Err(self.history.too_long().at(self.line));
+                    }
+                    self.history.give(&mut self.machine, &lacking, &self.identities);
                 }
             }
             Linked::Refused(refused) => {

@@ -13,15 +13,17 @@ pub struct Seen {
     pub created: i64,
 }
 
-/// The first delivery of each event by the user it was received for; and how many records of each event id there are.
-pub fn events(records: &[Value]) -> (HashMap<i64, Vec<Seen>>, HashMap<String, usize>) {
+/// The first delivery of each event by the user it was received for; and the users that each event id was
+/// received for, as often as it was.
+pub fn events(records: &[Value]) -> (HashMap<i64, Vec<Seen>>, HashMap<String, Vec<i64>>) {
     let mut by_user: HashMap<i64, Vec<Seen>> = HashMap::new();
-    let (mut deliveries, mut counted) = (HashMap::new(), HashSet::new());
+    let mut deliveries: HashMap<String, Vec<i64>> = HashMap::new();
+    let mut counted = HashSet::new();
     for record in records {
         let event = &record["value"];
         let Some(event_id) = event["event_id"].as_str() else { continue };
-        *deliveries.entry(event_id.to_owned()).or_default() += 1;
         let user = event["user_id"].as_i64().unwrap();
+        deliveries.entry(event_id.to_owned()).or_default().push(user);
         if counted.insert((user, event_id.to_owned())) {
             let received = micros(&record["appendedAt"]);
             let created = if event["created_at"].is_null() { received } else { micros(&event["created_at"]) };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use segment_engine::event::UserId;
+use segment_engine::event::{Event, UserId};
 use segment_engine::language::compile;
 use segment_engine::machine::{Cause, Change, Definition, Machine, Profile, Rule, Settings};
 use segment_engine::time::Timestamp;
@@ -69,6 +69,7 @@ impl Run {
     fn step(&mut self, step: &Step) -> Result<(), String> {
         self.offset += 1;
         let known: BTreeSet<UserId> = self.world.users.keys().copied().collect();
+        let before = matches!(step.what, What::Link { .. }).then(|| self.world.users.clone()).unwrap_or_default();
         let effect = self.world.apply(step);
         self.create_users(&known, &effect, step.at);
         match (&step.what, effect) {
@@ -92,7 +93,12 @@ impl Run {
             }
             (_, Effect::Merge { absorbed, survivor }) => {
                 let departed = self.machine.remove_user(absorbed, Cause::Merge, step.at);
-                self.machine.absorb(survivor, departed.ok_or("the absorbed user is not there")?, step.at);
+                let departed = departed.ok_or("the absorbed user is not there")?;
+                let lacking = self.machine.absorb(survivor, departed, u64::MAX, step.at);
+                for event in before.get(&absorbed).iter().flat_map(|user| &user.events) {
+                    let event = Event { user_id: survivor, ..(**event).clone() };
+                    lacking.iter().for_each(|store| self.machine.add_history(*store, absorbed, &event));
+                }
             }
             _ => {}
         }
@@ -146,7 +152,7 @@ impl Run {
             rule: Rule::from(plan),
         };
         self.machine.define(definition, self.offset, at);
-        for (store, _) in self.machine.incomplete() {
+        for store in self.machine.incomplete() {
             for (user, known) in &self.world.users {
                 known.events.iter().for_each(|event| self.machine.add_history(store, *user, event));
             }

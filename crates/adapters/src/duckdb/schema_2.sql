@@ -1,0 +1,7 @@
+-- Users that are no more: merged into others, or deleted. What comes for them later is not archived under their ids.
+CREATE TABLE user_segment_analytics.departures (
+    user_id BIGINT NOT NULL,
+    deleted BOOLEAN NOT NULL
+);
+
+INSERT INTO user_segment_analytics.departures SELECT absorbed, false FROM user_segment_analytics.aliases;
