@@ -5,9 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-#[path = "crash/check.rs"]
+#[path = "support/check.rs"]
 mod check;
-#[path = "crash/load.rs"]
+#[path = "support/load.rs"]
 mod load;
 mod support;
 
@@ -184,41 +184,13 @@ async fn check(
     }
     eprintln!("{compared} transitions are as recomputed");
     assert!(compared > 0, "a run without transitions says nothing");
-    check_memberships(&server, &histories).await;
+    check::memberships(&server, &histories).await;
     let launch = server.stop();
     check_warehouse(launch.data(), acknowledged, &deliveries);
 }
 
 fn nothing_told() -> Vec<(bool, i64)> {
     Vec::new()
-}
-
-/// The config store has what the notifications come to, and SQL finds the same members.
-async fn check_memberships(server: &Server, histories: &std::collections::HashMap<i64, check::History>) {
-    let stored = server.get("/users?fresh=true").await.body;
-    for user in stored["data"].as_array().unwrap() {
-        let id = user["id"].as_i64().unwrap();
-        let stored = user["segments"].as_array().unwrap().iter();
-        let stored: BTreeSet<i64> = stored.map(|membership| membership["segmentId"].as_i64().unwrap()).collect();
-        let folded = histories.get(&id).map(|history| history.members.clone()).unwrap_or_default();
-        assert_eq!(stored, folded, "user {id} in the config store, and by the notifications");
-    }
-    let segments = server.get("/segments").await.body;
-    for segment in segments["data"].as_array().unwrap() {
-        let (id, clause) = (segment["id"].as_i64().unwrap(), &segment["whereStatement"]);
-        server.in_force(id).await;
-        server.segments_of(1).await;
-        eventually(&format!("SQL finds the members of {segment}"), async || {
-            let told = check::histories(&server.records("user_segment_notification_topic").await);
-            let told: BTreeSet<i64> =
-                told.iter().filter(|(_, history)| history.members.contains(&id)).map(|(user, _)| *user).collect();
-            let answer = server.post("/segments/preview", &json!({"whereStatement": clause, "sample": 100})).await;
-            let sample = answer.body["data"]["sample"].as_array().unwrap_or_else(|| panic!("{}", answer.body)).iter();
-            let found: BTreeSet<i64> = sample.map(|user| user["id"].as_i64().unwrap()).collect();
-            (found == told).then_some(())
-        })
-        .await;
-    }
 }
 
 /// Each acknowledged event is one row. One that was sent again to the survivor of a merge, while what the absorbed user had

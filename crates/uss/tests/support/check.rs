@@ -1,10 +1,12 @@
-//! What must hold afterwards, from the two topics alone.
+//! What must hold afterwards, by the topics, the config store and SQL.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a failed step is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::micros;
+use crate::support::{Server, eventually, micros};
 
 /// An event as the log has it: when it was received and created.
 #[derive(Clone, Copy, Debug)]
@@ -79,4 +81,32 @@ pub fn histories(notifications: &[Value]) -> HashMap<i64, History> {
         }
     }
     histories
+}
+
+/// The config store has what the notifications come to, and SQL finds the same members.
+pub async fn memberships(server: &Server, told: &HashMap<i64, History>) {
+    let stored = server.get("/users?fresh=true").await.body;
+    for user in stored["data"].as_array().unwrap() {
+        let id = user["id"].as_i64().unwrap();
+        let stored = user["segments"].as_array().unwrap().iter();
+        let stored: BTreeSet<i64> = stored.map(|membership| membership["segmentId"].as_i64().unwrap()).collect();
+        let folded = told.get(&id).map(|history| history.members.clone()).unwrap_or_default();
+        assert_eq!(stored, folded, "user {id} in the config store, and by the notifications");
+    }
+    let segments = server.get("/segments").await.body;
+    for segment in segments["data"].as_array().unwrap() {
+        let (id, clause) = (segment["id"].as_i64().unwrap(), &segment["whereStatement"]);
+        server.in_force(id).await;
+        server.segments_of(1).await;
+        eventually(&format!("SQL finds the members of {segment}"), async || {
+            let told = histories(&server.records("user_segment_notification_topic").await);
+            let told: BTreeSet<i64> =
+                told.iter().filter(|(_, history)| history.members.contains(&id)).map(|(user, _)| *user).collect();
+            let answer = server.post("/segments/preview", &json!({"whereStatement": clause, "sample": 100})).await;
+            let sample = answer.body["data"]["sample"].as_array().unwrap_or_else(|| panic!("{}", answer.body)).iter();
+            let found: BTreeSet<i64> = sample.map(|user| user["id"].as_i64().unwrap()).collect();
+            (found == told).then_some(())
+        })
+        .await;
+    }
 }

@@ -1,5 +1,7 @@
 //! Clients that post events until each is acknowledged, across any number of restarts.
 
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
