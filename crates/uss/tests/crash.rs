@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use support::{Launch, Random, Server, eventually};
 use tokio::sync::watch;
 
-/// Users who are never linked: their transitions are recomputed one by one.
-const PLAIN: usize = 80;
+/// Users who are never linked (all together no more than a preview shows): their transitions are recomputed one by one.
+const PLAIN: usize = 52;
 /// Users who are linked: of four in a row, the first two, the last two, then the second with the third.
 const LINKED: usize = 48;
 const CLIENTS: u64 = 6;
