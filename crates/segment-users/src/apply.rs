@@ -80,12 +80,11 @@ impl Partition {
         Ok(Ok(()))
     }
 
-    /// A record for a user that was merged away. Its state follows it, and so do records; a repeated merge changes nothing. When the
-    /// survivor is deleted, so are those merged into it.
+    /// A record for a user that was merged away. Its state follows it, and so do records; a repeated merge changes nothing.
+    /// Those who were merged are deleted with the survivor, whose partition then refuses what still follows them.
     fn redirected(&mut self, survivor: UserId, input: UserRecord, record: &Record) {
         match input {
-            UserRecord::Merge { .. } => {}
-            UserRecord::Delete { user_id } => drop(self.gone.insert(user_id, Gone::Deleted)),
+            UserRecord::Merge { .. } | UserRecord::Delete { .. } => {}
             UserRecord::Transfer { absorbed, below, state, .. } => {
                 self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, below, state });
             }

@@ -180,6 +180,8 @@ impl Known {
             Input::User(UserRecord::Transfer { absorbed, .. }) if departure == Some(Departure::Deleted) => {
                 Some(ArchiveRow::DeleteUser(absorbed))
             }
+            // A merged user's rows go with the survivor's, which is deleted too: what follows it may still be on its way there.
+            Input::User(UserRecord::Delete { .. }) if departure == Some(Departure::Merged) => None,
             Input::User(UserRecord::Delete { .. }) => {
                 self.departed.insert(user, Departure::Deleted);
                 Some(ArchiveRow::DeleteUser(user))

@@ -167,6 +167,8 @@ impl Partition {
     /// Writes a checkpoint: the users that changed since the last, and where they stand.
     pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
         self.machine.settle();
+        // What the checkpoint has, a restart does not tell again.
+        self.commit(self.progress.next_offset).await?;
         // The log must not hand out instants that the checkpoint has passed, so the time is committed first.
         let progress = Progress { time: self.machine.now(), ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records: Vec::new() }).await?;

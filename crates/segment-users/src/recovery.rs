@@ -1,10 +1,11 @@
 //! Opening a partition: from its last checkpoint and the log to exactly where it was committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ports::checkpoints::{CheckpointError, Restored};
 use ports::log::{Progress, Topic};
-use ports::records::Notification;
+use ports::records::{Cause, Notification};
+use ports::warehouse::Departure;
 use segment_engine::event::UserId;
 use segment_engine::machine::{Change, Machine, SnapshotError};
 use segment_engine::time::Timestamp;
@@ -44,7 +45,7 @@ impl Partition {
         let told = partition.notifications_until(committed).await?;
         let retold = partition.fold_until(committed).await?;
         partition.progress = committed;
-        partition.repair(told, retold);
+        partition.repair(told, retold).await?;
         Ok(partition)
     }
 
@@ -120,16 +121,28 @@ impl Partition {
         Ok(retold)
     }
 
-    fn repair(&mut self, told: BTreeMap<UserId, Vec<Told>>, retold: BTreeMap<UserId, Vec<Told>>) {
+    /// Tells the difference between what was told and what comes of the same records now.
+    async fn repair(
+        &mut self,
+        told: BTreeMap<UserId, Vec<Told>>,
+        retold: BTreeMap<UserId, Vec<Told>>,
+    ) -> Result<(), WorkerError> {
         let nothing = Vec::new();
-        let users: std::collections::BTreeSet<UserId> = told.keys().chain(retold.keys()).copied().collect();
-        for user in users {
-            let (told, retold) = (told.get(&user).unwrap_or(&nothing), retold.get(&user).unwrap_or(&nothing));
-            if told == retold {
-                continue;
-            }
-            tracing::error!(%user, partition = self.id, "recovery finds other memberships than were told: repairing");
-            metrics::counter!("uss_audit_disagreements_total").increment(1);
+        let of = |user| (told.get(&user).unwrap_or(&nothing), retold.get(&user).unwrap_or(&nothing));
+        let users: BTreeSet<UserId> = told.keys().chain(retold.keys()).copied().collect();
+        let differ = users.into_iter().filter(|user| of(*user).0 != of(*user).1);
+        let users: Vec<UserId> = differ.collect();
+        let departures = self.ports.warehouse.departures(&users).await?;
+        for (user, departure) in users.into_iter().zip(departures) {
+            let (told, retold) = of(user);
+            let cause = if departure == Some(Departure::Deleted) {
+                // The record of its deletion is on its way here, but the archiver was faster: its history is gone.
+                Cause::Delete
+            } else {
+                tracing::error!(%user, partition = self.id, "recovery finds other memberships than were told: repairing");
+                metrics::counter!("uss_audit_disagreements_total").increment(1);
+                Cause::Repair
+            };
             let mut emitted = self.machine.memberships(user);
             for told in retold.iter().rev() {
                 told.undo(&mut emitted);
@@ -139,8 +152,9 @@ impl Partition {
             }
             let sequence = told.iter().chain(retold).map(|told| told.sequence).max().unwrap_or(0);
             let told_last = told.last().map(|told| told.sequence);
-            self.machine.reconcile(user, &emitted, told_last.unwrap_or(sequence - retold.len() as u64));
+            self.machine.reconcile(user, &emitted, told_last.unwrap_or(sequence - retold.len() as u64), cause);
         }
+        Ok(())
     }
 }
 

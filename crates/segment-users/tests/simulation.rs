@@ -125,7 +125,8 @@ impl World {
     async fn step(&mut self) {
         match self.random.below(100) {
             0..30 => self.event().await,
-            30..34 => self.merge().await,
+            30..33 => self.merge().await,
+            33 => self.delete().await,
             34..38 => self.change_segment().await,
             38..42 => self.clock.advance_micros(SECOND * (1 + self.random.below(9) as i64)),
             42..46 => drop(definitions::relay(&self.ports.log).await.unwrap()),
@@ -186,6 +187,22 @@ impl World {
         self.survivors.values_mut().filter(|now| **now == absorbed).for_each(|now| *now = survivor);
         let record = json!({"type": "merge", "user_id": absorbed, "survivor": survivor});
         self.append(Topic::Events, partition_of(absorbed, PARTITIONS), &record).await;
+    }
+
+    /// A user is deleted, and with it those it absorbed.
+    async fn delete(&mut self) {
+        let alive: BTreeSet<i64> = self.survivors.values().copied().collect();
+        if alive.len() < 5 || self.random.below(3) > 0 {
+            return;
+        }
+        let user = *alive.iter().nth(self.random.below(alive.len() as u64) as usize).unwrap();
+        let one: Vec<i64> =
+            self.survivors.iter().filter(|(_, now)| **now == user).map(|(absorbed, _)| *absorbed).collect();
+        for user in one {
+            self.survivors.remove(&user);
+            let record = json!({"type": "delete", "user_id": user});
+            self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
+        }
     }
 
     async fn change_segment(&mut self) {
@@ -289,9 +306,10 @@ impl World {
         let mut events = self.ports.warehouse.history(&asked).await.unwrap();
         let mut rows: Vec<&str> = events.iter().filter_map(|event| event.event_id.as_deref()).collect();
         rows.sort_unstable();
-        let mut sent: Vec<&str> = self.sent.iter().map(|(_, id)| &**id).collect();
+        let here = self.sent.iter().filter(|(user, _)| self.survivors.contains_key(user));
+        let mut sent: Vec<&str> = here.map(|(_, id)| &**id).collect();
         sent.sort_unstable();
-        assert_eq!(rows, sent, "each event is archived once");
+        assert_eq!(rows, sent, "each event of a user that was not deleted is archived once");
         events.sort_by_key(|event| event.processed_at);
         let today = |event: Event| Event { user_id: UserId(self.survivors[&event.user_id.0]), event_id: None, ..event };
         events.into_iter().map(today).collect()
@@ -336,11 +354,12 @@ impl World {
                 }
             }
         }
-        for (user, survivor) in &self.survivors {
-            let id = UserId(*user);
-            let partition = &self.partitions[partition_of(*user, PARTITIONS) as usize];
-            let expected = if user == survivor { plain.memberships(id) } else { Vec::new() };
-            assert_eq!(partition.machine().memberships(id), expected, "user {user}, now {survivor}");
+        for user in 1..=USERS {
+            let id = UserId(user);
+            let partition = &self.partitions[partition_of(user, PARTITIONS) as usize];
+            let survivor = self.survivors.get(&user);
+            let expected = if survivor == Some(&user) { plain.memberships(id) } else { Vec::new() };
+            assert_eq!(partition.machine().memberships(id), expected, "user {user}, now {survivor:?}");
             let told: Vec<i64> = told.get(&id).into_iter().flat_map(|(_, members)| members).copied().collect();
             assert_eq!(told, expected, "told of user {user}");
         }

@@ -90,7 +90,7 @@ impl Machine {
 
     /// Tells the difference between what a user was told to be in (`told`, by segment id) and what it is in. `sequence` is
     /// that of the last notification told.
-    pub fn reconcile(&mut self, id: UserId, told: &[i64], sequence: u64) {
+    pub fn reconcile(&mut self, id: UserId, told: &[i64], sequence: u64, cause: Cause) {
         let Some(slot) = self.by_id.get(&id).copied() else { return };
         let Some(user) = self.users[slot as usize].as_mut() else { return };
         let mut told: Vec<u32> = told.iter().filter_map(|segment| self.catalog.index_of(*segment)).collect();
@@ -100,7 +100,7 @@ impl Machine {
         user.dirty.extend(&told);
         user.members = told;
         user.sequence = sequence;
-        self.evaluate(slot, Cause::Repair);
+        self.evaluate(slot, cause);
     }
 
     fn verdict(&self, index: u32, user: &mut User) -> (bool, Timestamp) {
