@@ -40,6 +40,8 @@ pub struct User {
     pub(super) dirty_cause: Option<Cause>,
     /// Whether it changed since the last checkpoint.
     pub(super) changed: bool,
+    /// How large it was when it was last measured, see [`super::tally`].
+    pub(super) measured_bytes: usize,
 }
 
 impl User {
@@ -59,6 +61,7 @@ impl User {
             dirty: Vec::new(),
             dirty_cause: None,
             changed: false,
+            measured_bytes: 0,
         }
     }
 
