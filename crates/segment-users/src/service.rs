@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ports::clock::Clock;
 use ports::config_store::MembershipStore;
 use ports::log::{Log, LogError, Topic, partition_of};
 use segment_engine::event::UserId;
@@ -24,8 +25,9 @@ pub struct Service {
 /// The way to ask the running service. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    log: Arc<dyn Log>,
-    lanes: Arc<[Lane]>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lanes: Arc<[Lane]>,
 }
 
 /// The service was stopped, or the partition in question is starting again.
@@ -40,6 +42,8 @@ impl Service {
         settings: Settings,
         memberships: Arc<dyn MembershipStore>,
     ) -> Result<Self, WorkerError> {
+        // What has not happened is to be seen as 0, not as nothing.
+        metrics::counter!("uss_audit_disagreements_total").increment(0);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut lanes = Vec::new();
@@ -49,7 +53,7 @@ impl Service {
         }
         let log = ports.log.clone();
         tasks.spawn(until_stopped(stopped, "definitions relay", 0, move || definitions::run(log.clone())));
-        Ok(Self { engine: Engine { log: ports.log, lanes: lanes.into() }, stop, tasks })
+        Ok(Self { engine: Engine { log: ports.log, clock: ports.clock, lanes: lanes.into() }, stop, tasks })
     }
 
     /// The way to ask it.
