@@ -141,9 +141,9 @@ fn mended(entry: &ErrorEntry, mending: &Mending) -> Result<Vec<u8>, MendError> {
         }
         (Mending::Patch(_), Some(_)) => return Err(MendError::NotPatchable(entry.offset)),
         (Mending::AsIs, None) => data.to_owned(),
-        (Mending::Patch(patch), None) => merge_patch(&as_sent(data, entry)?, patch),
+        (Mending::Patch(patch), None) => merge_patch(&as_sent(data), patch),
     };
-    Ok(with_event_id(&as_sent(&event, entry)?, entry.offset).into_bytes())
+    Ok(with_event_id(&as_sent(&event), entry.offset).into_bytes())
 }
 
 #[derive(Deserialize)]
@@ -159,8 +159,9 @@ fn raw_text(data: &str) -> Option<Raw> {
     serde_json::from_str(data).ok()
 }
 
-/// The event as its client would send it: `client_ref_id` is called `id` again.
-fn as_sent(data: &str, entry: &ErrorEntry) -> Result<String, MendError> {
+/// The event as its client would send it: `client_ref_id` is called `id` again. What is no object stays what it is, and is
+/// refused as such.
+fn as_sent(data: &str) -> String {
     let mut out = String::with_capacity(data.len());
     let read = each_field(data, |name, key, value| {
         if name == "user_id" && value.kind() == Kind::Null {
@@ -168,8 +169,7 @@ fn as_sent(data: &str, entry: &ErrorEntry) -> Result<String, MendError> {
         }
         push_field(&mut out, if name == "client_ref_id" { "\"id\"" } else { key }, value.raw());
     });
-    read.map_err(|error| MendError::Damaged(entry.offset, error.to_string()))?;
-    Ok(closed(out))
+    if read.is_ok() { closed(out) } else { data.to_owned() }
 }
 
 fn with_event_id(event: &str, offset: u64) -> String {

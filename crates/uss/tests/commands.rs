@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use support::{Launch, Server};
+use support::{Launch, Server, answer, user_record};
 
 const ERRORS: &str = "error_topic";
 const NOTIFICATIONS: &str = "user_segment_notification_topic";
@@ -154,6 +154,60 @@ async fn events_are_mended_and_all_of_a_code_are_replayed() {
     let said = errors(&server, &["show", "99"]);
     assert_eq!(said.status, 1);
     assert!(said.error.contains("no record 99; `uss errors list`"), "{}", said.error);
+}
+
+#[tokio::test]
+async fn a_failed_computation_is_listed_but_is_no_event_to_replay() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(&data);
+    let user = server.user("someone").await;
+    let launch = server.stop();
+    launch.append(user_record(user, br#"{"type":"of the future","user_id":1}"#)).await;
+    let server = launch.start();
+    server.segments_of(user).await;
+    let listed = errors(&server, &["list"]);
+    assert!(listed.out.contains("BAD_RECORD"), "{}", listed.out);
+    let said = errors(&server, &["replay", "0"]);
+    assert_eq!(said.status, 1);
+    assert!(said.error.ends_with("it is repeated by the worker itself (NOT_AN_EVENT)\n"), "{}", said.error);
+    let said = errors(&server, &["replay", "--all"]);
+    assert_eq!((said.status, said.out.as_str()), (0, "0 accepted, 0 refused again, 0 accepted before\n"));
+}
+
+#[tokio::test]
+async fn the_routes_behind_the_commands_are_for_admins_and_say_what_they_want() {
+    let data = tempfile::tempdir().unwrap();
+    let (admin, ingest) = ("admin-0123456789abcdef", "ingest-0123456789abcdef");
+    let keys = format!("admin:{admin},ingest:{ingest}");
+    let server = Launch::new(data.path()).set("USS_API_KEYS", &keys).start();
+    let event = server.client().post(format!("{}/api/v1/events", server.ingestion)).bearer_auth(ingest);
+    assert_eq!(answer(event.body(r#"{"id":"a"}"#)).await.unwrap().status, 404);
+    let replay = "/0/replay";
+    let cases = [
+        ("GET", "", "", ingest, 403, "FORBIDDEN"),
+        ("POST", replay, "", ingest, 403, "FORBIDDEN"),
+        ("GET", "?limit=0", "", admin, 400, "INVALID_LIMIT"),
+        ("GET", "?limit=1001", "", admin, 400, "INVALID_LIMIT"),
+        ("GET", "/x", "", admin, 400, "INVALID_PATH"),
+        ("GET", "/1", "", admin, 404, "ERROR_NOT_FOUND"),
+        ("POST", "/1/replay", "", admin, 404, "ERROR_NOT_FOUND"),
+        ("POST", replay, "{", admin, 400, "INVALID_BODY"),
+        ("POST", replay, r#"{"patches":{}}"#, admin, 400, "INVALID_BODY"),
+        ("POST", replay, r#"{"patch":{},"instead":{}}"#, admin, 400, "INVALID_BODY"),
+        ("POST", replay, "", admin, 404, "USER_NOT_FOUND"),
+        ("POST", replay, r#"{"instead":7}"#, admin, 400, "NOT_AN_OBJECT"),
+    ];
+    for (method, path, body, key, status, code) in cases {
+        let url = format!("{}/api/v1/errors{path}", server.ingestion);
+        let request = server.client().request(method.parse().unwrap(), url).bearer_auth(key).body(body);
+        let answered = answer(request).await.unwrap();
+        assert_eq!((answered.status, &answered.body["code"]), (status, &json!(code)), "{method} {path} {body}");
+        let is_outcome = ["USER_NOT_FOUND", "NOT_AN_OBJECT"].contains(&code);
+        assert_eq!(answered.body["outcome"] == "rejected", is_outcome, "{}", answered.body);
+    }
+    let url = format!("{}/api/v1/errors?from=-5", server.ingestion);
+    let listed = answer(server.client().get(url).bearer_auth(admin)).await.unwrap().body;
+    assert_eq!((listed["data"].as_array().unwrap().len(), &listed["next_offset"]), (1, &json!(1)), "{listed}");
 }
 
 /// A tail that follows, killed when the test is over.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::value::RawValue;
 
-use super::{Entry, ErrorsError, PAGE_MAX, layout, page};
+use super::{Entry, ErrorsError, PAGE_MAX, layout, page, printable, signed};
 use crate::client::{Service, ServiceError};
 
 /// Lists rejected events and failed computations, oldest first: by default the last ones
@@ -12,7 +12,7 @@ use crate::client::{Service, ServiceError};
 pub struct List {
     /// Begin with the record at this offset, instead of so many before the end
     #[arg(long, value_name = "OFFSET")]
-    from: Option<u32>,
+    from: Option<u64>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -44,7 +44,7 @@ impl List {
 
     async fn records(&self, service: &Service) -> Result<(Vec<Box<RawValue>>, u64), ServiceError> {
         let limit = self.limit as usize;
-        let mut from = self.from.map_or(-i64::from(self.limit), i64::from);
+        let mut from = self.from.map_or(-i64::from(self.limit), signed);
         let mut records: Vec<Box<RawValue>> = Vec::new();
         loop {
             let found = page(service, from, PAGE_MAX.min(limit - records.len())).await?;
@@ -53,7 +53,7 @@ impl List {
             if is_end || records.len() >= limit {
                 return Ok((records, found.next_offset));
             }
-            from = i64::try_from(found.next_offset).unwrap_or(i64::MAX);
+            from = signed(found.next_offset);
         }
     }
 }
@@ -71,17 +71,6 @@ fn table(entries: &[Entry]) -> String {
     let [offset, at, code, key] = [0, 1, 2, 3].map(width);
     let line = |[a, b, c, d, e]: &[String; 5]| format!("{a:>offset$}  {b:<at$}  {c:<code$}  {d:<key$}  {e}\n");
     rows.iter().map(line).collect()
-}
-
-/// Clients send these texts: whatever would move the cursor of a terminal is shown as an escape.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let escape = character.is_control().then(|| character.escape_default());
-            let plain = (!character.is_control()).then_some(character);
-            escape.into_iter().flatten().chain(plain)
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -103,3 +103,19 @@ async fn page<T: serde::de::DeserializeOwned>(
 ) -> Result<Page<T>, ServiceError> {
     service.get(&format!("/api/v1/errors?from={from}&limit={limit}")).await
 }
+
+/// Clients send these texts: whatever would move the cursor of a terminal is shown as an escape.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let escape = character.is_control().then(|| character.escape_default());
+            let plain = (!character.is_control()).then_some(character);
+            escape.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+/// An offset where a negative number means something else.
+fn signed(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}

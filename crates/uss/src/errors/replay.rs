@@ -7,7 +7,7 @@ use std::io::Write;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Entry, ErrorsError, PAGE_MAX, Page, page};
+use super::{Entry, ErrorsError, PAGE_MAX, Page, page, printable, signed};
 use crate::client::{Refusal, Service, ServiceError};
 
 /// How many refused events are told one by one.
@@ -86,7 +86,7 @@ impl Replay {
         let last: Page<Entry> = page(service, -1, 1).await?;
         let (mut from, mut known) = (0, BTreeSet::new());
         while from < last.next_offset {
-            let found: Page<Entry> = page(service, i64::try_from(from).unwrap_or(i64::MAX), PAGE_MAX).await?;
+            let found: Page<Entry> = page(service, signed(from), PAGE_MAX).await?;
             if found.data.is_empty() {
                 break;
             }
@@ -115,7 +115,7 @@ async fn one(service: &Service, offset: u64, change: String, out: &mut dyn Write
         Sent::Accepted => writeln!(out, "the event of record {offset} was accepted")?,
         Sent::Before => writeln!(out, "the event of record {offset} was accepted before; nothing was sent")?,
         Sent::Refused(Refusal { code, message, .. }) => {
-            writeln!(out, "the event of record {offset} was refused again: {message} ({code})")?;
+            writeln!(out, "the event of record {offset} was refused again: {} ({code})", printable(message))?;
         }
         Sent::Impossible(refusal) => return Err(ServiceError::Refused(refusal.clone()).into()),
     }
@@ -161,7 +161,7 @@ impl Totals {
         if let Some(Refusal { code, message, .. }) = refusal
             && self.examples.len() < EXAMPLES_MAX
         {
-            self.examples.push(format!("record {offset}: {message} ({code})"));
+            self.examples.push(format!("record {offset}: {} ({code})", printable(&message)));
         }
     }
 }
