@@ -91,8 +91,8 @@ mod tests {
         assert_eq!(
             table(&[entry(7, "a", false), entry(10, "\u{1b}[2Jü", true)]),
             "\
-OFFSET  WHEN                         CODE            CLIENT ID    MESSAGE
-     7  2026-01-01T00:00:00.000000Z  USER_NOT_FOUND  a            no user\\nhas it
+OFFSET  WHEN                         CODE            CLIENT ID   MESSAGE
+     7  2026-01-01T00:00:00.000000Z  USER_NOT_FOUND  a           no user\\nhas it
     10  2026-01-01T00:00:00.000000Z  USER_NOT_FOUND  \\u{1b}[2Jü  accepted by a replay
 "
         );
