@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use ports::log::Topic;
-use ports::records::ErrorRecord;
+use ports::records::{ErrorRecord, ErrorType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uss_http::extract::{Json, Path, Query};
@@ -23,6 +23,7 @@ const LIMIT_MAX: usize = 1_000;
 pub(crate) fn routes() -> Router<Arc<Ingestion>> {
     Router::new()
         .route("/api/v1/errors", get(list))
+        .route("/api/v1/errors/replay", post(replay_many))
         .route("/api/v1/errors/{offset}", get(show))
         .route("/api/v1/errors/{offset}/replay", post(replay))
 }
@@ -59,10 +60,7 @@ struct Page {
 }
 
 async fn list(State(ingestion): State<Arc<Ingestion>>, Query(query): Query<ListQuery>) -> Result<Json<Page>, Problem> {
-    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::invalid("INVALID_LIMIT", format!("limit must be between 1 and {LIMIT_MAX}")));
-    }
+    let limit = checked(query.limit)?;
     let (first, end) = ingestion.log().bounds(Topic::Errors, 0).await?;
     let from = match query.from.unwrap_or(0) {
         from if from < 0 => end.saturating_sub(from.unsigned_abs()),
@@ -75,6 +73,14 @@ async fn list(State(ingestion): State<Arc<Ingestion>>, Query(query): Query<ListQ
         data.push(View::of(&ingestion, entry).await?);
     }
     Ok(Json(Page { data, next_offset }))
+}
+
+fn checked(limit: Option<usize>) -> Result<usize, Problem> {
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    match (1..=LIMIT_MAX).contains(&limit) {
+        true => Ok(limit),
+        false => Err(Problem::invalid("INVALID_LIMIT", format!("limit must be between 1 and {LIMIT_MAX}"))),
+    }
 }
 
 #[derive(Serialize)]
@@ -115,14 +121,79 @@ async fn replay(
     Path(offset): Path<u64>,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
-    let options = Options { unknown_users: ingestion.unknown_users, once: false };
-    let outcome = match ingestion.replay(offset, &mending(&body)?, options).await? {
+    let outcome = match ingestion.replay(offset, &mending(&body)?, options(&ingestion)).await? {
         Replay::Before => "accepted_before",
         Replay::Sent(Outcome::Accepted) => "accepted",
         Replay::Sent(Outcome::Rejected(rejection)) => return Err(rejection.problem().with("outcome", "rejected")),
         Replay::Sent(Outcome::NotAdmitted(problem)) => return Err(problem.with("outcome", "not_admitted")),
     };
     Ok(Json(json!({"ok": true, "error": null, "outcome": outcome})))
+}
+
+fn options(ingestion: &Ingestion) -> Options {
+    Options { unknown_users: ingestion.unknown_users, once: false }
+}
+
+#[derive(Deserialize)]
+struct ManyQuery {
+    from: Option<u64>,
+    limit: Option<usize>,
+    /// Only events rejected with this code.
+    code: Option<String>,
+}
+
+/// What became of the events of some records.
+#[derive(Default, Serialize)]
+struct Many {
+    accepted: u64,
+    accepted_before: u64,
+    rejected: Vec<Refused>,
+    /// There is nothing that could be sent.
+    impossible: Vec<Refused>,
+    /// The one at which it stopped, if it did.
+    not_admitted: Vec<Refused>,
+    next_offset: u64,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    offset: u64,
+    code: String,
+    message: String,
+}
+
+impl Refused {
+    fn of(offset: u64, problem: Problem) -> Self {
+        Self { offset, code: problem.code.into_owned(), message: problem.message }
+    }
+}
+
+/// Records are read once for all of them: one at a time, each would be looked for among all that came in its instant.
+async fn replay_many(
+    State(ingestion): State<Arc<Ingestion>>,
+    Query(query): Query<ManyQuery>,
+) -> Result<Json<Many>, Problem> {
+    let (from, limit) = (query.from.unwrap_or(0), checked(query.limit)?);
+    let (first, _) = ingestion.log().bounds(Topic::Errors, 0).await?;
+    let mut many = Many { next_offset: from.max(first), ..Many::default() };
+    for entry in mend::list(ingestion.log(), from, limit).await? {
+        let is_asked = entry.error.error_type == ErrorType::IngestEvent
+            && query.code.as_ref().is_none_or(|code| *code == entry.error.code);
+        if is_asked {
+            match ingestion.replay_entry(&entry, &Mending::AsIs, options(&ingestion)).await {
+                Ok(Replay::Sent(Outcome::Accepted)) => many.accepted += 1,
+                Ok(Replay::Before) => many.accepted_before += 1,
+                Ok(Replay::Sent(Outcome::Rejected(it))) => many.rejected.push(Refused::of(entry.offset, it.problem())),
+                Ok(Replay::Sent(Outcome::NotAdmitted(problem))) => {
+                    many.not_admitted.push(Refused::of(entry.offset, *problem));
+                    break;
+                }
+                Err(error) => many.impossible.push(Refused::of(entry.offset, error.into())),
+            }
+        }
+        many.next_offset = entry.offset + 1;
+    }
+    Ok(Json(many))
 }
 
 impl From<MendError> for Problem {

@@ -111,8 +111,18 @@ impl Ingestion {
     /// There is nothing that can be sent; the outcome is [`Outcome::Rejected`] if it was sent and refused again.
     pub async fn replay(&self, offset: u64, mending: &Mending, options: Options) -> Result<Replay, MendError> {
         let entry = show(self.log(), offset).await?;
-        let event = mended(&entry, mending)?;
-        let outcome = self.process_once(&producer(offset), &event, options).await;
+        self.replay_entry(&entry, mending, options).await
+    }
+
+    /// As [`Ingestion::replay`], of a record that has been read.
+    pub(crate) async fn replay_entry(
+        &self,
+        entry: &ErrorEntry,
+        mending: &Mending,
+        options: Options,
+    ) -> Result<Replay, MendError> {
+        let event = mended(entry, mending)?;
+        let outcome = self.process_once(&producer(entry.offset), &event, options).await;
         Ok(outcome.map_or(Replay::Before, Replay::Sent))
     }
 

@@ -137,6 +137,8 @@ async fn events_are_mended_and_all_of_a_code_are_replayed() {
     assert!(lines.next().unwrap().starts_with("  record 4: no user has the id `d`"), "{}", said.out);
     let said = errors(&server, &["replay", "--all", "--code", "INVALID_JSON"]);
     assert_eq!(said.out, "0 accepted, 0 refused again, 1 accepted before\n");
+    let strange = errors(&server, &["replay", "--all", "--code", "a&limit=0 ü"]);
+    assert!(strange.error.starts_with("no rejected event has the code a&limit=0 ü; there are: "), "{}", strange.error);
     let said = errors(&server, &["replay", "--all", "--code", "NO_SUCH"]);
     assert_eq!(said.status, 1);
     let known =
@@ -186,6 +188,8 @@ async fn the_routes_behind_the_commands_are_for_admins_and_say_what_they_want() 
     let cases = [
         ("GET", "", "", ingest, 403, "FORBIDDEN"),
         ("POST", replay, "", ingest, 403, "FORBIDDEN"),
+        ("POST", "/replay", "", ingest, 403, "FORBIDDEN"),
+        ("POST", "/replay?limit=0", "", admin, 400, "INVALID_LIMIT"),
         ("GET", "?limit=0", "", admin, 400, "INVALID_LIMIT"),
         ("GET", "?limit=1001", "", admin, 400, "INVALID_LIMIT"),
         ("GET", "/x", "", admin, 400, "INVALID_PATH"),

@@ -42,6 +42,16 @@ pub enum ErrorsError {
     /// Nobody reads what is written.
     #[error(transparent)]
     Output(#[from] io::Error),
+    /// The service takes no events.
+    #[error("stopped at record {offset}: {message} ({code}). Replay again later; what was accepted stays accepted")]
+    NotAdmitted {
+        /// The record at which it stopped.
+        offset: u64,
+        /// The error's code.
+        code: String,
+        /// Why.
+        message: String,
+    },
     /// No event was rejected with this code.
     #[error("no rejected event has the code {code}; there are: {known}")]
     UnknownCode {

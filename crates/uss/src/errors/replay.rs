@@ -13,6 +13,9 @@ use crate::client::{Refusal, Service, ServiceError};
 /// How many refused events are told one by one.
 const EXAMPLES_MAX: usize = 20;
 
+/// Records replayed by one request: a few seconds at most, since each is synced to disk.
+const REPLAYS_MAX: usize = 500;
+
 /// What can be replayed; the others on the topic are failed computations.
 const INGEST_ERROR: &str = "ingest_event_error";
 
@@ -54,6 +57,25 @@ enum Sent {
     Impossible(Refusal),
 }
 
+/// The answer to the replay of many.
+#[derive(Deserialize)]
+struct Many {
+    accepted: u64,
+    accepted_before: u64,
+    rejected: Vec<NotSent>,
+    impossible: Vec<NotSent>,
+    not_admitted: Vec<NotSent>,
+    next_offset: u64,
+}
+
+/// A record whose event was not accepted.
+#[derive(Clone, Deserialize)]
+struct NotSent {
+    offset: u64,
+    code: String,
+    message: String,
+}
+
 /// The answer to a replay that was accepted.
 #[derive(Deserialize)]
 struct Answer {
@@ -84,29 +106,52 @@ impl Replay {
     /// Everything that was on the topic at the start.
     async fn all(&self, service: &Service, totals: &mut Totals) -> Result<(), ErrorsError> {
         let last: Page<Entry> = page(service, -1, 1).await?;
-        let (mut from, mut known) = (0, BTreeSet::new());
+        let code = self.code.as_ref().map_or(String::new(), |code| format!("&code={}", in_query(code)));
+        let mut from = 0;
         while from < last.next_offset {
-            let found: Page<Entry> = page(service, signed(from), PAGE_MAX).await?;
-            if found.data.is_empty() {
+            let path = format!("/api/v1/errors/replay?from={from}&limit={REPLAYS_MAX}{code}");
+            let many: Many = service.post(&path, String::new()).await?;
+            let (next_offset, not_admitted) = (many.next_offset, many.not_admitted.first().cloned());
+            totals.add(many);
+            if let Some(NotSent { offset, code, message }) = not_admitted {
+                return Err(ErrorsError::NotAdmitted { offset, code, message });
+            }
+            if next_offset == from {
                 break;
             }
-            from = found.next_offset;
-            for entry in found.data.into_iter().filter(|entry| entry.error_type == INGEST_ERROR) {
-                if self.code.as_ref().is_none_or(|code| *code == entry.code) {
-                    let sent = if entry.replayed { Sent::Before } else { send(service, entry.offset, "").await? };
-                    totals.count(entry.offset, sent);
-                }
-                known.insert(entry.code);
-            }
+            from = next_offset;
         }
         match &self.code {
-            Some(code) if !known.contains(code) && !known.is_empty() => {
-                let known = known.into_iter().collect::<Vec<_>>().join(", ");
-                Err(ErrorsError::UnknownCode { code: code.clone(), known })
-            }
+            Some(code) if totals.is_empty() => unknown_code(service, code, last.next_offset).await,
             _ => Ok(()),
         }
     }
+}
+
+/// Nothing has this code: if other events were rejected, it is not the code that was meant.
+async fn unknown_code(service: &Service, code: &str, end: u64) -> Result<(), ErrorsError> {
+    let (mut from, mut known) = (0, BTreeSet::new());
+    while from < end {
+        let found: Page<Entry> = page(service, signed(from), PAGE_MAX).await?;
+        if found.data.is_empty() {
+            break;
+        }
+        from = found.next_offset;
+        known.extend(found.data.into_iter().filter(|entry| entry.error_type == INGEST_ERROR).map(|entry| entry.code));
+    }
+    match known.is_empty() {
+        true => Ok(()),
+        false => {
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            Err(ErrorsError::UnknownCode { code: code.to_owned(), known })
+        }
+    }
+}
+
+/// A text as a parameter of a query: whatever is no letter, digit or underscore as its bytes.
+fn in_query(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 async fn one(service: &Service, offset: u64, change: String, out: &mut dyn Write) -> Result<bool, ErrorsError> {
@@ -150,19 +195,21 @@ struct Totals {
 }
 
 impl Totals {
-    fn count(&mut self, offset: u64, sent: Sent) {
-        let (number, refusal) = match sent {
-            Sent::Accepted => (&mut self.accepted, None),
-            Sent::Before => (&mut self.before, None),
-            Sent::Refused(refusal) => (&mut self.refused, Some(refusal)),
-            Sent::Impossible(refusal) => (&mut self.impossible, Some(refusal)),
-        };
-        *number += 1;
-        if let Some(Refusal { code, message, .. }) = refusal
-            && self.examples.len() < EXAMPLES_MAX
-        {
-            self.examples.push(format!("record {offset}: {} ({code})", printable(&message)));
-        }
+    fn add(&mut self, many: Many) {
+        self.accepted += many.accepted;
+        self.before += many.accepted_before;
+        self.refused += many.rejected.len() as u64;
+        self.impossible += many.impossible.len() as u64;
+        let room = EXAMPLES_MAX - self.examples.len();
+        let examples = many.rejected.iter().chain(&many.impossible).take(room);
+        self.examples.extend(
+            examples
+                .map(|NotSent { offset, code, message }| format!("record {offset}: {} ({code})", printable(message))),
+        );
+    }
+
+    fn is_empty(&self) -> bool {
+        self.accepted + self.before + self.refused + self.impossible == 0
     }
 }
 
