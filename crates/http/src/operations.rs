@@ -7,17 +7,20 @@ use axum::Router;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 
 use crate::extract::Json;
 use crate::problem::Problem;
 
-/// `GET /metrics`: Prometheus' text format, from the recorder that the composition root installed.
-pub fn metrics(handle: PrometheusHandle) -> Router {
+/// `GET /metrics`: what `page` writes in Prometheus' text format.
+pub fn metrics<F, Fut>(page: F) -> Router
+where
+    F: Fn() -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = String> + Send + 'static,
+{
     let answer = move || {
-        let text = handle.render();
-        async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
+        let text = page();
+        async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.await) }
     };
     Router::new().route("/metrics", get(answer))
 }

@@ -141,7 +141,8 @@ fn requests_are_measured_by_route_and_status() {
             runtime.block_on(api(Shape::Ingestion).oneshot(request)).unwrap();
         }
     });
-    let page = operations::metrics(handle).oneshot(Request::get("/metrics").body(Body::empty()).unwrap());
+    let router = operations::metrics(move || std::future::ready(handle.render()));
+    let page = router.oneshot(Request::get("/metrics").body(Body::empty()).unwrap());
     let text = runtime.block_on(async { page.await.unwrap().into_body().collect().await.unwrap().to_bytes() });
     let text = String::from_utf8(text.to_vec()).unwrap();
     let counted = r#"uss_http_request_duration_seconds_count{route="/count/{n}",status="200"} 2"#;

@@ -3,12 +3,13 @@
 //! The path of an event: [`routes`] takes the request, [`body`] or [`stream`] (by way of [`lines`]) finds the events in it,
 //! [`admission`] decides from the bytes alone whether each is fit, [`pipeline`] finds their users ([`cache`], then the
 //! identities port), appends all of them at once, rejected ones as [`refusal`] records, and answers one [`outcome`] each.
-//! [`mend`] sends rejected ones through again.
+//! [`mend`] sends rejected ones through again, over HTTP by way of [`errors`].
 
 pub mod admission;
 mod body;
 pub mod cache;
 mod capacity;
+mod errors;
 pub mod limits;
 mod lines;
 pub mod mend;

@@ -34,7 +34,7 @@ pub enum MendError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// No such record.
-    #[error("the error topic has no record {0}; GET /api/v1/topics/error_topic/records shows those that it has")]
+    #[error("the error topic has no record {0}; `uss errors list` shows those that it has")]
     NotFound(u64),
     /// The record is none of ours.
     #[error("record {0} of the error topic cannot be read: {1}")]
@@ -61,6 +61,15 @@ pub enum Mending {
     Instead(Value),
 }
 
+/// What came of a replay.
+#[derive(Clone, Debug)]
+pub enum Replay {
+    /// The event was sent.
+    Sent(Outcome),
+    /// An earlier replay was accepted: nothing was sent.
+    Before,
+}
+
 /// Records of the error topic from an offset on, at most `limit`.
 ///
 /// # Errors
@@ -68,8 +77,10 @@ pub enum Mending {
 pub async fn list(log: &dyn Log, from: u64, limit: usize) -> Result<Vec<ErrorEntry>, MendError> {
     let mut entries = Vec::new();
     let mut next = from.max(log.bounds(Topic::Errors, 0).await?.0);
+    // For one record the smallest read will do.
+    let read_bytes = if limit == 1 { 1 } else { READ_BYTES };
     while entries.len() < limit {
-        let batch = log.read(Topic::Errors, 0, next, READ_BYTES).await?;
+        let batch = log.read(Topic::Errors, 0, next, read_bytes).await?;
         if batch.records.is_empty() {
             break;
         }
@@ -93,17 +104,37 @@ pub async fn show(log: &dyn Log, offset: u64) -> Result<ErrorEntry, MendError> {
 }
 
 impl Ingestion {
-    /// Sends a rejected event through the same pipeline again. One without an event id gets one made of its place on the
-    /// error topic, so that replaying it twice counts once.
+    /// Sends a rejected event through the same pipeline again, until it is accepted: then never more. One without an event
+    /// id gets one made of its place on the error topic, by which it can be found again.
     ///
     /// # Errors
     /// There is nothing that can be sent; the outcome is [`Outcome::Rejected`] if it was sent and refused again.
-    pub async fn replay(&self, offset: u64, mending: &Mending, options: Options) -> Result<Outcome, MendError> {
+    pub async fn replay(&self, offset: u64, mending: &Mending, options: Options) -> Result<Replay, MendError> {
         let entry = show(self.log(), offset).await?;
-        let event = mended(&entry, mending)?;
-        let mut outcomes = self.process(&[event.as_slice().into()], options).await;
-        Ok(outcomes.pop().expect("one event has one outcome"))
+        self.replay_entry(&entry, mending, options).await
     }
+
+    /// As [`Ingestion::replay`], of a record that has been read.
+    pub(crate) async fn replay_entry(
+        &self,
+        entry: &ErrorEntry,
+        mending: &Mending,
+        options: Options,
+    ) -> Result<Replay, MendError> {
+        let event = mended(entry, mending)?;
+        let outcome = self.process_once(&producer(entry.offset), &event, options).await;
+        Ok(outcome.map_or(Replay::Before, Replay::Sent))
+    }
+
+    /// Whether a replay of the record was accepted.
+    pub(crate) async fn is_replayed(&self, offset: u64) -> Result<bool, LogError> {
+        Ok(self.log().producer_sequence(&producer(offset)).await? > 0)
+    }
+}
+
+/// The name under which the log remembers that a record was replayed.
+fn producer(offset: u64) -> String {
+    format!("replay:{offset}")
 }
 
 /// The bytes to send.
@@ -120,9 +151,9 @@ fn mended(entry: &ErrorEntry, mending: &Mending) -> Result<Vec<u8>, MendError> {
         }
         (Mending::Patch(_), Some(_)) => return Err(MendError::NotPatchable(entry.offset)),
         (Mending::AsIs, None) => data.to_owned(),
-        (Mending::Patch(patch), None) => merge_patch(&as_sent(data, entry)?, patch),
+        (Mending::Patch(patch), None) => merge_patch(&as_sent(data), patch),
     };
-    Ok(with_event_id(&as_sent(&event, entry)?, entry.offset).into_bytes())
+    Ok(with_event_id(&as_sent(&event), entry.offset).into_bytes())
 }
 
 #[derive(Deserialize)]
@@ -138,8 +169,9 @@ fn raw_text(data: &str) -> Option<Raw> {
     serde_json::from_str(data).ok()
 }
 
-/// The event as its client would send it: `client_ref_id` is called `id` again.
-fn as_sent(data: &str, entry: &ErrorEntry) -> Result<String, MendError> {
+/// The event as its client would send it: `client_ref_id` is called `id` again. What is no object stays what it is, and is
+/// refused as such.
+fn as_sent(data: &str) -> String {
     let mut out = String::with_capacity(data.len());
     let read = each_field(data, |name, key, value| {
         if name == "user_id" && value.kind() == Kind::Null {
@@ -147,8 +179,7 @@ fn as_sent(data: &str, entry: &ErrorEntry) -> Result<String, MendError> {
         }
         push_field(&mut out, if name == "client_ref_id" { "\"id\"" } else { key }, value.raw());
     });
-    read.map_err(|error| MendError::Damaged(entry.offset, error.to_string()))?;
-    Ok(closed(out))
+    if read.is_ok() { closed(out) } else { data.to_owned() }
 }
 
 fn with_event_id(event: &str, offset: u64) -> String {

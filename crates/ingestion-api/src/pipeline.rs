@@ -48,6 +48,8 @@ pub struct Ingestion {
     pub(crate) capacity: Capacity,
     pub(crate) limits: Limits,
     pub(crate) unknown_users: UnknownUsers,
+    /// Held while an event is replayed: two replays of one event could both find its user missing and make it.
+    replaying: tokio::sync::Mutex<()>,
 }
 
 type Admission<'a> = Result<EventDraft<'a>, Rejection>;
@@ -63,7 +65,8 @@ impl Ingestion {
     ) -> Self {
         let cache = IdentityCache::new(limits.identity_cache_bytes_max);
         let capacity = Capacity::new(limits.in_flight_bytes_max);
-        Self { log, identities, clock, cache, capacity, limits, unknown_users }
+        let replaying = tokio::sync::Mutex::default();
+        Self { log, identities, clock, cache, capacity, limits, unknown_users, replaying }
     }
 
     /// To be called when a user was deleted or merged into another: their identities are looked up again.
@@ -90,7 +93,46 @@ impl Ingestion {
         outcomes
     }
 
+    /// Takes in an event that stands on the error topic, unless that was done under this name before (`None`). Refused
+    /// again, it is not written there a second time.
+    pub(crate) async fn process_once(&self, name: &str, event: &[u8], options: Options) -> Option<Outcome> {
+        let outcome = match self.attempt_once(name, event, options).await {
+            Ok(outcome) => outcome?,
+            Err(problem) => Outcome::NotAdmitted(Box::new(problem)),
+        };
+        outcome::count(std::slice::from_ref(&outcome));
+        Some(outcome)
+    }
+
+    async fn attempt_once(&self, name: &str, event: &[u8], options: Options) -> Result<Option<Outcome>, Problem> {
+        let _alone = self.replaying.lock().await;
+        if self.log.producer_sequence(name).await? > 0 {
+            return Ok(None);
+        }
+        let (mut outcomes, records) = self.decide(&[event.into()], options).await?;
+        let outcome = outcomes.pop().expect("one event has one outcome");
+        let is_accepted = matches!(outcome, Outcome::Accepted);
+        // `false`: the answer to an earlier call was lost, but not the call.
+        if is_accepted && !self.log.append_once(name, 1, records).await? {
+            return Ok(None);
+        }
+        Ok(Some(outcome))
+    }
+
     async fn attempt(&self, events: &[Received<'_>], options: Options) -> Result<Vec<Outcome>, Problem> {
+        let (outcomes, records) = self.decide(events, options).await?;
+        if !records.is_empty() {
+            self.log.append(records).await?;
+        }
+        Ok(outcomes)
+    }
+
+    /// What becomes of each event, and the records that say so.
+    async fn decide(
+        &self,
+        events: &[Received<'_>],
+        options: Options,
+    ) -> Result<(Vec<Outcome>, Vec<NewRecord>), Problem> {
         let admissions: Vec<Admission<'_>> = events.iter().map(|event| admit(*event, &self.limits)).collect();
         let mut records = Vec::with_capacity(events.len());
         let users = self.users(&admissions, options.unknown_users, &mut records).await?;
@@ -112,10 +154,7 @@ impl Ingestion {
                 }
             }
         }
-        if !records.is_empty() {
-            self.log.append(records).await?;
-        }
-        Ok(outcomes)
+        Ok((outcomes, records))
     }
 
     /// The user of each admitted event. Records of users made on the way come before the events.

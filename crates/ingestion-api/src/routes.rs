@@ -20,6 +20,7 @@ use uss_http::{Access, ApiKeys, Kind, Problem, operations};
 
 use crate::admission::Received;
 use crate::body::{self, Events};
+use crate::errors;
 use crate::outcome::{self, Outcome};
 use crate::pipeline::{Ingestion, Options, UnknownUsers};
 use crate::stream::Run;
@@ -62,8 +63,8 @@ impl AllowedOrigins {
 /// The ingestion API.
 pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigins) -> Router {
     let events = Router::new().route("/api/v1/events", post(post_events));
-    let users = Router::new().route("/api/v1/users", get(find_user));
-    let guarded = keys.guard(events, Access::Ingest).merge(keys.guard(users, Access::Admin));
+    let others = errors::routes().route("/api/v1/users", get(find_user));
+    let guarded = keys.guard(events, Access::Ingest).merge(keys.guard(others, Access::Admin));
     let health = operations::health({
         let ingestion = Arc::clone(&ingestion);
         move || check_health(Arc::clone(&ingestion))

@@ -104,8 +104,9 @@ impl Archiver {
         loop {
             self.log.wait_for(Topic::Events, self.partition, self.position).await;
             tokio::time::sleep(linger).await;
-            while self.step().await? {}
-            moved.send_replace(self.position);
+            while self.step().await? {
+                moved.send_replace(self.position);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::archiver::Archiver;
+use crate::figures::{PartitionFigures, Said};
 use crate::memberships::MembershipWriter;
 use crate::partition::{Partition, Ports, WorkerError};
 use crate::settings::Settings;
@@ -31,6 +32,8 @@ pub(crate) enum Question {
     Explain { user: UserId, tag: String, answer: oneshot::Sender<Option<Explanation>> },
     /// How far is the newest version of this segment? From 0 to 1; `None` if the partition does not know the segment.
     Progress { segment: i64, answer: oneshot::Sender<Option<f64>> },
+    /// How much is there?
+    Figures { answer: oneshot::Sender<PartitionFigures> },
 }
 
 /// The way to a partition's tasks.
@@ -38,37 +41,63 @@ pub(crate) struct Lane {
     pub(crate) questions: mpsc::Sender<Question>,
     /// Where the worker stands.
     pub(crate) progress: watch::Receiver<Progress>,
+    /// Where its last checkpoint stands.
+    pub(crate) marker: watch::Receiver<Progress>,
+    /// Up to where the warehouse has its records.
+    pub(crate) archived: watch::Receiver<u64>,
     /// Where its memberships stand in the notification topic.
     pub(crate) stored: watch::Receiver<u64>,
+    /// When it was opened.
+    pub(crate) opened_at: Timestamp,
+    /// Its last figures.
+    pub(crate) said: Said,
 }
 
-/// Opens a partition and starts its tasks.
+/// Starts a partition's archiver, and answers where it stands. It comes before every worker and ends after them: the recovery of
+/// one partition may wait for what another is still to archive, and so may a turn.
+pub(crate) fn archive(
+    id: u32,
+    ports: &Ports,
+    settings: Settings,
+    stop: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> watch::Receiver<u64> {
+    let (archived, archive_moved) = watch::channel(0);
+    let (log, warehouse) = (ports.log.clone(), ports.warehouse.clone());
+    tasks.spawn(until_stopped(stop, "archiver", id, move || {
+        let (log, warehouse, archived) = (log.clone(), warehouse.clone(), archived.clone());
+        async move {
+            let mut archiver = Archiver::open(id, log, warehouse, settings).await?;
+            archived.send_replace(archiver.position());
+            archiver.run(&archived).await
+        }
+    }));
+    archive_moved
+}
+
+/// Opens a partition and starts its other tasks.
 pub(crate) async fn start(
     id: u32,
     ports: Ports,
     settings: Settings,
     memberships: Arc<dyn MembershipStore>,
+    archive_moved: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Lane, WorkerError> {
-    let (archived, archive_moved) = watch::channel(0);
-    // Before the partition is opened: its recovery may wait for history that is still to be archived.
-    let (log, warehouse) = (ports.log.clone(), ports.warehouse.clone());
-    tasks.spawn(until_stopped(stop.clone(), "archiver", id, move || {
-        let (log, warehouse, archived) = (log.clone(), warehouse.clone(), archived.clone());
-        async move { Archiver::open(id, log, warehouse, settings).await?.run(&archived).await }
-    }));
     let partition = Partition::open(id, ports.clone(), settings).await?;
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
     let (progressed, progress) = watch::channel(partition.progress());
+    let (checkpointed, marker) = watch::channel(partition.marker);
     let (stored_sender, stored) = watch::channel(0);
-    let worker = Worker { asked, progressed, archive_moved, stop: stop.clone() };
+    let (archived, opened_at) = (archive_moved.clone(), ports.clock.now());
+    let worker = Worker { asked, progressed, checkpointed, archive_moved, stop: stop.clone() };
     tasks.spawn(worker.run(partition));
     tasks.spawn(until_stopped(stop, "membership writer", id, move || {
         let (log, memberships, stored) = (ports.log.clone(), memberships.clone(), stored_sender.clone());
         async move { MembershipWriter::open(id, log, memberships).await?.run(&stored).await }
     }));
-    Ok(Lane { questions, progress, stored })
+    Ok(Lane { questions, progress, marker, archived, stored, opened_at, said: Said::default() })
 }
 
 /// Runs a task, and runs it again should it fail, until told to stop.
@@ -97,6 +126,7 @@ pub(crate) async fn until_stopped<E: std::fmt::Display, F: Future<Output = Resul
 struct Worker {
     asked: mpsc::Receiver<Question>,
     progressed: watch::Sender<Progress>,
+    checkpointed: watch::Sender<Progress>,
     archive_moved: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
 }
@@ -124,10 +154,17 @@ impl Worker {
     async fn turns(&mut self, partition: &mut Partition) -> Result<(), WorkerError> {
         let mut questions = Vec::new();
         loop {
+            // Taken here too: a worker that always has more to do must not keep waiting who asks.
+            while questions.len() < QUESTIONS_MAX
+                && let Ok(question) = self.asked.try_recv()
+            {
+                questions.push(question);
+            }
             let turn = partition.turn().await?;
             let filling = partition.backfill_step().await?;
             partition.checkpoint_if_due().await?;
             self.progressed.send_replace(partition.progress());
+            self.checkpointed.send_replace(partition.marker);
             for question in questions.drain(..) {
                 answer(partition, question);
             }
@@ -139,9 +176,10 @@ impl Worker {
                 continue;
             }
             let log = partition.ports.log.clone();
+            let wake_at = partition.next_due().min(partition.checkpoint_due());
             tokio::select! {
                 () = log.wait_for(Topic::Events, partition.id, partition.progress.next_offset) => {}
-                () = tokio::time::sleep(until(partition.next_due(), partition.ports.clock.now())) => {}
+                () = tokio::time::sleep(until(wake_at, partition.ports.clock.now())) => {}
                 // A new segment may be waiting for the archiver to come as far as its history reaches.
                 _ = self.archive_moved.changed() => {}
                 Some(question) = self.asked.recv() => questions.push(question),
@@ -164,6 +202,9 @@ fn answer(partition: &Partition, question: Question) {
         }
         Question::Progress { segment, answer } => {
             let _ = answer.send(partition.segment_progress(segment));
+        }
+        Question::Figures { answer } => {
+            let _ = answer.send(PartitionFigures::of(partition));
         }
     }
 }

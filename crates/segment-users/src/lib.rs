@@ -11,12 +11,13 @@
 //!
 //! Beside the workers: [`definitions`] brings segment definitions into every partition, [`backfill`] reads the history of a new
 //! one, [`archiver`] brings events into the warehouse, [`memberships`] brings transitions into the config store, [`service`]
-//! runs them all.
+//! runs them all, [`figures`] says how far they are.
 
 pub mod apply;
 pub mod archiver;
 pub mod backfill;
 pub mod definitions;
+pub mod figures;
 mod lane;
 pub mod memberships;
 pub mod notify;

@@ -154,14 +154,17 @@ impl Partition {
         Ok(notifications)
     }
 
+    /// When the next checkpoint is due, if anything happened since the last: also if nothing happens any more.
+    pub(crate) fn checkpoint_due(&self) -> Timestamp {
+        if self.progress.next_offset == self.marker.next_offset {
+            return Timestamp::MAX;
+        }
+        Timestamp(self.checkpointed_at.0.saturating_add(self.settings.checkpoint_interval_micros))
+    }
+
     /// Writes a checkpoint if the last one is old enough and anything happened since.
     pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
-        let now = self.ports.clock.now();
-        let age = now.0.saturating_sub(self.checkpointed_at.0);
-        if self.progress.next_offset == self.marker.next_offset || age < self.settings.checkpoint_interval_micros {
-            return Ok(());
-        }
-        self.checkpoint().await
+        if self.ports.clock.now() < self.checkpoint_due() { Ok(()) } else { self.checkpoint().await }
     }
 
     /// Writes a checkpoint: the users that changed since the last, and where they stand.

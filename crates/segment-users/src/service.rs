@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ports::clock::Clock;
 use ports::config_store::MembershipStore;
 use ports::log::{Log, LogError, Topic, partition_of};
 use segment_engine::event::UserId;
@@ -19,13 +20,16 @@ pub struct Service {
     engine: Engine,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    stop_archivers: watch::Sender<bool>,
+    archivers: JoinSet<()>,
 }
 
 /// The way to ask the running service. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    log: Arc<dyn Log>,
-    lanes: Arc<[Lane]>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lanes: Arc<[Lane]>,
 }
 
 /// The service was stopped, or the partition in question is starting again.
@@ -40,16 +44,25 @@ impl Service {
         settings: Settings,
         memberships: Arc<dyn MembershipStore>,
     ) -> Result<Self, WorkerError> {
+        // What has not happened is to be seen as 0, not as nothing.
+        metrics::counter!("uss_audit_disagreements_total").increment(0);
+        let (stop_archivers, archivers_stopped) = watch::channel(false);
+        let mut archivers = JoinSet::new();
+        let partitions = 0..ports.log.partitions();
+        let archived: Vec<_> = partitions
+            .map(|id| lane::archive(id, &ports, settings, archivers_stopped.clone(), &mut archivers))
+            .collect();
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut lanes = Vec::new();
-        for id in 0..ports.log.partitions() {
-            let memberships = memberships.clone();
-            lanes.push(lane::start(id, ports.clone(), settings, memberships, stopped.clone(), &mut tasks).await?);
+        for (id, archived) in (0..).zip(archived) {
+            let (ports, memberships, stopped) = (ports.clone(), memberships.clone(), stopped.clone());
+            lanes.push(lane::start(id, ports, settings, memberships, archived, stopped, &mut tasks).await?);
         }
         let log = ports.log.clone();
         tasks.spawn(until_stopped(stopped, "definitions relay", 0, move || definitions::run(log.clone())));
-        Ok(Self { engine: Engine { log: ports.log, lanes: lanes.into() }, stop, tasks })
+        let engine = Engine { log: ports.log, clock: ports.clock, lanes: lanes.into() };
+        Ok(Self { engine, stop, tasks, stop_archivers, archivers })
     }
 
     /// The way to ask it.
@@ -61,6 +74,8 @@ impl Service {
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
+        self.stop_archivers.send_replace(true);
+        while self.archivers.join_next().await.is_some() {}
     }
 }
 

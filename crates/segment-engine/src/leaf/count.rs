@@ -83,6 +83,10 @@ impl Count {
         self.pending.next().min(self.ends.first().copied().unwrap_or(Timestamp::MAX))
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.ends.capacity() * size_of::<Timestamp>() + self.pending.heap_bytes()
+    }
+
     pub(super) fn entries(&self) -> usize {
         self.ends.len() + self.pending.0.len()
     }

@@ -76,6 +76,11 @@ impl Distinct {
         self.ends.values().copied().min().unwrap_or(Timestamp::MAX).min(self.pending.next())
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        let texts: usize = self.ends.keys().map(Value::heap_bytes).sum();
+        self.ends.capacity() * size_of::<(Value, Timestamp)>() + texts + self.pending.heap_bytes()
+    }
+
     pub(super) fn entries(&self) -> usize {
         self.ends.len() + self.pending.0.len()
     }

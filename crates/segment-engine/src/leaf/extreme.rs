@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending, contributions_bytes};
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -94,6 +94,10 @@ impl Extreme {
 
     pub(crate) fn next_change(&self) -> Timestamp {
         self.pending.next().min(self.stairs.first().map_or(Timestamp::MAX, |best| best.until))
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        contributions_bytes(&self.stairs) + self.pending.heap_bytes()
     }
 
     pub(super) fn entries(&self) -> usize {

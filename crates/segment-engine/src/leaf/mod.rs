@@ -84,6 +84,17 @@ impl State {
         }
     }
 
+    /// About how many bytes it has allocated.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            State::Ring(state) => state.heap_bytes(),
+            State::Count(state) => state.heap_bytes(),
+            State::Sum(state) => state.heap_bytes(),
+            State::Extreme(state) => state.heap_bytes(),
+            State::Distinct(state) => state.heap_bytes(),
+        }
+    }
+
     /// How many entries it holds.
     pub fn entries(&self) -> usize {
         match self {
@@ -114,7 +125,16 @@ impl Pending {
         if self.0.last()?.from > now { None } else { self.0.pop() }
     }
 
+    fn heap_bytes(&self) -> usize {
+        contributions_bytes(&self.0)
+    }
+
     fn next(&self) -> Timestamp {
         self.0.last().map_or(Timestamp::MAX, |contribution| contribution.from)
     }
+}
+
+fn contributions_bytes(contributions: &Vec<Contribution>) -> usize {
+    let texts: usize = contributions.iter().map(|contribution| contribution.value.heap_bytes()).sum();
+    contributions.capacity() * size_of::<Contribution>() + texts
 }

@@ -18,6 +18,10 @@ impl Ring {
         Self { newest: Vec::new(), capacity }
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.newest.capacity() * size_of::<i64>()
+    }
+
     /// Newest first.
     pub fn newest(&self) -> &[i64] {
         &self.newest

@@ -74,6 +74,10 @@ impl Sum {
         self.pending.next().min(self.ending.last().map_or(Timestamp::MAX, |(end, _)| *end))
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.ending.capacity() * size_of::<(Timestamp, i128)>() + self.pending.heap_bytes()
+    }
+
     pub(super) fn entries(&self) -> usize {
         self.ending.len() + self.pending.0.len()
     }

@@ -98,6 +98,8 @@ impl Machine {
         told.dedup();
         user.dirty.extend(&user.members);
         user.dirty.extend(&told);
+        self.tally.leave(&user.members);
+        self.tally.enter(&told);
         user.members = told;
         user.sequence = sequence;
         self.evaluate(slot, cause);
@@ -123,6 +125,8 @@ impl Machine {
         if entered.is_empty() && left.is_empty() {
             return;
         }
+        self.tally.enter(&entered);
+        self.tally.leave(&left);
         let ids = |indexes: Vec<u32>| {
             let mut ids: Vec<i64> = indexes.into_iter().filter_map(|index| self.catalog.id_of(index)).collect();
             ids.sort_unstable();

@@ -126,6 +126,7 @@ impl Machine {
         let slot = self.by_id.remove(&id)?;
         let mut user = self.users[slot as usize].take()?;
         self.free.push(slot);
+        self.tally.forget(&user);
         // What other records of this instant changed is now the survivor's, or nobody's.
         user.dirty.clear();
         user.dirty_cause = None;

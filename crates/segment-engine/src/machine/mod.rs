@@ -18,6 +18,7 @@ mod recent;
 mod segments;
 mod snapshot;
 mod store;
+mod tally;
 mod timers;
 mod triggers;
 mod user;
@@ -32,11 +33,13 @@ pub use inputs::Departed;
 pub use recent::{EventKey, REMEMBERED_MICROS, RecentIds};
 pub use snapshot::SnapshotError;
 pub use store::StoreId;
+pub use tally::SegmentCount;
 pub use user::{Profile, Source, Traits};
 
 use crate::event::UserId;
 use crate::time::Timestamp;
 use catalog::Catalog;
+use tally::Tally;
 use timers::Timers;
 use user::User;
 
@@ -131,6 +134,7 @@ pub struct Machine {
     changed: Vec<UserId>,
     changes: Vec<Change>,
     failures: Vec<Failure>,
+    tally: Tally,
 }
 
 impl Machine {
@@ -149,6 +153,7 @@ impl Machine {
             changed: Vec::new(),
             changes: Vec::new(),
             failures: Vec::new(),
+            tally: Tally::default(),
         }
     }
 

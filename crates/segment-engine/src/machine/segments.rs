@@ -141,6 +141,7 @@ impl Machine {
         }
         for user in self.users.iter_mut().flatten() {
             user.states.retain(|(id, _)| !unused.contains(id));
+            self.tally.measure(user);
         }
     }
 }

@@ -79,6 +79,7 @@ impl Machine {
         for id in &changed {
             if let Some(user) = self.by_id.get(id).and_then(|slot| self.users[*slot as usize].as_mut()) {
                 user.changed = false;
+                self.tally.measure(user);
             }
         }
         changed
@@ -122,7 +123,9 @@ impl Machine {
 
     /// Reads a user's block back.
     pub fn load_user(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
-        let user = self.read_user(bytes)?;
+        let mut user = self.read_user(bytes)?;
+        self.tally.enter(&user.members);
+        self.tally.measure(&mut user);
         let (id, due) = (user.id, user.next_wakeup());
         let slot = u32::try_from(self.users.len()).expect("fewer than 2³² users");
         self.users.push(Some(User { armed: due, ..user }));

@@ -42,6 +42,8 @@ pub struct User {
     pub(super) changed: bool,
     /// Who was merged into it.
     pub(super) sources: Vec<Source>,
+    /// How large it was when it was last measured, see [`super::tally`].
+    pub(super) measured_bytes: usize,
 }
 
 /// A user merged into another, as the other sees it.
@@ -71,6 +73,7 @@ impl User {
             dirty_cause: None,
             changed: false,
             sources: Vec::new(),
+            measured_bytes: 0,
         }
     }
 

@@ -75,6 +75,14 @@ pub enum Value {
 }
 
 impl Value {
+    /// How many bytes of text it refers to.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Value::Text(text) | Value::Json(text) => text.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether it is NULL.
     pub fn is_null(&self) -> bool {
         matches!(self, Value::Null)

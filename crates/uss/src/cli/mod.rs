@@ -1,10 +1,13 @@
 //! The command line: one file per subcommand.
 
+mod errors;
 mod import;
 mod replay;
 mod serve;
+mod topic;
 mod validate;
 
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -19,9 +22,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Errors(errors::Errors),
     Import(import::Import),
     Serve(serve::Serve),
     Replay(replay::Replay),
+    Topic(topic::Topic),
     Validate(validate::Validate),
 }
 
@@ -29,12 +34,26 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Errors(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::Serve(command) => command.run(),
             Command::Replay(command) => command.run(),
+            Command::Topic(command) => command.run(),
             Command::Validate(command) => command.run(),
         }
     }
+}
+
+/// Runs what asks a service and writes to standard output, which it gets buffered.
+fn until_done<T, E: From<io::Error>>(work: impl AsyncFnOnce(&mut dyn Write) -> Result<T, E>) -> Result<T, E> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = runtime.block_on(work(&mut out));
+    // What was written before an error is part of the answer; the error is what matters.
+    let flushed = out.flush();
+    let done = done?;
+    flushed?;
+    Ok(done)
 }
 
 /// Says on standard error why the command failed.

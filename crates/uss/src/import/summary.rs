@@ -42,7 +42,8 @@ impl fmt::Display for Summary {
         if self.rejected > 0 {
             write!(
                 f,
-                "\nThe rejected events stand on the error topic: docs/guides/errors.md tells how to find and mend them."
+                "\nThe rejected events stand on the error topic: `uss errors list` shows them, and `uss errors replay` sends them \
+                 again, mended if need be."
             )?;
         }
         Ok(())

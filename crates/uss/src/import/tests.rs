@@ -171,7 +171,7 @@ async fn lines_of_json_are_events_already() {
     assert_eq!((summary.accepted, summary.rejected), (2, 1));
     let text = summary.to_string();
     assert!(text.contains("events.ndjson, line 4") && text.contains("INVALID_ORDER_TOTAL"), "{text}");
-    assert!(text.contains("docs/guides/errors.md"), "{text}");
+    assert!(text.contains("`uss errors list`"), "{text}");
     let deliveries = world.deliveries().await;
     let of = |id: &str| deliveries.iter().find(|delivery| &*delivery.event.client_ref_id == id).unwrap().event.clone();
     assert_eq!((of("a").country.as_deref(), of("a").url.as_deref()), (Some("US"), Some("u")));

@@ -53,6 +53,7 @@ async fn serve(
     let opened = open::open(&settings).await?;
     let service = open::start_service(&opened, &settings).await?;
     let ingestion = open::ingestion(&opened, &settings)?;
+    let upkeep = tokio::spawn(telemetry::keep_up(metrics.clone()));
     let (stop, stopped) = watch::channel(false);
     let relay = open::start_relay(&opened, stopped.clone());
     let routers = open::routers(&opened, &service, &ingestion, &settings, metrics)?;
@@ -63,6 +64,7 @@ async fn serve(
     tracing::info!("stopping: no new requests; what was accepted is finished");
     stop.send_replace(true);
     shut_down(servers, relay, service, opened, ingestion).await;
+    upkeep.abort();
     tracing::info!("stopped");
     Ok(())
 }

@@ -25,6 +25,7 @@ use uss_http::{ApiKeys, operations};
 use super::StartError;
 use super::listen::Each;
 use super::queries::EngineQueries;
+use super::telemetry;
 use crate::settings::Settings;
 
 const HOUR_MICROS: i64 = 3_600_000_000;
@@ -177,10 +178,12 @@ pub fn routers(
             Arc::new(move |user| ingestion.forget(user))
         },
     };
+    let engine = service.engine();
+    let metrics = operations::metrics(move || telemetry::page(metrics.clone(), engine.clone()));
     Ok(Each {
         ingestion: ingestion_api::router(ingestion.clone(), &keys, &origins),
-        ingestion_metrics: operations::metrics(metrics.clone()),
-        segment_users_metrics: operations::metrics(metrics.clone()),
-        configuration: configuration_api::router(api, &keys).merge(operations::metrics(metrics)),
+        ingestion_metrics: metrics.clone(),
+        segment_users_metrics: metrics.clone(),
+        configuration: configuration_api::router(api, &keys).merge(metrics),
     })
 }

@@ -1,0 +1,140 @@
+//! What a machine counts of itself as it goes, so that telling it looks at no user.
+
+use std::mem::size_of;
+
+use super::Machine;
+use super::recent::RecentIds;
+use super::store::StoreId;
+use super::user::{Profile, Traits, User};
+use crate::event::UserId;
+use crate::leaf::State;
+use crate::time::Timestamp;
+
+/// The memory that a user takes besides what it points to: its place, its entry in the index, its wake-up.
+const USER_BYTES: usize = size_of::<Option<User>>() + size_of::<(UserId, u32)>() + size_of::<(i64, u32)>();
+
+/// A segment, and how many users are in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentCount {
+    /// Its id.
+    pub id: i64,
+    /// The tag of its newest version.
+    pub tag: String,
+    /// Its newest version, in force or not.
+    pub version: u64,
+    /// How many users have been told to be in it.
+    pub members: u64,
+}
+
+/// The counts behind the answers.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// By segment, at its index.
+    members: Vec<u64>,
+    state_bytes: usize,
+}
+
+impl Tally {
+    pub(super) fn enter(&mut self, segments: &[u32]) {
+        for &segment in segments {
+            let index = segment as usize;
+            if self.members.len() <= index {
+                self.members.resize(index + 1, 0);
+            }
+            self.members[index] += 1;
+        }
+    }
+
+    pub(super) fn leave(&mut self, segments: &[u32]) {
+        for &segment in segments {
+            self.members[segment as usize] -= 1;
+        }
+    }
+
+    /// Looks again how large a user is.
+    pub(super) fn measure(&mut self, user: &mut User) {
+        self.forget(user);
+        user.measured_bytes = user.bytes();
+        self.state_bytes += user.measured_bytes;
+    }
+
+    /// The user goes.
+    pub(super) fn forget(&mut self, user: &User) {
+        self.state_bytes -= user.measured_bytes;
+    }
+}
+
+impl Machine {
+    /// How many users are known.
+    pub fn user_count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// About how many bytes of memory the users take: each as it was at the last checkpoint, so those that came since are
+    /// not in it.
+    pub fn state_bytes(&self) -> usize {
+        self.tally.state_bytes
+    }
+
+    /// How many users are in each segment.
+    pub fn segment_counts(&self) -> impl Iterator<Item = SegmentCount> {
+        self.catalog.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let definition = &slot.pending.as_ref().or(slot.in_force.as_ref())?.definition;
+            let members = self.tally.members.get(index).copied().unwrap_or(0);
+            Some(SegmentCount { id: definition.id, tag: definition.tag.clone(), version: definition.version, members })
+        })
+    }
+}
+
+impl User {
+    /// About how much memory the user takes: what is allocated for its collections, and the texts in them. What the
+    /// allocator adds is not counted.
+    fn bytes(&self) -> usize {
+        let states: usize = self.states.iter().map(|(_, state)| state.heap_bytes()).sum();
+        USER_BYTES
+            + self.client_ref_id.as_deref().map_or(0, str::len)
+            + self.profile.heap_bytes()
+            + self.traits.heap_bytes()
+            + self.recent.heap_bytes()
+            + self.states.capacity() * size_of::<(StoreId, State)>()
+            + states
+            + self.manual.capacity() * size_of::<i64>()
+            + self.members.capacity() * size_of::<u32>()
+            + self.wakeups.capacity() * size_of::<(Timestamp, u32)>()
+    }
+}
+
+impl Profile {
+    fn heap_bytes(&self) -> usize {
+        [&self.email, &self.name].into_iter().flatten().map(String::capacity).sum()
+    }
+}
+
+impl Traits {
+    fn heap_bytes(&self) -> usize {
+        let entry = size_of::<(String, (serde_json::Value, Timestamp))>();
+        self.entries().map(|(key, value, _)| entry + key.len() + json_bytes(value)).sum()
+    }
+}
+
+impl RecentIds {
+    fn heap_bytes(&self) -> usize {
+        // An id stands in the map and, if it expires, in the queue.
+        self.len() * 2 * size_of::<(u128, Timestamp)>()
+    }
+}
+
+fn json_bytes(value: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|item| size_of::<Value>() + json_bytes(item)).sum(),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| size_of::<(String, Value)>() + key.len() + json_bytes(value)).sum()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! `uss errors`: the error topic of a running service, to look at, and rejected events to send again.
+
+mod layout;
+mod list;
+mod replay;
+
+use std::io::{self, Write};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::client::{Service, ServiceError};
+
+pub use list::List;
+pub use replay::Replay;
+
+/// Records asked for at once: the most that the API answers.
+const PAGE_MAX: usize = 1_000;
+
+/// What to do with the error topic.
+#[derive(Clone, Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "each is documented where it is defined, and clap takes that")]
+pub enum Action {
+    List(List),
+    Show(Show),
+    Replay(Replay),
+}
+
+/// Shows one record whole: the event as it came, and why it was refused
+#[derive(Clone, Debug, clap::Args)]
+pub struct Show {
+    /// Where it stands on the error topic; `uss errors list` tells
+    offset: u64,
+}
+
+/// Why it could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ErrorsError {
+    /// The service did not do it.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// Nobody reads what is written.
+    #[error(transparent)]
+    Output(#[from] io::Error),
+    /// The service takes no events.
+    #[error("stopped at record {offset}: {message} ({code}). Replay again later; what was accepted stays accepted")]
+    NotAdmitted {
+        /// The record at which it stopped.
+        offset: u64,
+        /// The error's code.
+        code: String,
+        /// Why.
+        message: String,
+    },
+    /// No event was rejected with this code.
+    #[error("no rejected event has the code {code}; there are: {known}")]
+    UnknownCode {
+        /// The code asked for.
+        code: String,
+        /// Those that there are.
+        known: String,
+    },
+}
+
+/// Does it. Answers whether no event was refused again.
+///
+/// # Errors
+/// See [`ErrorsError`].
+pub async fn run(action: &Action, service: &Service, out: &mut dyn Write) -> Result<bool, ErrorsError> {
+    match action {
+        Action::List(list) => list.run(service, out).await.map(|()| true),
+        Action::Show(show) => show.run(service, out).await.map(|()| true),
+        Action::Replay(replay) => replay.run(service, out).await,
+    }
+}
+
+impl Show {
+    async fn run(&self, service: &Service, out: &mut dyn Write) -> Result<(), ErrorsError> {
+        #[derive(Deserialize)]
+        struct One {
+            data: Box<RawValue>,
+        }
+        let One { data } = service.get(&format!("/api/v1/errors/{}", self.offset)).await?;
+        writeln!(out, "{}", layout::indented(data.get()))?;
+        Ok(())
+    }
+}
+
+/// Some records of the error topic.
+#[derive(Deserialize)]
+struct Page<T> {
+    data: Vec<T>,
+    next_offset: u64,
+}
+
+/// A record, as far as these commands look at it.
+#[derive(Deserialize)]
+struct Entry {
+    offset: u64,
+    key: String,
+    replayed: bool,
+    error_type: String,
+    code: String,
+    message: String,
+    at: String,
+}
+
+/// Records from an offset on; a negative one is counted from the end.
+async fn page<T: serde::de::DeserializeOwned>(
+    service: &Service,
+    from: i64,
+    limit: usize,
+) -> Result<Page<T>, ServiceError> {
+    service.get(&format!("/api/v1/errors?from={from}&limit={limit}")).await
+}
+
+/// Clients send these texts: whatever would move the cursor of a terminal is shown as an escape.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let escape = character.is_control().then(|| character.escape_default());
+            let plain = (!character.is_control()).then_some(character);
+            escape.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+/// An offset where a negative number means something else.
+fn signed(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}

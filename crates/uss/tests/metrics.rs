@@ -1,0 +1,139 @@
+//! The metrics of the built binary say what its API says.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use support::{Launch, Server, eventually, text};
+
+/// Every metric there is. A name that is missing here is missing in the reference too: `tidy` compares that with the code.
+const NAMES: [&str; 15] = [
+    "uss_events_total",
+    "uss_http_request_duration_seconds_count",
+    "uss_event_processing_seconds_count",
+    "uss_event_to_transition_seconds_count",
+    "uss_deadline_to_transition_seconds_count",
+    "uss_transitions_total",
+    "uss_segment_members",
+    "uss_consumer_lag_records",
+    "uss_archiver_backlog_records",
+    "uss_checkpoint_age_seconds",
+    "uss_backfill_progress_ratio",
+    "uss_audit_disagreements_total",
+    "uss_users",
+    "uss_state_bytes",
+    "uss_build_info",
+];
+
+/// The series of a page: name with labels, and value.
+async fn series(server: &Server) -> BTreeMap<String, f64> {
+    let page = text(&format!("{}/metrics", server.metrics[1])).await;
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    let series = lines.filter_map(|line| line.rsplit_once(' '));
+    series.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
+}
+
+/// Sets up the sample data, with a moment's window beside it so that time tells something too.
+async fn sample(server: &Server) -> i64 {
+    assert_eq!(server.post("/db-actions/seed/data", &json!({})).await.status, 200);
+    let moment =
+        server.segment("moment", "count(*) FILTER (WHERE created_at >= now() - INTERVAL '1 second') > 0").await;
+    server.in_force(moment).await;
+    assert_eq!(server.post("/db-actions/seed/analytics", &json!({})).await.status, 200);
+    server.event(&json!({"id": "c1d1caef-b216-4fca-bd2d-d776bd6204d6"})).await;
+    moment
+}
+
+/// How many members each segment has, by its tag, as the API tells.
+async fn members(server: &Server) -> BTreeMap<String, f64> {
+    let mut members = BTreeMap::new();
+    let segments = server.get("/segments").await.body;
+    for segment in segments["data"].as_array().unwrap() {
+        let tag = segment["tag"].as_str().unwrap().to_owned();
+        let found = server.get(&format!("/users/segment/{tag}?fresh=true")).await.body;
+        members.insert(tag, number(&found["data"]));
+    }
+    members
+}
+
+/// The members by tag, once the metrics say the same: between the two questions time may pass a deadline.
+async fn agreed(server: &Server) -> BTreeMap<String, f64> {
+    eventually("the metrics say of each segment what the API says", async || {
+        let there = members(server).await;
+        let told = of_tag(&series(server).await, "uss_segment_members");
+        (told == there).then_some(there)
+    })
+    .await
+}
+
+fn of_tag(series: &BTreeMap<String, f64>, name: &str) -> BTreeMap<String, f64> {
+    let tagged = series.iter().filter_map(|(series, value)| {
+        let tag = series.strip_prefix(name)?.strip_prefix("{tag=\"")?.strip_suffix("\"}")?;
+        Some((tag.to_owned(), *value))
+    });
+    tagged.collect()
+}
+
+/// How long a list is.
+fn number(list: &Value) -> f64 {
+    f64::from(u32::try_from(list.as_array().unwrap().len()).unwrap())
+}
+
+#[tokio::test]
+async fn the_figures_say_what_the_api_says() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let moment = sample(&server).await;
+    agreed(&server).await;
+    assert_eq!(series(&server).await["uss_users"], number(&server.get("/users").await.body["data"]));
+    let ratios = of_tag(&series(&server).await, "uss_backfill_progress_ratio");
+    assert!(ratios.len() == 4 && ratios.values().all(|ratio| *ratio == 1.0), "{ratios:?}");
+
+    let viewers = server.segment("viewers", "count(*) FILTER (WHERE activity_type = 'page_viewed') > 0").await;
+    server.in_force(viewers).await;
+    assert!(agreed(&server).await["viewers"] > 10.0);
+
+    // A deleted user leaves, a deleted segment has no series any more.
+    let viewer = server.get("/users/segment/viewers").await.body["data"][0]["id"].as_i64().unwrap();
+    assert_eq!(server.call("DELETE", &format!("/users/{viewer}"), &json!({})).await.status, 200);
+    assert_eq!(server.call("DELETE", &format!("/segments/{moment}"), &json!({})).await.status, 200);
+    assert!(!agreed(&server).await.contains_key("moment"));
+    let now = series(&server).await;
+    assert!(!of_tag(&now, "uss_backfill_progress_ratio").contains_key("moment"));
+    assert_eq!((now["uss_users"], number(&server.get("/users").await.body["data"])), (99.0, 99.0));
+}
+
+#[tokio::test]
+async fn every_metric_is_there_and_lags_come_to_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "1").start();
+    sample(&server).await;
+    let partitions = |series: &BTreeMap<String, f64>, name: &str| -> Vec<f64> {
+        (0..16).map(|id| series[&format!("{name}{{partition=\"{id}\"}}")]).collect()
+    };
+    let series = eventually("every metric is there, and users are in checkpoints", async || {
+        let found = series(&server).await;
+        let names = found.keys().map(|series| series.split('{').next().unwrap()).collect::<Vec<_>>();
+        let complete = NAMES.iter().all(|name| names.contains(name));
+        (complete && found["uss_state_bytes"] > 10_000.0).then_some(found)
+    })
+    .await;
+    assert!(series["uss_events_total{outcome=\"accepted\"}"] > 1_000.0);
+    eventually("nothing is left to apply or to archive, and idle partitions have their checkpoints", async || {
+        let found = self::series(&server).await;
+        let left = ["uss_consumer_lag_records", "uss_archiver_backlog_records", "uss_checkpoint_age_seconds"];
+        left.iter().all(|name| partitions(&found, name).iter().all(|left| *left == 0.0)).then_some(())
+    })
+    .await;
+
+    // A restart knows at once what is there.
+    let before = self::series(&server).await;
+    let server = server.stop().start();
+    let after = self::series(&server).await;
+    assert_eq!(after["uss_users"], before["uss_users"]);
+    assert!(after["uss_state_bytes"] > 10_000.0);
+    assert!(partitions(&after, "uss_checkpoint_age_seconds").iter().all(|age| *age == 0.0), "it stopped in order");
+}
