@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use ports::config_store::{
-    Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, NewUser, OutboxEntry,
-    Resolution, Unknown, User, decide_link, exclusive_conflict,
+    Attached, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, NewUser,
+    OutboxEntry, Resolution, Unknown, User, decide_link, exclusive_conflict,
 };
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -103,12 +103,12 @@ impl IdentityStore for SqlConfigStore {
         key: IdentityKey,
         rules: &IdentityRules,
         now: Timestamp,
-    ) -> Result<Identity> {
+    ) -> Result<Attached> {
         let tx = self.begin().await?;
         let user = UserId(users::require(&tx, user).await?.id);
         let has = own(&tx, user.0).await?;
         if let Some(identity) = has.iter().find(|identity| identity.key == key) {
-            return Ok(identity.clone());
+            return Ok(Attached::Known(identity.clone()));
         }
         let has: Vec<IdentityKey> = has.into_iter().map(|identity| identity.key).collect();
         match owner(&tx, &key).await? {
@@ -117,7 +117,7 @@ impl IdentityStore for SqlConfigStore {
         }
         keep(&tx, &[(key.clone(), user)], now).await?;
         commit(tx).await?;
-        Ok(Identity { key, user_id: user, created_at: now })
+        Ok(Attached::New(Identity { key, user_id: user, created_at: now }))
     }
 
     async fn link(&self, link: Link, rules: &IdentityRules, now: Timestamp) -> Result<Linked> {

@@ -4,7 +4,9 @@ use segment_engine::event::UserId;
 use serde_json::json;
 
 use super::{Store, at, code, key, user};
-use crate::config_store::{IdentityKey, IdentityRules, Link, NewUser, Page, Resolution, Survivor, Unknown};
+use crate::config_store::{
+    Attached, Identity, IdentityKey, IdentityRules, Link, NewUser, Page, Resolution, Survivor, Unknown,
+};
 
 fn link(from: IdentityKey, to: IdentityKey, survivor: Survivor) -> Link {
     Link { from, to, survivor }
@@ -54,7 +56,13 @@ pub(super) async fn attach_conflicts(store: Store) {
     let rules = IdentityRules::default();
     let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
     let given = store.attach_identity(one, key("email", "a@b.c"), &rules, at(2)).await.unwrap();
-    assert_eq!(store.attach_identity(one, key("email", "a@b.c"), &rules, at(3)).await.unwrap(), given, "twice is once");
+    let expected = Identity { key: key("email", "a@b.c"), user_id: one, created_at: at(2) };
+    assert_eq!(given, Attached::New(expected.clone()));
+    let again = store.attach_identity(one, key("email", "a@b.c"), &rules, at(3)).await.unwrap();
+    assert_eq!(again, Attached::Known(expected), "twice is once");
+    // What so far only the client id said is written down.
+    let own = store.attach_identity(one, key("cookie", "x"), &rules, at(3)).await.unwrap();
+    assert!(matches!(own, Attached::New(_)), "{own:?}");
     let cases = [
         (two, key("email", "a@b.c"), "IDENTITY_TAKEN"),
         (two, key("cookie", "x"), "IDENTITY_TAKEN"),
