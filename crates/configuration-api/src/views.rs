@@ -98,7 +98,7 @@ impl From<User> for UserView {
     fn from(user: User) -> Self {
         Self {
             id: user.id.0,
-            client_ref_id: user.client_ref_id,
+            client_ref_id: user.client_id().map(str::to_owned),
             name: user.name,
             email: user.email,
             created_at: instant::format(user.created_at),

@@ -197,6 +197,24 @@ impl SqlConfigStore {
     }
 }
 
+/// Fills in what those users are called that have no client id.
+pub(super) async fn with_first_identities(db: &impl ConnectionTrait, mut found: Vec<User>) -> Result<Vec<User>> {
+    let mut nameless: Vec<&mut User> = found.iter_mut().filter(|user| user.client_ref_id.is_none()).collect();
+    for chunk in nameless.chunks_mut(BOUND_MAX) {
+        let of = identity::Column::UserId.is_in(chunk.iter().map(|user| user.id.0));
+        let query = identity::Entity::find().filter(of).order_by_asc(identity::Column::CreatedAt);
+        let query = query.order_by_asc(identity::Column::IdType).order_by_asc(identity::Column::Id);
+        let mut first: HashMap<i64, String> = HashMap::new();
+        for row in query.all(db).await.map_err(unavailable)? {
+            first.entry(row.user_id).or_insert(row.id);
+        }
+        for user in chunk {
+            user.first_identity = first.remove(&user.id.0);
+        }
+    }
+    Ok(found)
+}
+
 /// Moves an absorbed user's identities to its survivor.
 pub(super) async fn hand_over(tx: &impl ConnectionTrait, survivor: UserId, absorbed: UserId) -> Result<()> {
     let update = identity::Entity::update_many().filter(identity::Column::UserId.eq(absorbed.0));

@@ -58,7 +58,7 @@ pub enum Attached {
 pub enum Unknown {
     /// Answers `None`.
     Reject,
-    /// Makes a user of it, who has this identity and no client id.
+    /// Makes a user of it, who has this identity and no `client_ref_id`: that would be theirs for every type of id.
     Create,
 }
 

@@ -20,6 +20,11 @@ impl State {
         self.identities.iter().filter(|(_, (owner, _))| *owner == user).map(|(key, _)| key.clone()).collect()
     }
 
+    pub(super) fn first_identity(&self, user: UserId) -> Option<String> {
+        let own = self.identities.iter().filter(|(_, (owner, _))| *owner == user);
+        own.min_by_key(|(key, (_, at))| (*at, *key)).map(|(key, _)| key.id.clone())
+    }
+
     fn side(&self, key: &IdentityKey) -> Option<LinkSide> {
         let user_id = self.owner(key)?;
         let mut identities = self.own_keys(user_id);
