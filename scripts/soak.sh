@@ -10,6 +10,6 @@ seed=${USS_ORACLE_SEED:-$(date +%s)000}
 started=$SECONDS
 while [ -z "$seconds" ] || [ $((SECONDS - started)) -lt "$seconds" ]; do
     echo "seeds from $seed"
-    USS_ORACLE_SEED=$seed USS_ORACLE_COMPARISONS=$round cargo test --package uss --test oracle --quiet -- --nocapture
+    USS_ORACLE_SEED=$seed USS_ORACLE_COMPARISONS=$round cargo test --workspace --test oracle --quiet -- --nocapture
     seed=$((seed + round))
 done

@@ -1,12 +1,14 @@
 //! The DuckDB warehouse passes the suites of its port.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use adapters::duckdb::DuckDbWarehouse;
+use adapters::duckdb::{DuckDbWarehouse, READERS_MAX};
 use async_trait::async_trait;
 use ports::contract;
 use ports::contract::warehouse::WarehousePlace;
 use ports::warehouse::Warehouse;
+use segment_engine::event::UserId;
 use tempfile::TempDir;
 
 struct Folder(TempDir);
@@ -32,4 +34,18 @@ async fn warehouse() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn warehouse_sql() {
     contract::warehouse_sql::suite(Folder::new).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_query_that_nobody_waits_for_ends() {
+    let folder = Folder::new();
+    let warehouse = folder.open().await;
+    let endless = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b";
+    for _ in 0..READERS_MAX {
+        let answer = tokio::time::timeout(Duration::from_millis(20), warehouse.members(endless)).await;
+        assert!(answer.is_err(), "it takes years: {answer:?}");
+    }
+    // Each of them had a reader: while they run, nobody is answered.
+    let answer = tokio::time::timeout(Duration::from_secs(120), warehouse.members("SELECT 1")).await;
+    assert_eq!(answer.expect("the readers are free again").expect("it answers"), [UserId(1)]);
 }

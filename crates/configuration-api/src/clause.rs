@@ -1,13 +1,18 @@
 //! Where clauses as they come in: compiled by the engine's own compiler before they are stored.
 
 use segment_engine::language::{CompileError, compile};
-use segment_engine::plan::Plan;
+use segment_engine::plan::{self, Plan};
 use serde_json::json;
 use uss_http::Problem;
 
 /// Compiles a clause; a refusal is a 400 with position and suggestion.
 pub(crate) fn checked(where_statement: &str) -> Result<Plan, Problem> {
     compile(where_statement).map_err(refusal)
+}
+
+/// What the engine keeps per user for it.
+pub(crate) fn cost(plan: &Plan) -> String {
+    plan::cost(plan).to_string()
 }
 
 fn refusal(error: CompileError) -> Problem {

@@ -1,7 +1,8 @@
 //! Identities: of a user, linking two, and resolving many for ingestion.
 
 use axum::extract::State;
-use ports::config_store::{IdentityKey, Link, OutboxEntry, Survivor, Unknown, User};
+use axum::response::{IntoResponse, Response};
+use ports::config_store::{Attached, IdentityKey, Link, OutboxEntry, Survivor, Unknown, User};
 use ports::identities::Resolved;
 use segment_engine::event::UserId;
 use serde::Deserialize;
@@ -71,10 +72,12 @@ pub(crate) async fn attach(
     State(api): State<Api>,
     Path(user): Path<i64>,
     Json(body): Json<KeyBody>,
-) -> Result<Created<IdentityView>, Problem> {
+) -> Result<Response, Problem> {
     let key = body.named()?;
-    let identity = api.store.attach_identity(UserId(user), key, &api.identity_rules, api.now()).await?;
-    Ok(Created(identity.into()))
+    Ok(match api.store.attach_identity(UserId(user), key, &api.identity_rules, api.now()).await? {
+        Attached::New(identity) => Created(IdentityView::from(identity)).into_response(),
+        Attached::Known(identity) => Data(IdentityView::from(identity)).into_response(),
+    })
 }
 
 pub(crate) async fn link(State(api): State<Api>, Json(body): Json<LinkBody>) -> Result<Data<Value>, Problem> {

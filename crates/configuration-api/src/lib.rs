@@ -17,6 +17,7 @@ mod memberships;
 mod positions;
 pub mod relay;
 mod router;
+mod saved;
 mod seed;
 mod segments;
 mod store_identities;

@@ -1,9 +1,10 @@
 //! `/api/v1/segments`: definitions, and what can be asked of a where clause.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use axum::response::Response;
 use ports::config_store::{NewSegment, Segment, SegmentChange, SegmentKind};
-use segment_engine::plan::cost;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uss_http::extract::{Json, Path, Query};
@@ -14,7 +15,8 @@ use crate::api::Api;
 use crate::clause;
 use crate::fields::{self, nullable};
 use crate::lists::json_list;
-use crate::views::{SegmentView, UserView};
+use crate::saved::{self, SavedView};
+use crate::views::{ProgressView, SegmentView, UserView};
 
 /// The most users that a preview shows.
 const SAMPLE_MAX: usize = 100;
@@ -133,8 +135,10 @@ pub(crate) async fn list(State(api): State<Api>, Query(request): Query<PageReque
     json_list::<Segment, SegmentView, _, _>(&request, fetch, |segment| segment.id).await
 }
 
-pub(crate) async fn create(State(api): State<Api>, Json(body): Json<NewBody>) -> Result<Created<SegmentView>, Problem> {
-    Ok(Created(api.store.create_segment(body.segment()?, api.now()).await?.into()))
+pub(crate) async fn create(State(api): State<Api>, Json(body): Json<NewBody>) -> Result<Created<SavedView>, Problem> {
+    let segment = api.store.create_segment(body.segment()?, api.now()).await?;
+    let nobody = (segment.kind == SegmentKind::Computed).then(|| Ok(BTreeSet::new()));
+    Ok(Created(saved::told(&api, segment, nobody).await))
 }
 
 pub(crate) async fn get(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<SegmentView>, Problem> {
@@ -145,9 +149,15 @@ pub(crate) async fn update(
     State(api): State<Api>,
     Path(id): Path<i64>,
     Json(body): Json<ChangeBody>,
-) -> Result<Data<SegmentView>, Problem> {
-    let change = body.change(&api.segment(id).await?)?;
-    Ok(Data(api.store.update_segment(id, change, api.now()).await?.into()))
+) -> Result<Data<SavedView>, Problem> {
+    let old = api.segment(id).await?;
+    let change = body.change(&old)?;
+    let before = match &change.clause {
+        Some((clause, _)) if *clause != old.where_statement => Some(saved::members_before(&api, id).await),
+        _ => None,
+    };
+    let segment = api.store.update_segment(id, change, api.now()).await?;
+    Ok(Data(saved::told(&api, segment, before).await))
 }
 
 pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<bool>, Problem> {
@@ -174,7 +184,7 @@ pub(crate) async fn validate(State(api): State<Api>, Json(body): Json<ClauseBody
         "valid": true,
         "normalForm": plan.normal_form,
         "segments": plan.segments,
-        "cost": cost(&plan).to_string(),
+        "cost": clause::cost(&plan),
     })))
 }
 
@@ -192,14 +202,7 @@ pub(crate) async fn preview(State(api): State<Api>, Json(body): Json<ClauseBody>
     Ok(Data(json!({"size": preview.size, "population": preview.population, "sample": users})))
 }
 
-pub(crate) async fn progress(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<Value>, Problem> {
+pub(crate) async fn progress(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<ProgressView>, Problem> {
     let segment = api.segment(id).await?;
-    let progress = api.queries.progress(segment.id).await?;
-    let (in_force, total) = progress.partitions;
-    Ok(Data(json!({
-        "segmentId": id,
-        "version": progress.version,
-        "ratio": progress.ratio,
-        "partitions": {"inForce": in_force, "total": total},
-    })))
+    Ok(Data(ProgressView::new(id, &api.queries.progress(segment.id).await?)))
 }

@@ -69,7 +69,7 @@ fn profile(user: User) -> Profile {
     Profile {
         id: user.id,
         segments: segments.collect(),
-        client_ref_id: user.client_ref_id,
+        client_ref_id: user.client_id().map(str::to_owned),
         name: user.name,
         email: user.email,
         created_at: instant::format(user.created_at),

@@ -157,8 +157,9 @@ const CSV: Format<Member> = Format {
     write: |member, body| {
         let Member { user, membership } = member;
         let (id, since) = (user.id.to_string(), instant::format(membership.created_at));
+        let client_id = user.client_id().unwrap_or_default().to_owned();
         let text = |value: Option<String>| value.unwrap_or_default();
-        let row = [id, text(user.client_ref_id), text(user.name), text(user.email), since];
+        let row = [id, client_id, text(user.name), text(user.email), since];
         csv::Writer::from_writer(body).write_record(&row).expect("memory takes every row");
     },
 };

@@ -2,6 +2,7 @@
 
 use ports::config_store::{Activity, Identity, Membership, Segment, SegmentKind, Traits, User};
 use ports::records::instant;
+use ports::segment_queries::BackfillProgress;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -68,11 +69,36 @@ pub(crate) struct IdentityView {
     created_at: String,
 }
 
+/// `{segmentId, version, ratio, partitions}`
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProgressView {
+    segment_id: i64,
+    version: u64,
+    ratio: f64,
+    partitions: PartitionsView,
+}
+
+/// `{inForce, total}`
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PartitionsView {
+    in_force: u32,
+    total: u32,
+}
+
+impl ProgressView {
+    pub(crate) fn new(segment_id: i64, progress: &BackfillProgress) -> Self {
+        let BackfillProgress { version, ratio, partitions: (in_force, total) } = *progress;
+        Self { segment_id, version, ratio, partitions: PartitionsView { in_force, total } }
+    }
+}
+
 impl From<User> for UserView {
     fn from(user: User) -> Self {
         Self {
             id: user.id.0,
-            client_ref_id: user.client_ref_id,
+            client_ref_id: user.client_id().map(str::to_owned),
             name: user.name,
             email: user.email,
             created_at: instant::format(user.created_at),

@@ -110,6 +110,11 @@ impl Problem {
         Self::new(Kind::Unavailable, code, format!("{error}; nothing was stored, send the same request again later"))
     }
 
+    /// A question that is too much, at least now.
+    fn unanswered(code: &'static str, error: impl std::fmt::Display) -> Self {
+        Self::new(Kind::Unavailable, code, format!("{error}; ask for less, or ask again when it has less to do"))
+    }
+
     /// A defect of ours: logged here, since the client's message tells nothing of the inside.
     pub fn internal(error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed by a defect");
@@ -148,6 +153,7 @@ impl From<WarehouseError> for Problem {
     fn from(error: WarehouseError) -> Self {
         match error {
             WarehouseError::Unavailable(_) => Self::unavailable("WAREHOUSE_UNAVAILABLE", error),
+            WarehouseError::TooLarge(_) => Self::unanswered("QUERY_TOO_LARGE", error),
             WarehouseError::Moved { .. } | WarehouseError::Refused(_) => Self::internal(error),
         }
     }
@@ -189,7 +195,10 @@ impl From<SegmentQueryError> for Problem {
         match error {
             SegmentQueryError::NotFound(_) => Self::not_found("NOT_FOUND", error.to_string()),
             SegmentQueryError::Refused { code, message } => Self::invalid(code, message),
+            SegmentQueryError::TooLarge => Self::unanswered("QUERY_TOO_LARGE", error),
+            SegmentQueryError::TooSlow(_) => Self::unanswered("QUERY_TOO_SLOW", error),
             SegmentQueryError::Unavailable(_) => Self::unavailable("ENGINE_UNAVAILABLE", error),
+            SegmentQueryError::Failed(_) => Self::internal(error),
         }
     }
 }

@@ -8,6 +8,8 @@ use axum::{Extension, Router};
 use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use ports::log::LogError;
+use ports::segment_queries::SegmentQueryError;
+use ports::warehouse::WarehouseError;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use uss_http::extract::{Json, Path, Query};
@@ -35,6 +37,23 @@ fn api(shape: Shape) -> Router {
         .route("/log", get(|| async { Err::<(), _>(Problem::from(LogError::Unavailable("down".into()))) }))
         .route("/detail", get(|| async { Problem::conflict("DUPLICATE", "taken").with("tag", "a") }));
     finish(router, shape)
+}
+
+#[tokio::test]
+async fn what_the_warehouse_says_of_a_question_decides_the_answer() {
+    let cases = [
+        (WarehouseError::Unavailable("down".into()), 503, "ENGINE_UNAVAILABLE"),
+        (WarehouseError::TooLarge("no memory".into()), 503, "QUERY_TOO_LARGE"),
+        (WarehouseError::Refused("Binder Error: no column u".into()), 500, "INTERNAL"),
+    ];
+    for (error, status, code) in cases {
+        let problem = Problem::from(SegmentQueryError::from(error));
+        assert_eq!((problem.kind.status().as_u16(), &*problem.code), (status, code));
+        assert!(status == 503 || !problem.message.contains("Binder"), "the inside is for the log: {}", problem.message);
+    }
+    let slow = Problem::from(SegmentQueryError::TooSlow(std::time::Duration::from_secs(30)));
+    assert_eq!((slow.kind.status().as_u16(), &*slow.code), (503, "QUERY_TOO_SLOW"));
+    assert!(slow.message.contains("30 s"), "{}", slow.message);
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ mod users;
 
 pub use activities::{Activity, ActivityChange, ActivityStore, NewActivity};
 pub use identities::{
-    Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, Resolution, Survivor,
-    Unknown, decide_link, exclusive_conflict,
+    Attached, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, Resolution,
+    Survivor, Unknown, decide_link, exclusive_conflict,
 };
 pub use memberships::{Applied, ManualSet, Member, Membership, MembershipBatch, MembershipChange, MembershipStore};
 pub use outbox::{Outbox, OutboxEntry, OutboxRow};

@@ -34,7 +34,7 @@ pub struct Resolved {
 pub struct Profile {
     /// The internal id.
     pub id: UserId,
-    /// The client's id, for users made by `POST /users`.
+    /// What clients call the user: its `clientRefId`, else the id of its first identity.
     pub client_ref_id: Option<String>,
     /// As in the config store.
     pub name: Option<String>,
@@ -80,6 +80,6 @@ pub trait Identities: Send + Sync + 'static {
     /// As [`Identities::resolve`], but makes a user of each unknown identity. The same identity twice is one user.
     async fn create(&self, identities: &[Identity]) -> Result<Vec<Resolved>, IdentityError>;
 
-    /// The user whose `clientRefId` is `id`.
+    /// The user whose `clientRefId` is this, else the oldest that has an identity with this id.
     async fn profile(&self, client_ref_id: &str) -> Result<Option<Profile>, IdentityError>;
 }

@@ -1,8 +1,13 @@
 //! What the API asks of the engine's side: answers that only the running engine and the warehouse can give.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use segment_engine::event::UserId;
 pub use segment_engine::machine::{ConditionReport, Explanation};
+
+use crate::config_store::ConfigStoreError;
+use crate::warehouse::WarehouseError;
 
 /// Who a clause would select now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +45,37 @@ pub enum SegmentQueryError {
         /// Says what to change.
         message: String,
     },
+    /// The answer would take more memory than the warehouse may take. Callers answer 503.
+    #[error("the warehouse cannot hold what this needs")]
+    TooLarge,
+    /// The answer takes longer than anybody should wait. Callers answer 503.
+    #[error("the warehouse has not answered within {} s", .0.as_secs())]
+    TooSlow(Duration),
     /// Engine or warehouse do not answer. Callers answer 503.
     #[error("the engine is unavailable: {0}")]
     Unavailable(String),
+    /// A defect of ours, for instance a query that the warehouse does not understand. Callers answer 500.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<WarehouseError> for SegmentQueryError {
+    fn from(error: WarehouseError) -> Self {
+        match error {
+            WarehouseError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            WarehouseError::TooLarge(_) => Self::TooLarge,
+            WarehouseError::Moved { .. } | WarehouseError::Refused(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ConfigStoreError> for SegmentQueryError {
+    fn from(error: ConfigStoreError) -> Self {
+        match error {
+            ConfigStoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 /// The port: implemented where engine and warehouse are.

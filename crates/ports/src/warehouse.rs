@@ -93,6 +93,9 @@ pub enum WarehouseError {
     /// It is down, busy or full; nothing was written, or the outcome is unknown: read the archive position again.
     #[error("the warehouse is unavailable: {0}")]
     Unavailable(String),
+    /// The question needs more memory than the warehouse may take.
+    #[error("this is too much for the warehouse: {0}")]
+    TooLarge(String),
     /// The archive position is not the batch's `from_offset`.
     #[error("the archive stands at offset {found}, not at {expected}")]
     Moved {

@@ -145,3 +145,49 @@ async fn a_visitor_enters_and_leaves_though_nothing_more_happens() {
     assert_eq!(sequences, [1, 2, 3, 4]);
     assert_eq!((&told[1]["in_segments"], &told[1]["out_segments"]), (&json!([between]), &json!([exclusive])));
 }
+
+#[tokio::test]
+async fn saving_a_segment_tells_who_would_enter() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    for client_id in ["a", "b", "c"] {
+        server.user(client_id).await;
+    }
+    for client_id in ["a", "a", "b"] {
+        let event = json!({"id": client_id, "id_type": "cookie", "region": "Élan", "payload": {}});
+        assert_eq!(server.event(&event).await.status, 200);
+    }
+    eventually("all is in the warehouse", async || {
+        let preview = server.post("/segments/preview", &json!({"whereStatement": "count(*) >= 2"})).await.body;
+        let known = server.post("/segments/preview", &json!({"whereStatement": ""})).await.body;
+        (preview["data"]["size"] == 1 && known["data"]["size"] == 3).then_some(())
+    })
+    .await;
+    let saved = server.post("/segments", &json!({"tag": "active", "whereStatement": "count(*) >= 1"})).await;
+    let segment = &saved.body["data"];
+    assert_eq!((saved.status, &segment["cost"]), (201, &json!("O(1)")), "{}", saved.body);
+    assert_eq!((&segment["wouldEnter"], &segment["wouldLeave"]), (&json!(2), &json!(0)), "{segment}");
+    let progress = &segment["progress"];
+    assert_eq!((&progress["version"], &progress["partitions"]["total"]), (&json!(1), &json!(16)), "{segment}");
+
+    server.in_force(segment["id"].as_i64().unwrap()).await;
+    eventually("both are told", async || {
+        let members = server.get("/users/segment/active?fresh=true").await.body;
+        (members["data"].as_array().unwrap().len() == 2).then_some(())
+    })
+    .await;
+    let path = format!("/segments/{}", segment["id"]);
+    let saved = server.call("PUT", &path, &json!({"whereStatement": "count(*) <> 1"})).await;
+    let segment = &saved.body["data"];
+    assert_eq!((&segment["wouldEnter"], &segment["wouldLeave"]), (&json!(1), &json!(1)), "{segment}");
+
+    // What the two databases read differently is read as the engine reads it.
+    for (clause, size) in [(r"region ~ '^\w{4}$'", 2), (r"region ~ '(?x) ^ É l'", 2), (r"region ~* 'éLAN'", 2)] {
+        let preview = server.post("/segments/preview", &json!({"whereStatement": clause})).await;
+        assert_eq!((preview.status, &preview.body["data"]["size"]), (200, &json!(size)), "{clause}: {}", preview.body);
+    }
+    let refused = server.post("/segments/preview", &json!({"whereStatement": "region ~ 'a{1001}'"})).await;
+    assert_eq!((refused.status, &refused.body["code"]), (400, &json!("where_bad_pattern")));
+    let unknown = server.post("/segments/preview", &json!({"whereStatement": "segment('none')"})).await;
+    assert_eq!((unknown.status, &unknown.body["code"]), (400, &json!("UNKNOWN_SEGMENT")));
+}

@@ -195,3 +195,22 @@ async fn a_record_that_cannot_be_applied_is_told_and_the_partition_goes_on() {
     assert_eq!(server.segments_of(user).await, [segment]);
     assert_eq!(server.records("error_topic").await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_user_made_of_an_unknown_identity_is_found_by_its_id() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    for id_type in ["customer", "device"] {
+        let event = json!({"id": "01427", "id_type": id_type, "payload": {}});
+        let url = format!("{}/api/v1/events?unknown_users=create", server.ingestion);
+        let taken = support::answer(server.client().post(url).json(&event)).await.unwrap();
+        assert_eq!((taken.status, &taken.body["ok"]), (200, &json!(true)));
+    }
+    let users = server.get("/users").await.body;
+    assert_eq!(users["data"].as_array().unwrap().len(), 2, "alike ids of different types are not one person: {users}");
+    let found = server.get("/users?clientRefId=01427").await.body;
+    assert_eq!((&found["data"]["id"], &found["data"]["clientRefId"]), (&json!(1), &json!("01427")), "{found}");
+    let path = format!("{}/api/v1/users?clientRefId=01427", server.ingestion);
+    let there: Value = serde_json::from_str(&text(&path).await).unwrap();
+    assert_eq!((&there["data"]["id"], &there["data"]["clientRefId"]), (&json!(1), &json!("01427")), "{there}");
+}

@@ -6,6 +6,7 @@
 
 mod archive;
 mod history;
+mod interrupt;
 mod question;
 mod schema;
 
@@ -139,11 +140,15 @@ impl Warehouse for DuckDbWarehouse {
 
     async fn members(&self, sql: &str) -> Result<Vec<UserId>, WarehouseError> {
         let sql = sql.to_owned();
-        self.reading(move |connection| question::members(connection, &sql)).await
+        let query = interrupt::Query::default();
+        let _waits = query.end_when_dropped();
+        self.reading(move |connection| query.run(connection, || question::members(connection, &sql))).await
     }
 
     async fn query(&self, sql: &str) -> Result<Table, WarehouseError> {
         let sql = sql.to_owned();
-        self.reading(move |connection| question::query(connection, &sql)).await
+        let query = interrupt::Query::default();
+        let _waits = query.end_when_dropped();
+        self.reading(move |connection| query.run(connection, || question::query(connection, &sql))).await
     }
 }

@@ -70,10 +70,28 @@ fn check(connection: &Connection, sql: &str) -> Result<(), WarehouseError> {
 
 /// Sorts what DuckDB says of a query: most is about the query.
 fn refused(error: duckdb::Error) -> WarehouseError {
-    const NOT_ABOUT_THE_QUERY: [&str; 4] = ["IO Error", "Out of Memory Error", "FATAL Error", "INTERNAL Error"];
+    const NOT_ABOUT_THE_QUERY: [&str; 4] = ["IO Error", "FATAL Error", "INTERNAL Error", "INTERRUPT Error"];
     let message = error.to_string();
+    if message.starts_with("Out of Memory Error") {
+        return WarehouseError::TooLarge(message);
+    }
     match NOT_ABOUT_THE_QUERY.iter().any(|kind| message.starts_with(kind)) {
         true => WarehouseError::Unavailable(message),
         false => WarehouseError::Refused(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_duckdb_says_is_sorted_by_what_the_caller_can_do() {
+        let sorted =
+            |message: &str| refused(duckdb::Error::DuckDBFailure(duckdb::ffi::Error::new(1), Some(message.to_owned())));
+        assert!(matches!(sorted("Out of Memory Error: failed to allocate"), WarehouseError::TooLarge(_)));
+        assert!(matches!(sorted("IO Error: No space left on device"), WarehouseError::Unavailable(_)));
+        assert!(matches!(sorted("INTERRUPT Error: Interrupted!"), WarehouseError::Unavailable(_)));
+        assert!(matches!(sorted("Binder Error: no such column"), WarehouseError::Refused(_)));
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use ports::config_store::{
-    Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, NewUser, OutboxEntry,
-    Resolution, Unknown, User, decide_link, exclusive_conflict,
+    Attached, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, NewUser,
+    OutboxEntry, Resolution, Unknown, User, decide_link, exclusive_conflict,
 };
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -103,12 +103,12 @@ impl IdentityStore for SqlConfigStore {
         key: IdentityKey,
         rules: &IdentityRules,
         now: Timestamp,
-    ) -> Result<Identity> {
+    ) -> Result<Attached> {
         let tx = self.begin().await?;
         let user = UserId(users::require(&tx, user).await?.id);
         let has = own(&tx, user.0).await?;
         if let Some(identity) = has.iter().find(|identity| identity.key == key) {
-            return Ok(identity.clone());
+            return Ok(Attached::Known(identity.clone()));
         }
         let has: Vec<IdentityKey> = has.into_iter().map(|identity| identity.key).collect();
         match owner(&tx, &key).await? {
@@ -117,7 +117,7 @@ impl IdentityStore for SqlConfigStore {
         }
         keep(&tx, &[(key.clone(), user)], now).await?;
         commit(tx).await?;
-        Ok(Identity { key, user_id: user, created_at: now })
+        Ok(Attached::New(Identity { key, user_id: user, created_at: now }))
     }
 
     async fn link(&self, link: Link, rules: &IdentityRules, now: Timestamp) -> Result<Linked> {
@@ -195,6 +195,24 @@ impl SqlConfigStore {
         commit(tx).await?;
         Ok(resolution(keys, &owners, created))
     }
+}
+
+/// Fills in what those users are called that have no client id.
+pub(super) async fn with_first_identities(db: &impl ConnectionTrait, mut found: Vec<User>) -> Result<Vec<User>> {
+    let mut nameless: Vec<&mut User> = found.iter_mut().filter(|user| user.client_ref_id.is_none()).collect();
+    for chunk in nameless.chunks_mut(BOUND_MAX) {
+        let of = identity::Column::UserId.is_in(chunk.iter().map(|user| user.id.0));
+        let query = identity::Entity::find().filter(of).order_by_asc(identity::Column::CreatedAt);
+        let query = query.order_by_asc(identity::Column::IdType).order_by_asc(identity::Column::Id);
+        let mut first: HashMap<i64, String> = HashMap::new();
+        for row in query.all(db).await.map_err(unavailable)? {
+            first.entry(row.user_id).or_insert(row.id);
+        }
+        for user in chunk {
+            user.first_identity = first.remove(&user.id.0);
+        }
+    }
+    Ok(found)
 }
 
 /// Moves an absorbed user's identities to its survivor.

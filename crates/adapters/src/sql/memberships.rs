@@ -168,7 +168,7 @@ impl MembershipStore for SqlConfigStore {
         let found = query.all(&self.readers).await.map_err(unavailable)?;
         let (memberships, found): (Vec<_>, Vec<_>) =
             found.into_iter().filter_map(|(membership, user)| Some((domain(membership), users::bare(user?)))).unzip();
-        let found = with_memberships(&self.readers, found).await?;
+        let found = users::whole(&self.readers, found).await?;
         Ok(found.into_iter().zip(memberships).map(|(user, membership)| Member { user, membership }).collect())
     }
 

@@ -12,14 +12,16 @@ use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
 use super::entities::{identity, manual_membership, membership, user, user_trait};
+use super::identities::with_first_identities;
 use super::memberships::with_memberships;
 use super::{BOUND_MAX, Result, SqlConfigStore, commit, outbox, rows, unavailable};
 
-/// A row as a user without its memberships.
+/// A row as a user without its memberships and identities.
 pub(super) fn bare(row: user::Model) -> User {
     User {
         id: UserId(row.id),
         client_ref_id: row.client_ref_id,
+        first_identity: None,
         name: row.name,
         email: row.email,
         created_at: Timestamp(row.created_at),
@@ -27,6 +29,11 @@ pub(super) fn bare(row: user::Model) -> User {
         segments: Vec::new(),
         merged_from: None,
     }
+}
+
+/// Users as callers see them.
+pub(super) async fn whole(db: &impl ConnectionTrait, found: Vec<User>) -> Result<Vec<User>> {
+    with_first_identities(db, with_memberships(db, found).await?).await
 }
 
 /// The row that a user id means: its own, or that of whoever absorbed it.
@@ -52,7 +59,7 @@ pub(super) async fn by_client_ref(db: &impl ConnectionTrait, client_id: &str) ->
 
 async fn view(db: &impl ConnectionTrait, asked: UserId) -> Result<Option<User>> {
     let Some(row) = find(db, asked).await? else { return Ok(None) };
-    let mut user = with_memberships(db, vec![bare(row)]).await?.remove(0);
+    let mut user = whole(db, vec![bare(row)]).await?.remove(0);
     user.merged_from = (asked != user.id).then_some(asked);
     Ok(Some(user))
 }
@@ -179,7 +186,7 @@ impl UserStore for SqlConfigStore {
         let query =
             alive.filter(user::Column::Id.gt(page.after)).order_by_asc(user::Column::Id).limit(rows(page.limit));
         let found = query.all(&self.readers).await.map_err(unavailable)?;
-        with_memberships(&self.readers, found.into_iter().map(bare).collect()).await
+        whole(&self.readers, found.into_iter().map(bare).collect()).await
     }
 
     async fn update_user(&self, id: UserId, change: UserChange, now: Timestamp) -> Result<User> {
@@ -198,7 +205,7 @@ impl UserStore for SqlConfigStore {
         model.update(&tx).await.map_err(unavailable)?;
         outbox::send(&tx, vec![OutboxEntry::user(&user)]).await?;
         let merged_from = (id != user.id).then_some(id);
-        let user = with_memberships(&tx, vec![user]).await?.remove(0);
+        let user = whole(&tx, vec![user]).await?.remove(0);
         commit(tx).await?;
         Ok(User { merged_from: merged_from.or(user.merged_from), ..user })
     }

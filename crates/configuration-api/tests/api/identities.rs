@@ -20,6 +20,8 @@ async fn linking_merges_and_the_old_id_answers_the_survivor() {
     let (status, answer) = world.call("POST", "/api/v1/users/1/identities", identity.clone()).await;
     let expected = json!({"userId": 1, "idType": "email", "id": "a@b.c", "createdAt": STARTED});
     assert_eq!((status, &answer["data"]), (201, &expected));
+    let (status, answer) = world.call("POST", "/api/v1/users/1/identities", identity.clone()).await;
+    assert_eq!((status, &answer["data"]), (200, &expected), "a repeat changes nothing");
     assert_eq!(world.data("GET", "/api/v1/users/1/identities", Value::Null).await, json!([expected]));
 
     let link = json!({"from": {"idType": "cookie", "id": "y"}, "to": {"id_type": "email", "id": "a@b.c"}});

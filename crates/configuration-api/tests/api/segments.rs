@@ -1,8 +1,10 @@
 //! `/api/v1/segments`
 
+use ports::config_store::{MembershipBatch, MembershipChange};
+use segment_engine::event::UserId;
 use serde_json::{Value, json};
 
-use crate::world::{STARTED, World};
+use crate::world::{DEFECT, ENDLESS, HUGE, START, STARTED, World};
 
 const PATH: &str = "/api/v1/segments";
 
@@ -15,7 +17,10 @@ async fn a_segment_from_creation_to_deletion() {
     let segment = json!({"id": 1, "title": "Views", "description": null, "tag": "views",
         "whereStatement": "count(*) > 3", "isGeneric": true, "kind": "computed", "version": 1, "createdAt": STARTED,
         "updatedAt": STARTED});
-    assert_eq!((status, &answer["data"]), (201, &segment));
+    assert_eq!(status, 201);
+    for (name, value) in segment.as_object().unwrap() {
+        assert_eq!(&answer["data"][name], value, "{name}");
+    }
     assert_eq!(world.data("GET", "/api/v1/segments/1", Value::Null).await, segment);
     assert_eq!(world.data("GET", PATH, Value::Null).await, json!([segment]));
     let generics = world.data("GET", "/api/v1/segments/generics-and-by/unknown", Value::Null).await;
@@ -82,6 +87,56 @@ async fn clauses_are_validated_with_positions() {
             ("POST", path, json!({"whereStatement": "segment('none')"}), 400, "UNKNOWN_SEGMENT"),
             ("POST", path, json!({}), 400, "INVALID_BODY"),
             ("POST", path, json!({"whereStatement": "count(*) >"}), 400, "where_syntax"),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn saving_tells_what_it_brings_about() {
+    let world = World::new();
+    let saved = world.data("POST", PATH, json!({"tag": "a", "whereStatement": "count(*) > 3"})).await;
+    let told = |saved: &Value| {
+        let names = ["cost", "wouldEnter", "wouldLeave", "wouldEnterReason", "progress"];
+        json!(names.map(|name| saved[name].clone()))
+    };
+    let progress = json!({"segmentId": 1, "version": 2, "ratio": 0.5, "partitions": {"inForce": 2, "total": 4}});
+    assert_eq!(told(&saved), json!(["O(1)", 7, 0, null, progress]));
+    assert!(saved.get("wouldEnterReason").is_none(), "only where there is something to say: {saved}");
+
+    // Two are in it: of them the one stays that the new clause selects, too.
+    for id in ["x", "y"] {
+        world.data("POST", "/api/v1/users", json!({"clientRefId": id})).await;
+    }
+    let entered =
+        |user| MembershipChange { user_id: UserId(user), entered: vec![1], left: vec![], effective_at: START };
+    let changes = vec![entered(1), entered(2)];
+    world.store.apply_memberships(MembershipBatch { partition: 0, from: 0, to: 2, changes }).await.unwrap();
+    let path = "/api/v1/segments/1";
+    let saved = world.data("PUT", path, json!({"whereStatement": "count(*) > 4"})).await;
+    assert_eq!(told(&saved), json!(["O(1)", 6, 1, null, progress]));
+    let saved = world.data("PUT", path, json!({"title": "More", "whereStatement": "count(*) > 4"})).await;
+    assert_eq!(told(&saved), json!(["O(1)", 0, 0, null, progress]), "it means the same as before");
+
+    let manual = world.data("POST", PATH, json!({"tag": "m", "kind": "manual"})).await;
+    assert_eq!((&manual["cost"], &manual["wouldEnter"]), (&Value::Null, &json!(0)));
+}
+
+#[tokio::test]
+async fn a_segment_is_saved_though_nobody_can_say_who_would_enter() {
+    let world = World::new();
+    for (tag, clause, reason) in [("a", ENDLESS, "within 2 s"), ("b", HUGE, "cannot hold"), ("c", DEFECT, "its log")] {
+        let (status, answer) = world.call("POST", PATH, json!({"tag": tag, "whereStatement": clause})).await;
+        let saved = &answer["data"];
+        assert_eq!((status, &saved["tag"], &saved["wouldEnter"]), (201, &json!(tag), &Value::Null), "{answer}");
+        assert!(saved["wouldEnterReason"].as_str().unwrap().contains(reason), "{saved}");
+        assert_eq!((&saved["cost"], &saved["progress"]["ratio"]), (&json!("O(1)"), &json!(0.5)));
+    }
+    assert_eq!(world.data("GET", PATH, Value::Null).await.as_array().unwrap().len(), 3);
+    let preview = "/api/v1/segments/preview";
+    world
+        .refuses(&[
+            ("POST", preview, json!({"whereStatement": HUGE}), 503, "QUERY_TOO_LARGE"),
+            ("POST", preview, json!({"whereStatement": DEFECT}), 500, "INTERNAL"),
         ])
         .await;
 }

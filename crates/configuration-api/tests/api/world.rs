@@ -50,8 +50,15 @@ impl EventSink for Sink {
     }
 }
 
-/// Answers what a test can recognise.
+/// Answers what a test can recognise, and about these clauses otherwise.
 struct Engine;
+
+/// Who is in it is never answered.
+pub const ENDLESS: &str = "count(*) > 1000";
+/// Who is in it is more than fits.
+pub const HUGE: &str = "count(*) > 2000";
+/// The warehouse does not understand it.
+pub const DEFECT: &str = "count(*) > 3000";
 
 #[async_trait]
 impl SegmentQueries for Engine {
@@ -73,9 +80,16 @@ impl SegmentQueries for Engine {
         })
     }
 
-    async fn preview(&self, _: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
-        let sample = [UserId(1)].into_iter().take(sample_max).collect();
-        Ok(Preview { size: 7, sample, population: 9 })
+    async fn preview(&self, clause: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
+        match clause {
+            ENDLESS => std::future::pending().await,
+            HUGE => Err(SegmentQueryError::TooLarge),
+            DEFECT => Err(SegmentQueryError::Failed("Binder Error: there is no column u".to_owned())),
+            _ => {
+                let sample = [UserId(1)].into_iter().take(sample_max).collect();
+                Ok(Preview { size: 7, sample, population: 9 })
+            }
+        }
     }
 
     async fn progress(&self, _: i64) -> Result<BackfillProgress, SegmentQueryError> {

@@ -44,12 +44,21 @@ impl Identity {
     }
 }
 
+/// What [`IdentityStore::attach_identity`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// The user has it since this call.
+    New(Identity),
+    /// The user had it before; nothing changed.
+    Known(Identity),
+}
+
 /// What [`IdentityStore::resolve`] does with an identity that nobody has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
     /// Answers `None`.
     Reject,
-    /// Makes a user of it, who has this identity and no client id.
+    /// Makes a user of it, who has this identity and no `client_ref_id`: that would be theirs for every type of id.
     Create,
 }
 
@@ -120,7 +129,7 @@ pub trait IdentityStore: Send + Sync + 'static {
         key: IdentityKey,
         rules: &IdentityRules,
         now: Timestamp,
-    ) -> Result<Identity, ConfigStoreError>;
+    ) -> Result<Attached, ConfigStoreError>;
 
     /// Links two identities, merging their users if they have two. Repeating it changes nothing.
     /// `NotFound` if nobody has either. Conflict: `IDENTITY_EXCLUSIVE`.

@@ -11,8 +11,12 @@ use super::{ConfigStoreError, Membership, Page};
 pub struct User {
     /// The internal id: from 1, never given twice.
     pub id: UserId,
-    /// The client's own id of the user. Unique.
+    /// The client's own id of the user, whatever the type of an identity. Unique.
     pub client_ref_id: Option<String>,
+    /// The id of the user's first identity, where there is no `client_ref_id`: what clients call a user that was made of
+    /// an unknown identity. Not unique, since ids of different types may be alike and mean different people; so it is no
+    /// `client_ref_id` of the user.
+    pub first_identity: Option<String>,
     /// `users.name`.
     pub name: Option<String>,
     /// `users.email`. Unique.
@@ -82,6 +86,11 @@ pub trait UserStore: Send + Sync + 'static {
 }
 
 impl User {
+    /// What clients call the user.
+    pub fn client_id(&self) -> Option<&str> {
+        self.client_ref_id.as_deref().or(self.first_identity.as_deref())
+    }
+
     /// The user after a change.
     pub fn changed(mut self, change: UserChange, now: Timestamp) -> User {
         self.client_ref_id = change.client_ref_id.unwrap_or(self.client_ref_id);

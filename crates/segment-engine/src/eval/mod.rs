@@ -14,25 +14,37 @@ pub use json::{read_path, read_steps};
 #[cfg(test)]
 mod tests;
 
-/// What an expression is evaluated over.
+/// What an expression is evaluated over. What a scope does not say it has is NULL, and of no segment.
 pub trait Scope {
     /// The value of a column of the event.
-    fn event(&self, column: EventColumn) -> Value;
+    fn event(&self, _: EventColumn) -> Value {
+        Value::Null
+    }
     /// The event's payload at a path.
-    fn payload(&self, path: &JsonPath) -> Value;
+    fn payload(&self, _: &JsonPath) -> Value {
+        Value::Null
+    }
     /// The text that an expression reads from the event, where it is at hand without a copy, since comparing text with
     /// constants is most of what filters do. `None` if it is NULL, no text, or not at hand: then it is evaluated.
     fn borrowed_text(&self, _: &Expr) -> Option<&str> {
         None
     }
     /// The user's traits at a path.
-    fn user_trait(&self, path: &JsonPath) -> Value;
+    fn user_trait(&self, _: &JsonPath) -> Value {
+        Value::Null
+    }
     /// The value of a column of the user.
-    fn user(&self, column: UserColumn) -> Value;
+    fn user(&self, _: UserColumn) -> Value {
+        Value::Null
+    }
     /// The value of the plan's aggregate of this index.
-    fn aggregate(&mut self, index: usize) -> Value;
+    fn aggregate(&mut self, _: usize) -> Value {
+        Value::Null
+    }
     /// Whether the user is a member of the plan's segment of this index.
-    fn segment(&mut self, index: usize) -> bool;
+    fn segment(&mut self, _: usize) -> bool {
+        false
+    }
     /// The truth of a comparison with now, given the value of its `x`.
     fn time_compare(&mut self, compare: &TimeCompare, x: &Value) -> Value;
 }
@@ -156,8 +168,8 @@ fn chosen_case<S: Scope>(terms: &[Expr], scope: &mut S) -> usize {
 
 /// One event and now: the scope of an aggregate's filter and argument.
 ///
-/// These contain no trait, user column, segment or aggregate, since leaf states must not depend on what can change
-/// without an event; asked for one all the same, it is NULL.
+/// It has no trait, user column, segment or aggregate, since leaf states must not depend on what can change without an
+/// event.
 #[derive(Clone, Copy, Debug)]
 pub struct EventScope<'a> {
     /// The event.
@@ -181,22 +193,6 @@ impl Scope for EventScope<'_> {
             Expr::Payload(path) if path.as_text => find(&self.event.payload, &path.keys)?.as_str(),
             _ => None,
         }
-    }
-
-    fn user_trait(&self, _: &JsonPath) -> Value {
-        Value::Null
-    }
-
-    fn user(&self, _: UserColumn) -> Value {
-        Value::Null
-    }
-
-    fn aggregate(&mut self, _: usize) -> Value {
-        Value::Null
-    }
-
-    fn segment(&mut self, _: usize) -> bool {
-        false
     }
 
     fn time_compare(&mut self, compare: &TimeCompare, x: &Value) -> Value {

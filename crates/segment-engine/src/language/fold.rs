@@ -2,7 +2,7 @@
 
 use crate::decimal::Decimal;
 use crate::eval::{Scope, evaluate};
-use crate::plan::{EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
+use crate::plan::{Expr, TimeCompare};
 use crate::value::{Type, Value};
 
 /// The node itself, or the constant it is worth if all its operands are constants.
@@ -32,30 +32,6 @@ pub(super) fn whole(number: Decimal) -> Option<i64> {
 struct Nothing;
 
 impl Scope for Nothing {
-    fn event(&self, _: EventColumn) -> Value {
-        Value::Null
-    }
-
-    fn payload(&self, _: &JsonPath) -> Value {
-        Value::Null
-    }
-
-    fn user_trait(&self, _: &JsonPath) -> Value {
-        Value::Null
-    }
-
-    fn user(&self, _: UserColumn) -> Value {
-        Value::Null
-    }
-
-    fn aggregate(&mut self, _: usize) -> Value {
-        Value::Null
-    }
-
-    fn segment(&mut self, _: usize) -> bool {
-        false
-    }
-
     fn time_compare(&mut self, _: &TimeCompare, _: &Value) -> Value {
         Value::Null
     }

@@ -2,8 +2,7 @@
 
 mod spelling;
 
-pub(super) use spelling::field_name;
-use spelling::{interval_literal, literal, quoted, type_name, unit_name};
+use spelling::{interval_literal, literal, quoted, type_name};
 
 use super::names::event_column_name;
 use crate::plan::{
@@ -264,12 +263,12 @@ impl Printer<'_> {
                 self.push(&format!(", {places})"));
             }
             Function::DateTrunc(unit) => {
-                self.push(&format!("date_trunc('{}', ", unit_name(*unit)));
+                self.push(&format!("date_trunc('{}', ", unit.name()));
                 self.expr(&arguments[0], Binding::Or);
                 self.push(")");
             }
             Function::Extract(field) => {
-                self.push(&format!("extract({} FROM ", field_name(*field)));
+                self.push(&format!("extract({} FROM ", field.name()));
                 self.expr(&arguments[0], Binding::Or);
                 self.push(")");
             }
@@ -364,14 +363,14 @@ fn now_expression(now: &NowExpr) -> String {
         let operand = |needed: Binding| if binds < needed { format!("({text})") } else { text.clone() };
         (text, binds) = match step {
             NowStep::Add(interval) => (shifted(&operand(Binding::Sum), *interval), Binding::Sum),
-            NowStep::Trunc(unit) => (format!("date_trunc('{}', {text})", unit_name(*unit)), Binding::Atom),
+            NowStep::Trunc(unit) => (format!("date_trunc('{}', {text})", unit.name()), Binding::Atom),
             NowStep::AtTimeZone(zone) => {
                 (format!("{} AT TIME ZONE {}", operand(Binding::Zone), quoted(zone.name())), Binding::Zone)
             }
             NowStep::ToDate => (format!("{}::date", operand(Binding::Cast)), Binding::Cast),
             NowStep::ToLocal => (format!("{}::timestamp", operand(Binding::Cast)), Binding::Cast),
             NowStep::ToTimestamp => (format!("{}::timestamptz", operand(Binding::Cast)), Binding::Cast),
-            NowStep::Extract(field) => (format!("extract({} FROM {text})", field_name(*field)), Binding::Atom),
+            NowStep::Extract(field) => (format!("extract({} FROM {text})", field.name()), Binding::Atom),
         };
     }
     text

@@ -6,6 +6,7 @@ mod flips;
 mod instants;
 mod now;
 mod pattern;
+mod regular;
 mod steps;
 mod walk;
 

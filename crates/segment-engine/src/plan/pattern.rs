@@ -4,6 +4,8 @@ use std::hash::{Hash, Hasher};
 
 use regex::{Regex, RegexBuilder};
 
+use super::regular::{Plain, REPETITIONS_MAX, plain};
+
 /// The greatest size of a compiled pattern, in bytes: keeps a pattern such as `(a{1000}){1000}` from filling the memory.
 pub const PATTERN_PROGRAM_BYTES_MAX: usize = 1 << 20;
 
@@ -14,6 +16,7 @@ pub struct Pattern {
     kind: PatternKind,
     ignore_case: bool,
     regex: Regex,
+    re2: String,
 }
 
 /// How a pattern is read.
@@ -37,6 +40,12 @@ pub enum PatternError {
     /// It is no regular expression, or uses what cannot be matched in linear time (back references, look-around).
     #[error("{0}")]
     Syntax(String),
+    /// More than [`REPETITIONS_MAX`].
+    #[error("a part is repeated more than {REPETITIONS_MAX} times, nested counts multiplied; use smaller counts")]
+    TooManyRepetitions,
+    /// Not every matcher knows it.
+    #[error("{0} cannot be used in a regular expression; write it without")]
+    Unsupported(&'static str),
 }
 
 impl Pattern {
@@ -47,22 +56,24 @@ impl Pattern {
             PatternKind::Like => expression_of_like(&text)?,
             PatternKind::Regex => text.clone(),
         };
-        let regex = RegexBuilder::new(&expression)
-            .case_insensitive(ignore_case)
-            // As in Postgres, `.` is any character, line ends included.
-            .dot_matches_new_line(true)
-            .size_limit(PATTERN_PROGRAM_BYTES_MAX)
-            .build()
-            .map_err(|error| match error {
-                regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
-                other => PatternError::Syntax(other.to_string()),
-            })?;
-        Ok(Pattern { text, kind, ignore_case, regex })
+        // As in Postgres, `.` is any character, line ends included.
+        let Plain { regex, re2 } = plain(&expression, ignore_case)?;
+        let built = RegexBuilder::new(&regex).size_limit(PATTERN_PROGRAM_BYTES_MAX).build();
+        let regex = built.map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
+            other => PatternError::Syntax(other.to_string()),
+        })?;
+        Ok(Pattern { text, kind, ignore_case, regex, re2 })
     }
 
     /// The pattern as written.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// It as a regular expression that RE2 reads in the same way; finding it anywhere in a text is a match.
+    pub fn re2(&self) -> &str {
+        &self.re2
     }
 
     /// How it is read.
@@ -163,7 +174,8 @@ mod tests {
     fn refuses_what_cannot_be_matched() {
         let error = |text, kind| Pattern::new(text, kind, false).unwrap_err();
         assert_eq!(error(r"a\", PatternKind::Like), PatternError::EndsWithEscape);
-        assert_eq!(error(r"((a{100}){100}){100}", PatternKind::Regex), PatternError::TooLarge);
+        assert_eq!(error(r"\w{1000}", PatternKind::Regex), PatternError::TooLarge);
+        assert_eq!(error(r"((a{100}){100}){100}", PatternKind::Regex), PatternError::TooManyRepetitions);
         assert!(matches!(error("(", PatternKind::Regex), PatternError::Syntax(_)));
         assert!(matches!(error(r"(a)\1", PatternKind::Regex), PatternError::Syntax(_)));
     }

@@ -180,14 +180,11 @@ fn compare_sql(op: CompareOp, left: (&str, Type), right: (&str, Type)) -> String
     format!("({l} {operator} {r})")
 }
 
-/// DuckDB's LIKE has no escape character unless it is told one; its `.` matches a newline only with the option `s`.
+/// DuckDB's LIKE has no escape character unless it is told one; its ILIKE folds case by lower case.
 fn match_sql(x: &str, pattern: &Pattern) -> String {
-    let text = quoted(pattern.text());
     match (pattern.kind(), pattern.ignores_case()) {
-        (PatternKind::Like, false) => format!(r"({x} LIKE {text} ESCAPE '\')"),
-        (PatternKind::Like, true) => format!(r"({x} ILIKE {text} ESCAPE '\')"),
-        (PatternKind::Regex, false) => format!("regexp_matches({x}, {text}, 's')"),
-        (PatternKind::Regex, true) => format!("regexp_matches({x}, {text}, 'si')"),
+        (PatternKind::Like, false) => format!(r"({x} LIKE {} ESCAPE '\')", quoted(pattern.text())),
+        _ => format!("regexp_matches({x}, {})", quoted(pattern.re2())),
     }
 }
 

@@ -44,19 +44,7 @@ pub fn shifted(time: &str, ty: Type, operator: char, interval: &str) -> String {
 
 /// `date_trunc(unit, time)`, keeping the type of an instant (in UTC) and of a local time.
 pub fn truncated(unit: Unit, time: &str, ty: Type) -> String {
-    let unit = match unit {
-        Unit::Microsecond => "microsecond",
-        Unit::Millisecond => "millisecond",
-        Unit::Second => "second",
-        Unit::Minute => "minute",
-        Unit::Hour => "hour",
-        Unit::Day => "day",
-        Unit::Week => "week",
-        Unit::Month => "month",
-        Unit::Quarter => "quarter",
-        Unit::Year => "year",
-    };
-    let local = format!("date_trunc('{unit}', {})", as_local(time, ty));
+    let local = format!("date_trunc('{}', {})", unit.name(), as_local(time, ty));
     match ty {
         Type::Timestamp => as_instant(&local, Type::LocalTimestamp),
         _ => local,
@@ -71,18 +59,7 @@ pub fn extracted(field: Field, time: &str, ty: Type) -> String {
         Field::Epoch => return millionths(format!("epoch_us({local})")),
         Field::Second => return millionths(format!("extract(microsecond FROM {local})")),
         Field::Millisecond => return millionths(format!("extract(microsecond FROM {local}) * 1000")),
-        Field::Microsecond => "microsecond",
-        Field::Minute => "minute",
-        Field::Hour => "hour",
-        Field::Day => "day",
-        Field::DayOfWeek => "dow",
-        Field::IsoDayOfWeek => "isodow",
-        Field::DayOfYear => "doy",
-        Field::IsoWeek => "week",
-        Field::IsoYear => "isoyear",
-        Field::Month => "month",
-        Field::Quarter => "quarter",
-        Field::Year => "year",
+        other => other.name(),
     };
     format!("CAST(extract({name} FROM {local}) AS DECIMAL(38,9))")
 }

@@ -51,6 +51,22 @@ enum Length {
 }
 
 impl Unit {
+    /// As SQL writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Microsecond => "microsecond",
+            Unit::Millisecond => "millisecond",
+            Unit::Second => "second",
+            Unit::Minute => "minute",
+            Unit::Hour => "hour",
+            Unit::Day => "day",
+            Unit::Week => "week",
+            Unit::Month => "month",
+            Unit::Quarter => "quarter",
+            Unit::Year => "year",
+        }
+    }
+
     fn length(self) -> Length {
         match self {
             Unit::Microsecond => Length::Micros(1),
@@ -96,6 +112,27 @@ impl Unit {
 }
 
 impl Field {
+    /// As SQL writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Field::Epoch => "epoch",
+            Field::Microsecond => "microsecond",
+            Field::Millisecond => "millisecond",
+            Field::Second => "second",
+            Field::Minute => "minute",
+            Field::Hour => "hour",
+            Field::Day => "day",
+            Field::DayOfWeek => "dow",
+            Field::IsoDayOfWeek => "isodow",
+            Field::DayOfYear => "doy",
+            Field::IsoWeek => "week",
+            Field::IsoYear => "isoyear",
+            Field::Month => "month",
+            Field::Quarter => "quarter",
+            Field::Year => "year",
+        }
+    }
+
     /// `extract(field FROM …)` of a time.
     pub fn of_time(self, micros: i64) -> Decimal {
         let (days, time_of_day) = calendar::split(micros);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::calendar::Civil;
 use super::*;
 
 fn instant(text: &str) -> Timestamp {
@@ -331,5 +332,20 @@ fn zones_are_found_by_name_in_any_case() {
     assert_eq!(Zone::parse("europe/athens"), Zone::parse("Europe/Athens"));
     for name in ["Mars/Olympus", "", "EET+2", "Etc/Unknown"] {
         assert_eq!(Zone::parse(name), None, "{name:?}");
+    }
+}
+
+#[test]
+fn every_day_of_eight_centuries_comes_back() {
+    let mut civil = Civil { year: 1600, month: 1, day: 1 };
+    for days in civil.to_days()..(Civil { year: 2400, month: 1, day: 1 }).to_days() {
+        assert_eq!((Civil::from_days(days), civil.to_days()), (civil, days));
+        civil.day += 1;
+        if civil.day > calendar::month_length(civil.year, civil.month) {
+            civil = Civil { month: civil.month + 1, day: 1, ..civil };
+        }
+        if civil.month > 12 {
+            civil = Civil { year: civil.year + 1, month: 1, ..civil };
+        }
     }
 }

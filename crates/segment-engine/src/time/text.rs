@@ -5,13 +5,21 @@ use std::fmt;
 use super::Timestamp;
 use super::calendar::{self, Civil, DAY, HOUR, MINUTE, SECOND, month_length};
 
+/// 0001-01-01.
+const FIRST_DAY: i64 = -719_162;
+
 impl Timestamp {
     /// Reads RFC 3339 (`2026-01-01T00:00:00.5+02:00`), also with a blank for the `T`, without seconds, without the time
     /// (midnight), or without the offset (then UTC). Fractions beyond microseconds are cut off; second 60 is the next
     /// minute's first and 24:00 the next day's, as Postgres reads them. Years 0001 to 9999.
     pub fn parse(text: &str) -> Option<Timestamp> {
-        let written = Written::parse(text)?;
-        Some(Timestamp(written.local() - written.offset.unwrap_or(0)))
+        Written::parse(text).map(|written| written.instant())
+    }
+
+    /// Reads RFC 3339 without what SQL adds to it, but for a blank for the `T` and a missing offset, which is UTC.
+    /// Fractions beyond microseconds are cut off; second 60 is the next minute's first. Years 0000 to 9999.
+    pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+        if has_shape_of_rfc3339(text.as_bytes()) { Some(Written::read(text)?.instant()) } else { None }
     }
 
     /// The text Postgres gives for a `timestamptz` in UTC: `2026-01-01 00:00:00.5+00`.
@@ -51,10 +59,38 @@ impl fmt::Display for Timestamp {
         let (days, time) = calendar::split(self.0);
         let Civil { year, month, day } = Civil::from_days(days);
         let (hour, minute, second, micro) = clock(time);
+        if (0..=9_999).contains(&year) {
+            // Once per event, so without the machinery of `write!`.
+            let parts = [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T'), (hour, 2, b':'), (minute, 2, b':')];
+            let mut text = Vec::with_capacity("0000-00-00T00:00:00.000000Z".len());
+            for (number, width, separator) in parts.into_iter().chain([(second, 2, b'.'), (micro, 6, b'Z')]) {
+                text.extend((0..width).rev().map(|place| b'0' + (number / 10_i64.pow(place) % 10) as u8));
+                text.push(separator);
+            }
+            return f.write_str(std::str::from_utf8(&text).expect("digits and separators are ASCII"));
+        }
         let sign = if year < 0 { "-" } else { "" };
         let year = year.unsigned_abs();
         write!(f, "{sign}{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z")
     }
+}
+
+/// Whether every digit and separator stands where RFC 3339 has it, and the hour is none that only SQL knows.
+fn has_shape_of_rfc3339(text: &[u8]) -> bool {
+    let Some((fixed, rest)) = text.split_first_chunk::<19>() else { return false };
+    let fits = |(byte, shape): (&u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        b'T' => b"Tt ".contains(byte),
+        _ => byte == shape,
+    };
+    let digits = |from: &[u8]| from.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let offset = rest.strip_prefix(b".").map_or(rest, |fraction| &fraction[digits(fraction)..]);
+    let offset_fits = match offset {
+        [] | [b'Z' | b'z'] => true,
+        [b'+' | b'-', offset @ ..] => offset.len() == 5 && offset.iter().zip(b"00:00").all(fits),
+        _ => false,
+    };
+    fixed.iter().zip(b"0000-00-00T00:00:00").all(fits) && offset_fits && !fixed[11..].starts_with(b"24")
 }
 
 fn date_parts(days: i64) -> (String, &'static str) {
@@ -94,7 +130,12 @@ struct Written {
 }
 
 impl Written {
+    /// As SQL has it, which has no year 0.
     fn parse(text: &str) -> Option<Written> {
+        Written::read(text).filter(|written| written.day >= FIRST_DAY)
+    }
+
+    fn read(text: &str) -> Option<Written> {
         let mut reader = Reader { rest: text.trim_ascii().as_bytes() };
         let mut written = Written { day: reader.date()?, time: 0, offset: None };
         if reader.rest.is_empty() {
@@ -116,6 +157,10 @@ impl Written {
 
     fn local(&self) -> i64 {
         self.day * DAY + self.time
+    }
+
+    fn instant(&self) -> Timestamp {
+        Timestamp(self.local() - self.offset.unwrap_or(0))
     }
 }
 
@@ -153,7 +198,7 @@ impl Reader<'_> {
         let year = self.number(4, 4)?;
         let month = self.skip(b'-').then(|| self.number(1, 2))??;
         let day = self.skip(b'-').then(|| self.number(1, 2))??;
-        let valid = year >= 1 && (1..=12).contains(&month) && (1..=month_length(year, month)).contains(&day);
+        let valid = (1..=12).contains(&month) && (1..=month_length(year, month)).contains(&day);
         valid.then(|| Civil { year, month, day }.to_days())
     }
 

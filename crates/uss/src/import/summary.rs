@@ -31,7 +31,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} events accepted, {} rejected", self.accepted, self.rejected)?;
+        write!(
+            f,
+            "{} events accepted (those of an earlier import count once), {} rejected",
+            self.accepted, self.rejected
+        )?;
         for example in &self.examples {
             write!(f, "\n  {example}")?;
         }

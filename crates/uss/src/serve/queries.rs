@@ -14,11 +14,14 @@ use ports::warehouse::Warehouse;
 use segment_engine::event::UserId;
 use segment_engine::language::compile;
 use segment_engine::plan::Plan;
-use segment_engine::sql::{SegmentSource, members_query};
+use segment_engine::sql::{QueryError, SegmentSource, members_query};
 use segment_users::service::Engine;
 use tokio::sync::Notify;
 
 use super::open::Opened;
+
+/// How long a preview may take. The engine answers membership from its own state; only this asks SQL.
+const PREVIEW_MAX: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether the outbox is empty.
 const OUTBOX_POLL: Duration = Duration::from_millis(5);
@@ -48,9 +51,9 @@ impl EngineQueries {
     /// Every other segment a clause can name: plans, and the members of lists kept by hand.
     async fn segments(&self) -> Result<(HashMap<String, Plan>, HashMap<String, Vec<UserId>>), SegmentQueryError> {
         let (mut plans, mut lists) = (HashMap::new(), HashMap::new());
-        for segment in self.store.segments(Page::ALL).await.map_err(unavailable)? {
+        for segment in self.store.segments(Page::ALL).await? {
             if segment.kind == SegmentKind::Manual {
-                let members = self.store.members(segment.id, Page::ALL).await.map_err(unavailable)?;
+                let members = self.store.members(segment.id, Page::ALL).await?;
                 lists.insert(segment.tag, members.iter().map(|member| member.user.id).collect());
             } else if let Ok(plan) = compile(&segment.where_statement) {
                 plans.insert(segment.tag, plan);
@@ -64,13 +67,22 @@ impl EngineQueries {
     /// Returns when the log has every change that the configuration API has answered until now. Without, a client that
     /// creates a segment and asks for it at once may be told of the time before.
     async fn await_outbox(&self) -> Result<(), SegmentQueryError> {
-        let end = self.store.outbox_end().await.map_err(unavailable)?;
+        let end = self.store.outbox_end().await?;
         while self.log.producer_sequence(PRODUCER).await.map_err(unavailable)? < end {
             self.written.notify_one();
             tokio::time::sleep(OUTBOX_POLL).await;
         }
         Ok(())
     }
+}
+
+/// In the words in which saving the clause would be refused.
+fn refused(error: QueryError) -> SegmentQueryError {
+    let code = match error {
+        QueryError::UnknownSegment(_) => "UNKNOWN_SEGMENT",
+        QueryError::Cycle(_) => "SEGMENT_CYCLE",
+    };
+    SegmentQueryError::Refused { code: code.to_owned(), message: error.to_string() }
 }
 
 fn unavailable(error: impl std::fmt::Display) -> SegmentQueryError {
@@ -87,17 +99,15 @@ impl SegmentQueries for EngineQueries {
     async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
         let plan = compile(where_statement)
             .map_err(|error| SegmentQueryError::Refused { code: error.code.to_owned(), message: error.to_string() })?;
-        let (plans, lists) = self.segments().await?;
+        let (plans, lists) = if plan.segments.is_empty() { Default::default() } else { self.segments().await? };
         let resolve = |tag: &str| {
             let plan = plans.get(tag).map(SegmentSource::Plan);
             plan.or_else(|| lists.get(tag).map(|members| SegmentSource::Members(members)))
         };
-        let sql = members_query(&plan, &resolve, self.clock.now()).map_err(|error| SegmentQueryError::Refused {
-            code: "where_unknown_segment".to_owned(),
-            message: error.to_string(),
-        })?;
-        let members = self.warehouse.members(&sql).await.map_err(unavailable)?;
-        let population = self.store.count_users().await.map_err(unavailable)?;
+        let sql = members_query(&plan, &resolve, self.clock.now()).map_err(refused)?;
+        let members = tokio::time::timeout(PREVIEW_MAX, self.warehouse.members(&sql)).await;
+        let members = members.map_err(|_| SegmentQueryError::TooSlow(PREVIEW_MAX))??;
+        let population = self.store.count_users().await?;
         Ok(Preview { size: members.len() as u64, sample: members.into_iter().take(sample_max).collect(), population })
     }
 
@@ -107,7 +117,7 @@ impl SegmentQueries for EngineQueries {
         let progress = self.engine.progress(segment).await.map_err(unavailable)?;
         let (in_force, partitions, ratio) =
             progress.ok_or_else(|| SegmentQueryError::NotFound(format!("segment {segment}")))?;
-        let saved = self.store.segment(segment).await.map_err(unavailable)?;
+        let saved = self.store.segment(segment).await?;
         let version = saved.map_or(0, |segment| segment.version);
         Ok(BackfillProgress { version, ratio, partitions: (in_force, partitions) })
     }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use segment_engine::event::UserId;
 
+use crate::clauses::Dialect;
 use crate::history::{Case, World};
 
 /// What one source says of one segment at one instant.
@@ -21,6 +22,11 @@ pub type Answer = BTreeMap<(usize, String), Verdict>;
 /// A source of answers that shares as little as possible with the others.
 pub trait Answers {
     fn name(&self) -> &'static str;
+
+    /// Whether it can be asked about clauses of this dialect.
+    fn reads(&self, _: Dialect) -> bool {
+        true
+    }
 
     /// Every segment in force at every instant of the case. `worlds` is the reference reading of the case's records at
     /// these instants, for sources that do not read records themselves.
@@ -48,11 +54,17 @@ pub struct Comparison {
     pub members: usize,
     /// Why segments at instants were skipped, and how often.
     pub skipped: BTreeMap<String, usize>,
-    pub disagreement: Option<Disagreement>,
 }
 
 /// Compares two sources' answers to one case.
-pub fn compare(worlds: &[World], left: (&'static str, &Answer), right: (&'static str, &Answer)) -> Comparison {
+///
+/// # Errors
+/// The first question to which they differ.
+pub fn compare(
+    worlds: &[World],
+    left: (&'static str, &Answer),
+    right: (&'static str, &Answer),
+) -> Result<Comparison, Disagreement> {
     let mut comparison = Comparison::default();
     let keys: BTreeSet<&(usize, String)> = left.1.keys().chain(right.1.keys()).collect();
     for key in keys {
@@ -66,12 +78,11 @@ pub fn compare(worlds: &[World], left: (&'static str, &Answer), right: (&'static
             }
             (l, r) => {
                 let said = [(left.0, said(l)), (right.0, said(r))];
-                comparison.disagreement = Some(Disagreement { instant: key.0, tag: key.1.clone(), said });
-                return comparison;
+                return Err(Disagreement { instant: key.0, tag: key.1.clone(), said });
             }
         }
     }
-    comparison
+    Ok(comparison)
 }
 
 fn said(verdict: Option<&Verdict>) -> String {

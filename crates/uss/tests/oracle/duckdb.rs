@@ -34,7 +34,7 @@ const TABLES: &str = "
 ";
 
 /// One question in this many is asked for the segment's size and for one user alone, too.
-const CROSS_CHECKS: usize = 8;
+const CROSS_CHECKS: usize = 16;
 
 pub struct DuckDb {
     connection: Connection,

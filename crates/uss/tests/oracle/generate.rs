@@ -12,7 +12,7 @@ const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3_600 * SECOND;
 const DAY: i64 = 24 * HOUR;
 
-const USERS: usize = 20;
+const USERS: usize = 30;
 /// Instants to ask at that are near something.
 const INSTANTS: usize = 6;
 /// Instants to ask at, in pairs, at which time alone changes a segment.
@@ -36,12 +36,16 @@ const ODD_DAYS: [&str; 9] = [
 /// The lengths of the windows that [`Clauses`] writes, about: where a record stands them away from another, edges meet.
 const LENGTHS: [i64; 8] = [DAY, 7 * DAY, 14 * DAY, 28 * DAY, 30 * DAY, 31 * DAY, 90 * 60 * SECOND, 36 * HOUR];
 
+/// One case in this many is written so that PostgreSQL can read it, too.
+const PORTABLE_SHARE: u64 = 4;
+
 /// The case of a seed.
-pub fn case(seed: u64, dialect: Dialect) -> Case {
+pub fn case(seed: u64) -> Case {
+    let dialect = if seed.is_multiple_of(PORTABLE_SHARE) { Dialect::Portable } else { Dialect::Whole };
     let mut generator = Generator::new(seed, dialect);
     let steps = generator.steps();
     let instants = generator.instants(&steps);
-    Case { seed, steps, instants }
+    Case { seed, dialect, steps, instants }
 }
 
 struct Generator {
@@ -78,7 +82,7 @@ impl Generator {
     }
 
     fn steps(&mut self) -> Vec<Step> {
-        let count = 50 + self.random.below(50);
+        let count = 90 + self.random.below(60);
         let mut times: Vec<i64> = (0..count).map(|_| self.moment()).collect();
         // Many records of one instant.
         for i in 1..count {
@@ -99,7 +103,21 @@ impl Generator {
             let what = self.record(at, &tags);
             steps.push(Step { at: Timestamp(at), what });
         }
+        self.deliver_again(&mut steps);
         steps
+    }
+
+    /// Events with an id come a second time, around the end of the time in which that makes no difference.
+    fn deliver_again(&mut self, steps: &mut Vec<Step>) {
+        let delays = [0, 1, HOUR, DAY - 1, DAY, DAY + 1];
+        for place in 0..steps.len() {
+            if matches!(&steps[place].what, What::Event { event_id: Some(_), .. }) && self.random.chance(40) {
+                let at = Timestamp(steps[place].at.0 + self.random.pick(&delays));
+                steps.push(Step { at, what: steps[place].what.clone() });
+            }
+        }
+        // Stable: a segment stays behind those that it names.
+        steps.sort_by_key(|step| step.at);
     }
 
     /// A segment that may refer to earlier ones.
@@ -244,7 +262,8 @@ impl Generator {
         samples.extend(steps.iter().map(|step| step.at.0));
         samples.sort_unstable();
         samples.dedup();
-        let case = Case { seed: 0, steps: steps.to_vec(), instants: samples.iter().copied().map(Timestamp).collect() };
+        let instants = samples.iter().copied().map(Timestamp).collect();
+        let case = Case { seed: 0, dialect: self.dialect, steps: steps.to_vec(), instants };
         let worlds = case.worlds();
         let mut flips = Vec::new();
         for _ in 0..SAMPLES {

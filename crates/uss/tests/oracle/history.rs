@@ -9,6 +9,8 @@ use segment_engine::event::{Event, Position, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::{Map, Value as Json};
 
+use crate::clauses::Dialect;
+
 /// A record with the same event id of the same user received this much later is no duplicate any more.
 const DEDUPLICATION_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
@@ -40,6 +42,8 @@ pub enum What {
 #[derive(Clone, Debug)]
 pub struct Case {
     pub seed: u64,
+    /// In which its clauses are written.
+    pub dialect: Dialect,
     pub steps: Vec<Step>,
     /// Ascending, each later than or at the first step.
     pub instants: Vec<Timestamp>,

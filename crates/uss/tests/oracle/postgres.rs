@@ -9,6 +9,7 @@ use segment_engine::event::{Event, UserId};
 use segment_engine::time::Timestamp;
 
 use crate::answers::{Answer, Answers, Verdict};
+use crate::clauses::Dialect;
 use crate::history::{Case, World};
 use crate::naive::{Clause, Form};
 use crate::postgres_server::PostgresServer;
@@ -83,6 +84,10 @@ struct Question {
 impl Answers for Postgres {
     fn name(&self) -> &'static str {
         "PostgreSQL"
+    }
+
+    fn reads(&self, dialect: Dialect) -> bool {
+        dialect == Dialect::Portable
     }
 
     fn answer(&mut self, case: &Case, worlds: &[World]) -> Result<Answer, String> {

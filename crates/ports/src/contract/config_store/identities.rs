@@ -4,7 +4,9 @@ use segment_engine::event::UserId;
 use serde_json::json;
 
 use super::{Store, at, code, key, user};
-use crate::config_store::{IdentityKey, IdentityRules, Link, NewUser, Page, Resolution, Survivor, Unknown};
+use crate::config_store::{
+    Attached, Identity, IdentityKey, IdentityRules, Link, NewUser, Page, Resolution, Survivor, Unknown, UserChange,
+};
 
 fn link(from: IdentityKey, to: IdentityKey, survivor: Survivor) -> Link {
     Link { from, to, survivor }
@@ -28,7 +30,7 @@ pub(super) async fn resolution_order(store: Store) {
     let pairs: Vec<IdentityKey> = store.identities(first).await.unwrap().into_iter().map(|own| own.key).collect();
     assert_eq!(pairs, [key("cookie", "x")], "the pair became theirs");
     // From now on the pair decides, not the client id.
-    let change = crate::config_store::UserChange { client_ref_id: Some(Some("other".into())), ..Default::default() };
+    let change = UserChange { client_ref_id: Some(Some("other".into())), ..Default::default() };
     store.update_user(first, change, at(4)).await.unwrap();
     assert_eq!(owner(&store, "cookie", "x").await, Some(1));
     // "Unknown" is never kept.
@@ -46,7 +48,18 @@ pub(super) async fn unknown_ones_become_users(store: Store) {
     let again = store.resolve(&keys, Unknown::Create, at(2)).await.unwrap();
     assert_eq!((again.owners, again.created), (first.owners, Vec::new()));
     let found = store.user_by_client_id("a").await.unwrap().unwrap();
-    assert_eq!((found.id, found.client_ref_id), (UserId(1), None), "by its identity, the oldest first");
+    assert_eq!((found.id, found.client_id()), (UserId(1), Some("a")), "by its identity, the oldest first");
+    // Ids of different types may be alike and mean different people: so the id is no client id, which goes for all types.
+    assert_eq!(found.client_ref_id, None);
+    let listed = store.users(Page::ALL).await.unwrap();
+    assert_eq!(listed.iter().map(|user| user.client_id()).collect::<Vec<_>>(), [Some("a"), Some("a")]);
+    let rules = IdentityRules::default();
+    store.attach_identity(UserId(1), key("account", "0"), &rules, at(3)).await.unwrap();
+    assert_eq!(store.user(UserId(1)).await.unwrap().unwrap().client_id(), Some("a"), "the first stays");
+    let change = UserChange { client_ref_id: Some(Some("own".into())), ..UserChange::default() };
+    assert_eq!(store.update_user(UserId(1), change, at(4)).await.unwrap().client_id(), Some("own"));
+    let change = UserChange { client_ref_id: Some(None), ..UserChange::default() };
+    assert_eq!(store.update_user(UserId(1), change, at(5)).await.unwrap().client_id(), Some("a"));
     assert_eq!(store.users(Page::ALL).await.unwrap().len(), 2);
 }
 
@@ -54,7 +67,13 @@ pub(super) async fn attach_conflicts(store: Store) {
     let rules = IdentityRules::default();
     let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
     let given = store.attach_identity(one, key("email", "a@b.c"), &rules, at(2)).await.unwrap();
-    assert_eq!(store.attach_identity(one, key("email", "a@b.c"), &rules, at(3)).await.unwrap(), given, "twice is once");
+    let expected = Identity { key: key("email", "a@b.c"), user_id: one, created_at: at(2) };
+    assert_eq!(given, Attached::New(expected.clone()));
+    let again = store.attach_identity(one, key("email", "a@b.c"), &rules, at(3)).await.unwrap();
+    assert_eq!(again, Attached::Known(expected), "twice is once");
+    // What so far only the client id said is written down.
+    let own = store.attach_identity(one, key("cookie", "x"), &rules, at(3)).await.unwrap();
+    assert!(matches!(own, Attached::New(_)), "{own:?}");
     let cases = [
         (two, key("email", "a@b.c"), "IDENTITY_TAKEN"),
         (two, key("cookie", "x"), "IDENTITY_TAKEN"),

@@ -6,8 +6,8 @@ use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, State};
 use crate::config_store::{
-    ConfigStoreError, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked,
-    NewUser, OutboxEntry, Resolution, Unknown, decide_link, exclusive_conflict, merge_traits,
+    Attached, ConfigStoreError, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide,
+    Linked, NewUser, OutboxEntry, Resolution, Unknown, decide_link, exclusive_conflict, merge_traits,
 };
 
 impl State {
@@ -18,6 +18,11 @@ impl State {
 
     fn own_keys(&self, user: UserId) -> Vec<IdentityKey> {
         self.identities.iter().filter(|(_, (owner, _))| *owner == user).map(|(key, _)| key.clone()).collect()
+    }
+
+    pub(super) fn first_identity(&self, user: UserId) -> Option<String> {
+        let own = self.identities.iter().filter(|(_, (owner, _))| *owner == user);
+        own.min_by_key(|(key, (_, at))| (*at, *key)).map(|(key, _)| key.id.clone())
     }
 
     fn side(&self, key: &IdentityKey) -> Option<LinkSide> {
@@ -64,16 +69,18 @@ impl IdentityStore for MemoryConfigStore {
         key: IdentityKey,
         rules: &IdentityRules,
         now: Timestamp,
-    ) -> Result<Identity, ConfigStoreError> {
+    ) -> Result<Attached, ConfigStoreError> {
         let mut state = self.state();
         let user = state.survivor(user)?;
+        if let Some((owner, created_at)) = state.identities.get(&key).copied().filter(|(owner, _)| *owner == user) {
+            return Ok(Attached::Known(Identity { key, user_id: owner, created_at }));
+        }
         match state.owner(&key) {
             Some(owner) if owner != user => return Err(Identity::taken(&key, owner)),
             _ => exclusive_conflict(user, &state.own_keys(user), &key, rules)?,
         }
         state.keep(&key, user, now);
-        let (user_id, created_at) = state.identities[&key];
-        Ok(Identity { key, user_id, created_at })
+        Ok(Attached::New(Identity { key, user_id: user, created_at: now }))
     }
 
     async fn link(&self, link: Link, rules: &IdentityRules, now: Timestamp) -> Result<Linked, ConfigStoreError> {

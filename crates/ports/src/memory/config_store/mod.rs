@@ -25,7 +25,7 @@ pub struct MemoryConfigStore(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Absorbed users too; `segments` and `merged_from` are filled in when read.
+    /// Absorbed users too; `segments`, `first_identity` and `merged_from` are filled in when read.
     users: BTreeMap<UserId, User>,
     merged_into: BTreeMap<UserId, UserId>,
     identities: BTreeMap<IdentityKey, (UserId, Timestamp)>,

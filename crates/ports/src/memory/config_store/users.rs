@@ -16,6 +16,7 @@ impl State {
         let mut user = self.users[&id].clone();
         user.segments = self.memberships.range((id, i64::MIN)..=(id, i64::MAX)).map(|(_, m)| *m).collect();
         user.merged_from = (asked != id).then_some(asked);
+        user.first_identity = user.client_ref_id.is_none().then(|| self.first_identity(id)).flatten();
         Some(user)
     }
 
@@ -37,6 +38,7 @@ impl State {
         let user = User {
             id: UserId(self.last_user + 1),
             client_ref_id: new.client_ref_id,
+            first_identity: None,
             name: new.name,
             email: new.email,
             created_at: now,

@@ -9,7 +9,7 @@ use crate::language::error::Pos;
 use crate::language::split::split;
 
 use crate::eval::{Scope, evaluate};
-use crate::plan::{JsonPath, UserColumn};
+use crate::plan::JsonPath;
 
 /// One event of two columns, and a user of two memberships and a trait.
 #[derive(Debug)]
@@ -28,20 +28,8 @@ impl Scope for World {
         }
     }
 
-    fn payload(&self, _: &JsonPath) -> Value {
-        Value::Null
-    }
-
     fn user_trait(&self, _: &JsonPath) -> Value {
         self.plan.clone()
-    }
-
-    fn user(&self, _: UserColumn) -> Value {
-        Value::Null
-    }
-
-    fn aggregate(&mut self, _: usize) -> Value {
-        Value::Null
     }
 
     fn segment(&mut self, index: usize) -> bool {

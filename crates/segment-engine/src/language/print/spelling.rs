@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use crate::plan::{Field, Unit};
 use crate::time::Interval;
 use crate::value::{Type, Value};
 
@@ -67,40 +66,5 @@ pub(super) fn type_name(ty: Type) -> &'static str {
         Type::Date => "date",
         Type::Interval => "interval",
         Type::Json => "jsonb",
-    }
-}
-
-pub(super) fn unit_name(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Microsecond => "microsecond",
-        Unit::Millisecond => "millisecond",
-        Unit::Second => "second",
-        Unit::Minute => "minute",
-        Unit::Hour => "hour",
-        Unit::Day => "day",
-        Unit::Week => "week",
-        Unit::Month => "month",
-        Unit::Quarter => "quarter",
-        Unit::Year => "year",
-    }
-}
-
-pub(in crate::language) fn field_name(field: Field) -> &'static str {
-    match field {
-        Field::Epoch => "epoch",
-        Field::Microsecond => "microsecond",
-        Field::Millisecond => "millisecond",
-        Field::Second => "second",
-        Field::Minute => "minute",
-        Field::Hour => "hour",
-        Field::Day => "day",
-        Field::DayOfWeek => "dow",
-        Field::IsoDayOfWeek => "isodow",
-        Field::DayOfYear => "doy",
-        Field::IsoWeek => "week",
-        Field::IsoYear => "isoyear",
-        Field::Month => "month",
-        Field::Quarter => "quarter",
-        Field::Year => "year",
     }
 }

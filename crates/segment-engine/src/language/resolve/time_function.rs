@@ -4,7 +4,6 @@ use sqlparser::ast::{DateTimeField, Expr as Ast, Value as AstValue};
 
 use super::operand::{Operand, cast_to, describe};
 use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, code};
-use crate::language::print;
 use crate::plan::{Field, Function, NowStep, Unit, Zone};
 use crate::time::Interval;
 
@@ -184,7 +183,7 @@ fn is_shorter_than_day(field: Field) -> bool {
 }
 
 fn no_such_field(field: Field, of: &str, pos: Pos) -> CompileError {
-    CompileError::new(code::ARGUMENTS, pos, format!("{of} has no {}", print::field_name(field)))
+    CompileError::new(code::ARGUMENTS, pos, format!("{of} has no {}", field.name()))
 }
 
 fn needs_time(function: &str, ty: Type, pos: Pos) -> CompileError {
