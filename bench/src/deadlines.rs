@@ -87,7 +87,11 @@ async fn at_one_instant(server: &Server, users: &mut impl Iterator<Item = u64>, 
     let conditions = format!("{} users at one instant", grouped(WAVE as f64));
     let told = last(Seen::told_after);
     table.add("wave: deadline → all told", &conditions, format!("{} ms", millis(told)));
-    table.add("wave: deadline → all read from the stream", &conditions, format!("{} ms", millis(last(Seen::seen_after))));
+    table.add(
+        "wave: deadline → all read from the stream",
+        &conditions,
+        format!("{} ms", millis(last(Seen::seen_after))),
+    );
     let end = deadline + i64::try_from(told.as_micros())?;
     let meanwhile = others.iter().filter(|seen| seen.cause == "event" && (deadline..end).contains(&seen.effective_at));
     let delays = Spread::of(meanwhile.map(|seen| seen.told_after()).collect());

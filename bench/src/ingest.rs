@@ -11,8 +11,8 @@ use crate::table::{Table, grouped, median};
 use crate::workload::{self, Clauses, Lines};
 
 const SEGMENTS: usize = 1_000;
-const EVENTS: usize = 200_000;
-const USERS: u64 = 40_000;
+const EVENTS: usize = 150_000;
+const USERS: u64 = 30_000;
 const RUNS: u64 = 3;
 /// Requests at a time: while one waits for the disk, another is read.
 const CONNECTIONS: usize = 4;
@@ -70,7 +70,7 @@ fn report(table: &mut Table, runs: &[Times], with_ids: bool) {
     let middle = |of: fn(&Times) -> f64| median(runs.iter().map(of).collect());
     let rate = |seconds: f64| format!("{} events/s", grouped(EVENTS as f64 / seconds));
     let ids = if with_ids { "event ids" } else { "no event ids" };
-    let conditions = format!("{:.2} changes/event, {ids}", middle(|run| run.changes));
+    let conditions = format!("{SEGMENTS} segments, {:.2} changes/event, {ids}", middle(|run| run.changes));
     table.add("NDJSON: on disk and answered", &conditions, rate(middle(|run| run.accepted)));
     table.add("NDJSON: until all transitions are told and stored", &conditions, rate(middle(|run| run.told)));
     table.add("NDJSON: until all is archived too", &conditions, rate(middle(|run| run.told.max(run.archived))));

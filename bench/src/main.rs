@@ -1,5 +1,9 @@
 //! `make bench`: what is fast and what is not, as one table. Each part stands alone: `make bench BENCH="engine idle"`.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table, and beside it how far it is")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints a table, and beside it how far it is"
+)]
 
 mod deadlines;
 mod disk;
@@ -22,7 +26,7 @@ use table::Table;
 /// A failed step ends the run with its reason.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// In the order they run. All but the first need the built binary.
+/// In the order they run.
 const PARTS: [&str; 6] = ["engine", "ingest", "posts", "deadlines", "idle", "restart"];
 
 /// One thread, so that the client takes as little as it can from the server it shares the cores with.
@@ -37,24 +41,35 @@ async fn main() -> Result<()> {
     if let Some(unknown) = wanted.iter().find(|part| !PARTS.contains(&part.as_str())) {
         return Err(format!("there is no part `{unknown}`; there are {}", PARTS.join(", ")).into());
     }
+    let wanted: Vec<&str> =
+        PARTS.into_iter().filter(|part| wanted.is_empty() || wanted.iter().any(|wanted| wanted == part)).collect();
     let mut table = Table::default();
-    for part in PARTS.iter().filter(|part| wanted.is_empty() || wanted.iter().any(|wanted| wanted == *part)) {
-        let started = Instant::now();
-        run(part, &binary, &mut table).await.map_err(|error| format!("{part}: {error}"))?;
-        eprintln!("{part}: {:.0} s", started.elapsed().as_secs_f64());
+    if wanted.contains(&"engine") {
+        engine::run(&mut table)?;
+    }
+    // An interrupted run drops its server, which ends it, and the data folder.
+    tokio::select! {
+        done = served(&wanted, &binary, &mut table) => done?,
+        _ = tokio::signal::ctrl_c() => return Err("interrupted".into()),
     }
     println!("{table}");
     Ok(())
 }
 
-async fn run(part: &str, binary: &Path, table: &mut Table) -> Result<()> {
-    match part {
-        "engine" => engine::run(table),
-        "ingest" => return ingest::run(binary, table).await,
-        "posts" => return posts::run(binary, table).await,
-        "deadlines" => return deadlines::run(binary, table).await,
-        "idle" => return idle::run(binary, table).await,
-        _ => return restart::run(binary, table).await,
+/// The parts that need the built binary.
+async fn served(wanted: &[&str], binary: &Path, table: &mut Table) -> Result<()> {
+    for part in wanted {
+        let started = Instant::now();
+        match *part {
+            "ingest" => ingest::run(binary, table).await,
+            "posts" => posts::run(binary, table).await,
+            "deadlines" => deadlines::run(binary, table).await,
+            "idle" => idle::run(binary, table).await,
+            "restart" => restart::run(binary, table).await,
+            _ => Ok(()),
+        }
+        .map_err(|error| format!("{part}: {error}"))?;
+        eprintln!("{part}: {:.0} s", started.elapsed().as_secs_f64());
     }
     Ok(())
 }

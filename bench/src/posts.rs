@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::table::{Spread, Table, grouped};
 use crate::server::{Server, settle};
 use crate::stream::{Seen, Subscriber};
+use crate::table::{Spread, Table, grouped};
 use crate::workload::{self, Clauses, Lines};
 use crate::{Result, disk, load};
 

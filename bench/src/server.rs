@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -173,7 +173,8 @@ impl Server {
 
     /// Sends events of some users, by which [`Server::archived`] sees how far the archive is. `name` must be new.
     pub async fn mark(&self, name: &str, first_user: u64) -> Result<()> {
-        let markers = (first_user..first_user + MARKERS).map(|user| crate::workload::plain_event(user, name, None) + "\n");
+        let markers =
+            (first_user..first_user + MARKERS).map(|user| crate::workload::plain_event(user, name, None) + "\n");
         self.lines(markers.collect()).await
     }
 
@@ -195,10 +196,7 @@ impl Server {
 
     /// Bytes of memory it holds that are no files'.
     pub fn memory(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon in /proc")?;
-        let kib: f64 = line.trim_end_matches("kB").trim().parse()?;
-        Ok(kib * 1024.0)
+        memory(self.child.id())
     }
 
     /// Seconds of processor time it has used.
@@ -219,7 +217,15 @@ impl Drop for Server {
     }
 }
 
-/// Waits until asked long enough that what was under way has settled.
+/// Bytes of memory that a process holds and that are no files'.
+pub fn memory(process: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon in /proc")?;
+    let kib: f64 = line.trim_end_matches("kB").trim().parse()?;
+    Ok(kib * 1024.0)
+}
+
+/// Lets what is under way come to its end.
 pub async fn settle(duration: Duration) {
-    tokio::time::sleep_until((Instant::now() + duration).into()).await;
+    tokio::time::sleep(duration).await;
 }

@@ -48,6 +48,7 @@ impl DuckDbWarehouse {
             .enable_autoload_extension(false)
             .and_then(|config| config.with("autoinstall_known_extensions", "false"))
             .and_then(|config| config.max_memory(MEMORY_MAX))
+            .and_then(|config| config.threads(1))
             .map_err(unavailable)?;
         let mut writer = Connection::open_with_flags(file, config).map_err(unavailable)?;
         // Queries of people must not reach other files; spilling beside the database stays allowed.
