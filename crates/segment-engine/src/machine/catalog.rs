@@ -78,6 +78,7 @@ pub(super) struct Catalog {
     by_tag: FxHashMap<String, u32>,
     pub(super) stores: Vec<Option<Store>>,
     by_key: FxHashMap<StoreKey, StoreId>,
+    by_fingerprint: FxHashMap<u64, StoreId>,
     pub(super) triggers: Triggers,
     /// Segments in force to ask about every new user.
     pub(super) by_default: Vec<u32>,
@@ -169,8 +170,15 @@ impl Catalog {
         self.triggers.add_store(id, &key);
         self.by_key.insert(key.clone(), id);
         let fingerprint = key.fingerprint();
+        self.by_fingerprint.insert(fingerprint, id);
         self.stores.push(Some(Store { key, fingerprint, fence, users: 0 }));
         id
+    }
+
+    /// The store of this fingerprint, if it has seen the whole history.
+    pub(super) fn complete_store(&self, fingerprint: u64) -> Option<StoreId> {
+        let id = *self.by_fingerprint.get(&fingerprint)?;
+        self.store(id).fence.is_none().then_some(id)
     }
 
     /// The stores that have not seen the whole history.
@@ -260,6 +268,7 @@ impl Catalog {
             if store.users == 0 {
                 self.triggers.remove_store(*id, &store.key);
                 self.by_key.remove(&store.key);
+                self.by_fingerprint.remove(&store.fingerprint);
                 *entry = None;
                 unused.push(*id);
             }

@@ -150,14 +150,10 @@ impl Machine {
         }
         user.manual = block.manual;
         user.recent = block.recent;
-        let stores = (0..).map(StoreId).zip(&self.catalog.stores);
         // A store that waits for history gets all of it from there. What a block has for it, written when the store was
         // complete but not yet in force, or in an earlier life of the same store, would count twice.
-        let complete =
-            stores.filter_map(|(id, store)| Some((id, store.as_ref().filter(|store| store.fence.is_none())?)));
-        let by_fingerprint: rustc_hash::FxHashMap<u64, StoreId> =
-            complete.map(|(id, store)| (store.fingerprint, id)).collect();
-        let states = block.states.into_iter().filter_map(|(print, state)| Some((*by_fingerprint.get(&print)?, state)));
+        let states = block.states.into_iter();
+        let states = states.filter_map(|(print, state)| Some((self.catalog.complete_store(print)?, state)));
         user.states = states.collect();
         user.states.sort_unstable_by_key(|(id, _)| *id);
         user.members = block.members.iter().filter_map(|id| self.catalog.index_of(*id)).collect();
