@@ -21,9 +21,10 @@ lint: tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- --deny warnings
 
-# The engine's speed by number of segments.
-bench:
-	cargo run --release --package bench
+# How fast it is, as one table; BENCH="engine posts" for some parts of it.
+bench: tools
+	cargo build --release --workspace --bins
+	target/release/bench target/release/uss $(BENCH)
 
 # What is fetched rather than built.
 tools:

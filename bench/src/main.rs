@@ -1,57 +1,74 @@
-//! `make bench`: the engine's speed by number of segments, with the change rate beside it.
-#![allow(clippy::print_stdout, reason = "a benchmark prints a table")]
+//! `make bench`: what is fast and what is not, as one table. Each part stands alone: `make bench BENCH="engine idle"`.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints a table, and beside it how far it is"
+)]
 
+mod deadlines;
+mod disk;
+mod engine;
+mod idle;
+mod ingest;
+mod load;
+mod posts;
+mod restart;
+mod server;
+mod stream;
+mod table;
 mod workload;
 
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use segment_engine::language::compile;
-use segment_engine::machine::{Definition, Machine, Settings};
-use segment_engine::time::Timestamp;
+use table::Table;
 
-const EVENTS: usize = 1_000_000;
-const USERS: u64 = 100_000;
-const RUNS: usize = 3;
+/// A failed step ends the run with its reason.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-fn main() {
-    println!("engine alone, one core, {EVENTS} events of {USERS} users over 60 days, 1 % late; median of {RUNS} runs");
-    println!("{:>9} {:>12} {:>10} {:>14}", "segments", "events/s", "ns/event", "changes/event");
-    let events = workload::events(EVENTS, USERS);
-    for segments in [10, 100, 1_000] {
-        let clauses = workload::clauses(segments);
-        let mut runs: Vec<(f64, usize)> = (0..RUNS).map(|_| run(&clauses, &events)).collect();
-        runs.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (seconds, changes) = runs[RUNS / 2];
-        let per_event = seconds / EVENTS as f64;
-        println!(
-            "{segments:>9} {:>12.0} {:>10.0} {:>14.2}",
-            1.0 / per_event,
-            per_event * 1e9,
-            changes as f64 / EVENTS as f64
-        );
+/// In the order they run.
+const PARTS: [&str; 6] = ["engine", "ingest", "posts", "deadlines", "idle", "restart"];
+
+/// One thread, so that the client takes as little as it can from the server it shares the cores with.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let Some(binary) = arguments.next() else {
+        return Err(format!("usage: bench PATH_OF_USS [PART…], where a part is one of {}", PARTS.join(", ")).into());
+    };
+    let binary = PathBuf::from(binary);
+    let wanted: Vec<String> = arguments.collect();
+    if let Some(unknown) = wanted.iter().find(|part| !PARTS.contains(&part.as_str())) {
+        return Err(format!("there is no part `{unknown}`; there are {}", PARTS.join(", ")).into());
     }
+    let wanted: Vec<&str> =
+        PARTS.into_iter().filter(|part| wanted.is_empty() || wanted.iter().any(|wanted| wanted == part)).collect();
+    let mut table = Table::default();
+    if wanted.contains(&"engine") {
+        engine::run(&mut table)?;
+    }
+    // An interrupted run drops its server, which ends it, and the data folder.
+    tokio::select! {
+        done = served(&wanted, &binary, &mut table) => done?,
+        _ = tokio::signal::ctrl_c() => return Err("interrupted".into()),
+    }
+    println!("{table}");
+    Ok(())
 }
 
-/// Seconds for all events, and how many transitions came of them.
-fn run(clauses: &[String], events: &[segment_engine::event::Event]) -> (f64, usize) {
-    let mut machine = Machine::new(Settings::default());
-    let start = Timestamp(events[0].processed_at.0 - 1);
-    for (id, clause) in (1..).zip(clauses) {
-        let rule = compile(clause).expect("the workload's clauses are in the language").into();
-        let tag = format!("s{id}");
-        let definition = Definition { id, tag, version: 1, where_statement: clause.clone(), rule };
-        machine.define(definition, 0, start);
-        machine.activate(id, 1, start);
-    }
-    let mut transitions = 0;
-    let started = Instant::now();
-    for batch in events.chunks(256) {
-        for event in batch {
-            machine.event(event, false, event.processed_at);
+/// The parts that need the built binary.
+async fn served(wanted: &[&str], binary: &Path, table: &mut Table) -> Result<()> {
+    for part in wanted.iter().filter(|part| **part != "engine") {
+        let started = Instant::now();
+        match *part {
+            "ingest" => ingest::run(binary, table).await,
+            "posts" => posts::run(binary, table).await,
+            "deadlines" => deadlines::run(binary, table).await,
+            "idle" => idle::run(binary, table).await,
+            _ => restart::run(binary, table).await,
         }
-        machine.settle();
-        transitions +=
-            machine.take_changes().iter().map(|change| change.entered.len() + change.left.len()).sum::<usize>();
+        .map_err(|error| format!("{part}: {error}"))?;
+        eprintln!("{part}: {:.0} s", started.elapsed().as_secs_f64());
     }
-    (started.elapsed().as_secs_f64(), transitions)
+    Ok(())
 }

@@ -58,30 +58,115 @@ const CATEGORIES: usize = 200;
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
-/// The clauses of `count` segments: thresholds over rolling windows of one activity, half of them of one category too.
-pub fn clauses(count: usize) -> Vec<String> {
+/// What kind of segments.
+#[derive(Clone, Copy)]
+pub enum Clauses {
+    /// Thresholds over the frequent activities, half of them of one category too: each event changes several memberships.
+    Broad,
+    /// Each of one activity and one category. This share of them, in percent, is of frequent pairs, the others are of any.
+    Selective { frequent_percent: u64 },
+}
+
+impl Clauses {
+    /// With 1,000 segments about 0.1 changes per event.
+    pub const FEW_CHANGES: Self = Self::Selective { frequent_percent: 0 };
+    /// With 1,000 segments about 0.8 changes per event.
+    pub const MANY_CHANGES: Self = Self::Selective { frequent_percent: 20 };
+}
+
+/// The clauses of `count` segments, all of them over rolling windows.
+pub fn clauses(count: usize, kind: Clauses) -> Vec<String> {
     let mut random = Random(7);
-    let (activities, categories) = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
+    let frequent = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
     (0..count)
-        .map(|_| {
-            let activity = activities.pick(&mut random);
-            let category = match random.below(2) {
-                0 => String::new(),
-                _ => format!(" AND element_id = 'c{}'", categories.pick(&mut random)),
-            };
-            let (k, days) = (1 + random.below(10), 1 + random.below(30));
-            let quiet = match random.below(4) {
-                0 => {
-                    " AND count(*) FILTER (WHERE activity_type = 'a1' AND created_at >= now() - INTERVAL '7 days') = 0"
-                }
-                _ => "",
-            };
-            format!(
-                "count(*) FILTER (WHERE activity_type = 'a{activity}'{category} \
-                 AND created_at >= now() - INTERVAL '{days} days') >= {k}{quiet}"
-            )
+        .map(|_| match kind {
+            Clauses::Broad => broad(&mut random, &frequent),
+            Clauses::Selective { frequent_percent } => {
+                let is_frequent = random.below(100) < frequent_percent;
+                selective(&mut random, is_frequent.then_some(&frequent))
+            }
         })
         .collect()
+}
+
+fn broad(random: &mut Random, (activities, categories): &(Zipf, Zipf)) -> String {
+    let activity = activities.pick(random);
+    let category = match random.below(2) {
+        0 => String::new(),
+        _ => format!(" AND element_id = 'c{}'", categories.pick(random)),
+    };
+    let (k, days) = (1 + random.below(10), 1 + random.below(30));
+    let quiet = match random.below(4) {
+        0 => " AND count(*) FILTER (WHERE activity_type = 'a1' AND created_at >= now() - INTERVAL '7 days') = 0",
+        _ => "",
+    };
+    format!(
+        "count(*) FILTER (WHERE activity_type = 'a{activity}'{category} \
+         AND created_at >= now() - INTERVAL '{days} days') >= {k}{quiet}"
+    )
+}
+
+fn selective(random: &mut Random, frequent: Option<&(Zipf, Zipf)>) -> String {
+    let (activity, category) = match frequent {
+        Some((activities, categories)) => (activities.pick(random), categories.pick(random)),
+        None => (random.below(ACTIVITIES as u64) as usize, random.below(CATEGORIES as u64) as usize),
+    };
+    let days = 1 + random.below(30);
+    format!(
+        "count(*) FILTER (WHERE activity_type = 'a{activity}' AND element_id = 'c{category}' \
+         AND created_at >= now() - INTERVAL '{days} days') >= 1"
+    )
+}
+
+/// The client's id of a user.
+pub fn client_id(user: u64) -> String {
+    format!("{user:08x}-4bf7-b9db-fe4484c604a5")
+}
+
+/// Events as a site sends them, one a line of about 230 bytes, of the `users` users from `first` on; they happen now.
+pub struct Lines {
+    random: Random,
+    activities: Zipf,
+    categories: Zipf,
+    first: u64,
+    users: u64,
+    with_ids: bool,
+}
+
+impl Lines {
+    /// From a seed.
+    pub fn new(seed: u64, first: u64, users: u64, with_ids: bool) -> Self {
+        let (activities, categories) = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
+        Self { random: Random(seed), activities, categories, first, users, with_ids }
+    }
+
+    /// The next event, without a line break.
+    pub fn next(&mut self) -> String {
+        let user = self.first + self.random.below(self.users);
+        let event_id = match self.with_ids {
+            true => format!(r#""event_id":"{:016x}","#, self.random.next()),
+            false => String::new(),
+        };
+        format!(
+            r#"{{"id":"{}","id_type":"cookie",{event_id}"region":"California","device_type":"mobile","country":"US","payload":{{"activity_type":"a{}","url":"https://shop.example/products/{}","order_total":"","order_id":"","element_id":"c{}"}}}}"#,
+            client_id(user),
+            self.activities.pick(&mut self.random),
+            self.random.below(100_000),
+            self.categories.pick(&mut self.random),
+        )
+    }
+
+    /// The next `count` events as NDJSON.
+    pub fn body(&mut self, count: usize) -> String {
+        (0..count).map(|_| self.next() + "\n").collect()
+    }
+}
+
+/// One event of one activity, happening now or at `created_at`.
+pub fn plain_event(user: u64, activity: &str, created_at: Option<Timestamp>) -> String {
+    let created_at = created_at.map_or_else(String::new, |at| format!(r#""created_at":"{at}","#));
+    let id = client_id(user);
+    format!(r#"{{"id":"{id}","id_type":"cookie",{created_at}"payload":{{"activity_type":"{activity}"}}}}"#)
 }
 
 /// `count` events of `users` users over 60 days, in order of receipt: sessions of about five events.

@@ -54,7 +54,7 @@ const HELD: [(&str, &[&str]); 9] = [
     ("duckdb", &["adapters", "uss"]),
     ("sea-orm", &["adapters"]),
     ("sea-orm-migration", &["adapters"]),
-    ("reqwest", &["adapters", "uss"]),
+    ("reqwest", &["adapters", "bench", "uss"]),
     ("clap", &["uss"]),
     ("figment", &["uss"]),
 ];

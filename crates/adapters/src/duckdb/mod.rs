@@ -27,6 +27,13 @@ pub const READERS_MAX: usize = 4;
 /// What DuckDB may take for its own memory; larger joins go to disk, beside the file.
 const MEMORY_MAX: &str = "2GB";
 
+/// DuckDB's threads. Whoever waits for another of them polls meanwhile, and a batch goes to the archive many times a second: where
+/// cores are few, that time is the log's and the workers'. So half of the cores are left to them.
+fn threads() -> i64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    i64::try_from(cores / 2).unwrap_or(i64::MAX).max(1)
+}
+
 /// A warehouse in one file of this machine. Clones share it.
 #[derive(Clone)]
 pub struct DuckDbWarehouse {
@@ -49,6 +56,7 @@ impl DuckDbWarehouse {
             .enable_autoload_extension(false)
             .and_then(|config| config.with("autoinstall_known_extensions", "false"))
             .and_then(|config| config.max_memory(MEMORY_MAX))
+            .and_then(|config| config.threads(threads()))
             .map_err(unavailable)?;
         let mut writer = Connection::open_with_flags(file, config).map_err(unavailable)?;
         // Queries of people must not reach other files; spilling beside the database stays allowed.

@@ -186,6 +186,12 @@ impl Catalog {
         id
     }
 
+    /// The store of this fingerprint, if it has seen the whole history.
+    pub(super) fn complete_store(&self, fingerprint: u64) -> Option<StoreId> {
+        let id = *self.by_fingerprint.get(&fingerprint)?;
+        self.store(id).fence.is_none().then_some(id)
+    }
+
     /// The stores that have not seen the whole history.
     pub(super) fn incomplete(&self) -> Vec<StoreId> {
         let ids = (0..).map(StoreId).zip(&self.stores);
@@ -196,12 +202,6 @@ impl Catalog {
     pub(super) fn complete_stores(&self) -> impl Iterator<Item = (StoreId, &Store)> {
         let ids = (0..).map(StoreId).zip(&self.stores);
         ids.filter_map(|(id, store)| Some((id, store.as_ref().filter(|store| store.fence.is_none())?)))
-    }
-
-    /// A complete store, by the name that survives restarts.
-    pub(super) fn complete_by_fingerprint(&self, fingerprint: u64) -> Option<StoreId> {
-        let id = *self.by_fingerprint.get(&fingerprint)?;
-        self.store(id).fence.is_none().then_some(id)
     }
 
     /// The fences of the stores that have not seen the whole history.

@@ -170,7 +170,7 @@ impl Machine {
         // A store that waits for history gets all of it from there. What a block has for it, written when the store was
         // complete but not yet in force, or in an earlier life of the same store, would count twice.
         let states = block.states.into_iter();
-        let kept = |(print, state)| Some((self.catalog.complete_by_fingerprint(print)?, state));
+        let kept = |(print, state)| Some((self.catalog.complete_store(print)?, state));
         user.states = states.filter_map(kept).collect();
         user.states.sort_unstable_by_key(|(id, _)| *id);
         user.members = block.members.iter().filter_map(|id| self.catalog.index_of(*id)).collect();

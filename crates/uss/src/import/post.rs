@@ -1,6 +1,7 @@
 //! Batches of events on their way to the ingestion API.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -95,6 +96,8 @@ pub struct Poster {
     client: reqwest::Client,
     url: String,
     key: Option<String>,
+    /// Whether it has been said that the API does not take events, and why.
+    told_waiting: AtomicBool,
 }
 
 impl Poster {
@@ -104,7 +107,7 @@ impl Poster {
         let url = format!("{}/api/v1/events?unknown_users={users}&once=true", args.url.trim_end_matches('/'));
         let client = reqwest::Client::builder().timeout(ANSWER_MAX).build();
         let client = client.map_err(|error| ImportError::Api(error.to_string()))?;
-        Ok(Self { client, url, key: args.key.clone() })
+        Ok(Self { client, url, key: args.key.clone(), told_waiting: AtomicBool::new(false) })
     }
 
     /// Posts all batches, some at once. Order does not matter: events carry their times.
@@ -119,7 +122,7 @@ impl Poster {
         let batches = futures_util::stream::unfold(batches, |mut batches| async {
             batches.recv().await.map(|batch| (batch, batches))
         });
-        let mut posted = std::pin::pin!(batches.map(|batch| self.post(batch)).buffer_unordered(REQUESTS_MAX));
+        let mut posted = std::pin::pin!(batches.map(|batch| self.post(batch, bar)).buffer_unordered(REQUESTS_MAX));
         while let Some(Posted { accepted, rejected }) = posted.next().await.transpose()? {
             summary.accepted += accepted;
             for (line, refused) in &rejected {
@@ -133,7 +136,7 @@ impl Poster {
     }
 
     /// Posts a batch until each of its events is accepted or rejected. Event ids make sending again harmless.
-    async fn post(&self, mut batch: Batch) -> Result<Posted, ImportError> {
+    async fn post(&self, mut batch: Batch, bar: &ProgressBar) -> Result<Posted, ImportError> {
         let mut posted = Posted::default();
         let mut pause = PAUSE_MIN;
         for tries in 1.. {
@@ -141,6 +144,7 @@ impl Poster {
                 Step::Failed(reason) => return Err(ImportError::Api(reason)),
                 Step::Again(reason, wait) => (reason, wait),
                 Step::Answered(answer) => {
+                    self.told_waiting.store(false, Relaxed);
                     posted.accepted += answer.accepted;
                     let lines = answer
                         .rejected
@@ -162,10 +166,19 @@ impl Poster {
                 let advice = "what was sent stays; import again when the service is well, nothing counts twice";
                 return Err(ImportError::Api(format!("gave up after {tries} tries: {reason}; {advice}")));
             }
+            self.tell_waiting(&reason, bar);
             tokio::time::sleep(pause.max(wait).min(PAUSE_MAX)).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
         Ok(posted)
+    }
+
+    /// Says once why nothing moves; two minutes of silence would look like work.
+    #[allow(clippy::print_stderr, reason = "told to whoever waits for the command")]
+    fn tell_waiting(&self, reason: &str, bar: &ProgressBar) {
+        if !self.told_waiting.swap(true, Relaxed) {
+            bar.suspend(|| eprintln!("waiting, and trying again: {reason}"));
+        }
     }
 
     async fn try_once(&self, batch: &Batch) -> Step {

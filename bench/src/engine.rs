@@ -1,0 +1,79 @@
+//! The engine alone, on one core: no log, no JSON, no network.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use segment_engine::event::{Event, UserId};
+use segment_engine::language::compile;
+use segment_engine::machine::{Definition, Machine, Settings};
+use segment_engine::time::Timestamp;
+
+use crate::Result;
+use crate::server::memory;
+use crate::table::{Table, grouped};
+use crate::workload::{self, Clauses};
+
+const EVENTS: usize = 500_000;
+const USERS: u64 = 100_000;
+const RUNS: usize = 5;
+
+/// Memory, then events per second by number of segments, and by changes per event at the same number.
+pub fn run(table: &mut Table) -> Result<()> {
+    let events = workload::events(EVENTS, USERS);
+    let users: HashSet<UserId> = events.iter().map(|event| event.user_id).collect();
+    let clauses = workload::clauses(1_000, Clauses::MANY_CHANGES);
+    let before = memory(std::process::id())?;
+    // First of all, so that what earlier runs gave back to the allocator is not taken for nothing.
+    let (_, _, machine) = once(&clauses, &events);
+    let bytes = (memory(std::process::id())? - before) / users.len() as f64;
+    drop(machine);
+    let conditions = format!("1000 segments, {} users, {} events", grouped(users.len() as f64), grouped(EVENTS as f64));
+    table.add("engine alone: memory", conditions, format!("{:.2} KiB a user", bytes / 1024.0));
+    for (count, kind) in [
+        (10, Clauses::Broad),
+        (100, Clauses::Broad),
+        (1_000, Clauses::Broad),
+        (1_000, Clauses::FEW_CHANGES),
+        (1_000, Clauses::MANY_CHANGES),
+    ] {
+        let clauses = workload::clauses(count, kind);
+        let mut runs: Vec<(f64, usize)> = Vec::new();
+        for _ in 0..RUNS {
+            let (seconds, changes, _) = once(&clauses, &events);
+            runs.push((seconds, changes));
+        }
+        runs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (seconds, changes) = runs[RUNS / 2];
+        let per_event = seconds / EVENTS as f64;
+        table.add(
+            "engine alone, one core",
+            format!("{count} segments, {:.2} changes/event", changes as f64 / EVENTS as f64),
+            format!("{} events/s ({:.0} ns)", grouped(1.0 / per_event), per_event * 1e9),
+        );
+    }
+    Ok(())
+}
+
+/// Seconds for all events, how many transitions came of them, and the machine as they left it.
+fn once(clauses: &[String], events: &[Event]) -> (f64, usize, Machine) {
+    let mut machine = Machine::new(Settings::default());
+    let start = Timestamp(events[0].processed_at.0 - 1);
+    for (id, clause) in (1..).zip(clauses) {
+        let rule = compile(clause).expect("the workload's clauses are in the language").into();
+        let tag = format!("s{id}");
+        let definition = Definition { id, tag, version: 1, where_statement: clause.clone(), rule };
+        machine.define(definition, 0, start);
+        machine.activate(id, 1, start);
+    }
+    let mut transitions = 0;
+    let started = Instant::now();
+    for batch in events.chunks(256) {
+        for event in batch {
+            machine.event(event, false, event.processed_at);
+        }
+        machine.settle();
+        transitions +=
+            machine.take_changes().iter().map(|change| change.entered.len() + change.left.len()).sum::<usize>();
+    }
+    (started.elapsed().as_secs_f64(), transitions, machine)
+}
