@@ -223,7 +223,9 @@ impl Clauses<'_> {
     fn number_condition(&mut self) -> String {
         let number = self.number();
         let value = self.random.text(&TOTALS);
-        match self.random.below(7) {
+        match self.random.below(8) {
+            // Whose an event is changes when users merge.
+            7 => format!("(user_id {} {})", self.comparison(), self.random.between(1, 6)),
             0..4 => format!("({number} {} {value})", self.comparison()),
             4 => format!("({number} IN ({value}, 9.5))"),
             5 => format!("({number} BETWEEN 0 AND {value})"),
