@@ -78,13 +78,13 @@ impl Decimal {
 
     /// The sum.
     pub fn checked_add(self, other: Decimal) -> Option<Decimal> {
-        // Two numbers below 10³⁸ cannot overflow an i128.
-        Decimal::from_scaled(self.0 + other.0)
+        // An i128 holds 1.7 · 10³⁸: less than the sum of two great numbers.
+        Decimal::from_scaled(self.0.checked_add(other.0)?)
     }
 
     /// The difference.
     pub fn checked_sub(self, other: Decimal) -> Option<Decimal> {
-        Decimal::from_scaled(self.0 - other.0)
+        Decimal::from_scaled(self.0.checked_sub(other.0)?)
     }
 
     /// The product, half away from zero.
@@ -165,7 +165,7 @@ fn scaled_from_digits(digits: impl Iterator<Item = u8>, kept: i64) -> Option<i12
             let rounds_up = missing == 0 && digit >= b'5';
             return Some(number + i128::from(rounds_up));
         }
-        number = number * 10 + i128::from(digit - b'0');
+        number = number.checked_mul(10)? + i128::from(digit - b'0');
         if number >= LIMIT {
             return None;
         }
@@ -175,7 +175,7 @@ fn scaled_from_digits(digits: impl Iterator<Item = u8>, kept: i64) -> Option<i12
         if number == 0 {
             break;
         }
-        number *= 10;
+        number = number.checked_mul(10)?;
         if number >= LIMIT {
             return None;
         }

@@ -192,6 +192,10 @@ impl Partition {
                 }
             }
             SegmentRecord::SegmentReady { id, version } => {
+                if self.machine.pending_version(id) != Some(version) {
+                    // A newer version took its place, or it was removed, before this record was read.
+                    return Ok(Ok(()));
+                }
                 if !self.machine.ready().contains(&(id, version)) {
                     // A crash lost what the backfill had read; the same history is read again.
                     self.backfill_now().await?;

@@ -57,13 +57,15 @@ impl Partition {
             self.backfill.job = Some(Job { stores, archived, sources_total: sources.len(), sources });
         }
         let Some(mut job) = self.backfill.job.take() else { return Ok(false) };
-        if self.ports.warehouse.archive_position(self.id).await? < job.archived {
-            self.backfill.job = Some(job);
-            return Ok(false);
-        }
         let rest = job.sources.len().saturating_sub(self.settings.backfill_users_per_step);
-        let slice = job.sources.split_off(rest);
-        self.read_history(&job.stores, &slice).await?;
+        match self.read_slice(&job, rest).await {
+            Ok(true) => job.sources.truncate(rest),
+            // Nothing has been added: the slice is read again.
+            outcome => {
+                self.backfill.job = Some(job);
+                return outcome;
+            }
+        }
         if !job.sources.is_empty() {
             self.backfill.job = Some(job);
             return Ok(true);
@@ -72,6 +74,15 @@ impl Partition {
             self.machine.complete(store);
         }
         self.announce().await?;
+        Ok(true)
+    }
+
+    /// Reads the history of the sources from `rest` on; answers `false` if it is not all archived yet.
+    async fn read_slice(&mut self, job: &Job, rest: usize) -> Result<bool, WorkerError> {
+        if self.ports.warehouse.archive_position(self.id).await? < job.archived {
+            return Ok(false);
+        }
+        self.read_history(&job.stores, &job.sources[rest..]).await?;
         Ok(true)
     }
 

@@ -1,8 +1,10 @@
 //! One partition's tasks: the worker, its archiver, its membership writer; and how to ask it something.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ports::config_store::MembershipStore;
 use ports::log::{Progress, Topic};
 use segment_engine::event::UserId;
@@ -123,6 +125,18 @@ pub(crate) async fn until_stopped<E: std::fmt::Display, F: Future<Output = Resul
     }
 }
 
+/// A panic as an error.
+async fn caught<T>(work: impl Future<Output = Result<T, WorkerError>>) -> Result<T, WorkerError> {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    outcome.unwrap_or_else(|panic| Err(WorkerError::Panicked(message_of(&*panic))))
+}
+
+/// What a panic says.
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
 struct Worker {
     asked: mpsc::Receiver<Question>,
     progressed: watch::Sender<Progress>,
@@ -134,7 +148,8 @@ struct Worker {
 impl Worker {
     async fn run(mut self, mut partition: Partition) {
         loop {
-            let Err(error) = self.turns(&mut partition).await else { return };
+            // A panic is a defect, but not a reason to leave the partition's users alone for ever.
+            let Err(error) = caught(self.turns(&mut partition)).await else { return };
             let (id, ports, settings) = (partition.id, partition.ports.clone(), partition.settings);
             tracing::error!(partition = id, "the worker stopped and starts again from its last commit: {error}");
             partition = loop {
@@ -142,7 +157,7 @@ impl Worker {
                     () = tokio::time::sleep(RESTART_DELAY) => {}
                     _ = self.stop.wait_for(|stop| *stop) => return,
                 }
-                match Partition::open(id, ports.clone(), settings).await {
+                match caught(Partition::open(id, ports.clone(), settings)).await {
                     Ok(partition) => break partition,
                     Err(error) => tracing::error!(partition = id, "the partition cannot be opened: {error}"),
                 }
@@ -161,7 +176,13 @@ impl Worker {
                 questions.push(question);
             }
             let turn = partition.turn().await?;
-            let filling = partition.backfill_step().await?;
+            let filling = match partition.backfill_step().await {
+                Err(WorkerError::Warehouse(error)) => {
+                    tracing::warn!(partition = partition.id, "a new segment waits for its history: {error}");
+                    false
+                }
+                outcome => outcome?,
+            };
             partition.checkpoint_if_due().await?;
             self.progressed.send_replace(partition.progress());
             self.checkpointed.send_replace(partition.marker);

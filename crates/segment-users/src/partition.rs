@@ -40,6 +40,9 @@ pub enum WorkerError {
     /// History could not be read.
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
+    /// A defect: the partition goes on from its last commit.
+    #[error("the worker panicked: {0}")]
+    Panicked(String),
     /// The log no longer holds what the checkpoint does not.
     #[error(
         "partition {partition}: the log begins at offset {first}, but the checkpoint stands at {checkpoint}: state cannot be rebuilt from the log alone"
@@ -156,7 +159,8 @@ impl Partition {
 
     /// When the next checkpoint is due, if anything happened since the last: also if nothing happens any more.
     pub(crate) fn checkpoint_due(&self) -> Timestamp {
-        if self.progress.next_offset == self.marker.next_offset {
+        let Progress { next_offset, notifications_offset, .. } = self.progress;
+        if (next_offset, notifications_offset) == (self.marker.next_offset, self.marker.notifications_offset) {
             return Timestamp::MAX;
         }
         Timestamp(self.checkpointed_at.0.saturating_add(self.settings.checkpoint_interval_micros))

@@ -69,6 +69,13 @@ impl Random {
     }
 }
 
+#[derive(Clone)]
+struct Saved {
+    tag: String,
+    version: u64,
+    clause: &'static str,
+}
+
 struct World {
     random: Random,
     clock: Arc<ManualClock>,
@@ -76,8 +83,8 @@ struct World {
     partitions: Vec<Partition>,
     /// Who each user is now, as the config store would decide.
     survivors: BTreeMap<i64, i64>,
-    /// The clause of each segment, and its version.
-    clauses: BTreeMap<i64, (&'static str, u64)>,
+    /// Each segment as it was saved last.
+    segments: BTreeMap<i64, Saved>,
     version: u64,
     /// Events sent: user id and event id.
     sent: Vec<(i64, String)>,
@@ -100,7 +107,7 @@ impl World {
             ports,
             partitions: Vec::new(),
             survivors,
-            clauses: BTreeMap::new(),
+            segments: BTreeMap::new(),
             version: 0,
             sent: Vec::new(),
         };
@@ -167,6 +174,7 @@ impl World {
         let event = json!({
             "user_id": user, "client_ref_id": format!("client-{user}"), "id_type": "cookie", "event_id": event_id,
             "payload": {"activity_type": activity, "order_total": self.random.below(8)}, "received_at": "",
+            "once": self.random.below(5) == 0,
         });
         if !again {
             self.sent.push((user, event_id));
@@ -207,17 +215,30 @@ impl World {
 
     async fn change_segment(&mut self) {
         let id = 1 + self.random.below(TAGS as u64) as i64;
-        let record = if self.clauses.contains_key(&id) && self.random.below(4) == 0 {
-            self.clauses.remove(&id);
+        let record = if self.segments.contains_key(&id) && self.random.below(4) == 0 {
+            self.segments.remove(&id);
             ConfigRecord::SegmentDeleted { id }
         } else {
             self.version += 1;
             let clause = CLAUSES[self.random.pick(CLAUSES.len() as u32) as usize];
-            self.clauses.insert(id, (clause, self.version));
-            let (tag, version) = (format!("s{id}"), self.version);
+            let saved = Saved { tag: self.tag_for(id), version: self.version, clause };
+            self.segments.insert(id, saved.clone());
+            let Saved { tag, version, .. } = saved;
             ConfigRecord::Segment { id, tag, version, where_statement: clause.to_owned(), manual: false }
         };
         self.append(Topic::Config, 0, &serde_json::to_value(record).unwrap()).await;
+    }
+
+    /// The segment's own tag or, now and then, one that no other has at present, though another may just have given it up.
+    fn tag_for(&mut self, id: i64) -> String {
+        let own = self.segments.get(&id).map(|saved| saved.tag.clone());
+        if let (Some(tag), 1..) = (own, self.random.below(3)) {
+            return tag;
+        }
+        let others: Vec<String> =
+            self.segments.iter().filter(|(other, _)| **other != id).map(|(_, saved)| saved.tag.clone()).collect();
+        let free: Vec<String> = (0..=TAGS).map(|tag| format!("t{tag}")).filter(|tag| !others.contains(tag)).collect();
+        free[self.random.below(free.len() as u64) as usize].clone()
     }
 
     async fn archive(&self, partition: u32) -> bool {
@@ -318,12 +339,11 @@ impl World {
     /// A machine without a past: no merges, no backfills, no restarts.
     async fn plain(&self) -> Machine {
         let mut machine = Machine::new(machine::Settings::default());
-        for (id, (clause, version)) in &self.clauses {
+        for (id, Saved { tag, version, clause }) in self.segments.clone() {
             let rule = compile(clause).unwrap().into();
-            let (id, tag, where_statement) = (*id, format!("s{id}"), (*clause).to_owned());
-            let definition = Definition { id, tag, version: *version, where_statement, rule };
+            let definition = Definition { id, tag, version, where_statement: clause.to_owned(), rule };
             machine.define(definition, 0, Timestamp(0));
-            machine.activate(id, *version, Timestamp(0));
+            machine.activate(id, version, Timestamp(0));
         }
         for user in self.survivors.values() {
             machine.profile(UserId(*user), None, Profile::default(), Timestamp(0));

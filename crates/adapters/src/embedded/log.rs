@@ -17,10 +17,13 @@ use super::store::{Opened, Space, Store, StoreError};
 use super::tail::{Readable, Tail, corrupt, recover};
 use super::writer::Writer;
 
-/// Calls that may wait for the writer; over it `Unavailable`.
-pub const QUEUED_CALLS_MAX: usize = 16_384;
-/// KiB of records that may wait for the writer; over it `Unavailable`. A larger single call waits for an empty queue.
+/// KiB of records that may wait for the writer; over it `Unavailable`, but for commits, which wait. A larger single call needs
+/// an empty queue.
 pub const QUEUED_KIB_MAX: u32 = 64 << 10;
+/// What a call weighs at least in the queue.
+const CALL_KIB_MIN: u32 = 4;
+/// Calls that may wait for the writer.
+pub const QUEUED_CALLS_MAX: usize = (QUEUED_KIB_MAX / CALL_KIB_MIN) as usize;
 
 /// A log in a folder of this machine.
 pub struct EmbeddedLog {
@@ -57,9 +60,15 @@ impl EmbeddedLog {
 
     /// Queues a call and waits for its answer.
     async fn call(&self, request: Request) -> Result<Reply, LogError> {
-        let kib = u32::try_from(request.bytes() >> 10).unwrap_or(u32::MAX).clamp(1, QUEUED_KIB_MAX);
+        let kib = u32::try_from(request.bytes() >> 10).unwrap_or(u32::MAX).clamp(CALL_KIB_MIN, QUEUED_KIB_MAX);
         let full = || LogError::Unavailable("more is waiting to be written than the queue holds".to_owned());
-        let _share = self.queued_kib.clone().try_acquire_many_owned(kib).map_err(|_| full())?;
+        let queued = self.queued_kib.clone();
+        let _share = if let Request::Commit(_) = request {
+            // A worker has no client to send away, and there is at most one commit of each partition.
+            queued.acquire_many_owned(kib).await.map_err(|_| stopped())?
+        } else {
+            queued.try_acquire_many_owned(kib).map_err(|_| full())?
+        };
         let (reply, answer) = oneshot::channel();
         let queue = self.queue.as_ref().expect("only taken by drop");
         queue.try_send(Call { request, reply, _share }).map_err(|error| match error {

@@ -60,6 +60,8 @@ fn refuses_what_is_no_number_or_too_large() {
         "1e29",
         "1e2000000000",
         "1e99999999999999999999",
+        "999999999999999999999999999999999999999999999999",
+        "99999999999999999999999999999e9",
         "100000000000000000000000000000",
         "99999999999999999999999999999.9999999995",
     ];
@@ -72,7 +74,7 @@ fn refuses_what_is_no_number_or_too_large() {
 fn arithmetic_rounds_half_away_from_zero_and_knows_its_range() {
     let greatest = "99999999999999999999999999999.999999999";
     type Operation = fn(Decimal, Decimal) -> Option<Decimal>;
-    let cases: [(&str, Operation, &str, Option<&str>); 16] = [
+    let cases: [(&str, Operation, &str, Option<&str>); 18] = [
         ("1", Decimal::checked_div, "3", Some("0.333333333")),
         ("2", Decimal::checked_div, "3", Some("0.666666667")),
         ("-2", Decimal::checked_div, "3", Some("-0.666666667")),
@@ -87,6 +89,8 @@ fn arithmetic_rounds_half_away_from_zero_and_knows_its_range() {
         ("1000000000000000", Decimal::checked_mul, "100000000000000", None),
         (greatest, Decimal::checked_mul, greatest, None),
         (greatest, Decimal::checked_add, "0.000000001", None),
+        (greatest, Decimal::checked_add, greatest, None),
+        ("-99999999999999999999999999999", Decimal::checked_sub, greatest, None),
         ("0.1", Decimal::checked_add, "0.2", Some("0.3")),
         ("0.1", Decimal::checked_sub, "0.2", Some("-0.1")),
     ];

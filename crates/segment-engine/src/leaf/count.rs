@@ -24,14 +24,18 @@ impl Count {
 
     /// Adds one that counts from `contribution.from` on.
     pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
-        if contribution.from > now { self.pending.push(contribution) } else { self.begin(contribution.until) }
+        if contribution.from > now {
+            self.pending.push(contribution, self.ends.len())
+        } else {
+            self.begin(contribution.until)
+        }
     }
 
     fn begin(&mut self, until: Timestamp) -> Result<(), Overfull> {
         if until == Timestamp::MAX {
             self.for_ever = (self.for_ever + 1).min(self.cap);
         } else {
-            if self.ends.len() >= ENTRIES_MAX {
+            if self.entries() >= ENTRIES_MAX {
                 return Err(Overfull);
             }
             let at = self.ends.partition_point(|end| *end < until);
@@ -52,8 +56,8 @@ impl Count {
     pub(super) fn settle(&mut self, now: Timestamp) {
         while let Some(contribution) = self.pending.pop_begun(now) {
             if contribution.until > now {
-                // A pending entry made room for itself when it came; see `Pending::push`.
-                let _ = self.begin(contribution.until);
+                let begun = self.begin(contribution.until);
+                debug_assert!(begun.is_ok(), "it had its place while it waited");
             }
         }
         let ended = self.ends.partition_point(|end| *end <= now);

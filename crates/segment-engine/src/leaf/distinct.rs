@@ -29,7 +29,7 @@ impl Distinct {
             return Ok(());
         }
         if contribution.from > now {
-            self.pending.push(contribution)
+            self.pending.push(contribution, self.ends.len())
         } else {
             self.begin(contribution.value, contribution.until)
         }
@@ -40,7 +40,7 @@ impl Distinct {
             *end = until.max(*end);
             return Ok(());
         }
-        if self.ends.len() >= ENTRIES_MAX {
+        if self.entries() >= ENTRIES_MAX {
             return Err(Overfull);
         }
         self.ends.insert(value, until);
@@ -61,7 +61,8 @@ impl Distinct {
     pub(super) fn settle(&mut self, now: Timestamp) {
         while let Some(contribution) = self.pending.pop_begun(now) {
             if contribution.until > now {
-                let _ = self.begin(contribution.value, contribution.until);
+                let begun = self.begin(contribution.value, contribution.until);
+                debug_assert!(begun.is_ok(), "it had its place while it waited");
             }
         }
         self.ends.retain(|_, end| *end > now);

@@ -57,7 +57,11 @@ impl Extreme {
         if self.rank.skips(&contribution.value) {
             return Ok(());
         }
-        if contribution.from > now { self.pending.push(contribution) } else { self.begin(contribution) }
+        if contribution.from > now {
+            self.pending.push(contribution, self.stairs.len())
+        } else {
+            self.begin(contribution)
+        }
     }
 
     fn begin(&mut self, new: Contribution) -> Result<(), Overfull> {
@@ -70,7 +74,7 @@ impl Extreme {
         let equals =
             self.stairs[..at].iter().rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
         let first = at - equals.count();
-        if self.stairs.len() >= ENTRIES_MAX && first == at && dominated == 0 {
+        if self.entries() >= ENTRIES_MAX && first == at && dominated == 0 {
             return Err(Overfull);
         }
         self.stairs.splice(first..at + dominated, [new]);
@@ -80,7 +84,8 @@ impl Extreme {
     pub(super) fn settle(&mut self, now: Timestamp) {
         while let Some(contribution) = self.pending.pop_begun(now) {
             if contribution.until > now {
-                let _ = self.begin(contribution);
+                let begun = self.begin(contribution);
+                debug_assert!(begun.is_ok(), "it had its place while it waited");
             }
         }
         let ended = self.stairs.partition_point(|contribution| contribution.until <= now);

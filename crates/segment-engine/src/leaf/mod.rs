@@ -112,8 +112,10 @@ impl State {
 struct Pending(Vec<Contribution>);
 
 impl Pending {
-    fn push(&mut self, contribution: Contribution) -> Result<(), Overfull> {
-        if self.0.len() >= ENTRIES_MAX {
+    /// `others` is how many entries the state has besides: the bound is of all, so that one that waits has its place when it
+    /// begins.
+    fn push(&mut self, contribution: Contribution, others: usize) -> Result<(), Overfull> {
+        if self.0.len() + others >= ENTRIES_MAX {
             return Err(Overfull);
         }
         let at = self.0.partition_point(|other| other.from > contribution.from);

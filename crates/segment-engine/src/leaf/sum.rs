@@ -23,12 +23,16 @@ impl Sum {
     /// Adds one; NULL values are skipped.
     pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
         let Some(amount) = amount(&contribution.value) else { return Ok(()) };
-        if contribution.from > now { self.pending.push(contribution) } else { self.begin(contribution.until, amount) }
+        if contribution.from > now {
+            self.pending.push(contribution, self.ending.len())
+        } else {
+            self.begin(contribution.until, amount)
+        }
     }
 
     fn begin(&mut self, until: Timestamp, amount: i128) -> Result<(), Overfull> {
         if until < Timestamp::MAX {
-            if self.ending.len() >= ENTRIES_MAX {
+            if self.entries() >= ENTRIES_MAX {
                 return Err(Overfull);
             }
             let at = self.ending.partition_point(|(end, _)| *end > until);
@@ -42,7 +46,8 @@ impl Sum {
     pub(super) fn settle(&mut self, now: Timestamp) {
         while let Some(contribution) = self.pending.pop_begun(now) {
             if let (true, Some(amount)) = (contribution.until > now, amount(&contribution.value)) {
-                let _ = self.begin(contribution.until, amount);
+                let begun = self.begin(contribution.until, amount);
+                debug_assert!(begun.is_ok(), "it had its place while it waited");
             }
         }
         while let Some(&(end, amount)) = self.ending.last() {

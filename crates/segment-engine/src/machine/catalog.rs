@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::formula::Formula;
 use super::lower::lower;
@@ -130,14 +130,26 @@ impl Catalog {
     fn place(&mut self, definition: &Definition) -> u32 {
         let index = match self.by_id.get(&definition.id) {
             Some(index) => *index,
-            None => self.tag_index(&definition.tag),
+            None => match self.by_tag.get(&definition.tag) {
+                Some(index) if self.id_of(*index).is_none() => *index,
+                // Another segment has given the tag up, but its old version is still in force.
+                _ => self.new_slot(),
+            },
         };
         self.by_id.insert(definition.id, index);
         let slot = &self.slots[index as usize];
         for old in slot.in_force.iter().chain(&slot.pending) {
-            self.by_tag.remove(&old.definition.tag);
+            if self.by_tag.get(&old.definition.tag) == Some(&index) {
+                self.by_tag.remove(&old.definition.tag);
+            }
         }
         self.by_tag.insert(definition.tag.clone(), index);
+        index
+    }
+
+    fn new_slot(&mut self) -> u32 {
+        let index = u32::try_from(self.slots.len()).expect("fewer than 2³² segments");
+        self.slots.push(Slot::default());
         index
     }
 
@@ -145,8 +157,7 @@ impl Catalog {
         if let Some(index) = self.by_tag.get(tag) {
             return *index;
         }
-        let index = u32::try_from(self.slots.len()).expect("fewer than 2³² segments");
-        self.slots.push(Slot::default());
+        let index = self.new_slot();
         self.by_tag.insert(tag.to_owned(), index);
         index
     }
@@ -209,12 +220,16 @@ impl Catalog {
         self.stores.iter_mut().flatten().filter_map(|store| store.fence.as_mut())
     }
 
+    /// Names the set of stores that versions in force read, which are complete.
+    pub(super) fn digest_in_force(&self) -> u64 {
+        let compiled = self.slots.iter().filter_map(|slot| slot.in_force.as_ref());
+        let stores: FxHashSet<StoreId> = compiled.flat_map(|compiled| &compiled.stores).copied().collect();
+        digest_of(stores.into_iter().map(|id| self.store(id)))
+    }
+
     /// Names the set of complete stores: machines with the same digest have the same.
     pub(super) fn digest(&self) -> u64 {
-        // The order of stores differs between machines, so the sum must not depend on it.
-        self.complete_stores().fold(0, |digest, (_, store)| {
-            digest ^ store.fingerprint.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
-        })
+        digest_of(self.complete_stores().map(|(_, store)| store))
     }
 
     /// A store has now seen the whole history.
@@ -322,6 +337,11 @@ impl Catalog {
             }
         }
     }
+}
+
+/// The order of stores differs between machines, so the sum must not depend on it.
+fn digest_of<'a>(stores: impl Iterator<Item = &'a Store>) -> u64 {
+    stores.fold(0, |digest, store| digest ^ store.fingerprint.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
 }
 
 /// A formula that reads only stores may hold by default if it holds when all are empty; one that reads anything else must be asked.

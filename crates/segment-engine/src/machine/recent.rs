@@ -14,9 +14,17 @@ pub const REMEMBERED_MICROS: i64 = 24 * 3_600 * 1_000_000;
 /// machine and the archiver alike.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RecentIds {
-    received: FxHashMap<u128, Timestamp>,
+    received: FxHashMap<u128, Receipt>,
     /// Ids that expire, oldest first.
     expiring: VecDeque<(Timestamp, u128)>,
+}
+
+/// An accepted record.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Receipt {
+    at: Timestamp,
+    /// Whether it is remembered for ever.
+    once: bool,
 }
 
 /// An event id as it counts for duplicates.
@@ -32,9 +40,8 @@ impl RecentIds {
     /// Whether the record is accepted: the user has no accepted record with this id received at most `remembered`
     /// microseconds before. If it is, it is remembered.
     pub fn accept(&mut self, key: EventKey<'_>, received: Timestamp, remembered: i64) -> bool {
-        let hash = fnv1a(key);
-        match self.received.get(&hash) {
-            Some(earlier) if key.once || received.0.saturating_sub(earlier.0) <= remembered => return false,
+        match self.received.get(&fnv1a(key.id)) {
+            Some(earlier) if key.once || received.0.saturating_sub(earlier.at.0) <= remembered => return false,
             _ => {}
         }
         self.note(key, received, remembered);
@@ -43,9 +50,10 @@ impl RecentIds {
 
     /// Remembers an accepted record.
     pub fn note(&mut self, key: EventKey<'_>, received: Timestamp, remembered: i64) {
-        let hash = fnv1a(key);
-        self.received.insert(hash, received);
-        if !key.once {
+        let hash = fnv1a(key.id);
+        let once = key.once || self.received.get(&hash).is_some_and(|earlier| earlier.once);
+        self.received.insert(hash, Receipt { at: received, once });
+        if !once {
             self.expiring.push_back((received, hash));
             self.forget(received, remembered);
         }
@@ -57,7 +65,7 @@ impl RecentIds {
                 break;
             }
             self.expiring.pop_front();
-            if self.received.get(&hash) == Some(&received) {
+            if self.received.get(&hash).is_some_and(|receipt| !receipt.once && receipt.at == received) {
                 self.received.remove(&hash);
             }
         }
@@ -65,9 +73,9 @@ impl RecentIds {
 
     /// Adds what another user, now merged into this one, had sent.
     pub fn merge(&mut self, other: RecentIds) {
-        for (hash, received) in other.received {
-            let entry = self.received.entry(hash).or_insert(received);
-            *entry = received.max(*entry);
+        for (hash, theirs) in other.received {
+            let ours = self.received.entry(hash).or_insert(theirs);
+            *ours = Receipt { at: ours.at.max(theirs.at), once: ours.once || theirs.once };
         }
         self.expiring.extend(other.expiring);
         self.expiring.make_contiguous().sort_unstable();
@@ -85,11 +93,10 @@ impl RecentIds {
 }
 
 /// FNV-1a, 128 bits (Fowler, Noll, Vo): simple, and the same in every build, since checkpoints hold it.
-fn fnv1a(key: EventKey<'_>) -> u128 {
+fn fnv1a(id: &str) -> u128 {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    let bytes = [u8::from(key.once)].into_iter().chain(key.id.bytes());
-    bytes.fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
+    id.bytes().fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
 }
 
 #[cfg(test)]
@@ -114,7 +121,8 @@ mod tests {
         let mut recent = RecentIds::default();
         let once = EventKey { id: "a", once: true };
         assert!(recent.accept(once, Timestamp(0), DAY));
-        assert!(recent.accept(EventKey { id: "a", once: false }, Timestamp(1), DAY), "another kind of id");
+        assert!(!recent.accept(EventKey { id: "a", once: false }, Timestamp(DAY), DAY), "the same id, within a day");
+        assert!(recent.accept(EventKey { id: "a", once: false }, Timestamp(DAY + 1), DAY), "a day is over");
         assert!(recent.accept(EventKey { id: "b", once: false }, Timestamp(9 * DAY), DAY));
         assert!(!recent.accept(once, Timestamp(10 * DAY), DAY));
     }

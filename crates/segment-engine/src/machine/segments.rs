@@ -34,6 +34,12 @@ impl Machine {
         Some(self.catalog.slots[index as usize].pending.is_some())
     }
 
+    /// The version of the segment that waits to take effect, if one does.
+    pub fn pending_version(&self, segment: i64) -> Option<u64> {
+        let slot = &self.catalog.slots[self.catalog.index_of(segment)? as usize];
+        slot.pending.as_ref().map(|pending| pending.definition.version)
+    }
+
     /// The stores that need history: of every user ([`Machine::user_ids`]) and everyone merged into it ([`Machine::sources`]),
     /// the events below [`Machine::history_below`], by [`Machine::add_history`].
     pub fn incomplete(&self) -> Vec<StoreId> {

@@ -60,6 +60,8 @@ struct MachineBlock {
     now: Timestamp,
     has_history: bool,
     segments: Vec<SegmentBlock>,
+    /// Of the stores in force: another build may name them otherwise, and would not find the users' states again.
+    digest: u64,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -199,7 +201,8 @@ impl Machine {
             segments.extend(slot.in_force.iter().map(|compiled| segment(&compiled.definition, true)));
             segments.extend(slot.pending.iter().map(|compiled| segment(&compiled.definition, false)));
         }
-        let block = MachineBlock { format: FORMAT, now: self.now, has_history: self.has_history, segments };
+        let digest = self.catalog.digest_in_force();
+        let block = MachineBlock { format: FORMAT, now: self.now, has_history: self.has_history, segments, digest };
         postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
     }
 
@@ -215,6 +218,11 @@ impl Machine {
         for segment in in_force {
             let (index, _) = machine.catalog.define(definition(segment)?, None);
             machine.catalog.activate(index);
+        }
+        if machine.catalog.digest_in_force() != block.digest {
+            return Err(SnapshotError::Format(
+                "the leaves of its segments are named otherwise by this build".to_owned(),
+            ));
         }
         for segment in pending {
             machine.catalog.define(definition(segment)?, block.has_history.then_some(offset));

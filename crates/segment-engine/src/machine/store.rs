@@ -39,8 +39,8 @@ pub enum StoreKind {
 }
 
 impl StoreKey {
-    /// A name that survives restarts: FNV-1a of the key's debug text. Should a new build print it differently, the store counts as
-    /// new and is rebuilt from history.
+    /// A name that survives restarts: FNV-1a of the key's debug text. Should a new build print it differently, the checkpoint is of
+    /// no use to it (`Machine::load_state` finds out), and the partition is rebuilt.
     pub fn fingerprint(&self) -> u64 {
         format!("{self:?}")
             .bytes()
