@@ -43,6 +43,8 @@ pub(crate) struct Lane {
     pub(crate) questions: mpsc::Sender<Question>,
     /// Where the worker stands.
     pub(crate) progress: watch::Receiver<Progress>,
+    /// Whether its worker works; not so after a failure, until it has been opened again.
+    pub(crate) works: watch::Receiver<bool>,
     /// Where its last checkpoint stands.
     pub(crate) marker: watch::Receiver<Progress>,
     /// Up to where the warehouse has its records.
@@ -91,15 +93,16 @@ pub(crate) async fn start(
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
     let (progressed, progress) = watch::channel(partition.progress());
     let (checkpointed, marker) = watch::channel(partition.marker);
+    let (working, works) = watch::channel(true);
     let (stored_sender, stored) = watch::channel(0);
     let (archived, opened_at) = (archive_moved.clone(), ports.clock.now());
-    let worker = Worker { asked, progressed, checkpointed, archive_moved, stop: stop.clone() };
+    let worker = Worker { asked, progressed, checkpointed, working, archive_moved, stop: stop.clone() };
     tasks.spawn(worker.run(partition));
     tasks.spawn(until_stopped(stop, "membership writer", id, move || {
         let (log, memberships, stored) = (ports.log.clone(), memberships.clone(), stored_sender.clone());
         async move { MembershipWriter::open(id, log, memberships).await?.run(&stored).await }
     }));
-    Ok(Lane { questions, progress, marker, archived, stored, opened_at, said: Said::default() })
+    Ok(Lane { questions, progress, works, marker, archived, stored, opened_at, said: Said::default() })
 }
 
 /// Runs a task, and runs it again should it fail, until told to stop.
@@ -141,6 +144,7 @@ struct Worker {
     asked: mpsc::Receiver<Question>,
     progressed: watch::Sender<Progress>,
     checkpointed: watch::Sender<Progress>,
+    working: watch::Sender<bool>,
     archive_moved: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
 }
@@ -149,7 +153,9 @@ impl Worker {
     async fn run(mut self, mut partition: Partition) {
         loop {
             // A panic is a defect, but not a reason to leave the partition's users alone for ever.
+            self.working.send_replace(true);
             let Err(error) = caught(self.turns(&mut partition)).await else { return };
+            self.working.send_replace(false);
             let (id, ports, settings) = (partition.id, partition.ports.clone(), partition.settings);
             tracing::error!(partition = id, "the worker stopped and starts again from its last commit: {error}");
             partition = loop {
@@ -227,5 +233,17 @@ fn answer(partition: &Partition, question: Question) {
         Question::Figures { answer } => {
             let _ = answer.send(PartitionFigures::of(partition));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_that_says_what_it_said() {
+        let outcome = caught(async { if true { panic!("no. {}", 7) } else { Ok(()) } }).await;
+        assert!(matches!(outcome, Err(WorkerError::Panicked(message)) if message == "no. 7"));
+        assert!(matches!(caught(async { Ok(3) }).await, Ok(3)));
     }
 }

@@ -80,6 +80,12 @@ impl Service {
 }
 
 impl Engine {
+    /// The partitions whose worker failed and has not been opened again, or has ended.
+    pub fn down(&self) -> Vec<u32> {
+        let works = |lane: &Lane| *lane.works.borrow() && lane.works.has_changed().is_ok();
+        (0..).zip(self.lanes.iter()).filter(|(_, lane)| !works(lane)).map(|(id, _)| id).collect()
+    }
+
     /// Why the user is in the segment of this tag, or not. `None` if either is unknown to the engine.
     pub async fn explain(&self, user: UserId, tag: &str) -> Result<Option<Explanation>, NoAnswer> {
         let lane = &self.lanes[partition_of(user.0, self.log.partitions()) as usize];

@@ -38,6 +38,7 @@ async fn series(server: &Server) -> BTreeMap<String, f64> {
 
 /// Sets up the sample data, with a moment's window beside it so that time tells something too.
 async fn sample(server: &Server) -> i64 {
+    assert_eq!(text(&format!("{}/health-check", server.metrics[1])).await, r#"{"status":"ok"}"#);
     assert_eq!(server.post("/db-actions/seed/data", &json!({})).await.status, 200);
     let moment =
         server.segment("moment", "count(*) FILTER (WHERE created_at >= now() - INTERVAL '1 second') > 0").await;

@@ -17,10 +17,10 @@ use ports::log::Log;
 use ports::warehouse::Warehouse;
 use segment_engine::machine;
 use segment_users::partition::Ports;
-use segment_users::service::Service;
+use segment_users::service::{Engine, Service};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use uss_http::{ApiKeys, operations};
+use uss_http::{ApiKeys, Kind, Problem, operations};
 
 use super::StartError;
 use super::listen::Each;
@@ -179,11 +179,25 @@ pub fn routers(
         },
     };
     let engine = service.engine();
+    let workers = operations::health({
+        let engine = engine.clone();
+        move || std::future::ready(workers_work(&engine))
+    });
     let metrics = operations::metrics(move || telemetry::page(metrics.clone(), engine.clone()));
     Ok(Each {
         ingestion: ingestion_api::router(ingestion.clone(), &keys, &origins),
         ingestion_metrics: metrics.clone(),
-        segment_users_metrics: metrics.clone(),
+        segment_users_metrics: metrics.clone().merge(workers),
         configuration: configuration_api::router(api, &keys).merge(metrics),
     })
+}
+
+/// Whether every partition's worker works, for those who decide whether the process is to be restarted.
+fn workers_work(engine: &Engine) -> Result<(), Problem> {
+    let down = engine.down();
+    if down.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the workers of partitions {down:?} have failed and are starting again; the log says why");
+    Err(Problem::new(Kind::Unavailable, "WORKERS_DOWN", message))
 }
