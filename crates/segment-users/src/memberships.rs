@@ -45,7 +45,7 @@ impl MembershipWriter {
     /// Writes one batch. Answers whether there was anything.
     pub async fn step(&mut self) -> Result<bool, MembershipError> {
         let batch = self.log.read(Topic::Notifications, self.partition, self.position, BATCH_BYTES_MAX).await?;
-        if batch.records.is_empty() {
+        if batch.next_offset == self.position {
             return Ok(false);
         }
         let changes = batch.records.iter().filter_map(change).collect();

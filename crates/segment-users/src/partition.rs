@@ -42,14 +42,14 @@ pub enum WorkerError {
     Warehouse(#[from] WarehouseError),
     /// The log no longer holds what the checkpoint does not.
     #[error(
-        "partition {partition}: the log begins at offset {first}, but the checkpoint stands at {checkpoint}: state cannot be rebuilt from the log alone"
+        "partition {partition}: the log begins at offset {first}, and no checkpoint that can be read reaches it (the last one tried stands at {checkpoint}): the state cannot be rebuilt; restore log and checkpoints from a backup"
     )]
     Trimmed {
         /// The partition.
         partition: u32,
         /// Its first retained offset.
         first: u64,
-        /// Where its checkpoint stands.
+        /// Where its checkpoint stands; 0 if there is none.
         checkpoint: u64,
     },
 }
@@ -158,7 +158,9 @@ impl Partition {
     pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
         let now = self.ports.clock.now();
         let age = now.0.saturating_sub(self.checkpointed_at.0);
-        if self.progress.next_offset == self.marker.next_offset || age < self.settings.checkpoint_interval_micros {
+        // Notifications count too: what time alone tells must not stay ahead of the checkpoint for ever.
+        let stands = |at: Progress| (at.next_offset, at.notifications_offset);
+        if stands(self.progress) == stands(self.marker) || age < self.settings.checkpoint_interval_micros {
             return Ok(());
         }
         self.checkpoint().await
