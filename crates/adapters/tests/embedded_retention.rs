@@ -183,20 +183,23 @@ async fn a_reader_in_the_way_of_a_trim_reads_what_is_left() {
         log.append(records(1, 8, round)).await.unwrap();
     }
     let (log, stop) = (Arc::new(log), Arc::new(AtomicBool::new(false)));
-    let reader = tokio::spawn({
+    let readers = (0..16).map(|_| {
         let (log, stop) = (log.clone(), stop.clone());
-        async move {
+        tokio::spawn(async move {
             while !stop.load(Ordering::SeqCst) {
                 let batch = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap();
                 assert_eq!(batch.next_offset, RECORDS);
                 let first = batch.records.first().map_or(RECORDS, |record| record.offset);
                 assert_eq!(batch.records.len() as u64, RECORDS - first);
             }
-        }
+        })
     });
+    let readers: Vec<_> = readers.collect();
     for before in 1..=RECORDS {
         log.trim(Topic::Events, 0, before).await.unwrap();
     }
     stop.store(true, Ordering::SeqCst);
-    reader.await.unwrap();
+    for reader in readers {
+        reader.await.unwrap();
+    }
 }
