@@ -39,6 +39,15 @@ impl MembershipWriter {
     ) -> Result<Self, MembershipError> {
         let positions = store.membership_positions().await?;
         let position = positions.iter().find(|(other, _)| *other == partition).map_or(0, |(_, position)| *position);
+        let (first, _) = log.bounds(Topic::Notifications, partition).await?;
+        if position < first {
+            tracing::error!(
+                partition,
+                position,
+                first,
+                "notifications have left the log that the config store does not have"
+            );
+        }
         Ok(Self { partition, log, store, position })
     }
 

@@ -158,6 +158,8 @@ async fn nothing_leaves_before_it_is_archived_checkpointed_and_stored() {
     trimmed.trim().await;
     let archived = trimmed.world.ports.warehouse.archive_position(partition).await.unwrap();
     assert!(archived < end);
+    let kept = trimmed.marker(partition, Generation::Kept).await;
+    assert_eq!(kept, Some(end), "the checkpoint it would fall back to");
     assert_eq!(trimmed.bounds(Topic::Events, partition).await, (archived, end), "what is archived has left");
     assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (0, told), "the memberships are not stored");
     trimmed.world.archive().await;
@@ -166,6 +168,21 @@ async fn nothing_leaves_before_it_is_archived_checkpointed_and_stored() {
     assert_eq!(trimmed.bounds(Topic::Events, partition).await, (end, end));
     assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (told, told));
     assert_eq!(trimmed.bounds(Topic::Config, 0).await, (0, 1), "definitions stay");
+
+    trimmed.world.event(USER, "a", json!({})).await;
+    trimmed.world.user(USER, json!({"type": "delete", "user_id": USER})).await;
+    trimmed.world.run().await;
+    trimmed.store_memberships().await;
+    trimmed.world.clock.advance_micros(RETENTION + SECOND);
+    trimmed.trim().await;
+    assert_eq!(trimmed.bounds(Topic::Events, partition).await, (end, end + 2), "no checkpoint has it");
+    assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (told, told + 1));
+    trimmed.checkpoint().await;
+    trimmed.trim().await;
+    assert_eq!(trimmed.bounds(Topic::Events, partition).await, (end + 2, end + 2));
+    assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (told + 1, told + 1));
+    let kept = trimmed.world.ports.checkpoints.load(partition, Generation::Kept).await.unwrap().unwrap();
+    assert!(kept.users.iter().all(|(user, _)| user.0 != USER), "the deleted user has left what is kept too");
 }
 
 #[tokio::test]
