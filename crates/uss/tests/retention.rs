@@ -5,13 +5,14 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Log, Topic, partition_of};
 use segment_engine::event::UserId;
 use serde_json::json;
-use support::{Launch, Server, eventually};
+use support::{Launch, Random, Server, eventually};
 
 /// The first and the next offset of the user's partition of a topic.
 async fn bounds(server: &Server, topic: &str, user: i64) -> (u64, u64) {
@@ -112,4 +113,48 @@ async fn a_stream_does_not_go_on_from_a_position_that_has_left_the_log() {
     let beginning: Vec<String> = (0..16).map(|partition| format!("{partition}:0")).collect();
     let gone = server.get(&format!("/transitions/stream?from={}", beginning.join(","))).await;
     assert_eq!((gone.status, gone.body["code"].as_str()), (410, Some("POSITION_TRIMMED")), "{}", gone.body);
+}
+
+/// Keeping and trimming go on all the time, so that some of the kills hit them.
+#[tokio::test]
+async fn kills_while_the_log_is_trimmed_lose_nothing() {
+    const ROUNDS: u64 = 10;
+    const USERS: u64 = 20;
+    let data = tempfile::tempdir().unwrap();
+    let launch = Launch::new(data.path())
+        .set("USS_CHECKPOINT_SECONDS", "0")
+        .set("USS_LOG_RETENTION", "1 second")
+        .set("USS_UNKNOWN_USERS", "create");
+    let mut random = Random(8);
+    let mut trimmed = 0;
+    for round in 0..ROUNDS {
+        let server = launch.start();
+        if round == 0 {
+            let many = server.segment("many", &format!("count(*) >= {ROUNDS}")).await;
+            server.in_force(many).await;
+        }
+        for user in 0..USERS {
+            let event = json!({"id": format!("user-{user}"), "event_id": round.to_string()});
+            assert_eq!(server.event(&event).await.status, 200);
+        }
+        tokio::time::sleep(Duration::from_millis(random.below(1_500))).await;
+        server.kill();
+        launch.start_and_kill(Duration::from_millis(random.below(400)));
+    }
+    let server = launch.start();
+    for user in 0..USERS {
+        let found = server.get(&format!("/users?clientRefId=user-{user}")).await.body;
+        let id = found["data"]["id"].as_i64().unwrap();
+        trimmed += bounds(&server, "event_ingested_topic", id).await.0;
+        assert_eq!(server.segments_of(id).await.len(), 1, "user {user}");
+        let explained = server.get(&format!("/users/{id}/segments/many/explain")).await.body;
+        assert_eq!(explained["data"]["conditions"][0]["values"][0]["value"], ROUNDS, "{explained}");
+    }
+    assert!(trimmed > 0);
+    let clause = format!("count(*) = {ROUNDS}");
+    eventually("the warehouse has all events, once", async || {
+        let preview = server.post("/segments/preview", &json!({"whereStatement": clause})).await.body;
+        (preview["data"]["size"] == USERS).then_some(())
+    })
+    .await;
 }
