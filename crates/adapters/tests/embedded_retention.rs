@@ -73,7 +73,8 @@ async fn a_damaged_checkpoint_falls_back_to_the_kept_one_and_is_never_kept() {
 
 #[tokio::test]
 async fn a_kept_checkpoint_that_is_damaged_or_incomplete_is_refused_and_replaced() {
-    let harms: [(&str, fn(&Keyspace)); 3] = [
+    type Harm = (&'static str, fn(&Keyspace));
+    let harms: [Harm; 3] = [
         ("marker", |checkpoints| damage(checkpoints, 2)),
         ("user 42", |checkpoints| damage(checkpoints, 3)),
         ("1 blocks instead of 2", |checkpoints| {
