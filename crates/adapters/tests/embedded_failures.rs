@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use adapters::embedded::{self, EmbeddedCheckpoints, EmbeddedLog};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
-use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore};
+use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use segment_engine::event::UserId;
@@ -115,13 +115,13 @@ async fn a_damaged_checkpoint_is_refused() {
         damage(folder.path(), "checkpoints", key);
 
         let (_log, checkpoints) = open(folder.path());
-        match checkpoints.load(1).await {
+        match checkpoints.load(1, Generation::Latest).await {
             Err(CheckpointError::Corrupt { partition: 1, reason }) => assert!(reason.contains(named), "{reason}"),
             other => panic!("{other:?}"),
         }
-        assert!(checkpoints.load(2).await.unwrap().is_some(), "the other partitions can be read");
+        assert!(checkpoints.load(2, Generation::Latest).await.unwrap().is_some(), "the other partitions can be read");
         checkpoints.discard(1).await.unwrap();
-        assert!(checkpoints.load(1).await.unwrap().is_none(), "and it can be rebuilt");
+        assert!(checkpoints.load(1, Generation::Latest).await.unwrap().is_none(), "and it can be rebuilt");
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use adapters::embedded;
-use ports::checkpoints::{Checkpoint, CheckpointStore};
+use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use segment_engine::event::UserId;
@@ -86,7 +86,7 @@ async fn scenario(value_bytes: usize) {
     let (log, checkpoints) = embedded::open(&disk.join("log"), 4, Arc::new(SystemClock)).unwrap();
     assert!(stored_values(&log).await == expected, "also after a restart");
     assert_eq!(log.producer_sequence("p").await.unwrap(), 2);
-    assert!(checkpoints.load(0).await.unwrap().is_some());
+    assert!(checkpoints.load(0, Generation::Latest).await.unwrap().is_some());
 }
 
 /// Appends until the disk is full; answers the values that were taken.

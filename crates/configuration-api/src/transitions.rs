@@ -13,8 +13,8 @@ use ports::records::Notification;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use uss_http::Problem;
 use uss_http::extract::{Json, Path, Query};
+use uss_http::{Kind, Problem};
 
 use crate::api::Api;
 use crate::history::{self, Stretch};
@@ -91,7 +91,7 @@ pub(crate) async fn live(
     let partitions = 0..api.log.partitions();
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let positions = match last.or(query.from) {
-        Some(position) => Positions::parse(&position, partitions)?,
+        Some(position) => retained(api.log.as_ref(), Positions::parse(&position, partitions)?).await?,
         None => now(api.log.as_ref(), partitions).await?,
     };
     let feed = Feed { log: api.log, positions, ahead: VecDeque::new() };
@@ -100,6 +100,19 @@ pub(crate) async fn live(
         Ok(Some((Event::default().event("transition").id(position.to_string()).data(notification), feed)))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+/// Refuses a position of which the log no longer has what follows: the client would miss it without being told.
+async fn retained(log: &dyn Log, positions: Positions) -> Result<Positions, Problem> {
+    for (&partition, &position) in &positions.0 {
+        let (first, _) = log.bounds(Topic::Notifications, partition).await?;
+        if position < first {
+            let message = "notifications after this position have left the log (USS_LOG_RETENTION); read the members again, \
+                           and go on from the Uss-Position of that answer";
+            return Err(Problem::new(Kind::Gone, "POSITION_TRIMMED", message));
+        }
+    }
+    Ok(positions)
 }
 
 async fn now(log: &dyn Log, partitions: impl Iterator<Item = u32>) -> Result<Positions, LogError> {

@@ -30,6 +30,8 @@ pub enum Kind {
     MethodNotAllowed,
     /// Give it another name, or change what stands in the way: 409.
     Conflict,
+    /// Begin anew: 410.
+    Gone,
     /// Send less at once: 413.
     TooLarge,
     /// Send another content type: 415.
@@ -52,6 +54,7 @@ impl Kind {
             Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Conflict => StatusCode::CONFLICT,
+            Kind::Gone => StatusCode::GONE,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,

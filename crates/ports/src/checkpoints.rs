@@ -18,6 +18,15 @@ pub struct Checkpoint {
     pub marker: Progress,
 }
 
+/// Which of a partition's checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Generation {
+    /// The one that is written on.
+    Latest,
+    /// The one that was [kept](CheckpointStore::keep): what to fall back to.
+    Kept,
+}
+
 /// What [`CheckpointStore::load`] answers.
 #[derive(Clone, Debug)]
 pub struct Restored {
@@ -35,7 +44,7 @@ pub enum CheckpointError {
     /// It could not be read or written now.
     #[error("the checkpoint store is unavailable: {0}")]
     Unavailable(String),
-    /// A block fails its checksum. The caller discards the partition's checkpoint and rebuilds.
+    /// A block fails its checksum. The caller falls back to the kept checkpoint, or rebuilds from the whole log.
     #[error("the checkpoint of partition {partition} is damaged: {reason}")]
     Corrupt {
         /// The partition.
@@ -51,9 +60,20 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// Writes a checkpoint as a whole or not at all, durably.
     async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError>;
 
-    /// The state at the last marker; `None` if there is none. Every block's checksum is verified.
-    async fn load(&self, partition: u32) -> Result<Option<Restored>, CheckpointError>;
+    /// The state at the generation's marker; `None` if there is none. Every block's checksum is verified.
+    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError>;
 
-    /// Forgets everything of a partition.
+    /// Where a generation stands; `None` if there is none. Blocks are not read.
+    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError>;
+
+    /// Keeps the latest checkpoint, as it stands, as the one to fall back to, in place of the one kept before: durably, and as a
+    /// whole or not at all. Answers its marker; `None` if there is no latest one. Every block's checksum is verified: of a
+    /// damaged one nothing is kept, and the one kept before stays.
+    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError>;
+
+    /// Puts the kept checkpoint in place of the latest, as a whole or not at all. It stays kept. Does nothing if there is none.
+    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError>;
+
+    /// Forgets everything of a partition, also what was kept.
     async fn discard(&self, partition: u32) -> Result<(), CheckpointError>;
 }

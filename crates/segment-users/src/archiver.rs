@@ -48,6 +48,10 @@ impl Archiver {
         settings: Settings,
     ) -> Result<Self, ArchiverError> {
         let position = warehouse.archive_position(partition).await?;
+        let (first, _) = log.bounds(Topic::Events, partition).await?;
+        if position < first {
+            tracing::error!(partition, position, first, "events have left the log that the warehouse does not have");
+        }
         Ok(Self { partition, log, warehouse, settings, position })
     }
 

@@ -10,8 +10,8 @@
 //! 6. [`notify`] turns each change into a notification; the turn's commit appends them with the consumed offset, at once.
 //!
 //! Beside the workers: [`definitions`] brings segment definitions into every partition, [`backfill`] reads the history of a new
-//! one, [`archiver`] brings events into the warehouse, [`memberships`] brings transitions into the config store, [`service`]
-//! runs them all, [`figures`] says how far they are.
+//! one, [`archiver`] brings events into the warehouse, [`memberships`] brings transitions into the config store, [`retention`]
+//! trims the log, [`service`] runs them all, [`figures`] says how far they are.
 
 pub mod apply;
 pub mod archiver;
@@ -23,5 +23,6 @@ pub mod memberships;
 pub mod notify;
 pub mod partition;
 pub mod recovery;
+pub mod retention;
 pub mod service;
 pub mod settings;

@@ -39,13 +39,22 @@ impl MembershipWriter {
     ) -> Result<Self, MembershipError> {
         let positions = store.membership_positions().await?;
         let position = positions.iter().find(|(other, _)| *other == partition).map_or(0, |(_, position)| *position);
+        let (first, _) = log.bounds(Topic::Notifications, partition).await?;
+        if position < first {
+            tracing::error!(
+                partition,
+                position,
+                first,
+                "notifications have left the log that the config store does not have"
+            );
+        }
         Ok(Self { partition, log, store, position })
     }
 
     /// Writes one batch. Answers whether there was anything.
     pub async fn step(&mut self) -> Result<bool, MembershipError> {
         let batch = self.log.read(Topic::Notifications, self.partition, self.position, BATCH_BYTES_MAX).await?;
-        if batch.records.is_empty() {
+        if batch.next_offset == self.position {
             return Ok(false);
         }
         let changes = batch.records.iter().filter_map(change).collect();

@@ -45,14 +45,14 @@ pub enum WorkerError {
     Panicked(String),
     /// The log no longer holds what the checkpoint does not.
     #[error(
-        "partition {partition}: the log begins at offset {first}, but the checkpoint stands at {checkpoint}: state cannot be rebuilt from the log alone"
+        "partition {partition}: the log begins at offset {first}, and no checkpoint that can be read reaches it (the last one tried stands at {checkpoint}): the state cannot be rebuilt; restore log and checkpoints from a backup"
     )]
     Trimmed {
         /// The partition.
         partition: u32,
         /// Its first retained offset.
         first: u64,
-        /// Where its checkpoint stands.
+        /// Where its checkpoint stands; 0 if there is none.
         checkpoint: u64,
     },
 }

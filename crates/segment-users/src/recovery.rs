@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ports::checkpoints::{CheckpointError, Restored};
-use ports::log::{Progress, Topic};
+use ports::checkpoints::{CheckpointError, Generation, Restored};
+use ports::log::{Log, LogError, Progress, Topic};
 use ports::records::{Cause, Notification};
 use ports::warehouse::Departure;
 use segment_engine::event::UserId;
@@ -37,11 +37,6 @@ impl Partition {
     pub async fn open(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let mut partition = Self::restore(id, ports, settings).await?;
         let Some(committed) = partition.ports.log.committed(id).await? else { return Ok(partition) };
-        let (first, _) = partition.ports.log.bounds(Topic::Events, id).await?;
-        if first > partition.marker.next_offset {
-            let checkpoint = partition.marker.next_offset;
-            return Err(WorkerError::Trimmed { partition: id, first, checkpoint });
-        }
         let told = partition.notifications_until(committed).await?;
         let retold = partition.fold_until(committed).await?;
         partition.progress = committed;
@@ -50,20 +45,7 @@ impl Partition {
     }
 
     async fn restore(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
-        let restored = match ports.checkpoints.load(id).await {
-            Err(CheckpointError::Corrupt { reason, .. }) => Err(reason),
-            loaded => loaded?.map(|loaded| read_checkpoint(loaded, settings)).transpose().map_err(|it| it.to_string()),
-        };
-        let restored = match restored {
-            Ok(restored) => restored,
-            Err(reason) => {
-                tracing::error!(partition = id, reason, "the checkpoint is of no use: rebuilding from the log");
-                ports.checkpoints.discard(id).await?;
-                None
-            }
-        };
-        let (machine, gone, marker) =
-            restored.unwrap_or_else(|| (Machine::new(settings.machine), HashMap::new(), START));
+        let State { machine, gone, marker } = usable_state(id, &ports, settings).await?;
         let checkpointed_at = ports.clock.now();
         Ok(Self {
             id,
@@ -159,17 +141,109 @@ impl Partition {
 }
 
 /// A machine as a checkpoint has it, who is gone, and where they stand.
-fn read_checkpoint(
-    restored: Restored,
-    settings: Settings,
-) -> Result<(Machine, HashMap<UserId, Gone>, Progress), SnapshotError> {
-    let state: PartitionState =
-        postcard::from_bytes(&restored.partition_state).map_err(|error| SnapshotError::Format(error.to_string()))?;
-    let mut machine = Machine::load_state(&state.machine, restored.marker.next_offset, settings.machine)?;
-    for (_, block) in &restored.users {
-        machine.load_user(block)?;
+struct State {
+    machine: Machine,
+    gone: HashMap<UserId, Gone>,
+    marker: Progress,
+}
+
+/// What to begin with: the latest checkpoint; if that is of no use the kept one; without either the beginning of the log, which
+/// must still be there. Nothing is given up before something else has proved to be of use.
+async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<State, WorkerError> {
+    let log = Retained::of(id, ports.log.as_ref()).await?;
+    match read_generation(id, ports, settings, Generation::Latest).await? {
+        Ok(Some(state)) => {
+            log.goes_on_from(state.marker)?;
+            return Ok(state);
+        }
+        Ok(None) if log.goes_on_from(START).is_ok() => return Ok(State::new(settings)),
+        Ok(None) => tracing::error!(partition = id, "there is no checkpoint, and the log has lost its beginning"),
+        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint is of no use"),
     }
-    Ok((machine, state.gone, restored.marker))
+    match read_generation(id, ports, settings, Generation::Kept).await? {
+        Ok(Some(state)) => {
+            log.goes_on_from(state.marker)?;
+            let offset = state.marker.next_offset;
+            tracing::error!(
+                partition = id,
+                offset,
+                "falling back to the checkpoint that was kept, and the log after it"
+            );
+            ports.checkpoints.fall_back(id).await?;
+            return Ok(state);
+        }
+        Ok(None) => {}
+        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint that was kept is of no use either"),
+    }
+    log.goes_on_from(START)?;
+    tracing::error!(partition = id, "rebuilding from the whole log");
+    ports.checkpoints.discard(id).await?;
+    Ok(State::new(settings))
+}
+
+/// Where what is left of a partition's records begins.
+struct Retained {
+    partition: u32,
+    events: u64,
+    notifications: u64,
+}
+
+impl Retained {
+    async fn of(partition: u32, log: &dyn Log) -> Result<Self, LogError> {
+        let (events, _) = log.bounds(Topic::Events, partition).await?;
+        let (notifications, _) = log.bounds(Topic::Notifications, partition).await?;
+        Ok(Self { partition, events, notifications })
+    }
+
+    /// Fails if something of what came after a checkpoint is gone.
+    fn goes_on_from(&self, marker: Progress) -> Result<(), WorkerError> {
+        if self.events <= marker.next_offset && self.notifications <= marker.notifications_offset {
+            return Ok(());
+        }
+        let Self { partition, events: first, .. } = *self;
+        Err(WorkerError::Trimmed { partition, first, checkpoint: marker.next_offset })
+    }
+}
+
+/// The state of a generation; `None` if there is none, or why it is of no use.
+async fn read_generation(
+    id: u32,
+    ports: &Ports,
+    settings: Settings,
+    generation: Generation,
+) -> Result<Result<Option<State>, String>, CheckpointError> {
+    match ports.checkpoints.load(id, generation).await {
+        Err(CheckpointError::Corrupt { reason, .. }) => Ok(Err(reason)),
+        loaded => {
+            let read = loaded?.map(|loaded| State::read(loaded, settings)).transpose();
+            Ok(read.map_err(|error| error.to_string()))
+        }
+    }
+}
+
+/// Fails if the latest checkpoint cannot be begun with: asked before it is kept as the one to fall back to.
+pub(crate) async fn check_latest(id: u32, ports: &Ports, settings: Settings) -> Result<(), CheckpointError> {
+    let Some(latest) = ports.checkpoints.load(id, Generation::Latest).await? else { return Ok(()) };
+    // Beside the workers' turns: it may be large.
+    let read = tokio::task::spawn_blocking(move || State::read(latest, settings).map(drop)).await;
+    let read = read.map_err(|error| CheckpointError::Unavailable(error.to_string()))?;
+    read.map_err(|error| CheckpointError::Corrupt { partition: id, reason: error.to_string() })
+}
+
+impl State {
+    fn new(settings: Settings) -> Self {
+        Self { machine: Machine::new(settings.machine), gone: HashMap::new(), marker: START }
+    }
+
+    fn read(restored: Restored, settings: Settings) -> Result<Self, SnapshotError> {
+        let state: PartitionState = postcard::from_bytes(&restored.partition_state)
+            .map_err(|error| SnapshotError::Format(error.to_string()))?;
+        let mut machine = Machine::load_state(&state.machine, restored.marker.next_offset, settings.machine)?;
+        for (_, block) in &restored.users {
+            machine.load_user(block)?;
+        }
+        Ok(Self { machine, gone: state.gone, marker: restored.marker })
+    }
 }
 
 /// A notification as far as it changes anything.

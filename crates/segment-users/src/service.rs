@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::definitions;
 use crate::lane::{self, Lane, Question, until_stopped};
 use crate::partition::{Ports, WorkerError};
+use crate::retention::Retention;
 use crate::settings::Settings;
 
 /// The running service. Dropping it aborts its tasks; [`Service::stop`] lets them finish.
@@ -58,6 +59,13 @@ impl Service {
         for (id, archived) in (0..).zip(archived) {
             let (ports, memberships, stopped) = (ports.clone(), memberships.clone(), stopped.clone());
             lanes.push(lane::start(id, ports, settings, memberships, archived, stopped, &mut tasks).await?);
+        }
+        // After every partition was opened: only what could be begun with is kept.
+        if let Some(retention) = Retention::new(ports.clone(), settings, memberships).map(Arc::new) {
+            tasks.spawn(until_stopped(stopped.clone(), "retention", 0, move || {
+                let retention = retention.clone();
+                async move { retention.run().await }
+            }));
         }
         let log = ports.log.clone();
         tasks.spawn(until_stopped(stopped, "definitions relay", 0, move || definitions::run(log.clone())));

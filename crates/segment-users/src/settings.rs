@@ -2,6 +2,8 @@
 
 use segment_engine::machine;
 
+const DAY_MICROS: i64 = 86_400_000_000;
+
 /// Bounds and intervals of the partition loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -19,6 +21,8 @@ pub struct Settings {
     pub archive_bytes_max: usize,
     /// How long the archiver waits for a batch to fill, in milliseconds.
     pub archive_linger_ms: u64,
+    /// How long records stay in the log at least, in microseconds; `None`: for ever.
+    pub retention_micros: Option<i64>,
 }
 
 impl Default for Settings {
@@ -31,6 +35,7 @@ impl Default for Settings {
             backfill_users_per_step: 512,
             archive_bytes_max: 4 << 20,
             archive_linger_ms: 500,
+            retention_micros: Some(7 * DAY_MICROS),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Workers, archivers and backfills in every order that chance makes of them, while users merge, segments change and processes
-//! crash: at rest, memberships are those of a machine that saw the archived events alone, and were told without a gap.
+//! crash, lose checkpoints and trim the log: at rest, memberships are those of a machine that saw the archived events alone, and were told without a gap.
 //!
 //! `USS_SIMULATION_SEED` repeats one run, `USS_SIMULATION_RUNS` sets how many there are.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 
+use ports::checkpoints::{Checkpoint, Generation};
 use ports::clock::ManualClock;
 use ports::log::{Log, NewRecord, Topic, partition_of};
-use ports::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
+use ports::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
 use ports::records::{Cause, ConfigRecord, Notification};
 use ports::warehouse::HistoryOf;
 use segment_engine::event::{Event, UserId};
@@ -19,7 +20,9 @@ use segment_engine::machine::{self, Definition, Machine, Profile};
 use segment_engine::time::Timestamp;
 use segment_users::archiver::Archiver;
 use segment_users::definitions;
+use segment_users::memberships::MembershipWriter;
 use segment_users::partition::{Partition, Ports, WorkerError};
+use segment_users::retention::Retention;
 use segment_users::settings::Settings;
 use serde_json::{Value, json};
 
@@ -49,6 +52,7 @@ fn settings() -> Settings {
         archive_linger_ms: 0,
         backfill_users_per_step: 2,
         checkpoint_interval_micros: 0,
+        retention_micros: Some(30 * SECOND),
         ..Settings::default()
     }
 }
@@ -88,6 +92,11 @@ struct World {
     version: u64,
     /// Events sent: user id and event id.
     sent: Vec<(i64, String)>,
+    /// Where memberships are stored: nothing is trimmed that is not there.
+    store: Arc<MemoryConfigStore>,
+    /// How far each partition's notifications have been read, and what they said: the last sequence, and the memberships.
+    read: [u64; PARTITIONS as usize],
+    told: BTreeMap<UserId, (u64, BTreeSet<i64>)>,
 }
 
 impl World {
@@ -110,6 +119,9 @@ impl World {
             segments: BTreeMap::new(),
             version: 0,
             sent: Vec::new(),
+            store: Arc::default(),
+            read: [0; PARTITIONS as usize],
+            told: BTreeMap::new(),
         };
         for user in 1..=USERS {
             let created_at = Timestamp(500 * SECOND);
@@ -130,7 +142,7 @@ impl World {
     }
 
     async fn step(&mut self) {
-        match self.random.below(100) {
+        match self.random.below(104) {
             0..30 => self.event().await,
             30..33 => self.merge().await,
             33 => self.delete().await,
@@ -156,8 +168,34 @@ impl World {
                 let at = self.random.pick(PARTITIONS) as usize;
                 self.partitions[at].checkpoint().await.unwrap();
             }
-            _ => self.crash().await,
+            96..100 => self.crash().await,
+            100..103 => self.trim().await,
+            _ => self.damage().await,
         }
+    }
+
+    async fn trim(&mut self) {
+        self.consume().await;
+        let writes = self.random.pick(PARTITIONS + 1);
+        for partition in 0..writes {
+            let (log, store) = (self.ports.log.clone(), self.store.clone());
+            MembershipWriter::open(partition, log, store).await.unwrap().step().await.unwrap();
+        }
+        Retention::new(self.ports.clone(), settings(), self.store.clone()).unwrap().look().await;
+    }
+
+    /// A partition's process stops, and its checkpoint cannot be read when it starts again.
+    async fn damage(&mut self) {
+        let at = self.random.pick(PARTITIONS) as usize;
+        let partition = at as u32;
+        if let Some(marker) = self.ports.checkpoints.marker(partition, Generation::Latest).await.unwrap() {
+            let users = vec![(UserId(1), Some(b"no block".to_vec()))];
+            let partition_state = b"no state".to_vec();
+            let damaged = Checkpoint { partition, users, partition_state, marker };
+            self.ports.checkpoints.write(damaged).await.unwrap();
+        }
+        drop(self.partitions.remove(at));
+        self.reopen(at).await;
     }
 
     /// An event of any id that ever was, as if resolved before the latest merges; or an earlier one again.
@@ -355,15 +393,15 @@ impl World {
         machine
     }
 
-    async fn check(&self) {
-        let plain = self.plain().await;
-        let mut told: BTreeMap<UserId, (u64, BTreeSet<i64>)> = BTreeMap::new();
-        for partition in 0..PARTITIONS {
-            let batch = self.ports.log.read(Topic::Notifications, partition, 0, usize::MAX).await.unwrap();
+    /// Reads what has been told since.
+    async fn consume(&mut self) {
+        for (partition, read) in (0..).zip(&mut self.read) {
+            let batch = self.ports.log.read(Topic::Notifications, partition, *read, usize::MAX).await.unwrap();
+            *read = batch.next_offset;
             for record in &batch.records {
                 let notification: Notification = serde_json::from_slice(&record.value).unwrap();
                 assert_ne!(notification.cause, Cause::Repair, "{notification:?}");
-                let (sequence, members) = told.entry(notification.user_id).or_default();
+                let (sequence, members) = self.told.entry(notification.user_id).or_default();
                 assert_eq!(notification.sequence, *sequence + 1, "{notification:?}");
                 *sequence = notification.sequence;
                 for segment in &notification.out_segments {
@@ -374,13 +412,18 @@ impl World {
                 }
             }
         }
+    }
+
+    async fn check(&mut self) {
+        self.consume().await;
+        let plain = self.plain().await;
         for user in 1..=USERS {
             let id = UserId(user);
             let partition = &self.partitions[partition_of(user, PARTITIONS) as usize];
             let survivor = self.survivors.get(&user);
             let expected = if survivor == Some(&user) { plain.memberships(id) } else { Vec::new() };
             assert_eq!(partition.machine().memberships(id), expected, "user {user}, now {survivor:?}");
-            let told: Vec<i64> = told.get(&id).into_iter().flat_map(|(_, members)| members).copied().collect();
+            let told: Vec<i64> = self.told.get(&id).into_iter().flat_map(|(_, members)| members).copied().collect();
             assert_eq!(told, expected, "told of user {user}");
         }
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use segment_engine::time::Interval;
 use serde::{Deserialize, Serialize};
 
 /// The one visible file of defaults.
@@ -42,6 +43,7 @@ pub struct Settings {
     pub exclusive_identities: String,
     pub event_id_hours: u32,
     pub checkpoint_seconds: u32,
+    pub log_retention: LogRetention,
     pub notify_all_segments: bool,
     pub log_level: String,
     pub log_format: String,
@@ -49,6 +51,41 @@ pub struct Settings {
     pub error_topic: String,
     pub notification_topic: String,
     pub config_topic: String,
+}
+
+/// How long records stay in the log, in microseconds; `None`: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Duration")]
+pub struct LogRetention(pub Option<i64>);
+
+/// A duration as people write it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Duration {
+    Seconds(u32),
+    Text(String),
+}
+
+impl TryFrom<Duration> for LogRetention {
+    type Error = String;
+
+    /// An interval as in where clauses, or seconds. A month has no length of its own; nothing is no length to keep anything for.
+    fn try_from(duration: Duration) -> Result<Self, String> {
+        let text = match duration {
+            Duration::Text(text) if text == "forever" => return Ok(Self(None)),
+            Duration::Text(text) => text,
+            Duration::Seconds(seconds) => seconds.to_string(),
+        };
+        let interval = Interval::parse(&text).filter(|interval| interval.months == 0);
+        let micros = interval.and_then(|interval| i64::try_from(interval.fixed_micros()).ok());
+        match micros {
+            Some(0) => Ok(Self(None)),
+            Some(micros) if micros > 0 => Ok(Self(Some(micros))),
+            _ => Err(format!(
+                "'{text}' is no retention: say for instance 7 days, 36 hours or 3600 (seconds); forever or 0 never trims"
+            )),
+        }
+    }
 }
 
 impl Settings {
@@ -97,5 +134,20 @@ mod tests {
         assert_eq!((settings.partitions, settings.configuration_api_port), (16, 3000));
         let settings = Settings::read(None, &Flags { partitions: Some(4) }).unwrap();
         assert_eq!(settings.partitions, 4);
+        assert_eq!(settings.log_retention, LogRetention(Some(7 * 86_400_000_000)));
+    }
+
+    #[test]
+    fn a_retention_is_an_interval_of_fixed_length() {
+        let read = |text: &str| LogRetention::try_from(Duration::Text(text.to_owned())).map(|LogRetention(it)| it);
+        for (text, seconds) in [("36 hours", 129_600), ("1 day 12 hours", 129_600), ("90", 90), ("1 week", 604_800)] {
+            assert_eq!(read(text), Ok(Some(seconds * 1_000_000)), "{text}");
+        }
+        assert_eq!((read("forever"), read("0"), read("0 days")), (Ok(None), Ok(None), Ok(None)));
+        for refused in ["", "soon", "-1 day", "1 month", "1 year", "7 daze", "999999999999 days"] {
+            assert!(read(refused).is_err_and(|message| message.contains("7 days")), "{refused}");
+        }
+        let number: LogRetention = serde_json::from_str("3600").unwrap();
+        assert_eq!(number, LogRetention(Some(3_600_000_000)));
     }
 }

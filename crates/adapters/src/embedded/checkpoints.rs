@@ -1,18 +1,25 @@
 //! [`EmbeddedCheckpoints`]: the checkpoint port on the same database as the log.
 //!
 //! ```text
-//! key    partition u32 BE | 0                         the marker: progress and the partition's own state
+//! key    partition u32 BE | 0                         the latest marker: progress and the partition's own state
 //!        partition u32 BE | 1 | user id i64 BE, sign flipped      a user's block
+//!        partition u32 BE | 2                         the kept marker: as the latest, which blocks it means, how many
+//!        partition u32 BE | 3 or 4 | user id …        a user's block as kept
 //! value  crc32 u32 LE over key and body | body
 //! ```
+//!
+//! Keeping copies the blocks, in pieces, to where the kept marker does not point; the marker's write makes them the kept ones.
+//! So a crash on the way leaves what was kept before, and some blocks that nothing points to, which the next keeping clears.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use fjall::{Guard, Readable};
-use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Restored};
+use fjall::{Guard, Readable, Slice, Snapshot};
+use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::log::Progress;
 use segment_engine::event::UserId;
+use serde::{Deserialize, Serialize};
 
 use super::block::checksum;
 use super::entry;
@@ -20,16 +27,47 @@ use super::store::{Change, Opened, Space, Store, StoreError};
 
 const MARKER: u8 = 0;
 const USER: u8 = 1;
+const KEPT_MARKER: u8 = 2;
+/// Where kept blocks lie: at one of the two.
+const KEPT_USER: [u8; 2] = [3, 4];
+
+/// How much one write of a keeping holds: the log's own writes wait for it.
+const KEEP_BYTES_MAX: usize = 4 << 20;
+/// How many blocks one write of a keeping clears.
+const CLEAR_BLOCKS_MAX: usize = 4096;
 
 /// Checkpoints in a folder of this machine.
 pub struct EmbeddedCheckpoints {
     store: Arc<Store>,
+    /// What is kept is written in several steps: held by whoever changes it.
+    keeping: Arc<Mutex<()>>,
+}
+
+/// The body of the latest marker.
+type Marker = (Progress, Vec<u8>);
+
+/// The body of the kept marker.
+#[derive(Serialize, Deserialize)]
+struct KeptMarker {
+    marker: Marker,
+    /// One of [`KEPT_USER`].
+    blocks: u8,
+    users: u64,
+}
+
+/// A generation as its marker describes it.
+struct Found {
+    marker: Marker,
+    /// The kind of key its blocks have.
+    blocks: u8,
+    /// How many there must be, where the marker says so.
+    users: Option<u64>,
 }
 
 impl EmbeddedCheckpoints {
     /// The checkpoints of a database.
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store }
+        Self { store, keeping: Arc::default() }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -40,6 +78,19 @@ impl EmbeddedCheckpoints {
         let done = tokio::task::spawn_blocking(move || store.with(act)).await;
         done.unwrap_or_else(|error| Err(CheckpointError::Unavailable(error.to_string())))
     }
+
+    /// As [`Self::blocking`], for what changes the kept checkpoint, or the latest as a whole: one such call at a time.
+    async fn alone<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Opened) -> Result<T, CheckpointError> + Send + 'static,
+    ) -> Result<T, CheckpointError> {
+        let keeping = self.keeping.clone();
+        self.blocking(move |opened| {
+            let _alone = keeping.lock().unwrap_or_else(PoisonError::into_inner);
+            act(opened)
+        })
+        .await
+    }
 }
 
 impl From<StoreError> for CheckpointError {
@@ -48,15 +99,15 @@ impl From<StoreError> for CheckpointError {
     }
 }
 
-fn marker_key(partition: u32) -> Vec<u8> {
+/// The beginning of the keys of a kind; of markers the whole key.
+fn prefix(partition: u32, kind: u8) -> Vec<u8> {
     let mut key = partition.to_be_bytes().to_vec();
-    key.push(MARKER);
+    key.push(kind);
     key
 }
 
-fn user_key(partition: u32, user: UserId) -> Vec<u8> {
-    let mut key = partition.to_be_bytes().to_vec();
-    key.push(USER);
+fn user_key(partition: u32, kind: u8, user: UserId) -> Vec<u8> {
+    let mut key = prefix(partition, kind);
     key.extend_from_slice(&(user.0 ^ i64::MIN).to_be_bytes());
     key
 }
@@ -66,15 +117,25 @@ fn user_of(key: &[u8]) -> Option<UserId> {
     Some(UserId(i64::from_be_bytes(id) ^ i64::MIN))
 }
 
-fn user_change(partition: u32, user: UserId, block: Option<Vec<u8>>) -> Change {
-    let key = user_key(partition, user);
+fn user_change(partition: u32, kind: u8, user: UserId, block: Option<&[u8]>) -> Change {
+    let key = user_key(partition, kind, user);
     let value = block.map(|block| {
         let mut value = Vec::with_capacity(4 + block.len());
-        value.extend_from_slice(&checksum(&key, &block).to_le_bytes());
-        value.extend_from_slice(&block);
+        value.extend_from_slice(&checksum(&key, block).to_le_bytes());
+        value.extend_from_slice(block);
         value.into()
     });
     Change { space: Space::Checkpoints, key: key.into(), value }
+}
+
+fn marker_change<T: Serialize>(partition: u32, kind: u8, marker: &T) -> Change {
+    let key = prefix(partition, kind);
+    let value = Some(entry::encode(&key, marker).into());
+    Change { space: Space::Checkpoints, key: key.into(), value }
+}
+
+fn removal(key: Slice) -> Change {
+    Change { space: Space::Checkpoints, key, value: None }
 }
 
 #[async_trait]
@@ -82,53 +143,187 @@ impl CheckpointStore for EmbeddedCheckpoints {
     async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
         self.blocking(move |opened| {
             let Checkpoint { partition, users, partition_state, marker } = checkpoint;
-            let users = users.into_iter().map(|(user, block)| user_change(partition, user, block));
+            let users = users.iter().map(|(user, block)| user_change(partition, USER, *user, block.as_deref()));
             let mut changes: Vec<Change> = users.collect();
-            let key = marker_key(partition);
-            let value = Some(entry::encode(&key, &(marker, partition_state)).into());
-            changes.push(Change { space: Space::Checkpoints, key: key.into(), value });
+            changes.push(marker_change(partition, MARKER, &(marker, partition_state)));
             Ok(opened.write(changes)?)
         })
         .await
     }
 
-    async fn load(&self, partition: u32) -> Result<Option<Restored>, CheckpointError> {
-        self.blocking(move |opened| load(opened, partition)).await
+    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
+        self.blocking(move |opened| {
+            let view = View { partition, opened, snapshot: opened.snapshot() };
+            let Some(found) = view.find(generation)? else { return Ok(None) };
+            let mut users = Vec::new();
+            view.each_user(&found, |user, block| {
+                users.push((user, block.to_vec()));
+                Ok(())
+            })?;
+            let (marker, partition_state) = found.marker;
+            Ok(Some(Restored { partition_state, marker, users }))
+        })
+        .await
+    }
+
+    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError> {
+        self.blocking(move |opened| {
+            let view = View { partition, opened, snapshot: opened.snapshot() };
+            Ok(view.find(generation)?.map(|found| found.marker.0))
+        })
+        .await
+    }
+
+    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+        self.alone(move |opened| keep(opened, partition)).await
+    }
+
+    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError> {
+        self.alone(move |opened| fall_back(opened, partition)).await
     }
 
     async fn discard(&self, partition: u32) -> Result<(), CheckpointError> {
-        self.blocking(move |opened| {
+        self.alone(move |opened| {
             // In one write: blocks that outlived their marker would turn up beside the next one's.
             let keys = opened.space(Space::Checkpoints).prefix(partition.to_be_bytes()).map(Guard::key);
             let keys = keys.collect::<Result<Vec<_>, _>>().map_err(StoreError::from)?;
-            let remove = |key: fjall::UserKey| Change { space: Space::Checkpoints, key, value: None };
-            Ok(opened.write(keys.into_iter().map(remove).collect())?)
+            Ok(opened.write(keys.into_iter().map(removal).collect())?)
         })
         .await
     }
 }
 
-fn load(opened: &Opened, partition: u32) -> Result<Option<Restored>, CheckpointError> {
-    let corrupt = |reason: String| CheckpointError::Corrupt { partition, reason };
-    let snapshot = opened.snapshot();
-    let space = opened.space(Space::Checkpoints);
-    let key = marker_key(partition);
-    let Some(marker) = snapshot.get(space, &key).map_err(StoreError::from)? else { return Ok(None) };
-    let (marker, partition_state): (Progress, Vec<u8>) =
-        entry::decode(&key, &marker).map_err(|what| corrupt(format!("the marker: {what}")))?;
+/// A partition's checkpoints at one moment.
+struct View<'a> {
+    partition: u32,
+    opened: &'a Opened,
+    snapshot: Snapshot,
+}
 
-    let mut users = Vec::new();
-    let mut prefix = partition.to_be_bytes().to_vec();
-    prefix.push(USER);
-    for guard in snapshot.prefix(space, prefix) {
-        let (key, value) = guard.into_inner().map_err(StoreError::from)?;
-        let user = user_of(&key).ok_or_else(|| corrupt("a key that is none".to_owned()))?;
-        let (stored, block) =
-            value.split_first_chunk::<4>().ok_or_else(|| corrupt(format!("the block of user {user} is cut off")))?;
-        if u32::from_le_bytes(*stored) != checksum(&key, block) {
-            return Err(corrupt(format!("the block of user {user}: its checksum does not match")));
-        }
-        users.push((user, block.to_vec()));
+impl View<'_> {
+    fn corrupt(&self, reason: String) -> CheckpointError {
+        CheckpointError::Corrupt { partition: self.partition, reason }
     }
-    Ok(Some(Restored { partition_state, marker, users }))
+
+    /// What the database cannot read is damaged as much as what we cannot.
+    fn unread(&self, error: fjall::Error) -> CheckpointError {
+        match StoreError::from(error) {
+            StoreError::Corrupt(reason) => self.corrupt(reason),
+            other => other.into(),
+        }
+    }
+
+    fn find(&self, generation: Generation) -> Result<Option<Found>, CheckpointError> {
+        Ok(match generation {
+            Generation::Latest => {
+                let marker = self.marker(MARKER, "the marker")?;
+                marker.map(|marker| Found { marker, blocks: USER, users: None })
+            }
+            Generation::Kept => {
+                let kept: Option<KeptMarker> = self.marker(KEPT_MARKER, "the kept marker")?;
+                kept.map(|KeptMarker { marker, blocks, users }| Found { marker, blocks, users: Some(users) })
+            }
+        })
+    }
+
+    fn marker<T: serde::de::DeserializeOwned>(&self, kind: u8, name: &str) -> Result<Option<T>, CheckpointError> {
+        let key = prefix(self.partition, kind);
+        let stored =
+            self.snapshot.get(self.opened.space(Space::Checkpoints), &key).map_err(|error| self.unread(error))?;
+        stored
+            .map(|value| entry::decode(&key, &value).map_err(|what| self.corrupt(format!("{name}: {what}"))))
+            .transpose()
+    }
+
+    /// Calls `each` with every user of a generation and its block, by user id.
+    fn each_user(
+        &self,
+        found: &Found,
+        mut each: impl FnMut(UserId, &[u8]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let mut users = 0;
+        for guard in self.snapshot.prefix(self.opened.space(Space::Checkpoints), prefix(self.partition, found.blocks)) {
+            let (key, value) = guard.into_inner().map_err(|error| self.unread(error))?;
+            let user = user_of(&key).ok_or_else(|| self.corrupt("a key that is none".to_owned()))?;
+            let (stored, block) = value
+                .split_first_chunk::<4>()
+                .ok_or_else(|| self.corrupt(format!("the block of user {user} is cut off")))?;
+            if u32::from_le_bytes(*stored) != checksum(&key, block) {
+                return Err(self.corrupt(format!("the block of user {user}: its checksum does not match")));
+            }
+            each(user, block)?;
+            users += 1;
+        }
+        match found.users {
+            Some(expected) if expected != users => Err(self.corrupt(format!("{users} blocks instead of {expected}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The keys of a kind.
+    fn keys(&self, kind: u8) -> impl Iterator<Item = Result<Slice, CheckpointError>> {
+        let guards = self.snapshot.prefix(self.opened.space(Space::Checkpoints), prefix(self.partition, kind));
+        guards.map(|guard| guard.key().map_err(|error| self.unread(error)))
+    }
+
+    /// Removes the entries of a kind.
+    fn clear(&self, kind: u8) -> Result<(), CheckpointError> {
+        let mut removals = Vec::new();
+        for key in self.keys(kind) {
+            removals.push(removal(key?));
+            if removals.len() == CLEAR_BLOCKS_MAX {
+                self.opened.write(std::mem::take(&mut removals))?;
+            }
+        }
+        Ok(self.opened.write(removals)?)
+    }
+}
+
+fn keep(opened: &Opened, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+    let view = View { partition, opened, snapshot: opened.snapshot() };
+    let Some(latest) = view.find(Generation::Latest)? else { return Ok(None) };
+    let former = match view.find(Generation::Kept) {
+        // Of no use: replaced.
+        Err(CheckpointError::Corrupt { .. }) => None,
+        found => found?.map(|kept| kept.blocks),
+    };
+    let blocks = if former == Some(KEPT_USER[0]) { KEPT_USER[1] } else { KEPT_USER[0] };
+    view.clear(blocks)?;
+    let (mut changes, mut bytes, mut users) = (Vec::new(), 0, 0);
+    view.each_user(&latest, |user, block| {
+        changes.push(user_change(partition, blocks, user, Some(block)));
+        bytes += block.len();
+        users += 1;
+        if bytes >= KEEP_BYTES_MAX {
+            bytes = 0;
+            opened.write(std::mem::take(&mut changes))?;
+        }
+        Ok(())
+    })?;
+    let progress = latest.marker.0;
+    changes.push(marker_change(partition, KEPT_MARKER, &KeptMarker { marker: latest.marker, blocks, users }));
+    opened.write(changes)?;
+    if let Some(former) = former {
+        view.clear(former)?;
+    }
+    Ok(Some(progress))
+}
+
+fn fall_back(opened: &Opened, partition: u32) -> Result<(), CheckpointError> {
+    let view = View { partition, opened, snapshot: opened.snapshot() };
+    let Some(kept) = view.find(Generation::Kept)? else { return Ok(()) };
+    // In one write, which may name a key only once.
+    let mut changes = BTreeMap::new();
+    for key in view.keys(USER) {
+        let key = key?;
+        changes.insert(key.clone(), removal(key));
+    }
+    view.each_user(&kept, |user, block| {
+        let change = user_change(partition, USER, user, Some(block));
+        changes.insert(change.key.clone(), change);
+        Ok(())
+    })?;
+    let mut changes: Vec<Change> = changes.into_values().collect();
+    changes.push(marker_change(partition, MARKER, &kept.marker));
+    Ok(opened.write(changes)?)
 }

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::block::{Block, block_key};
 use super::entry::{self, Entry, FORMAT_VERSION, Layout};
 use super::group::{Call, Place, Reply, Request, entry_change};
+use super::reclaim::Reclaim;
 use super::store::{Opened, Space, Store, StoreError};
 use super::tail::{Readable, Tail, corrupt, recover};
 use super::writer::Writer;
@@ -31,6 +32,7 @@ pub struct EmbeddedLog {
     tail: Arc<Tail>,
     clock: Arc<dyn Clock>,
     partitions: u32,
+    reclaim: Arc<Reclaim>,
     queued_kib: Arc<Semaphore>,
     /// `None` only while it is being dropped: the writer ends when the queue closes.
     queue: Option<SyncSender<Call>>,
@@ -55,7 +57,8 @@ impl EmbeddedLog {
         let thread = std::thread::Builder::new().name("log-writer".to_owned());
         let writer = thread.spawn(move || writer.run()).map_err(StoreError::from)?;
         let queued_kib = Arc::new(Semaphore::new(QUEUED_KIB_MAX as usize));
-        Ok(Self { store, tail, clock, partitions, queued_kib, queue: Some(queue), writer: Some(writer) })
+        let (reclaim, queue, writer) = (Arc::default(), Some(queue), Some(writer));
+        Ok(Self { store, tail, clock, partitions, reclaim, queued_kib, queue, writer })
     }
 
     /// Queues a call and waits for its answer.
@@ -142,12 +145,19 @@ impl Log for EmbeddedLog {
     async fn read(&self, topic: Topic, partition: u32, from: u64, bytes_max: usize) -> Result<Batch, LogError> {
         topic.check(partition, self.partitions)?;
         let place = (topic, partition);
-        let readable = self.tail.readable(place, &*self.clock);
-        let from = from.max(readable.first);
-        if from >= readable.end {
-            return Ok(Batch { records: Vec::new(), next_offset: from, complete_until: readable.complete_until });
+        loop {
+            let readable = self.tail.readable(place, &*self.clock);
+            let from = from.max(readable.first);
+            if from >= readable.end {
+                return Ok(Batch { records: Vec::new(), next_offset: from, complete_until: readable.complete_until });
+            }
+            let read = blocking(&self.store, move |opened| read_blocks(opened, place, from, readable, bytes_max)).await;
+            match read {
+                // It was there when we began, and has been trimmed since.
+                Err(LogError::Corrupt(_)) if self.tail.bounds(place).0 > from => {}
+                read => return read,
+            }
         }
-        blocking(&self.store, move |opened| read_blocks(opened, place, from, readable, bytes_max)).await
     }
 
     async fn wait_for(&self, topic: Topic, partition: u32, offset: u64) {
@@ -174,7 +184,24 @@ impl Log for EmbeddedLog {
 
     async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
         topic.check(partition, self.partitions)?;
-        self.call(Request::Trim { topic, partition, before }).await.map(drop)
+        let (before_it, _) = self.tail.bounds((topic, partition));
+        self.call(Request::Trim { topic, partition, before }).await?;
+        let (first, end) = self.tail.bounds((topic, partition));
+        if first == before_it {
+            return Ok(());
+        }
+        let bounds = (0..topic.partitions(self.partitions)).map(|partition| self.tail.bounds((topic, partition)));
+        let left = bounds.map(|(first, end)| end - first).sum();
+        let reclaim = self.reclaim.clone();
+        let removed = blocking(&self.store, move |opened| {
+            reclaim.remove_blocks(opened, (topic, partition), first, end)?;
+            Ok(reclaim.give_back(opened, topic, first - before_it, left)?)
+        });
+        // The records are trimmed whether this succeeds or not; what it leaves the next trim removes.
+        if let Err(error) = removed.await {
+            tracing::warn!(?topic, partition, %error, "the space of trimmed records could not be given back yet");
+        }
+        Ok(())
     }
 }
 

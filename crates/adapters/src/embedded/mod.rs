@@ -9,6 +9,7 @@ mod checkpoints;
 mod entry;
 mod group;
 mod log;
+mod reclaim;
 mod store;
 mod tail;
 mod writer;

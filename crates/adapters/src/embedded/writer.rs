@@ -7,12 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use fjall::Guard;
 use ports::clock::Clock;
 use ports::log::{LogError, Topic};
 use segment_engine::time::Timestamp;
 
-use super::block::block_key;
 use super::entry::{Entry, Trimmed};
 use super::group::{Call, Group, Prepared, Reply, Request, entry_change};
 use super::store::{Change, Opened, Space, Store, StoreError};
@@ -22,8 +20,6 @@ use super::tail::{Tail, recover};
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// A group is closed when it has this many calls.
 const GROUP_CALLS_MAX: usize = 4096;
-/// How many blocks one write of a trim removes.
-const TRIM_BLOCKS_MAX: usize = 4096;
 /// After a failed write, how often the writer looks by itself whether writing works again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -182,8 +178,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Moves the first retained offset, then removes the blocks before it. What a crash in between leaves behind, the next
-    /// trim removes.
+    /// Moves the first retained offset. The blocks before it are removed beside the writer, by [`super::reclaim`].
     fn trim(&mut self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
         self.heal()?;
         let place = (topic, partition);
@@ -192,13 +187,7 @@ impl Writer {
         let trimmed = Trimmed { first: before, floor_micros: self.tail.floor().0 };
         self.write(&[entry_change(&Entry::Trimmed(topic, partition), &trimmed)])?;
         self.tail.set_first(place, before);
-        loop {
-            let gone = self.store.with(|opened| blocks_before(opened, topic, partition, before))?;
-            if gone.is_empty() {
-                return Ok(());
-            }
-            self.write(&gone)?;
-        }
+        Ok(())
     }
 }
 
@@ -209,18 +198,4 @@ fn before(opened: &Opened, change: &Change) -> Result<Change, StoreError> {
         Space::Topic(_) | Space::Checkpoints => None,
     };
     Ok(Change { value, ..change.clone() })
-}
-
-/// The removal of blocks that hold nothing at or after `before`, up to [`TRIM_BLOCKS_MAX`] of them.
-fn blocks_before(opened: &Opened, topic: Topic, partition: u32, before: u64) -> Result<Vec<Change>, LogError> {
-    let space = Space::Topic(topic);
-    let range = block_key(partition, 0)..block_key(partition, before);
-    let keys = opened.space(space).range(range).take(TRIM_BLOCKS_MAX + 1).map(Guard::key);
-    let mut keys = keys.collect::<Result<Vec<_>, _>>().map_err(StoreError::from)?;
-    // The last one may reach beyond `before`: it goes if the next block starts there.
-    let next = opened.space(space).range(block_key(partition, before)..=block_key(partition, before)).next();
-    if keys.len() > TRIM_BLOCKS_MAX || next.is_none() {
-        keys.pop();
-    }
-    Ok(keys.into_iter().map(|key| Change { space, key, value: None }).collect())
 }

@@ -26,17 +26,21 @@ pub trait LogPlace: Send + Sync + 'static {
 
 /// Runs the whole suite; `place` gives an empty place at each call.
 pub async fn suite<P: LogPlace>(place: impl Fn() -> P) {
-    let open = async || fresh(&place()).await;
-    appended_records_are_read_back(&*open().await).await;
-    a_call_is_stored_as_a_whole_or_not_at_all(&*open().await).await;
-    partitions_and_topics_are_apart(&*open().await).await;
-    reading_goes_on_where_a_batch_ended(&*open().await).await;
-    append_once_appends_once(open().await).await;
-    a_commit_stores_progress_and_records(&*open().await).await;
-    bounds_and_trim(&*open().await).await;
-    a_wait_ends_with_the_record(open().await).await;
-    no_wake_up_is_lost(open().await).await;
-    a_cancelled_wait_does_no_harm(open().await).await;
+    // The place is kept as long as its log is used: a log may write new files at any time.
+    let open = async || {
+        let place = place();
+        (fresh(&place).await, place)
+    };
+    appended_records_are_read_back(&*open().await.0).await;
+    a_call_is_stored_as_a_whole_or_not_at_all(&*open().await.0).await;
+    partitions_and_topics_are_apart(&*open().await.0).await;
+    reading_goes_on_where_a_batch_ended(&*open().await.0).await;
+    append_once_appends_once(open().await.0.clone()).await;
+    a_commit_stores_progress_and_records(&*open().await.0).await;
+    bounds_and_trim(&*open().await.0).await;
+    a_wait_ends_with_the_record(open().await.0.clone()).await;
+    no_wake_up_is_lost(open().await.0.clone()).await;
+    a_cancelled_wait_does_no_harm(open().await.0.clone()).await;
     reopening_keeps_everything(&place()).await;
     another_number_of_partitions_is_refused(&place()).await;
     log_time::suite(&place).await;

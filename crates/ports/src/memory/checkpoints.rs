@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use segment_engine::event::UserId;
 
-use crate::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Restored};
+use crate::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use crate::log::Progress;
 
 /// Checkpoints in memory; clones share them.
 #[derive(Clone, Default)]
 pub struct MemoryCheckpoints {
-    partitions: Arc<Mutex<HashMap<u32, Stored>>>,
+    stored: Arc<Mutex<HashMap<(u32, Generation), Stored>>>,
 }
 
+#[derive(Clone)]
 struct Stored {
     partition_state: Vec<u8>,
     marker: Progress,
@@ -22,37 +23,60 @@ struct Stored {
 }
 
 impl MemoryCheckpoints {
-    fn partitions(&self) -> MutexGuard<'_, HashMap<u32, Stored>> {
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stored(&self) -> MutexGuard<'_, HashMap<(u32, Generation), Stored>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes one generation the other. Answers its marker.
+    fn copy(&self, partition: u32, from: Generation, to: Generation) -> Option<Progress> {
+        let mut stored = self.stored();
+        let copy = stored.get(&(partition, from))?.clone();
+        let marker = copy.marker;
+        stored.insert((partition, to), copy);
+        Some(marker)
     }
 }
 
 #[async_trait]
 impl CheckpointStore for MemoryCheckpoints {
     async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
-        let mut partitions = self.partitions();
-        let mut users = partitions.remove(&checkpoint.partition).map(|stored| stored.users).unwrap_or_default();
+        let mut stored = self.stored();
+        let latest = (checkpoint.partition, Generation::Latest);
+        let mut users = stored.remove(&latest).map(|stored| stored.users).unwrap_or_default();
         for (user, block) in checkpoint.users {
             match block {
                 Some(block) => users.insert(user, block),
                 None => users.remove(&user),
             };
         }
-        let stored = Stored { partition_state: checkpoint.partition_state, marker: checkpoint.marker, users };
-        partitions.insert(checkpoint.partition, stored);
+        let Checkpoint { partition_state, marker, .. } = checkpoint;
+        stored.insert(latest, Stored { partition_state, marker, users });
         Ok(())
     }
 
-    async fn load(&self, partition: u32) -> Result<Option<Restored>, CheckpointError> {
-        Ok(self.partitions().get(&partition).map(|stored| Restored {
+    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
+        Ok(self.stored().get(&(partition, generation)).map(|stored| Restored {
             partition_state: stored.partition_state.clone(),
             marker: stored.marker,
             users: stored.users.iter().map(|(user, block)| (*user, block.clone())).collect(),
         }))
     }
 
+    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError> {
+        Ok(self.stored().get(&(partition, generation)).map(|stored| stored.marker))
+    }
+
+    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+        Ok(self.copy(partition, Generation::Latest, Generation::Kept))
+    }
+
+    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError> {
+        self.copy(partition, Generation::Kept, Generation::Latest);
+        Ok(())
+    }
+
     async fn discard(&self, partition: u32) -> Result<(), CheckpointError> {
-        self.partitions().remove(&partition);
+        self.stored().retain(|(other, _), _| *other != partition);
         Ok(())
     }
 }

@@ -108,6 +108,7 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
             remembered_micros: i64::from(settings.event_id_hours) * HOUR_MICROS,
             tell_all_segments: settings.notify_all_segments,
         },
+        retention_micros: settings.log_retention.0,
         ..segment_users::settings::Settings::default()
     };
     Service::start(ports, worker, opened.memberships.clone())

@@ -1,0 +1,206 @@
+//! What is kept of checkpoints and what is trimmed of the log, as only the embedded adapters can get it wrong.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use adapters::embedded::{self, EmbeddedCheckpoints, EmbeddedLog};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation};
+use ports::clock::SystemClock;
+use ports::log::{Log, NewRecord, Progress, Topic};
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+
+fn open(folder: &Path) -> (EmbeddedLog, EmbeddedCheckpoints) {
+    embedded::open(folder, 4, Arc::new(SystemClock)).unwrap()
+}
+
+fn checkpoint(next_offset: u64, users: &[(i64, &[u8])]) -> Checkpoint {
+    let users = users.iter().map(|(user, block)| (UserId(*user), Some(block.to_vec()))).collect();
+    let marker = Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 };
+    Checkpoint { partition: 1, users, partition_state: vec![3], marker }
+}
+
+/// Changes the checkpoints behind the adapter's back.
+fn behind(folder: &Path, change: impl Fn(&Keyspace)) {
+    let db = Database::builder(folder).open().unwrap();
+    let checkpoints = db.keyspace("checkpoints", KeyspaceCreateOptions::default).unwrap();
+    change(&checkpoints);
+    db.persist(PersistMode::SyncAll).unwrap();
+}
+
+/// Changes the last byte of the value under the last key of a kind.
+fn damage(checkpoints: &Keyspace, kind: u8) {
+    let (key, value) = checkpoints.prefix([0, 0, 0, 1, kind]).next_back().unwrap().into_inner().unwrap();
+    let mut value = value.to_vec();
+    *value.last_mut().unwrap() ^= 1;
+    checkpoints.insert(key, value).unwrap();
+}
+
+/// The users of a generation, or why it cannot be read.
+async fn users(checkpoints: &EmbeddedCheckpoints, generation: Generation) -> Result<Vec<(i64, Vec<u8>)>, String> {
+    match checkpoints.load(1, generation).await {
+        Ok(restored) => Ok(restored.unwrap().users.into_iter().map(|(user, block)| (user.0, block)).collect()),
+        Err(CheckpointError::Corrupt { partition: 1, reason }) => Err(reason),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_checkpoint_falls_back_to_the_kept_one_and_is_never_kept() {
+    let kept = vec![(41, vec![1]), (42, vec![2])];
+    for kind in [0, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, checkpoints) = open(folder.path());
+        checkpoints.write(checkpoint(5, &[(41, &[1]), (42, &[2])])).await.unwrap();
+        checkpoints.keep(1).await.unwrap();
+        checkpoints.write(checkpoint(9, &[(42, &[7]), (43, &[8])])).await.unwrap();
+        drop((log, checkpoints));
+        behind(folder.path(), |checkpoints| damage(checkpoints, kind));
+
+        let (_log, checkpoints) = open(folder.path());
+        assert!(users(&checkpoints, Generation::Latest).await.is_err());
+        assert!(matches!(checkpoints.keep(1).await, Err(CheckpointError::Corrupt { .. })));
+        assert_eq!(users(&checkpoints, Generation::Kept).await, Ok(kept.clone()));
+        checkpoints.fall_back(1).await.unwrap();
+        assert_eq!(users(&checkpoints, Generation::Latest).await, Ok(kept.clone()));
+        assert_eq!(checkpoints.marker(1, Generation::Latest).await.unwrap().unwrap().next_offset, 5);
+    }
+}
+
+#[tokio::test]
+async fn a_kept_checkpoint_that_is_damaged_or_incomplete_is_refused_and_replaced() {
+    type Harm = (&'static str, fn(&Keyspace));
+    let harms: [Harm; 3] = [
+        ("marker", |checkpoints| damage(checkpoints, 2)),
+        ("user 42", |checkpoints| damage(checkpoints, 3)),
+        ("1 blocks instead of 2", |checkpoints| {
+            let key = checkpoints.prefix([0, 0, 0, 1, 3]).next().unwrap().key().unwrap();
+            checkpoints.remove(key).unwrap();
+        }),
+    ];
+    for (named, harm) in harms {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, checkpoints) = open(folder.path());
+        checkpoints.write(checkpoint(5, &[(41, &[1]), (42, &[2])])).await.unwrap();
+        checkpoints.keep(1).await.unwrap();
+        checkpoints.write(checkpoint(9, &[(42, &[7])])).await.unwrap();
+        drop((log, checkpoints));
+        behind(folder.path(), harm);
+
+        let (_log, checkpoints) = open(folder.path());
+        let refused = users(&checkpoints, Generation::Kept).await.unwrap_err();
+        assert!(refused.contains(named), "{refused}");
+        assert!(checkpoints.fall_back(1).await.is_err());
+        let latest = Ok(vec![(41, vec![1]), (42, vec![7])]);
+        assert_eq!(users(&checkpoints, Generation::Latest).await, latest, "it is as it was");
+        checkpoints.keep(1).await.unwrap();
+        assert_eq!(users(&checkpoints, Generation::Kept).await, latest);
+    }
+}
+
+#[tokio::test]
+async fn what_an_interrupted_keeping_left_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, mut checkpoints) = open(folder.path());
+    checkpoints.write(checkpoint(1, &[(42, &[1])])).await.unwrap();
+    for round in 1..4 {
+        drop((log, checkpoints));
+        // As if it had copied a user that is gone meanwhile, and been killed.
+        behind(folder.path(), |checkpoints| {
+            let unused = if round % 2 == 1 { 3 } else { 4 };
+            checkpoints.insert([0, 0, 0, 1, unused, 0x80, 0, 0, 0, 0, 0, 0, 41], [0; 9]).unwrap();
+        });
+        (log, checkpoints) = open(folder.path());
+        if round > 1 {
+            assert_eq!(users(&checkpoints, Generation::Kept).await, Ok(vec![(42, vec![round - 1])]));
+        }
+        checkpoints.write(checkpoint(u64::from(round), &[(42, &[round])])).await.unwrap();
+        checkpoints.keep(1).await.unwrap();
+        assert_eq!(users(&checkpoints, Generation::Kept).await, Ok(vec![(42, vec![round])]));
+    }
+    drop((log, checkpoints));
+}
+
+fn records(partitions: u32, bytes: usize, seed: u64) -> Vec<NewRecord> {
+    let record = |partition| {
+        // SplitMix64, so that nothing can be made smaller.
+        let mut z = seed << 8 | u64::from(partition);
+        let mut next = || {
+            z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            ((z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8
+        };
+        let value = (0..bytes).map(|_| next()).collect();
+        NewRecord { topic: Topic::Events, partition, key: "7".to_owned(), value }
+    };
+    (0..partitions).map(record).collect()
+}
+
+/// Bytes of the tables and values: the journals, whose size is bounded, left out.
+fn stored_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let sizes = entries.map(|entry| match entry.file_type().unwrap() {
+        kind if kind.is_dir() => stored_bytes(&entry.path()),
+        _ if entry.path().extension().is_some_and(|extension| extension == "jnl") => 0,
+        _ => entry.metadata().unwrap().len(),
+    });
+    sizes.sum()
+}
+
+#[tokio::test]
+async fn trimmed_records_give_their_space_back() {
+    const ROUNDS: u64 = 320;
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _checkpoints) = open(folder.path());
+    for round in 0..ROUNDS {
+        log.append(records(4, 1 << 18, round)).await.unwrap();
+        // A quarter stays.
+        if round % 8 == 7 && round >= ROUNDS / 4 {
+            for partition in 0..4 {
+                log.trim(Topic::Events, partition, round - ROUNDS / 4).await.unwrap();
+            }
+        }
+    }
+    let written = ROUNDS << 20;
+    let stored = stored_bytes(folder.path());
+    assert!(stored < written / 2, "of {written} bytes {stored} are left");
+    for partition in 0..4 {
+        log.trim(Topic::Events, partition, u64::MAX).await.unwrap();
+    }
+    let stored = stored_bytes(folder.path());
+    assert!(stored < written / 4, "of {written} bytes {stored} are left");
+    assert_eq!(log.append(records(4, 8, 0)).await.unwrap()[0].offset, ROUNDS, "offsets go on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_in_the_way_of_a_trim_reads_what_is_left() {
+    const RECORDS: u64 = 400;
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _checkpoints) = open(folder.path());
+    for round in 0..RECORDS {
+        log.append(records(1, 8, round)).await.unwrap();
+    }
+    let (log, stop) = (Arc::new(log), Arc::new(AtomicBool::new(false)));
+    let readers = (0..16).map(|_| {
+        let (log, stop) = (log.clone(), stop.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::SeqCst) {
+                let batch = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap();
+                assert_eq!(batch.next_offset, RECORDS);
+                let first = batch.records.first().map_or(RECORDS, |record| record.offset);
+                assert_eq!(batch.records.len() as u64, RECORDS - first);
+            }
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for before in 1..=RECORDS {
+        log.trim(Topic::Events, 0, before).await.unwrap();
+    }
+    stop.store(true, Ordering::SeqCst);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}

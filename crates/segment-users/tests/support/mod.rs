@@ -1,0 +1,151 @@
+//! A few partitions on in-memory ports, and a clock that the test sets.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "each test file uses a part; a failed step is a failed test"
+)]
+
+use std::sync::Arc;
+
+use ports::clock::ManualClock;
+use ports::log::{Log, NewRecord, Topic, partition_of};
+use ports::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
+use ports::records::{ConfigRecord, Notification};
+use segment_engine::time::Timestamp;
+use segment_users::archiver::Archiver;
+use segment_users::definitions;
+use segment_users::partition::{Partition, Ports};
+use segment_users::settings::Settings;
+use serde_json::{Value, json};
+
+pub const SECOND: i64 = 1_000_000;
+pub const PARTITIONS: u32 = 2;
+
+/// Partitions of a log, and nothing that runs by itself.
+pub struct World {
+    pub clock: Arc<ManualClock>,
+    pub ports: Ports,
+    pub partitions: Vec<Partition>,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(Timestamp(1_000 * SECOND)));
+        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(PARTITIONS, clock.clone()));
+        let ports = Ports {
+            log,
+            checkpoints: Arc::new(MemoryCheckpoints::default()),
+            warehouse: Arc::new(MemoryWarehouse::default()),
+            clock: clock.clone(),
+        };
+        let mut world = Self { clock, ports, partitions: Vec::new() };
+        world.restart().await;
+        world
+    }
+
+    /// As after a crash: nothing of the workers survives but what is stored.
+    pub async fn restart(&mut self) {
+        self.partitions.clear();
+        for id in 0..PARTITIONS {
+            self.partitions.push(Partition::open(id, self.ports.clone(), Settings::default()).await.unwrap());
+        }
+    }
+
+    /// Lets everything come to rest at the clock's present instant.
+    pub async fn run(&mut self) {
+        definitions::relay(&self.ports.log).await.unwrap();
+        loop {
+            let mut busy = false;
+            for at in 0..self.partitions.len() {
+                self.archive().await;
+                let turn = self.partitions[at].turn().await.unwrap();
+                busy |= turn.more || turn.notifications > 0;
+                self.archive().await;
+                busy |= self.partitions[at].backfill_step().await.unwrap();
+            }
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    /// Before each turn, since a turn may wait for what is archived.
+    pub async fn archive(&self) {
+        let mut busy = true;
+        while busy {
+            busy = false;
+            for id in 0..PARTITIONS {
+                let (log, warehouse) = (self.ports.log.clone(), self.ports.warehouse.clone());
+                let mut archiver = Archiver::open(id, log, warehouse, Settings::default()).await.unwrap();
+                busy |= archiver.step().await.unwrap();
+            }
+        }
+    }
+
+    pub async fn run_until(&mut self, at: i64) {
+        self.clock.set(Timestamp(at));
+        self.run().await;
+    }
+
+    pub async fn segment(&mut self, id: i64, tag: &str, version: u64, clause: &str) {
+        let record = ConfigRecord::Segment {
+            id,
+            tag: tag.to_owned(),
+            version,
+            where_statement: clause.to_owned(),
+            manual: false,
+        };
+        self.append(Topic::Config, 0, &format!("{id}"), &serde_json::to_value(record).unwrap()).await;
+        self.run().await;
+    }
+
+    pub async fn append(&self, topic: Topic, partition: u32, key: &str, value: &Value) {
+        let value = serde_json::to_vec(value).unwrap();
+        let record = NewRecord { topic, partition, key: key.to_owned(), value };
+        self.ports.log.append(vec![record]).await.unwrap();
+    }
+
+    pub async fn user(&self, user: i64, value: Value) {
+        self.append(Topic::Events, partition_of(user, PARTITIONS), &user.to_string(), &value).await;
+    }
+
+    pub async fn event(&mut self, user: i64, activity: &str, more: Value) {
+        let mut event = json!({
+            "user_id": user, "client_ref_id": format!("client-{user}"), "id_type": "cookie",
+            "payload": {"activity_type": activity}, "received_at": "2026-01-01T00:00:00.000000Z",
+        });
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.user(user, event).await;
+        self.run().await;
+    }
+
+    pub async fn notifications(&self) -> Vec<Notification> {
+        let mut all = Vec::new();
+        for partition in 0..PARTITIONS {
+            let batch = self.ports.log.read(Topic::Notifications, partition, 0, usize::MAX).await.unwrap();
+            all.extend(batch.records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()));
+        }
+        all
+    }
+
+    /// `user:sequence cause +entered -left @seconds.micros` of each notification.
+    pub async fn told(&self) -> Vec<String> {
+        let notifications = self.notifications().await;
+        notifications
+            .iter()
+            .map(|told| {
+                let at = ports::records::instant::parse(&told.effective_at).unwrap().0;
+                let cause = serde_json::to_value(told.cause).unwrap();
+                format!(
+                    "{} {} +{:?} -{:?} @{}",
+                    told.id,
+                    cause.as_str().unwrap(),
+                    told.in_segments,
+                    told.out_segments,
+                    at
+                )
+            })
+            .collect()
+    }
+}
