@@ -67,7 +67,7 @@ pub struct Api {
     pub identity_rules: IdentityRules,
     /// The topics' names.
     pub topics: TopicNames,
-    /// Called when a user is deleted: what was remembered of its identities no longer holds.
+    /// Called with each user that is deleted, absorbed ones too: what was remembered of its identities no longer holds.
     pub forget: Arc<dyn Fn(UserId) + Send + Sync>,
 }
 

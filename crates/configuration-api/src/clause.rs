@@ -1,7 +1,8 @@
 //! Where clauses as they come in: compiled by the engine's own compiler before they are stored.
 
 use segment_engine::language::{CompileError, compile};
-use segment_engine::plan::{self, Plan};
+use segment_engine::machine;
+use segment_engine::plan::Plan;
 use serde_json::json;
 use uss_http::Problem;
 
@@ -10,9 +11,9 @@ pub(crate) fn checked(where_statement: &str) -> Result<Plan, Problem> {
     compile(where_statement).map_err(refusal)
 }
 
-/// What the engine keeps per user for it.
+/// The class of what the engine keeps per user for it.
 pub(crate) fn cost(plan: &Plan) -> String {
-    plan::cost(plan).to_string()
+    machine::cost(plan).to_string()
 }
 
 fn refusal(error: CompileError) -> Problem {

@@ -39,7 +39,10 @@ pub(crate) async fn patch(
     let created_at = match query.created_at {
         None => api.now(),
         Some(text) => instant::parse(&text).ok_or_else(|| {
-            Problem::invalid("INVALID_TIME", "createdAt must be RFC 3339, for instance 2026-01-31T12:00:00Z")
+            Problem::invalid(
+                "INVALID_TIME",
+                "createdAt must be RFC 3339, for instance 2026-01-31T12:00:00Z, in the years 0000 to 9999 in UTC",
+            )
         })?,
     };
     Ok(Data(views::traits(api.store.set_traits(UserId(user), traits, created_at).await?)))

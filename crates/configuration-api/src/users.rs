@@ -96,8 +96,8 @@ pub(crate) async fn update(
 }
 
 pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<bool>, Problem> {
-    api.store.delete_user(UserId(id)).await?;
-    (api.forget)(UserId(id));
+    let gone = api.store.delete_user(UserId(id)).await?;
+    gone.into_iter().for_each(|user| (api.forget)(user));
     Ok(DONE)
 }
 

@@ -91,7 +91,9 @@ impl ApiKeys {
             return Ok(Access::Admin);
         }
         let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer = bearer.and_then(|value| value.strip_prefix("Bearer "));
+        let bearer = bearer.and_then(|value| value.split_once(' '));
+        // The name of a scheme is case-insensitive (RFC 9110, 11.1).
+        let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key);
         // A beacon of a browser cannot set headers. Addresses end up in logs, so only keys that may do no more are taken from them.
         let in_address = Query::<InAddress>::try_from_uri(request.uri()).ok().and_then(|query| query.0.api_key);
         let access = match (bearer, in_address) {

@@ -50,9 +50,11 @@ pub fn bad_record(
         Ok(value) => value,
         Err(_) => json!({"raw": String::from_utf8_lossy(&record.value)}),
     };
+    // The key of a user's record is its id; a definition's is not.
+    let user = record.key.parse::<i64>().map_or_else(|_| json!(record.key), |user| json!(user));
     let data = json!({
         "record": body,
-        "user_id": record.key,
+        "user_id": user,
         "position": {"partition": partition, "offset": record.offset},
     });
     error_record(code, message, data, record.key.clone(), at)

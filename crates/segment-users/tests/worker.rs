@@ -176,4 +176,5 @@ async fn a_deleted_user_does_not_come_back_with_an_event_under_way() {
     let errors = world.ports.log.read(Topic::Errors, 0, 0, usize::MAX).await.unwrap();
     let error: Value = serde_json::from_slice(&errors.records[0].value).unwrap();
     assert_eq!(error["code"], "USER_DELETED");
+    assert!(error["data"]["user_id"].is_i64(), "as in every other record: {error}");
 }

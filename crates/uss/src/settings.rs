@@ -1,5 +1,6 @@
 //! Settings: `defaults.toml`, then a file, then the environment, then flags. Data only; [`crate::serve`] makes objects of it.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -21,6 +22,25 @@ const ENVIRONMENT: [(&str, &str); 8] = [
     ("ERROR_TOPIC", "error_topic"),
     ("NOTIFICATION_TOPIC", "notification_topic"),
 ];
+
+/// What each number may be. A port is 0 where a free one shall be taken.
+const BOUNDS: [(&str, RangeInclusive<u32>); 7] = [
+    ("ingestion_api_port", 0..=65_535),
+    ("ingestion_metrics_port", 0..=65_535),
+    ("segment_users_metrics_port", 0..=65_535),
+    ("configuration_api_port", 0..=65_535),
+    // Each is a task and a machine of the engine.
+    ("partitions", 1..=1_024),
+    // A year: every id is remembered for so long.
+    ("event_id_hours", 1..=8_760),
+    // A day: that much of the log may have to be read again after a crash.
+    ("checkpoint_seconds", 1..=86_400),
+];
+
+/// A setting that cannot be read or is out of its bounds, in words for whoever set it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(String);
 
 /// Every setting; see `defaults.toml` for what each means.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,14 +112,37 @@ impl Settings {
     /// Reads the settings. `flags` go over everything else.
     ///
     /// # Errors
-    /// A setting that cannot be read, with where it comes from.
-    pub fn read(file: Option<&Path>, flags: &impl Serialize) -> Result<Self, Box<figment::Error>> {
+    /// A setting that cannot be read, with where it comes from; a number out of its bounds, with these.
+    pub fn read(file: Option<&Path>, flags: &impl Serialize) -> Result<Self, SettingsError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
         }
-        figment.merge(environment()).merge(Serialized::defaults(flags)).extract().map_err(Box::new)
+        let figment = figment.merge(environment()).merge(Serialized::defaults(flags));
+        for (setting, bounds) in BOUNDS {
+            check(&figment, setting, &bounds)?;
+        }
+        figment.extract().map_err(|error| SettingsError(error.to_string()))
     }
+}
+
+/// Refuses what is no number, or none that the setting may be.
+fn check(figment: &Figment, setting: &str, bounds: &RangeInclusive<u32>) -> Result<(), SettingsError> {
+    let value = figment.find_value(setting).map_err(|error| SettingsError(error.to_string()))?;
+    let number = value.to_i128().or_else(|| i128::try_from(value.to_u128()?).ok());
+    if number.is_some_and(|number| (i128::from(*bounds.start())..=i128::from(*bounds.end())).contains(&number)) {
+        return Ok(());
+    }
+    let given = serde_json::to_string(&value).unwrap_or_default();
+    let (least, most) = (bounds.start(), bounds.end());
+    let variable = variable(setting);
+    Err(SettingsError(format!("{setting} ({variable}) is {given}; it must be a whole number from {least} to {most}")))
+}
+
+/// The environment variable of a setting.
+fn variable(setting: &str) -> String {
+    let named = ENVIRONMENT.iter().find(|(_, of)| *of == setting).map(|(variable, _)| (*variable).to_owned());
+    named.unwrap_or_else(|| format!("USS_{}", setting.to_ascii_uppercase()))
 }
 
 /// The variables that are settings; any other `USS_` variable is somebody else's and is left alone.
@@ -120,6 +163,8 @@ fn environment() -> Env {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
     use super::*;
 
     #[derive(Serialize)]
@@ -149,5 +194,42 @@ mod tests {
         }
         let number: LogRetention = serde_json::from_str("3600").unwrap();
         assert_eq!(number, LogRetention(Some(3_600_000_000)));
+    }
+
+    #[test]
+    fn every_number_has_bounds_and_the_defaults_keep_them() {
+        let defaults = Figment::from(Toml::string(DEFAULTS));
+        let all: serde_json::Value = serde_json::to_value(defaults.extract::<Settings>().unwrap()).unwrap();
+        for (setting, _) in all.as_object().unwrap().iter().filter(|(_, value)| value.is_number()) {
+            let (_, bounds) =
+                BOUNDS.iter().find(|(bounded, _)| bounded == setting).unwrap_or_else(|| panic!("{setting}"));
+            check(&defaults, setting, bounds).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_number_out_of_bounds_is_refused_with_its_name_its_value_and_the_bounds() {
+        let cases = [
+            ("partitions", json!(0), "partitions (USS_PARTITIONS) is 0; it must be a whole number from 1 to 1024"),
+            ("partitions", json!(1_025), "is 1025;"),
+            ("partitions", json!(-1), "is -1;"),
+            ("partitions", json!("many"), "is \"many\";"),
+            ("partitions", json!(1.5), "is 1.5;"),
+            ("event_id_hours", json!(0), "from 1 to 8760"),
+            ("event_id_hours", json!(u32::MAX), "event_id_hours (USS_EVENT_ID_HOURS) is 4294967295;"),
+            ("event_id_hours", json!(u64::MAX), "is 18446744073709551615;"),
+            ("checkpoint_seconds", json!(0), "from 1 to 86400"),
+            ("checkpoint_seconds", json!(86_401), "is 86401;"),
+            (
+                "ingestion_api_port",
+                json!(65_536),
+                "(INGESTION_API_PORT) is 65536; it must be a whole number from 0 to 65535",
+            ),
+        ];
+        for (setting, value, expected) in cases {
+            let flags: serde_json::Map<String, serde_json::Value> = [(setting.to_owned(), value)].into_iter().collect();
+            let message = Settings::read(None, &flags).unwrap_err().to_string();
+            assert!(message.contains(setting) && message.contains(expected), "{message}");
+        }
     }
 }

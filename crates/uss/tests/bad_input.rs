@@ -42,6 +42,7 @@ async fn a_bad_event_is_refused_with_its_reason_and_kept_on_the_error_topic() {
         (with("payload", json!({"order_total": "abc"})), 400, "INVALID_ORDER_TOTAL"),
         (with("created_at", json!("the day before yesterday")), 400, "INVALID_CREATED_AT"),
         (with("created_at", json!("2023-02-30T00:00:00Z")), 400, "INVALID_CREATED_AT"),
+        (with("created_at", json!("9999-12-31T23:59:59-23:59")), 400, "INVALID_CREATED_AT"),
         (with("id", json!("nobody")), 404, "USER_NOT_FOUND"),
         (megabyte, 413, "EVENT_TOO_LARGE"),
     ];

@@ -42,8 +42,11 @@ async fn a_port_or_a_folder_in_use_is_named() {
     assert!(refused.message.contains("another process has the data folder open"), "{}", refused.message);
     let exposed = Launch::new(other.path()).set("USS_BIND", "0.0.0.0").try_start().err().unwrap();
     assert!(exposed.message.contains("USS_API_KEYS"), "{}", exposed.message);
-    let settings = Launch::new(other.path()).set("USS_PARTITIONS", "many").try_start().err().unwrap();
-    assert!(settings.message.contains("PARTITIONS"), "{}", settings.message);
+    for (name, value) in [("USS_PARTITIONS", "many"), ("USS_PARTITIONS", "0"), ("USS_EVENT_ID_HOURS", "4294967295")] {
+        let refused = Launch::new(other.path()).set(name, value).try_start().err().unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.message);
+        assert!([name, value, "from 1 to"].iter().all(|part| refused.message.contains(part)), "{}", refused.message);
+    }
     let launch = server.stop().set("USS_PARTITIONS", "4");
     let partitions = launch.try_start().err().unwrap();
     assert!(partitions.message.contains("USS_PARTITIONS=16"), "the way out is named: {}", partitions.message);

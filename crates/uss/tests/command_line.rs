@@ -44,7 +44,7 @@ fn validate_prints_the_normal_form_and_the_cost() -> Result<(), Box<dyn Error>> 
         (
             "count(*) FILTER (WHERE created_at >= now() - INTERVAL '7 days') >= 3",
             "count(*) FILTER (WHERE created_at >= now() - INTERVAL '7 days') >= 3\n\
-             cost: O(k), at most 4 entries per aggregate and user\n",
+             cost: O(k), k = 4, at most k entries per aggregate and user\n",
         ),
         (
             "count(DISTINCT url) > avg(order_total)",

@@ -191,3 +191,25 @@ async fn saving_a_segment_tells_who_would_enter() {
     let unknown = server.post("/segments/preview", &json!({"whereStatement": "segment('none')"})).await;
     assert_eq!((unknown.status, &unknown.body["code"]), (400, &json!("UNKNOWN_SEGMENT")));
 }
+
+#[tokio::test]
+async fn a_user_who_comes_again_after_a_deletion_by_an_absorbed_id_is_the_new_one() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let segment = server.segment("came", "count(*) > 0").await;
+    server.in_force(segment).await;
+    let (survivor, absorbed) = (server.user("a").await, server.user("b").await);
+    let link = json!({"from": {"idType": "cookie", "id": "b"}, "to": {"idType": "cookie", "id": "a"}});
+    let linked = server.post("/identities/link", &link).await;
+    assert_eq!(linked.body["data"], json!({"userId": survivor, "absorbed": absorbed}));
+    for id in ["a", "b"] {
+        assert_eq!(server.event(&json!({"id": id})).await.status, 200, "ingestion now remembers whose `{id}` is");
+    }
+    let deleted = server.call("DELETE", &format!("/users/{absorbed}"), &json!(null)).await;
+    assert_eq!(deleted.status, 200, "{}", deleted.body);
+    for id in ["a", "b"] {
+        let user = server.user(id).await;
+        assert_eq!(server.event(&json!({"id": id})).await.status, 200);
+        assert_eq!(server.segments_of(user).await, [segment], "the event is that of the new `{id}`");
+    }
+}

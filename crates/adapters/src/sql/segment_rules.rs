@@ -30,7 +30,9 @@ pub(super) async fn check_unused(db: &impl ConnectionTrait, segment: &Segment) -
 
 /// Refuses if the clause names a tag that does not exist, or one that leads back to this segment.
 pub(super) async fn check_uses(db: &impl ConnectionTrait, segment: &Segment) -> Result<()> {
-    let existing: HashSet<String> = tags_of(db, &segment.uses).await?.into_values().collect();
+    // The segment's own row does not count: it may still have the tag that this write takes away.
+    let others = tags_of(db, &segment.uses).await?.into_iter().filter(|(id, _)| *id != segment.id);
+    let existing: HashSet<String> = others.map(|(_, tag)| tag).collect();
     let unknown = |tag: &&String| **tag != segment.tag && !existing.contains(*tag);
     let missing: Vec<String> = segment.uses.iter().filter(unknown).cloned().collect();
     if !missing.is_empty() {

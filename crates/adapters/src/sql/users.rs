@@ -210,15 +210,17 @@ impl UserStore for SqlConfigStore {
         Ok(User { merged_from: merged_from.or(user.merged_from), ..user })
     }
 
-    async fn delete_user(&self, id: UserId) -> Result<()> {
+    async fn delete_user(&self, id: UserId) -> Result<Vec<UserId>> {
         let tx = self.begin().await?;
         let survivor = require(&tx, id).await?.id;
         let absorbed = user::Entity::find().filter(user::Column::MergedInto.eq(survivor));
         let mut gone: Vec<i64> = absorbed.all(&tx).await.map_err(unavailable)?.into_iter().map(|row| row.id).collect();
         gone.push(survivor);
         delete_rows(&tx, &gone).await?;
-        outbox::send(&tx, gone.iter().map(|id| OutboxEntry::delete(UserId(*id))).collect()).await?;
-        commit(tx).await
+        let gone: Vec<UserId> = gone.into_iter().map(UserId).collect();
+        outbox::send(&tx, gone.iter().map(|id| OutboxEntry::delete(*id)).collect()).await?;
+        commit(tx).await?;
+        Ok(gone)
     }
 
     async fn count_users(&self) -> Result<u64> {

@@ -49,6 +49,20 @@ async fn linking_merges_and_the_old_id_answers_the_survivor() {
 }
 
 #[tokio::test]
+async fn deleting_by_an_absorbed_id_forgets_everyone_who_is_gone() {
+    let world = World::new();
+    for id in ["x", "y", "z"] {
+        world.data("POST", "/api/v1/users", json!({"clientRefId": id})).await;
+    }
+    let link = json!({"from": {"idType": "cookie", "id": "y"}, "to": {"idType": "cookie", "id": "x"}});
+    assert_eq!(world.data("POST", "/api/v1/identities/link", link).await, json!({"userId": 1, "absorbed": 2}));
+    assert_eq!(world.data("DELETE", "/api/v1/users/2", Value::Null).await, json!(true));
+    let mut forgotten = world.forgotten.lock().unwrap().clone();
+    forgotten.sort_unstable();
+    assert_eq!(forgotten, [UserId(1), UserId(2)]);
+}
+
+#[tokio::test]
 async fn many_are_resolved_at_once() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({"clientRefId": "x"})).await;

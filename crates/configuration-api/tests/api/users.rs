@@ -125,6 +125,7 @@ async fn traits_are_patched_key_by_key() {
     world
         .refuses(&[
             ("PATCH", bad, json!({}), 400, "INVALID_TIME"),
+            ("PATCH", "/api/v1/users/1/traits?createdAt=9999-12-31T23:59:59-23:59", json!({}), 400, "INVALID_TIME"),
             ("PATCH", path, json!([]), 400, "INVALID_BODY"),
             ("PATCH", path, json!({"": 1}), 400, "INVALID_FIELD"),
             ("PATCH", "/api/v1/users/9/traits", json!({}), 404, "USER_NOT_FOUND"),

@@ -34,6 +34,8 @@ pub struct World {
     pub log: Arc<MemoryLog>,
     pub clock: Arc<ManualClock>,
     pub sink: Arc<Sink>,
+    /// Whom ingestion was told to forget.
+    pub forgotten: Arc<Mutex<Vec<UserId>>>,
     pub keys: ApiKeys,
 }
 
@@ -109,11 +111,13 @@ impl World {
             log: Arc::new(MemoryLog::new(PARTITIONS, clock.clone())),
             clock,
             sink: Arc::default(),
+            forgotten: Arc::default(),
             keys: ApiKeys::default(),
         }
     }
 
     pub fn router(&self) -> Router {
+        let forgotten = self.forgotten.clone();
         let api = Api {
             store: self.store.clone(),
             log: self.log.clone(),
@@ -123,7 +127,7 @@ impl World {
             written: Arc::new(Notify::new()),
             identity_rules: IdentityRules::default(),
             topics: TopicNames::default(),
-            forget: Arc::new(|_| ()),
+            forget: Arc::new(move |user| forgotten.lock().unwrap().push(user)),
         };
         router(api, &self.keys)
     }

@@ -74,6 +74,8 @@ fn what_is_rejected_and_why() {
         (r#"{"id":"a","created_at":""}"#, "INVALID_CREATED_AT"),
         (r#"{"id":"a","created_at":"yesterday"}"#, "INVALID_CREATED_AT"),
         (r#"{"id":"a","created_at":"2023-02-30T00:00:00Z"}"#, "INVALID_CREATED_AT"),
+        (r#"{"id":"a","created_at":"9999-12-31T23:59:59-23:59"}"#, "INVALID_CREATED_AT"),
+        (r#"{"id":"a","created_at":"0000-01-01T00:00:00+23:59"}"#, "INVALID_CREATED_AT"),
         (r#"{"id":"a","created_at":1698710400}"#, "INVALID_FIELD"),
     ];
     for (text, code) in cases {

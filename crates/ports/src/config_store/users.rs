@@ -78,8 +78,9 @@ pub trait UserStore: Send + Sync + 'static {
     /// Changes a user. Conflicts as in [`UserStore::create_user`].
     async fn update_user(&self, id: UserId, change: UserChange, now: Timestamp) -> Result<User, ConfigStoreError>;
 
-    /// Deletes a user with its identities, traits, memberships, and the users that it absorbed.
-    async fn delete_user(&self, id: UserId) -> Result<(), ConfigStoreError>;
+    /// Deletes a user with its identities, traits, memberships, and the users that it absorbed. Answers all who are gone,
+    /// the absorbed ones too: whoever remembers one of their ids must forget it.
+    async fn delete_user(&self, id: UserId) -> Result<Vec<UserId>, ConfigStoreError>;
 
     /// How many users there are, absorbed ones left out.
     async fn count_users(&self) -> Result<u64, ConfigStoreError>;

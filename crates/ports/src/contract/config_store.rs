@@ -39,6 +39,7 @@ where
     segments::create_change_delete(fresh().await).await;
     segments::tags_in_use_stay(fresh().await).await;
     segments::cycles_are_refused(fresh().await).await;
+    segments::a_new_tag_and_clause_fit_each_other(fresh().await).await;
     segments::generics_and_linked(fresh().await).await;
     memberships::batches_apply_once(fresh().await).await;
     memberships::many_rows(fresh().await).await;

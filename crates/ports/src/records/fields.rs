@@ -57,6 +57,6 @@ pub fn created_at(value: Json<'_>) -> Result<Option<Timestamp>, FieldError> {
     };
     read.map(Some).ok_or_else(|| FieldError {
         code: "INVALID_CREATED_AT",
-        message: "`created_at` must be a time like 2023-10-31T00:00:00 (UTC) or 2023-10-31T02:00:00.5+02:00; leave it out to use the time of receipt".to_owned(),
+        message: "`created_at` must be a time like 2023-10-31T00:00:00 (UTC) or 2023-10-31T02:00:00.5+02:00, in the years 0000 to 9999 in UTC; leave it out to use the time of receipt".to_owned(),
     })
 }

@@ -2,7 +2,8 @@
 
 use segment_engine::time::Timestamp;
 
-/// Reads RFC 3339, and the same without an offset, which is UTC then. `None` for anything else.
+/// Reads RFC 3339, and the same without an offset, which is UTC then. `None` for anything else, and for what is not in the
+/// years 0000 to 9999 in UTC, since [`format`] could not write it so that it can be read.
 pub fn parse(text: &str) -> Option<Timestamp> {
     Timestamp::parse_rfc3339(text)
 }
@@ -30,6 +31,8 @@ mod tests {
             ("1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.999999Z"),
             ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000000Z"),
             ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z"),
+            ("0000-01-01T00:00:00-23:59", "0000-01-01T23:59:00.000000Z"),
+            ("9999-12-31T23:59:59+23:59", "9999-12-31T00:00:59.000000Z"),
         ];
         for (text, expected) in cases {
             assert_eq!(parse(text).map(format).as_deref(), Some(expected), "{text}");
@@ -58,6 +61,11 @@ mod tests {
             "2023-01-01T00:60:00Z",
             "2023-01-01T00:00:61Z",
             "+023-01-01T00:00:00Z",
+            "9999-12-31T23:59:60Z",
+            "9999-12-31T23:59:59-00:01",
+            "9999-12-31T23:59:59-23:59",
+            "0000-01-01T00:00:00+00:01",
+            "0000-01-01T00:00:00+23:59",
             "1698710400",
             "yesterday",
             "２023-10-31T00:00",

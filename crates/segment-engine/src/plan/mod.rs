@@ -1,6 +1,5 @@
 //! A compiled where clause: one typed form that is refused, run, explained, and turned into SQL.
 
-mod cost;
 mod expr;
 mod flips;
 mod instants;
@@ -10,7 +9,6 @@ mod regular;
 mod steps;
 mod walk;
 
-pub use cost::{CostClass, cost, costs};
 pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, UserColumn};
 pub use flips::FIELD_STEPS_MAX;
 pub use instants::InstantSet;

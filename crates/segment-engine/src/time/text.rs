@@ -1,12 +1,15 @@
 //! Reading and writing times: RFC 3339, and the spellings of it that SQL adds.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use super::Timestamp;
 use super::calendar::{self, Civil, DAY, HOUR, MINUTE, SECOND, month_length};
 
 /// 0001-01-01.
 const FIRST_DAY: i64 = -719_162;
+/// From 0000-01-01 to 9999-12-31: the days that RFC 3339 can write.
+const RFC3339_DAYS: RangeInclusive<i64> = -719_528..=2_932_896;
 
 impl Timestamp {
     /// Reads RFC 3339 (`2026-01-01T00:00:00.5+02:00`), also with a blank for the `T`, without seconds, without the time
@@ -17,9 +20,15 @@ impl Timestamp {
     }
 
     /// Reads RFC 3339 without what SQL adds to it, but for a blank for the `T` and a missing offset, which is UTC.
-    /// Fractions beyond microseconds are cut off; second 60 is the next minute's first. Years 0000 to 9999.
+    /// Fractions beyond microseconds are cut off; second 60 is the next minute's first. Years 0000 to 9999, as written and
+    /// in UTC: what is read can be written, and then be read again.
     pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
-        if has_shape_of_rfc3339(text.as_bytes()) { Some(Written::read(text)?.instant()) } else { None }
+        if !has_shape_of_rfc3339(text.as_bytes()) {
+            return None;
+        }
+        let instant = Written::read(text)?.instant();
+        let (day, _) = calendar::split(instant.0);
+        RFC3339_DAYS.contains(&day).then_some(instant)
     }
 
     /// The text Postgres gives for a `timestamptz` in UTC: `2026-01-01 00:00:00.5+00`.

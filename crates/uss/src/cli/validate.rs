@@ -20,7 +20,8 @@ impl Validate {
         match compile(&self.where_statement) {
             Ok(plan) => {
                 print(&plan.normal_form);
-                print(format_args!("cost: {}", cost(&plan)));
+                let cost = cost(&plan);
+                print(format_args!("cost: {cost}, {}", cost.meaning()));
                 ExitCode::SUCCESS
             }
             Err(error) => fail(refusal(&self.where_statement, &error)),

@@ -118,7 +118,9 @@ pub(super) async fn link_merges_once(store: Store) {
     let nobody = link(key("fb", "2"), key("fb", "3"), Survivor::Older);
     assert_eq!(code(store.link(nobody, &rules, at(9)).await.unwrap_err()), "NOT_FOUND");
 
-    store.delete_user(new).await.unwrap();
+    let mut gone = store.delete_user(new).await.unwrap();
+    gone.sort_unstable();
+    assert_eq!(gone, [old, new], "the survivor and whom it absorbed");
     assert_eq!((store.user(old).await.unwrap(), store.user(new).await.unwrap()), (None, None));
     assert_eq!(owner(&store, "cookie", "y").await, None);
     user(&store, "y").await;

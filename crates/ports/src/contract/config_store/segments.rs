@@ -71,6 +71,24 @@ pub(super) async fn cycles_are_refused(store: Store) {
     assert_eq!(store.segment(1).await.unwrap().unwrap().version, 1);
 }
 
+pub(super) async fn a_new_tag_and_clause_fit_each_other(store: Store) {
+    store.create_segment(clause("x", SegmentKind::Computed, &[]), at(1)).await.unwrap();
+    let cases = [("x", "UNKNOWN_SEGMENT", "'x'"), ("y", "SEGMENT_CYCLE", "y -> y")];
+    for (named, expected, shown) in cases {
+        let retag = SegmentChange { tag: Some("y".into()), ..uses(named) };
+        let Err(ConfigStoreError::Invalid { code, message }) = store.update_segment(1, retag, at(2)).await else {
+            panic!("`y` may name segment('{named}')")
+        };
+        assert_eq!(code, expected);
+        assert!(message.contains(shown), "{message}");
+    }
+    let kept = store.segment(1).await.unwrap().unwrap();
+    assert_eq!((kept.tag.as_str(), kept.version, kept.uses), ("x", 1, Vec::new()));
+    store.create_segment(clause("z", SegmentKind::Computed, &[]), at(3)).await.unwrap();
+    let retag = SegmentChange { tag: Some("y".into()), ..uses("z") };
+    assert_eq!(store.update_segment(1, retag, at(4)).await.unwrap().uses, ["z"]);
+}
+
 pub(super) async fn generics_and_linked(store: Store) {
     let activity = NewActivity { title: "t".into(), description: None, code: "viewed".into() };
     let activity = store.create_activity(activity, at(1)).await.unwrap().id;

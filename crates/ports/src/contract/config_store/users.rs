@@ -26,7 +26,7 @@ pub(super) async fn create_read_change_delete(store: Store) {
 
     let rules = IdentityRules::default();
     store.attach_identity(UserId(1), key("cookie", "k"), &rules, at(7)).await.unwrap();
-    store.delete_user(UserId(1)).await.unwrap();
+    assert_eq!(store.delete_user(UserId(1)).await.unwrap(), [UserId(1)]);
     assert_eq!(store.user(UserId(1)).await.unwrap(), None);
     assert_eq!(code(store.delete_user(UserId(1)).await.unwrap_err()), "NOT_FOUND");
     let change = UserChange::default();

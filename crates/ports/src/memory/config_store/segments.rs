@@ -30,7 +30,9 @@ impl State {
     }
 
     fn check_uses(&self, segment: &Segment) -> Result<(), ConfigStoreError> {
-        let unknown = |tag: &&String| **tag != segment.tag && self.by_tag(tag).is_none();
+        // The segment's own row does not count: it may still have the tag that this write takes away.
+        let another = |tag: &str| self.by_tag(tag).is_some_and(|other| other.id != segment.id);
+        let unknown = |tag: &&String| **tag != segment.tag && !another(tag);
         let missing: Vec<String> = segment.uses.iter().filter(unknown).cloned().collect();
         if !missing.is_empty() {
             return Err(unknown_tags(&missing));

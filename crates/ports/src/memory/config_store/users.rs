@@ -114,7 +114,7 @@ impl UserStore for MemoryConfigStore {
         Ok(state.view(id).expect("it was just written"))
     }
 
-    async fn delete_user(&self, id: UserId) -> Result<(), ConfigStoreError> {
+    async fn delete_user(&self, id: UserId) -> Result<Vec<UserId>, ConfigStoreError> {
         let mut state = self.state();
         let survivor = state.survivor(id)?;
         let absorbed = state.merged_into.iter().filter(|(_, into)| **into == survivor).map(|(id, _)| *id);
@@ -128,7 +128,7 @@ impl UserStore for MemoryConfigStore {
         state.identities.retain(|_, (owner, _)| !gone.contains(owner));
         state.memberships.retain(|(user, _), _| !gone.contains(user));
         state.manual.retain(|(user, _)| !gone.contains(user));
-        Ok(())
+        Ok(gone)
     }
 
     async fn count_users(&self) -> Result<u64, ConfigStoreError> {
