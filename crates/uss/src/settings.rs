@@ -163,6 +163,9 @@ fn environment() -> Env {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use figment::value::Value;
     use serde_json::json;
 
     use super::*;
@@ -199,8 +202,8 @@ mod tests {
     #[test]
     fn every_number_has_bounds_and_the_defaults_keep_them() {
         let defaults = Figment::from(Toml::string(DEFAULTS));
-        let all: serde_json::Value = serde_json::to_value(defaults.extract::<Settings>().unwrap()).unwrap();
-        for (setting, _) in all.as_object().unwrap().iter().filter(|(_, value)| value.is_number()) {
+        let all: BTreeMap<String, Value> = defaults.extract().unwrap();
+        for setting in all.iter().filter(|(_, value)| matches!(value, Value::Num(..))).map(|(name, _)| name) {
             let (_, bounds) =
                 BOUNDS.iter().find(|(bounded, _)| bounded == setting).unwrap_or_else(|| panic!("{setting}"));
             check(&defaults, setting, bounds).unwrap();
