@@ -51,7 +51,7 @@ async fn spoil(launch: &Launch, user: i64, kept_too: bool) {
 #[tokio::test]
 async fn the_log_is_trimmed_and_a_damaged_checkpoint_falls_back() {
     let data = tempfile::tempdir().unwrap();
-    let launch = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "0");
+    let launch = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "1");
     let server = launch.clone().set("USS_LOG_RETENTION", "1 second").start();
     let user = server.user("known").await;
     let two = server.segment("two", "count(*) >= 2").await;
@@ -100,7 +100,7 @@ async fn the_log_is_trimmed_and_a_damaged_checkpoint_falls_back() {
 #[tokio::test]
 async fn a_stream_does_not_go_on_from_a_position_that_has_left_the_log() {
     let data = tempfile::tempdir().unwrap();
-    let launch = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "0").set("USS_LOG_RETENTION", "1 second");
+    let launch = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "1").set("USS_LOG_RETENTION", "1 second");
     let server = launch.start();
     let user = server.user("known").await;
     let segment = server.segment("seen", "count(*) >= 1").await;
@@ -122,7 +122,7 @@ async fn kills_while_the_log_is_trimmed_lose_nothing() {
     const USERS: u64 = 20;
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path())
-        .set("USS_CHECKPOINT_SECONDS", "0")
+        .set("USS_CHECKPOINT_SECONDS", "1")
         .set("USS_LOG_RETENTION", "1 second")
         .set("USS_UNKNOWN_USERS", "create");
     let mut random = Random(8);
