@@ -242,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_that_says_what_it_said() {
-        let outcome = caught(async { if true { panic!("no. {}", 7) } else { Ok(()) } }).await;
+        let outcome: Result<(), _> = caught(async { panic!("no. {}", 7) }).await;
         assert!(matches!(outcome, Err(WorkerError::Panicked(message)) if message == "no. 7"));
         assert!(matches!(caught(async { Ok(3) }).await, Ok(3)));
     }

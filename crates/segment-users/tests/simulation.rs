@@ -4,14 +4,16 @@
 //! `USS_SIMULATION_SEED` repeats one run, `USS_SIMULATION_RUNS` sets how many there are.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 
 use ports::checkpoints::{Checkpoint, Generation};
 use ports::clock::ManualClock;
-use ports::log::{Log, NewRecord, Topic, partition_of};
-use ports::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
+use ports::log::{NewRecord, Topic, partition_of};
+use ports::memory::MemoryConfigStore;
 use ports::records::{Cause, ConfigRecord, Notification};
 use ports::warehouse::HistoryOf;
 use segment_engine::event::{Event, UserId};
@@ -25,8 +27,8 @@ use segment_users::partition::{Partition, Ports, WorkerError};
 use segment_users::retention::Retention;
 use segment_users::settings::Settings;
 use serde_json::{Value, json};
+use support::SECOND;
 
-const SECOND: i64 = 1_000_000;
 const PARTITIONS: u32 = 3;
 const USERS: i64 = 12;
 const STEPS: u32 = 260;
@@ -101,14 +103,7 @@ struct World {
 
 impl World {
     async fn new(seed: u64) -> Self {
-        let clock = Arc::new(ManualClock::at(Timestamp(1_000 * SECOND)));
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(PARTITIONS, clock.clone()));
-        let ports = Ports {
-            log,
-            checkpoints: Arc::new(MemoryCheckpoints::default()),
-            warehouse: Arc::new(MemoryWarehouse::default()),
-            clock: clock.clone(),
-        };
+        let (clock, ports) = support::memory(PARTITIONS);
         let survivors = (1..=USERS).map(|user| (user, user)).collect();
         let mut world = Self {
             random: Random(seed),

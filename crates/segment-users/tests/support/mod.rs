@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use ports::clock::ManualClock;
-use ports::log::{Log, NewRecord, Topic, partition_of};
+use ports::log::{NewRecord, Topic, partition_of};
 use ports::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
 use ports::records::{ConfigRecord, Notification};
 use segment_engine::time::Timestamp;
@@ -22,6 +22,18 @@ use serde_json::{Value, json};
 pub const SECOND: i64 = 1_000_000;
 pub const PARTITIONS: u32 = 2;
 
+/// Ports in memory, and the clock behind them, at 1,000 seconds.
+pub fn memory(partitions: u32) -> (Arc<ManualClock>, Ports) {
+    let clock = Arc::new(ManualClock::at(Timestamp(1_000 * SECOND)));
+    let ports = Ports {
+        log: Arc::new(MemoryLog::new(partitions, clock.clone())),
+        checkpoints: Arc::new(MemoryCheckpoints::default()),
+        warehouse: Arc::new(MemoryWarehouse::default()),
+        clock: clock.clone(),
+    };
+    (clock, ports)
+}
+
 /// Partitions of a log, and nothing that runs by itself.
 pub struct World {
     pub clock: Arc<ManualClock>,
@@ -31,14 +43,7 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        let clock = Arc::new(ManualClock::at(Timestamp(1_000 * SECOND)));
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(PARTITIONS, clock.clone()));
-        let ports = Ports {
-            log,
-            checkpoints: Arc::new(MemoryCheckpoints::default()),
-            warehouse: Arc::new(MemoryWarehouse::default()),
-            clock: clock.clone(),
-        };
+        let (clock, ports) = memory(PARTITIONS);
         let mut world = Self { clock, ports, partitions: Vec::new() };
         world.restart().await;
         world
