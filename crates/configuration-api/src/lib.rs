@@ -11,6 +11,7 @@ mod db_actions;
 mod explain;
 mod fields;
 mod history;
+mod holds;
 mod identities;
 mod lists;
 mod memberships;
@@ -28,6 +29,7 @@ mod users;
 mod views;
 
 pub use api::{Api, TopicNames};
+pub use holds::Holds;
 pub use relay::Relay;
 pub use router::router;
 pub use store_identities::StoreIdentities;

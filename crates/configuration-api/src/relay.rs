@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ports::config_store::{ConfigStore, ConfigStoreError, OutboxRow};
 use ports::log::{Log, LogError};
-use tokio::sync::Notify;
+
+use crate::holds::Holds;
 
 /// The producer's name in the log.
 pub const PRODUCER: &str = "config-outbox";
@@ -46,13 +47,13 @@ pub enum RelayError {
 pub struct Relay {
     store: Arc<dyn ConfigStore>,
     log: Arc<dyn Log>,
-    written: Arc<Notify>,
+    holds: Arc<Holds>,
 }
 
 impl Relay {
-    /// A relay that `written` wakes.
-    pub fn new(store: Arc<dyn ConfigStore>, log: Arc<dyn Log>, written: Arc<Notify>) -> Self {
-        Self { store, log, written }
+    /// A relay that leaves alone what is held.
+    pub fn new(store: Arc<dyn ConfigStore>, log: Arc<dyn Log>, holds: Arc<Holds>) -> Self {
+        Self { store, log, holds }
     }
 
     /// Moves rows for ever. Cancel-safe: cancelling it between any two steps loses and repeats nothing.
@@ -62,7 +63,7 @@ impl Relay {
             match self.move_all().await {
                 Ok(_) => {
                     pause = PAUSE_MIN;
-                    let _ = tokio::time::timeout(POLL, self.written.notified()).await;
+                    let _ = tokio::time::timeout(POLL, self.holds.written.notified()).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, "config changes wait to be told to the engine");
@@ -73,7 +74,7 @@ impl Relay {
         }
     }
 
-    /// Moves the rows that there are, and answers how many.
+    /// Moves the rows that there are, up to the first that is held, and answers how many.
     ///
     /// # Errors
     /// What was moved before the error stays moved.
@@ -84,8 +85,11 @@ impl Relay {
         if last > end {
             return Err(RelayError::Replaced { log: last, store: end });
         }
+        // The end comes first: what is written later may be held by then.
+        let end = end.min(self.holds.free_up_to());
         loop {
-            let rows = self.store.outbox(last, ROWS_MAX).await?;
+            let mut rows = self.store.outbox(last, ROWS_MAX).await?;
+            rows.retain(|row| row.id <= end);
             let Some(newest) = rows.last().map(|row| row.id) else { return Ok(moved) };
             moved += rows.len();
             self.append(rows, newest).await?;

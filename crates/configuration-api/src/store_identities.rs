@@ -5,24 +5,24 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ports::clock::Clock;
 use ports::config_store::{ConfigStore, ConfigStoreError, IdentityKey, Unknown, User};
-use ports::identities::{Identities, Identity, IdentityError, Profile, ProfileSegment, Resolved};
+use ports::identities::{Created, Identities, Identity, IdentityError, Profile, ProfileSegment};
 use ports::records::instant;
 use segment_engine::event::UserId;
-use tokio::sync::Notify;
 
+use crate::holds::Holds;
 use crate::identities::resolved;
 
 /// Resolves identities by the config store itself.
 pub struct StoreIdentities {
     store: Arc<dyn ConfigStore>,
     clock: Arc<dyn Clock>,
-    written: Arc<Notify>,
+    holds: Arc<Holds>,
 }
 
 impl StoreIdentities {
-    /// `written` wakes the relay after users were made.
-    pub fn new(store: Arc<dyn ConfigStore>, clock: Arc<dyn Clock>, written: Arc<Notify>) -> Self {
-        Self { store, clock, written }
+    /// `holds` keeps the relay from telling of users before their first event is in the log.
+    pub fn new(store: Arc<dyn ConfigStore>, clock: Arc<dyn Clock>, holds: Arc<Holds>) -> Self {
+        Self { store, clock, holds }
     }
 }
 
@@ -45,13 +45,14 @@ impl Identities for StoreIdentities {
         Ok(resolution.map_err(unavailable)?.owners)
     }
 
-    async fn create(&self, identities: &[Identity]) -> Result<Vec<Resolved>, IdentityError> {
+    async fn create(&self, identities: &[Identity]) -> Result<Created, IdentityError> {
+        let end = self.store.outbox_end().await.map_err(unavailable)?;
+        // From before the users are made: a relay that sees their rows sees the hold, or that it has ended.
+        let hold = self.holds.hold(end);
         let resolution = self.store.resolve(&keys(identities), Unknown::Create, self.clock.now()).await;
         let resolution = resolution.map_err(unavailable)?;
-        if !resolution.created.is_empty() {
-            self.written.notify_one();
-        }
-        Ok(resolution.owners.into_iter().flatten().map(|owner| resolved(owner, &resolution.created)).collect())
+        let users = resolution.owners.into_iter().flatten().map(|owner| resolved(owner, &resolution.created));
+        Ok(Created { users: users.collect(), hold })
     }
 
     async fn profile(&self, client_ref_id: &str) -> Result<Option<Profile>, IdentityError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ports::clock::Clock;
 use ports::event_sink::{EventSink, SinkOutcome};
-use ports::identities::{Identities, Identity};
+use ports::identities::{Hold, Identities, Identity};
 use ports::log::{Log, NewRecord, Topic, partition_of};
 use ports::records::{UserRecord, instant};
 use segment_engine::event::UserId;
@@ -53,6 +53,14 @@ pub struct Ingestion {
 }
 
 type Admission<'a> = Result<EventDraft<'a>, Rejection>;
+
+/// What is to be appended for a request's events.
+#[derive(Default)]
+struct Writing {
+    records: Vec<NewRecord>,
+    /// Of the users whose records are among them: kept until the append is done.
+    holds: Vec<Hold>,
+}
 
 impl Ingestion {
     /// A service on these ports.
@@ -109,33 +117,29 @@ impl Ingestion {
         if self.log.producer_sequence(name).await? > 0 {
             return Ok(None);
         }
-        let (mut outcomes, records) = self.decide(&[event.into()], options).await?;
+        let (mut outcomes, writing) = self.decide(&[event.into()], options).await?;
         let outcome = outcomes.pop().expect("one event has one outcome");
         let is_accepted = matches!(outcome, Outcome::Accepted);
         // `false`: the answer to an earlier call was lost, but not the call.
-        if is_accepted && !self.log.append_once(name, 1, records).await? {
+        if is_accepted && !self.log.append_once(name, 1, writing.records).await? {
             return Ok(None);
         }
         Ok(Some(outcome))
     }
 
     async fn attempt(&self, events: &[Received<'_>], options: Options) -> Result<Vec<Outcome>, Problem> {
-        let (outcomes, records) = self.decide(events, options).await?;
-        if !records.is_empty() {
-            self.log.append(records).await?;
+        let (outcomes, writing) = self.decide(events, options).await?;
+        if !writing.records.is_empty() {
+            self.log.append(writing.records).await?;
         }
         Ok(outcomes)
     }
 
     /// What becomes of each event, and the records that say so.
-    async fn decide(
-        &self,
-        events: &[Received<'_>],
-        options: Options,
-    ) -> Result<(Vec<Outcome>, Vec<NewRecord>), Problem> {
+    async fn decide(&self, events: &[Received<'_>], options: Options) -> Result<(Vec<Outcome>, Writing), Problem> {
         let admissions: Vec<Admission<'_>> = events.iter().map(|event| admit(*event, &self.limits)).collect();
-        let mut records = Vec::with_capacity(events.len());
-        let users = self.users(&admissions, options.unknown_users, &mut records).await?;
+        let mut writing = Writing::default();
+        let users = self.users(&admissions, options.unknown_users, &mut writing).await?;
         let at = instant::format(self.clock.now());
         let mut outcomes = Vec::with_capacity(events.len());
         for ((event, admission), user) in events.iter().zip(admissions).zip(users) {
@@ -145,16 +149,16 @@ impl Ingestion {
             });
             match decided {
                 Ok(record) => {
-                    records.push(record);
+                    writing.records.push(record);
                     outcomes.push(Outcome::Accepted);
                 }
                 Err(rejection) => {
-                    records.push(refusal::record(*event, &rejection, &at, &self.limits));
+                    writing.records.push(refusal::record(*event, &rejection, &at, &self.limits));
                     outcomes.push(Outcome::Rejected(Box::new(rejection)));
                 }
             }
         }
-        Ok((outcomes, records))
+        Ok((outcomes, writing))
     }
 
     /// The user of each admitted event. Records of users made on the way come before the events.
@@ -162,7 +166,7 @@ impl Ingestion {
         &self,
         admissions: &[Admission<'_>],
         unknown_users: UnknownUsers,
-        records: &mut Vec<NewRecord>,
+        writing: &mut Writing,
     ) -> Result<Vec<Option<UserId>>, Problem> {
         let mut users = vec![None; admissions.len()];
         let mut missing: HashMap<Identity, Vec<usize>> = HashMap::new();
@@ -177,7 +181,7 @@ impl Ingestion {
         }
         let (asked, places): (Vec<Identity>, Vec<Vec<usize>>) = missing.into_iter().unzip();
         for (asked, places) in asked.chunks(self.limits.resolve_max).zip(places.chunks(self.limits.resolve_max)) {
-            let found = self.look_up(asked, unknown_users, records).await?;
+            let found = self.look_up(asked, unknown_users, writing).await?;
             for ((identity, user_id), places) in asked.iter().zip(found).zip(places) {
                 let Some(user_id) = user_id else { continue };
                 self.cache.put(identity.clone(), user_id);
@@ -193,15 +197,16 @@ impl Ingestion {
         &self,
         asked: &[Identity],
         unknown_users: UnknownUsers,
-        records: &mut Vec<NewRecord>,
+        writing: &mut Writing,
     ) -> Result<Vec<Option<UserId>>, Problem> {
         if unknown_users == UnknownUsers::Reject {
             return Ok(self.identities.resolve(asked).await?);
         }
-        let resolved = self.identities.create(asked).await?;
-        let new = resolved.iter().filter_map(|user| Some((user.user_id, user.new.as_ref()?)));
-        records.extend(new.map(|(user_id, record)| self.user_record(user_id, record)));
-        Ok(resolved.into_iter().map(|user| Some(user.user_id)).collect())
+        let created = self.identities.create(asked).await?;
+        let new = created.users.iter().filter_map(|user| Some((user.user_id, user.new.as_ref()?)));
+        writing.records.extend(new.map(|(user_id, record)| self.user_record(user_id, record)));
+        writing.holds.push(created.hold);
+        Ok(created.users.into_iter().map(|user| Some(user.user_id)).collect())
     }
 
     fn user_record(&self, user_id: UserId, record: &UserRecord) -> NewRecord {

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::Router;
@@ -354,6 +356,22 @@ async fn unknown_users_are_made_when_asked_for() {
     assert_eq!(records[0].appended_at, records[1].appended_at);
     let (status, answer) = read(world.send(request("?unknown_users=maybe")).await).await;
     assert_eq!((status, &answer["code"]), (400, &json!("INVALID_QUERY")));
+}
+
+#[tokio::test]
+async fn new_users_are_let_go_when_their_first_events_are_in_the_log() {
+    let world = World::new();
+    let log = world.log.clone();
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let seen = found.clone();
+    world.identities.on_release(move || {
+        let read = pin!(log.read(Topic::Events, partition_of(2, PARTITIONS), 0, usize::MAX));
+        let Poll::Ready(batch) = read.poll(&mut Context::from_waker(Waker::noop())) else { panic!("memory is ready") };
+        seen.lock().unwrap().push(batch.unwrap().records.len());
+    });
+    let request = Request::post("/api/v1/events?unknown_users=create").body(Body::from("{\"id\":\"new\"}")).unwrap();
+    assert_eq!(read(world.send(request).await).await.0, 200);
+    assert_eq!(*found.lock().unwrap(), [2], "the user and its event");
 }
 
 #[tokio::test]

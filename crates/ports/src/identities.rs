@@ -22,11 +22,23 @@ pub struct Resolved {
     /// Whose identity it is now.
     pub user_id: UserId,
     /// The record of a user that this call made; `None` if the identity was known.
-    ///
-    /// The caller appends it together with the user's first event, so that both are one instant. Implementations see to it
-    /// that the log gets the record nonetheless, only later, if the caller dies before it has appended.
     pub new: Option<UserRecord>,
 }
+
+/// What [`Identities::create`] answers.
+pub struct Created {
+    /// One for each identity, in the order asked.
+    pub users: Vec<Resolved>,
+    /// To be dropped when the records of the new users are in the log.
+    ///
+    /// The caller appends them together with the users' first events, so that both are one instant; as long as it holds
+    /// this, nobody else tells the log of them. Implementations see to it that the log gets the records nonetheless if the
+    /// caller dies, or drops this, before it has appended.
+    pub hold: Hold,
+}
+
+/// Kept, not used.
+pub type Hold = Box<dyn Send + Sync>;
 
 /// A user as the look-up by client id answers it; the names are the public API's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +90,7 @@ pub trait Identities: Send + Sync + 'static {
     async fn resolve(&self, identities: &[Identity]) -> Result<Vec<Option<UserId>>, IdentityError>;
 
     /// As [`Identities::resolve`], but makes a user of each unknown identity. The same identity twice is one user.
-    async fn create(&self, identities: &[Identity]) -> Result<Vec<Resolved>, IdentityError>;
+    async fn create(&self, identities: &[Identity]) -> Result<Created, IdentityError>;
 
     /// The user whose `clientRefId` is this, else the oldest that has an identity with this id.
     async fn profile(&self, client_ref_id: &str) -> Result<Option<Profile>, IdentityError>;

@@ -10,7 +10,7 @@ pub mod instant;
 pub mod json;
 
 use segment_engine::event::UserId;
-pub use segment_engine::machine::Cause;
+pub use segment_engine::machine::{Cause, ManualList};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -45,8 +45,9 @@ pub enum UserRecord {
     Manual {
         /// The internal id.
         user_id: UserId,
-        /// Ids of manual segments.
-        segments: Vec<i64>,
+        /// Ids of manual segments, and which list this is of those that the user had.
+        #[serde(flatten)]
+        list: ManualList,
     },
     /// The user is merged into `survivor`. In the partition of `user_id`.
     Merge {
@@ -54,6 +55,9 @@ pub enum UserRecord {
         user_id: UserId,
         /// Who it is from now on.
         survivor: UserId,
+        /// The survivor's manual memberships, if the merge changed them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        manual: Option<ManualList>,
     },
     /// The state of an absorbed user, sent to the survivor's partition.
     Transfer {
@@ -65,6 +69,9 @@ pub enum UserRecord {
         below: u64,
         /// The absorbed user's block, base64; `None` if nothing was known of it.
         state: Option<String>,
+        /// As in the merge.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        manual: Option<ManualList>,
     },
     /// A record that reached an absorbed user's partition after the merge, sent on. Keeps its original place and receipt.
     Forward {

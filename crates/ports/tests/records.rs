@@ -4,7 +4,7 @@
 use ports::records::decode::{Input, decode_event, decode_input};
 use ports::records::event::EventRecord;
 use ports::records::json::{DEPTH_MAX, Kind, Reader};
-use ports::records::{UserRecord, instant};
+use ports::records::{ManualList, UserRecord, instant};
 use proptest::prelude::*;
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{Position, UserId};
@@ -166,6 +166,7 @@ fn an_empty_payload_takes_displaced_fields() {
 #[test]
 fn user_records_come_back() {
     let record = RawValue::from_string(r#"{"user_id":1,"price":1.10}"#.to_owned()).unwrap();
+    let list = ManualList { version: 3, segments: vec![1, 2] };
     let records = [
         UserRecord::User {
             user_id: UserId(1),
@@ -175,9 +176,16 @@ fn user_records_come_back() {
             created_at: RECEIVED,
         },
         UserRecord::Traits { user_id: UserId(1), traits: serde_json::Map::new(), created_at: RECEIVED },
-        UserRecord::Manual { user_id: UserId(1), segments: vec![1, 2] },
-        UserRecord::Merge { user_id: UserId(1), survivor: UserId(2) },
-        UserRecord::Transfer { user_id: UserId(2), absorbed: UserId(1), below: 7, state: Some("AA==".into()) },
+        UserRecord::Manual { user_id: UserId(1), list: list.clone() },
+        UserRecord::Merge { user_id: UserId(1), survivor: UserId(2), manual: None },
+        UserRecord::Merge { user_id: UserId(1), survivor: UserId(2), manual: Some(list.clone()) },
+        UserRecord::Transfer {
+            user_id: UserId(2),
+            absorbed: UserId(1),
+            below: 7,
+            state: Some("AA==".into()),
+            manual: Some(list),
+        },
         UserRecord::Forward { user_id: UserId(2), partition: 1, offset: 2, appended_at: RECEIVED, record },
         UserRecord::Delete { user_id: UserId(1) },
     ];

@@ -7,7 +7,7 @@ use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
 use ports::records::{SegmentRecord, UserRecord};
 use segment_engine::event::{Position, UserId};
 use segment_engine::language;
-use segment_engine::machine::{Cause, Definition, Profile, Rule, Source};
+use segment_engine::machine::{Cause, Definition, ManualList, Profile, Rule, Source};
 use segment_engine::time::Timestamp;
 
 use crate::notify;
@@ -62,13 +62,16 @@ impl Partition {
             UserRecord::Traits { user_id, traits, created_at } => {
                 self.machine.traits(user_id, &traits, created_at, at);
             }
-            UserRecord::Manual { user_id, segments } => self.machine.manual(user_id, &segments, at),
-            UserRecord::Merge { user_id, survivor } => self.merge(user_id, survivor, record),
-            UserRecord::Transfer { user_id, absorbed, below, state: Some(state) } => {
+            UserRecord::Manual { user_id, list } => self.machine.manual(user_id, list, Cause::Manual, at),
+            UserRecord::Merge { user_id, survivor, manual } => self.merge(user_id, survivor, manual, record),
+            UserRecord::Transfer { user_id, absorbed, below, state, manual } => {
+                if let Some(list) = manual {
+                    self.machine.manual(user_id, list, Cause::Merge, at);
+                }
+                // Of whom nothing was known, nothing is to be added.
+                let Some(state) = state else { return Ok(Ok(())) };
                 return self.transfer(user_id, Source { user: absorbed, below }, &state, record).await;
             }
-            // Of whom nothing was known, nothing is to be added.
-            UserRecord::Transfer { state: None, .. } => {}
             UserRecord::Forward { user_id, partition, offset, appended_at, record: inner } => {
                 return Ok(self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), at));
             }
@@ -86,7 +89,9 @@ impl Partition {
         match input {
             UserRecord::Merge { .. } | UserRecord::Delete { .. } => {}
             UserRecord::Transfer { absorbed, below, state, .. } => {
-                self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, below, state });
+                // Its list by hand was in the later survivor's when that absorbed this one.
+                let manual = None;
+                self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, below, state, manual });
             }
             UserRecord::Forward { partition, offset, appended_at, record, .. } => {
                 self.send(survivor, &UserRecord::Forward { user_id: survivor, partition, offset, appended_at, record });
@@ -131,12 +136,12 @@ impl Partition {
         Ok(())
     }
 
-    fn merge(&mut self, absorbed: UserId, survivor: UserId, record: &Record) {
+    fn merge(&mut self, absorbed: UserId, survivor: UserId, manual: Option<ManualList>, record: &Record) {
         self.gone.insert(absorbed, Gone::Merged(survivor));
         let departed = self.machine.remove_user(absorbed, Cause::Merge, record.appended_at);
         let state = departed.map(|departed| BASE64.encode(self.machine.save_departed(&departed)));
         let below = record.offset + 1;
-        self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, below, state });
+        self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, below, state, manual });
     }
 
     async fn transfer(

@@ -149,6 +149,43 @@ async fn merged_users_are_one_and_late_records_follow() {
 }
 
 #[tokio::test]
+async fn lists_by_hand_come_with_the_merge_unless_they_were_set_since() {
+    let mut world = World::new().await;
+    let far =
+        |user: i64| (user + 1..).find(|id| partition_of(*id, PARTITIONS) != partition_of(user, PARTITIONS)).unwrap();
+    for (id, tag) in [(1, "vip"), (2, "staff")] {
+        let record =
+            json!({"type": "segment", "id": id, "tag": tag, "version": 1, "where_statement": "", "manual": true});
+        world.append(Topic::Config, 0, "", &record).await;
+    }
+    world.segment(3, "active_vip", 1, "segment('vip') AND count(*) >= 2").await;
+    for set_since in [false, true] {
+        let absorbed = if set_since { 100 } else { 10 };
+        let survivor = far(absorbed);
+        for (user, list) in [(absorbed, [1]), (survivor, [2])] {
+            world.event(user, "page_viewed", json!({})).await;
+            world.user(user, json!({"type": "manual", "user_id": user, "version": 1, "segments": list})).await;
+        }
+        world.run().await;
+        let manual = json!({"version": 2, "segments": [1, 2]});
+        let merge = json!({"type": "merge", "user_id": absorbed, "survivor": survivor, "manual": manual});
+        world.user(absorbed, merge).await;
+        if set_since {
+            let list = json!({"type": "manual", "user_id": survivor, "version": 3, "segments": [2]});
+            world.user(survivor, list).await;
+        }
+        world.run().await;
+        let mut told = world.told().await;
+        told.retain(|line| line.starts_with(&format!("{survivor}:")));
+        let told: Vec<&str> = told.iter().map(|line| line.split(" @").next().unwrap()).collect();
+        let by_hand = format!("{survivor}:1 manual +[2] -[]");
+        let with_the_merge = format!("{survivor}:2 merge +[1, 3] -[]");
+        let expected = if set_since { vec![by_hand] } else { vec![by_hand, with_the_merge] };
+        assert_eq!(told, expected, "set since: {set_since}");
+    }
+}
+
+#[tokio::test]
 async fn a_record_that_cannot_be_applied_is_told_and_the_partition_goes_on() {
     let mut world = World::new().await;
     world.segment(1, "any", 1, "count(*) >= 1").await;

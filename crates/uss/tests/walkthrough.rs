@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use support::{Launch, eventually, micros, text, user_record};
 
@@ -213,4 +215,23 @@ async fn a_user_made_of_an_unknown_identity_is_found_by_its_id() {
     let path = format!("{}/api/v1/users?clientRefId=01427", server.ingestion);
     let there: Value = serde_json::from_str(&text(&path).await).unwrap();
     assert_eq!((&there["data"]["id"], &there["data"]["clientRefId"]), (&json!(1), &json!("01427")), "{there}");
+}
+
+#[tokio::test]
+async fn users_made_for_their_first_events_are_told_of_with_them() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").start();
+    let everybody = server.segment("everybody", "").await;
+    server.in_force(everybody).await;
+    const USERS: usize = 200;
+    for number in 0..USERS {
+        assert_eq!(server.event(&json!({"id": format!("new-{number}")})).await.status, 200);
+    }
+    let told = eventually("everybody is told of", async || {
+        let told = server.records("user_segment_notification_topic").await;
+        (told.len() >= USERS).then_some(told)
+    })
+    .await;
+    let causes: BTreeSet<&str> = told.iter().map(|record| record["value"]["cause"].as_str().unwrap()).collect();
+    assert_eq!((told.len(), causes), (USERS, BTreeSet::from(["event"])));
 }

@@ -30,6 +30,8 @@ table!(
         created_at: i64,
         updated_at: i64,
         merged_into: Option<i64>,
+        /// How often the manual list was set.
+        manual_version: i64,
     }
 );
 

@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use ports::config_store::{
     Applied, ManualSet, Member, Membership, MembershipBatch, MembershipStore, OutboxEntry, Page, User,
 };
-use sea_orm::sea_query::{ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use segment_engine::event::UserId;
+use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
 use super::entities::{manual_membership, membership, membership_position, segment, user};
@@ -49,14 +50,14 @@ async fn manual_of(db: &impl ConnectionTrait, user: UserId) -> Result<BTreeSet<i
     Ok(query.all(db).await.map_err(unavailable)?.into_iter().map(|row| row.segment_id).collect())
 }
 
-/// Makes `manual` the user's list, in the tables; the engine's word on it follows and agrees.
+/// Makes `manual` the user's list, in the tables; the engine's word on it follows and agrees. Answers what to tell it.
 async fn write_manual(
     tx: &impl ConnectionTrait,
     user: UserId,
     before: &BTreeSet<i64>,
     manual: &BTreeSet<i64>,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<ManualList> {
     let gone: Vec<i64> = before.difference(manual).copied().collect();
     let lists = manual_membership::Entity::delete_many().filter(manual_membership::Column::UserId.eq(user.0));
     let lists = lists.filter(manual_membership::Column::SegmentId.is_in(gone.iter().copied()));
@@ -77,28 +78,33 @@ async fn write_manual(
         let insert = membership::Entity::insert(member).on_conflict(OnConflict::columns(key).do_nothing().to_owned());
         insert.exec_without_returning(tx).await.map_err(unavailable)?;
     }
-    Ok(())
+    let version = user::Column::ManualVersion;
+    let next = user::Entity::update_many().filter(user::Column::Id.eq(user.0));
+    let next = next.col_expr(version, Expr::col(version).add(1));
+    next.exec(tx).await.map_err(unavailable)?;
+    let version = users::require(tx, user).await?.manual_version;
+    let version = u64::try_from(version).map_err(|error| corrupt("the version of a manual list", error))?;
+    Ok(ManualList { version, segments: manual.iter().copied().collect() })
 }
 
-/// The survivor of a merge stands in the absorbed user's lists too.
+/// The survivor of a merge stands in the absorbed user's lists too. Answers its list if that changed.
 pub(super) async fn merge_manual(
     tx: &impl ConnectionTrait,
     survivor: UserId,
     absorbed: UserId,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Option<ManualList>> {
     let (ours, theirs) = (manual_of(tx, survivor).await?, manual_of(tx, absorbed).await?);
     if theirs.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let gone = manual_membership::Entity::delete_many().filter(manual_membership::Column::UserId.eq(absorbed.0));
     gone.exec(tx).await.map_err(unavailable)?;
     if theirs.is_subset(&ours) {
-        return Ok(());
+        return Ok(None);
     }
     let union: BTreeSet<i64> = ours.union(&theirs).copied().collect();
-    write_manual(tx, survivor, &ours, &union, now).await?;
-    outbox::send(tx, vec![OutboxEntry::manual(survivor, union.into_iter().collect())]).await
+    write_manual(tx, survivor, &ours, &union, now).await.map(Some)
 }
 
 async fn position_of(db: &impl ConnectionTrait, partition: u32) -> Result<u64> {
@@ -192,8 +198,8 @@ impl MembershipStore for SqlConfigStore {
         let before = manual_of(&tx, user).await?;
         let ignored = asked.difference(&manual).copied().collect();
         if manual != before {
-            write_manual(&tx, user, &before, &manual, now).await?;
-            outbox::send(&tx, vec![OutboxEntry::manual(user, manual.into_iter().collect())]).await?;
+            let list = write_manual(&tx, user, &before, &manual, now).await?;
+            outbox::send(&tx, vec![OutboxEntry::manual(user, list)]).await?;
         }
         commit(tx).await?;
         Ok(ManualSet { ignored })

@@ -23,6 +23,6 @@ pub(super) async fn merge(tx: &impl ConnectionTrait, survivor: UserId, absorbed:
         let gone = user_trait::Entity::delete_many().filter(user_trait::Column::UserId.eq(absorbed.0));
         gone.exec(tx).await.map_err(unavailable)?;
     }
-    outbox::send(tx, vec![OutboxEntry::merge(absorbed, survivor)]).await?;
-    memberships::merge_manual(tx, survivor, absorbed, now).await
+    let manual = memberships::merge_manual(tx, survivor, absorbed, now).await?;
+    outbox::send(tx, vec![OutboxEntry::merge(absorbed, survivor, manual)]).await
 }

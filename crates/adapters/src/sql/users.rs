@@ -94,10 +94,20 @@ pub(super) async fn insert(tx: &impl ConnectionTrait, new: NewUser, now: Timesta
         created_at: Set(now.0),
         updated_at: Set(now.0),
         merged_into: Set(None),
+        manual_version: Set(0),
     };
     let id = user::Entity::insert(model).exec(tx).await.map_err(unavailable)?.last_insert_id;
     let NewUser { client_ref_id, name, email } = new;
-    let row = user::Model { id, client_ref_id, name, email, created_at: now.0, updated_at: now.0, merged_into: None };
+    let row = user::Model {
+        id,
+        client_ref_id,
+        name,
+        email,
+        created_at: now.0,
+        updated_at: now.0,
+        merged_into: None,
+        manual_version: 0,
+    };
     Ok(bare(row))
 }
 

@@ -1,12 +1,9 @@
 //! Identities: of users, links, and what ingestion asks.
 
-use std::sync::Arc;
-
 use configuration_api::StoreIdentities;
 use ports::identities::{Identities, Identity};
 use segment_engine::event::UserId;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 
 use crate::world::{STARTED, World};
 
@@ -81,13 +78,13 @@ async fn many_are_resolved_at_once() {
 async fn ingestion_in_the_same_process_asks_the_store() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({"clientRefId": "x"})).await;
-    let identities = StoreIdentities::new(world.store.clone(), world.clock.clone(), Arc::new(Notify::new()));
+    let identities = StoreIdentities::new(world.store.clone(), world.clock.clone(), world.holds.clone());
     let asked =
         [Identity { id_type: Some("cookie".into()), id: "x".into() }, Identity { id_type: None, id: "new".into() }];
     assert_eq!(identities.resolve(&asked).await.unwrap(), [Some(UserId(1)), None]);
     let created = identities.create(&asked).await.unwrap();
     assert_eq!(
-        created.iter().map(|one| (one.user_id.0, one.new.is_some())).collect::<Vec<_>>(),
+        created.users.iter().map(|one| (one.user_id.0, one.new.is_some())).collect::<Vec<_>>(),
         [(1, false), (2, true)]
     );
     assert_eq!(identities.profile("x").await.unwrap().unwrap().id, UserId(1));

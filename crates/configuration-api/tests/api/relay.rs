@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use configuration_api::Relay;
 use configuration_api::relay::{PRODUCER, RelayError};
+use configuration_api::{Holds, Relay, StoreIdentities};
+use ports::identities::{Identities, Identity};
 use ports::log::{Log, Topic, partition_of};
 use ports::memory::MemoryConfigStore;
 use serde_json::{Value, json};
@@ -58,7 +59,7 @@ async fn a_replaced_store_is_noticed() {
     world.data("POST", "/api/v1/users", json!({})).await;
     world.relay().move_all().await.unwrap();
     let empty = Arc::new(MemoryConfigStore::default());
-    let relay = Relay::new(empty, world.log.clone(), Arc::new(Notify::new()));
+    let relay = Relay::new(empty, world.log.clone(), world.holds.clone());
     let error = relay.move_all().await.unwrap_err();
     assert!(matches!(error, RelayError::Replaced { log: 1, store: 0 }), "{error}");
 }
@@ -67,11 +68,28 @@ async fn a_replaced_store_is_noticed() {
 async fn a_write_wakes_the_running_relay() {
     let world = World::new();
     let written = Arc::new(Notify::new());
-    let relay = Relay::new(world.store.clone(), world.log.clone(), written.clone());
+    let holds = Arc::new(Holds::new(written.clone()));
+    let relay = Relay::new(world.store.clone(), world.log.clone(), holds);
     let running = tokio::spawn(async move { relay.run().await });
     world.data("POST", "/api/v1/users", json!({})).await;
     written.notify_one();
     world.log.wait_for(Topic::Events, partition_of(1, PARTITIONS), 0).await;
     running.abort();
     assert_eq!(told(&world, Topic::Events, partition_of(1, PARTITIONS)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_user_made_for_an_event_is_left_to_who_appends_the_event() {
+    let world = World::new();
+    let identities = StoreIdentities::new(world.store.clone(), world.clock.clone(), world.holds.clone());
+    let identity = |id: &str| Identity { id_type: None, id: id.to_owned() };
+    world.data("POST", "/api/v1/users", json!({})).await;
+    let first = identities.create(&[identity("a")]).await.unwrap();
+    let second = identities.create(&[identity("a"), identity("b")]).await.unwrap();
+    world.data("PATCH", "/api/v1/users/1/traits", json!({"plan": "pro"})).await;
+    assert_eq!(world.relay().move_all().await.unwrap(), 1, "what was written before is not held");
+    drop(second.hold);
+    assert_eq!(world.relay().move_all().await.unwrap(), 0, "user b comes after user a");
+    drop(first.hold);
+    assert_eq!(world.relay().move_all().await.unwrap(), 3, "in case that it was not appended");
 }

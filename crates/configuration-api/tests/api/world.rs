@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use configuration_api::{Api, Relay, TopicNames, router};
+use configuration_api::{Api, Holds, Relay, TopicNames, router};
 use http_body_util::BodyExt;
 use ports::clock::ManualClock;
 use ports::config_store::{ConfigStore, IdentityRules};
@@ -36,6 +36,7 @@ pub struct World {
     pub sink: Arc<Sink>,
     /// Whom ingestion was told to forget.
     pub forgotten: Arc<Mutex<Vec<UserId>>>,
+    pub holds: Arc<Holds>,
     pub keys: ApiKeys,
 }
 
@@ -112,6 +113,7 @@ impl World {
             clock,
             sink: Arc::default(),
             forgotten: Arc::default(),
+            holds: Arc::new(Holds::new(Arc::new(Notify::new()))),
             keys: ApiKeys::default(),
         }
     }
@@ -133,7 +135,7 @@ impl World {
     }
 
     pub fn relay(&self) -> Relay {
-        Relay::new(self.store.clone(), self.log.clone(), Arc::new(Notify::new()))
+        Relay::new(self.store.clone(), self.log.clone(), self.holds.clone())
     }
 
     pub async fn send(&self, request: Request<Body>) -> Response<Body> {

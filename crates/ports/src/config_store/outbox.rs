@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use segment_engine::event::UserId;
+use segment_engine::machine::ManualList;
 
 use super::{ConfigStoreError, Segment, SegmentKind, User};
 use crate::log::{NewRecord, Topic, partition_of};
@@ -78,13 +79,13 @@ impl OutboxEntry {
     }
 
     /// The manual memberships were set to exactly these.
-    pub fn manual(user_id: UserId, segments: Vec<i64>) -> Self {
-        Self::about_user(user_id, &UserRecord::Manual { user_id, segments })
+    pub fn manual(user_id: UserId, list: ManualList) -> Self {
+        Self::about_user(user_id, &UserRecord::Manual { user_id, list })
     }
 
-    /// A user was merged into another.
-    pub fn merge(absorbed: UserId, survivor: UserId) -> Self {
-        Self::about_user(absorbed, &UserRecord::Merge { user_id: absorbed, survivor })
+    /// A user was merged into another, whose manual memberships are these now, if that changed them.
+    pub fn merge(absorbed: UserId, survivor: UserId, manual: Option<ManualList>) -> Self {
+        Self::about_user(absorbed, &UserRecord::Merge { user_id: absorbed, survivor, manual })
     }
 
     /// A user was deleted.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use segment_engine::event::UserId;
 
 use crate::clock::Clock;
-use crate::identities::{Identities, Identity, IdentityError, Profile, Resolved};
+use crate::identities::{Created, Identities, Identity, IdentityError, Profile, Resolved};
 use crate::records::{UserRecord, instant};
 
 /// Users and their identities in memory.
@@ -24,6 +24,20 @@ struct State {
     /// How many calls came, for tests of caches.
     calls: u64,
     down: bool,
+    on_release: Option<Release>,
+}
+
+type Release = Arc<dyn Fn() + Send + Sync>;
+
+/// Calls when it is dropped.
+struct Released(Option<Release>);
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        if let Some(call) = &self.0 {
+            call();
+        }
+    }
 }
 
 impl State {
@@ -68,6 +82,11 @@ impl MemoryIdentities {
         self.state().down = down;
     }
 
+    /// What is called when a caller lets new users go, for tests of when it does.
+    pub fn on_release(&self, call: impl Fn() + Send + Sync + 'static) {
+        self.state().on_release = Some(Arc::new(call));
+    }
+
     /// How many calls came so far.
     pub fn calls(&self) -> u64 {
         self.state().calls
@@ -91,7 +110,7 @@ impl Identities for MemoryIdentities {
         Ok(identities.iter().map(|identity| state.find(identity)).collect())
     }
 
-    async fn create(&self, identities: &[Identity]) -> Result<Vec<Resolved>, IdentityError> {
+    async fn create(&self, identities: &[Identity]) -> Result<Created, IdentityError> {
         let now = self.clock.now();
         let mut state = self.call()?;
         let resolve = |identity: &Identity| match state.find(identity) {
@@ -103,7 +122,8 @@ impl Identities for MemoryIdentities {
                 Resolved { user_id, new: Some(new) }
             }
         };
-        Ok(identities.iter().map(resolve).collect())
+        let users = identities.iter().map(resolve).collect();
+        Ok(Created { users, hold: Box::new(Released(state.on_release.clone())) })
     }
 
     async fn profile(&self, client_ref_id: &str) -> Result<Option<Profile>, IdentityError> {

@@ -117,7 +117,7 @@ impl Machine {
                 let verdict = formula.evaluate(user, now);
                 (verdict.holds, verdict.valid_until)
             }
-            None => (user.manual.contains(&compiled.definition.id), Timestamp::MAX),
+            None => (user.manual.segments.contains(&compiled.definition.id), Timestamp::MAX),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::store::{StoreId, StoreKey};
 use super::triggers::Readers;
-use super::user::{Profile, Source, User};
+use super::user::{ManualList, Profile, Source, User};
 use super::{Cause, EventKey, Failure, Machine};
 use crate::eval::{EventScope, evaluate};
 use crate::event::{Event, UserId};
@@ -109,15 +109,18 @@ impl Machine {
         self.touch(slot, Cause::Trait);
     }
 
-    /// The user's manual segments were set to exactly these ids.
-    pub fn manual(&mut self, id: UserId, segments: &[i64], at: Timestamp) {
+    /// The user's manual segments were set to exactly these, by hand or by a merge.
+    pub fn manual(&mut self, id: UserId, list: ManualList, cause: Cause, at: Timestamp) {
         self.reach(at);
-        let slot = self.slot_or_new(id, Cause::Manual);
+        let slot = self.slot_or_new(id, cause);
         let user = self.users[slot as usize].as_mut().expect("just found or made");
-        let touched = user.manual.iter().chain(segments).filter_map(|id| self.catalog.index_of(*id));
-        user.dirty.extend(touched);
-        user.manual = segments.to_vec();
-        self.touch(slot, Cause::Manual);
+        if list.version < user.manual.version {
+            return;
+        }
+        let touched = user.manual.segments.iter().chain(&list.segments);
+        user.dirty.extend(touched.filter_map(|id| self.catalog.index_of(*id)));
+        user.manual = list;
+        self.touch(slot, cause);
     }
 
     /// Removes a user: it leaves every segment, with this cause. Answers what was known of it, for [`Machine::absorb`].
@@ -136,7 +139,8 @@ impl Machine {
         Some(Departed { user: Box::new(user), lacking: Vec::new() })
     }
 
-    /// Merges a user that was removed from its machine into `survivor`, which then has both histories and traits. `below` says
+    /// Merges a user that was removed from its machine into `survivor`, which then has both histories and traits; what becomes
+    /// of manual lists is [`Machine::manual`]'s. `below` says
     /// up to which offset of its partition `departed` holds what the absorbed user did.
     ///
     /// Answers the stores that need the absorbed user's events from history all the same, by [`Machine::add_history`] in this
@@ -151,9 +155,6 @@ impl Machine {
         let user = self.users[slot as usize].as_mut().expect("just found or made");
         user.traits.absorb(other.traits);
         user.recent.merge(other.recent);
-        user.manual.extend(other.manual);
-        user.manual.sort_unstable();
-        user.manual.dedup();
         if user.client_ref_id.is_none() {
             user.client_ref_id = other.client_ref_id;
         }

@@ -34,7 +34,7 @@ pub use recent::{EventKey, REMEMBERED_MICROS, RecentIds};
 pub use snapshot::SnapshotError;
 pub use store::StoreId;
 pub use tally::SegmentCount;
-pub use user::{Profile, Source, Traits};
+pub use user::{ManualList, Profile, Source, Traits};
 
 use crate::event::UserId;
 use crate::time::Timestamp;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::user::{Profile, Source, User};
+use super::user::{ManualList, Profile, Source, User};
 use super::{Definition, Departed, Machine, RecentIds, Rule, Settings, StoreId};
 use crate::event::UserId;
 use crate::language::{CompileError, compile};
@@ -10,7 +10,7 @@ use crate::leaf::State;
 use crate::time::Timestamp;
 
 /// Grows when a block written by an older build can no longer be read.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// Why a snapshot could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ struct UserBlock {
     profile: Profile,
     /// Key, JSON text, since.
     traits: Vec<(String, String, Timestamp)>,
-    manual: Vec<i64>,
+    manual: ManualList,
     recent: RecentIds,
     states: Vec<(u64, State)>,
     members: Vec<i64>,

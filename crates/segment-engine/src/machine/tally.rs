@@ -98,7 +98,7 @@ impl User {
             + self.recent.heap_bytes()
             + self.states.capacity() * size_of::<(StoreId, State)>()
             + states
-            + self.manual.capacity() * size_of::<i64>()
+            + self.manual.segments.capacity() * size_of::<i64>()
             + self.members.capacity() * size_of::<u32>()
             + self.wakeups.capacity() * size_of::<(Timestamp, u32)>()
     }

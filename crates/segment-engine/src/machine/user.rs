@@ -22,8 +22,8 @@ pub struct User {
     pub(super) client_ref_id: Option<Box<str>>,
     pub(super) profile: Profile,
     pub(super) traits: Traits,
-    /// Ids of the manual segments the user is in.
-    pub(super) manual: Vec<i64>,
+    /// The manual segments the user is in.
+    pub(super) manual: ManualList,
     pub(super) recent: RecentIds,
     /// By store.
     pub(super) states: Vec<(StoreId, State)>,
@@ -46,6 +46,17 @@ pub struct User {
     pub(super) measured_bytes: usize,
 }
 
+/// A user's memberships of manual segments.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManualList {
+    /// Of two lists of a user the one with the greater version holds, whichever comes first: a list that a merge makes takes
+    /// another way than one that is set.
+    #[serde(default)]
+    pub version: u64,
+    /// Ids of manual segments.
+    pub segments: Vec<i64>,
+}
+
 /// A user merged into another, as the other sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
@@ -62,7 +73,7 @@ impl User {
             client_ref_id: None,
             profile: Profile::default(),
             traits: Traits::default(),
-            manual: Vec::new(),
+            manual: ManualList::default(),
             recent: RecentIds::default(),
             states: Vec::new(),
             members: Vec::new(),

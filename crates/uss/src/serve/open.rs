@@ -7,7 +7,7 @@ use std::sync::Arc;
 use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
-use configuration_api::{Api, Relay, StoreIdentities, TopicNames};
+use configuration_api::{Api, Holds, Relay, StoreIdentities, TopicNames};
 use ingestion_api::{AllowedOrigins, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
@@ -41,6 +41,8 @@ pub struct Opened {
     pub clock: Arc<dyn Clock>,
     /// Wakes the outbox relay.
     pub written: Arc<Notify>,
+    /// Keeps the relay from users whose first event is on its way.
+    pub holds: Arc<Holds>,
 }
 
 /// Opens every adapter the settings name.
@@ -61,6 +63,7 @@ pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
         .await
         .map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
     let store = Arc::new(store);
+    let written = Arc::<Notify>::default();
     Ok(Opened {
         log: Arc::new(log),
         checkpoints: Arc::new(checkpoints),
@@ -68,7 +71,8 @@ pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
         memberships: store.clone(),
         store,
         clock,
-        written: Arc::default(),
+        holds: Arc::new(Holds::new(written.clone())),
+        written,
     })
 }
 
@@ -123,7 +127,7 @@ pub fn ingestion(opened: &Opened, settings: &Settings) -> Result<Arc<Ingestion>,
         "create" => UnknownUsers::Create,
         other => return Err(StartError::new(format!("USS_UNKNOWN_USERS={other}: use reject or create"))),
     };
-    let identities = StoreIdentities::new(opened.store.clone(), opened.clock.clone(), opened.written.clone());
+    let identities = StoreIdentities::new(opened.store.clone(), opened.clock.clone(), opened.holds.clone());
     let ingestion = Ingestion::new(
         opened.log.clone(),
         Arc::new(identities),
@@ -136,7 +140,7 @@ pub fn ingestion(opened: &Opened, settings: &Settings) -> Result<Arc<Ingestion>,
 
 /// Starts moving the outbox to the log. Told to stop, it moves what is there and ends.
 pub fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -> JoinHandle<()> {
-    let relay = Relay::new(opened.store.clone(), opened.log.clone(), opened.written.clone());
+    let relay = Relay::new(opened.store.clone(), opened.log.clone(), opened.holds.clone());
     tokio::spawn(async move {
         tokio::select! {
             () = relay.run() => {}

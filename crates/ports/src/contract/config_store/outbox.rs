@@ -47,6 +47,8 @@ pub(super) async fn tells_every_change_in_order(store: Store) {
             "created_at": 1_000_000});
         (Topic::Events, id, user)
     };
+    let list = json!({"version": 1, "segments": [1]});
+    let merge = json!({"type": "merge", "user_id": 2, "survivor": 1, "manual": list});
     let expected = [
         created(1, "x", Value::Null),
         created(2, "y", Value::Null),
@@ -55,9 +57,8 @@ pub(super) async fn tells_every_change_in_order(store: Store) {
         (Topic::Config, 1, segment(1, "", true, 1, "vip")),
         (Topic::Config, 2, segment(1, "segment('vip')", false, 2, "top")),
         (Topic::Config, 2, segment(2, "", false, 2, "top")),
-        (Topic::Events, 2, json!({"type": "manual", "user_id": 2, "segments": [1]})),
-        (Topic::Events, 2, json!({"type": "merge", "user_id": 2, "survivor": 1})),
-        (Topic::Events, 1, json!({"type": "manual", "user_id": 1, "segments": [1]})),
+        (Topic::Events, 2, json!({"type": "manual", "user_id": 2, "version": 1, "segments": [1]})),
+        (Topic::Events, 2, merge),
         (Topic::Config, 2, json!({"type": "segment_deleted", "id": 2})),
         (Topic::Events, 2, json!({"type": "delete", "user_id": 2})),
         (Topic::Events, 1, json!({"type": "delete", "user_id": 1})),

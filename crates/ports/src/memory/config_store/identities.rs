@@ -49,8 +49,8 @@ impl State {
         let theirs = self.traits.remove(&absorbed).unwrap_or_default();
         let ours = self.traits.remove(&survivor).unwrap_or_default();
         self.traits.insert(survivor, merge_traits(ours, theirs));
-        self.send(OutboxEntry::merge(absorbed, survivor));
-        self.merge_manual(survivor, absorbed, now);
+        let manual = self.merge_manual(survivor, absorbed, now);
+        self.send(OutboxEntry::merge(absorbed, survivor, manual));
     }
 }
 

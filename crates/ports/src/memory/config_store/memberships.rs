@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use segment_engine::event::UserId;
+use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, State};
@@ -17,8 +18,8 @@ impl State {
         self.manual.range((user, i64::MIN)..=(user, i64::MAX)).map(|(_, segment)| *segment).collect()
     }
 
-    /// Makes `manual` the user's list.
-    fn write_manual(&mut self, user_id: UserId, manual: &BTreeSet<i64>, now: Timestamp) {
+    /// Makes `manual` the user's list, and answers what to tell the engine.
+    fn write_manual(&mut self, user_id: UserId, manual: &BTreeSet<i64>, now: Timestamp) -> ManualList {
         let before = self.manual_of(user_id);
         for gone in before.difference(manual) {
             self.manual.remove(&(user_id, *gone));
@@ -29,16 +30,17 @@ impl State {
             let membership = Membership { user_id, segment_id: *new, created_at: now, updated_at: now };
             self.memberships.entry((user_id, *new)).or_insert(membership);
         }
-        self.send(OutboxEntry::manual(user_id, manual.iter().copied().collect()));
+        let version = self.manual_versions.entry(user_id).or_default();
+        *version += 1;
+        ManualList { version: *version, segments: manual.iter().copied().collect() }
     }
 
-    /// The survivor stands in the absorbed user's lists too.
-    pub(super) fn merge_manual(&mut self, survivor: UserId, absorbed: UserId, now: Timestamp) {
+    /// The survivor stands in the absorbed user's lists too. Answers its list if that changed.
+    pub(super) fn merge_manual(&mut self, survivor: UserId, absorbed: UserId, now: Timestamp) -> Option<ManualList> {
         let (ours, theirs) = (self.manual_of(survivor), self.manual_of(absorbed));
         self.manual.retain(|(user, _)| *user != absorbed);
-        if !theirs.is_subset(&ours) {
-            self.write_manual(survivor, &ours.union(&theirs).copied().collect(), now);
-        }
+        let changes = !theirs.is_subset(&ours);
+        changes.then(|| self.write_manual(survivor, &ours.union(&theirs).copied().collect(), now))
     }
 }
 
@@ -70,7 +72,8 @@ impl MembershipStore for MemoryConfigStore {
         let asked: BTreeSet<i64> = segments.iter().copied().collect();
         let (manual, ignored): (BTreeSet<i64>, BTreeSet<i64>) = asked.into_iter().partition(is_manual);
         if manual != state.manual_of(user) {
-            state.write_manual(user, &manual, now);
+            let list = state.write_manual(user, &manual, now);
+            state.send(OutboxEntry::manual(user, list));
         }
         Ok(ManualSet { ignored: ignored.into_iter().collect() })
     }

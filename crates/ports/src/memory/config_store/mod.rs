@@ -36,6 +36,7 @@ struct State {
     links: BTreeSet<(i64, i64)>,
     memberships: BTreeMap<(UserId, i64), Membership>,
     manual: BTreeSet<(UserId, i64)>,
+    manual_versions: BTreeMap<UserId, u64>,
     positions: BTreeMap<u32, u64>,
     outbox: BTreeMap<u64, OutboxEntry>,
     last_user: i64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::event::{Event, Position, UserId};
 use crate::language::compile;
-use crate::machine::{Cause, Definition, Machine, Rule, Settings};
+use crate::machine::{Cause, Definition, Machine, ManualList, Rule, Settings};
 use crate::time::Timestamp;
 
 const SECOND: i64 = 1_000_000;
@@ -73,7 +73,8 @@ fn machine_of_three_users() -> Machine {
     for (user, url, at) in [(1, "/a", 1), (2, "/a", 2), (2, "/b", 3), (3, "/a", 4)] {
         machine.event(&event(user, url, at * SECOND), false, Timestamp(at * SECOND));
     }
-    machine.manual(UserId(1), &[3], Timestamp(5 * SECOND));
+    let list = ManualList { version: 1, segments: vec![3] };
+    machine.manual(UserId(1), list, Cause::Manual, Timestamp(5 * SECOND));
     machine
 }
 

@@ -4,21 +4,21 @@
 //! `USS_SIMULATION_SEED` repeats one run, `USS_SIMULATION_RUNS` sets how many there are.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod check;
+mod inputs;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 
+use inputs::Saved;
 use ports::checkpoints::{Checkpoint, Generation};
 use ports::clock::ManualClock;
 use ports::log::{NewRecord, Topic, partition_of};
 use ports::memory::MemoryConfigStore;
-use ports::records::{Cause, ConfigRecord, Notification};
-use ports::warehouse::HistoryOf;
-use segment_engine::event::{Event, UserId};
-use segment_engine::language::compile;
-use segment_engine::machine::{self, Definition, Machine, Profile};
+use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 use segment_users::archiver::Archiver;
 use segment_users::definitions;
@@ -32,19 +32,6 @@ use support::SECOND;
 const PARTITIONS: u32 = 3;
 const USERS: i64 = 12;
 const STEPS: u32 = 260;
-
-const CLAUSES: [&str; 9] = [
-    "count(*) >= 5",
-    "count(*) FILTER (WHERE activity_type = 'a') >= 2",
-    "count(*) FILTER (WHERE activity_type = 'b') >= 3",
-    "count(*) FILTER (WHERE activity_type = 'a' AND created_at >= now() - INTERVAL '40 seconds') >= 2",
-    "count(*) FILTER (WHERE created_at < now() - INTERVAL '25 seconds') BETWEEN 2 AND 6",
-    "count(DISTINCT order_total) >= 4",
-    "sum(order_total) FILTER (WHERE activity_type <> 'c') >= 20",
-    "count(*) FILTER (WHERE user_id <= 4) >= 3",
-    "last(activity_type) = 'b'",
-];
-const TAGS: i64 = 5;
 
 /// Small enough that a turn is often cut between records that belong together.
 fn settings() -> Settings {
@@ -75,13 +62,6 @@ impl Random {
     }
 }
 
-#[derive(Clone)]
-struct Saved {
-    tag: String,
-    version: u64,
-    clause: &'static str,
-}
-
 struct World {
     random: Random,
     clock: Arc<ManualClock>,
@@ -92,6 +72,10 @@ struct World {
     /// Each segment as it was saved last.
     segments: BTreeMap<i64, Saved>,
     version: u64,
+    /// Lists kept by hand, as the config store has them: the version and the segments.
+    lists: BTreeMap<i64, (u64, BTreeSet<i64>)>,
+    /// Traits sent: user id, plan and when.
+    plans: Vec<(i64, &'static str, Timestamp)>,
     /// Events sent: user id and event id.
     sent: Vec<(i64, String)>,
     /// Where memberships are stored: nothing is trimmed that is not there.
@@ -113,6 +97,8 @@ impl World {
             survivors,
             segments: BTreeMap::new(),
             version: 0,
+            lists: BTreeMap::new(),
+            plans: Vec::new(),
             sent: Vec::new(),
             store: Arc::default(),
             read: [0; PARTITIONS as usize],
@@ -124,6 +110,7 @@ impl World {
                 "email": null, "name": null, "created_at": created_at});
             world.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
         }
+        world.define_by_hand().await;
         for id in 0..PARTITIONS {
             world.partitions.push(Partition::open(id, world.ports.clone(), settings()).await.unwrap());
         }
@@ -137,7 +124,7 @@ impl World {
     }
 
     async fn step(&mut self) {
-        match self.random.below(104) {
+        match self.random.below(112) {
             0..30 => self.event().await,
             30..33 => self.merge().await,
             33 => self.delete().await,
@@ -165,7 +152,9 @@ impl World {
             }
             96..100 => self.crash().await,
             100..103 => self.trim().await,
-            _ => self.damage().await,
+            103 => self.damage().await,
+            104..108 => self.set_list().await,
+            _ => self.set_traits().await,
         }
     }
 
@@ -191,87 +180,6 @@ impl World {
         }
         drop(self.partitions.remove(at));
         self.reopen(at).await;
-    }
-
-    /// An event of any id that ever was, as if resolved before the latest merges; or an earlier one again.
-    async fn event(&mut self) {
-        let again = !self.sent.is_empty() && self.random.below(6) == 0;
-        let (user, event_id) = if again {
-            let index = self.random.below(self.sent.len() as u64) as usize;
-            self.sent[index].clone()
-        } else {
-            let user = 1 + self.random.below(USERS as u64) as i64;
-            (user, format!("e-{}", self.sent.len()))
-        };
-        let activity = ["a", "b", "c"][self.random.pick(3) as usize];
-        let event = json!({
-            "user_id": user, "client_ref_id": format!("client-{user}"), "id_type": "cookie", "event_id": event_id,
-            "payload": {"activity_type": activity, "order_total": self.random.below(8)}, "received_at": "",
-            "once": self.random.below(5) == 0,
-        });
-        if !again {
-            self.sent.push((user, event_id));
-        }
-        self.append(Topic::Events, partition_of(user, PARTITIONS), &event).await;
-    }
-
-    async fn merge(&mut self) {
-        let alive: Vec<i64> = self.survivors.iter().filter(|(user, now)| user == now).map(|(user, _)| *user).collect();
-        if alive.len() < 3 {
-            return;
-        }
-        let absorbed = alive[self.random.below(alive.len() as u64) as usize];
-        let survivor = alive[self.random.below(alive.len() as u64) as usize];
-        if absorbed == survivor {
-            return;
-        }
-        self.survivors.values_mut().filter(|now| **now == absorbed).for_each(|now| *now = survivor);
-        let record = json!({"type": "merge", "user_id": absorbed, "survivor": survivor});
-        self.append(Topic::Events, partition_of(absorbed, PARTITIONS), &record).await;
-    }
-
-    /// A user is deleted, and with it those it absorbed.
-    async fn delete(&mut self) {
-        let alive: BTreeSet<i64> = self.survivors.values().copied().collect();
-        if alive.len() < 5 || self.random.below(3) > 0 {
-            return;
-        }
-        let user = *alive.iter().nth(self.random.below(alive.len() as u64) as usize).unwrap();
-        let one: Vec<i64> =
-            self.survivors.iter().filter(|(_, now)| **now == user).map(|(absorbed, _)| *absorbed).collect();
-        for user in one {
-            self.survivors.remove(&user);
-            let record = json!({"type": "delete", "user_id": user});
-            self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
-        }
-    }
-
-    async fn change_segment(&mut self) {
-        let id = 1 + self.random.below(TAGS as u64) as i64;
-        let record = if self.segments.contains_key(&id) && self.random.below(4) == 0 {
-            self.segments.remove(&id);
-            ConfigRecord::SegmentDeleted { id }
-        } else {
-            self.version += 1;
-            let clause = CLAUSES[self.random.pick(CLAUSES.len() as u32) as usize];
-            let saved = Saved { tag: self.tag_for(id), version: self.version, clause };
-            self.segments.insert(id, saved.clone());
-            let Saved { tag, version, .. } = saved;
-            ConfigRecord::Segment { id, tag, version, where_statement: clause.to_owned(), manual: false }
-        };
-        self.append(Topic::Config, 0, &serde_json::to_value(record).unwrap()).await;
-    }
-
-    /// The segment's own tag or, now and then, one that no other has at present, though another may just have given it up.
-    fn tag_for(&mut self, id: i64) -> String {
-        let own = self.segments.get(&id).map(|saved| saved.tag.clone());
-        if let (Some(tag), 1..) = (own, self.random.below(3)) {
-            return tag;
-        }
-        let others: Vec<String> =
-            self.segments.iter().filter(|(other, _)| **other != id).map(|(_, saved)| saved.tag.clone()).collect();
-        let free: Vec<String> = (0..=TAGS).map(|tag| format!("t{tag}")).filter(|tag| !others.contains(tag)).collect();
-        free[self.random.below(free.len() as u64) as usize].clone()
     }
 
     async fn archive(&self, partition: u32) -> bool {
@@ -351,75 +259,6 @@ impl World {
                 self.archive_all().await;
                 busy |= self.drive(at, What::Backfill).await;
             }
-        }
-    }
-
-    /// What is archived, under the users of today.
-    async fn archived(&self) -> Vec<Event> {
-        let asked: Vec<_> = (1..=USERS).map(|user| HistoryOf { user: UserId(user), below: u64::MAX }).collect();
-        let mut events = self.ports.warehouse.history(&asked).await.unwrap();
-        let mut rows: Vec<&str> = events.iter().filter_map(|event| event.event_id.as_deref()).collect();
-        rows.sort_unstable();
-        let here = self.sent.iter().filter(|(user, _)| self.survivors.contains_key(user));
-        let mut sent: Vec<&str> = here.map(|(_, id)| &**id).collect();
-        sent.sort_unstable();
-        assert_eq!(rows, sent, "each event of a user that was not deleted is archived once");
-        events.sort_by_key(|event| event.processed_at);
-        let today = |event: Event| Event { user_id: UserId(self.survivors[&event.user_id.0]), event_id: None, ..event };
-        events.into_iter().map(today).collect()
-    }
-
-    /// A machine without a past: no merges, no backfills, no restarts.
-    async fn plain(&self) -> Machine {
-        let mut machine = Machine::new(machine::Settings::default());
-        for (id, Saved { tag, version, clause }) in self.segments.clone() {
-            let rule = compile(clause).unwrap().into();
-            let definition = Definition { id, tag, version, where_statement: clause.to_owned(), rule };
-            machine.define(definition, 0, Timestamp(0));
-            machine.activate(id, version, Timestamp(0));
-        }
-        for user in self.survivors.values() {
-            machine.profile(UserId(*user), None, Profile::default(), Timestamp(0));
-        }
-        for event in self.archived().await {
-            machine.event(&event, false, event.processed_at);
-        }
-        machine.advance(self.partitions[0].machine().now(), usize::MAX);
-        machine
-    }
-
-    /// Reads what has been told since.
-    async fn consume(&mut self) {
-        for (partition, read) in (0..).zip(&mut self.read) {
-            let batch = self.ports.log.read(Topic::Notifications, partition, *read, usize::MAX).await.unwrap();
-            *read = batch.next_offset;
-            for record in &batch.records {
-                let notification: Notification = serde_json::from_slice(&record.value).unwrap();
-                assert_ne!(notification.cause, Cause::Repair, "{notification:?}");
-                let (sequence, members) = self.told.entry(notification.user_id).or_default();
-                assert_eq!(notification.sequence, *sequence + 1, "{notification:?}");
-                *sequence = notification.sequence;
-                for segment in &notification.out_segments {
-                    assert!(members.remove(segment), "left without having entered: {notification:?}");
-                }
-                for segment in &notification.in_segments {
-                    assert!(members.insert(*segment), "entered twice: {notification:?}");
-                }
-            }
-        }
-    }
-
-    async fn check(&mut self) {
-        self.consume().await;
-        let plain = self.plain().await;
-        for user in 1..=USERS {
-            let id = UserId(user);
-            let partition = &self.partitions[partition_of(user, PARTITIONS) as usize];
-            let survivor = self.survivors.get(&user);
-            let expected = if survivor == Some(&user) { plain.memberships(id) } else { Vec::new() };
-            assert_eq!(partition.machine().memberships(id), expected, "user {user}, now {survivor:?}");
-            let told: Vec<i64> = self.told.get(&id).into_iter().flat_map(|(_, members)| members).copied().collect();
-            assert_eq!(told, expected, "told of user {user}");
         }
     }
 }

@@ -1,0 +1,21 @@
+//! How often a user's manual list was set: tells the engine which of two lists is the newer.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::schema::big_integer;
+
+pub struct Migration;
+
+impl MigrationName for Migration {
+    fn name(&self) -> &str {
+        "m0002_manual_version"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let mut table = Table::alter();
+        table.table("users").add_column(big_integer("manual_version").default(0));
+        manager.alter_table(table).await
+    }
+}

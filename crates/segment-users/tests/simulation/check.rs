@@ -1,0 +1,98 @@
+//! What must be true at rest.
+
+use ports::log::{Topic, partition_of};
+use ports::records::{Cause, Notification};
+use ports::warehouse::HistoryOf;
+use segment_engine::event::{Event, UserId};
+use segment_engine::language::compile;
+use segment_engine::machine::{self, Definition, Machine, ManualList, Profile, Rule};
+use segment_engine::time::Timestamp;
+use serde_json::json;
+
+use crate::inputs::{BY_HAND, Saved};
+use crate::{PARTITIONS, USERS, World};
+
+impl World {
+    /// What is archived, under the users of today.
+    async fn archived(&self) -> Vec<Event> {
+        let asked: Vec<_> = (1..=USERS).map(|user| HistoryOf { user: UserId(user), below: u64::MAX }).collect();
+        let mut events = self.ports.warehouse.history(&asked).await.unwrap();
+        let mut rows: Vec<&str> = events.iter().filter_map(|event| event.event_id.as_deref()).collect();
+        rows.sort_unstable();
+        let here = self.sent.iter().filter(|(user, _)| self.survivors.contains_key(user));
+        let mut sent: Vec<&str> = here.map(|(_, id)| &**id).collect();
+        sent.sort_unstable();
+        assert_eq!(rows, sent, "each event of a user that was not deleted is archived once");
+        events.sort_by_key(|event| event.processed_at);
+        let today = |event: Event| Event { user_id: UserId(self.survivors[&event.user_id.0]), event_id: None, ..event };
+        events.into_iter().map(today).collect()
+    }
+
+    /// A machine without a past: no merges, no backfills, no restarts.
+    async fn plain(&self) -> Machine {
+        let mut machine = Machine::new(machine::Settings::default());
+        for (id, tag) in BY_HAND {
+            let (tag, where_statement) = (tag.to_owned(), String::new());
+            machine.define(Definition { id, tag, version: 1, where_statement, rule: Rule::Manual }, 0, Timestamp(0));
+            machine.activate(id, 1, Timestamp(0));
+        }
+        for (id, Saved { tag, version, clause }) in self.segments.clone() {
+            let rule = compile(clause).unwrap().into();
+            let definition = Definition { id, tag, version, where_statement: clause.to_owned(), rule };
+            machine.define(definition, 0, Timestamp(0));
+            machine.activate(id, version, Timestamp(0));
+        }
+        for user in self.survivors.values() {
+            machine.profile(UserId(*user), None, Profile::default(), Timestamp(0));
+        }
+        for (user, (version, list)) in &self.lists {
+            let list = ManualList { version: *version, segments: list.iter().copied().collect() };
+            machine.manual(UserId(*user), list, Cause::Manual, Timestamp(0));
+        }
+        for (user, plan, at) in &self.plans {
+            let Some(user) = self.survivors.get(user) else { continue };
+            let traits = json!({"plan": plan});
+            machine.traits(UserId(*user), traits.as_object().unwrap(), *at, Timestamp(0));
+        }
+        for event in self.archived().await {
+            machine.event(&event, false, event.processed_at);
+        }
+        machine.advance(self.partitions[0].machine().now(), usize::MAX);
+        machine
+    }
+
+    /// Reads what has been told since.
+    pub async fn consume(&mut self) {
+        for (partition, read) in (0..).zip(&mut self.read) {
+            let batch = self.ports.log.read(Topic::Notifications, partition, *read, usize::MAX).await.unwrap();
+            *read = batch.next_offset;
+            for record in &batch.records {
+                let notification: Notification = serde_json::from_slice(&record.value).unwrap();
+                assert_ne!(notification.cause, Cause::Repair, "{notification:?}");
+                let (sequence, members) = self.told.entry(notification.user_id).or_default();
+                assert_eq!(notification.sequence, *sequence + 1, "{notification:?}");
+                *sequence = notification.sequence;
+                for segment in &notification.out_segments {
+                    assert!(members.remove(segment), "left without having entered: {notification:?}");
+                }
+                for segment in &notification.in_segments {
+                    assert!(members.insert(*segment), "entered twice: {notification:?}");
+                }
+            }
+        }
+    }
+
+    pub async fn check(&mut self) {
+        self.consume().await;
+        let plain = self.plain().await;
+        for user in 1..=USERS {
+            let id = UserId(user);
+            let partition = &self.partitions[partition_of(user, PARTITIONS) as usize];
+            let survivor = self.survivors.get(&user);
+            let expected = if survivor == Some(&user) { plain.memberships(id) } else { Vec::new() };
+            assert_eq!(partition.machine().memberships(id), expected, "user {user}, now {survivor:?}");
+            let told: Vec<i64> = self.told.get(&id).into_iter().flat_map(|(_, members)| members).copied().collect();
+            assert_eq!(told, expected, "told of user {user}");
+        }
+    }
+}
