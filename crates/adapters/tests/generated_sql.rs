@@ -16,7 +16,7 @@ fn user(id: i64) -> ArchiveRow {
 }
 
 fn purchase(offset: u64, user: i64, day: i64, total: &str) -> ArchiveRow {
-    ArchiveRow::Event(Box::new(Event {
+    let event = Event {
         user_id: UserId(user),
         event_id: None,
         client_ref_id: "c".into(),
@@ -33,7 +33,8 @@ fn purchase(offset: u64, user: i64, day: i64, total: &str) -> ArchiveRow {
         processed_at: Timestamp(day * DAY),
         payload: serde_json::json!({"seats": "9999999999", "due": "1970-01-20 24:00", "lines": [1]}).into(),
         position: Position { partition: 0, offset },
-    }))
+    };
+    ArchiveRow::Event { event: Box::new(event), once: false }
 }
 
 #[tokio::test]

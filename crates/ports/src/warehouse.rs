@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use segment_engine::event::{Event, Position, UserId};
+use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 
 /// A user as SQL sees it.
@@ -36,7 +37,12 @@ pub struct TraitsRow {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArchiveRow {
     /// An accepted event, under the user id it was received with. Its position is its identity.
-    Event(Box<Event>),
+    Event {
+        /// The event.
+        event: Box<Event>,
+        /// Whether its event id counts once without a time limit.
+        once: bool,
+    },
     /// A user, created or changed.
     User(UserRow),
     /// Traits of a user were set. SQL answers take per key the value with the newest `created_at`; of two as old the
@@ -121,9 +127,9 @@ pub trait Warehouse: Send + Sync + 'static {
     /// Writes a batch and moves the archive position, in one transaction.
     async fn archive(&self, batch: ArchiveBatch) -> Result<(), WarehouseError>;
 
-    /// When the events with these ids of these users (or of users merged with them) were received: the newest for each
-    /// pair, in the order asked; `None` where there is none.
-    async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError>;
+    /// What was received with these event ids of these users (or of users merged with them), for each pair in the order
+    /// asked; `None` where there is nothing.
+    async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Receipt>>, WarehouseError>;
 
     /// What became of these users, in the order asked; `None` of those that did not depart.
     async fn departures(&self, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError>;

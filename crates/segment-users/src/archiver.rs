@@ -138,22 +138,20 @@ impl Archiver {
         let departed = users.iter().copied().zip(self.warehouse.departures(&users).await?);
         let departed = departed.filter_map(|(user, departure)| Some((user, departure?))).collect();
         let mut asked = Vec::new();
-        let mut once = Vec::new();
         for arrival in inputs {
-            if let Input::Event(Delivery { event, once: is_once }) = &arrival.input
+            if let Input::Event(Delivery { event, .. }) = &arrival.input
                 && let Some(id) = &event.event_id
             {
                 asked.push((arrival.user, id.to_string()));
-                once.push(*is_once);
             }
         }
         let remembered = self.settings.machine.remembered_micros;
         let mut recent: HashMap<UserId, RecentIds> = HashMap::new();
         if !asked.is_empty() {
             let received = self.warehouse.received(&asked).await?;
-            for (((user, id), once), received) in asked.iter().zip(once).zip(received) {
-                if let Some(received) = received {
-                    recent.entry(*user).or_default().note(EventKey { id, once }, received, remembered);
+            for ((user, id), receipt) in asked.iter().zip(received) {
+                if let Some(receipt) = receipt {
+                    recent.entry(*user).or_default().note(id, receipt, remembered);
                 }
             }
         }
@@ -200,7 +198,7 @@ impl Known {
                         return None;
                     }
                 }
-                Some(ArchiveRow::Event(Box::new(event)))
+                Some(ArchiveRow::Event { event: Box::new(event), once })
             }
             Input::User(UserRecord::User { user_id: id, client_ref_id, email, name, created_at }) => {
                 Some(ArchiveRow::User(UserRow { id, client_ref_id, email, name, created_at }))

@@ -25,8 +25,9 @@ const QUESTIONS_MAX: usize = 256;
 /// How long a task that failed waits before it starts again from what is stored.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// The longest sleep: a deadline further away is looked at again.
-const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+/// The longest sleep, however far away the next deadline is: timers do not notice when the clock of the wall is set, or when
+/// the machine was suspended.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// A question to a partition, answered between two turns.
 pub(crate) enum Question {
@@ -239,6 +240,14 @@ fn answer(partition: &Partition, question: Question) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn however_far_a_deadline_the_clock_is_looked_at_soon() {
+        assert_eq!(until(Timestamp(5_000), Timestamp(2_000)), Duration::from_millis(3));
+        assert_eq!(until(Timestamp(0), Timestamp(2_000)), Duration::ZERO);
+        assert_eq!(until(Timestamp::MAX, Timestamp(2_000)), SLEEP_MAX);
+        assert!(SLEEP_MAX <= Duration::from_secs(1));
+    }
 
     #[tokio::test]
     async fn a_panic_is_an_error_that_says_what_it_said() {

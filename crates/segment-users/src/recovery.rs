@@ -117,6 +117,17 @@ impl Partition {
         let departures = self.ports.warehouse.departures(&users).await?;
         for (user, departure) in users.into_iter().zip(departures) {
             let (told, retold) = of(user);
+            let mut emitted = self.machine.memberships(user);
+            for told in retold.iter().rev() {
+                told.undo(&mut emitted);
+            }
+            for told in told {
+                told.redo(&mut emitted);
+            }
+            if emitted.is_empty() && !self.machine.knows(user) {
+                // It was merged and is no more, and its history went with that of a survivor that was deleted.
+                continue;
+            }
             let cause = if departure == Some(Departure::Deleted) {
                 // The record of its deletion is on its way here, but the archiver was faster: its history is gone.
                 Cause::Delete
@@ -125,13 +136,6 @@ impl Partition {
                 metrics::counter!("uss_audit_disagreements_total").increment(1);
                 Cause::Repair
             };
-            let mut emitted = self.machine.memberships(user);
-            for told in retold.iter().rev() {
-                told.undo(&mut emitted);
-            }
-            for told in told {
-                told.redo(&mut emitted);
-            }
             let sequence = told.iter().chain(retold).map(|told| told.sequence).max().unwrap_or(0);
             let told_last = told.last().map(|told| told.sequence);
             self.machine.reconcile(user, &emitted, told_last.unwrap_or(sequence - retold.len() as u64), cause);

@@ -39,7 +39,8 @@ pub fn archive(connection: &mut Connection, batch: ArchiveBatch) -> Result<(), W
 /// Rows that wait to be written together. The last row of a user wins; what changes other rows is done in its turn.
 struct Rows<'a> {
     transaction: &'a Transaction<'a>,
-    events: Vec<&'a Event>,
+    /// With whether the event's id counts once.
+    events: Vec<(&'a Event, bool)>,
     users: BTreeMap<UserId, &'a UserRow>,
     traits: Vec<&'a TraitsRow>,
 }
@@ -51,7 +52,7 @@ impl<'a> Rows<'a> {
 
     fn add(&mut self, row: &'a ArchiveRow) -> duckdb::Result<()> {
         match row {
-            ArchiveRow::Event(event) => self.events.push(event),
+            ArchiveRow::Event { event, once } => self.events.push((event, *once)),
             ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
             ArchiveRow::Traits(traits) => self.traits.push(traits),
             ArchiveRow::MergeUser(user) => {
@@ -82,7 +83,7 @@ impl<'a> Rows<'a> {
             return Ok(());
         }
         let mut appender = self.transaction.appender_to_db("events", SCHEMA)?;
-        for event in self.events.drain(..) {
+        for (event, once) in self.events.drain(..) {
             appender.append_row(params![
                 event.user_id.0,
                 &*event.client_ref_id,
@@ -101,6 +102,7 @@ impl<'a> Rows<'a> {
                 event.event_id.as_deref(),
                 event.position.partition,
                 event.position.offset,
+                once,
             ])?;
         }
         appender.flush()

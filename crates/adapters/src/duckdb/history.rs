@@ -8,6 +8,7 @@ use duckdb::{Connection, Row, params};
 use ports::warehouse::{Departure, HistoryOf, WarehouseError};
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{Event, Position, UserId};
+use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 use serde::Serialize;
 
@@ -33,7 +34,7 @@ fn json<T: Serialize>(rows: impl Iterator<Item = T>) -> String {
 }
 
 /// See `Warehouse::received`.
-pub fn received(connection: &Connection, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError> {
+pub fn received(connection: &Connection, ids: &[(UserId, String)]) -> Result<Vec<Option<Receipt>>, WarehouseError> {
     let sql = r#"
         WITH listed AS (
             SELECT unnest(from_json(?, '[{"place": "BIGINT", "user": "BIGINT", "event_id": "VARCHAR"}]')) AS item
@@ -41,17 +42,19 @@ pub fn received(connection: &Connection, ids: &[(UserId, String)]) -> Result<Vec
             SELECT l.item.place AS place, l.item.event_id AS event_id, coalesce(a.survivor, l.item.user) AS user_id
             FROM listed l LEFT JOIN user_segment_analytics.aliases a ON a.absorbed = l.item.user
         )
-        SELECT asked.place, epoch_us(max(e.processed_at))
-        FROM asked JOIN user_segment_analytics.user_events e
-          ON e.event_id = asked.event_id AND e.user_id = asked.user_id
+        SELECT asked.place, epoch_us(max(e.processed_at)), bool_or(e.once)
+        FROM asked
+        JOIN user_segment_analytics.events e ON e.event_id = asked.event_id
+        LEFT JOIN user_segment_analytics.aliases a ON a.absorbed = e.user_id
+        WHERE coalesce(a.survivor, e.user_id) = asked.user_id
         GROUP BY asked.place"#;
     let asked = ids.iter().enumerate().map(|(place, (user, event_id))| Asked { place, user: user.0, event_id });
     let mut received = vec![None; ids.len()];
     let mut statement = connection.prepare(sql).map_err(unavailable)?;
-    let found = statement.query_map([json(asked)], |row| Ok((row.get::<_, usize>(0)?, row.get(1)?)));
+    let found = statement.query_map([json(asked)], |row| Ok((row.get::<_, usize>(0)?, row.get(1)?, row.get(2)?)));
     for row in found.map_err(unavailable)? {
-        let (place, micros) = row.map_err(unavailable)?;
-        received[place] = Some(Timestamp(micros));
+        let (place, micros, once) = row.map_err(unavailable)?;
+        received[place] = Some(Receipt { at: Timestamp(micros), once });
     }
     Ok(received)
 }

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use duckdb::{Config, Connection};
 use ports::warehouse::{ArchiveBatch, Departure, HistoryOf, Table, Warehouse, WarehouseError};
 use segment_engine::event::{Event, UserId};
-use segment_engine::time::Timestamp;
+use segment_engine::machine::Receipt;
 use tokio::sync::Semaphore;
 
 pub use question::QUERY_ROWS_MAX;
@@ -127,7 +127,7 @@ impl Warehouse for DuckDbWarehouse {
         blocking(move || archive::archive(&mut writer, batch)).await
     }
 
-    async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError> {
+    async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Receipt>>, WarehouseError> {
         let ids = ids.to_vec();
         self.reading(move |connection| history::received(connection, &ids)).await
     }

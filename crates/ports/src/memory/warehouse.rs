@@ -1,11 +1,11 @@
 //! The warehouse in memory: everything but SQL.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use segment_engine::event::{Event, UserId};
-use segment_engine::time::Timestamp;
+use segment_engine::event::{Event, Position, UserId};
+use segment_engine::machine::Receipt;
 
 use crate::warehouse::{
     ArchiveBatch, ArchiveRow, Departure, HistoryOf, Table, TraitsRow, UserRow, Warehouse, WarehouseError,
@@ -21,6 +21,8 @@ pub struct MemoryWarehouse {
 struct Rows {
     positions: HashMap<u32, u64>,
     events: Vec<Event>,
+    /// Where the events stand whose ids count once.
+    once: HashSet<Position>,
     users: BTreeMap<UserId, UserRow>,
     traits: Vec<TraitsRow>,
     /// From each merged user to the user it is in the end.
@@ -35,7 +37,12 @@ impl Rows {
 
     fn apply(&mut self, row: ArchiveRow) {
         match row {
-            ArchiveRow::Event(event) => self.events.push(*event),
+            ArchiveRow::Event { event, once } => {
+                if once {
+                    self.once.insert(event.position);
+                }
+                self.events.push(*event);
+            }
             ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
             ArchiveRow::Traits(traits) => self.traits.push(traits),
             ArchiveRow::MergeUser(user) => {
@@ -112,14 +119,16 @@ impl Warehouse for MemoryWarehouse {
         Ok(())
     }
 
-    async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Timestamp>>, WarehouseError> {
+    async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Receipt>>, WarehouseError> {
         let rows = self.rows();
-        let newest = |(user, event_id): &(UserId, String)| {
+        let receipt = |(user, event_id): &(UserId, String)| {
             let same_user = |event: &&Event| rows.resolve(event.user_id) == rows.resolve(*user);
             let same_id = |event: &&Event| event.event_id.as_deref() == Some(event_id);
-            rows.events.iter().filter(same_user).filter(same_id).map(|event| event.processed_at).max()
+            let found: Vec<&Event> = rows.events.iter().filter(same_user).filter(same_id).collect();
+            let at = found.iter().map(|event| event.processed_at).max()?;
+            Some(Receipt { at, once: found.iter().any(|event| rows.once.contains(&event.position)) })
         };
-        Ok(ids.iter().map(newest).collect())
+        Ok(ids.iter().map(receipt).collect())
     }
 
     async fn departures(&self, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError> {

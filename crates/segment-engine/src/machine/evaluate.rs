@@ -122,7 +122,7 @@ impl Machine {
     }
 
     pub(super) fn tell(&mut self, user: &mut User, entered: Vec<u32>, left: Vec<u32>, cause: Cause) {
-        if entered.is_empty() && left.is_empty() {
+        if entered.is_empty() && left.is_empty() && user.left_by_removal.is_empty() {
             return;
         }
         self.tally.enter(&entered);
@@ -132,6 +132,9 @@ impl Machine {
             ids.sort_unstable();
             ids
         };
+        let (entered, mut left) = (ids(entered), ids(left));
+        left.append(&mut user.left_by_removal);
+        left.sort_unstable();
         user.sequence += 1;
         self.changes.push(Change {
             user: user.id,
@@ -139,8 +142,8 @@ impl Machine {
             sequence: user.sequence,
             effective_at: self.now,
             cause,
-            entered: ids(entered),
-            left: ids(left),
+            entered,
+            left,
             segments: self.settings.tell_all_segments.then(|| ids(user.members.clone())),
         });
         self.note_changed(user);

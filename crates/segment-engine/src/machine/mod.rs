@@ -30,7 +30,7 @@ pub use catalog::{Definition, Rule};
 pub use cost::{Cost, cost};
 pub use explain::{ConditionReport, Explanation};
 pub use inputs::Departed;
-pub use recent::{EventKey, REMEMBERED_MICROS, RecentIds};
+pub use recent::{EventKey, REMEMBERED_MICROS, Receipt, RecentIds};
 pub use snapshot::SnapshotError;
 pub use store::StoreId;
 pub use tally::SegmentCount;

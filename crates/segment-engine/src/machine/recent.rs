@@ -10,6 +10,10 @@ use crate::time::Timestamp;
 /// How long an event id is remembered by default: 24 hours.
 pub const REMEMBERED_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
+/// How much longer it is kept, for records that come after newer ones: those that are sent on to the survivor of a merge keep
+/// their receipt, and may wait for a partition that lags behind.
+const LATE_MICROS: i64 = 24 * 3_600 * 1_000_000;
+
 /// The event ids a user's accepted records brought, as hashes. The one place that decides what a duplicate is, for the
 /// machine and the archiver alike.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -19,12 +23,13 @@ pub struct RecentIds {
     expiring: VecDeque<(Timestamp, u128)>,
 }
 
-/// An accepted record.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Receipt {
-    at: Timestamp,
-    /// Whether it is remembered for ever.
-    once: bool,
+/// The accepted records with one id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// When the newest was received.
+    pub at: Timestamp,
+    /// Whether the id counted once for one of them: then it is remembered for ever.
+    pub once: bool,
 }
 
 /// An event id as it counts for duplicates.
@@ -38,30 +43,31 @@ pub struct EventKey<'a> {
 
 impl RecentIds {
     /// Whether the record is accepted: the user has no accepted record with this id received at most `remembered`
-    /// microseconds before. If it is, it is remembered.
+    /// microseconds before; nor, if the id counts once, any at all for which it did. If it is, it is remembered.
     pub fn accept(&mut self, key: EventKey<'_>, received: Timestamp, remembered: i64) -> bool {
-        match self.received.get(&fnv1a(key.id)) {
-            Some(earlier) if key.once || received.0.saturating_sub(earlier.at.0) <= remembered => return false,
-            _ => {}
+        let is_duplicate =
+            |earlier: &Receipt| key.once && earlier.once || received.0.saturating_sub(earlier.at.0) <= remembered;
+        if self.received.get(&fnv1a(key.id)).is_some_and(is_duplicate) {
+            return false;
         }
-        self.note(key, received, remembered);
+        self.note(key.id, Receipt { at: received, once: key.once }, remembered);
         true
     }
 
     /// Remembers an accepted record.
-    pub fn note(&mut self, key: EventKey<'_>, received: Timestamp, remembered: i64) {
-        let hash = fnv1a(key.id);
-        let once = key.once || self.received.get(&hash).is_some_and(|earlier| earlier.once);
-        self.received.insert(hash, Receipt { at: received, once });
+    pub fn note(&mut self, id: &str, Receipt { at, once }: Receipt, remembered: i64) {
+        let hash = fnv1a(id);
+        let once = once || self.received.get(&hash).is_some_and(|earlier| earlier.once);
+        self.received.insert(hash, Receipt { at, once });
         if !once {
-            self.expiring.push_back((received, hash));
-            self.forget(received, remembered);
+            self.expiring.push_back((at, hash));
+            self.forget(at, remembered);
         }
     }
 
     fn forget(&mut self, now: Timestamp, remembered: i64) {
         while let Some(&(received, hash)) = self.expiring.front() {
-            if now.0.saturating_sub(received.0) <= remembered {
+            if now.0.saturating_sub(received.0) <= remembered.saturating_add(LATE_MICROS) {
                 break;
             }
             self.expiring.pop_front();
@@ -125,5 +131,17 @@ mod tests {
         assert!(recent.accept(EventKey { id: "a", once: false }, Timestamp(DAY + 1), DAY), "a day is over");
         assert!(recent.accept(EventKey { id: "b", once: false }, Timestamp(9 * DAY), DAY));
         assert!(!recent.accept(once, Timestamp(10 * DAY), DAY));
+    }
+
+    #[test]
+    fn an_id_of_a_client_is_forgotten_whoever_asks() {
+        for another_between in [false, true] {
+            let mut recent = RecentIds::default();
+            assert!(recent.accept(EventKey { id: "a", once: false }, Timestamp(0), DAY));
+            if another_between {
+                assert!(recent.accept(EventKey { id: "b", once: false }, Timestamp(DAY + 1), DAY));
+            }
+            assert!(recent.accept(EventKey { id: "a", once: true }, Timestamp(DAY + 2), DAY));
+        }
     }
 }

@@ -115,18 +115,17 @@ impl Machine {
         self.ask_everyone(index, cause);
     }
 
-    /// Ends a segment: its members leave.
+    /// Ends a segment: its members leave. They are told when the instant is complete, together with what its other records
+    /// change.
     pub fn remove_segment(&mut self, segment: i64, at: Timestamp) {
         self.reach(at);
         let Some(index) = self.catalog.index_of(segment) else { return };
-        for slot in 0..self.users.len() {
-            if let Some(mut user) = self.users[slot].take() {
-                if user.is_member(index) {
-                    user.set_member(index, false);
-                    self.tell(&mut user, Vec::new(), vec![index], Cause::Delete);
-                }
-                self.users[slot] = Some(user);
-            }
+        for slot in 0..u32::try_from(self.users.len()).expect("fewer than 2³² users") {
+            let Some(user) = self.users[slot as usize].as_mut().filter(|user| user.is_member(index)) else { continue };
+            user.set_member(index, false);
+            user.left_by_removal.push(segment);
+            self.tally.leave(&[index]);
+            self.ask(slot, Cause::Delete);
         }
         let unused = self.catalog.remove(index);
         self.drop_states(&unused);

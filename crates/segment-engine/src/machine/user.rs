@@ -38,6 +38,8 @@ pub struct User {
     /// Segments to look at when the instant is complete.
     pub(super) dirty: Vec<u32>,
     pub(super) dirty_cause: Option<Cause>,
+    /// Segments that it was in and that were removed in this instant: ids, since their indexes may mean others by now.
+    pub(super) left_by_removal: Vec<i64>,
     /// Whether it changed since the last checkpoint.
     pub(super) changed: bool,
     /// Who was merged into it.
@@ -82,6 +84,7 @@ impl User {
             armed: Timestamp::MAX,
             dirty: Vec::new(),
             dirty_cause: None,
+            left_by_removal: Vec::new(),
             changed: false,
             sources: Vec::new(),
             measured_bytes: 0,

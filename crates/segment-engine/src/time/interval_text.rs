@@ -198,7 +198,9 @@ impl Amount {
             let (months, rest) = take_digits(rest);
             let months: i64 = months.parse().ok()?;
             let total = years.checked_mul(12)?.checked_add(months)?;
-            return (months < 12).then_some((Amount::YearsMonths(signed(total)), rest));
+            // A third number makes it a date, which is no interval.
+            let is_one = months < 12 && !rest.starts_with('-');
+            return is_one.then_some((Amount::YearsMonths(signed(total)), rest));
         }
         let (number, rest) = Number::parse(text)?;
         Some((Amount::Number(number), rest))

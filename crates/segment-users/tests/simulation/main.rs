@@ -14,11 +14,13 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use inputs::Saved;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use ports::checkpoints::{Checkpoint, Generation};
 use ports::clock::ManualClock;
 use ports::log::{NewRecord, Topic, partition_of};
 use ports::memory::MemoryConfigStore;
 use segment_engine::event::UserId;
+use segment_engine::machine;
 use segment_engine::time::Timestamp;
 use segment_users::archiver::Archiver;
 use segment_users::definitions;
@@ -42,6 +44,7 @@ fn settings() -> Settings {
         backfill_users_per_step: 2,
         checkpoint_interval_micros: 0,
         retention_micros: Some(30 * SECOND),
+        machine: machine::Settings { remembered_micros: 20 * SECOND, ..machine::Settings::default() },
         ..Settings::default()
     }
 }
@@ -292,6 +295,7 @@ impl Drop for Seed {
 
 #[tokio::test]
 async fn in_any_order_the_memberships_are_those_of_the_events() {
+    let metrics = PrometheusBuilder::new().install_recorder().unwrap();
     let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
     let seeds = match number("USS_SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
@@ -300,5 +304,6 @@ async fn in_any_order_the_memberships_are_those_of_the_events() {
     for seed in seeds {
         let seed = Seed(seed);
         run(seed.0).await;
+        assert!(!metrics.render().contains("uss_audit_disagreements_total"), "a recovery found a difference");
     }
 }
