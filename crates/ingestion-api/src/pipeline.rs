@@ -227,7 +227,7 @@ impl Ingestion {
 fn unknown_user(draft: &EventDraft<'_>) -> Rejection {
     let message = match &draft.id_type {
         Some(id_type) => format!("no user has the {id_type} `{}`", draft.id),
-        None => format!("no user has the id `{}`", draft.id),
+        None => format!("no user has the id `{}` as clientRefId, and the event names no id_type", draft.id),
     };
     let advice = "create the user first (POST /api/v1/users), or run with USS_UNKNOWN_USERS=create";
     Rejection::new("USER_NOT_FOUND", format!("{message}; {advice}"))

@@ -39,6 +39,19 @@ fn every_case_gives_what_is_written_beside_it() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// The guide shows its example, and what comes of it.
+#[test]
+fn the_guide_says_what_comes() -> Result<(), Box<dyn Error>> {
+    let guides = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides");
+    let guide = fs::read_to_string(guides.join("replay.md"))?;
+    let example = fs::read_to_string(guides.join("replay.ndjson"))?;
+    assert!(guide.contains(&format!("```json\n{example}```")), "the guide shows another example");
+    let Outcome { output, error } = replay(example.as_bytes())?;
+    assert_eq!((error, output.lines().count()), (None, 3));
+    assert!(guide.contains(&format!("docs/guides/replay.ndjson\n{output}```")), "the guide shows another answer:\n{output}");
+    Ok(())
+}
+
 /// "A crash changes when transitions are told, never which": restarts at every instant at which a line stands or something
 /// changes, and one microsecond before, change nothing.
 #[test]

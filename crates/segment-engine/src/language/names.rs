@@ -41,7 +41,6 @@ const FUNCTIONS: &[&str] = &[
     "date_trunc",
     "extract",
     "first",
-    "funnel",
     "last",
     "length",
     "lower",

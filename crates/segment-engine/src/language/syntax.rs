@@ -171,7 +171,7 @@ fn too_deep(pos: Pos) -> CompileError {
 fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
     let (code, message, suggestion) = match token {
         Token::Whitespace(_) => {
-            (code::COMMENT, "comments are not kept with a segment".to_owned(), "Put the text into the segment's name")
+            (code::COMMENT, "comments are not kept with a segment".to_owned(), "Remove it; a segment has a title and a description for that")
         }
         Token::SemiColon => {
             (code::SYNTAX, "a clause is one expression, without ;".to_owned(), "Remove everything from the ; on")

@@ -11,7 +11,7 @@ use super::fail;
 #[derive(Debug, clap::Args)]
 pub struct Validate {
     /// The where clause, as in a segment's `whereStatement`.
-    #[arg(value_name = "WHERE")]
+    #[arg(value_name = "WHERE", allow_hyphen_values = true)]
     where_statement: String,
 }
 
