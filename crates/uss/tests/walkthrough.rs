@@ -129,29 +129,6 @@ async fn an_event_becomes_a_membership_and_a_notification() {
 }
 
 #[tokio::test]
-async fn three_ports_answer_with_metrics() {
-    let data = tempfile::tempdir().unwrap();
-    let server = Launch::new(data.path()).start();
-    seed(&server).await;
-    server.event(&sample_event()).await;
-    server.segments_of(1).await;
-    assert_eq!(server.metrics.len(), 3);
-    for address in &server.metrics {
-        let metrics = text(&format!("{address}/metrics")).await;
-        for name in [
-            "uss_events_total{outcome=\"accepted\"} 1",
-            "uss_http_request_duration_seconds_count{",
-            "uss_event_processing_seconds_count ",
-            "uss_event_to_transition_seconds_count 1",
-            "uss_transitions_total{cause=\"event\"} 1",
-            "uss_build_info{",
-        ] {
-            assert!(metrics.lines().any(|line| line.starts_with(name)), "no {name} on {address}:\n{metrics}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn an_unknown_user_is_told_to_the_client_and_to_the_error_topic() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();

@@ -25,7 +25,7 @@ use uss_http::{ApiKeys, Kind, Problem, operations};
 use super::StartError;
 use super::listen::Each;
 use super::queries::EngineQueries;
-use super::telemetry;
+use super::registry::{self, ByRole};
 use crate::settings::Settings;
 
 const HOUR_MICROS: i64 = 3_600_000_000;
@@ -154,7 +154,7 @@ pub fn routers(
     service: &Service,
     ingestion: &Arc<Ingestion>,
     settings: &Settings,
-    metrics: PrometheusHandle,
+    metrics: ByRole<PrometheusHandle>,
 ) -> Result<Each<axum::Router>, StartError> {
     let keys = ApiKeys::from_str(&settings.api_keys).map_err(|error| StartError::new(error.to_string()))?;
     let origins = AllowedOrigins::from_str(&settings.allowed_origins).map_err(StartError::new)?;
@@ -184,12 +184,14 @@ pub fn routers(
         let engine = engine.clone();
         move || std::future::ready(workers_work(&engine))
     });
-    let metrics = operations::metrics(move || telemetry::page(metrics.clone(), engine.clone()));
+    let page = |metrics: PrometheusHandle| operations::metrics(move || std::future::ready(metrics.render()));
+    let segment_users = metrics.segment_users;
+    let figures = operations::metrics(move || registry::segment_users_page(segment_users.clone(), engine.clone()));
     Ok(Each {
         ingestion: ingestion_api::router(ingestion.clone(), &keys, &origins),
-        ingestion_metrics: metrics.clone(),
-        segment_users_metrics: metrics.clone().merge(workers),
-        configuration: configuration_api::router(api, &keys).merge(metrics),
+        ingestion_metrics: page(metrics.ingestion),
+        segment_users_metrics: figures.merge(workers),
+        configuration: configuration_api::router(api, &keys).merge(page(metrics.configuration)),
     })
 }
 
