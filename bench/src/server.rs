@@ -173,7 +173,15 @@ impl Server {
 
     /// Returns when the transitions of all that was sent are told, and are memberships that can be read.
     pub async fn told(&self) -> Result<()> {
-        self.get("/users/1?fresh=true").await.map(drop)
+        let url = format!("{}/api/v1/users/1?fresh=true", self.configuration);
+        loop {
+            let answer = self.client.get(&url).send().await?;
+            // The engine needs longer than one request waits.
+            if answer.status() != reqwest::StatusCode::SERVICE_UNAVAILABLE {
+                answer.error_for_status()?;
+                return Ok(());
+            }
+        }
     }
 
     /// Sends events of some users, by which [`Server::archived`] sees how far the archive is. `name` must be new.

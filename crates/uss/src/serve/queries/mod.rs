@@ -23,6 +23,9 @@ use super::open::Opened;
 /// How long a preview may take. The engine answers membership from its own state; only this asks SQL.
 const PREVIEW_MAX: Duration = Duration::from_secs(30);
 
+/// How long the engine may take to come to where its answer is right. A worker that is stuck must not hold requests for ever.
+const ENGINE_MAX: Duration = Duration::from_secs(10);
+
 /// How often it is looked whether the outbox is empty.
 const OUTBOX_POLL: Duration = Duration::from_millis(5);
 
@@ -34,6 +37,7 @@ pub struct EngineQueries {
     clock: Arc<dyn Clock>,
     log: Arc<dyn Log>,
     written: Arc<Notify>,
+    engine_max: Duration,
 }
 
 impl EngineQueries {
@@ -45,6 +49,7 @@ impl EngineQueries {
             clock: opened.clock.clone(),
             log: opened.log.clone(),
             written: opened.written.clone(),
+            engine_max: ENGINE_MAX,
         }
     }
 
@@ -74,6 +79,21 @@ impl EngineQueries {
         }
         Ok(())
     }
+
+    /// Returns when memberships and engine have everything that is in the log or on its way there.
+    async fn catch_up(&self) -> Result<(), SegmentQueryError> {
+        self.await_outbox().await?;
+        self.engine.fresh().await.map_err(unavailable)
+    }
+
+    /// The engine's answer, if it comes in time.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, SegmentQueryError>>,
+    ) -> Result<T, SegmentQueryError> {
+        let answer = tokio::time::timeout(self.engine_max, answer).await;
+        answer.unwrap_or(Err(SegmentQueryError::Behind(self.engine_max)))
+    }
 }
 
 /// In the words in which saving the clause would be refused.
@@ -92,8 +112,10 @@ fn unavailable(error: impl std::fmt::Display) -> SegmentQueryError {
 #[async_trait]
 impl SegmentQueries for EngineQueries {
     async fn explain(&self, user: UserId, tag: &str) -> Result<Explanation, SegmentQueryError> {
-        let explanation = self.engine.explain(user, tag).await.map_err(unavailable)?;
-        explanation.ok_or_else(|| SegmentQueryError::NotFound(format!("user {user} or segment '{tag}'")))
+        let explanation = async { self.engine.explain(user, tag).await.map_err(unavailable) };
+        self.in_time(explanation)
+            .await?
+            .ok_or_else(|| SegmentQueryError::NotFound(format!("user {user} or segment '{tag}'")))
     }
 
     async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
@@ -113,8 +135,11 @@ impl SegmentQueries for EngineQueries {
 
     /// Waits for the engine to know the newest version, so that "complete" never is the version before.
     async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError> {
-        self.await_fresh().await?;
-        let progress = self.engine.progress(segment).await.map_err(unavailable)?;
+        let progress = async {
+            self.catch_up().await?;
+            self.engine.progress(segment).await.map_err(unavailable)
+        };
+        let progress = self.in_time(progress).await?;
         let (in_force, partitions, ratio) =
             progress.ok_or_else(|| SegmentQueryError::NotFound(format!("segment {segment}")))?;
         let saved = self.store.segment(segment).await?;
@@ -123,7 +148,9 @@ impl SegmentQueries for EngineQueries {
     }
 
     async fn await_fresh(&self) -> Result<(), SegmentQueryError> {
-        self.await_outbox().await?;
-        self.engine.fresh().await.map_err(unavailable)
+        self.in_time(self.catch_up()).await
     }
 }
+
+#[cfg(test)]
+mod tests;
