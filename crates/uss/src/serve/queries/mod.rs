@@ -40,6 +40,13 @@ pub struct EngineQueries {
     engine_max: Duration,
 }
 
+/// The segments that a clause names, by tag.
+#[derive(Default)]
+struct Named {
+    plans: HashMap<String, Plan>,
+    lists: HashMap<String, Vec<UserId>>,
+}
+
 impl EngineQueries {
     pub fn new(engine: Engine, opened: &Opened) -> Self {
         Self {
@@ -53,18 +60,25 @@ impl EngineQueries {
         }
     }
 
-    /// Every other segment a clause can name: plans, and the members of lists kept by hand.
-    async fn segments(&self) -> Result<(HashMap<String, Plan>, HashMap<String, Vec<UserId>>), SegmentQueryError> {
-        let (mut plans, mut lists) = (HashMap::new(), HashMap::new());
-        for segment in self.store.segments(Page::ALL).await? {
+    /// What the clause names, directly or by way of others: plans, and the members of lists kept by hand. Nothing else is read,
+    /// since such lists can be as long as the list of users.
+    async fn named(&self, plan: &Plan) -> Result<Named, SegmentQueryError> {
+        let mut named = Named::default();
+        let mut tags = plan.segments.clone();
+        while let Some(tag) = tags.pop() {
+            if named.plans.contains_key(&tag) || named.lists.contains_key(&tag) {
+                continue;
+            }
+            let Some(segment) = self.store.segment_by_tag(&tag).await? else { continue };
             if segment.kind == SegmentKind::Manual {
                 let members = self.store.members(segment.id, Page::ALL).await?;
-                lists.insert(segment.tag, members.iter().map(|member| member.user.id).collect());
+                named.lists.insert(tag, members.iter().map(|member| member.user.id).collect());
             } else if let Ok(plan) = compile(&segment.where_statement) {
-                plans.insert(segment.tag, plan);
+                tags.extend(plan.segments.iter().cloned());
+                named.plans.insert(tag, plan);
             }
         }
-        Ok((plans, lists))
+        Ok(named)
     }
 }
 
@@ -121,10 +135,10 @@ impl SegmentQueries for EngineQueries {
     async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
         let plan = compile(where_statement)
             .map_err(|error| SegmentQueryError::Refused { code: error.code.to_owned(), message: error.to_string() })?;
-        let (plans, lists) = if plan.segments.is_empty() { Default::default() } else { self.segments().await? };
+        let named = self.named(&plan).await?;
         let resolve = |tag: &str| {
-            let plan = plans.get(tag).map(SegmentSource::Plan);
-            plan.or_else(|| lists.get(tag).map(|members| SegmentSource::Members(members)))
+            let plan = named.plans.get(tag).map(SegmentSource::Plan);
+            plan.or_else(|| named.lists.get(tag).map(|members| SegmentSource::Members(members)))
         };
         let sql = members_query(&plan, &resolve, self.clock.now()).map_err(refused)?;
         let members = tokio::time::timeout(PREVIEW_MAX, self.warehouse.members(&sql)).await;

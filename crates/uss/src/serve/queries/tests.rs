@@ -2,7 +2,7 @@
 
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::clock::ManualClock;
-use ports::config_store::NewUser;
+use ports::config_store::{NewSegment, NewUser};
 use ports::log::{NewRecord, Progress, Topic};
 use ports::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
 use segment_engine::time::Timestamp;
@@ -105,4 +105,43 @@ async fn an_outbox_that_nobody_empties_keeps_nobody_for_ever() {
     opened.store.create_user(NewUser::default(), NOW).await.unwrap();
     let queries = impatient(&service, &opened);
     assert_eq!(in_patience(queries.await_fresh()).await, Err(SegmentQueryError::Behind(queries.engine_max)));
+}
+
+/// Stores a segment: one with a clause, or a list kept by hand.
+async fn segment(store: &Arc<dyn ConfigStore>, tag: &str, clause: Option<&str>) -> i64 {
+    let new = NewSegment {
+        title: String::new(),
+        description: None,
+        tag: tag.to_owned(),
+        where_statement: clause.unwrap_or_default().to_owned(),
+        is_generic: false,
+        kind: if clause.is_some() { SegmentKind::Computed } else { SegmentKind::Manual },
+        uses: clause.map(|clause| compile(clause).unwrap().segments).unwrap_or_default(),
+    };
+    store.create_segment(new, NOW).await.unwrap().id
+}
+
+#[tokio::test]
+async fn a_preview_reads_only_what_its_clause_names() {
+    let (_, opened, service) = service().await;
+    let store = &opened.store;
+    let user = store.create_user(NewUser::default(), NOW).await.unwrap().id;
+    let (vip, other) = (segment(store, "vip", None).await, segment(store, "other", None).await);
+    store.set_manual_memberships(user, &[vip, other], NOW).await.unwrap();
+    segment(store, "busy", Some("count(*) > 1")).await;
+    segment(store, "dear", Some("segment('vip') AND count(*) > 2")).await;
+    segment(store, "dearest", Some("segment('dear') OR segment('vip')")).await;
+    let queries = EngineQueries::new(service.engine(), &opened);
+    let named = async |clause: &str| {
+        let named = queries.named(&compile(clause).unwrap()).await.unwrap();
+        let mut plans: Vec<String> = named.plans.into_keys().collect();
+        plans.sort();
+        (plans, named.lists.into_iter().collect::<Vec<_>>())
+    };
+    let texts = |tags: &[&str]| tags.iter().map(|&tag| tag.to_owned()).collect::<Vec<_>>();
+    assert_eq!(named("count(*) > 0").await, (texts(&[]), vec![]));
+    assert_eq!(named("segment('other')").await, (texts(&[]), vec![("other".to_owned(), vec![user])]));
+    let vip = ("vip".to_owned(), vec![user]);
+    assert_eq!(named("segment('dearest')").await, (texts(&["dear", "dearest"]), vec![vip.clone()]));
+    assert_eq!(named("segment('busy') AND segment('vip') AND segment('none')").await, (texts(&["busy"]), vec![vip]));
 }
