@@ -129,6 +129,18 @@ async fn an_event_becomes_a_membership_and_a_notification() {
 }
 
 #[tokio::test]
+async fn topics_have_the_names_that_the_environment_gives_them() {
+    let data = tempfile::tempdir().unwrap();
+    let launch = Launch::new(data.path()).set("EVENT_INGESTED_TOPIC", "events_in").set("ERROR_TOPIC", "404");
+    let server = launch.set("NOTIFICATION_TOPIC", "told").set("USS_CONFIG_TOPIC", "config").start();
+    server.event(&sample_event()).await;
+    assert_eq!(server.records("404").await[0]["value"]["code"], "USER_NOT_FOUND");
+    let topics = server.get("/topics").await.body;
+    let names: Vec<&Value> = topics["data"].as_array().unwrap().iter().map(|topic| &topic["name"]).collect();
+    assert_eq!(names, ["events_in", "404", "told", "config"]);
+}
+
+#[tokio::test]
 async fn an_unknown_user_is_told_to_the_client_and_to_the_error_topic() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();

@@ -28,6 +28,9 @@ use super::queries::EngineQueries;
 use super::registry::{self, ByRole};
 use crate::settings::Settings;
 
+/// Variables of deployments whose data is on servers.
+const SERVERS: [&str; 3] = ["REDPANDA_BROKERS", "DATABEND_CONNECTION_STRING", "POSTGRES_DB_CONNECTION_STRING"];
+
 const HOUR_MICROS: i64 = 3_600_000_000;
 const SECOND_MICROS: i64 = 1_000_000;
 
@@ -47,6 +50,7 @@ pub struct Opened {
 pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     make_folder(folder)?;
+    warn_of_servers(folder);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     embedded_only("USS_LOG", &settings.log, "embedded:")?;
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
@@ -85,6 +89,16 @@ fn make_folder(folder: &Path) -> Result<(), StartError> {
     // A probe that stays behind is harmless.
     let _ = std::fs::remove_file(probe);
     Ok(())
+}
+
+/// Who names servers expects the data to be there.
+fn warn_of_servers(folder: &Path) {
+    for variable in SERVERS.into_iter().filter(|variable| std::env::var_os(variable).is_some()) {
+        let folder = folder.display();
+        tracing::warn!(
+            "{variable} is set but not used: this build has only embedded adapters, all data is in {folder}"
+        );
+    }
 }
 
 fn embedded_only(variable: &str, address: &str, embedded: &str) -> Result<(), StartError> {
@@ -168,12 +182,7 @@ pub fn routers(
         clock: opened.clock.clone(),
         written: opened.written.clone(),
         identity_rules: IdentityRules { exclusive: exclusive.map(str::to_owned).collect() },
-        topics: TopicNames {
-            events: settings.event_ingested_topic.clone(),
-            errors: settings.error_topic.clone(),
-            notifications: settings.notification_topic.clone(),
-            config: settings.config_topic.clone(),
-        },
+        topics: topic_names(settings)?,
         forget: {
             let ingestion = ingestion.clone();
             Arc::new(move |user| ingestion.forget(user))
@@ -193,6 +202,24 @@ pub fn routers(
         segment_users_metrics: figures.merge(workers),
         configuration: configuration_api::router(api, &keys).merge(page(metrics.configuration)),
     })
+}
+
+/// The topics' names outside. Who asks for one by its name must find that one.
+fn topic_names(settings: &Settings) -> Result<TopicNames, StartError> {
+    let names = TopicNames {
+        events: settings.event_ingested_topic.clone(),
+        errors: settings.error_topic.clone(),
+        notifications: settings.notification_topic.clone(),
+        config: settings.config_topic.clone(),
+    };
+    let all = names.all().map(|(_, name)| name);
+    match all.iter().find(|name| name.is_empty() || all.iter().filter(|other| other == name).count() > 1) {
+        None => Ok(names),
+        Some(name) => Err(StartError::new(format!(
+            "no topic can be called '{name}' here: give each a name, and one of its own, with EVENT_INGESTED_TOPIC, ERROR_TOPIC, \
+             NOTIFICATION_TOPIC and USS_CONFIG_TOPIC"
+        ))),
+    }
 }
 
 /// Whether every partition's worker works, for those who decide whether the process is to be restarted.
