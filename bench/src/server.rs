@@ -39,6 +39,8 @@ pub struct Server {
     pub ingestion: String,
     /// Of the configuration API.
     pub configuration: String,
+    /// Of the segment service's metrics.
+    segment_users: String,
 }
 
 impl Place {
@@ -79,8 +81,11 @@ impl Place {
             announced.extend(addresses(&line));
         }
         let client = reqwest::Client::builder().no_proxy().build()?;
-        let (ingestion, configuration) = (announced.swap_remove(0), announced.swap_remove(1));
-        Ok(Server { child, place: self, client, ingestion, configuration })
+        let [ingestion, configuration, _, segment_users, ..] = &*announced else {
+            return Err(format!("the server announced {announced:?}").into());
+        };
+        let (ingestion, configuration) = (ingestion.clone(), configuration.clone());
+        Ok(Server { child, place: self, client, ingestion, configuration, segment_users: segment_users.clone() })
     }
 }
 
@@ -168,7 +173,15 @@ impl Server {
 
     /// Returns when the transitions of all that was sent are told, and are memberships that can be read.
     pub async fn told(&self) -> Result<()> {
-        self.get("/users/1?fresh=true").await.map(drop)
+        let url = format!("{}/api/v1/users/1?fresh=true", self.configuration);
+        loop {
+            let answer = self.client.get(&url).send().await?;
+            // The engine needs longer than one request waits.
+            if answer.status() != reqwest::StatusCode::SERVICE_UNAVAILABLE {
+                answer.error_for_status()?;
+                return Ok(());
+            }
+        }
     }
 
     /// Sends events of some users, by which [`Server::archived`] sees how far the archive is. `name` must be new.
@@ -189,7 +202,7 @@ impl Server {
 
     /// How many transitions have been told since the start.
     pub async fn transitions(&self) -> Result<f64> {
-        let text = self.client.get(format!("{}/metrics", self.configuration)).send().await?.text().await?;
+        let text = self.client.get(format!("{}/metrics", self.segment_users)).send().await?.text().await?;
         let counters = text.lines().filter(|line| line.starts_with("uss_transitions_total{"));
         Ok(counters.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }

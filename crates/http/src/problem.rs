@@ -118,6 +118,13 @@ impl Problem {
         Self::new(Kind::Unavailable, code, format!("{error}; ask for less, or ask again when it has less to do"))
     }
 
+    /// A wait that became too long.
+    fn behind(error: impl std::fmt::Display) -> Self {
+        let advice = "ask again later, or without fresh=true for what is known now; if it stays so, a worker may be stuck: \
+                      see uss_consumer_lag_records and the service's log";
+        Self::new(Kind::Unavailable, "ENGINE_BEHIND", format!("{error}; {advice}"))
+    }
+
     /// A defect of ours: logged here, since the client's message tells nothing of the inside.
     pub fn internal(error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed by a defect");
@@ -200,6 +207,7 @@ impl From<SegmentQueryError> for Problem {
             SegmentQueryError::Refused { code, message } => Self::invalid(code, message),
             SegmentQueryError::TooLarge => Self::unanswered("QUERY_TOO_LARGE", error),
             SegmentQueryError::TooSlow(_) => Self::unanswered("QUERY_TOO_SLOW", error),
+            SegmentQueryError::Behind(_) => Self::behind(error),
             SegmentQueryError::Unavailable(_) => Self::unavailable("ENGINE_UNAVAILABLE", error),
             SegmentQueryError::Failed(_) => Self::internal(error),
         }

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn, map_response_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
+use metrics::{Histogram, histogram};
 use serde_json::{Map, Value, json};
 
 use crate::problem::{Kind, Problem};
@@ -47,7 +48,7 @@ pub fn finish(router: Router, shape: Shape) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(map_response_with_state(shape, write_error))
-        .layer(from_fn(measure))
+        .layer(from_fn_with_state(shape, measure))
 }
 
 async fn unknown_path(request: Request) -> Problem {
@@ -60,7 +61,7 @@ async fn wrong_method(request: Request) -> Problem {
     Problem::new(Kind::MethodNotAllowed, "METHOD_NOT_ALLOWED", message)
 }
 
-async fn write_error(axum::extract::State(shape): axum::extract::State<Shape>, response: Response) -> Response {
+async fn write_error(State(shape): State<Shape>, response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     let Some(problem) = parts.extensions.remove::<Problem>() else {
         return Response::from_parts(parts, body);
@@ -71,13 +72,21 @@ async fn write_error(axum::extract::State(shape): axum::extract::State<Shape>, r
 }
 
 /// Records `uss_http_request_duration_seconds` by the route's pattern, never by the path: paths are without bound.
-async fn measure(request: Request, next: Next) -> Response {
+async fn measure(State(api): State<Shape>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let started = Instant::now();
     let response = next.run(request).await;
     let route = route.unwrap_or_else(|| "unmatched".to_owned());
     let status = response.status().as_str().to_owned();
-    metrics::histogram!("uss_http_request_duration_seconds", "route" => route, "status" => status)
-        .record(started.elapsed().as_secs_f64());
+    duration(api, route, status).record(started.elapsed().as_secs_f64());
     response
+}
+
+/// As if the API's own crate had measured it: by the target it is told whose page of metrics shows it.
+fn duration(api: Shape, route: String, status: String) -> Histogram {
+    let labels = [("route", route), ("status", status)];
+    match api {
+        Shape::Ingestion => histogram!(target: "ingestion_api", "uss_http_request_duration_seconds", &labels),
+        Shape::Configuration => histogram!(target: "configuration_api", "uss_http_request_duration_seconds", &labels),
+    }
 }

@@ -3,6 +3,7 @@
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http_body_util::BodyExt;
@@ -54,6 +55,10 @@ async fn what_the_warehouse_says_of_a_question_decides_the_answer() {
     let slow = Problem::from(SegmentQueryError::TooSlow(std::time::Duration::from_secs(30)));
     assert_eq!((slow.kind.status().as_u16(), &*slow.code), (503, "QUERY_TOO_SLOW"));
     assert!(slow.message.contains("30 s"), "{}", slow.message);
+    let behind = Problem::from(SegmentQueryError::Behind(std::time::Duration::from_secs(10)));
+    assert_eq!((behind.kind.status().as_u16(), &*behind.code), (503, "ENGINE_BEHIND"));
+    assert!(["10 s", "ask again"].iter().all(|part| behind.message.contains(part)), "{}", behind.message);
+    assert!(behind.into_response().headers().contains_key("retry-after"));
 }
 
 #[tokio::test]

@@ -51,6 +51,9 @@ pub enum SegmentQueryError {
     /// The answer takes longer than anybody should wait. Callers answer 503.
     #[error("the warehouse has not answered within {} s", .0.as_secs())]
     TooSlow(Duration),
+    /// The engine has not come to where the answer is right in the time that anybody should wait. Callers answer 503.
+    #[error("the engine has not caught up with the log within {} s", .0.as_secs())]
+    Behind(Duration),
     /// Engine or warehouse do not answer. Callers answer 503.
     #[error("the engine is unavailable: {0}")]
     Unavailable(String),
@@ -90,6 +93,7 @@ pub trait SegmentQueries: Send + Sync + 'static {
     /// How far the newest version of a segment is in force.
     async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError>;
 
-    /// Returns when the memberships in the config store include everything that was in the log before the call.
+    /// Returns when the memberships in the config store include everything that was in the log before the call, or with
+    /// [`SegmentQueryError::Behind`]: not even a worker that is stuck keeps callers for ever.
     async fn await_fresh(&self) -> Result<(), SegmentQueryError>;
 }

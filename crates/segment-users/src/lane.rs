@@ -10,7 +10,8 @@ use ports::log::{Progress, Topic};
 use segment_engine::event::UserId;
 use segment_engine::machine::Explanation;
 use segment_engine::time::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::archiver::Archiver;
@@ -80,17 +81,36 @@ pub(crate) fn archive(
     archive_moved
 }
 
-/// Opens a partition and starts its other tasks.
-pub(crate) async fn start(
-    id: u32,
-    ports: Ports,
-    settings: Settings,
+/// Opens every partition, in order. As many at once as there are threads: while a checkpoint is read, it is in memory twice.
+/// The first failure ends it, and is logged with its partition.
+pub(crate) async fn open_all(ports: &Ports, settings: Settings) -> Result<Vec<Partition>, WorkerError> {
+    let at_once = Arc::new(Semaphore::new(Handle::current().metrics().num_workers()));
+    let mut opening = JoinSet::new();
+    for id in 0..ports.log.partitions() {
+        let (at_once, ports) = (at_once.clone(), ports.clone());
+        opening.spawn(async move {
+            let _turn = at_once.acquire_owned().await;
+            let opened = caught(Partition::open(id, ports, settings)).await;
+            opened.inspect_err(|error| tracing::error!(partition = id, "the partition cannot be opened: {error}"))
+        });
+    }
+    let mut partitions = Vec::new();
+    while let Some(opened) = opening.join_next().await {
+        partitions.push(opened.map_err(|error| WorkerError::Panicked(error.to_string()))??);
+    }
+    partitions.sort_by_key(Partition::id);
+    Ok(partitions)
+}
+
+/// Starts the other tasks of a partition that was opened.
+pub(crate) fn start(
+    partition: Partition,
     memberships: Arc<dyn MembershipStore>,
     archive_moved: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
-) -> Result<Lane, WorkerError> {
-    let partition = Partition::open(id, ports.clone(), settings).await?;
+) -> Lane {
+    let (id, ports) = (partition.id, partition.ports.clone());
     let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
     let (progressed, progress) = watch::channel(partition.progress());
     let (checkpointed, marker) = watch::channel(partition.marker);
@@ -103,7 +123,7 @@ pub(crate) async fn start(
         let (log, memberships, stored) = (ports.log.clone(), memberships.clone(), stored_sender.clone());
         async move { MembershipWriter::open(id, log, memberships).await?.run(&stored).await }
     }));
-    Ok(Lane { questions, progress, works, marker, archived, stored, opened_at, said: Said::default() })
+    Lane { questions, progress, works, marker, archived, stored, opened_at, said: Said::default() }
 }
 
 /// Runs a task, and runs it again should it fail, until told to stop.

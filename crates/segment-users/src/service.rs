@@ -56,9 +56,8 @@ impl Service {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut lanes = Vec::new();
-        for (id, archived) in (0..).zip(archived) {
-            let (ports, memberships, stopped) = (ports.clone(), memberships.clone(), stopped.clone());
-            lanes.push(lane::start(id, ports, settings, memberships, archived, stopped, &mut tasks).await?);
+        for (partition, archived) in lane::open_all(&ports, settings).await?.into_iter().zip(archived) {
+            lanes.push(lane::start(partition, memberships.clone(), archived, stopped.clone(), &mut tasks));
         }
         // After every partition was opened: only what could be begun with is kept.
         if let Some(retention) = Retention::new(ports.clone(), settings, memberships).map(Arc::new) {

@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
 use segment_engine::time::Interval;
 use serde::{Deserialize, Serialize};
 
@@ -118,7 +119,7 @@ impl Settings {
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
         }
-        let figment = figment.merge(environment()).merge(Serialized::defaults(flags));
+        let figment = figment.merge(Environment::of_process()).merge(Serialized::defaults(flags));
         for (setting, bounds) in BOUNDS {
             check(&figment, setting, &bounds)?;
         }
@@ -146,18 +147,49 @@ fn variable(setting: &str) -> String {
 }
 
 /// The variables that are settings; any other `USS_` variable is somebody else's and is left alone.
-fn environment() -> Env {
-    let known: serde_json::Value = serde_json::to_value(
-        Figment::from(Toml::string(DEFAULTS)).extract::<Settings>().expect("the defaults are complete, a test says so"),
-    )
-    .expect("settings are plain data");
-    Env::raw().filter_map(move |name| {
-        if let Some((_, setting)) = ENVIRONMENT.iter().find(|(variable, _)| name == *variable) {
-            return Some((*setting).into());
-        }
-        let setting = name.as_str().strip_prefix("USS_")?.to_ascii_lowercase();
-        known.get(&setting).is_some().then(|| setting.into())
-    })
+struct Environment(Dict);
+
+impl Environment {
+    fn of(variables: impl Iterator<Item = (String, String)>) -> Self {
+        let defaults = Figment::from(Toml::string(DEFAULTS)).extract::<Settings>();
+        let defaults = serde_json::to_value(defaults.expect("the defaults are complete, a test says so"));
+        let defaults = defaults.expect("settings are plain data");
+        let setting = |(name, value): (String, String)| {
+            let named = ENVIRONMENT.iter().find(|(variable, _)| *variable == name.trim());
+            let setting = match named {
+                Some((_, setting)) => (*setting).to_owned(),
+                None => name.trim().strip_prefix("USS_")?.to_ascii_lowercase(),
+            };
+            let is_text = defaults.get(&setting)?.is_string();
+            Some((setting, read(&value, is_text)))
+        };
+        Self(variables.filter_map(setting).collect())
+    }
+
+    fn of_process() -> Self {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        Self::of(std::env::vars_os().map(|(name, value)| (text(name), text(value))))
+    }
+}
+
+/// The value of a variable. What is to be a text is one also if it looks like a number: a topic may be called 2024.
+fn read(value: &str, is_text: bool) -> Value {
+    match value.parse().expect("whatever is no other value is a text") {
+        text @ Value::String(..) => text,
+        _ if is_text => Value::from(value.trim()),
+        other => other,
+    }
+}
+
+impl Provider for Environment {
+    fn metadata(&self) -> Metadata {
+        let names = |_: &Profile, settings: &[&str]| settings.iter().map(|setting| variable(setting)).collect();
+        Metadata::named("the environment").interpolater(names)
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.0.clone()))
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +197,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::collections::BTreeMap;
 
-    use figment::value::Value;
     use serde_json::json;
 
     use super::*;
@@ -179,7 +210,10 @@ mod tests {
     #[test]
     fn defaults_are_complete_and_flags_go_over_them() {
         let settings = Settings::read(None, &Flags { partitions: None }).unwrap();
-        assert_eq!((settings.partitions, settings.configuration_api_port), (16, 3000));
+        assert_eq!(settings.partitions, 16);
+        let Settings { ingestion_api_port, ingestion_metrics_port, segment_users_metrics_port, .. } = settings;
+        assert_eq!((ingestion_api_port, ingestion_metrics_port, segment_users_metrics_port), (4000, 4001, 4002));
+        assert_eq!(settings.configuration_api_port, 3000);
         let settings = Settings::read(None, &Flags { partitions: Some(4) }).unwrap();
         assert_eq!(settings.partitions, 4);
         assert_eq!(settings.log_retention, LogRetention(Some(7 * 86_400_000_000)));
@@ -197,6 +231,49 @@ mod tests {
         }
         let number: LogRetention = serde_json::from_str("3600").unwrap();
         assert_eq!(number, LogRetention(Some(3_600_000_000)));
+    }
+
+    fn of_variables(variables: &[(&str, &str)]) -> Result<Settings, String> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings = Figment::from(Toml::string(DEFAULTS)).merge(Environment::of(variables)).extract();
+        settings.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_environment_names_settings_by_their_own_and_by_older_names() {
+        let settings = of_variables(&[
+            ("INGESTION_API_PORT", "5000"),
+            ("INGESTION_METRICS_PORT", "5001"),
+            ("SEGMENT_USERS_METRICS_PORT", " 5002 "),
+            ("CONFIGURATION_API_PORT", "5003"),
+            ("LOG_LEVEL", "debug"),
+            ("EVENT_INGESTED_TOPIC", "events"),
+            ("ERROR_TOPIC", "\"errors\""),
+            ("NOTIFICATION_TOPIC", "2024"),
+            ("USS_DATA_DIR", "7"),
+            ("USS_CONFIG_TOPIC", "true"),
+            ("USS_NOTIFY_ALL_SEGMENTS", "true"),
+            ("USS_LOG_RETENTION", "3600"),
+            ("USS_SOMEBODY_ELSES", "1"),
+            ("DATABEND_POOL_SIZE ", " 20"),
+        ]);
+        let settings = settings.unwrap();
+        let ports = (settings.ingestion_api_port, settings.ingestion_metrics_port);
+        assert_eq!(ports, (5000, 5001));
+        assert_eq!((settings.segment_users_metrics_port, settings.configuration_api_port), (5002, 5003));
+        let topics = (&*settings.event_ingested_topic, &*settings.error_topic, &*settings.notification_topic);
+        assert_eq!(topics, ("events", "errors", "2024"));
+        assert_eq!((&*settings.log_level, &*settings.config_topic), ("debug", "true"));
+        assert_eq!((settings.data_dir, settings.notify_all_segments), (PathBuf::from("7"), true));
+        assert_eq!(settings.log_retention, LogRetention(Some(3_600_000_000)));
+    }
+
+    #[test]
+    fn what_a_variable_cannot_be_is_told_with_its_name() {
+        let message = of_variables(&[("USS_NOTIFY_ALL_SEGMENTS", "perhaps")]).unwrap_err();
+        assert!(message.contains("USS_NOTIFY_ALL_SEGMENTS") && message.contains("perhaps"), "{message}");
+        let message = of_variables(&[("USS_LOG_RETENTION", "soon")]).unwrap_err();
+        assert!(message.contains("USS_LOG_RETENTION") && message.contains("7 days"), "{message}");
     }
 
     #[test]

@@ -47,9 +47,27 @@ async fn a_port_or_a_folder_in_use_is_named() {
         assert_eq!(refused.status.code(), Some(1), "{}", refused.message);
         assert!([name, value, "from 1 to"].iter().all(|part| refused.message.contains(part)), "{}", refused.message);
     }
+    for (name, value) in [("ERROR_TOPIC", "event_ingested_topic"), ("USS_CONFIG_TOPIC", "")] {
+        let refused = Launch::new(other.path()).set(name, value).try_start().err().unwrap();
+        assert!(
+            refused.message.contains(&format!("'{value}'")) && refused.message.contains(name),
+            "{}",
+            refused.message
+        );
+    }
     let launch = server.stop().set("USS_PARTITIONS", "4");
     let partitions = launch.try_start().err().unwrap();
     assert!(partitions.message.contains("USS_PARTITIONS=16"), "the way out is named: {}", partitions.message);
+}
+
+#[test]
+fn servers_that_are_named_in_vain_are_told() {
+    let data = tempfile::tempdir().unwrap();
+    // What is logged is seen here if the start ends badly.
+    let launch = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "perhaps");
+    let refused = launch.set("REDPANDA_BROKERS", "redpanda:29091").try_start().err().unwrap();
+    let told: Vec<&str> = refused.message.lines().filter(|line| line.contains("is set but not used")).collect();
+    assert!(matches!(&*told, [line] if line.contains("REDPANDA_BROKERS")), "{}", refused.message);
 }
 
 #[tokio::test]

@@ -4,33 +4,48 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use support::{Launch, Server, eventually, text};
 
-/// Every metric there is. A name that is missing here is missing in the reference too: `tidy` compares that with the code.
-const NAMES: [&str; 15] = [
-    "uss_events_total",
-    "uss_http_request_duration_seconds_count",
-    "uss_event_processing_seconds_count",
-    "uss_event_to_transition_seconds_count",
-    "uss_deadline_to_transition_seconds_count",
-    "uss_transitions_total",
-    "uss_segment_members",
-    "uss_consumer_lag_records",
-    "uss_archiver_backlog_records",
-    "uss_checkpoint_age_seconds",
-    "uss_backfill_progress_ratio",
-    "uss_audit_disagreements_total",
-    "uss_users",
-    "uss_state_bytes",
-    "uss_build_info",
+/// The metrics of each role's page: ingestion, segment service, configuration API. `tidy` sees to it that the reference, which
+/// has these lists too, names all that the code counts.
+const ROLES: [&[&str]; 3] = [
+    &["uss_build_info", "uss_events_total", "uss_http_request_duration_seconds"],
+    &[
+        "uss_archiver_backlog_records",
+        "uss_audit_disagreements_total",
+        "uss_backfill_progress_ratio",
+        "uss_build_info",
+        "uss_checkpoint_age_seconds",
+        "uss_consumer_lag_records",
+        "uss_deadline_to_transition_seconds",
+        "uss_event_processing_seconds",
+        "uss_event_to_transition_seconds",
+        "uss_segment_members",
+        "uss_state_bytes",
+        "uss_transitions_total",
+        "uss_users",
+    ],
+    &["uss_build_info", "uss_http_request_duration_seconds"],
 ];
 
-/// The series of a page: name with labels, and value.
+/// The names of the metrics on a role's page.
+async fn names(server: &Server, role: usize) -> Vec<String> {
+    let page = text(&format!("{}/metrics", server.metrics[role])).await;
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    types.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The series of the segment service.
 async fn series(server: &Server) -> BTreeMap<String, f64> {
-    let page = text(&format!("{}/metrics", server.metrics[1])).await;
+    series_of(server, 1).await
+}
+
+/// The series of a role's page: name with labels, and value.
+async fn series_of(server: &Server, role: usize) -> BTreeMap<String, f64> {
+    let page = text(&format!("{}/metrics", server.metrics[role])).await;
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     let series = lines.filter_map(|line| line.rsplit_once(' '));
     series.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
@@ -108,21 +123,17 @@ async fn the_figures_say_what_the_api_says() {
 }
 
 #[tokio::test]
-async fn every_metric_is_there_and_lags_come_to_nothing() {
+async fn every_metric_of_the_segment_service_is_there_and_lags_come_to_nothing() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "1").start();
     sample(&server).await;
     let partitions = |series: &BTreeMap<String, f64>, name: &str| -> Vec<f64> {
         (0..16).map(|id| series[&format!("{name}{{partition=\"{id}\"}}")]).collect()
     };
-    let series = eventually("every metric is there, and users are in checkpoints", async || {
-        let found = series(&server).await;
-        let names = found.keys().map(|series| series.split('{').next().unwrap()).collect::<Vec<_>>();
-        let complete = NAMES.iter().all(|name| names.contains(name));
-        (complete && found["uss_state_bytes"] > 10_000.0).then_some(found)
+    eventually("every metric is there, and users are in checkpoints", async || {
+        (names(&server, 1).await == ROLES[1] && series(&server).await["uss_state_bytes"] > 10_000.0).then_some(())
     })
     .await;
-    assert!(series["uss_events_total{outcome=\"accepted\"}"] > 1_000.0);
     eventually("nothing is left to apply or to archive, and idle partitions have their checkpoints", async || {
         let found = self::series(&server).await;
         let left = ["uss_consumer_lag_records", "uss_archiver_backlog_records", "uss_checkpoint_age_seconds"];
@@ -137,4 +148,28 @@ async fn every_metric_is_there_and_lags_come_to_nothing() {
     assert_eq!(after["uss_users"], before["uss_users"]);
     assert!(after["uss_state_bytes"] > 10_000.0);
     assert!(partitions(&after, "uss_checkpoint_age_seconds").iter().all(|age| *age == 0.0), "it stopped in order");
+}
+
+#[tokio::test]
+async fn each_role_tells_its_own_metrics_on_its_own_port() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    sample(&server).await;
+    eventually("the segment service has told of everything", async || {
+        (names(&server, 1).await == ROLES[1]).then_some(())
+    })
+    .await;
+    for (role, expected) in ROLES.iter().enumerate() {
+        assert_eq!(names(&server, role).await, *expected, "port {role}");
+    }
+    let routes = async |role: usize| -> BTreeSet<String> {
+        let found = series_of(&server, role).await.into_keys();
+        found.filter_map(|series| Some(series.split("route=\"").nth(1)?.split('"').next()?.to_owned())).collect()
+    };
+    assert_eq!(routes(0).await, BTreeSet::from(["/api/v1/events".to_owned()]));
+    let configuration = routes(2).await;
+    assert!(configuration.contains("/api/v1/segments"), "{configuration:?}");
+    assert!(!configuration.contains("/api/v1/events"), "{configuration:?}");
+    // What the sample data is made of is events like any other.
+    assert!(series_of(&server, 0).await["uss_events_total{outcome=\"accepted\"}"] > 1_000.0);
 }

@@ -131,26 +131,15 @@ async fn an_event_becomes_a_membership_and_a_notification() {
 }
 
 #[tokio::test]
-async fn three_ports_answer_with_metrics() {
+async fn topics_have_the_names_that_the_environment_gives_them() {
     let data = tempfile::tempdir().unwrap();
-    let server = Launch::new(data.path()).start();
-    seed(&server).await;
+    let launch = Launch::new(data.path()).set("EVENT_INGESTED_TOPIC", "events_in").set("ERROR_TOPIC", "404");
+    let server = launch.set("NOTIFICATION_TOPIC", "told").set("USS_CONFIG_TOPIC", "config").start();
     server.event(&sample_event()).await;
-    server.segments_of(1).await;
-    assert_eq!(server.metrics.len(), 3);
-    for address in &server.metrics {
-        let metrics = text(&format!("{address}/metrics")).await;
-        for name in [
-            "uss_events_total{outcome=\"accepted\"} 1",
-            "uss_http_request_duration_seconds_count{",
-            "uss_event_processing_seconds_count ",
-            "uss_event_to_transition_seconds_count 1",
-            "uss_transitions_total{cause=\"event\"} 1",
-            "uss_build_info{",
-        ] {
-            assert!(metrics.lines().any(|line| line.starts_with(name)), "no {name} on {address}:\n{metrics}");
-        }
-    }
+    assert_eq!(server.records("404").await[0]["value"]["code"], "USER_NOT_FOUND");
+    let topics = server.get("/topics").await.body;
+    let names: Vec<&Value> = topics["data"].as_array().unwrap().iter().map(|topic| &topic["name"]).collect();
+    assert_eq!(names, ["events_in", "404", "told", "config"]);
 }
 
 #[tokio::test]

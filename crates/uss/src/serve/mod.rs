@@ -1,18 +1,21 @@
 //! The composition root: settings in, a running system out. The only place that names concrete adapters.
 
 mod listen;
+mod logging;
 mod open;
 mod queries;
-mod telemetry;
+mod registry;
 
 use std::fmt;
 
 use ingestion_api::Ingestion;
+use metrics_exporter_prometheus::PrometheusHandle;
 use segment_users::service::Service;
 use tokio::sync::watch;
 
 use crate::settings::Settings;
 use open::Opened;
+use registry::ByRole;
 
 /// Why the system could not be started, in words for whoever started it.
 #[derive(Debug)]
@@ -35,7 +38,8 @@ impl StartError {
 /// # Errors
 /// What keeps it from starting: a setting, a port in use, a data folder that cannot be written.
 pub fn run(settings: Settings, insecure: bool) -> Result<(), StartError> {
-    let metrics = telemetry::install(&settings)?;
+    logging::install(&settings)?;
+    let metrics = registry::install()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -43,17 +47,13 @@ pub fn run(settings: Settings, insecure: bool) -> Result<(), StartError> {
     runtime.block_on(serve(settings, insecure, metrics))
 }
 
-async fn serve(
-    settings: Settings,
-    insecure: bool,
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
-) -> Result<(), StartError> {
+async fn serve(settings: Settings, insecure: bool, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
     // Ports first: a second start on the same machine says so before it touches any data.
     let listeners = listen::bind(&settings, insecure).await?;
     let opened = open::open(&settings).await?;
     let service = open::start_service(&opened, &settings).await?;
     let ingestion = open::ingestion(&opened, &settings)?;
-    let upkeep = tokio::spawn(telemetry::keep_up(metrics.clone()));
+    let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
     let (stop, stopped) = watch::channel(false);
     let relay = open::start_relay(&opened, stopped.clone());
     let routers = open::routers(&opened, &service, &ingestion, &settings, metrics)?;

@@ -25,8 +25,11 @@ use uss_http::{ApiKeys, Kind, Problem, operations};
 use super::StartError;
 use super::listen::Each;
 use super::queries::EngineQueries;
-use super::telemetry;
+use super::registry::{self, ByRole};
 use crate::settings::Settings;
+
+/// Variables of deployments whose data is on servers.
+const SERVERS: [&str; 3] = ["REDPANDA_BROKERS", "DATABEND_CONNECTION_STRING", "POSTGRES_DB_CONNECTION_STRING"];
 
 const HOUR_MICROS: i64 = 3_600_000_000;
 const SECOND_MICROS: i64 = 1_000_000;
@@ -49,6 +52,7 @@ pub struct Opened {
 pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     make_folder(folder)?;
+    warn_of_servers(folder);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     embedded_only("USS_LOG", &settings.log, "embedded:")?;
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
@@ -89,6 +93,16 @@ fn make_folder(folder: &Path) -> Result<(), StartError> {
     // A probe that stays behind is harmless.
     let _ = std::fs::remove_file(probe);
     Ok(())
+}
+
+/// Who names servers expects the data to be there.
+fn warn_of_servers(folder: &Path) {
+    for variable in SERVERS.into_iter().filter(|variable| std::env::var_os(variable).is_some()) {
+        let folder = folder.display();
+        tracing::warn!(
+            "{variable} is set but not used: this build has only embedded adapters, all data is in {folder}"
+        );
+    }
 }
 
 fn embedded_only(variable: &str, address: &str, embedded: &str) -> Result<(), StartError> {
@@ -158,7 +172,7 @@ pub fn routers(
     service: &Service,
     ingestion: &Arc<Ingestion>,
     settings: &Settings,
-    metrics: PrometheusHandle,
+    metrics: ByRole<PrometheusHandle>,
 ) -> Result<Each<axum::Router>, StartError> {
     let keys = ApiKeys::from_str(&settings.api_keys).map_err(|error| StartError::new(error.to_string()))?;
     let origins = AllowedOrigins::from_str(&settings.allowed_origins).map_err(StartError::new)?;
@@ -172,12 +186,7 @@ pub fn routers(
         clock: opened.clock.clone(),
         written: opened.written.clone(),
         identity_rules: IdentityRules { exclusive: exclusive.map(str::to_owned).collect() },
-        topics: TopicNames {
-            events: settings.event_ingested_topic.clone(),
-            errors: settings.error_topic.clone(),
-            notifications: settings.notification_topic.clone(),
-            config: settings.config_topic.clone(),
-        },
+        topics: topic_names(settings)?,
         forget: {
             let ingestion = ingestion.clone();
             Arc::new(move |user| ingestion.forget(user))
@@ -188,13 +197,33 @@ pub fn routers(
         let engine = engine.clone();
         move || std::future::ready(workers_work(&engine))
     });
-    let metrics = operations::metrics(move || telemetry::page(metrics.clone(), engine.clone()));
+    let page = |metrics: PrometheusHandle| operations::metrics(move || std::future::ready(metrics.render()));
+    let segment_users = metrics.segment_users;
+    let figures = operations::metrics(move || registry::segment_users_page(segment_users.clone(), engine.clone()));
     Ok(Each {
         ingestion: ingestion_api::router(ingestion.clone(), &keys, &origins),
-        ingestion_metrics: metrics.clone(),
-        segment_users_metrics: metrics.clone().merge(workers),
-        configuration: configuration_api::router(api, &keys).merge(metrics),
+        ingestion_metrics: page(metrics.ingestion),
+        segment_users_metrics: figures.merge(workers),
+        configuration: configuration_api::router(api, &keys).merge(page(metrics.configuration)),
     })
+}
+
+/// The topics' names outside. Who asks for one by its name must find that one.
+fn topic_names(settings: &Settings) -> Result<TopicNames, StartError> {
+    let names = TopicNames {
+        events: settings.event_ingested_topic.clone(),
+        errors: settings.error_topic.clone(),
+        notifications: settings.notification_topic.clone(),
+        config: settings.config_topic.clone(),
+    };
+    let all = names.all().map(|(_, name)| name);
+    match all.iter().find(|name| name.is_empty() || all.iter().filter(|other| other == name).count() > 1) {
+        None => Ok(names),
+        Some(name) => Err(StartError::new(format!(
+            "no topic can be called '{name}' here: give each a name, and one of its own, with EVENT_INGESTED_TOPIC, ERROR_TOPIC, \
+             NOTIFICATION_TOPIC and USS_CONFIG_TOPIC"
+        ))),
+    }
 }
 
 /// Whether every partition's worker works, for those who decide whether the process is to be restarted.

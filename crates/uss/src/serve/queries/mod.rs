@@ -23,6 +23,9 @@ use super::open::Opened;
 /// How long a preview may take. The engine answers membership from its own state; only this asks SQL.
 const PREVIEW_MAX: Duration = Duration::from_secs(30);
 
+/// How long the engine may take to come to where its answer is right. A worker that is stuck must not hold requests for ever.
+const ENGINE_MAX: Duration = Duration::from_secs(10);
+
 /// How often it is looked whether the outbox is empty.
 const OUTBOX_POLL: Duration = Duration::from_millis(5);
 
@@ -34,6 +37,14 @@ pub struct EngineQueries {
     clock: Arc<dyn Clock>,
     log: Arc<dyn Log>,
     written: Arc<Notify>,
+    engine_max: Duration,
+}
+
+/// The segments that a clause names, by tag.
+#[derive(Default)]
+struct Named {
+    plans: HashMap<String, Plan>,
+    lists: HashMap<String, Vec<UserId>>,
 }
 
 impl EngineQueries {
@@ -45,21 +56,29 @@ impl EngineQueries {
             clock: opened.clock.clone(),
             log: opened.log.clone(),
             written: opened.written.clone(),
+            engine_max: ENGINE_MAX,
         }
     }
 
-    /// Every other segment a clause can name: plans, and the members of lists kept by hand.
-    async fn segments(&self) -> Result<(HashMap<String, Plan>, HashMap<String, Vec<UserId>>), SegmentQueryError> {
-        let (mut plans, mut lists) = (HashMap::new(), HashMap::new());
-        for segment in self.store.segments(Page::ALL).await? {
+    /// What the clause names, directly or by way of others: plans, and the members of lists kept by hand. Nothing else is read,
+    /// since such lists can be as long as the list of users.
+    async fn named(&self, plan: &Plan) -> Result<Named, SegmentQueryError> {
+        let mut named = Named::default();
+        let mut tags = plan.segments.clone();
+        while let Some(tag) = tags.pop() {
+            if named.plans.contains_key(&tag) || named.lists.contains_key(&tag) {
+                continue;
+            }
+            let Some(segment) = self.store.segment_by_tag(&tag).await? else { continue };
             if segment.kind == SegmentKind::Manual {
                 let members = self.store.members(segment.id, Page::ALL).await?;
-                lists.insert(segment.tag, members.iter().map(|member| member.user.id).collect());
+                named.lists.insert(tag, members.iter().map(|member| member.user.id).collect());
             } else if let Ok(plan) = compile(&segment.where_statement) {
-                plans.insert(segment.tag, plan);
+                tags.extend(plan.segments.iter().cloned());
+                named.plans.insert(tag, plan);
             }
         }
-        Ok((plans, lists))
+        Ok(named)
     }
 }
 
@@ -73,6 +92,21 @@ impl EngineQueries {
             tokio::time::sleep(OUTBOX_POLL).await;
         }
         Ok(())
+    }
+
+    /// Returns when memberships and engine have everything that is in the log or on its way there.
+    async fn catch_up(&self) -> Result<(), SegmentQueryError> {
+        self.await_outbox().await?;
+        self.engine.fresh().await.map_err(unavailable)
+    }
+
+    /// The engine's answer, if it comes in time.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, SegmentQueryError>>,
+    ) -> Result<T, SegmentQueryError> {
+        let answer = tokio::time::timeout(self.engine_max, answer).await;
+        answer.unwrap_or(Err(SegmentQueryError::Behind(self.engine_max)))
     }
 }
 
@@ -92,17 +126,19 @@ fn unavailable(error: impl std::fmt::Display) -> SegmentQueryError {
 #[async_trait]
 impl SegmentQueries for EngineQueries {
     async fn explain(&self, user: UserId, tag: &str) -> Result<Explanation, SegmentQueryError> {
-        let explanation = self.engine.explain(user, tag).await.map_err(unavailable)?;
-        explanation.ok_or_else(|| SegmentQueryError::NotFound(format!("user {user} or segment '{tag}'")))
+        let explanation = async { self.engine.explain(user, tag).await.map_err(unavailable) };
+        self.in_time(explanation)
+            .await?
+            .ok_or_else(|| SegmentQueryError::NotFound(format!("user {user} or segment '{tag}'")))
     }
 
     async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
         let plan = compile(where_statement)
             .map_err(|error| SegmentQueryError::Refused { code: error.code.to_owned(), message: error.to_string() })?;
-        let (plans, lists) = if plan.segments.is_empty() { Default::default() } else { self.segments().await? };
+        let named = self.named(&plan).await?;
         let resolve = |tag: &str| {
-            let plan = plans.get(tag).map(SegmentSource::Plan);
-            plan.or_else(|| lists.get(tag).map(|members| SegmentSource::Members(members)))
+            let plan = named.plans.get(tag).map(SegmentSource::Plan);
+            plan.or_else(|| named.lists.get(tag).map(|members| SegmentSource::Members(members)))
         };
         let sql = members_query(&plan, &resolve, self.clock.now()).map_err(refused)?;
         let members = tokio::time::timeout(PREVIEW_MAX, self.warehouse.members(&sql)).await;
@@ -113,8 +149,11 @@ impl SegmentQueries for EngineQueries {
 
     /// Waits for the engine to know the newest version, so that "complete" never is the version before.
     async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError> {
-        self.await_fresh().await?;
-        let progress = self.engine.progress(segment).await.map_err(unavailable)?;
+        let progress = async {
+            self.catch_up().await?;
+            self.engine.progress(segment).await.map_err(unavailable)
+        };
+        let progress = self.in_time(progress).await?;
         let (in_force, partitions, ratio) =
             progress.ok_or_else(|| SegmentQueryError::NotFound(format!("segment {segment}")))?;
         let saved = self.store.segment(segment).await?;
@@ -123,7 +162,9 @@ impl SegmentQueries for EngineQueries {
     }
 
     async fn await_fresh(&self) -> Result<(), SegmentQueryError> {
-        self.await_outbox().await?;
-        self.engine.fresh().await.map_err(unavailable)
+        self.in_time(self.catch_up()).await
     }
 }
+
+#[cfg(test)]
+mod tests;

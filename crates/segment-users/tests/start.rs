@@ -1,0 +1,101 @@
+//! The start of the service: partitions are opened side by side, and what keeps one from opening is told.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
+use ports::clock::ManualClock;
+use ports::log::Progress;
+use ports::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
+use segment_engine::time::Timestamp;
+use segment_users::partition::Ports;
+use segment_users::service::Service;
+use segment_users::settings::Settings;
+use tokio::sync::Barrier;
+
+const PARTITIONS: u32 = 8;
+/// How many threads the runtime of the test has.
+const THREADS: usize = 2;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Checkpoints that are read by [`THREADS`] together or not at all, but for the one that cannot be read.
+struct Together {
+    inner: MemoryCheckpoints,
+    together: Barrier,
+    reading: AtomicUsize,
+    at_most: AtomicUsize,
+    broken: Option<u32>,
+}
+
+#[async_trait]
+impl CheckpointStore for Together {
+    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
+        if self.broken == Some(partition) {
+            return Err(CheckpointError::Unavailable("the disk of partition 5 is gone".to_owned()));
+        }
+        let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
+        self.at_most.fetch_max(reading, Ordering::SeqCst);
+        if self.broken.is_none() {
+            self.together.wait().await;
+        }
+        self.reading.fetch_sub(1, Ordering::SeqCst);
+        self.inner.load(partition, generation).await
+    }
+
+    async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        self.inner.write(checkpoint).await
+    }
+
+    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError> {
+        self.inner.marker(partition, generation).await
+    }
+
+    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+        self.inner.keep(partition).await
+    }
+
+    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError> {
+        self.inner.fall_back(partition).await
+    }
+
+    async fn discard(&self, partition: u32) -> Result<(), CheckpointError> {
+        self.inner.discard(partition).await
+    }
+}
+
+fn checkpoints(broken: Option<u32>) -> Arc<Together> {
+    let together = Barrier::new(THREADS);
+    let (reading, at_most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    Arc::new(Together { inner: MemoryCheckpoints::default(), together, reading, at_most, broken })
+}
+
+async fn start(checkpoints: Arc<Together>) -> Result<Service, String> {
+    let clock = Arc::new(ManualClock::at(Timestamp(1_000_000_000)));
+    let ports = Ports {
+        log: Arc::new(MemoryLog::new(PARTITIONS, clock.clone())),
+        checkpoints,
+        warehouse: Arc::new(MemoryWarehouse::default()),
+        clock,
+    };
+    let starting = Service::start(ports, Settings::default(), Arc::new(MemoryConfigStore::default()));
+    let started = tokio::time::timeout(PATIENCE, starting).await.expect("the partitions wait for each other for ever");
+    started.map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_partitions_are_opened_at_once_as_there_are_threads() {
+    let checkpoints = checkpoints(None);
+    let service = start(checkpoints.clone()).await.unwrap();
+    assert_eq!(checkpoints.at_most.load(Ordering::SeqCst), THREADS);
+    assert_eq!(service.engine().figures().await.unwrap().partitions.len(), PARTITIONS as usize);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_cannot_be_opened_ends_the_start_with_its_reason() {
+    let error = start(checkpoints(Some(5))).await.err().unwrap();
+    assert!(error.contains("the disk of partition 5 is gone"), "{error}");
+}

@@ -1,0 +1,108 @@
+//! The metrics of each role, apart: whoever scrapes the ports of all roles counts nothing twice.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use segment_users::service::Engine;
+
+use super::StartError;
+
+/// Buckets of every duration, in seconds.
+const SECONDS: [f64; 14] =
+    [0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0];
+
+/// How often what was observed is put into its buckets. Without, every observation would be kept until somebody looks.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// One of something for each role.
+#[derive(Clone)]
+pub struct ByRole<T> {
+    pub ingestion: T,
+    pub segment_users: T,
+    pub configuration: T,
+}
+
+/// Installs the metrics recorder of the process, and answers what renders each role's metrics.
+pub fn install() -> Result<ByRole<PrometheusHandle>, StartError> {
+    let recorders = ByRole { ingestion: recorder()?, segment_users: recorder()?, configuration: recorder()? };
+    for recorder in recorders.each() {
+        metrics::with_local_recorder(recorder, || {
+            metrics::gauge!("uss_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        });
+    }
+    let handles = ByRole {
+        ingestion: recorders.ingestion.handle(),
+        segment_users: recorders.segment_users.handle(),
+        configuration: recorders.configuration.handle(),
+    };
+    metrics::set_global_recorder(recorders).map_err(failed)?;
+    Ok(handles)
+}
+
+fn recorder() -> Result<PrometheusRecorder, StartError> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &SECONDS).map_err(failed)?;
+    Ok(builder.build_recorder())
+}
+
+fn failed(error: impl std::fmt::Display) -> StartError {
+    StartError::new(format!("the metrics recorder cannot start: {error}"))
+}
+
+impl<T> ByRole<T> {
+    fn each(&self) -> [&T; 3] {
+        [&self.ingestion, &self.segment_users, &self.configuration]
+    }
+
+    /// That of the role whose crate a metric stands in: its target is the path of the module, unless that says otherwise.
+    fn of(&self, metadata: &Metadata<'_>) -> &T {
+        match metadata.target().split("::").next() {
+            Some("ingestion_api") => &self.ingestion,
+            Some("configuration_api") => &self.configuration,
+            _ => &self.segment_users,
+        }
+    }
+}
+
+impl Recorder for ByRole<PrometheusRecorder> {
+    // Nothing of ours is described to the recorder: docs/reference/metrics.md is for that.
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.of(metadata).register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.of(metadata).register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        self.of(metadata).register_histogram(key, metadata)
+    }
+}
+
+/// Keeps the memory of the metrics bounded, for as long as the process lives.
+pub async fn keep_up(metrics: ByRole<PrometheusHandle>) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        metrics.each().into_iter().for_each(PrometheusHandle::run_upkeep);
+    }
+}
+
+/// The page of the segment service: what was counted as it happened, then the figures of this moment. Those have a recorder of
+/// their own that lives no longer than the page, so that a segment's series go with the segment.
+pub async fn segment_users_page(metrics: PrometheusHandle, engine: Engine) -> String {
+    let mut text = metrics.render();
+    match engine.figures().await {
+        Ok(figures) => {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            metrics::with_local_recorder(&recorder, || figures.report());
+            text.push_str(&recorder.handle().render());
+        }
+        Err(error) => tracing::warn!(%error, "the metrics lack the figures of the segment service"),
+    }
+    text
+}
