@@ -9,6 +9,21 @@ use crate::api::Api;
 use crate::clause;
 use crate::seed::{analytics, data};
 
+/// Loads the sample users, segments and events if there are neither users nor segments. Answers whether it did.
+///
+/// # Errors
+/// What was loaded before the error stays.
+pub async fn load_sample_data(api: Api) -> Result<bool, Problem> {
+    let one = Page { after: 0, limit: 1 };
+    if !api.store.users(one).await?.is_empty() || !api.store.segments(one).await?.is_empty() {
+        return Ok(false);
+    }
+    seed_data(State(api.clone())).await?;
+    api.written.notify_one();
+    seed_analytics(State(api)).await?;
+    Ok(true)
+}
+
 /// Adds the sample users, activities and segments that are not there. What people made is left alone.
 pub(crate) async fn seed_data(State(api): State<Api>) -> Result<Data<bool>, Problem> {
     api.store.ensure_users(data::users(), api.now()).await?;

@@ -29,6 +29,7 @@ mod users;
 mod views;
 
 pub use api::{Api, TopicNames};
+pub use db_actions::load_sample_data;
 pub use holds::Holds;
 pub use relay::Relay;
 pub use router::router;

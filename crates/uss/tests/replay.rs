@@ -48,7 +48,10 @@ fn the_guide_says_what_comes() -> Result<(), Box<dyn Error>> {
     assert!(guide.contains(&format!("```json\n{example}```")), "the guide shows another example");
     let Outcome { output, error } = replay(example.as_bytes())?;
     assert_eq!((error, output.lines().count()), (None, 3));
-    assert!(guide.contains(&format!("docs/guides/replay.ndjson\n{output}```")), "the guide shows another answer:\n{output}");
+    assert!(
+        guide.contains(&format!("docs/guides/replay.ndjson\n{output}```")),
+        "the guide shows another answer:\n{output}"
+    );
     Ok(())
 }
 

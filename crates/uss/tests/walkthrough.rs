@@ -207,6 +207,28 @@ async fn a_user_made_of_an_unknown_identity_is_found_by_its_id() {
 }
 
 #[tokio::test]
+async fn the_sample_data_is_for_who_has_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().join("data");
+    let refused = Launch::new(&folder).flag("--sample-data").set("USS_UNKNOWN_USERS", "maybe").try_start();
+    assert!(refused.is_err_and(|refused| refused.message.contains("use reject or create")));
+    assert!(!folder.exists(), "a start that is refused leaves nothing behind");
+    let launch = Launch::new(&folder).flag("--sample-data").set("USS_API_KEYS", "admin:0123456789abcdef");
+    let sizes = async |server: &support::Server| {
+        let url = format!("{}/api/v1/db-actions/seed/data", server.configuration);
+        let refused = support::answer(server.client().post(url)).await.unwrap();
+        assert_eq!(refused.status, 401, "keys do not stand in the way of sample data alone");
+        let metrics = text(&format!("{}/metrics", server.metrics[1])).await;
+        metrics.lines().find_map(|line| line.strip_prefix("uss_users ")).map(str::to_owned)
+    };
+    let server = launch.start();
+    eventually("the sample users are known", async || (sizes(&server).await? == "100").then_some(())).await;
+    let server = server.stop().set("USS_API_KEYS", "").start();
+    assert_eq!(server.get("/users").await.body["data"].as_array().unwrap().len(), 100);
+    assert_eq!(server.get("/segments").await.body["data"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn users_made_for_their_first_events_are_told_of_with_them() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").start();

@@ -83,7 +83,7 @@ impl<'a> Rows<'a> {
             return Ok(());
         }
         let mut appender = self.transaction.appender_to_db("events", SCHEMA)?;
-        for (event, once) in self.events.drain(..) {
+        for (event, _) in &self.events {
             appender.append_row(params![
                 event.user_id.0,
                 &*event.client_ref_id,
@@ -102,8 +102,12 @@ impl<'a> Rows<'a> {
                 event.event_id.as_deref(),
                 event.position.partition,
                 event.position.offset,
-                once,
             ])?;
+        }
+        appender.flush()?;
+        let mut appender = self.transaction.appender_to_db("once_events", SCHEMA)?;
+        for (event, _) in self.events.drain(..).filter(|(_, once)| *once) {
+            appender.append_row(params![event.position.partition, event.position.offset])?;
         }
         appender.flush()
     }
@@ -165,6 +169,12 @@ impl<'a> Rows<'a> {
 
     fn delete(&self, user: UserId) -> duckdb::Result<()> {
         let also_theirs = "SELECT absorbed FROM user_segment_analytics.aliases WHERE survivor = ?";
+        let sql = format!(
+            "DELETE FROM {SCHEMA}.once_events o USING {SCHEMA}.events e
+             WHERE o.log_partition = e.log_partition AND o.log_offset = e.log_offset
+               AND (e.user_id = ? OR e.user_id IN ({also_theirs}))"
+        );
+        self.transaction.execute(&sql, [user.0, user.0])?;
         for (table, column) in [("events", "user_id"), ("users", "id"), ("trait_values", "user_id")] {
             let sql = format!("DELETE FROM {SCHEMA}.{table} WHERE {column} = ? OR {column} IN ({also_theirs})");
             self.transaction.execute(&sql, [user.0, user.0])?;

@@ -42,10 +42,11 @@ pub fn received(connection: &Connection, ids: &[(UserId, String)]) -> Result<Vec
             SELECT l.item.place AS place, l.item.event_id AS event_id, coalesce(a.survivor, l.item.user) AS user_id
             FROM listed l LEFT JOIN user_segment_analytics.aliases a ON a.absorbed = l.item.user
         )
-        SELECT asked.place, epoch_us(max(e.processed_at)), bool_or(e.once)
+        SELECT asked.place, epoch_us(max(e.processed_at)), bool_or(o.log_offset IS NOT NULL)
         FROM asked
         JOIN user_segment_analytics.events e ON e.event_id = asked.event_id
         LEFT JOIN user_segment_analytics.aliases a ON a.absorbed = e.user_id
+        LEFT JOIN user_segment_analytics.once_events o USING (log_partition, log_offset)
         WHERE coalesce(a.survivor, e.user_id) = asked.user_id
         GROUP BY asked.place"#;
     let asked = ids.iter().enumerate().map(|(place, (user, event_id))| Asked { place, user: user.0, event_id });

@@ -170,9 +170,11 @@ fn too_deep(pos: Pos) -> CompileError {
 /// The alphabet of the language is closed: a token that no construct uses is refused before parsing.
 fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
     let (code, message, suggestion) = match token {
-        Token::Whitespace(_) => {
-            (code::COMMENT, "comments are not kept with a segment".to_owned(), "Remove it; a segment has a title and a description for that")
-        }
+        Token::Whitespace(_) => (
+            code::COMMENT,
+            "comments are not kept with a segment".to_owned(),
+            "Remove it; a segment has a title and a description for that",
+        ),
         Token::SemiColon => {
             (code::SYNTAX, "a clause is one expression, without ;".to_owned(), "Remove everything from the ; on")
         }

@@ -10,6 +10,8 @@ use crate::serve;
 use crate::settings::Settings;
 
 /// Runs everything in one process: ingestion, segments, configuration. Stops on SIGINT or SIGTERM, losing nothing.
+///
+/// Every setting, its variable in the environment and the four ports stand in docs/reference/settings.md.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
     /// A TOML file of settings, over the defaults.
@@ -18,6 +20,9 @@ pub struct Serve {
     /// Bind to another address than loopback without API keys.
     #[arg(long)]
     insecure: bool,
+    /// Load sample data if there are neither users nor segments yet, and say what to try.
+    #[arg(long)]
+    sample_data: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -45,7 +50,8 @@ impl Serve {
             Ok(settings) => settings,
             Err(error) => return fail(format_args!("settings: {error}")),
         };
-        match serve::run(settings, self.insecure) {
+        let options = serve::Options { insecure: self.insecure, sample_data: self.sample_data };
+        match serve::run(settings, options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(error),
         }

@@ -115,12 +115,31 @@ pub fn announce(addresses: &Each<SocketAddr>, settings: &Settings) {
     );
 }
 
-/// Returns on SIGINT or SIGTERM.
-pub async fn stop_signal() {
+/// Says what to try.
+#[allow(clippy::print_stdout, reason = "the start of the system is told to people")]
+pub fn suggest(addresses: &Each<SocketAddr>, loaded: bool) {
+    if loaded {
+        println!("The sample data is loaded: 100 users, 1,000 events, three segments.");
+    }
+    let Each { ingestion, configuration, .. } = addresses;
+    println!(
+        r#"Try:
+  curl http://{configuration}/api/v1/users/segment/area_no_buyers
+  curl -H 'Content-Type: application/json' http://{ingestion}/api/v1/events \
+    -d '{{"id":"c1d1caef-b216-4fca-bd2d-d776bd6204d6","id_type":"cookie","region":"California","payload":{{"activity_type":"page_viewed"}}}}'
+  curl http://{configuration}/api/v1/users/1/segments/area_no_buyers/explain"#
+    );
+}
+
+/// Returns on SIGINT or SIGTERM, also on one that came between the call and the first poll.
+pub fn stop_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The composition root: settings in, a running system out. The only place that names concrete adapters.
 
+mod checked;
 mod listen;
 mod logging;
 mod open;
@@ -7,13 +8,17 @@ mod queries;
 mod registry;
 
 use std::fmt;
+use std::net::SocketAddr;
 
+use configuration_api::Api;
 use ingestion_api::Ingestion;
 use metrics_exporter_prometheus::PrometheusHandle;
 use segment_users::service::Service;
 use tokio::sync::watch;
 
 use crate::settings::Settings;
+use checked::Checked;
+use listen::Each;
 use open::Opened;
 use registry::ByRole;
 
@@ -33,40 +38,62 @@ impl StartError {
     }
 }
 
+/// What is said at this start, and is no setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bind to another address than loopback without API keys.
+    pub insecure: bool,
+    /// Load the sample data if there is nothing yet, and say what to try.
+    pub sample_data: bool,
+}
+
 /// Runs until told to stop.
 ///
 /// # Errors
 /// What keeps it from starting: a setting, a port in use, a data folder that cannot be written.
-pub fn run(settings: Settings, insecure: bool) -> Result<(), StartError> {
+pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
     logging::install(&settings)?;
     let metrics = registry::install()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| StartError::new(format!("the runtime cannot start: {error}")))?;
-    runtime.block_on(serve(settings, insecure, metrics))
+    runtime.block_on(serve(settings, options, metrics))
 }
 
-async fn serve(settings: Settings, insecure: bool, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
-    // Ports first: a second start on the same machine says so before it touches any data.
-    let listeners = listen::bind(&settings, insecure).await?;
+async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
+    // These first: a start that cannot be, like a second one on the same machine, says so before it touches any data.
+    let Checked { unknown_users, keys, origins, topics, identity_rules } = Checked::of(&settings)?;
+    let listeners = listen::bind(&settings, options.insecure).await?;
     let opened = open::open(&settings).await?;
     let service = open::start_service(&opened, &settings).await?;
-    let ingestion = open::ingestion(&opened, &settings)?;
+    let ingestion = open::ingestion(&opened, unknown_users);
     let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
     let (stop, stopped) = watch::channel(false);
     let relay = open::start_relay(&opened, stopped.clone());
-    let routers = open::routers(&opened, &service, &ingestion, &settings, metrics)?;
+    let api = open::configuration(&opened, &service, &ingestion, identity_rules, topics);
+    let routers = open::routers(api.clone(), &service, ingestion.clone(), &keys, &origins, metrics);
     let addresses = listeners.addresses();
     let servers = listeners.serve(routers, stopped);
+    let told_to_stop = listen::stop_signal();
     listen::announce(&addresses, &settings);
-    listen::stop_signal().await;
+    if options.sample_data {
+        load_sample_data(api, &addresses).await;
+    }
+    told_to_stop.await;
     tracing::info!("stopping: no new requests; what was accepted is finished");
     stop.send_replace(true);
     shut_down(servers, relay, service, opened, ingestion).await;
     upkeep.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn load_sample_data(api: Api, addresses: &Each<SocketAddr>) {
+    match configuration_api::load_sample_data(api).await {
+        Ok(loaded) => listen::suggest(addresses, loaded),
+        Err(problem) => tracing::error!(?problem, "the sample data could not be loaded"),
+    }
 }
 
 /// In this order: no more input, the last outbox rows, the last turns and checkpoints, then the stores.

@@ -1,7 +1,6 @@
 //! Objects from settings: adapters behind their ports, services on the ports, routers on the services.
 
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use adapters::duckdb::DuckDbWarehouse;
@@ -28,9 +27,6 @@ use super::queries::EngineQueries;
 use super::registry::{self, ByRole};
 use crate::settings::Settings;
 
-/// Variables of deployments whose data is on servers.
-const SERVERS: [&str; 3] = ["REDPANDA_BROKERS", "DATABEND_CONNECTION_STRING", "POSTGRES_DB_CONNECTION_STRING"];
-
 const HOUR_MICROS: i64 = 3_600_000_000;
 const SECOND_MICROS: i64 = 1_000_000;
 
@@ -52,16 +48,12 @@ pub struct Opened {
 pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     make_folder(folder)?;
-    warn_of_servers(folder);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    embedded_only("USS_LOG", &settings.log, "embedded:")?;
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
         .map_err(|error| StartError::new(format!("{}: {error}", folder.join("log").display())))?;
-    embedded_only("USS_WAREHOUSE", &settings.warehouse, "duckdb:")?;
     let file = folder.join("warehouse.duckdb");
     let warehouse =
         DuckDbWarehouse::open(&file).map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
-    embedded_only("USS_CONFIG_STORE", &settings.config_store, "sqlite:")?;
     let file = folder.join("config.sqlite");
     let store = SqlConfigStore::open_sqlite(&file)
         .await
@@ -95,23 +87,6 @@ fn make_folder(folder: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Who names servers expects the data to be there.
-fn warn_of_servers(folder: &Path) {
-    for variable in SERVERS.into_iter().filter(|variable| std::env::var_os(variable).is_some()) {
-        let folder = folder.display();
-        tracing::warn!(
-            "{variable} is set but not used: this build has only embedded adapters, all data is in {folder}"
-        );
-    }
-}
-
-fn embedded_only(variable: &str, address: &str, embedded: &str) -> Result<(), StartError> {
-    if address.starts_with(embedded) {
-        return Ok(());
-    }
-    Err(StartError::new(format!("{variable}={address}: this build has only the embedded adapter; use {embedded}")))
-}
-
 /// Opens the partitions and starts their tasks.
 pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Service, StartError> {
     let ports = Ports {
@@ -135,21 +110,10 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
 }
 
 /// The ingestion service.
-pub fn ingestion(opened: &Opened, settings: &Settings) -> Result<Arc<Ingestion>, StartError> {
-    let unknown_users = match settings.unknown_users.as_str() {
-        "reject" => UnknownUsers::Reject,
-        "create" => UnknownUsers::Create,
-        other => return Err(StartError::new(format!("USS_UNKNOWN_USERS={other}: use reject or create"))),
-    };
+pub fn ingestion(opened: &Opened, unknown_users: UnknownUsers) -> Arc<Ingestion> {
     let identities = StoreIdentities::new(opened.store.clone(), opened.clock.clone(), opened.holds.clone());
-    let ingestion = Ingestion::new(
-        opened.log.clone(),
-        Arc::new(identities),
-        opened.clock.clone(),
-        Limits::default(),
-        unknown_users,
-    );
-    Ok(Arc::new(ingestion))
+    let (log, clock) = (opened.log.clone(), opened.clock.clone());
+    Arc::new(Ingestion::new(log, Arc::new(identities), clock, Limits::default(), unknown_users))
 }
 
 /// Starts moving the outbox to the log. Told to stop, it moves what is there and ends.
@@ -166,32 +130,37 @@ pub fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -> JoinH
     })
 }
 
-/// The routers of all ports.
-pub fn routers(
+/// The configuration service.
+pub fn configuration(
     opened: &Opened,
     service: &Service,
     ingestion: &Arc<Ingestion>,
-    settings: &Settings,
-    metrics: ByRole<PrometheusHandle>,
-) -> Result<Each<axum::Router>, StartError> {
-    let keys = ApiKeys::from_str(&settings.api_keys).map_err(|error| StartError::new(error.to_string()))?;
-    let origins = AllowedOrigins::from_str(&settings.allowed_origins).map_err(StartError::new)?;
-    let exclusive = settings.exclusive_identities.split(',').map(str::trim).filter(|kind| !kind.is_empty());
-    let queries = EngineQueries::new(service.engine(), opened);
-    let api = Api {
+    identity_rules: IdentityRules,
+    topics: TopicNames,
+) -> Api {
+    let ingestion = ingestion.clone();
+    Api {
         store: opened.store.clone(),
         log: opened.log.clone(),
-        queries: Arc::new(queries),
+        queries: Arc::new(EngineQueries::new(service.engine(), opened)),
         events: ingestion.clone(),
         clock: opened.clock.clone(),
         written: opened.written.clone(),
-        identity_rules: IdentityRules { exclusive: exclusive.map(str::to_owned).collect() },
-        topics: topic_names(settings)?,
-        forget: {
-            let ingestion = ingestion.clone();
-            Arc::new(move |user| ingestion.forget(user))
-        },
-    };
+        identity_rules,
+        topics,
+        forget: Arc::new(move |user| ingestion.forget(user)),
+    }
+}
+
+/// The routers of all ports.
+pub fn routers(
+    api: Api,
+    service: &Service,
+    ingestion: Arc<Ingestion>,
+    keys: &ApiKeys,
+    origins: &AllowedOrigins,
+    metrics: ByRole<PrometheusHandle>,
+) -> Each<axum::Router> {
     let engine = service.engine();
     let workers = operations::health({
         let engine = engine.clone();
@@ -200,29 +169,11 @@ pub fn routers(
     let page = |metrics: PrometheusHandle| operations::metrics(move || std::future::ready(metrics.render()));
     let segment_users = metrics.segment_users;
     let figures = operations::metrics(move || registry::segment_users_page(segment_users.clone(), engine.clone()));
-    Ok(Each {
-        ingestion: ingestion_api::router(ingestion.clone(), &keys, &origins),
+    Each {
+        ingestion: ingestion_api::router(ingestion, keys, origins),
         ingestion_metrics: page(metrics.ingestion),
         segment_users_metrics: figures.merge(workers),
-        configuration: configuration_api::router(api, &keys).merge(page(metrics.configuration)),
-    })
-}
-
-/// The topics' names outside. Who asks for one by its name must find that one.
-fn topic_names(settings: &Settings) -> Result<TopicNames, StartError> {
-    let names = TopicNames {
-        events: settings.event_ingested_topic.clone(),
-        errors: settings.error_topic.clone(),
-        notifications: settings.notification_topic.clone(),
-        config: settings.config_topic.clone(),
-    };
-    let all = names.all().map(|(_, name)| name);
-    match all.iter().find(|name| name.is_empty() || all.iter().filter(|other| other == name).count() > 1) {
-        None => Ok(names),
-        Some(name) => Err(StartError::new(format!(
-            "no topic can be called '{name}' here: give each a name, and one of its own, with EVENT_INGESTED_TOPIC, ERROR_TOPIC, \
-             NOTIFICATION_TOPIC and USS_CONFIG_TOPIC"
-        ))),
+        configuration: configuration_api::router(api, keys).merge(page(metrics.configuration)),
     }
 }
 

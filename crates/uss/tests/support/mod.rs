@@ -31,6 +31,7 @@ pub struct Launch {
     environment: Vec<(String, String)>,
     /// A command that starts the binary, such as a tracer; empty for none.
     under: Vec<String>,
+    flags: Vec<String>,
 }
 
 /// A running server. Dropping it kills it, so that a failed test leaves nothing behind.
@@ -65,12 +66,18 @@ pub struct Answer {
 impl Launch {
     /// The binary on a data folder.
     pub fn new(data: &Path) -> Self {
-        Self { data: data.to_owned(), environment: Vec::new(), under: Vec::new() }
+        Self { data: data.to_owned(), environment: Vec::new(), under: Vec::new(), flags: Vec::new() }
     }
 
     /// With a setting from the environment.
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a flag of the command line.
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
         self
     }
 
@@ -122,7 +129,7 @@ impl Launch {
         let binary = env!("CARGO_BIN_EXE_uss").to_owned();
         let mut words = self.under.iter().chain([&binary]);
         let mut command = Command::new(words.next().unwrap());
-        command.args(words).arg("serve").env_clear();
+        command.args(words).arg("serve").args(&self.flags).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("USS_DATA_DIR", &self.data).env("LOG_LEVEL", "warn").envs(PORTS.map(|name| (name, "0")));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

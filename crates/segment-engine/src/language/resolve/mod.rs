@@ -89,7 +89,9 @@ impl Resolver {
             Ast::TypedString(typed) => self.typed_string(typed, pos),
             Ast::Interval(interval) => literal::interval(interval, pos).map(Operand::Typed),
             Ast::Identifier(name) => self.column(&folded_name(name), pos).map_err(|error| match name.quote_style {
-                Some(_) => error.suggest(format!("A text stands in single quotes: '{}'", name.value.replace('\'', "''"))),
+                Some(_) => {
+                    error.suggest(format!("A text stands in single quotes: '{}'", name.value.replace('\'', "''")))
+                }
                 None => error,
             }),
             Ast::CompoundIdentifier(parts) => {

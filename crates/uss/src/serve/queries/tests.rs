@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use configuration_api::Holds;
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::clock::ManualClock;
 use ports::config_store::{NewSegment, NewUser};
@@ -64,6 +65,7 @@ async fn service() -> (Arc<Stuck>, Opened, Service) {
         store,
         clock,
         written: Arc::default(),
+        holds: Arc::new(Holds::new(Arc::default())),
     };
     let ports = Ports {
         log: opened.log.clone(),
