@@ -123,6 +123,7 @@ impl Ingestion {
         options: Options,
     ) -> Result<Replay, MendError> {
         let event = mended(entry, mending)?;
+        let options = Options { once: options.once || is_once(entry.error.data.get()), ..options };
         let event_id = format!("\"error_topic:{}\"", entry.offset);
         let event = Received { event_id: Some(&event_id), ..event[..].into() };
         let outcome = self.process_once(&producer(entry.offset), event, options).await;
@@ -164,6 +165,8 @@ fn mended(entry: &ErrorEntry, mending: &Mending) -> Result<Vec<u8>, MendError> {
 struct Raw {
     raw: String,
     length: Option<u64>,
+    #[serde(rename = "once")]
+    _once: Option<bool>,
     #[serde(rename = "sha256")]
     _sha256: Option<String>,
 }
@@ -172,12 +175,19 @@ fn raw_text(data: &str) -> Option<Raw> {
     serde_json::from_str(data).ok()
 }
 
-/// The event as its client would send it: `client_ref_id` is called `id` again, and a client's own fields of our names stand
-/// in the payload already.
+/// Whether the event was sent with `once`: then an import run again may send it again at any time.
+fn is_once(data: &str) -> bool {
+    let mut once = false;
+    let read = each_field(data, |name, _, value| once |= name == "once" && value.raw() == "true");
+    read.is_ok() && once
+}
+
+/// The event as its client would send it: `client_ref_id` is called `id` again, and of our names nothing is left. A client's
+/// own fields of these names stand in the payload already.
 fn as_sent(data: &str) -> String {
     let mut out = String::with_capacity(data.len());
     let read = each_field(data, |name, key, value| {
-        if name == "user_id" && value.kind() == Kind::Null {
+        if name == "once" || name == "user_id" && value.kind() == Kind::Null {
             return;
         }
         push_field(&mut out, if name == "client_ref_id" { "\"id\"" } else { key }, value.raw());
@@ -194,6 +204,7 @@ fn named_as_sent(change: &Value) -> Value {
         && let Some(id) = fields.remove("client_ref_id")
     {
         fields.insert("id".to_owned(), id);
+        fields.remove("once");
     }
     change
 }

@@ -158,7 +158,7 @@ impl Ingestion {
                     outcomes.push(Outcome::Accepted);
                 }
                 Err(rejection) => {
-                    writing.records.push(refusal::record(*event, &rejection, &at, &self.limits));
+                    writing.records.push(refusal::record(*event, &rejection, &at, options.once, &self.limits));
                     outcomes.push(Outcome::Rejected(Box::new(rejection)));
                 }
             }

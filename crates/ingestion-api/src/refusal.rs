@@ -13,12 +13,18 @@ use sha2::{Digest, Sha256};
 use crate::admission::{Cut, Received, Rejection};
 use crate::limits::Limits;
 
-/// The record of a rejected event. Its key is the client's id of the user, if that could be read.
-pub fn record(received: Received<'_>, rejection: &Rejection, at: &str, limits: &Limits) -> NewRecord {
-    let (key, data) = match with_null_user(received, limits) {
+/// The record of a rejected event. Its key is the client's id of the user, if that could be read. `once` is what the request
+/// said of its event ids.
+pub fn record(received: Received<'_>, rejection: &Rejection, at: &str, once: bool, limits: &Limits) -> NewRecord {
+    let (key, mut data) = match with_null_user(received, limits) {
         Some(found) => found,
         None => (String::new(), raw_data(received, limits)),
     };
+    if once {
+        // As on the event topic. A client's own field of this name stands in the payload.
+        data.truncate(data.len() - 1);
+        data.push_str(",\"once\":true}");
+    }
     let record = ErrorRecord {
         error_type: ErrorType::IngestEvent,
         code: rejection.code.to_owned(),
@@ -110,7 +116,7 @@ mod tests {
     use serde_json::Value;
 
     fn data(bytes: &[u8], limits: &Limits) -> (String, Value) {
-        let record = record(bytes.into(), &Rejection::new("CODE", "message"), "at", limits);
+        let record = record(bytes.into(), &Rejection::new("CODE", "message"), "at", false, limits);
         let value: Value = serde_json::from_slice(&record.value).unwrap();
         assert_eq!((&value["error_type"], &value["code"]), (&json!("ingest_event_error"), &json!("CODE")));
         (record.key, value["data"].clone())

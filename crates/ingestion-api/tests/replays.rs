@@ -164,3 +164,25 @@ async fn changes_may_be_in_the_words_of_the_client_or_of_the_record() {
         assert_eq!(user(world.replay(0, &mending).await.unwrap()), expected, "{mending:?}");
     }
 }
+
+#[tokio::test]
+async fn what_was_sent_once_is_replayed_once() {
+    let sent = |event: &str| event.contains(r#""once":true"#);
+    let once = Options { once: true, ..Options::default() };
+    for (event, options, mending, expected) in [
+        (r#"{"id":"late","event_id":"e"}"#, once, Mending::AsIs, true),
+        (r#"{"id":"late","event_id":"e","once":7}"#, once, Mending::Patch(json!({"country": "US"})), true),
+        (r#"{"id":"late""#, once, Mending::Instead(json!({"id": "a", "event_id": "e"})), true),
+        (r#"{"id":"late""#, once, Mending::Instead(json!({"client_ref_id": "a", "once": true})), true),
+        (r#"{"id":"late","event_id":"e","once":true}"#, Options::default(), Mending::AsIs, false),
+        (r#"{"id":"late","event_id":"e"}"#, Options::default(), Mending::Patch(json!({"once": true})), false),
+    ] {
+        let world = World::new();
+        let outcomes = world.ingestion.process(&[event.as_bytes().into()], options).await;
+        assert!(matches!(outcomes[0], Outcome::Rejected(_)));
+        world.identities.add_user("late");
+        let record = world.replay(0, &mending).await.unwrap();
+        let payload = serde_json::from_str::<Value>(&record).unwrap()["payload"].to_string();
+        assert_eq!(sent(&record.replace(&payload, "")), expected, "{event} {mending:?}: {record}");
+    }
+}
