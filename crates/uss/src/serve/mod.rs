@@ -56,7 +56,7 @@ async fn serve(
     let upkeep = tokio::spawn(telemetry::keep_up(metrics.clone()));
     let (stop, stopped) = watch::channel(false);
     let relay = open::start_relay(&opened, stopped.clone());
-    let routers = open::routers(&opened, &service, &ingestion, &settings, metrics)?;
+    let routers = open::routers(&opened, &service, &ingestion, &settings, metrics, stopped.clone())?;
     let addresses = listeners.addresses();
     let servers = listeners.serve(routers, stopped);
     listen::announce(&addresses, &settings);

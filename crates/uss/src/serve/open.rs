@@ -159,6 +159,7 @@ pub fn routers(
     ingestion: &Arc<Ingestion>,
     settings: &Settings,
     metrics: PrometheusHandle,
+    stopped: watch::Receiver<bool>,
 ) -> Result<Each<axum::Router>, StartError> {
     let keys = ApiKeys::from_str(&settings.api_keys).map_err(|error| StartError::new(error.to_string()))?;
     let origins = AllowedOrigins::from_str(&settings.allowed_origins).map_err(StartError::new)?;
@@ -182,6 +183,7 @@ pub fn routers(
             let ingestion = ingestion.clone();
             Arc::new(move |user| ingestion.forget(user))
         },
+        stopped,
     };
     let engine = service.engine();
     let workers = operations::health({
