@@ -9,7 +9,7 @@ use ports::log::{Log, Topic};
 use ports::segment_queries::SegmentQueries;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uss_http::Problem;
 
 /// The names that the topics have outside.
@@ -69,6 +69,8 @@ pub struct Api {
     pub topics: TopicNames,
     /// Called with each user that is deleted, absorbed ones too: what was remembered of its identities no longer holds.
     pub forget: Arc<dyn Fn(UserId) + Send + Sync>,
+    /// True once the server is told to stop: answers without an end of their own end then.
+    pub stopped: watch::Receiver<bool>,
 }
 
 impl Api {

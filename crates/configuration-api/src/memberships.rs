@@ -38,8 +38,13 @@ struct ChangeBody {
 }
 
 impl BatchBody {
-    fn batch(self) -> Result<MembershipBatch, Problem> {
+    fn batch(self, partitions: u32) -> Result<MembershipBatch, Problem> {
         let BatchBody { partition, from, to, changes } = self;
+        // Once stored, it would stand in every position that clients are given.
+        if partition >= partitions {
+            let message = format!("there is no partition {partition}; the log has {partitions}, counted from 0");
+            return Err(Problem::invalid("INVALID_PARTITION", message));
+        }
         if from > to {
             return Err(Problem::invalid("INVALID_RANGE", "from must not be greater than to"));
         }
@@ -68,7 +73,7 @@ pub(crate) async fn set_manual(
 }
 
 pub(crate) async fn apply(State(api): State<Api>, Json(body): Json<BatchBody>) -> Result<Data<Value>, Problem> {
-    let batch = body.batch()?;
+    let batch = body.batch(api.log.partitions())?;
     let to = batch.to;
     Ok(Data(match api.store.apply_memberships(batch).await? {
         Applied::Now => json!({"applied": true, "position": to}),

@@ -13,6 +13,7 @@ use ports::records::Notification;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use uss_http::extract::{Json, Path, Query};
 use uss_http::{Kind, Problem};
 
@@ -82,7 +83,8 @@ async fn answer(
 }
 
 /// Server-sent events: one `transition` per notification, whose id is the position after it. `Last-Event-ID`, or `?from=`
-/// with a position (a snapshot's `Uss-Position`), goes on from there; without either it begins now.
+/// with a position (a snapshot's `Uss-Position`), goes on from there; without either it begins now. Ends when the server is
+/// told to stop.
 pub(crate) async fn live(
     State(api): State<Api>,
     Query(query): Query<StreamQuery>,
@@ -94,10 +96,12 @@ pub(crate) async fn live(
         Some(position) => retained(api.log.as_ref(), Positions::parse(&position, partitions)?).await?,
         None => now(api.log.as_ref(), partitions).await?,
     };
-    let feed = Feed { log: api.log, positions, ahead: VecDeque::new() };
+    let feed = Feed { log: api.log, positions, ahead: VecDeque::new(), stopped: api.stopped, is_ending: false };
     let events = stream::try_unfold(feed, |mut feed| async {
-        let (position, notification) = feed.next().await?;
-        Ok(Some((Event::default().event("transition").id(position.to_string()).data(notification), feed)))
+        let next = feed.next().await?;
+        Ok(next.map(|(position, notification)| {
+            (Event::default().event("transition").id(position.to_string()).data(notification), feed)
+        }))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
@@ -123,27 +127,40 @@ async fn now(log: &dyn Log, partitions: impl Iterator<Item = u32>) -> Result<Pos
     Ok(positions)
 }
 
-/// All partitions as one feed without an end.
+/// All partitions as one feed, until the server is told to stop.
 struct Feed {
     log: Arc<dyn Log>,
     positions: Positions,
     /// Read and not yet sent, each with the position after it.
     ahead: VecDeque<(Positions, String)>,
+    stopped: watch::Receiver<bool>,
+    /// Nothing more is read.
+    is_ending: bool,
 }
 
 impl Feed {
-    async fn next(&mut self) -> Result<(Positions, String), LogError> {
+    async fn next(&mut self) -> Result<Option<(Positions, String)>, LogError> {
         loop {
             if let Some(next) = self.ahead.pop_front() {
-                return Ok(next);
+                return Ok(Some(next));
             }
+            if self.is_ending {
+                return Ok(None);
+            }
+            // Asked before the log is read: what was there at the stop is still told, as far as one reading goes. A client
+            // who is further behind goes on after the last one it got.
+            self.is_ending = *self.stopped.borrow();
             let before = self.positions.clone();
             for (&partition, &position) in &before.0 {
                 self.read_ahead(partition, position).await?;
             }
-            if self.ahead.is_empty() {
+            if self.ahead.is_empty() && !self.is_ending {
                 let waits = self.positions.0.iter();
-                select_all(waits.map(|(&p, &offset)| self.log.wait_for(Topic::Notifications, p, offset))).await;
+                let waits = waits.map(|(&p, &offset)| self.log.wait_for(Topic::Notifications, p, offset));
+                tokio::select! {
+                    _ = select_all(waits) => {}
+                    told = self.stopped.wait_for(|stop| *stop) => self.is_ending |= told.is_err(),
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use ports::records::event::EventRecord;
+use ports::records::event::{DISPLACED, EventRecord};
 use ports::records::fields::{self, FieldError};
 use ports::records::instant;
 use ports::records::json::{Json, JsonError, Kind, Reader};
@@ -17,6 +17,8 @@ pub struct Received<'a> {
     pub bytes: &'a [u8],
     /// If the text was too long to keep: what it was as a whole.
     pub cut: Option<Cut>,
+    /// A JSON text: the event's id if it has none of its own.
+    pub event_id: Option<&'a str>,
 }
 
 /// Of a text of which only the start was kept.
@@ -30,7 +32,7 @@ pub struct Cut {
 
 impl<'a> From<&'a [u8]> for Received<'a> {
     fn from(bytes: &'a [u8]) -> Self {
-        Self { bytes, cut: None }
+        Self { bytes, cut: None, event_id: None }
     }
 }
 
@@ -104,7 +106,7 @@ pub fn admit<'a>(received: Received<'a>, limits: &Limits) -> Result<EventDraft<'
     let mut draft = Draft::default();
     reader.object(|key, reader| draft.field(key, reader))?;
     reader.end()?;
-    draft.finish(limits)
+    draft.finish(received.event_id, limits)
 }
 
 /// What has been read so far. Of two fields with one name the last counts, as everywhere in JSON.
@@ -136,9 +138,7 @@ impl<'a> Draft<'a> {
             "event_id" => self.event_id = fields::text("event_id", value)?,
             // What a rejected event carries on the error topic.
             "user_id" if value.kind() == Kind::Null => {}
-            "type" | "user_id" | "client_ref_id" | "once" | "received_at" | "processed_at" => {
-                self.record.displaced.push((key.raw(), value.raw()));
-            }
+            name if DISPLACED.contains(&name) => self.record.displaced.push((key.raw(), value.raw())),
             _ => self.record.other.push((key.raw(), value.raw())),
         }
         Ok(())
@@ -160,7 +160,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn finish(self, limits: &Limits) -> Result<EventDraft<'a>, Rejection> {
+    fn finish(self, event_id: Option<&'a str>, limits: &Limits) -> Result<EventDraft<'a>, Rejection> {
         let Some(id) = self.id.filter(|id| id.kind() != Kind::Null) else {
             return Err(Rejection::new("MISSING_ID", "an event needs `id`, the client's id of its user, as a text"));
         };
@@ -179,7 +179,7 @@ impl<'a> Draft<'a> {
             created_at: created_at.map(instant::format),
             payload: self.payload.unwrap_or("{}"),
             // An empty id would make duplicates of all events that have one.
-            event_id: self.event_id.map(|event_id| event_id.raw()).filter(|raw| *raw != "\"\""),
+            event_id: self.event_id.map(|event_id| event_id.raw()).filter(|raw| *raw != "\"\"").or(event_id),
             ..self.record
         };
         Ok(EventDraft { id: text, id_type, record })

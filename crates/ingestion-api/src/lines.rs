@@ -79,7 +79,7 @@ impl Lines {
 
     /// The whole lines.
     pub fn received(&self) -> Vec<Received<'_>> {
-        self.lines.iter().map(|line| Received { bytes: &self.buffer[line.text.clone()], cut: line.cut }).collect()
+        self.lines.iter().map(|line| Received { cut: line.cut, ..self.buffer[line.text.clone()].into() }).collect()
     }
 
     /// Lets go of the whole lines.

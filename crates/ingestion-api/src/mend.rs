@@ -10,6 +10,7 @@ use ports::records::{ErrorRecord, ErrorType};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::admission::Received;
 use crate::outcome::Outcome;
 use crate::pipeline::{Ingestion, Options};
 
@@ -46,7 +47,7 @@ pub enum MendError {
     #[error("record {0} holds only the start of a text that was too long; send it again from where it came from")]
     Cut(u64),
     /// There is no object to patch.
-    #[error("record {0} is not JSON, so it cannot be patched; give the whole event instead")]
+    #[error("record {0} is not kept as JSON, so it cannot be patched; give the whole event instead")]
     NotPatchable(u64),
 }
 
@@ -122,7 +123,10 @@ impl Ingestion {
         options: Options,
     ) -> Result<Replay, MendError> {
         let event = mended(entry, mending)?;
-        let outcome = self.process_once(&producer(entry.offset), &event, options).await;
+        let options = Options { once: options.once || is_once(entry.error.data.get()), ..options };
+        let event_id = format!("\"error_topic:{}\"", entry.offset);
+        let event = Received { event_id: Some(&event_id), ..event[..].into() };
+        let outcome = self.process_once(&producer(entry.offset), event, options).await;
         Ok(outcome.map_or(Replay::Before, Replay::Sent))
     }
 
@@ -144,16 +148,16 @@ fn mended(entry: &ErrorEntry, mending: &Mending) -> Result<Vec<u8>, MendError> {
     }
     let data = entry.error.data.get();
     let event = match (mending, raw_text(data)) {
-        (Mending::Instead(event), _) => event.to_string(),
+        (Mending::Instead(event), _) => named_as_sent(event).to_string(),
         (_, Some(raw)) if raw.length.is_some() => return Err(MendError::Cut(entry.offset)),
         (Mending::AsIs, Some(raw)) => {
             return STANDARD.decode(raw.raw).map_err(|error| MendError::Damaged(entry.offset, error.to_string()));
         }
         (Mending::Patch(_), Some(_)) => return Err(MendError::NotPatchable(entry.offset)),
-        (Mending::AsIs, None) => data.to_owned(),
-        (Mending::Patch(patch), None) => merge_patch(&as_sent(data), patch),
+        (Mending::AsIs, None) => as_sent(data),
+        (Mending::Patch(patch), None) => merge_patch(&as_sent(data), &named_as_sent(patch)),
     };
-    Ok(with_event_id(&as_sent(&event), entry.offset).into_bytes())
+    Ok(event.into_bytes())
 }
 
 #[derive(Deserialize)]
@@ -161,6 +165,8 @@ fn mended(entry: &ErrorEntry, mending: &Mending) -> Result<Vec<u8>, MendError> {
 struct Raw {
     raw: String,
     length: Option<u64>,
+    #[serde(rename = "once")]
+    _once: Option<bool>,
     #[serde(rename = "sha256")]
     _sha256: Option<String>,
 }
@@ -169,12 +175,19 @@ fn raw_text(data: &str) -> Option<Raw> {
     serde_json::from_str(data).ok()
 }
 
-/// The event as its client would send it: `client_ref_id` is called `id` again. What is no object stays what it is, and is
-/// refused as such.
+/// Whether the event was sent with `once`: then an import run again may send it again at any time.
+fn is_once(data: &str) -> bool {
+    let mut once = false;
+    let read = each_field(data, |name, _, value| once |= name == "once" && value.raw() == "true");
+    read.is_ok() && once
+}
+
+/// The event as its client would send it: `client_ref_id` is called `id` again, and of our names nothing is left. A client's
+/// own fields of these names stand in the payload already.
 fn as_sent(data: &str) -> String {
     let mut out = String::with_capacity(data.len());
     let read = each_field(data, |name, key, value| {
-        if name == "user_id" && value.kind() == Kind::Null {
+        if name == "once" || name == "user_id" && value.kind() == Kind::Null {
             return;
         }
         push_field(&mut out, if name == "client_ref_id" { "\"id\"" } else { key }, value.raw());
@@ -182,33 +195,42 @@ fn as_sent(data: &str) -> String {
     if read.is_ok() { closed(out) } else { data.to_owned() }
 }
 
-fn with_event_id(event: &str, offset: u64) -> String {
-    let mut has_id = false;
-    let read = each_field(event, |name, _, value| {
-        has_id |= name == "event_id" && value.kind() == Kind::Text && value.raw() != "\"\"";
-    });
-    if has_id || read.is_err() {
-        return event.to_owned();
+/// A change in the words of a client. It may be given in those of the record, in which `id` is called `client_ref_id`; beside
+/// an `id` that is a field of the client's own, as in any event.
+fn named_as_sent(change: &Value) -> Value {
+    let mut change = change.clone();
+    if let Value::Object(fields) = &mut change
+        && !fields.contains_key("id")
+        && let Some(id) = fields.remove("client_ref_id")
+    {
+        fields.insert("id".to_owned(), id);
+        fields.remove("once");
     }
-    let event = event.trim_end();
-    let mut out = event.strip_suffix('}').unwrap_or(event).to_owned();
-    push_field(&mut out, "\"event_id\"", &format!("\"error_topic:{offset}\""));
-    closed(out)
+    change
 }
 
 /// RFC 7396 on the text of an object, so that what is not patched stays as it was sent.
 fn merge_patch(target: &str, patch: &Value) -> String {
     let Value::Object(patch) = patch else { return patch.to_string() };
-    let mut out = String::with_capacity(target.len());
-    let mut left = patch.clone();
+    let mut fields = Vec::new();
     // What is no object is replaced as a whole, by the patch applied to an empty one.
-    let _no_object = each_field(target, |name, key, value| match left.remove(&*name) {
-        None => push_field(&mut out, key, value.raw()),
-        Some(Value::Null) => {}
-        Some(change) => push_field(&mut out, key, &merge_patch(value.raw(), &change)),
-    });
-    for (name, change) in left.iter().filter(|(_, change)| !change.is_null()) {
-        push_field(&mut out, &Value::from(name.as_str()).to_string(), &merge_patch("{}", change));
+    let _no_object = each_field(target, |name, key, value| fields.push((name, key, value)));
+    let mut out = String::with_capacity(target.len());
+    for (at, (name, key, value)) in fields.iter().enumerate() {
+        let Some(change) = patch.get(&**name) else {
+            push_field(&mut out, key, value.raw());
+            continue;
+        };
+        // Of two fields with one name the last counts, so that is the one to change, and the only one to keep.
+        let is_last = !fields[at + 1..].iter().any(|(later, ..)| later == name);
+        if is_last && !change.is_null() {
+            push_field(&mut out, key, &merge_patch(value.raw(), change));
+        }
+    }
+    for (name, change) in patch {
+        if !change.is_null() && !fields.iter().any(|(known, ..)| known == name) {
+            push_field(&mut out, &Value::from(name.as_str()).to_string(), &merge_patch("{}", change));
+        }
     }
     closed(out)
 }
@@ -261,12 +283,11 @@ mod tests {
             ("[1,2]", r#"{"a":"b","c":null}"#, r#"{"a":"b"}"#),
             ("{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
             (r#"{"price":1.10}"#, "{}", r#"{"price":1.10}"#),
+            (r#"{"a":1,"b":{"c":1},"b":{"c":2,"d":3}}"#, r#"{"b":{"c":4},"a":null}"#, r#"{"b":{"c":4,"d":3}}"#),
         ];
         for (target, patch, expected) in cases {
             assert_eq!(merge_patch(target, &serde_json::from_str(patch).unwrap()), expected, "{target} {patch}");
         }
-        assert_eq!(with_event_id("{}", 3), r#"{"event_id":"error_topic:3"}"#);
-        assert_eq!(with_event_id(r#"{"a":{}}"#, 3), r#"{"a":{},"event_id":"error_topic:3"}"#);
         assert_eq!(merge_patch("{}", &json!({"a\"": 1})), r#"{"a\"":1}"#);
     }
 }

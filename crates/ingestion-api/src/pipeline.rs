@@ -103,7 +103,7 @@ impl Ingestion {
 
     /// Takes in an event that stands on the error topic, unless that was done under this name before (`None`). Refused
     /// again, it is not written there a second time.
-    pub(crate) async fn process_once(&self, name: &str, event: &[u8], options: Options) -> Option<Outcome> {
+    pub(crate) async fn process_once(&self, name: &str, event: Received<'_>, options: Options) -> Option<Outcome> {
         let outcome = match self.attempt_once(name, event, options).await {
             Ok(outcome) => outcome?,
             Err(problem) => Outcome::NotAdmitted(Box::new(problem)),
@@ -112,12 +112,17 @@ impl Ingestion {
         Some(outcome)
     }
 
-    async fn attempt_once(&self, name: &str, event: &[u8], options: Options) -> Result<Option<Outcome>, Problem> {
+    async fn attempt_once(
+        &self,
+        name: &str,
+        event: Received<'_>,
+        options: Options,
+    ) -> Result<Option<Outcome>, Problem> {
         let _alone = self.replaying.lock().await;
         if self.log.producer_sequence(name).await? > 0 {
             return Ok(None);
         }
-        let (mut outcomes, writing) = self.decide(&[event.into()], options).await?;
+        let (mut outcomes, writing) = self.decide(&[event], options).await?;
         let outcome = outcomes.pop().expect("one event has one outcome");
         let is_accepted = matches!(outcome, Outcome::Accepted);
         // `false`: the answer to an earlier call was lost, but not the call.
@@ -153,7 +158,7 @@ impl Ingestion {
                     outcomes.push(Outcome::Accepted);
                 }
                 Err(rejection) => {
-                    writing.records.push(refusal::record(*event, &rejection, &at, &self.limits));
+                    writing.records.push(refusal::record(*event, &rejection, &at, options.once, &self.limits));
                     outcomes.push(Outcome::Rejected(Box::new(rejection)));
                 }
             }

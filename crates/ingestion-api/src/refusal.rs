@@ -3,7 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ports::log::{NewRecord, Topic};
-use ports::records::json::{JsonError, Reader};
+use ports::records::event::{DISPLACED, payload_with};
+use ports::records::json::{JsonError, Kind, Reader};
 use ports::records::{ErrorRecord, ErrorType};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -12,12 +13,18 @@ use sha2::{Digest, Sha256};
 use crate::admission::{Cut, Received, Rejection};
 use crate::limits::Limits;
 
-/// The record of a rejected event. Its key is the client's id of the user, if that could be read.
-pub fn record(received: Received<'_>, rejection: &Rejection, at: &str, limits: &Limits) -> NewRecord {
-    let (key, data) = match with_null_user(received, limits) {
+/// The record of a rejected event. Its key is the client's id of the user, if that could be read. `once` is what the request
+/// said of its event ids.
+pub fn record(received: Received<'_>, rejection: &Rejection, at: &str, once: bool, limits: &Limits) -> NewRecord {
+    let (key, mut data) = match with_null_user(received, limits) {
         Some(found) => found,
         None => (String::new(), raw_data(received, limits)),
     };
+    if once {
+        // As on the event topic. A client's own field of this name stands in the payload.
+        data.truncate(data.len() - 1);
+        data.push_str(",\"once\":true}");
+    }
     let record = ErrorRecord {
         error_type: ErrorType::IngestEvent,
         code: rejection.code.to_owned(),
@@ -29,37 +36,58 @@ pub fn record(received: Received<'_>, rejection: &Rejection, at: &str, limits: &
     NewRecord { topic: Topic::Errors, partition: 0, key, value }
 }
 
-/// The event in the shape it has on the event topic, fields as sent: `id` is called `client_ref_id`, `user_id` is null.
-/// `None` if it is no JSON object, or too large to be an event.
+/// The event in the shape it has on the event topic: `id` is called `client_ref_id`, `user_id` is null, and what a client
+/// sent under our names stands in the payload. Everything else is as sent. `None` if it is no JSON object, too large to be an
+/// event, or would be another event in this shape.
 fn with_null_user(received: Received<'_>, limits: &Limits) -> Option<(String, String)> {
     if received.cut.is_some() || received.bytes.len() > limits.event_bytes_max {
         return None;
     }
-    let text = std::str::from_utf8(received.bytes).ok()?;
-    let mut reader = Reader::new(text);
-    let mut data = String::with_capacity(text.len() + 32);
-    data.push_str("{\"user_id\":null");
+    let mut reader = Reader::new(std::str::from_utf8(received.bytes).ok()?);
     let mut client_ref_id = String::new();
+    let (mut fields, mut displaced, mut payload) = (Vec::new(), Vec::new(), None);
     let read = reader.object(|key, reader| {
         let value = reader.value()?;
-        let name = key.text().unwrap_or_default();
-        if name == "user_id" && value.raw() == "null" {
-            return Ok(());
+        match &*key.text().unwrap_or_default() {
+            "user_id" if value.kind() == Kind::Null => {}
+            name if DISPLACED.contains(&name) => displaced.push((key.raw(), value.raw())),
+            "id" => {
+                client_ref_id = value.text().unwrap_or_default().into_owned();
+                fields.push(("\"client_ref_id\"", value.raw()));
+            }
+            name => {
+                if name == "payload" {
+                    payload = Some((fields.len(), value.kind()));
+                }
+                fields.push((key.raw(), value.raw()));
+            }
         }
-        data.push(',');
-        if name == "id" {
-            client_ref_id = value.text().unwrap_or_default().into_owned();
-            data.push_str("\"client_ref_id\"");
-        } else {
-            data.push_str(key.raw());
-        }
-        data.push(':');
-        data.push_str(value.raw());
         Ok::<_, JsonError>(())
     });
     read.and_then(|()| reader.end()).ok()?;
+    let with_displaced;
+    if !displaced.is_empty() {
+        let own = match payload {
+            None => "{}",
+            Some((at, Kind::Object)) => fields.remove(at).1,
+            Some((at, Kind::Null)) => {
+                fields.remove(at);
+                "{}"
+            }
+            Some(_) => return None,
+        };
+        with_displaced = payload_with(own, &displaced);
+        fields.push(("\"payload\"", &with_displaced));
+    }
+    let mut data = "{\"user_id\":null".to_owned();
+    for (key, value) in fields {
+        data.extend([",", key, ":", value]);
+    }
     data.push('}');
-    Some((client_ref_id, data))
+    // In the payload a field stands one level deeper, and makes the event longer if there was none.
+    let is_another =
+        !displaced.is_empty() && (data.len() > limits.event_bytes_max || Reader::new(&data).value().is_err());
+    (!is_another).then_some((client_ref_id, data))
 }
 
 /// `{"raw": "<base64>"}`; of a text that is too long its start, length and hash.
@@ -88,7 +116,7 @@ mod tests {
     use serde_json::Value;
 
     fn data(bytes: &[u8], limits: &Limits) -> (String, Value) {
-        let record = record(bytes.into(), &Rejection::new("CODE", "message"), "at", limits);
+        let record = record(bytes.into(), &Rejection::new("CODE", "message"), "at", false, limits);
         let value: Value = serde_json::from_slice(&record.value).unwrap();
         assert_eq!((&value["error_type"], &value["code"]), (&json!("ingest_event_error"), &json!("CODE")));
         (record.key, value["data"].clone())

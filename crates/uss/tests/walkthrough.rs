@@ -143,6 +143,23 @@ async fn topics_have_the_names_that_the_environment_gives_them() {
 }
 
 #[tokio::test]
+async fn a_live_stream_ends_in_order_when_the_server_stops() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    let segment = server.segment("everyone", "").await;
+    server.in_force(segment).await;
+    let user = server.user("a").await;
+    assert_eq!(server.segments_of(user).await, [segment]);
+    let from: Vec<String> = (0..16).map(|partition| format!("{partition}:0")).collect();
+    let url = format!("{}/api/v1/transitions/stream?from={}", server.configuration, from.join(","));
+    let stream = server.client().get(url).send().await.unwrap();
+    server.stop();
+    // Cut off, it would be an error.
+    let told = stream.text().await.unwrap();
+    assert!(told.contains("event: transition") && told.contains("\"in_segments\":[1]"), "{told}");
+}
+
+#[tokio::test]
 async fn an_unknown_user_is_told_to_the_client_and_to_the_error_topic() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{STARTED, World};
+use crate::world::{PARTITIONS, STARTED, World};
 
 #[tokio::test]
 async fn manual_segments_are_set_and_others_ignored() {
@@ -39,6 +39,15 @@ async fn batches_are_written_once() {
             ("PUT", path, batch(5, 4, json!([])), 400, "INVALID_RANGE"),
             ("PUT", path, batch(4, 5, json!([{"userId": 1, "effectiveAt": "x"}])), 400, "INVALID_TIME"),
             ("PUT", path, json!({"partition": -1}), 400, "INVALID_BODY"),
+            (
+                "PUT",
+                path,
+                json!({"partition": PARTITIONS, "from": 0, "to": 5, "changes": []}),
+                400,
+                "INVALID_PARTITION",
+            ),
         ])
         .await;
+    let positions = world.data("GET", "/api/v1/memberships/positions", Value::Null).await;
+    assert_eq!(positions, json!([{"partition": 1, "position": 4}]), "what was refused left nothing behind");
 }

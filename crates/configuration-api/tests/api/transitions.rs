@@ -79,6 +79,25 @@ async fn live_from_now_and_from_a_position() {
     assert_eq!(frame(&mut resumed).await, second, "goes on after the last event seen");
 }
 
+#[tokio::test]
+async fn a_live_stream_ends_when_the_server_is_told_to_stop() {
+    let world = world().await;
+    let open = async || {
+        let request = Request::get("/api/v1/transitions/stream").body(Body::empty()).unwrap();
+        world.send(request).await.into_body()
+    };
+    let (mut waiting, mut behind) = (open().await, open().await);
+    world.notify(1, &[1], &[]).await;
+    assert!(frame(&mut waiting).await.contains("\"user_id\":1"));
+    // One that waits for more is woken, one that has not read yet is still told what is there.
+    let end = tokio::spawn(async move { waiting.frame().await.is_none() });
+    tokio::task::yield_now().await;
+    world.stop.send_replace(true);
+    assert!(end.await.unwrap());
+    assert!(frame(&mut behind).await.contains("\"user_id\":1"));
+    assert!(behind.frame().await.is_none());
+}
+
 async fn frame(body: &mut Body) -> String {
     let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
     String::from_utf8(frame.to_vec()).unwrap()

@@ -20,7 +20,7 @@ use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 use segment_engine::value::Value as Held;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tower::ServiceExt;
 use uss_http::ApiKeys;
 
@@ -38,6 +38,8 @@ pub struct World {
     pub forgotten: Arc<Mutex<Vec<UserId>>>,
     pub holds: Arc<Holds>,
     pub keys: ApiKeys,
+    /// Tells the server to stop.
+    pub stop: watch::Sender<bool>,
 }
 
 /// Takes every event.
@@ -115,6 +117,7 @@ impl World {
             forgotten: Arc::default(),
             holds: Arc::new(Holds::new(Arc::new(Notify::new()))),
             keys: ApiKeys::default(),
+            stop: watch::Sender::new(false),
         }
     }
 
@@ -130,6 +133,7 @@ impl World {
             identity_rules: IdentityRules::default(),
             topics: TopicNames::default(),
             forget: Arc::new(move |user| forgotten.lock().unwrap().push(user)),
+            stopped: self.stop.subscribe(),
         };
         router(api, &self.keys)
     }

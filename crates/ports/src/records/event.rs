@@ -1,25 +1,12 @@
 //! An accepted event as it stands in the event topic.
 
+use std::borrow::Cow;
+
 use segment_engine::event::UserId;
 
-/// Names of top-level fields with a meaning of their own. A client's field of one of these names that has not this
-/// meaning is kept in the payload instead; else it could pass for another kind of record, or for another user's.
-pub const RESERVED: [&str; 14] = [
-    "type",
-    "user_id",
-    "client_ref_id",
-    "id",
-    "id_type",
-    "region",
-    "device_type",
-    "country",
-    "created_at",
-    "payload",
-    "event_id",
-    "once",
-    "received_at",
-    "processed_at",
-];
+/// Names of top-level fields that mean something in our records, and nothing in a client's event. A client's field of one
+/// of these names is kept in the payload instead; else it could pass for another kind of record, or for another user's.
+pub const DISPLACED: [&str; 6] = ["type", "user_id", "client_ref_id", "once", "received_at", "processed_at"];
 
 /// An accepted event, in pieces of JSON text that stand in it as they were sent: nothing is parsed twice or rounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +25,7 @@ pub struct EventRecord<'a> {
     pub created_at: Option<String>,
     /// A JSON object, as sent.
     pub payload: &'a str,
-    /// Client's fields of [`RESERVED`] names, key and value: added to the payload where it has no such property.
+    /// Client's fields of [`DISPLACED`] names, key and value: added to the payload where it has no such property.
     pub displaced: Vec<(&'a str, &'a str)>,
     /// The client's id of this delivery: a JSON text.
     pub event_id: Option<&'a str>,
@@ -65,7 +52,7 @@ impl EventRecord<'_> {
         if let Some(created_at) = &self.created_at {
             text_field(&mut out, "created_at", created_at);
         }
-        self.encode_payload(&mut out);
+        field(&mut out, "payload", &payload_with(self.payload, &self.displaced));
         if let Some(event_id) = self.event_id {
             field(&mut out, "event_id", event_id);
         }
@@ -82,27 +69,22 @@ impl EventRecord<'_> {
         out.push(b'}');
         out
     }
+}
 
-    fn encode_payload(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b",\"payload\":");
-        if self.displaced.is_empty() {
-            out.extend_from_slice(self.payload.as_bytes());
-            return;
-        }
-        // Of two properties with one name the last counts, so the payload's own come after the displaced ones.
-        out.push(b'{');
-        for (key, value) in &self.displaced {
-            out.extend_from_slice(key.as_bytes());
-            out.push(b':');
-            out.extend_from_slice(value.as_bytes());
-            out.push(b',');
-        }
-        let own = self.payload.trim_start_matches('{').trim_start_matches([' ', '\n', '\r', '\t']);
-        if own.starts_with('}') {
-            out.pop();
-        }
-        out.extend_from_slice(own.as_bytes());
+/// A payload with the displaced fields in it. Of two properties with one name the last counts, so its own come after them.
+pub fn payload_with<'a>(payload: &'a str, displaced: &[(&str, &str)]) -> Cow<'a, str> {
+    if displaced.is_empty() {
+        return payload.into();
     }
+    let mut out = "{".to_owned();
+    for (key, value) in displaced {
+        out.extend([*key, ":", *value, ","]);
+    }
+    let own = payload.trim_start_matches('{').trim_start_matches([' ', '\n', '\r', '\t']);
+    if own.starts_with('}') {
+        out.pop();
+    }
+    (out + own).into()
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: &str) {

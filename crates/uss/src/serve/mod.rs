@@ -71,7 +71,7 @@ async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusH
     let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
     let (stop, stopped) = watch::channel(false);
     let relay = open::start_relay(&opened, stopped.clone());
-    let api = open::configuration(&opened, &service, &ingestion, identity_rules, topics);
+    let api = open::configuration(&opened, &service, &ingestion, identity_rules, topics, stopped.clone());
     let routers = open::routers(api.clone(), &service, ingestion.clone(), &keys, &origins, metrics);
     let addresses = listeners.addresses();
     let servers = listeners.serve(routers, stopped);

@@ -137,6 +137,7 @@ pub fn configuration(
     ingestion: &Arc<Ingestion>,
     identity_rules: IdentityRules,
     topics: TopicNames,
+    stopped: watch::Receiver<bool>,
 ) -> Api {
     let ingestion = ingestion.clone();
     Api {
@@ -149,6 +150,7 @@ pub fn configuration(
         identity_rules,
         topics,
         forget: Arc::new(move |user| ingestion.forget(user)),
+        stopped,
     }
 }
 
