@@ -116,6 +116,35 @@ async fn a_new_segment_finds_the_history_and_an_edit_tells_the_difference() {
 }
 
 #[tokio::test]
+async fn only_the_version_that_is_in_force_is_said_to_be() {
+    let mut world = World::new().await;
+    let ratios = |world: &World, version| -> Vec<_> {
+        world.partitions.iter().map(|partition| partition.segment_progress(1, version)).collect()
+    };
+    assert_eq!(ratios(&world, 1), [None; PARTITIONS as usize]);
+    world.segment(1, "some", 1, "count(*) > 0").await;
+    assert_eq!(ratios(&world, 1), [Some(1.0); PARTITIONS as usize]);
+    // A version that the engine refuses leaves the one before in force.
+    world.segment(1, "some", 2, "count(*) >").await;
+    assert_eq!(ratios(&world, 2), [Some(0.0); PARTITIONS as usize]);
+    assert_eq!(ratios(&world, 1), [Some(1.0); PARTITIONS as usize]);
+    world.event(1, "page_viewed", json!({})).await;
+    // One that reads history waits for it in the partition that has events.
+    let record = json!({"type": "segment", "id": 1, "tag": "some", "version": 3, "where_statement": "sum(order_total) > 5",
+        "manual": false});
+    world.append(Topic::Config, 0, "1", &record).await;
+    segment_users::definitions::relay(&world.ports.log).await.unwrap();
+    for partition in &mut world.partitions {
+        partition.turn().await.unwrap();
+    }
+    let [busy, idle] = [0, 1].map(|other| partition_of(1, PARTITIONS).abs_diff(other) as usize);
+    let of_third = ratios(&world, 3);
+    assert_eq!((of_third[busy], of_third[idle]), (Some(0.0), Some(1.0)));
+    world.run().await;
+    assert_eq!(ratios(&world, 3), [Some(1.0); PARTITIONS as usize]);
+}
+
+#[tokio::test]
 async fn a_delivery_counts_once() {
     let mut world = World::new().await;
     world.segment(1, "two", 1, "count(*) >= 2").await;

@@ -111,14 +111,15 @@ impl SegmentQueries for EngineQueries {
         Ok(Preview { size: members.len() as u64, sample: members.into_iter().take(sample_max).collect(), population })
     }
 
-    /// Waits for the engine to know the newest version, so that "complete" never is the version before.
+    /// Waits for the engine to know the newest version, which the store has.
     async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError> {
+        let unknown = || SegmentQueryError::NotFound(format!("segment {segment}"));
+        // Read before the engine is waited for: a version that is saved meanwhile is not asked about, and one of which the
+        // engine knows nothing then has been refused by it, and is in force nowhere.
+        let version = self.store.segment(segment).await?.ok_or_else(unknown)?.version;
         self.await_fresh().await?;
-        let progress = self.engine.progress(segment).await.map_err(unavailable)?;
-        let (in_force, partitions, ratio) =
-            progress.ok_or_else(|| SegmentQueryError::NotFound(format!("segment {segment}")))?;
-        let saved = self.store.segment(segment).await?;
-        let version = saved.map_or(0, |segment| segment.version);
+        let progress = self.engine.progress(segment, version).await.map_err(unavailable)?;
+        let (in_force, partitions, ratio) = progress.ok_or_else(unknown)?;
         Ok(BackfillProgress { version, ratio, partitions: (in_force, partitions) })
     }
 
