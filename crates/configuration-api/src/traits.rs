@@ -35,7 +35,10 @@ pub(crate) async fn patch(
     if traits.len() > TRAITS_MAX {
         return Err(Problem::invalid("TOO_MANY_TRAITS", format!("at most {TRAITS_MAX} traits in one call")));
     }
-    traits.keys().try_for_each(|key| fields::name("the name of a trait", key))?;
+    for (key, value) in &traits {
+        fields::name("the name of a trait", key)?;
+        fields::json(&format!("the trait {key}"), &value.to_string())?;
+    }
     let created_at = match query.created_at {
         None => api.now(),
         Some(text) => instant::parse(&text).ok_or_else(|| {

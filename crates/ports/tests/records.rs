@@ -97,6 +97,16 @@ fn numbers_stay_as_they_were_sent() {
     );
 }
 
+/// Of another's making: ours nests less.
+#[test]
+fn an_event_record_that_nests_deeper_than_an_event_is_read_or_refused() {
+    let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    for (levels, read) in [(10, true), (DEPTH_MAX as usize + 5, true), (DEPTH_MAX as usize + 30, false)] {
+        let record = format!(r#"{{"user_id":1,"client_ref_id":"c","payload":{{"deep":{}}}}}"#, nested(levels));
+        assert_eq!(decode_event(record.as_bytes(), AT, RECEIVED).is_ok(), read, "{levels}");
+    }
+}
+
 proptest! {
     #[test]
     fn the_reader_agrees_with_serde_json(text in r#"[\[\]{}:,"\\untrue0-9.eE+\- a\u{e9}]{0,12}"#) {
