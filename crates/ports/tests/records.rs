@@ -1,6 +1,8 @@
 //! Reading and writing the records of the event topic.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use ports::records::decode::{Input, decode_event, decode_input};
 use ports::records::event::EventRecord;
 use ports::records::json::{DEPTH_MAX, Kind, Reader};
@@ -185,7 +187,7 @@ fn user_records_come_back() {
             name: Some("A".into()),
             created_at: RECEIVED,
         },
-        UserRecord::Traits { user_id: UserId(1), traits: serde_json::Map::new(), created_at: RECEIVED },
+        UserRecord::Traits { user_id: UserId(1), traits: BTreeMap::new(), created_at: RECEIVED },
         UserRecord::Manual { user_id: UserId(1), list: list.clone() },
         UserRecord::Merge { user_id: UserId(1), survivor: UserId(2), manual: None },
         UserRecord::Merge { user_id: UserId(1), survivor: UserId(2), manual: Some(list.clone()) },
