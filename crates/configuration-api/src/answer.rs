@@ -3,7 +3,6 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::json;
 use uss_http::extract::Json;
 
 /// 200.
@@ -17,7 +16,12 @@ pub(crate) const DONE: Data<bool> = Data(true);
 
 impl<T: Serialize> IntoResponse for Data<T> {
     fn into_response(self) -> Response {
-        Json(json!({"data": self.0})).into_response()
+        /// Written as it is: a tree of values would round the numbers in it.
+        #[derive(Serialize)]
+        struct Body<T> {
+            data: T,
+        }
+        Json(Body { data: self.0 }).into_response()
     }
 }
 

@@ -1,5 +1,7 @@
-//! The fields of request bodies: what may stand in them.
+//! The fields of request bodies: what may stand in them. What the log's records cannot hold is refused here: it would be
+//! saved, and then no worker could read it.
 
+use ports::records::json::Reader;
 use serde::{Deserialize, Deserializer};
 use uss_http::Problem;
 
@@ -44,13 +46,27 @@ pub(crate) fn tag(field: &str, text: &str) -> Result<(), Problem> {
 }
 
 /// A description, which may be empty.
-pub(crate) fn description(text: Option<&str>) -> Result<(), Problem> {
-    match text {
-        Some(text) if text.len() > DESCRIPTION_BYTES_MAX => {
-            Err(refused("description", &format!("must not be longer than {DESCRIPTION_BYTES_MAX} bytes")))
-        }
-        _ => Ok(()),
+pub(crate) fn description(description: Option<&str>) -> Result<(), Problem> {
+    let Some(description) = description else { return Ok(()) };
+    if description.len() > DESCRIPTION_BYTES_MAX {
+        return Err(refused("description", &format!("must not be longer than {DESCRIPTION_BYTES_MAX} bytes")));
     }
+    text("description", description)
+}
+
+/// Any text that a record can hold: one of an event's, for instance.
+pub(crate) fn text(field: &str, text: &str) -> Result<(), Problem> {
+    if text.contains('\0') {
+        return Err(refused(field, "must not contain the character NUL (\\u0000); leave it out"));
+    }
+    Ok(())
+}
+
+/// Any JSON that a record can hold: what the reader of records accepts.
+pub(crate) fn json(field: &str, json: &str) -> Result<(), Problem> {
+    let mut reader = Reader::new(json);
+    let read = reader.value().and_then(|_| reader.end());
+    read.map_err(|error| refused(field, &format!("has {error}; send it without")))
 }
 
 fn refused(field: &str, why: &str) -> Problem {

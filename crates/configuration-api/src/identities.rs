@@ -57,7 +57,13 @@ impl KeyBody {
         Ok(self.key())
     }
 
-    /// As events have it: the type may be missing.
+    /// As events have it: the type may be missing, and both may be any text.
+    fn of_event(self) -> Result<IdentityKey, Problem> {
+        fields::text("idType", self.id_type.as_deref().unwrap_or_default())?;
+        fields::text("id", &self.id)?;
+        Ok(self.key())
+    }
+
     fn key(self) -> IdentityKey {
         IdentityKey { id_type: self.id_type.unwrap_or_default(), id: self.id }
     }
@@ -99,7 +105,7 @@ pub(crate) async fn resolve(
         let message = format!("at most {RESOLVE_MAX} identities in one call; send the rest in another");
         return Err(Problem::invalid("TOO_MANY_IDENTITIES", message));
     }
-    let keys: Vec<IdentityKey> = body.identities.into_iter().map(KeyBody::key).collect();
+    let keys = body.identities.into_iter().map(KeyBody::of_event).collect::<Result<Vec<_>, _>>()?;
     let unknown = if body.create { Unknown::Create } else { Unknown::Reject };
     let resolution = api.store.resolve(&keys, unknown, api.now()).await?;
     let resolved = resolution.owners.into_iter().map(|owner| owner.map(|owner| resolved(owner, &resolution.created)));

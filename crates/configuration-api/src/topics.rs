@@ -3,7 +3,8 @@
 use axum::extract::State;
 use ports::log::{Record, Topic};
 use ports::records::instant;
-use serde::Deserialize;
+use ports::records::json_text::JsonText;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uss_http::Problem;
 use uss_http::extract::{Json, Path, Query};
@@ -23,6 +24,24 @@ pub(crate) struct RecordsQuery {
     /// Negative: counted from the end.
     offset: Option<i64>,
     limit: Option<usize>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RecordsView {
+    data: Vec<RecordView>,
+    next_offset: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RecordView {
+    partition: u32,
+    offset: u64,
+    appended_at: String,
+    key: String,
+    /// As it stands in the log; as a text if it is no JSON.
+    value: JsonText,
 }
 
 fn partitions(api: &Api, topic: Topic) -> u32 {
@@ -49,7 +68,7 @@ pub(crate) async fn records(
     State(api): State<Api>,
     Path(name): Path<String>,
     Query(query): Query<RecordsQuery>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RecordsView>, Problem> {
     let known = api.topics.all();
     let Some((topic, _)) = known.iter().find(|(_, known)| *known == name) else {
         let message = format!("there is no topic {name:?}; GET /api/v1/topics lists them");
@@ -69,8 +88,8 @@ pub(crate) async fn records(
     let batch = api.log.read(*topic, partition, from, BYTES_MAX).await?;
     let kept: Vec<Record> = batch.records.into_iter().take(limit).collect();
     let next_offset = kept.last().map_or(batch.next_offset, |last| last.offset + 1);
-    let data: Vec<Value> = kept.into_iter().map(|record| view(partition, record)).collect();
-    Ok(Json(json!({"data": data, "nextOffset": next_offset})))
+    let data = kept.into_iter().map(|record| RecordView::new(partition, record)).collect();
+    Ok(Json(RecordsView { data, next_offset }))
 }
 
 fn start(offset: Option<i64>, first: u64, next: u64) -> u64 {
@@ -81,14 +100,11 @@ fn start(offset: Option<i64>, first: u64, next: u64) -> u64 {
     }
 }
 
-fn view(partition: u32, record: Record) -> Value {
-    let text = String::from_utf8_lossy(&record.value);
-    let value = serde_json::from_str::<Value>(&text).unwrap_or_else(|_| Value::String(text.into_owned()));
-    json!({
-        "partition": partition,
-        "offset": record.offset,
-        "appendedAt": instant::format(record.appended_at),
-        "key": record.key,
-        "value": value,
-    })
+impl RecordView {
+    fn new(partition: u32, record: Record) -> Self {
+        let text = String::from_utf8_lossy(&record.value);
+        let value = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned()).into());
+        let appended_at = instant::format(record.appended_at);
+        Self { partition, offset: record.offset, appended_at, key: record.key, value }
+    }
 }

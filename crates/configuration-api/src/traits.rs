@@ -1,10 +1,12 @@
 //! `/api/v1/users/:id/traits`
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use ports::records::instant;
+use ports::records::json_text::JsonText;
 use segment_engine::event::UserId;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use uss_http::Problem;
 use uss_http::extract::{Json, Path, Query};
 
@@ -21,7 +23,10 @@ pub(crate) struct PatchQuery {
     created_at: Option<String>,
 }
 
-pub(crate) async fn get(State(api): State<Api>, Path(user): Path<i64>) -> Result<Data<Map<String, Value>>, Problem> {
+pub(crate) async fn get(
+    State(api): State<Api>,
+    Path(user): Path<i64>,
+) -> Result<Data<BTreeMap<String, JsonText>>, Problem> {
     Ok(Data(views::traits(api.store.traits(UserId(user)).await?)))
 }
 
@@ -30,12 +35,15 @@ pub(crate) async fn patch(
     State(api): State<Api>,
     Path(user): Path<i64>,
     Query(query): Query<PatchQuery>,
-    Json(traits): Json<Map<String, Value>>,
-) -> Result<Data<Map<String, Value>>, Problem> {
+    Json(traits): Json<BTreeMap<String, JsonText>>,
+) -> Result<Data<BTreeMap<String, JsonText>>, Problem> {
     if traits.len() > TRAITS_MAX {
         return Err(Problem::invalid("TOO_MANY_TRAITS", format!("at most {TRAITS_MAX} traits in one call")));
     }
-    traits.keys().try_for_each(|key| fields::name("the name of a trait", key))?;
+    for (key, value) in &traits {
+        fields::name("the name of a trait", key)?;
+        fields::json(&format!("the trait {key}"), value.as_str())?;
+    }
     let created_at = match query.created_at {
         None => api.now(),
         Some(text) => instant::parse(&text).ok_or_else(|| {

@@ -1,10 +1,12 @@
 //! The things of the store as JSON.
 
+use std::collections::BTreeMap;
+
 use ports::config_store::{Activity, Identity, Membership, Segment, SegmentKind, Traits, User};
 use ports::records::instant;
+use ports::records::json_text::JsonText;
 use ports::segment_queries::BackfillProgress;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 /// `{id, clientRefId, name, email, createdAt, updatedAt, segments}`
 #[derive(Debug, Serialize)]
@@ -162,6 +164,6 @@ impl From<Identity> for IdentityView {
 }
 
 /// The traits that are set, by key.
-pub(crate) fn traits(traits: Traits) -> Map<String, Value> {
+pub(crate) fn traits(traits: Traits) -> BTreeMap<String, JsonText> {
     traits.into_iter().filter(|(_, held)| !held.value.is_null()).map(|(key, held)| (key, held.value)).collect()
 }

@@ -8,7 +8,11 @@ pub mod event;
 pub mod fields;
 pub mod instant;
 pub mod json;
+pub mod json_text;
 
+use std::collections::BTreeMap;
+
+use json_text::JsonText;
 use segment_engine::event::UserId;
 pub use segment_engine::machine::{Cause, ManualList};
 use segment_engine::time::Timestamp;
@@ -36,8 +40,8 @@ pub enum UserRecord {
     Traits {
         /// The internal id.
         user_id: UserId,
-        /// The traits that are set; `null` removes one.
-        traits: serde_json::Map<String, serde_json::Value>,
+        /// The traits that are set, as they were sent; `null` removes one.
+        traits: BTreeMap<String, JsonText>,
         /// When they were true, by the client's word or the time of the call.
         created_at: Timestamp,
     },

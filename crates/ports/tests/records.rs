@@ -1,6 +1,8 @@
 //! Reading and writing the records of the event topic.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use ports::records::decode::{Input, decode_event, decode_input};
 use ports::records::event::EventRecord;
 use ports::records::json::{DEPTH_MAX, Kind, Reader};
@@ -97,6 +99,16 @@ fn numbers_stay_as_they_were_sent() {
     );
 }
 
+/// Of another's making: ours nests less.
+#[test]
+fn an_event_record_that_nests_deeper_than_an_event_is_read_or_refused() {
+    let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    for (levels, read) in [(10, true), (DEPTH_MAX as usize + 5, true), (DEPTH_MAX as usize + 30, false)] {
+        let record = format!(r#"{{"user_id":1,"client_ref_id":"c","payload":{{"deep":{}}}}}"#, nested(levels));
+        assert_eq!(decode_event(record.as_bytes(), AT, RECEIVED).is_ok(), read, "{levels}");
+    }
+}
+
 proptest! {
     #[test]
     fn the_reader_agrees_with_serde_json(text in r#"[\[\]{}:,"\\untrue0-9.eE+\- a\u{e9}]{0,12}"#) {
@@ -175,7 +187,7 @@ fn user_records_come_back() {
             name: Some("A".into()),
             created_at: RECEIVED,
         },
-        UserRecord::Traits { user_id: UserId(1), traits: serde_json::Map::new(), created_at: RECEIVED },
+        UserRecord::Traits { user_id: UserId(1), traits: BTreeMap::new(), created_at: RECEIVED },
         UserRecord::Manual { user_id: UserId(1), list: list.clone() },
         UserRecord::Merge { user_id: UserId(1), survivor: UserId(2), manual: None },
         UserRecord::Merge { user_id: UserId(1), survivor: UserId(2), manual: Some(list.clone()) },

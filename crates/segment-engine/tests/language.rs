@@ -28,6 +28,21 @@ fn refused_clauses_say_where_and_why() {
     });
 }
 
+/// It would be refused later, where the clause's record is read, and by then it is saved.
+#[test]
+fn the_character_nul_is_refused_wherever_it_stands() {
+    for (clause, place) in [
+        ("region = 'a\0b'", (1, 12)),
+        ("region = 'a'\n  AND payload->>'\0' = 'b'", (2, 18)),
+        ("region = 'ä' \0", (1, 14)),
+        ("\0", (1, 1)),
+    ] {
+        let error = compile(clause).unwrap_err();
+        assert_eq!((error.code, (error.line, error.column)), ("where_syntax", place), "{clause:?}");
+        assert!(error.message.contains("NUL"), "{error}");
+    }
+}
+
 #[test]
 fn the_normal_form_compiles_to_the_same_plan() {
     for case in cases("accepted.txt") {

@@ -1,9 +1,12 @@
 //! One record of the partition, applied: which input does what.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ports::log::{NewRecord, Record, Topic, partition_of};
 use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
+use ports::records::json_text::{JsonText, trees};
 use ports::records::{SegmentRecord, UserRecord};
 use segment_engine::event::{Position, UserId};
 use segment_engine::language;
@@ -60,7 +63,7 @@ impl Partition {
                 self.machine.profile(user_id, client_ref_id.as_deref(), profile, at);
             }
             UserRecord::Traits { user_id, traits, created_at } => {
-                self.machine.traits(user_id, &traits, created_at, at);
+                return Ok(self.set_traits(user_id, &traits, created_at, at));
             }
             UserRecord::Manual { user_id, list } => self.machine.manual(user_id, list, Cause::Manual, at),
             UserRecord::Merge { user_id, survivor, manual } => self.merge(user_id, survivor, manual, record),
@@ -128,11 +131,22 @@ impl Partition {
                 self.machine.extend_source(user, source);
             }
             Input::User(UserRecord::Traits { traits, created_at, .. }) => {
-                self.machine.traits(user, &traits, created_at, at);
+                self.set_traits(user, &traits, created_at, at)?;
             }
             // The absorbed user's profile and lists by hand ended with it.
             Input::User(_) | Input::Segment(_) => {}
         }
+        Ok(())
+    }
+
+    fn set_traits(
+        &mut self,
+        user: UserId,
+        traits: &BTreeMap<String, JsonText>,
+        created_at: Timestamp,
+        at: Timestamp,
+    ) -> Result<(), BadRecord> {
+        self.machine.traits(user, &trees(traits)?, created_at, at);
         Ok(())
     }
 

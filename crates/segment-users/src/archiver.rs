@@ -13,6 +13,7 @@ use std::sync::Arc;
 use ports::log::{Batch, Log, LogError, Record, Topic, partition_of};
 use ports::records::UserRecord;
 use ports::records::decode::{Delivery, Input, decode_input};
+use ports::records::json_text::trees;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, TraitsRow, UserRow, Warehouse, WarehouseError};
 use segment_engine::event::{Position, UserId};
 use segment_engine::machine::{EventKey, RecentIds};
@@ -204,7 +205,8 @@ impl Known {
                 Some(ArchiveRow::User(UserRow { id, client_ref_id, email, name, created_at }))
             }
             Input::User(UserRecord::Traits { user_id: user, traits, created_at }) => {
-                Some(ArchiveRow::Traits(TraitsRow { user, traits, created_at, position }))
+                // What the worker cannot read, it tells of.
+                Some(ArchiveRow::Traits(TraitsRow { user, traits: trees(&traits).ok()?, created_at, position }))
             }
             Input::User(UserRecord::Merge { .. }) => {
                 self.departed.insert(user, Departure::Merged);

@@ -31,10 +31,10 @@ struct Job {
 }
 
 impl Backfill {
-    /// How much of the running job is done, from 0 to 1.
+    /// How much of the running job is done: from 0, and below 1 for as long as it runs, also with nobody's history to read.
     pub fn progress(&self) -> Option<f64> {
         let job = self.job.as_ref()?;
-        Some(1.0 - job.sources.len() as f64 / job.sources_total.max(1) as f64)
+        Some(1.0 - job.sources.len().max(1) as f64 / job.sources_total.max(1) as f64)
     }
 }
 
@@ -95,9 +95,24 @@ impl Partition {
         job.sources_total += merged.len();
     }
 
-    /// How far the newest version of a segment is: 1 when it is in force here; `None` if the segment is unknown here.
-    pub fn segment_progress(&self, segment: i64) -> Option<f64> {
-        if self.machine.is_pending(segment)? { Some(self.backfill.progress().unwrap_or(0.0)) } else { Some(1.0) }
+    /// How far a version of a segment is: 1 when it is in force here, 0 if this partition does not have it; `None` if the
+    /// segment is unknown here.
+    pub fn segment_progress(&self, segment: i64, version: u64) -> Option<f64> {
+        self.machine.is_pending(segment)?;
+        if self.machine.version_in_force(segment) == Some(version) {
+            return Some(1.0);
+        }
+        let comes = self.machine.pending_version(segment) == Some(version);
+        Some(if comes { self.newest_progress(segment) } else { 0.0 })
+    }
+
+    /// How far the newest version that is known here is: 1 when it is in force.
+    pub fn newest_progress(&self, segment: i64) -> f64 {
+        match self.machine.is_pending(segment) {
+            Some(false) => 1.0,
+            Some(true) => self.backfill.progress().unwrap_or(0.0),
+            None => 0.0,
+        }
     }
 
     /// Reads the history of users into stores: per pair a user, and the id its events were received with.

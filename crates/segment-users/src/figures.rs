@@ -37,11 +37,13 @@ pub(crate) struct PartitionFigures {
 impl PartitionFigures {
     pub(crate) fn of(partition: &Partition) -> Self {
         let machine = partition.machine();
-        let ratio = |segment| partition.segment_progress(segment).unwrap_or(0.0);
         Self {
             users: machine.user_count(),
             state_bytes: machine.state_bytes(),
-            segments: machine.segment_counts().map(|count| (count.clone(), ratio(count.id))).collect(),
+            segments: machine
+                .segment_counts()
+                .map(|count| (count.clone(), partition.newest_progress(count.id)))
+                .collect(),
         }
     }
 }

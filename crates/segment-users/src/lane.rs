@@ -35,7 +35,7 @@ pub(crate) enum Question {
     /// Why is the user in the segment of this tag, or not?
     Explain { user: UserId, tag: String, answer: oneshot::Sender<Option<Explanation>> },
     /// How far is the newest version of this segment? From 0 to 1; `None` if the partition does not know the segment.
-    Progress { segment: i64, answer: oneshot::Sender<Option<f64>> },
+    Progress { segment: i64, version: u64, answer: oneshot::Sender<Option<f64>> },
     /// How much is there?
     Figures { answer: oneshot::Sender<PartitionFigures> },
 }
@@ -248,8 +248,8 @@ fn answer(partition: &Partition, question: Question) {
         Question::Explain { user, tag, answer } => {
             let _ = answer.send(partition.machine.explain(user, &tag));
         }
-        Question::Progress { segment, answer } => {
-            let _ = answer.send(partition.segment_progress(segment));
+        Question::Progress { segment, version, answer } => {
+            let _ = answer.send(partition.segment_progress(segment, version));
         }
         Question::Figures { answer } => {
             let _ = answer.send(PartitionFigures::of(partition));

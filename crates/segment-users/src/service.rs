@@ -99,12 +99,12 @@ impl Engine {
         ask(lane, |answer| Question::Explain { user, tag: tag.to_owned(), answer }).await
     }
 
-    /// How far the newest version of a segment is in force: in how many partitions, of how many, and how much of the work is
-    /// done, from 0 to 1. `None` if a partition does not know the segment yet.
-    pub async fn progress(&self, segment: i64) -> Result<Option<(u32, u32, f64)>, NoAnswer> {
+    /// How far this version of a segment is in force: in how many partitions, of how many, and how much of the work is done,
+    /// from 0 to 1. `None` if a partition does not know the segment yet.
+    pub async fn progress(&self, segment: i64, version: u64) -> Result<Option<(u32, u32, f64)>, NoAnswer> {
         let (mut in_force, mut done) = (0, 0.0);
         for lane in self.lanes.iter() {
-            let Some(ratio) = ask(lane, |answer| Question::Progress { segment, answer }).await? else {
+            let Some(ratio) = ask(lane, |answer| Question::Progress { segment, version, answer }).await? else {
                 return Ok(None);
             };
             in_force += u32::from(ratio >= 1.0);

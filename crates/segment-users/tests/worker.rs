@@ -3,7 +3,11 @@
 
 mod support;
 
-use ports::log::{Topic, partition_of};
+use std::sync::Arc;
+
+use ports::log::{NewRecord, Topic, partition_of};
+use ports::memory::MemoryWarehouse;
+use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 use support::{PARTITIONS, SECOND, World};
@@ -113,6 +117,73 @@ async fn a_new_segment_finds_the_history_and_an_edit_tells_the_difference() {
     world.append(Topic::Config, 0, "1", &json!({"type": "segment_deleted", "id": 1})).await;
     world.run().await;
     assert_eq!(world.told().await.iter().filter(|line| line.contains(" delete +[] -[1]")).count(), 2);
+}
+
+#[tokio::test]
+async fn only_the_version_that_is_in_force_is_said_to_be() {
+    let mut world = World::new().await;
+    let ratios = |world: &World, version| -> Vec<_> {
+        world.partitions.iter().map(|partition| partition.segment_progress(1, version)).collect()
+    };
+    assert_eq!(ratios(&world, 1), [None; PARTITIONS as usize]);
+    world.segment(1, "some", 1, "count(*) > 0").await;
+    assert_eq!(ratios(&world, 1), [Some(1.0); PARTITIONS as usize]);
+    // A version that the engine refuses leaves the one before in force.
+    world.segment(1, "some", 2, "count(*) >").await;
+    assert_eq!(ratios(&world, 2), [Some(0.0); PARTITIONS as usize]);
+    assert_eq!(ratios(&world, 1), [Some(1.0); PARTITIONS as usize]);
+    world.event(1, "page_viewed", json!({})).await;
+    // One that reads history waits for it in the partition that has events.
+    let record = json!({"type": "segment", "id": 1, "tag": "some", "version": 3, "where_statement": "sum(order_total) > 5",
+        "manual": false});
+    world.append(Topic::Config, 0, "1", &record).await;
+    segment_users::definitions::relay(&world.ports.log).await.unwrap();
+    for partition in &mut world.partitions {
+        partition.turn().await.unwrap();
+    }
+    let [busy, idle] = [0, 1].map(|other| partition_of(1, PARTITIONS).abs_diff(other) as usize);
+    let of_third = ratios(&world, 3);
+    assert_eq!((of_third[busy], of_third[idle]), (Some(0.0), Some(1.0)));
+    world.run().await;
+    assert_eq!(ratios(&world, 3), [Some(1.0); PARTITIONS as usize]);
+}
+
+#[tokio::test]
+async fn the_numbers_of_traits_keep_every_digit() {
+    let mut world = World::new().await;
+    let warehouse = MemoryWarehouse::default();
+    world.ports.warehouse = Arc::new(warehouse.clone());
+    world.restart().await;
+    let clauses = [
+        "(traits->>'balance')::numeric = 12345678901234567.89",
+        "traits->'price'->>'list' = '19.90' AND traits->'price'->>'count' = '3'",
+        "(traits->>'late')::numeric = 12345678901234567.89",
+    ];
+    for (id, clause) in (1..).zip(clauses) {
+        world.segment(id, &format!("s{id}"), 1, clause).await;
+    }
+    // As bytes: a JSON value of the test's would have rounded them.
+    let send = |traits: &str| {
+        let value = format!(r#"{{"type":"traits","user_id":1,"traits":{traits},"created_at":0}}"#).into_bytes();
+        NewRecord { topic: Topic::Events, partition: partition_of(1, PARTITIONS), key: "1".to_owned(), value }
+    };
+    let first = send(r#"{"balance":12345678901234567.89,"price":{"list":19.90,"count":3}}"#);
+    world.ports.log.append(vec![first]).await.unwrap();
+    world.run().await;
+    for partition in &mut world.partitions {
+        partition.checkpoint().await.unwrap();
+    }
+    world.restart().await;
+    // Who is merged away takes them along, and what still comes for it follows.
+    let survivor = (2..).find(|id| partition_of(*id, PARTITIONS) != partition_of(1, PARTITIONS)).unwrap();
+    world.user(1, json!({"type": "merge", "user_id": 1, "survivor": survivor})).await;
+    world.ports.log.append(vec![send(r#"{"late":12345678901234567.89}"#)]).await.unwrap();
+    world.run().await;
+    let machine = world.partitions[partition_of(survivor, PARTITIONS) as usize].machine();
+    assert_eq!(machine.memberships(UserId(survivor)), [1, 2, 3]);
+    let archived = warehouse.traits(UserId(survivor));
+    assert_eq!(archived["balance"], "12345678901234567.89");
+    assert_eq!(archived["price"], json!({"list": "19.90", "count": 3}));
 }
 
 #[tokio::test]

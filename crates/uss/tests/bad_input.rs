@@ -110,6 +110,7 @@ async fn a_bad_clause_is_refused_with_its_place() {
     let clauses = [
         "region =",
         "region = 'x",
+        "region = 'x\0y'",
         "(region = 'x'",
         "region > 3",
         "count(*) = 'many'",

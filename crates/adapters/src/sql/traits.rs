@@ -1,12 +1,14 @@
 //! Traits in SQL: a row each, the value as JSON text.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use ports::config_store::{OutboxEntry, TraitStore, TraitValue, Traits};
+use ports::records::json_text::JsonText;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
-use serde_json::{Map, Value};
 
 use super::entities::user_trait;
 use super::{BOUND_MAX, Result, SqlConfigStore, commit, corrupt, outbox, unavailable, users};
@@ -31,7 +33,7 @@ pub(super) async fn store(tx: &impl ConnectionTrait, user: i64, traits: &Traits)
         .map(|(key, held)| user_trait::ActiveModel {
             user_id: Set(user),
             key: Set(key.clone()),
-            value: Set(held.value.to_string()),
+            value: Set(held.value.as_str().to_owned()),
             created_at: Set(held.created_at.0),
         })
         .collect();
@@ -52,7 +54,12 @@ impl TraitStore for SqlConfigStore {
         load(&self.readers, user.id).await
     }
 
-    async fn set_traits(&self, user: UserId, traits: Map<String, Value>, created_at: Timestamp) -> Result<Traits> {
+    async fn set_traits(
+        &self,
+        user: UserId,
+        traits: BTreeMap<String, JsonText>,
+        created_at: Timestamp,
+    ) -> Result<Traits> {
         let tx = self.begin().await?;
         let user = users::require(&tx, user).await?.id;
         let mut own = load(&tx, user).await?;

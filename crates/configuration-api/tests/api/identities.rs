@@ -72,6 +72,14 @@ async fn many_are_resolved_at_once() {
     assert_eq!(created[1]["new"]["type"], "user");
     let again = world.data("POST", path, json!({"identities": keys})).await;
     assert_eq!(again[1], json!({"userId": 2, "new": null}));
+    // An event may have such ids, but none with NUL: no record of the user could be read.
+    let odd = json!([{"idType": "a\tb", "id": "line\nbreak"}]);
+    assert_eq!(world.data("POST", path, json!({"identities": odd, "create": true})).await[0]["userId"], 3);
+    for nul in [json!([{"id": "a\0b"}]), json!([{"idType": "a\0b", "id": "x"}])] {
+        let body = json!({"identities": nul, "create": true});
+        world.refuses(&[("POST", path, body, 400, "INVALID_FIELD")]).await;
+    }
+    assert_eq!(world.data("GET", "/api/v1/users", Value::Null).await.as_array().unwrap().len(), 3);
 }
 
 #[tokio::test]

@@ -2,9 +2,13 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use ports::log::partition_of;
+use ports::records::decode::{Input, decode_input};
+use ports::records::json::DEPTH_MAX;
+use segment_engine::event::Position;
 use serde_json::{Value, json};
 
-use crate::world::{STARTED, World, text};
+use crate::world::{PARTITIONS, START, STARTED, World, text};
 
 #[tokio::test]
 async fn a_user_from_creation_to_deletion() {
@@ -131,4 +135,69 @@ async fn traits_are_patched_key_by_key() {
             ("PATCH", "/api/v1/users/9/traits", json!({}), 404, "USER_NOT_FOUND"),
         ])
         .await;
+}
+
+/// All that the API accepts, the workers can read: whatever a value has in it, or a name.
+#[tokio::test]
+async fn what_no_record_can_hold_is_refused_and_nothing_is_sent() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    let sent = world.store.outbox_end().await.unwrap();
+    let nested = |levels: u32| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    let path = "/api/v1/users/1/traits";
+    world
+        .refuses(&[
+            ("PATCH", path, json!({"plan": "pro", "note": "a\0b"}), 400, "INVALID_FIELD"),
+            ("PATCH", path, json!({"plan": "pro", "home": {"a\0b": [1]}}), 400, "INVALID_FIELD"),
+            ("PATCH", path, json!({"plan": "pro", "n": nested(DEPTH_MAX + 1)}), 400, "INVALID_FIELD"),
+            ("PATCH", path, json!({"plan": "pro", "n": nested(200)}), 400, "INVALID_FIELD"),
+            ("PUT", "/api/v1/users/1", json!({"name": "a\0b"}), 400, "INVALID_FIELD"),
+            ("POST", "/api/v1/segments", json!({"tag": "a\0b", "whereStatement": ""}), 400, "INVALID_FIELD"),
+            (
+                "POST",
+                "/api/v1/segments",
+                json!({"tag": "a", "description": "a\0b", "whereStatement": ""}),
+                400,
+                "INVALID_FIELD",
+            ),
+            (
+                "POST",
+                "/api/v1/segments",
+                json!({"tag": "a", "whereStatement": "users.name = 'a\0b'"}),
+                400,
+                "where_syntax",
+            ),
+        ])
+        .await;
+    assert_eq!(world.store.outbox_end().await.unwrap(), sent);
+    // The deepest that is accepted, read as the worker reads it, also when it was sent on once and again.
+    world.data("PATCH", path, json!({"n": nested(DEPTH_MAX)})).await;
+    let row = world.store.outbox(sent, 10).await.unwrap().pop().unwrap();
+    let mut record = row.entry.value;
+    for _ in 0..3 {
+        let place = Position { partition: 0, offset: 0 };
+        assert!(matches!(decode_input(record.as_bytes(), place, START).unwrap(), Input::User(_)));
+        record =
+            format!(r#"{{"type":"forward","user_id":2,"partition":0,"offset":0,"appended_at":0,"record":{record}}}"#);
+    }
+}
+
+/// Down to the last digit: no floating point is between what is sent, what is kept and told, and what is shown.
+#[tokio::test]
+async fn traits_are_shown_as_they_were_sent() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    let sent = r#"{"big":123456789012345678901234567890,"nested":{"z":[1e2],"a":0.10},"price":19.90}"#;
+    let call = |method: &str, path: &str, body: &'static str| {
+        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        world.send(request.body(Body::from(body)).unwrap())
+    };
+    let shown = format!(r#"{{"data":{sent}}}"#);
+    assert_eq!(text(call("PATCH", "/api/v1/users/1/traits", sent).await).await, shown);
+    assert_eq!(text(call("GET", "/api/v1/users/1/traits", "").await).await, shown);
+    world.relay().move_all().await.unwrap();
+    let partition = partition_of(1, PARTITIONS);
+    let path = format!("/api/v1/topics/event_ingested_topic/records?partition={partition}");
+    let records = text(call("GET", &path, "").await).await;
+    assert!(records.contains(&format!(r#""traits":{sent}"#)), "{records}");
 }

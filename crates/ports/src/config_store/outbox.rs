@@ -1,11 +1,14 @@
 //! The outbox: what the engine must learn, written with the change itself and moved to the log afterwards.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use segment_engine::event::UserId;
 use segment_engine::machine::ManualList;
 
 use super::{ConfigStoreError, Segment, SegmentKind, User};
 use crate::log::{NewRecord, Topic, partition_of};
+use crate::records::json_text::JsonText;
 use crate::records::{ConfigRecord, UserRecord};
 
 /// A record to be appended to the log.
@@ -72,7 +75,7 @@ impl OutboxEntry {
     /// Traits were set.
     pub fn traits(
         user_id: UserId,
-        traits: serde_json::Map<String, serde_json::Value>,
+        traits: BTreeMap<String, JsonText>,
         created_at: segment_engine::time::Timestamp,
     ) -> Self {
         Self::about_user(user_id, &UserRecord::Traits { user_id, traits, created_at })

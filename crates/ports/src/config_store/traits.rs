@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
-use serde_json::Value;
 
 use super::ConfigStoreError;
+use crate::records::json_text::JsonText;
 
 /// One trait. A removed one is kept as null, so that an older write that comes late does not bring it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraitValue {
-    /// Any JSON; null if it was removed.
-    pub value: Value,
+    /// Any JSON, as it was sent; null if it was removed.
+    pub value: JsonText,
     /// Since when it is true, by the client's word.
     pub created_at: Timestamp,
 }
@@ -32,7 +32,7 @@ pub trait TraitStore: Send + Sync + 'static {
     async fn set_traits(
         &self,
         user: UserId,
-        traits: serde_json::Map<String, Value>,
+        traits: BTreeMap<String, JsonText>,
         created_at: Timestamp,
     ) -> Result<Traits, ConfigStoreError>;
 }

@@ -9,11 +9,13 @@ mod outbox;
 mod segments;
 mod users;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use segment_engine::time::Timestamp;
 
 use crate::config_store::{ConfigStore, ConfigStoreError, IdentityKey, NewSegment, NewUser, SegmentKind, User};
+use crate::records::json_text::JsonText;
 
 /// A store as the cases see it.
 pub type Store = Arc<dyn ConfigStore>;
@@ -29,6 +31,7 @@ where
     users::ensure_creates_the_unknown_only(fresh().await).await;
     users::pages_follow_each_other(fresh().await).await;
     users::traits_newer_wins(fresh().await).await;
+    users::traits_stand_as_they_were_sent(fresh().await).await;
     identities::resolution_order(fresh().await).await;
     identities::unknown_ones_become_users(fresh().await).await;
     identities::attach_conflicts(fresh().await).await;
@@ -82,4 +85,8 @@ fn code(error: ConfigStoreError) -> &'static str {
         ConfigStoreError::NotFound { .. } => "NOT_FOUND",
         other => panic!("unexpected: {other}"),
     }
+}
+
+fn traits(text: &str) -> BTreeMap<String, JsonText> {
+    serde_json::from_str(text).unwrap()
 }

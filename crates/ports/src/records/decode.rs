@@ -1,5 +1,6 @@
 //! From a record of the event topic to what the worker and the archiver apply.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use segment_engine::event::{Event, Position, UserId};
@@ -10,10 +11,11 @@ use serde_json::{Map, Value};
 
 use super::fields::{self, FieldError};
 use super::json::{DEPTH_MAX, Json, JsonError, Kind, Reader};
+use super::json_text::JsonText;
 use super::{SegmentRecord, UserRecord};
 
 /// How deep a record may nest: an event, and the records that carry one.
-const RECORD_DEPTH_MAX: u32 = DEPTH_MAX + 16;
+pub(super) const RECORD_DEPTH_MAX: u32 = DEPTH_MAX + 16;
 
 /// A record of the event topic, understood.
 #[derive(Clone, Debug)]
@@ -98,7 +100,7 @@ fn segment_record(text: &str, kind: &str) -> Result<SegmentRecord, BadRecord> {
     serde_json::from_str(text).map_err(|error| BadRecord::new(format!("the record is no `{kind}`: {error}")))
 }
 
-/// serde cannot read a raw value through a tagged enum, so that one variant is read by itself.
+/// serde cannot read a raw value through a tagged enum, so that the variants that have one are read by themselves.
 fn user_record(text: &str, kind: &str) -> Result<UserRecord, BadRecord> {
     #[derive(Deserialize)]
     struct Forward {
@@ -108,12 +110,25 @@ fn user_record(text: &str, kind: &str) -> Result<UserRecord, BadRecord> {
         appended_at: Timestamp,
         record: Box<RawValue>,
     }
-    let bad = |error: serde_json::Error| BadRecord::new(format!("the record is no `{kind}`: {error}"));
-    if kind != "forward" {
-        return serde_json::from_str(text).map_err(bad);
+    #[derive(Deserialize)]
+    struct Traits {
+        user_id: UserId,
+        traits: BTreeMap<String, JsonText>,
+        created_at: Timestamp,
     }
-    let Forward { user_id, partition, offset, appended_at, record } = serde_json::from_str(text).map_err(bad)?;
-    Ok(UserRecord::Forward { user_id, partition, offset, appended_at, record })
+    let bad = |error: serde_json::Error| BadRecord::new(format!("the record is no `{kind}`: {error}"));
+    match kind {
+        "forward" => {
+            let Forward { user_id, partition, offset, appended_at, record } =
+                serde_json::from_str(text).map_err(bad)?;
+            Ok(UserRecord::Forward { user_id, partition, offset, appended_at, record })
+        }
+        "traits" => {
+            let Traits { user_id, traits, created_at } = serde_json::from_str(text).map_err(bad)?;
+            Ok(UserRecord::Traits { user_id, traits, created_at })
+        }
+        _ => serde_json::from_str(text).map_err(bad),
+    }
 }
 
 /// An event record's fields, found in one pass.

@@ -85,7 +85,10 @@ impl<'a> Json<'a> {
             Kind::Bool => Value::Bool(self.raw == "true"),
             Kind::Number => number(self.raw),
             Kind::Text => Value::String(self.text().unwrap_or_default().into_owned()),
-            Kind::Object | Kind::Array => Reader::new(self.raw).tree().expect("the reader has checked this piece"),
+            // However deep: the reader that found it has its own bound.
+            Kind::Object | Kind::Array => {
+                Reader::with_depth(self.raw, u32::MAX).tree().expect("the reader has checked this piece")
+            }
         }
     }
 }

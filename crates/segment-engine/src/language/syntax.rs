@@ -24,6 +24,11 @@ pub(super) fn parse(text: &str) -> Result<Option<Ast>, CompileError> {
         )
         .suggest("Split it into several segments and combine them with segment('tag')"));
     }
+    if let Some((before, _)) = text.split_once('\0') {
+        // What a clause cannot match must not stop it on its way either: no record of the log holds this character.
+        return Err(CompileError::new(code::SYNTAX, end_of(before), "the character NUL, which no text can contain")
+            .suggest("Remove it"));
+    }
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location().map_err(|error| {
         CompileError::new(code::SYNTAX, pos_of(error.location).unwrap_or(Pos::START), lower_first(&error.message))
     })?;
@@ -249,8 +254,8 @@ fn parse_error(error: ParserError, text: &str) -> CompileError {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
     };
     let (reason, pos) = match message.rsplit_once(" at Line: ") {
-        Some((reason, place)) => (reason.to_owned(), parse_place(place).unwrap_or_else(|| end_of(text))),
-        None => (message.clone(), end_of(text)),
+        Some((reason, place)) => (reason.to_owned(), parse_place(place).unwrap_or_else(|| end_of(text.trim_end()))),
+        None => (message.clone(), end_of(text.trim_end())),
     };
     let reason = lower_first(&reason).replace("found: EOF", "found the end");
     CompileError::new(code::SYNTAX, pos, reason.replace("expected: ", "expected ").replace("found: ", "found "))
@@ -262,7 +267,6 @@ fn parse_place(place: &str) -> Option<Pos> {
 }
 
 fn end_of(text: &str) -> Pos {
-    let text = text.trim_end();
     let last_line = text.rsplit('\n').next().unwrap_or_default();
     Pos { line: 1 + text.matches('\n').count() as u64, column: 1 + last_line.chars().count() as u64 }
 }

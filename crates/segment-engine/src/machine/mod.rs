@@ -250,6 +250,12 @@ impl Machine {
         ids
     }
 
+    /// The version of a segment that is in force; `None` if none is yet.
+    pub fn version_in_force(&self, segment: i64) -> Option<u64> {
+        let compiled = self.catalog.in_force(self.catalog.index_of(segment)?)?;
+        Some(compiled.definition.version)
+    }
+
     /// All known users, in no order.
     pub fn user_ids(&self) -> impl Iterator<Item = UserId> {
         self.by_id.keys().copied()

@@ -1,11 +1,13 @@
 //! The lines of a replay's input, read one by one.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use ingestion_api::Limits;
 use ingestion_api::admission::{EventDraft, Received, admit};
 use ports::identities::Identity;
 use ports::records::instant;
+use ports::records::json_text::{JsonText, trees};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -89,7 +91,7 @@ struct IdentifyFields {
     id: String,
     id_type: Option<String>,
     created_at: Option<String>,
-    traits: serde_json::Map<String, serde_json::Value>,
+    traits: BTreeMap<String, JsonText>,
 }
 
 /// Reads the next line that is not blank into `buffer` and counts it in `number`. Answers `false` at the end.
@@ -171,6 +173,7 @@ impl TryFrom<IdentifyFields> for Identify {
         if id.is_empty() {
             return Err(Problem::new("`identify.id` is empty"));
         }
+        let traits = trees(&traits).map_err(|error| Problem::new(format!("`identify.traits`: {error} of a trait")))?;
         Ok(Identify { identity: Identity { id_type, id }, created_at, traits })
     }
 }

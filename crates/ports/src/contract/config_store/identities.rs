@@ -1,9 +1,8 @@
 //! Identities and merges.
 
 use segment_engine::event::UserId;
-use serde_json::json;
 
-use super::{Store, at, code, key, user};
+use super::{Store, at, code, key, traits, user};
 use crate::config_store::{
     Attached, Identity, IdentityKey, IdentityRules, Link, NewUser, Page, Resolution, Survivor, Unknown, UserChange,
 };
@@ -88,9 +87,9 @@ pub(super) async fn attach_conflicts(store: Store) {
 pub(super) async fn link_merges_once(store: Store) {
     let rules = IdentityRules::default();
     let (old, new) = (user(&store, "x").await.id, user(&store, "y").await.id);
-    store.set_traits(old, json!({"a": 1, "b": 1}).as_object().unwrap().clone(), at(5)).await.unwrap();
-    store.set_traits(new, json!({"a": 2, "b": 2}).as_object().unwrap().clone(), at(5)).await.unwrap();
-    store.set_traits(new, json!({"b": 3}).as_object().unwrap().clone(), at(6)).await.unwrap();
+    store.set_traits(old, traits(r#"{"a": 1, "b": 1}"#), at(5)).await.unwrap();
+    store.set_traits(new, traits(r#"{"a": 2, "b": 2}"#), at(5)).await.unwrap();
+    store.set_traits(new, traits(r#"{"b": 3}"#), at(6)).await.unwrap();
 
     let both = link(key("cookie", "y"), key("cookie", "x"), Survivor::Older);
     let linked = store.link(both.clone(), &rules, at(7)).await.unwrap();
@@ -105,9 +104,9 @@ pub(super) async fn link_merges_once(store: Store) {
     let found = store.user_by_client_id("y").await.unwrap().unwrap();
     assert_eq!(found.id, old, "both client ids resolve to the survivor");
     assert_eq!(owner(&store, "email", "y").await, Some(old.0));
-    let traits = store.traits(new).await.unwrap();
-    let values: Vec<i64> = traits.values().map(|held| held.value.as_i64().unwrap()).collect();
-    assert_eq!(values, [1, 3], "the newer wins, of equal ones the survivor's");
+    let merged = store.traits(new).await.unwrap();
+    let values: Vec<&str> = merged.values().map(|held| held.value.as_str()).collect();
+    assert_eq!(values, ["1", "3"], "the newer wins, of equal ones the survivor's");
     let listed: Vec<UserId> = store.users(Page::ALL).await.unwrap().iter().map(|user| user.id).collect();
     assert_eq!((listed, store.count_users().await.unwrap()), (vec![old], 1));
 

@@ -3,7 +3,7 @@
 use segment_engine::event::UserId;
 use serde_json::{Value, json};
 
-use super::{Store, at, clause, key, user};
+use super::{Store, at, clause, key, traits, user};
 use crate::config_store::{IdentityRules, Link, SegmentChange, SegmentKind, Survivor, UserChange};
 use crate::log::Topic;
 
@@ -26,7 +26,7 @@ pub(super) async fn tells_every_change_in_order(store: Store) {
     user(&store, "y").await;
     let named = UserChange { name: Some(Some("N".into())), ..UserChange::default() };
     store.update_user(UserId(2), named, at(2)).await.unwrap();
-    store.set_traits(UserId(1), json!({"plan": "pro"}).as_object().unwrap().clone(), at(3)).await.unwrap();
+    store.set_traits(UserId(1), traits(r#"{"plan": "pro"}"#), at(3)).await.unwrap();
     store.create_segment(clause("vip", SegmentKind::Manual, &[]), at(4)).await.unwrap();
     store.create_segment(clause("top", SegmentKind::Computed, &["vip"]), at(4)).await.unwrap();
     let title = SegmentChange { title: Some("T".into()), ..SegmentChange::default() };

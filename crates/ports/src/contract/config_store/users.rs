@@ -1,9 +1,8 @@
 //! Users and traits.
 
 use segment_engine::event::UserId;
-use serde_json::{Map, Value, json};
 
-use super::{Store, at, code, key, user};
+use super::{Store, at, code, key, traits, user};
 use crate::config_store::{IdentityRules, NewUser, Page, UserChange};
 
 pub(super) async fn create_read_change_delete(store: Store) {
@@ -93,18 +92,29 @@ pub(super) async fn pages_follow_each_other(store: Store) {
 
 pub(super) async fn traits_newer_wins(store: Store) {
     let id = user(&store, "a").await.id;
-    let map = |value: Value| -> Map<String, Value> { value.as_object().unwrap().clone() };
-    store.set_traits(id, map(json!({"plan": "free", "seats": 3})), at(10)).await.unwrap();
-    store.set_traits(id, map(json!({"plan": "pro", "seats": null})), at(20)).await.unwrap();
+    store.set_traits(id, traits(r#"{"plan": "free", "seats": 3}"#), at(10)).await.unwrap();
+    store.set_traits(id, traits(r#"{"plan": "pro", "seats": null}"#), at(20)).await.unwrap();
     // Comes late: older than what is known, but for the key nobody had.
-    let all =
-        store.set_traits(id, map(json!({"plan": "trial", "seats": 1, "home": {"zip": "1"}})), at(15)).await.unwrap();
-    let values: Vec<(&str, &Value)> = all.iter().map(|(key, held)| (key.as_str(), &held.value)).collect();
-    assert_eq!(values, [("home", &json!({"zip": "1"})), ("plan", &json!("pro")), ("seats", &Value::Null)]);
+    let late = traits(r#"{"plan": "trial", "seats": 1, "home": {"zip": "1"}}"#);
+    let all = store.set_traits(id, late, at(15)).await.unwrap();
+    let values: Vec<(&str, &str)> = all.iter().map(|(key, held)| (key.as_str(), held.value.as_str())).collect();
+    assert_eq!(values, [("home", r#"{"zip": "1"}"#), ("plan", r#""pro""#), ("seats", "null")]);
     assert_eq!(store.traits(id).await.unwrap(), all);
     // Of two equal instants the later call wins.
-    let all = store.set_traits(id, map(json!({"plan": "max"})), at(20)).await.unwrap();
-    assert_eq!(all["plan"].value, json!("max"));
-    assert_eq!(code(store.set_traits(UserId(9), Map::new(), at(1)).await.unwrap_err()), "NOT_FOUND");
+    let all = store.set_traits(id, traits(r#"{"plan": "max"}"#), at(20)).await.unwrap();
+    assert_eq!(all["plan"].value.as_str(), r#""max""#);
+    assert_eq!(code(store.set_traits(UserId(9), traits("{}"), at(1)).await.unwrap_err()), "NOT_FOUND");
     assert_eq!(code(store.traits(UserId(9)).await.unwrap_err()), "NOT_FOUND");
+}
+
+pub(super) async fn traits_stand_as_they_were_sent(store: Store) {
+    let id = user(&store, "a").await.id;
+    let sent = store.outbox_end().await.unwrap();
+    let texts = ["19.90", "123456789012345678901234567890", r#"{"z": [1e2, -0], "a": 0.10}"#];
+    let body = format!(r#"{{"a":{},"b":{},"c":{}}}"#, texts[0], texts[1], texts[2]);
+    store.set_traits(id, traits(&body), at(10)).await.unwrap();
+    let kept = store.traits(id).await.unwrap();
+    assert_eq!(kept.values().map(|held| held.value.as_str()).collect::<Vec<_>>(), texts);
+    let told = store.outbox(sent, 10).await.unwrap().pop().unwrap().entry.value;
+    assert!(told.contains(&format!(r#""traits":{body}"#)), "{told}");
 }

@@ -1,5 +1,7 @@
 //! Users and traits in memory.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
@@ -8,6 +10,7 @@ use super::{MemoryConfigStore, State};
 use crate::config_store::{
     ConfigStoreError, NewUser, OutboxEntry, Page, TraitStore, TraitValue, Traits, User, UserChange, UserStore,
 };
+use crate::records::json_text::JsonText;
 
 impl State {
     /// The user with its memberships, as callers see it.
@@ -148,7 +151,7 @@ impl TraitStore for MemoryConfigStore {
     async fn set_traits(
         &self,
         user: UserId,
-        traits: serde_json::Map<String, serde_json::Value>,
+        traits: BTreeMap<String, JsonText>,
         created_at: Timestamp,
     ) -> Result<Traits, ConfigStoreError> {
         let mut state = self.state();

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use configuration_api::relay::PRODUCER;
 use ports::clock::Clock;
 use ports::config_store::{ConfigStore, Page, SegmentKind};
-use ports::log::Log;
+use ports::log::{Log, Topic};
 use ports::segment_queries::{BackfillProgress, Explanation, Preview, SegmentQueries, SegmentQueryError};
 use ports::warehouse::Warehouse;
 use segment_engine::event::UserId;
@@ -28,6 +28,9 @@ const ENGINE_MAX: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the outbox is empty.
 const OUTBOX_POLL: Duration = Duration::from_millis(5);
+
+/// How often it is looked how far the archive is.
+const ARCHIVE_POLL: Duration = Duration::from_millis(20);
 
 /// The engine, and the warehouse for what only SQL can tell.
 pub struct EngineQueries {
@@ -100,6 +103,18 @@ impl EngineQueries {
         self.engine.fresh().await.map_err(unavailable)
     }
 
+    /// Returns when the warehouse has everything that is in the log or on its way there.
+    async fn await_archived(&self) -> Result<(), SegmentQueryError> {
+        self.await_outbox().await?;
+        for partition in 0..self.log.partitions() {
+            let (_, end) = self.log.bounds(Topic::Events, partition).await.map_err(unavailable)?;
+            while self.warehouse.archive_position(partition).await? < end {
+                tokio::time::sleep(ARCHIVE_POLL).await;
+            }
+        }
+        Ok(())
+    }
+
     /// The engine's answer, if it comes in time.
     async fn in_time<T>(
         &self,
@@ -140,6 +155,7 @@ impl SegmentQueries for EngineQueries {
             let plan = named.plans.get(tag).map(SegmentSource::Plan);
             plan.or_else(|| named.lists.get(tag).map(|members| SegmentSource::Members(members)))
         };
+        self.in_time(self.await_archived()).await?;
         let sql = members_query(&plan, &resolve, self.clock.now()).map_err(refused)?;
         let members = tokio::time::timeout(PREVIEW_MAX, self.warehouse.members(&sql)).await;
         let members = members.map_err(|_| SegmentQueryError::TooSlow(PREVIEW_MAX))??;
@@ -147,17 +163,17 @@ impl SegmentQueries for EngineQueries {
         Ok(Preview { size: members.len() as u64, sample: members.into_iter().take(sample_max).collect(), population })
     }
 
-    /// Waits for the engine to know the newest version, so that "complete" never is the version before.
+    /// Waits for the engine to know the newest version, which the store has.
     async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError> {
+        let unknown = || SegmentQueryError::NotFound(format!("segment {segment}"));
+        // Read before the engine is waited for: a version that is saved meanwhile is not asked about, and one of which the
+        // engine knows nothing then has been refused by it, and is in force nowhere.
+        let version = self.store.segment(segment).await?.ok_or_else(unknown)?.version;
         let progress = async {
             self.catch_up().await?;
-            self.engine.progress(segment).await.map_err(unavailable)
+            self.engine.progress(segment, version).await.map_err(unavailable)
         };
-        let progress = self.in_time(progress).await?;
-        let (in_force, partitions, ratio) =
-            progress.ok_or_else(|| SegmentQueryError::NotFound(format!("segment {segment}")))?;
-        let saved = self.store.segment(segment).await?;
-        let version = saved.map_or(0, |segment| segment.version);
+        let (in_force, partitions, ratio) = self.in_time(progress).await?.ok_or_else(unknown)?;
         Ok(BackfillProgress { version, ratio, partitions: (in_force, partitions) })
     }
 
