@@ -18,6 +18,8 @@ use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, TraitsRow, UserRow, 
 use segment_engine::event::{Position, UserId};
 use segment_engine::machine::{EventKey, RecentIds};
 
+use tokio::sync::{Notify, watch};
+
 use crate::settings::Settings;
 
 /// Why the archiver stopped. Nothing is lost: it goes on from the archive position.
@@ -103,12 +105,12 @@ impl Archiver {
         Ok((inputs, batch.next_offset))
     }
 
-    /// Archives until cancelled; cancel-safe.
-    pub async fn run(&mut self, moved: &tokio::sync::watch::Sender<u64>) -> Result<(), ArchiverError> {
+    /// Archives until cancelled; cancel-safe. Who is notified by `hurry` does not wait for a batch to fill.
+    pub async fn run(&mut self, moved: &watch::Sender<u64>, hurry: &Notify) -> Result<(), ArchiverError> {
         let linger = std::time::Duration::from_millis(self.settings.archive_linger_ms);
         loop {
             self.log.wait_for(Topic::Events, self.partition, self.position).await;
-            tokio::time::sleep(linger).await;
+            let _ = tokio::time::timeout(linger, hurry.notified()).await;
             while self.step().await? {
                 moved.send_replace(self.position);
             }

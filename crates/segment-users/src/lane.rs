@@ -11,7 +11,7 @@ use segment_engine::event::UserId;
 use segment_engine::machine::Explanation;
 use segment_engine::time::Timestamp;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::archiver::Archiver;
@@ -65,17 +65,18 @@ pub(crate) fn archive(
     id: u32,
     ports: &Ports,
     settings: Settings,
+    hurry: &Arc<Notify>,
     stop: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> watch::Receiver<u64> {
     let (archived, archive_moved) = watch::channel(0);
-    let (log, warehouse) = (ports.log.clone(), ports.warehouse.clone());
+    let (log, warehouse, hurry) = (ports.log.clone(), ports.warehouse.clone(), hurry.clone());
     tasks.spawn(until_stopped(stop, "archiver", id, move || {
-        let (log, warehouse, archived) = (log.clone(), warehouse.clone(), archived.clone());
+        let (log, warehouse, archived, hurry) = (log.clone(), warehouse.clone(), archived.clone(), hurry.clone());
         async move {
             let mut archiver = Archiver::open(id, log, warehouse, settings).await?;
             archived.send_replace(archiver.position());
-            archiver.run(&archived).await
+            archiver.run(&archived, &hurry).await
         }
     }));
     archive_moved

@@ -1,13 +1,14 @@
 //! The service: every partition's tasks, started, asked and stopped together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ports::clock::Clock;
 use ports::config_store::MembershipStore;
 use ports::log::{Log, LogError, Topic, partition_of};
 use segment_engine::event::UserId;
 use segment_engine::machine::Explanation;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::definitions;
@@ -15,6 +16,9 @@ use crate::lane::{self, Lane, Question, until_stopped};
 use crate::partition::{Ports, WorkerError};
 use crate::retention::Retention;
 use crate::settings::Settings;
+
+/// How often archivers are sent on while somebody waits for them.
+const HURRY_AGAIN: Duration = Duration::from_millis(20);
 
 /// The running service. Dropping it aborts its tasks; [`Service::stop`] lets them finish.
 pub struct Service {
@@ -31,6 +35,8 @@ pub struct Engine {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lanes: Arc<[Lane]>,
+    /// Sends archivers on that wait for a batch to fill.
+    hurry: Arc<Notify>,
 }
 
 /// The service was stopped, or the partition in question is starting again.
@@ -49,9 +55,10 @@ impl Service {
         metrics::counter!("uss_audit_disagreements_total").increment(0);
         let (stop_archivers, archivers_stopped) = watch::channel(false);
         let mut archivers = JoinSet::new();
+        let hurry = Arc::<Notify>::default();
         let partitions = 0..ports.log.partitions();
         let archived: Vec<_> = partitions
-            .map(|id| lane::archive(id, &ports, settings, archivers_stopped.clone(), &mut archivers))
+            .map(|id| lane::archive(id, &ports, settings, &hurry, archivers_stopped.clone(), &mut archivers))
             .collect();
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -68,7 +75,7 @@ impl Service {
         }
         let log = ports.log.clone();
         tasks.spawn(until_stopped(stopped, "definitions relay", 0, move || definitions::run(log.clone())));
-        let engine = Engine { log: ports.log, clock: ports.clock, lanes: lanes.into() };
+        let engine = Engine { log: ports.log, clock: ports.clock, lanes: lanes.into(), hurry };
         Ok(Self { engine, stop, tasks, stop_archivers, archivers })
     }
 
@@ -125,6 +132,24 @@ impl Engine {
             if let Ok(progress) = applied {
                 let told = progress.notifications_offset;
                 let _ = lane.stored.clone().wait_for(|stored| *stored >= told).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// Returns when the warehouse has everything that is in the log now.
+    pub async fn archived(&self) -> Result<(), LogError> {
+        for (partition, lane) in (0..).zip(self.lanes.iter()) {
+            let (_, end) = self.log.bounds(Topic::Events, partition).await?;
+            let mut archived = lane.archived.clone();
+            while *archived.borrow_and_update() < end {
+                self.hurry.notify_waiters();
+                // A lane that was dropped ends the wait: the service stops.
+                if let Ok(Err(_)) = tokio::time::timeout(HURRY_AGAIN, archived.changed()).await {
+                    break;
+                }
             }
         }
         Ok(())

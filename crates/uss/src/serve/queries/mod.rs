@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use configuration_api::relay::PRODUCER;
 use ports::clock::Clock;
 use ports::config_store::{ConfigStore, Page, SegmentKind};
-use ports::log::{Log, Topic};
+use ports::log::Log;
 use ports::segment_queries::{BackfillProgress, Explanation, Preview, SegmentQueries, SegmentQueryError};
 use ports::warehouse::Warehouse;
 use segment_engine::event::UserId;
@@ -28,9 +28,6 @@ const ENGINE_MAX: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the outbox is empty.
 const OUTBOX_POLL: Duration = Duration::from_millis(5);
-
-/// How often it is looked how far the archive is.
-const ARCHIVE_POLL: Duration = Duration::from_millis(20);
 
 /// The engine, and the warehouse for what only SQL can tell.
 pub struct EngineQueries {
@@ -103,18 +100,6 @@ impl EngineQueries {
         self.engine.fresh().await.map_err(unavailable)
     }
 
-    /// Returns when the warehouse has everything that is in the log or on its way there.
-    async fn await_archived(&self) -> Result<(), SegmentQueryError> {
-        self.await_outbox().await?;
-        for partition in 0..self.log.partitions() {
-            let (_, end) = self.log.bounds(Topic::Events, partition).await.map_err(unavailable)?;
-            while self.warehouse.archive_position(partition).await? < end {
-                tokio::time::sleep(ARCHIVE_POLL).await;
-            }
-        }
-        Ok(())
-    }
-
     /// The engine's answer, if it comes in time.
     async fn in_time<T>(
         &self,
@@ -155,7 +140,12 @@ impl SegmentQueries for EngineQueries {
             let plan = named.plans.get(tag).map(SegmentSource::Plan);
             plan.or_else(|| named.lists.get(tag).map(|members| SegmentSource::Members(members)))
         };
-        self.in_time(self.await_archived()).await?;
+        // The warehouse is a moment behind the log.
+        let archived = async {
+            self.await_outbox().await?;
+            self.engine.archived().await.map_err(unavailable)
+        };
+        self.in_time(archived).await?;
         let sql = members_query(&plan, &resolve, self.clock.now()).map_err(refused)?;
         let members = tokio::time::timeout(PREVIEW_MAX, self.warehouse.members(&sql)).await;
         let members = members.map_err(|_| SegmentQueryError::TooSlow(PREVIEW_MAX))??;
