@@ -140,6 +140,7 @@ fn clause() -> impl Strategy<Value = String> {
         Just("extract(hour FROM now()) BETWEEN 9 AND 17".to_owned()),
         Just("(traits->>'n')::int > 3".to_owned()),
     ];
+        Just("extract(epoch FROM now()) < 1767225600.000001".to_owned()),
     let formula = formula.prop_recursive(2, 6, 2, |inner| {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("{x} AND {y}")),

@@ -140,7 +140,14 @@ impl Clauses<'_> {
     /// What the clock shows now.
     fn clock_condition(&mut self) -> String {
         let zone = self.random.text(&ZONES);
-        match self.random.below(4) {
+        match self.random.below(5) {
+            // A timestamptz's epoch is a number with a fraction.
+            4 => format!(
+                "(extract(epoch FROM now()) {} extract(epoch FROM TIMESTAMPTZ '{}') + {})",
+                self.comparison(),
+                self.middle,
+                self.random.text(&["0", "0.5", "-86400.000001"])
+            ),
             0 => format!("(extract(dow FROM now()) {} {})", self.comparison(), self.random.between(0, 6)),
             1 => format!(
                 "(extract(hour FROM now() AT TIME ZONE '{zone}') {} {})",

@@ -71,8 +71,8 @@ impl Resolver {
         let field = field_of(field, pos)?;
         match self.resolve(x, pos)? {
             Operand::Now(mut now) if now.value_type().is_time() => {
-                if matches!(field, Field::Epoch | Field::Second | Field::Millisecond | Field::Microsecond) {
-                    let message = "of now(), only what changes at most once a minute can be extracted";
+                if matches!(field, Field::Second | Field::Millisecond | Field::Microsecond) {
+                    let message = "of now(), only the epoch and what changes at most once a minute can be extracted";
                     return Err(CompileError::new(code::NOW_MISPLACED, pos, message)
                         .suggest("Compare times instead: created_at >= now() - INTERVAL '30 seconds'"));
                 }
@@ -172,7 +172,8 @@ fn field_of(field: &DateTimeField, pos: Pos) -> Result<Field, CompileError> {
         "year" => Field::Year,
         _ => {
             return Err(CompileError::new(code::ARGUMENTS, pos, format!("extract knows no field {field}")).suggest(
-                "The fields are minute, hour, day, dow, isodow, doy, week, month, quarter, year, isoyear, epoch, second",
+                "The fields are microsecond, millisecond, second, minute, hour, day, dow, isodow, doy, week, month, quarter, \
+                 year, isoyear and epoch",
             ));
         }
     })
