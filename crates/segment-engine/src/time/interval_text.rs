@@ -151,9 +151,10 @@ impl Number {
         if digits.len() + fraction_length == 0 {
             return None;
         }
-        let whole: i64 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
-        let signed = if negative { Number { whole: -whole, fraction: -fraction } } else { Number { whole, fraction } };
-        Some((signed, rest))
+        // Wider than what is asked for: the least has no positive counterpart.
+        let whole: i128 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
+        let (whole, fraction) = if negative { (-whole, -fraction) } else { (whole, fraction) };
+        Some((Number { whole: i64::try_from(whole).ok()?, fraction }, rest))
     }
 
     /// `fraction × scale`, as a whole number and the rest of it.
@@ -180,7 +181,7 @@ impl Amount {
             let hours: i64 = digits.parse().ok()?;
             let (minutes, rest) = take_digits(rest);
             let minutes: i64 = minutes.parse().ok()?;
-            let mut micros = hours.checked_mul(HOUR)?.checked_add(minutes.checked_mul(MINUTE)?)?;
+            let mut micros = i128::from(hours) * i128::from(HOUR) + i128::from(minutes) * i128::from(MINUTE);
             let mut after = rest;
             if let Some(rest) = rest.strip_prefix(':') {
                 let (seconds, rest) = Number::parse(rest)?;
@@ -188,10 +189,11 @@ impl Amount {
                     return None;
                 }
                 let fraction = seconds.spread(SECOND).0;
-                micros = micros.checked_add(seconds.whole * SECOND + fraction)?;
+                micros += i128::from(seconds.whole * SECOND + fraction);
                 after = rest;
             }
-            return (minutes < 60).then_some((Amount::Clock(signed(micros)), after));
+            let micros = i64::try_from(if negative { -micros } else { micros }).ok()?;
+            return (minutes < 60).then_some((Amount::Clock(micros), after));
         }
         if let Some(rest) = rest.strip_prefix('-') {
             let years: i64 = digits.parse().ok()?;

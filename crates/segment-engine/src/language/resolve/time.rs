@@ -30,8 +30,8 @@ impl Resolver {
             }
             _ => cast_to(x, bound_type),
         };
-        let (x, bound) = moved(x, bound);
-        Ok(Expr::TimeCompare(Box::new(TimeCompare { x: self.canonical(x), op, bound })))
+        let (x, bound) = moved(self.canonical(x), bound);
+        Ok(Expr::TimeCompare(Box::new(TimeCompare { x, op, bound })))
     }
 
     /// A comparison with `extract(… FROM g(now()))`: what the clock shows.
