@@ -14,7 +14,7 @@ const FRACTION_UNIT: i128 = 1_000_000_000;
 
 impl Interval {
     /// Reads an interval: `7 days`, `1 year 2 months`, `90 min`, `1 day 02:03:04.5`, `-1 week`, `3 hours ago`, `1.5 days`,
-    /// `1-2` (years and months), ISO 8601 `P1DT2H`. A fraction of a unit goes on in the smaller ones as in Postgres
+    /// `1-2` (years and months), `1 2:03` (days, hours and minutes), ISO 8601 `P1DT2H`. A fraction of a unit goes on in the smaller ones as in Postgres
     /// (a month's as days of a 30-day month). `None` if it is none or too long.
     pub fn parse(text: &str) -> Option<Interval> {
         let text = text.trim_ascii().to_ascii_lowercase();
@@ -36,6 +36,13 @@ fn parse_words(text: &str) -> Option<Interval> {
         let (amount, after) = Amount::parse(rest)?;
         rest = after.trim_start();
         let bits = match amount {
+            // A number before a time of day counts days.
+            Amount::Number(number)
+                if after.starts_with(' ') && matches!(Amount::parse(rest), Some((Amount::Clock(_), _))) =>
+            {
+                parts.add(number, Unit::Day)?;
+                1 << Unit::Day as u32
+            }
             Amount::Number(number) => {
                 let (word, after) = take_while(rest, |character| character.is_ascii_alphabetic());
                 if !after.is_empty() && !after.starts_with(SEPARATORS) {

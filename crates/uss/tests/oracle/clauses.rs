@@ -313,6 +313,7 @@ impl Clauses<'_> {
             9 => format!("({time} BETWEEN {} AND {})", self.now_bound(), self.now_bound()),
             10 => format!("({time} {op} TIMESTAMPTZ '{}')", self.middle),
             11 => format!("({time} {op} '{}')", self.middle),
+            12 if self.random.chance(30) => format!("({time}::date {op} now()::date - {})", self.random.between(0, 40)),
             12 => format!("({time}::date {op} now()::date)"),
             13 => format!("(({time} AT TIME ZONE '{zone}')::date {op} (now() AT TIME ZONE '{zone}')::date)"),
             14 => format!("(date_trunc('{unit}', {time}) = date_trunc('{unit}', now()))"),
@@ -325,6 +326,9 @@ impl Clauses<'_> {
                 format!("(extract({field} FROM {time}) {op} {})", self.random.between(0, 30))
             }
             18 => format!("({time} - TIMESTAMPTZ '{}' {op} {interval})", self.middle),
+            _ if self.random.chance(30) => {
+                format!("({time}::date {op} DATE '{}' + {})", &self.middle[..10], self.random.between(-40, 40))
+            }
             _ => format!("({time}::date {op} DATE '{}')", &self.middle[..10]),
         }
     }
