@@ -142,6 +142,16 @@ fn sums_show_the_amounts_that_will_end() {
 }
 
 #[test]
+fn an_end_that_is_not_the_windows_says_nothing_of_the_event() {
+    let number = "CASE WHEN created_at > now() - INTERVAL '1 day' THEN 1 ELSE 0 END";
+    let condition = only(&format!("sum({number}) FILTER (WHERE created_at > now() - INTERVAL '2 days') = 1"));
+    assert_eq!(value(&condition), (decimal("1"), Some(2)));
+    // What is 1 now is 0 from tomorrow on: the end that is kept is that of the number.
+    let shown = evidence(&condition);
+    assert!(shown.len() == 2 && shown.iter().all(|(created_at, _, _)| created_at.is_none()), "{shown:?}");
+}
+
+#[test]
 fn the_event_of_a_best_value_is_shown() {
     for (clause, day, shown) in [
         ("max(order_total) = 30", 3, "30"),
