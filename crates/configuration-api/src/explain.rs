@@ -3,8 +3,9 @@
 use axum::extract::State;
 use ports::config_store::Segment;
 use ports::records::instant;
-use ports::segment_queries::{ConditionReport, Explanation};
+use ports::segment_queries::{ConditionReport, Evidence, Explanation, ValueReport};
 use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
 use segment_engine::value::{Type, Value};
 use serde_json::json;
 use uss_http::Problem;
@@ -40,14 +41,25 @@ fn view(user: UserId, segment: &Segment, explanation: Explanation) -> serde_json
 }
 
 fn condition(report: ConditionReport) -> serde_json::Value {
-    let values =
-        report.values.into_iter().map(|(expression, value)| json!({"expression": expression, "value": plain(value)}));
     json!({
         "condition": report.condition,
         "truth": report.truth,
-        "values": values.collect::<Vec<_>>(),
-        "evidence": report.evidence.into_iter().map(|at| json!({"createdAt": instant::format(at)})).collect::<Vec<_>>(),
+        "values": report.values.into_iter().map(value).collect::<Vec<_>>(),
+        "evidence": report.evidence.into_iter().map(evidence).collect::<Vec<_>>(),
         "nextChange": report.next_change.map(instant::format),
+    })
+}
+
+fn value(report: ValueReport) -> serde_json::Value {
+    json!({"expression": report.expression, "value": plain(report.value), "counted": report.counted})
+}
+
+fn evidence(evidence: Evidence) -> serde_json::Value {
+    json!({
+        "of": evidence.of,
+        "createdAt": evidence.created_at.map(instant::format),
+        "value": evidence.value.map(plain),
+        "until": (evidence.until < Timestamp::MAX).then(|| instant::format(evidence.until)),
     })
 }
 

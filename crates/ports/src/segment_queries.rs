@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use segment_engine::event::UserId;
-pub use segment_engine::machine::{ConditionReport, Explanation};
+pub use segment_engine::machine::{ConditionReport, Evidence, Explanation, ValueReport};
 
 use crate::config_store::ConfigStoreError;
 use crate::warehouse::WarehouseError;

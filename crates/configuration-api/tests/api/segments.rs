@@ -156,8 +156,10 @@ async fn the_engine_is_asked() {
     assert_eq!(progress, expected);
     let explained = world.data("GET", "/api/v1/users/1/segments/a/explain", Value::Null).await;
     let condition = json!({"condition": "count(*) > 0", "truth": true, "nextChange": null,
-        "values": [{"expression": "count(*)", "value": 1}, {"expression": "min(created_at)", "value": STARTED}],
-        "evidence": [{"createdAt": STARTED}]});
+        "values": [{"expression": "count(*)", "value": 1, "counted": 1},
+            {"expression": "min(created_at)", "value": STARTED, "counted": null}],
+        "evidence": [{"of": 0, "createdAt": null, "value": null, "until": STARTED},
+            {"of": 1, "createdAt": STARTED, "value": STARTED, "until": null}]});
     let expected = json!({"userId": 1, "segmentId": 1, "tag": "a", "version": 1, "at": STARTED, "member": true,
         "normalForm": "count(*) > 0", "conditions": [condition], "nextChange": {"at": STARTED, "member": false}});
     assert_eq!(explained, expected);

@@ -14,7 +14,7 @@ use ports::event_sink::{EventSink, SinkOutcome};
 use ports::log::{Log, NewRecord, Topic, partition_of};
 use ports::memory::{MemoryConfigStore, MemoryLog};
 use ports::segment_queries::{
-    BackfillProgress, ConditionReport, Explanation, Preview, SegmentQueries, SegmentQueryError,
+    BackfillProgress, ConditionReport, Evidence, Explanation, Preview, SegmentQueries, SegmentQueryError, ValueReport,
 };
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
@@ -71,8 +71,14 @@ impl SegmentQueries for Engine {
         let condition = ConditionReport {
             condition: "count(*) > 0".to_owned(),
             truth: Some(true),
-            values: vec![("count(*)".to_owned(), Held::Int(1)), ("min(created_at)".to_owned(), Held::Timestamp(START))],
-            evidence: vec![START],
+            values: vec![
+                ValueReport { expression: "count(*)".to_owned(), value: Held::Int(1), counted: Some(1) },
+                ValueReport { expression: "min(created_at)".to_owned(), value: Held::Timestamp(START), counted: None },
+            ],
+            evidence: vec![
+                Evidence { of: 0, created_at: None, value: None, until: START },
+                Evidence { of: 1, created_at: Some(START), value: Some(Held::Timestamp(START)), until: Timestamp::MAX },
+            ],
             next_change: None,
         };
         Ok(Explanation {

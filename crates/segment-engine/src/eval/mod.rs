@@ -155,7 +155,7 @@ fn fold_until<'a>(
 }
 
 /// The index among an `AggregateBy`'s cases: a number with a digit per term, TRUE 0, FALSE 1, NULL 2.
-fn chosen_case<S: Scope>(terms: &[Expr], scope: &mut S) -> usize {
+pub(crate) fn chosen_case<S: Scope>(terms: &[Expr], scope: &mut S) -> usize {
     terms.iter().fold(0, |index, term| {
         let digit = match evaluate(term, scope).as_bool() {
             Some(true) => 0,

@@ -3,9 +3,10 @@
 use crate::decimal::Decimal;
 use crate::eval::{Scope, evaluate};
 use crate::plan::{Expr, TimeCompare};
+use crate::time::is_within_written_years;
 use crate::value::{Type, Value};
 
-/// The node itself, or the constant it is worth if all its operands are constants.
+/// The node itself, or the constant it is worth if all its operands are constants and it can be written as one.
 pub(super) fn folded(expr: Expr) -> Expr {
     if matches!(expr, Expr::TimeCompare(_)) {
         return expr;
@@ -15,7 +16,16 @@ pub(super) fn folded(expr: Expr) -> Expr {
         return expr;
     }
     let ty = expr.value_type();
-    Expr::Literal(evaluate(&expr, &mut Nothing), ty)
+    match evaluate(&expr, &mut Nothing) {
+        value if is_writable(&value) => Expr::Literal(value, ty),
+        _ => expr,
+    }
+}
+
+/// Whether a constant has a spelling that is read as the same again: of times, those of the years 0001 to 9999 do.
+pub(super) fn is_writable(value: &Value) -> bool {
+    let is_time = matches!(value, Value::Timestamp(_) | Value::LocalTimestamp(_) | Value::Date(_));
+    !is_time || value.calendar_micros().is_some_and(is_within_written_years)
 }
 
 /// A cast of a constant; NULL if it fails.

@@ -341,6 +341,7 @@ fn binding(expr: &Expr) -> Binding {
         Expr::Arithmetic(..) => Binding::Product,
         // A signed number is no atom: `-1::text` would be read as `-(1::text)`.
         Expr::Negate(_) => Binding::Product,
+        Expr::Literal(Value::Int(i64::MIN), _) => Binding::Cast,
         Expr::Literal(Value::Int(number), _) if *number < 0 => Binding::Product,
         Expr::Literal(Value::Decimal(number), _) if number.to_string().starts_with('-') => Binding::Product,
         Expr::Literal(Value::Null, _) => Binding::Cast,

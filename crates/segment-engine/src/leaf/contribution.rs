@@ -34,6 +34,11 @@ impl Order {
     pub fn of(event: &Event) -> Self {
         Self { created_at: event.created_at, processed_at: event.processed_at, position: event.position }
     }
+
+    /// When the event was created.
+    pub(super) fn created_at(self) -> Timestamp {
+        self.created_at
+    }
 }
 
 /// Calls `add` with each maximal span from `now` on during which `filter` is TRUE of the event and `argument` has one value.

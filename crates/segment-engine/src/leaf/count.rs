@@ -69,6 +69,11 @@ impl Count {
         (self.for_ever + self.ends.len() as u64).min(self.cap)
     }
 
+    /// The ends of those that will end, latest last.
+    pub(super) fn ends(&self) -> &[Timestamp] {
+        &self.ends
+    }
+
     /// Until when at least `k` count if nothing is added; `None` if fewer do now. Call after settling.
     pub fn at_least_until(&self, k: u64) -> Option<Timestamp> {
         if self.for_ever >= k {

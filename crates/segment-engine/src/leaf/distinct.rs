@@ -73,6 +73,11 @@ impl Distinct {
         self.ends.len() as u64
     }
 
+    /// Each value, and until when it counts.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (&Value, Timestamp)> {
+        self.ends.iter().map(|(value, end)| (value, *end))
+    }
+
     pub(crate) fn next_change(&self) -> Timestamp {
         self.ends.values().copied().min().unwrap_or(Timestamp::MAX).min(self.pending.next())
     }

@@ -94,7 +94,11 @@ impl Extreme {
 
     /// The best value; NULL if nothing counts. Call after settling.
     pub fn value(&self) -> Value {
-        self.stairs.first().map_or(Value::Null, |best| best.value.clone())
+        self.best().map_or(Value::Null, |best| best.value.clone())
+    }
+
+    pub(super) fn best(&self) -> Option<&Contribution> {
+        self.stairs.first()
     }
 
     pub(crate) fn next_change(&self) -> Timestamp {

@@ -13,6 +13,7 @@ mod count;
 mod distinct;
 mod extreme;
 mod ring;
+mod shown;
 mod sum;
 
 pub use contribution::{Contribution, Order, contributions};
@@ -20,6 +21,7 @@ pub use count::Count;
 pub use distinct::Distinct;
 pub use extreme::{Extreme, Rank};
 pub use ring::Ring;
+pub use shown::{Kept, Shown};
 pub use sum::Sum;
 
 use serde::{Deserialize, Serialize};

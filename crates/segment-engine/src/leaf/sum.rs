@@ -75,6 +75,16 @@ impl Sum {
         decimal((self.total + half) / count)
     }
 
+    /// How many count. Call after settling.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The ends and amounts of those that will end, latest first.
+    pub(super) fn ending(&self) -> &[(Timestamp, i128)] {
+        &self.ending
+    }
+
     pub(crate) fn next_change(&self) -> Timestamp {
         self.pending.next().min(self.ending.last().map_or(Timestamp::MAX, |(end, _)| *end))
     }

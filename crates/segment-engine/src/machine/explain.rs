@@ -1,20 +1,20 @@
 //! Why a user is in a segment or not, and when that will change: read off the state, nothing is asked of anyone.
 
+mod evidence;
+#[cfg(test)]
+mod tests;
+
 use super::formula::{Formula, Node};
 use super::user::User;
 use super::{Machine, Rule};
 use crate::event::UserId;
 use crate::language::{Names, print_expression};
-use crate::leaf::State;
 use crate::plan::{Expr, Plan};
 use crate::time::Timestamp;
 use crate::value::Value;
 
 /// A forecast gives up after this many looks; it then says nothing rather than something wrong.
 const FORECAST_STEPS_MAX: usize = 10_000;
-
-/// At most so many events are shown as the evidence of one condition.
-const EVIDENCE_MAX: usize = 10;
 
 /// Why, and until when.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,12 +40,37 @@ pub struct ConditionReport {
     pub condition: String,
     /// Its truth; `None` is NULL.
     pub truth: Option<bool>,
-    /// The value of each aggregate in it. A count that is kept only up to a threshold is shown up to that.
-    pub values: Vec<(String, Value)>,
-    /// When events behind it were created, newest first, as far as they are kept.
-    pub evidence: Vec<Timestamp>,
+    /// What it reads of the user.
+    pub values: Vec<ValueReport>,
+    /// What is behind the values, as far as it is kept: of each the longest-lasting first.
+    pub evidence: Vec<Evidence>,
     /// The instant at which its truth changes if nothing more happens; `None` for never.
     pub next_change: Option<Timestamp>,
+}
+
+/// The value of an aggregate, a trait, a column of the user or a membership.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueReport {
+    /// As the normal form has it.
+    pub expression: String,
+    /// A count that is kept only up to a threshold is shown up to that.
+    pub value: Value,
+    /// How many events the aggregate is over (of `count(DISTINCT …)`: how many values), whether they are kept one by one or
+    /// as this number alone. `None` if that is not kept, as of `max` and `last`, or if it is no aggregate.
+    pub counted: Option<u64>,
+}
+
+/// An event that counts, or the setting of a trait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// The index of the value it is behind.
+    pub of: usize,
+    /// When the event was created, if that is kept or follows from what is; since when the trait is as it is.
+    pub created_at: Option<Timestamp>,
+    /// The value that it gives, if it gives one and that is kept.
+    pub value: Option<Value>,
+    /// The first instant at which it no longer counts; [`Timestamp::MAX`] for never.
+    pub until: Timestamp,
 }
 
 impl Machine {
@@ -72,19 +97,12 @@ impl Machine {
         let mut reports = Vec::new();
         atoms(&plan.formula, &formula.root, &mut |expr, node| {
             let (truth, _) = formula.truth_until(node, user, self.now);
-            let mut values = Vec::new();
-            expr.walk(&mut |part| {
-                if let Expr::Aggregate(aggregate, _) = part
-                    && let Some(value) = value_of(formula, node, *aggregate, user, self.now)
-                {
-                    values.push((print_expression(part, &names), value));
-                }
-            });
+            let (values, evidence) = self.evidence(plan, formula, expr, node, user);
             reports.push(ConditionReport {
                 condition: print_expression(expr, &names),
                 truth,
                 values,
-                evidence: evidence(node, user),
+                evidence,
                 next_change: condition_change(formula, node, user, self.now),
             });
         });
@@ -152,39 +170,4 @@ fn condition_change(formula: &Formula, node: &Node, user: &User, now: Timestamp)
         next = valid_until;
     }
     None
-}
-
-fn value_of(formula: &Formula, node: &Node, aggregate: usize, user: &mut User, now: Timestamp) -> Option<Value> {
-    if formula.readings[aggregate].is_some() {
-        return Some(formula.value_of(aggregate, user, now));
-    }
-    let mut value = Value::Int(0);
-    node.visit(&mut |part| {
-        if let Node::AtLeast { store, window, .. } = part
-            && let Some(state) = user.state(*store)
-        {
-            value = Value::Int(match state {
-                State::Ring(ring) => {
-                    ring.newest().iter().filter(|created_at| created_at.saturating_add(*window) > now.0).count() as i64
-                }
-                State::Count(count) => i64::try_from(count.value()).unwrap_or(i64::MAX),
-                State::Distinct(distinct) => i64::try_from(distinct.value()).unwrap_or(i64::MAX),
-                State::Sum(_) | State::Extreme(_) => 0,
-            });
-        }
-    });
-    Some(value)
-}
-
-fn evidence(node: &Node, user: &User) -> Vec<Timestamp> {
-    let mut evidence = Vec::new();
-    node.visit(&mut |part| {
-        if let Node::AtLeast { store, .. } = part
-            && let Some(State::Ring(ring)) = user.state(*store)
-        {
-            evidence.extend(ring.newest().iter().take(EVIDENCE_MAX).map(|created_at| Timestamp(*created_at)));
-        }
-    });
-    evidence.truncate(EVIDENCE_MAX);
-    evidence
 }

@@ -2,7 +2,7 @@
 
 use super::store::StoreId;
 use super::user::User;
-use crate::eval::{Scope, evaluate};
+use crate::eval::{Scope, chosen_case, evaluate};
 use crate::leaf::State;
 use crate::plan::{AggregateFunction, EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
 use crate::time::Timestamp;
@@ -73,9 +73,14 @@ impl Formula {
         (evaluation.node(node), evaluation.valid_until)
     }
 
-    /// The value of an aggregate that a test reads.
-    pub fn value_of(&self, aggregate: usize, user: &mut User, now: Timestamp) -> Value {
-        Evaluation { formula: self, user, now, valid_until: Timestamp::MAX }.aggregate(aggregate)
+    /// The value of an expression over the user; of aggregates, those that tests read.
+    pub fn value_of(&self, expr: &Expr, user: &mut User, now: Timestamp) -> Value {
+        evaluate(expr, &mut Evaluation { formula: self, user, now, valid_until: Timestamp::MAX })
+    }
+
+    /// Which case of an [`Expr::AggregateBy`] counts for the user.
+    pub fn case_of(&self, terms: &[Expr], user: &mut User, now: Timestamp) -> usize {
+        chosen_case(terms, &mut Evaluation { formula: self, user, now, valid_until: Timestamp::MAX })
     }
 
     /// Calls `visit` with each threshold: store, k, window.

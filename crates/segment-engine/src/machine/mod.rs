@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use catalog::{Definition, Rule};
 pub use cost::{Cost, cost};
-pub use explain::{ConditionReport, Explanation};
+pub use explain::{ConditionReport, Evidence, Explanation, ValueReport};
 pub use inputs::Departed;
 pub use recent::{EventKey, REMEMBERED_MICROS, Receipt, RecentIds};
 pub use snapshot::SnapshotError;

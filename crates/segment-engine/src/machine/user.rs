@@ -215,6 +215,11 @@ impl Traits {
         present.map_or(Value::Null, |(value, _)| read_steps(value, rest, path.as_text))
     }
 
+    /// Since when the key that the path begins with has its value, or none if it was removed.
+    pub(super) fn since(&self, path: &JsonPath) -> Option<Timestamp> {
+        self.0.get(path.keys.first()?).map(|(_, since)| *since)
+    }
+
     /// Key, value, since when; removed keys included as `null`.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &serde_json::Value, Timestamp)> {
         self.0.iter().map(|(key, (value, since))| (key.as_str(), value, *since))

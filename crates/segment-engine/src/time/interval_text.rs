@@ -14,7 +14,7 @@ const FRACTION_UNIT: i128 = 1_000_000_000;
 
 impl Interval {
     /// Reads an interval: `7 days`, `1 year 2 months`, `90 min`, `1 day 02:03:04.5`, `-1 week`, `3 hours ago`, `1.5 days`,
-    /// `1-2` (years and months), ISO 8601 `P1DT2H`. A fraction of a unit goes on in the smaller ones as in Postgres
+    /// `1-2` (years and months), `1 2:03` (days, hours and minutes), ISO 8601 `P1DT2H`. A fraction of a unit goes on in the smaller ones as in Postgres
     /// (a month's as days of a 30-day month). `None` if it is none or too long.
     pub fn parse(text: &str) -> Option<Interval> {
         let text = text.trim_ascii().to_ascii_lowercase();
@@ -36,6 +36,13 @@ fn parse_words(text: &str) -> Option<Interval> {
         let (amount, after) = Amount::parse(rest)?;
         rest = after.trim_start();
         let bits = match amount {
+            // A number before a time of day counts days.
+            Amount::Number(number)
+                if after.starts_with(' ') && matches!(Amount::parse(rest), Some((Amount::Clock(_), _))) =>
+            {
+                parts.add(number, Unit::Day)?;
+                1 << Unit::Day as u32
+            }
             Amount::Number(number) => {
                 let (word, after) = take_while(rest, |character| character.is_ascii_alphabetic());
                 if !after.is_empty() && !after.starts_with(SEPARATORS) {
@@ -151,9 +158,10 @@ impl Number {
         if digits.len() + fraction_length == 0 {
             return None;
         }
-        let whole: i64 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
-        let signed = if negative { Number { whole: -whole, fraction: -fraction } } else { Number { whole, fraction } };
-        Some((signed, rest))
+        // Wider than what is asked for: the least has no positive counterpart.
+        let whole: i128 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
+        let (whole, fraction) = if negative { (-whole, -fraction) } else { (whole, fraction) };
+        Some((Number { whole: i64::try_from(whole).ok()?, fraction }, rest))
     }
 
     /// `fraction × scale`, as a whole number and the rest of it.
@@ -180,7 +188,7 @@ impl Amount {
             let hours: i64 = digits.parse().ok()?;
             let (minutes, rest) = take_digits(rest);
             let minutes: i64 = minutes.parse().ok()?;
-            let mut micros = hours.checked_mul(HOUR)?.checked_add(minutes.checked_mul(MINUTE)?)?;
+            let mut micros = i128::from(hours) * i128::from(HOUR) + i128::from(minutes) * i128::from(MINUTE);
             let mut after = rest;
             if let Some(rest) = rest.strip_prefix(':') {
                 let (seconds, rest) = Number::parse(rest)?;
@@ -188,10 +196,11 @@ impl Amount {
                     return None;
                 }
                 let fraction = seconds.spread(SECOND).0;
-                micros = micros.checked_add(seconds.whole * SECOND + fraction)?;
+                micros += i128::from(seconds.whole * SECOND + fraction);
                 after = rest;
             }
-            return (minutes < 60).then_some((Amount::Clock(signed(micros)), after));
+            let micros = i64::try_from(if negative { -micros } else { micros }).ok()?;
+            return (minutes < 60).then_some((Amount::Clock(micros), after));
         }
         if let Some(rest) = rest.strip_prefix('-') {
             let years: i64 = digits.parse().ok()?;

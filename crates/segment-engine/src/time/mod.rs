@@ -14,7 +14,7 @@ mod tests;
 
 pub use fields::{Field, Unit};
 pub use interval::Interval;
-pub use text::{date_text, local_text, parse_date, parse_local};
+pub use text::{date_text, is_within_written_years, local_text, parse_date, parse_local};
 pub use zone::{OFFSET_MICROS_MAX, Transition, Zone};
 
 /// An instant: microseconds since 1970-01-01T00:00:00Z.

@@ -11,6 +11,11 @@ const FIRST_DAY: i64 = -719_162;
 /// From 0000-01-01 to 9999-12-31: the days that RFC 3339 can write.
 const RFC3339_DAYS: RangeInclusive<i64> = -719_528..=2_932_896;
 
+/// Whether texts of times reach these microseconds, of an instant in UTC or of a local time: years 0001 to 9999.
+pub fn is_within_written_years(micros: i64) -> bool {
+    (FIRST_DAY..=*RFC3339_DAYS.end()).contains(&calendar::split(micros).0)
+}
+
 impl Timestamp {
     /// Reads RFC 3339 (`2026-01-01T00:00:00.5+02:00`), also with a blank for the `T`, without seconds, without the time
     /// (midnight), or without the offset (then UTC). Fractions beyond microseconds are cut off; second 60 is the next

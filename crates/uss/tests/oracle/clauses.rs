@@ -140,7 +140,14 @@ impl Clauses<'_> {
     /// What the clock shows now.
     fn clock_condition(&mut self) -> String {
         let zone = self.random.text(&ZONES);
-        match self.random.below(4) {
+        match self.random.below(5) {
+            // A timestamptz's epoch is a number with a fraction.
+            4 => format!(
+                "(extract(epoch FROM now()) {} extract(epoch FROM TIMESTAMPTZ '{}') + {})",
+                self.comparison(),
+                self.middle,
+                self.random.text(&["0", "0.5", "-86400.000001"])
+            ),
             0 => format!("(extract(dow FROM now()) {} {})", self.comparison(), self.random.between(0, 6)),
             1 => format!(
                 "(extract(hour FROM now() AT TIME ZONE '{zone}') {} {})",
@@ -306,6 +313,7 @@ impl Clauses<'_> {
             9 => format!("({time} BETWEEN {} AND {})", self.now_bound(), self.now_bound()),
             10 => format!("({time} {op} TIMESTAMPTZ '{}')", self.middle),
             11 => format!("({time} {op} '{}')", self.middle),
+            12 if self.random.chance(30) => format!("({time}::date {op} now()::date - {})", self.random.between(0, 40)),
             12 => format!("({time}::date {op} now()::date)"),
             13 => format!("(({time} AT TIME ZONE '{zone}')::date {op} (now() AT TIME ZONE '{zone}')::date)"),
             14 => format!("(date_trunc('{unit}', {time}) = date_trunc('{unit}', now()))"),
@@ -318,6 +326,9 @@ impl Clauses<'_> {
                 format!("(extract({field} FROM {time}) {op} {})", self.random.between(0, 30))
             }
             18 => format!("({time} - TIMESTAMPTZ '{}' {op} {interval})", self.middle),
+            _ if self.random.chance(30) => {
+                format!("({time}::date {op} DATE '{}' + {})", &self.middle[..10], self.random.between(-40, 40))
+            }
             _ => format!("({time}::date {op} DATE '{}')", &self.middle[..10]),
         }
     }

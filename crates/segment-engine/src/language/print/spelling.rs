@@ -11,6 +11,8 @@ pub(super) fn literal(value: &Value, ty: Type) -> String {
         Value::Null => format!("NULL::{}", type_name(ty)),
         Value::Bool(true) => "TRUE".to_owned(),
         Value::Bool(false) => "FALSE".to_owned(),
+        // Without its sign it is no whole number of 64 bits.
+        Value::Int(i64::MIN) => format!("'{}'::bigint", i64::MIN),
         Value::Int(number) => number.to_string(),
         Value::Decimal(number) => {
             let digits = number.to_string();

@@ -84,6 +84,8 @@ fn typed_arithmetic(op: ArithmeticOp, left: Expr, right: Expr, pos: Pos) -> Resu
         (Add | Sub, Type::Interval, Type::Interval) => (left, right),
         (Add | Sub, time, Type::Interval) if time.is_time() => (left, right),
         (Add, Type::Interval, time) if time.is_time() => (right, left),
+        (Add | Sub, Type::Date, Type::Int) => (left, right),
+        (Add, Type::Int, Type::Date) => (right, left),
         (Sub, a, b) if a.is_time() && b.is_time() => {
             let wider = if a == Type::Timestamp || b == Type::Date { a } else { b };
             (cast_to(left, wider), cast_to(right, wider))
@@ -97,7 +99,9 @@ fn no_arithmetic(op: ArithmeticOp, a: Type, b: Type, pos: Pos) -> CompileError {
     let suggestion = match (a, b) {
         (Type::Text, _) | (_, Type::Text) => Some("Cast the text, e.g. (payload->>'price')::numeric"),
         (Type::Json, _) | (_, Type::Json) => Some("End the path with ->> and cast it: (payload->>'price')::numeric"),
-        (Type::Date, Type::Int) | (Type::Int, Type::Date) => Some("Add an interval: x + INTERVAL '1 day'"),
+        (time, Type::Int | Type::Decimal) | (Type::Int | Type::Decimal, time) if time.is_time() => {
+            Some("Add an interval: x + INTERVAL '1 day'")
+        }
         (Type::Interval, _) | (_, Type::Interval) => Some("Write the interval in full: INTERVAL '14 days'"),
         _ => None,
     };

@@ -86,6 +86,12 @@ pub(super) fn parse_literal(text: &str, ty: Type, pos: Pos) -> Result<Expr, Comp
             Err(CompileError::new(code::BAD_LITERAL, pos, format!("'{text}' cannot be read as {}", describe(ty)))
                 .suggest_maybe(example(ty).map(|example| format!("Write it as {example}"))))
         }
+        value if !fold::is_writable(&value) => Err(CompileError::new(
+            code::BAD_LITERAL,
+            pos,
+            format!("'{text}' is outside the years 0001 to 9999, in UTC"),
+        )
+        .suggest("Leave the comparison out, or write a time within them")),
         value => Ok(Expr::Literal(value, ty)),
     }
 }

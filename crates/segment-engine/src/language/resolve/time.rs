@@ -30,8 +30,8 @@ impl Resolver {
             }
             _ => cast_to(x, bound_type),
         };
-        let (x, bound) = moved(x, bound);
-        Ok(Expr::TimeCompare(Box::new(TimeCompare { x: self.canonical(x), op, bound })))
+        let (x, bound) = moved(self.canonical(x), bound);
+        Ok(Expr::TimeCompare(Box::new(TimeCompare { x, op, bound })))
     }
 
     /// A comparison with `extract(… FROM g(now()))`: what the clock shows.
@@ -126,12 +126,23 @@ impl Resolver {
             Operand::Typed(length) => self.canonical(length),
             _ => return Err(now_needs_interval(pos)),
         };
-        let Expr::Literal(Value::Interval(interval), _) = length else { return Err(now_needs_interval(pos)) };
         if !now.value_type().is_time() {
             return Err(now_misplaced(pos));
         }
-        let shift = if backwards { interval.checked_neg() } else { Some(interval) };
+        // A date and a whole number make a date, a date and an interval a time.
+        let (interval, stays_date) = match length {
+            Expr::Literal(Value::Interval(interval), _) => (Some(interval), false),
+            Expr::Literal(Value::Int(0), _) if now.value_type() == Type::Date => return Ok(Operand::Now(now)),
+            Expr::Literal(Value::Int(days), _) if now.value_type() == Type::Date => {
+                (i32::try_from(days).ok().map(|days| Interval { months: 0, days, micros: 0 }), true)
+            }
+            _ => (None, false),
+        };
+        let shift = interval.and_then(|interval| if backwards { interval.checked_neg() } else { Some(interval) });
         now.push(NowStep::Add(shift.ok_or_else(|| now_needs_interval(pos))?));
+        if stays_date {
+            now.push(NowStep::ToDate);
+        }
         Ok(Operand::Now(now))
     }
 }
@@ -180,7 +191,7 @@ fn age(x: Expr, mut now: NowExpr, x_first: bool, pos: Pos) -> Resolved {
 
 fn now_needs_interval(pos: Pos) -> CompileError {
     CompileError::new(code::NOW_MISPLACED, pos, "only a constant interval can be added to now() or taken from it")
-        .suggest("Write now() - INTERVAL '7 days'")
+        .suggest("Write now() - INTERVAL '7 days', or now()::date - 7")
 }
 
 /// `extract(… FROM now())` where it would make every event's counting depend on the clock.

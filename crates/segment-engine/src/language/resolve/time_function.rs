@@ -71,8 +71,8 @@ impl Resolver {
         let field = field_of(field, pos)?;
         match self.resolve(x, pos)? {
             Operand::Now(mut now) if now.value_type().is_time() => {
-                if matches!(field, Field::Epoch | Field::Second | Field::Millisecond | Field::Microsecond) {
-                    let message = "of now(), only what changes at most once a minute can be extracted";
+                if matches!(field, Field::Second | Field::Millisecond | Field::Microsecond) {
+                    let message = "of now(), only the epoch and what changes at most once a minute can be extracted";
                     return Err(CompileError::new(code::NOW_MISPLACED, pos, message)
                         .suggest("Compare times instead: created_at >= now() - INTERVAL '30 seconds'"));
                 }
@@ -128,7 +128,27 @@ fn zone_of(tree: &Ast, pos: Pos) -> Result<Zone, CompileError> {
             .suggest("Write a name of the IANA database: 'Europe/Berlin', 'America/Los_Angeles', 'UTC'")
     };
     let Some(name) = constant_text(tree) else { return Err(refuse("a time zone is a constant text".to_owned())) };
-    Zone::parse(name).ok_or_else(|| refuse(format!("there is no time zone '{name}'")))
+    Zone::parse(name).ok_or_else(|| match is_offset(name) {
+        // Zones by their POSIX names count westwards: '+02:00' is where it is two hours earlier than in UTC.
+        true => CompileError::new(
+            code::BAD_LITERAL,
+            pos,
+            format!(
+                "'{name}' is an offset, not a time zone: it leaves out changes of the clock, and Postgres reads its sign \
+                 the other way round"
+            ),
+        )
+        .suggest("Write the Area/City whose clock is meant, e.g. 'Europe/Berlin' or 'America/Los_Angeles', or 'UTC'"),
+        false => refuse(format!("there is no time zone '{name}'")),
+    })
+}
+
+/// `+02:00`, `-5`, `UTC+2`, `GMT-03:00`.
+fn is_offset(name: &str) -> bool {
+    let name = name.trim().to_ascii_uppercase();
+    let offset = name.strip_prefix("UTC").or_else(|| name.strip_prefix("GMT")).unwrap_or(&name).trim_start();
+    let digits = offset.strip_prefix(['+', '-']).unwrap_or(offset);
+    digits.starts_with(|first: char| first.is_ascii_digit()) && digits.chars().all(|c| c.is_ascii_digit() || c == ':')
 }
 
 fn unit_of(tree: &Ast, pos: Pos) -> Result<Unit, CompileError> {
@@ -172,7 +192,8 @@ fn field_of(field: &DateTimeField, pos: Pos) -> Result<Field, CompileError> {
         "year" => Field::Year,
         _ => {
             return Err(CompileError::new(code::ARGUMENTS, pos, format!("extract knows no field {field}")).suggest(
-                "The fields are minute, hour, day, dow, isodow, doy, week, month, quarter, year, isoyear, epoch, second",
+                "The fields are microsecond, millisecond, second, minute, hour, day, dow, isodow, doy, week, month, quarter, \
+                 year, isoyear and epoch",
             ));
         }
     })
