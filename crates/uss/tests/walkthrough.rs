@@ -246,6 +246,22 @@ async fn the_sample_data_is_for_who_has_nothing() {
 }
 
 #[tokio::test]
+async fn a_preview_counts_what_came_before_it() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").start();
+    for size in [30, 60] {
+        let events: String = (0..size).map(|number| format!("{{\"id\":\"user-{number}\"}}\n")).collect();
+        assert_eq!(server.send("application/x-ndjson", events).await.unwrap().status, 200);
+        let clause = json!({"whereStatement": "count(*) >= 1"});
+        let preview = server.post("/segments/preview", &clause).await.body;
+        assert_eq!((&preview["data"]["size"], &preview["data"]["population"]), (&json!(size), &json!(size)));
+        let clause = json!({"tag": format!("seen-{size}"), "title": "Seen", "whereStatement": "count(*) >= 1"});
+        let saved = server.post("/segments", &clause).await.body;
+        assert_eq!(saved["data"]["wouldEnter"], size, "{saved}");
+    }
+}
+
+#[tokio::test]
 async fn users_made_for_their_first_events_are_told_of_with_them() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").start();
