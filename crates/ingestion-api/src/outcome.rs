@@ -31,9 +31,7 @@ impl Outcome {
 pub fn count(outcomes: &[Outcome]) {
     for label in ["accepted", "rejected", "not_admitted"] {
         let number = outcomes.iter().filter(|outcome| outcome.label() == label).count() as u64;
-        if number > 0 {
-            metrics::counter!("uss_events_total", "outcome" => label).increment(number);
-        }
+        metrics::counter!("uss_events_total", "outcome" => label).increment(number);
     }
 }
 

@@ -71,6 +71,8 @@ impl Ingestion {
         limits: Limits,
         unknown_users: UnknownUsers,
     ) -> Self {
+        // What has not happened is to be seen as 0, not as nothing.
+        outcome::count(&[]);
         let cache = IdentityCache::new(limits.identity_cache_bytes_max);
         let capacity = Capacity::new(limits.in_flight_bytes_max);
         let replaying = tokio::sync::Mutex::default();

@@ -132,8 +132,17 @@ impl Machine {
             ids.sort_unstable();
             ids
         };
-        let (entered, mut left) = (ids(entered), ids(left));
-        left.append(&mut user.left_by_removal);
+        let (mut entered, mut left) = (ids(entered), ids(left));
+        for removed in std::mem::take(&mut user.left_by_removal) {
+            // A segment that was removed and came back in one instant was never left.
+            match entered.binary_search(&removed) {
+                Ok(again) => drop(entered.remove(again)),
+                Err(_) => left.push(removed),
+            }
+        }
+        if entered.is_empty() && left.is_empty() {
+            return;
+        }
         left.sort_unstable();
         user.sequence += 1;
         self.changes.push(Change {

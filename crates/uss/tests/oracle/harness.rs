@@ -117,7 +117,9 @@ impl Report {
     }
 }
 
+#[allow(clippy::print_stderr, reason = "making a case smaller takes minutes, and whoever waits may give up")]
 fn told(case: &Case, disagreement: &Disagreement, sources: &mut [Box<dyn Answers + Send + '_>]) -> String {
+    eprintln!("seed {}: {disagreement}\nmaking the case smaller…", case.seed);
     let names = disagreement.said.clone().map(|(name, _)| name);
     let mut still =
         |case: &Case| check(case, sources).err().filter(|found| found.said.clone().map(|(name, _)| name) == names);
