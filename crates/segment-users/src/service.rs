@@ -136,9 +136,7 @@ impl Engine {
         }
         Ok(())
     }
-}
 
-impl Engine {
     /// Returns when the warehouse has everything that is in the log now.
     pub async fn archived(&self) -> Result<(), LogError> {
         for (partition, lane) in (0..).zip(self.lanes.iter()) {
