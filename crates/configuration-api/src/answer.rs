@@ -1,4 +1,4 @@
-//! Answers: everything is `{"data": …}`.
+//! Answers: everything is `{"data": …}`, some with `warnings` beside it.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -11,17 +11,41 @@ pub(crate) struct Data<T>(pub T);
 /// 201.
 pub(crate) struct Created<T>(pub T);
 
+/// 200, and what was taken otherwise than it was said.
+pub(crate) struct WithWarnings<T> {
+    pub data: T,
+    pub warnings: Vec<Warning>,
+}
+
+/// The call was carried out, but not to the letter.
+#[derive(Serialize)]
+pub(crate) struct Warning {
+    /// Stable, machine-readable.
+    pub code: &'static str,
+    /// Says what was done instead, and what to do.
+    pub message: String,
+}
+
 /// 200 with `true`: for calls that have nothing else to say.
 pub(crate) const DONE: Data<bool> = Data(true);
 
 impl<T: Serialize> IntoResponse for Data<T> {
     fn into_response(self) -> Response {
+        WithWarnings { data: self.0, warnings: Vec::new() }.into_response()
+    }
+}
+
+impl<T: Serialize> IntoResponse for WithWarnings<T> {
+    fn into_response(self) -> Response {
         /// Written as it is: a tree of values would round the numbers in it.
         #[derive(Serialize)]
         struct Body<T> {
             data: T,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            warnings: Vec<Warning>,
         }
-        Json(Body { data: self.0 }).into_response()
+        let Self { data, warnings } = self;
+        Json(Body { data, warnings }).into_response()
     }
 }
 

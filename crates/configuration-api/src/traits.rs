@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use ports::config_store::true_since;
 use ports::records::instant;
 use ports::records::json_text::JsonText;
 use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
 use serde::Deserialize;
 use uss_http::Problem;
 use uss_http::extract::{Json, Path, Query};
 
-use crate::answer::Data;
+use crate::answer::{Data, Warning, WithWarnings};
 use crate::api::Api;
 use crate::{fields, views};
 
@@ -30,13 +32,14 @@ pub(crate) async fn get(
     Ok(Data(views::traits(api.store.traits(UserId(user)).await?)))
 }
 
-/// Sets the traits in the body and leaves the others; null removes. `?createdAt=` says since when it is true (default: now).
+/// Sets the traits in the body and leaves the others; null removes. `?createdAt=` says since when it is true (default: now; more
+/// than five minutes ahead is now as well, with a warning).
 pub(crate) async fn patch(
     State(api): State<Api>,
     Path(user): Path<i64>,
     Query(query): Query<PatchQuery>,
     Json(traits): Json<BTreeMap<String, JsonText>>,
-) -> Result<Data<BTreeMap<String, JsonText>>, Problem> {
+) -> Result<WithWarnings<BTreeMap<String, JsonText>>, Problem> {
     if traits.len() > TRAITS_MAX {
         return Err(Problem::invalid("TOO_MANY_TRAITS", format!("at most {TRAITS_MAX} traits in one call")));
     }
@@ -44,14 +47,27 @@ pub(crate) async fn patch(
         fields::name("the name of a trait", key)?;
         fields::json(&format!("the trait {key}"), value.as_str())?;
     }
-    let created_at = match query.created_at {
-        None => api.now(),
-        Some(text) => instant::parse(&text).ok_or_else(|| {
-            Problem::invalid(
-                "INVALID_TIME",
-                "createdAt must be RFC 3339, for instance 2026-01-31T12:00:00Z, in the years 0000 to 9999 in UTC",
-            )
-        })?,
-    };
-    Ok(Data(views::traits(api.store.set_traits(UserId(user), traits, created_at).await?)))
+    let now = api.now();
+    let written = query.created_at.as_deref().map(read_time).transpose()?.unwrap_or(now);
+    let created_at = true_since(written, now);
+    let warnings = if created_at == written { Vec::new() } else { vec![ahead(now)] };
+    let data = views::traits(api.store.set_traits(UserId(user), traits, created_at).await?);
+    Ok(WithWarnings { data, warnings })
+}
+
+fn read_time(text: &str) -> Result<Timestamp, Problem> {
+    instant::parse(text).ok_or_else(|| {
+        Problem::invalid(
+            "INVALID_TIME",
+            "createdAt must be a time like 2026-01-31T12:00:00Z or 2026-01-31T14:00:00%2B02:00, in the years 0000 to 9999 in UTC",
+        )
+    })
+}
+
+fn ahead(now: Timestamp) -> Warning {
+    let message = format!(
+        "createdAt is more than five minutes ahead, so that the time of receipt, {}, is taken; check the client's clock",
+        instant::format(now)
+    );
+    Warning { code: "CREATED_AT_AHEAD", message }
 }

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use segment_engine::language::{CompileError, Names, compile, print_aggregate};
+use segment_engine::language::{CompileError, Names, compile, compile_stored, print_aggregate};
 use segment_engine::plan::{Expr, Plan};
 
 #[test]
@@ -41,6 +41,23 @@ fn the_character_nul_is_refused_wherever_it_stands() {
         assert_eq!((error.code, (error.line, error.column)), ("where_syntax", place), "{clause:?}");
         assert!(error.message.contains("NUL"), "{error}");
     }
+}
+
+/// A segment that an earlier build has saved goes on, with the zone it had; nothing else is taken.
+#[test]
+fn a_stored_clause_may_name_a_zone_by_its_abbreviation() {
+    for zone in ["CET", "EET", "MET", "WET", "EST", "MST", "HST"] {
+        let clause = format!("(created_at AT TIME ZONE '{zone}')::date = DATE '2026-12-24'");
+        assert_eq!(compile(&clause).unwrap_err().code, "where_bad_literal", "{zone}");
+        let plan = compile_stored(&clause).unwrap();
+        assert!(plan.normal_form.contains(&format!("AT TIME ZONE '{zone}'")), "{}", plan.normal_form);
+    }
+    for zone in ["Europe/Paris", "UTC", "EST5EDT", "Etc/GMT+5", "GMT"] {
+        let clause = format!("(created_at AT TIME ZONE '{zone}')::date = DATE '2026-12-24'");
+        assert_eq!(compile_stored(&clause).unwrap(), compile(&clause).unwrap());
+    }
+    let clause = "created_at AT TIME ZONE 'PST' = '2026-01-01'";
+    assert_eq!(compile_stored(clause).unwrap_err().to_string(), compile(clause).unwrap_err().to_string());
 }
 
 #[test]

@@ -197,7 +197,7 @@ impl Partition {
                 let rule = if manual {
                     Rule::Manual
                 } else {
-                    match language::compile(&where_statement) {
+                    match language::compile_stored(&where_statement) {
                         Ok(plan) => plan.into(),
                         Err(error) => {
                             let message = format!("segment {tag} keeps its old version: {error}");

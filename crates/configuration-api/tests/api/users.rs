@@ -137,6 +137,29 @@ async fn traits_are_patched_key_by_key() {
         .await;
 }
 
+/// One client with a wrong clock must not set a trait that nobody can change for years.
+#[tokio::test]
+async fn a_trait_from_the_future_is_one_of_its_receipt() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    let path = "/api/v1/users/1/traits";
+    let ahead = |spelling: &str| format!("{path}?createdAt={spelling}");
+    let (status, body) = world.call("PATCH", &ahead("2099-01-01T00:00:00Z"), json!({"plan": "trial"})).await;
+    assert_eq!((status, &body["data"]), (200, &json!({"plan": "trial"})));
+    assert_eq!(body["warnings"][0]["code"], "CREATED_AT_AHEAD");
+    assert!(body["warnings"][0]["message"].as_str().unwrap().contains(STARTED), "{body}");
+    let (status, body) = world.call("PATCH", path, json!({"plan": "pro"})).await;
+    assert_eq!((status, body), (200, json!({"data": {"plan": "pro"}})));
+    // Clocks differ by a little: as long as it is less than five minutes, the client's word holds.
+    let (_, body) = world.call("PATCH", &ahead("2026-01-01T00:05:00Z"), json!({"plan": "max"})).await;
+    assert_eq!(body, json!({"data": {"plan": "max"}}));
+    assert_eq!(world.data("PATCH", path, json!({"plan": "late"})).await, json!({"plan": "max"}));
+    let (_, body) = world.call("PATCH", &ahead("2026-01-01T02:05:00.000001%2B0200"), json!({"plan": "late"})).await;
+    assert_eq!((&body["data"], &body["warnings"][0]["code"]), (&json!({"plan": "max"}), &json!("CREATED_AT_AHEAD")));
+    world.clock.advance_micros(300_000_000);
+    assert_eq!(world.data("PATCH", path, json!({"plan": null})).await, json!({}));
+}
+
 /// All that the API accepts, the workers can read: whatever a value has in it, or a name.
 #[tokio::test]
 async fn what_no_record_can_hold_is_refused_and_nothing_is_sent() {

@@ -19,6 +19,20 @@ fn the_original_sample_is_accepted() {
 }
 
 #[test]
+fn a_time_may_be_spelled_as_exporters_do() {
+    for (written, read) in [
+        ("2023-10-31T12:00:00+0200", "2023-10-31T10:00:00.000000Z"),
+        ("2023-10-31T12:00:00+02", "2023-10-31T10:00:00.000000Z"),
+        ("2023-10-31T12:00Z", "2023-10-31T12:00:00.000000Z"),
+        ("2023-10-31 11:59:00 -0400", "2023-10-31T15:59:00.000000Z"),
+        ("20231031T115900,5Z", "2023-10-31T11:59:00.500000Z"),
+    ] {
+        let text = format!(r#"{{"id":"a","created_at":"{written}"}}"#);
+        assert_eq!(decide(&text).unwrap().record.created_at.as_deref(), Some(read), "{written}");
+    }
+}
+
+#[test]
 fn what_is_accepted() {
     for text in [
         r#"{"id":"a"}"#,

@@ -18,6 +18,16 @@ pub struct TraitValue {
     pub created_at: Timestamp,
 }
 
+/// How far ahead of its receipt a trait's `created_at` may be, in microseconds: as far as clocks that are set differ. A client
+/// with a clock years ahead would otherwise set a trait that nobody could change for years.
+const AHEAD_MICROS_MAX: i64 = 5 * 60 * 1_000_000;
+
+/// Since when a trait is true that was received at `at`: since `created_at`, or if that is more than five minutes ahead since
+/// `at`. Decided where a call is received, so that the store, the log and every reader of it have one instant.
+pub fn true_since(created_at: Timestamp, at: Timestamp) -> Timestamp {
+    if created_at.0 > at.0.saturating_add(AHEAD_MICROS_MAX) { at } else { created_at }
+}
+
 /// A user's traits by key.
 pub type Traits = BTreeMap<String, TraitValue>;
 
@@ -48,4 +58,26 @@ pub fn merge_traits(mut survivor: Traits, absorbed: Traits) -> Traits {
         }
     }
     survivor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_minutes_ahead_are_kept_and_a_microsecond_more_is_the_receipt() {
+        let at = 1_700_000_000_000_000;
+        let cases = [
+            (at - 1, at - 1),
+            (at, at),
+            (at + 300_000_000, at + 300_000_000),
+            (at + 300_000_001, at),
+            (i64::MAX, at),
+            (i64::MIN, i64::MIN),
+        ];
+        for (created_at, expected) in cases {
+            assert_eq!(true_since(Timestamp(created_at), Timestamp(at)), Timestamp(expected), "{created_at}");
+        }
+        assert_eq!(true_since(Timestamp(i64::MAX), Timestamp(i64::MAX - 1)), Timestamp(i64::MAX));
+    }
 }

@@ -27,12 +27,24 @@ use error::Pos;
 /// # Errors
 /// What is not in the language is refused, with a stable code, the position, the reason, and what to write instead.
 pub fn compile(where_statement: &str) -> Result<Plan, CompileError> {
+    compiled(where_statement, resolve::Resolver::default())
+}
+
+/// As [`compile`], for a clause that was saved, perhaps by an earlier build: takes what that took and a new clause may no longer
+/// say (zones by their abbreviation), with the same meaning as then. So a segment never stops because of an upgrade.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_stored(where_statement: &str) -> Result<Plan, CompileError> {
+    compiled(where_statement, resolve::Resolver::of_stored())
+}
+
+fn compiled(where_statement: &str, mut resolver: resolve::Resolver) -> Result<Plan, CompileError> {
     let Some(tree) = syntax::parse(where_statement)? else {
         // An empty clause selects every known user.
         let formula = canonical::bool_literal(true);
         return Ok(Plan { formula, aggregates: Vec::new(), segments: Vec::new(), normal_form: "TRUE".to_owned() });
     };
-    let mut resolver = resolve::Resolver::default();
     let condition = resolver.condition(&tree, Pos::START)?;
     let quotable = (where_statement.len() <= limits::QUOTED_LENGTH_MAX).then_some(&tree);
     let formula = form::formula(condition, quotable, &mut resolver)?;

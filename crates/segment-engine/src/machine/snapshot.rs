@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::user::{ManualList, Profile, Source, User};
 use super::{Definition, Departed, Machine, RecentIds, Rule, Settings, StoreId};
 use crate::event::UserId;
-use crate::language::{CompileError, compile};
+use crate::language::{CompileError, compile_stored};
 use crate::leaf::State;
 use crate::time::Timestamp;
 
@@ -234,7 +234,7 @@ impl Machine {
 fn definition(segment: SegmentBlock) -> Result<Definition, SnapshotError> {
     let SegmentBlock { id, tag, version, where_statement, .. } = segment;
     let rule = match &where_statement {
-        Some(text) => compile(text).map_err(|source| SnapshotError::Clause { tag: tag.clone(), source })?.into(),
+        Some(text) => compile_stored(text).map_err(|source| SnapshotError::Clause { tag: tag.clone(), source })?.into(),
         None => Rule::Manual,
     };
     Ok(Definition { id, tag, version, where_statement: where_statement.unwrap_or_default(), rule })

@@ -97,26 +97,41 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_bool(x) AS CASE
     WHEN lower(user_segment_analytics.uss_trim(x))
         IN ('f', 'fa', 'fal', 'fals', 'false', 'n', 'no', 'of', 'off', '0') THEN FALSE END;
 
--- A time as written: the local time in microseconds, and the offset from UTC, each NULL if it is none.
+-- A time as written: the local time in microseconds, and the offset from UTC, each NULL if it is none. The spellings are those
+-- of `Timestamp::parse` in time/text.rs.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_written_time(x) AS list_transform([regexp_extract(
     lower(trim(x, E' \t\n\r\f')),
-    '^(\d{4})-(\d{1,2})-(\d{1,2})(?:(?:t| +)(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d+))?)? *(?:(z|utc|gmt)|([+-])(?:(\d\d)(\d\d)|(\d{1,2})(?::(\d\d)(?::(\d\d))?)?))?)?$',
-    ['year', 'month', 'day', 'hour', 'minute', 'second', 'fraction', 'utc', 'sign', 'hh', 'mm', 'h', 'm', 's'])],
-    lambda w: {
-        'local': CASE WHEN w.year <> '0000' AND coalesce(TRY_CAST(w.minute AS INTEGER), 0) < 60
-                AND coalesce(TRY_CAST(w.second AS INTEGER), 0) <= 60
-            THEN list_transform([coalesce(TRY_CAST(w.hour AS BIGINT), 0) * 3600000000
-                    + coalesce(TRY_CAST(w.minute AS BIGINT), 0) * 60000000 + coalesce(TRY_CAST(w.second AS BIGINT), 0) * 1000000
-                    + CAST(left(w.fraction || '000000', 6) AS BIGINT)],
-                lambda time: CASE WHEN time <= 86400000000 THEN
-                    epoch_us(TRY_CAST(w.year || '-' || lpad(w.month, 2, '0') || '-' || lpad(w.day, 2, '0') AS DATE)) + time END)[1]
+    '^(\d{4})(?:-(\d{1,2})-(\d{1,2})|/(\d{1,2})/(\d{1,2})|(\d\d)(\d\d)|[-/](\d{3}))(?:(?:t| +)(?:(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d+))?)?|(\d\d)(\d\d)(?:(\d\d)(?:\.(\d+))?)?))?(?:( *)(?:(z|utc|gmt)|([+-])(?:(\d{1,2})(\d\d)|(\d{1,2})(?::(\d\d)(?::(\d\d))?)?)))?$',
+    ['year', 'month1', 'day1', 'month2', 'day2', 'month3', 'day3', 'ordinal', 'hour1', 'minute1', 'second1', 'fraction1',
+     'hour2', 'minute2', 'second2', 'fraction2', 'gap', 'utc', 'sign', 'hh', 'mm', 'h', 'm', 's'])],
+    lambda w: list_transform([{
+        'first': TRY_CAST(w.year || '-01-01' AS DATE),
+        'date': TRY_CAST(w.year || '-' || lpad(w.month1 || w.month2 || w.month3, 2, '0') || '-'
+            || lpad(w.day1 || w.day2 || w.day3, 2, '0') AS DATE),
+        'ordinal': TRY_CAST(w.ordinal AS INTEGER),
+        'hour': coalesce(TRY_CAST(w.hour1 || w.hour2 AS BIGINT), 0),
+        'minute': coalesce(TRY_CAST(w.minute1 || w.minute2 AS BIGINT), 0),
+        'second': coalesce(TRY_CAST(w.second1 || w.second2 AS BIGINT), 0),
+        'fraction': CAST(left(w.fraction1 || w.fraction2 || '000000', 6) AS BIGINT),
+        'sign': w.sign,
+        -- To Postgres the sign of 2023-10-31-04:00 is one of the date's.
+        'clear': w.sign <> '-' OR w.gap <> '' OR w.hour1 || w.hour2 <> '',
+        'offset_hour': coalesce(TRY_CAST(w.hh || w.h AS BIGINT), 0),
+        'offset_minute': coalesce(TRY_CAST(w.mm || w.m AS BIGINT), 0),
+        'offset_second': coalesce(TRY_CAST(w.s AS BIGINT), 0)
+    }], lambda p: {
+        'local': CASE WHEN p.minute < 60 AND p.second <= 60 AND p.clear AND year(p.first) > 0
+            THEN list_transform([{
+                    'day': CASE WHEN p.ordinal IS NULL THEN p.date
+                        WHEN year(p.first + (p.ordinal - 1)) = year(p.first) THEN p.first + (p.ordinal - 1) END,
+                    'time': p.hour * 3600000000 + p.minute * 60000000 + p.second * 1000000 + p.fraction}],
+                lambda t: CASE WHEN t.time <= 86400000000 THEN epoch_us(CAST(t.day AS DATE)) + t.time END)[1]
             END,
-        'offset': CASE WHEN w.sign = '' THEN 0
-            WHEN CAST(w.hh || w.h AS INTEGER) < 24 AND coalesce(TRY_CAST(w.mm || w.m AS INTEGER), 0) < 60
-                AND coalesce(TRY_CAST(w.s AS INTEGER), 0) < 60
-            THEN CAST(w.sign || '1' AS INTEGER) * (CAST(w.hh || w.h AS BIGINT) * 3600000000
-                + coalesce(TRY_CAST(w.mm || w.m AS BIGINT), 0) * 60000000 + coalesce(TRY_CAST(w.s AS BIGINT), 0) * 1000000) END
-    })[1];
+        'offset': CASE WHEN p.sign = '' THEN 0
+            WHEN p.offset_hour < 16 AND p.offset_minute < 60 AND p.offset_second < 60
+            THEN CAST(p.sign || '1' AS INTEGER)
+                * (p.offset_hour * 3600000000 + p.offset_minute * 60000000 + p.offset_second * 1000000) END
+    })[1])[1];
 
 CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_instant(x) AS list_transform(
     [user_segment_analytics.uss_written_time(x)], lambda w: make_timestamptz(w.local - w.offset))[1];

@@ -7,8 +7,11 @@ mod fields;
 mod interval;
 mod interval_text;
 mod text;
+mod written;
 mod zone;
 
+#[cfg(test)]
+mod spellings;
 #[cfg(test)]
 mod tests;
 

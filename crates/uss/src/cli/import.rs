@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ports::clock::{Clock, SystemClock};
 
-use super::fail;
+use super::{fail, say};
 use crate::import::{self, ImportArgs};
 
 /// Imports history from CSV, NDJSON or Parquet files through the ingestion API. Importing a file again counts nothing twice.
@@ -17,8 +17,16 @@ pub struct Import {
 
 impl Import {
     /// Imports; fails if any row was rejected, after importing the others.
-    #[allow(clippy::print_stdout, reason = "the summary is what the command is for")]
     pub(super) fn run(self) -> ExitCode {
+        if self.args.dry_run {
+            return match import::dry_run(&self.args, SystemClock.now()) {
+                Ok(lines) => {
+                    lines.iter().for_each(say);
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(error),
+            };
+        }
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return fail(format_args!("the runtime cannot start: {error}")),
@@ -29,9 +37,9 @@ impl Import {
             Err(error) => return fail(error),
         };
         let seconds = started.elapsed().as_secs_f64().max(0.001);
-        println!("{summary}");
-        println!("in {seconds:.1} s, {:.0} events per second", summary.accepted as f64 / seconds);
-        match summary.rejected {
+        say(&summary);
+        say(format_args!("in {seconds:.1} s, {:.0} events per second", summary.accepted as f64 / seconds));
+        match summary.rejected.rows {
             0 => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         }

@@ -56,9 +56,14 @@ fn until_done<T, E: From<io::Error>>(work: impl AsyncFnOnce(&mut dyn Write) -> R
     Ok(done)
 }
 
+/// Writes a line to standard output. Whoever reads it may have seen enough and closed it (`| head -1`): the work is done all the
+/// same, so that is no error.
+pub fn say(line: impl std::fmt::Display) {
+    drop(writeln!(io::stdout(), "{line}"));
+}
+
 /// Says on standard error why the command failed.
-#[allow(clippy::print_stderr, reason = "the command line is where errors are told to people")]
 fn fail(message: impl std::fmt::Display) -> ExitCode {
-    eprintln!("{message}");
+    drop(writeln!(io::stderr(), "{message}"));
     ExitCode::FAILURE
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use segment_engine::language::{CompileError, compile};
 use segment_engine::machine::cost;
 
-use super::fail;
+use super::{fail, say};
 
 /// Compiles a where clause: prints its normal form and what it costs, or why it is refused and where.
 #[derive(Debug, clap::Args)]
@@ -19,19 +19,14 @@ impl Validate {
     pub(super) fn run(self) -> ExitCode {
         match compile(&self.where_statement) {
             Ok(plan) => {
-                print(&plan.normal_form);
+                say(&plan.normal_form);
                 let cost = cost(&plan);
-                print(format_args!("cost: {cost}, {}", cost.meaning()));
+                say(format_args!("cost: {cost}, {}", cost.meaning()));
                 ExitCode::SUCCESS
             }
             Err(error) => fail(refusal(&self.where_statement, &error)),
         }
     }
-}
-
-#[allow(clippy::print_stdout, reason = "the answer of a command goes to standard output")]
-fn print(line: impl std::fmt::Display) {
-    println!("{line}");
 }
 
 /// The line of the clause with a caret under the place, the reason, and what to write instead.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::mapping::ImportedEvent;
+use super::event::ImportedEvent;
 
 /// How many rows of one file are told apart: 16 bytes of memory each.
 const ROWS_MAX: usize = 500_000_000;

@@ -1,15 +1,14 @@
 //! From a row's columns to an event's fields.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::str::FromStr;
 
-use ports::records::instant;
-use ports::records::json::Reader;
-use segment_engine::time::Timestamp;
-use serde_json::Value;
-
-use super::source::{Row, json_text};
-use super::{ImportArgs, times};
+use super::ImportArgs;
+use super::event::{ImportedEvent, Problem};
+use super::nested;
+use super::source::{Row, Source, json_text};
+use super::times::Times;
+use super::values::decimal_comma;
 
 /// Fields of an event besides `payload`.
 const TOP_FIELDS: [&str; 7] = ["id", "id_type", "region", "device_type", "country", "created_at", "event_id"];
@@ -51,7 +50,8 @@ impl FromStr for Field {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Renaming {
     field: Field,
-    column: String,
+    /// The column's name, or names inside of objects with points between them.
+    pub column: String,
 }
 
 /// `--set FIELD=VALUE`
@@ -84,17 +84,12 @@ pub struct Mapping {
     renamings: Vec<Renaming>,
     constants: Vec<Constant>,
     only_mapped: bool,
-}
-
-/// An event made of a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImportedEvent {
-    /// When it happened, before any shift.
-    pub created_at: Timestamp,
-    /// The other fields, as JSON.
-    top: BTreeMap<&'static str, String>,
-    /// The payload's properties, as JSON.
-    payload: BTreeMap<String, String>,
+    times: Times,
+    decimal_comma: bool,
+    /// The columns that the file says it has.
+    columns: Vec<String>,
+    nested: bool,
+    whole_floats: bool,
 }
 
 impl Mapping {
@@ -102,25 +97,81 @@ impl Mapping {
     ///
     /// # Errors
     /// A column that the file has not, or no column for a field that every event needs.
-    pub fn new(args: &ImportArgs, columns: Option<&[String]>) -> Result<Self, String> {
-        let mapping = Self { renamings: args.map.clone(), constants: args.set.clone(), only_mapped: args.only_mapped };
-        let Some(columns) = columns else { return Ok(mapping) };
-        let has = columns.join(", ");
-        for Renaming { column, .. } in &mapping.renamings {
-            if !columns.contains(column) {
-                return Err(format!("it has no column `{column}`, which --map names; it has {has}"));
-            }
-        }
-        for needed in ["id", "created_at"] {
-            let field = Field::Top(needed);
-            let is_set = mapping.constants.iter().any(|constant| constant.field == field);
-            if !is_set && !columns.iter().any(|column| mapping.fields_of(column).contains(&field)) {
-                return Err(format!(
-                    "none of its columns is the event's {needed}; add --map {needed}=COLUMN; it has {has}"
-                ));
-            }
+    pub fn new(args: &ImportArgs, source: &Source) -> Result<Self, String> {
+        let mapping = Self {
+            renamings: args.map.clone(),
+            constants: args.set.clone(),
+            only_mapped: args.only_mapped,
+            times: Times { zone: args.time_zone.clone(), format: args.time_format.clone() },
+            decimal_comma: args.decimal_comma,
+            columns: source.columns.clone().unwrap_or_default(),
+            nested: source.nested,
+            whole_floats: source.whole_floats,
+        };
+        if let Some(columns) = &source.columns {
+            mapping.check_columns(columns)?;
         }
         Ok(mapping)
+    }
+
+    fn check_columns(&self, columns: &[String]) -> Result<(), String> {
+        for Renaming { column, .. } in &self.renamings {
+            // What is inside of a column only its rows tell.
+            let may_be_inside = self.nested && nested::outer_names(column).any(|outer| columns.iter().any(|has| has == outer));
+            if !columns.contains(column) && !may_be_inside {
+                return Err(missing_column(column, columns, "it has no column"));
+            }
+        }
+        let field = |needed| Field::Top(needed);
+        let lacks = self.needed().find(|needed| {
+            !columns.iter().any(|column| self.fields_of(column).contains(&field(needed)))
+                && !self.renamings.iter().any(|renaming| renaming.field == field(needed))
+        });
+        match lacks {
+            Some(needed) => Err(lacks_field(needed, columns)),
+            None => Ok(()),
+        }
+    }
+
+    /// The fields that every event needs and that no constant gives.
+    pub fn needed(&self) -> impl Iterator<Item = &'static str> {
+        let is_set = |needed| self.constants.iter().any(|constant| constant.field == Field::Top(needed));
+        ["id", "created_at"].into_iter().filter(move |needed| !is_set(needed))
+    }
+
+    /// The columns that `--map` names.
+    pub fn mapped_columns(&self) -> impl Iterator<Item = &str> {
+        self.renamings.iter().map(|renaming| renaming.column.as_str())
+    }
+
+    /// Whether the file says what columns it has.
+    pub fn knows_columns(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
+    /// Whether the file says that it has this column, with values or without.
+    pub fn is_column(&self, column: &str) -> bool {
+        self.columns.iter().any(|has| has == column)
+    }
+
+    /// Whether a row has a column of this name, or a value inside of one.
+    pub fn has(&self, row: &Row, column: &str) -> bool {
+        self.value(row, column).is_some()
+    }
+
+    /// Whether a row has something for a field of the event.
+    pub fn gives(&self, row: &Row, needed: &'static str) -> bool {
+        let field = Field::Top(needed);
+        row.fields.iter().any(|(column, _)| self.fields_of(column).contains(&field))
+            || self.renamings.iter().any(|renaming| renaming.field == field && self.has(row, &renaming.column))
+    }
+
+    fn value<'a>(&self, row: &'a Row, column: &str) -> Option<Cow<'a, str>> {
+        match row.fields.iter().find(|(name, _)| name == column) {
+            Some((_, value)) => Some(Cow::Borrowed(value)),
+            None if self.nested => nested::value(&row.fields, column).map(Cow::Owned),
+            None => None,
+        }
     }
 
     /// Where a column goes: where `--map` says; else where its name says, if no other column was mapped there.
@@ -140,97 +191,75 @@ impl Mapping {
     ///
     /// # Errors
     /// Says what the row lacks.
-    pub fn event(&self, row: &Row) -> Result<ImportedEvent, String> {
-        let mut event = ImportedEvent { created_at: Timestamp(0), top: BTreeMap::new(), payload: BTreeMap::new() };
+    pub fn event(&self, row: &Row) -> Result<ImportedEvent, Problem> {
+        let mut event = ImportedEvent::new(self.whole_floats);
         for (column, value) in &row.fields {
             if column == "payload" && !self.only_mapped && !self.renamings.iter().any(|map| map.column == *column) {
                 event.add_payload(value)?;
                 continue;
             }
             for field in self.fields_of(column) {
-                event.put(field, value.clone());
+                self.put(&mut event, field, value.clone());
+            }
+        }
+        if self.nested {
+            let inside = |renaming: &&Renaming| row.fields.iter().all(|(name, _)| *name != renaming.column);
+            for Renaming { field, column } in self.renamings.iter().filter(inside) {
+                if let Some(value) = nested::value(&row.fields, column) {
+                    self.put(&mut event, field.clone(), value);
+                }
             }
         }
         for Constant { field, value } in &self.constants {
             event.put(field.clone(), json_text(value));
         }
-        event.complete()
+        event.complete(&self.times)
+    }
+
+    fn put(&self, event: &mut ImportedEvent, field: Field, value: String) {
+        let value = match &field {
+            Field::Payload(name) if self.decimal_comma => with_point(name, &value).unwrap_or(value),
+            _ => value,
+        };
+        event.put(field, value);
     }
 }
 
-impl ImportedEvent {
-    fn put(&mut self, field: Field, value: String) {
-        match field {
-            Field::Top(name) => drop(self.top.insert(name, value)),
-            Field::Payload(name) => drop(self.payload.insert(name, value)),
-        }
+/// A property that is a number with a decimal comma, as a JSON string. Those that are never numbers stay as they are.
+fn with_point(name: &str, value: &str) -> Option<String> {
+    if name != "order_total" && PAYLOAD_FIELDS.contains(&name) {
+        return None;
     }
+    let text: String = serde_json::from_str(value).ok()?;
+    decimal_comma(text.trim(), name == "order_total").map(|number| json_text(&number))
+}
 
-    /// A column of the event's own shape.
-    fn add_payload(&mut self, value: &str) -> Result<(), String> {
-        // A CSV cell holds the object as text.
-        let text = match serde_json::from_str::<Value>(value) {
-            Ok(Value::String(text)) => text,
-            _ => value.to_owned(),
-        };
-        if text == "null" {
-            return Ok(());
-        }
-        Reader::new(&text)
-            .object(|key, reader| {
-                let value = reader.value()?.raw().to_owned();
-                self.payload.entry(key.text().unwrap_or_default().into_owned()).or_insert(value);
-                Ok(())
-            })
-            .map_err(|error: ports::records::json::JsonError| format!("`payload` is no JSON object: {error}"))
-    }
+/// Says that a mapped column is missing, and what else there is.
+pub fn missing_column(column: &str, names: &[String], what: &str) -> String {
+    let near = names
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&name.to_lowercase(), &column.to_lowercase()), name))
+        .filter(|(distance, _)| *distance <= column.len() / 3)
+        .min();
+    let near = near.map_or_else(String::new, |(_, name)| format!(" (did you mean `{name}`?)"));
+    format!("{what} `{column}`, which --map names{near}; it has {}", listed(names))
+}
 
-    /// Checks what every event of a history needs.
-    fn complete(mut self) -> Result<Self, String> {
-        for name in ["id", "id_type"] {
-            // Numbers are the usual ids of users in files; the API wants them as text.
-            if let Some(value) = self.top.get_mut(name)
-                && value.starts_with(|first: char| first.is_ascii_digit() || first == '-')
-            {
-                *value = json_text(value);
-            }
-        }
-        if self.top.get("id").is_none_or(|id| id == "null") {
-            return Err("no id of a user; say with --map id=COLUMN where it stands".to_owned());
-        }
-        let text = self.top.remove("created_at").unwrap_or_default();
-        let text = serde_json::from_str::<String>(&text).unwrap_or(text);
-        self.created_at = times::parse(&text).ok_or_else(|| {
-            format!(
-                "`{text}` is no time; created_at takes 2023-10-31T12:00:00Z, 2023-10-31 12:00:00 (UTC), 2023-10-31, 20231031, or Unix seconds, milliseconds or microseconds"
-            )
-        })?;
-        Ok(self)
+/// Says that nothing is a field that every event needs.
+pub fn lacks_field(needed: &str, names: &[String]) -> String {
+    let mut reason =
+        format!("none of its columns is the event's {needed}; add --map {needed}=COLUMN; it has {}", listed(names));
+    if let [only] = names
+        && let Some(delimiter) = [";", "\t", "|", ","].into_iter().find(|mark| only.contains(*mark))
+    {
+        reason.push_str(&format!("; are its cells separated otherwise? Try --delimiter '{}'", delimiter.escape_default()));
     }
+    reason
+}
 
-    /// What the event's id is derived from: everything that the file says of it, in one order.
-    pub fn canonical(&self) -> String {
-        self.text(self.created_at, None)
-    }
-
-    /// The event as the API takes it. An event id of the file's own goes before `event_id`.
-    pub fn to_json(&self, event_id: &str, shift_micros: i64) -> String {
-        let event_id = (!self.top.contains_key("event_id")).then(|| json_text(event_id));
-        self.text(Timestamp(self.created_at.0 + shift_micros), event_id)
-    }
-
-    fn text(&self, created_at: Timestamp, event_id: Option<String>) -> String {
-        let mut out = format!("{{\"created_at\":\"{}\"", instant::format(created_at));
-        let event_id = event_id.as_ref().map(|id| ("event_id", id));
-        for (name, value) in self.top.iter().map(|(name, value)| (*name, value)).chain(event_id) {
-            out.push_str(&format!(",\"{name}\":{value}"));
-        }
-        out.push_str(",\"payload\":{");
-        for (at, (name, value)) in self.payload.iter().enumerate() {
-            let comma = if at > 0 { "," } else { "" };
-            out.push_str(&format!("{comma}{}:{value}", json_text(name)));
-        }
-        out.push_str("}}");
-        out
-    }
+/// Column names for a message; of very many the first.
+fn listed(names: &[String]) -> String {
+    const NAMES_MAX: usize = 50;
+    let first = names.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > NAMES_MAX { format!("{first} and {} more", names.len() - NAMES_MAX) } else { first }
 }

@@ -1,5 +1,6 @@
 //! Batches of events on their way to the ingestion API.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::bytes::Bytes;
 
-use super::{ImportArgs, ImportError, Summary};
+use super::rejected::{Rejected, RejectedRow};
+use super::{ImportArgs, ImportError};
 
 /// Events in one request.
 const BATCH_EVENTS_MAX: usize = 5_000;
@@ -31,16 +33,26 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     text: String,
-    /// Where each event stands in its file, and where it ends in `text`.
-    rows: Vec<(u64, usize)>,
+    rows: Vec<SentRow>,
+}
+
+/// What a batch keeps of a row, should the API refuse its event.
+#[derive(Clone, Debug)]
+struct SentRow {
+    /// Its line, from 1.
+    line: u64,
+    /// The row as it stands in the file.
+    text: String,
+    /// Where its event ends in the batch's text.
+    end: usize,
 }
 
 impl Batch {
-    /// Adds an event.
-    pub fn push(&mut self, line: u64, event: &str) {
+    /// Adds the event of a row.
+    pub fn push(&mut self, line: u64, row: String, event: &str) {
         self.text.push_str(event);
         self.text.push('\n');
-        self.rows.push((line, self.text.len()));
+        self.rows.push(SentRow { line, text: row, end: self.text.len() });
     }
 
     /// Whether it should go.
@@ -57,9 +69,9 @@ impl Batch {
     fn only(&self, indexes: impl Iterator<Item = usize>) -> Batch {
         let mut part = Batch::default();
         for index in indexes.filter(|index| *index < self.rows.len()) {
-            let start = if index == 0 { 0 } else { self.rows[index - 1].1 };
-            let (line, end) = self.rows[index];
-            part.push(line, self.text[start..end].trim_end_matches('\n'));
+            let start = if index == 0 { 0 } else { self.rows[index - 1].end };
+            let SentRow { line, text, end } = self.rows[index].clone();
+            part.push(line, text, self.text[start..end].trim_end_matches('\n'));
         }
         part
     }
@@ -80,7 +92,7 @@ struct Answer {
 #[derive(Debug, Default)]
 struct Posted {
     accepted: u64,
-    rejected: Vec<(u64, Refused)>,
+    rejected: Vec<(SentRow, Refused)>,
 }
 
 /// What to do after a try.
@@ -116,19 +128,20 @@ impl Poster {
         file: &Path,
         batches: mpsc::Receiver<Batch>,
         bar: &ProgressBar,
-        summary: &mut Summary,
+        rejected_rows: &Rejected,
+        accepted_events: &mut u64,
     ) -> Result<(), ImportError> {
-        let before = summary.accepted;
+        let before = *accepted_events;
         let batches = futures_util::stream::unfold(batches, |mut batches| async {
             batches.recv().await.map(|batch| (batch, batches))
         });
         let mut posted = std::pin::pin!(batches.map(|batch| self.post(batch, bar)).buffer_unordered(REQUESTS_MAX));
         while let Some(Posted { accepted, rejected }) = posted.next().await.transpose()? {
-            summary.accepted += accepted;
-            for (line, refused) in &rejected {
-                summary.reject(file, *line, refused);
+            *accepted_events += accepted;
+            for (SentRow { line, text, .. }, Refused { code, message, .. }) in &rejected {
+                rejected_rows.add(&RejectedRow { file, line: *line, code, message, text }, true)?;
             }
-            let events = summary.accepted - before;
+            let events = *accepted_events - before;
             let seconds = bar.elapsed().as_secs_f64().max(0.001);
             bar.set_message(format!("{events} events, {:.0}/s", events as f64 / seconds));
         }
@@ -149,7 +162,7 @@ impl Poster {
                     let lines = answer
                         .rejected
                         .into_iter()
-                        .filter_map(|refused| batch.rows.get(refused.index).map(|(line, _)| (*line, refused)));
+                        .filter_map(|refused| batch.rows.get(refused.index).map(|row| (row.clone(), refused)));
                     posted.rejected.extend(lines);
                     let unread = answer.not_read_from.unwrap_or(batch.rows.len())..batch.rows.len();
                     let left = answer.not_admitted.iter().map(|refused| refused.index).chain(unread);
@@ -174,10 +187,10 @@ impl Poster {
     }
 
     /// Says once why nothing moves; two minutes of silence would look like work.
-    #[allow(clippy::print_stderr, reason = "told to whoever waits for the command")]
     fn tell_waiting(&self, reason: &str, bar: &ProgressBar) {
         if !self.told_waiting.swap(true, Relaxed) {
-            bar.suspend(|| eprintln!("waiting, and trying again: {reason}"));
+            // That nobody listens is no reason to end.
+            bar.suspend(|| drop(writeln!(std::io::stderr(), "waiting, and trying again: {reason}")));
         }
     }
 

@@ -16,6 +16,7 @@ use std::io::{BufRead, Write};
 
 use ingestion_api::Limits;
 use ingestion_api::admission::EventDraft;
+use ports::config_store::true_since;
 use ports::identities::Identity;
 use ports::records::decode::{Delivery, decode_event};
 use ports::records::instant;
@@ -150,7 +151,8 @@ impl<W: Write> Replay<W> {
 
     fn identify(&mut self, identify: &Identify) {
         let user = self.user(&identify.identity);
-        let created_at = identify.created_at.unwrap_or(self.at);
+        // As the service decides when it receives the call.
+        let created_at = identify.created_at.map_or(self.at, |created_at| true_since(created_at, self.at));
         self.machine.traits(user, &identify.traits, created_at, self.at);
     }
 

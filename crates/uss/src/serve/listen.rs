@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::StartError;
+use crate::cli::say;
 use crate::settings::Settings;
 
 /// How long requests under way may take once the process is told to stop.
@@ -104,31 +105,29 @@ async fn serve(listener: TcpListener, router: Router, stopped: watch::Receiver<b
 }
 
 /// Says on standard output where everything is.
-#[allow(clippy::print_stdout, reason = "the start of the system is told to people")]
 pub fn announce(addresses: &Each<SocketAddr>, settings: &Settings) {
-    println!("USS is serving. Data: {}", settings.data_dir.display());
-    println!("  events          http://{}/api/v1/events", addresses.ingestion);
-    println!("  configuration   http://{}/api/v1/segments", addresses.configuration);
-    println!(
+    say(format_args!("USS is serving. Data: {}", settings.data_dir.display()));
+    say(format_args!("  events          http://{}/api/v1/events", addresses.ingestion));
+    say(format_args!("  configuration   http://{}/api/v1/segments", addresses.configuration));
+    say(format_args!(
         "  metrics         http://{}/metrics  http://{}/metrics  http://{}/metrics",
         addresses.ingestion_metrics, addresses.segment_users_metrics, addresses.configuration
-    );
+    ));
 }
 
 /// Says what to try.
-#[allow(clippy::print_stdout, reason = "the start of the system is told to people")]
 pub fn suggest(addresses: &Each<SocketAddr>, loaded: bool) {
     if loaded {
-        println!("The sample data is loaded: 100 users, 1,000 events, three segments.");
+        say("The sample data is loaded: 100 users, 1,000 events, three segments.");
     }
     let Each { ingestion, configuration, .. } = addresses;
-    println!(
+    say(format_args!(
         r#"Try:
   curl http://{configuration}/api/v1/users/segment/area_no_buyers
   curl -H 'Content-Type: application/json' http://{ingestion}/api/v1/events \
     -d '{{"id":"c1d1caef-b216-4fca-bd2d-d776bd6204d6","id_type":"cookie","region":"California","payload":{{"activity_type":"page_viewed"}}}}'
   curl http://{configuration}/api/v1/users/1/segments/area_no_buyers/explain"#
-    );
+    ));
 }
 
 /// Returns on SIGINT or SIGTERM, also on one that came between the call and the first poll.

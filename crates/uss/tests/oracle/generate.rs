@@ -1,5 +1,6 @@
 //! Random cases: histories that crowd around the instants at which clauses change their minds.
 
+use ports::config_store::true_since;
 use segment_engine::time::Timestamp;
 use serde_json::{Value as Json, json};
 
@@ -203,12 +204,26 @@ impl Generator {
         for (property, percent, values) in properties {
             if self.random.chance(percent) && payload.get(property).is_none() {
                 let value = self.random.pick(values).clone();
-                let moment = Timestamp(self.moment()).to_string();
+                let moment = self.written_moment();
                 let dated = property == "expires" && self.random.chance(70);
                 payload[property] = if dated { json!(moment) } else { value };
             }
         }
         What::Event { key, event_id, created_at: created_at.map(Timestamp), fields, payload }
+    }
+
+    /// A moment in one of the spellings that exporters have and all readers know.
+    fn written_moment(&mut self) -> String {
+        let text = Timestamp(self.moment()).to_string();
+        let (date, time) = (&text[..10], &text[11..26]);
+        let offset = self.random.text(&["Z", "", " UTC", "+0200", "-04", " -0430", "+05:30"]);
+        match self.random.below(6) {
+            0 => format!("{date} {time}{offset}"),
+            1 => format!("{}T{}{offset}", date.replace('-', ""), time.replace(':', "")),
+            2 => format!("{date}T{}{offset}", &time[..5]),
+            3 => format!("{} {}", date.replace('-', "/"), &time[..8]),
+            _ => text,
+        }
     }
 
     fn traits(&mut self, key: String, at: i64) -> What {
@@ -223,7 +238,7 @@ impl Generator {
         ];
         for (name, values) in known {
             if self.random.chance(45) {
-                let moment = json!(Timestamp(self.moment()).to_string());
+                let moment = json!(self.written_moment());
                 let value = match name {
                     "trial_ends" if self.random.chance(80) => moment,
                     _ if self.random.chance(12) => Json::Null,
@@ -232,7 +247,8 @@ impl Generator {
                 traits[name] = value;
             }
         }
-        What::Traits { key, created_at: Timestamp(created_at), traits }
+        let created_at = true_since(Timestamp(created_at), Timestamp(at));
+        What::Traits { key, created_at, traits }
     }
 
     /// When to ask: at records, a microsecond beside them, where windows that they open end, and on both sides of the

@@ -21,6 +21,7 @@ mod postgres;
 mod postgres_server;
 mod random;
 mod replay;
+mod spellings;
 
 use std::sync::{Mutex, PoisonError};
 

@@ -11,6 +11,7 @@ mod path;
 mod pattern;
 mod time;
 mod time_function;
+mod zone;
 
 pub(super) use time::clock_inside_aggregate;
 
@@ -42,12 +43,19 @@ pub(super) struct Resolver {
     pub bare_column: Option<(Pos, String)>,
     /// The first `extract(… FROM now())` outside any aggregate.
     pub clock_reading: Option<Pos>,
+    /// Whether an earlier build may have taken the clause: then it is taken still.
+    is_stored: bool,
     patterns: usize,
     depth: usize,
     inside_aggregate: bool,
 }
 
 impl Resolver {
+    /// Of a clause that was saved.
+    pub fn of_stored() -> Self {
+        Self { is_stored: true, ..Self::default() }
+    }
+
     /// Resolves an expression that must be boolean.
     pub fn condition(&mut self, tree: &Ast, outer: Pos) -> Result<Expr, CompileError> {
         let pos = start_of(tree, outer);

@@ -4,12 +4,12 @@ use sqlparser::ast::{DateTimeField, Expr as Ast, Value as AstValue};
 
 use super::operand::{Operand, cast_to, describe};
 use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, code};
-use crate::plan::{Field, Function, NowStep, Unit, Zone};
+use crate::plan::{Field, Function, NowStep, Unit};
 use crate::time::Interval;
 
 impl Resolver {
     pub(super) fn at_time_zone(&mut self, time: &Ast, zone: &Ast, pos: Pos) -> Resolved {
-        let zone = zone_of(zone, pos)?;
+        let zone = self.zone_of(zone, pos)?;
         match self.resolve(time, pos)? {
             Operand::Now(mut now) if now.value_type().is_time() => {
                 if now.value_type() == Type::Date {
@@ -29,7 +29,7 @@ impl Resolver {
     pub(super) fn date_trunc(&mut self, arguments: &[&Ast], pos: Pos) -> Resolved {
         let (unit, time, zone) = match arguments {
             [unit, time] => (unit, time, None),
-            [unit, time, zone] => (unit, time, Some(zone_of(zone, pos)?)),
+            [unit, time, zone] => (unit, time, Some(self.zone_of(zone, pos)?)),
             _ => {
                 return Err(CompileError::new(
                     code::ARGUMENTS,
@@ -111,7 +111,7 @@ impl Resolver {
     }
 }
 
-fn constant_text(tree: &Ast) -> Option<&str> {
+pub(super) fn constant_text(tree: &Ast) -> Option<&str> {
     match tree {
         Ast::Value(value) => match &value.value {
             AstValue::SingleQuotedString(text) => Some(text),
@@ -120,35 +120,6 @@ fn constant_text(tree: &Ast) -> Option<&str> {
         Ast::Nested(inner) => constant_text(inner),
         _ => None,
     }
-}
-
-fn zone_of(tree: &Ast, pos: Pos) -> Result<Zone, CompileError> {
-    let refuse = |what: String| {
-        CompileError::new(code::BAD_LITERAL, pos, what)
-            .suggest("Write a name of the IANA database: 'Europe/Berlin', 'America/Los_Angeles', 'UTC'")
-    };
-    let Some(name) = constant_text(tree) else { return Err(refuse("a time zone is a constant text".to_owned())) };
-    Zone::parse(name).ok_or_else(|| match is_offset(name) {
-        // Zones by their POSIX names count westwards: '+02:00' is where it is two hours earlier than in UTC.
-        true => CompileError::new(
-            code::BAD_LITERAL,
-            pos,
-            format!(
-                "'{name}' is an offset, not a time zone: it leaves out changes of the clock, and Postgres reads its sign \
-                 the other way round"
-            ),
-        )
-        .suggest("Write the Area/City whose clock is meant, e.g. 'Europe/Berlin' or 'America/Los_Angeles', or 'UTC'"),
-        false => refuse(format!("there is no time zone '{name}'")),
-    })
-}
-
-/// `+02:00`, `-5`, `UTC+2`, `GMT-03:00`.
-fn is_offset(name: &str) -> bool {
-    let name = name.trim().to_ascii_uppercase();
-    let offset = name.strip_prefix("UTC").or_else(|| name.strip_prefix("GMT")).unwrap_or(&name).trim_start();
-    let digits = offset.strip_prefix(['+', '-']).unwrap_or(offset);
-    digits.starts_with(|first: char| first.is_ascii_digit()) && digits.chars().all(|c| c.is_ascii_digit() || c == ':')
 }
 
 fn unit_of(tree: &Ast, pos: Pos) -> Result<Unit, CompileError> {

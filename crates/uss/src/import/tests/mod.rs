@@ -20,7 +20,11 @@ use segment_engine::event::Position;
 use segment_engine::time::Timestamp;
 use tempfile::TempDir;
 
-use super::{ImportArgs, ImportError, Summary, run};
+use super::{ImportArgs, ImportError, Summary, dry_run, run};
+
+mod formats;
+mod options;
+mod rejected;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 const CSV: &str = "customer,when,action,amount,note
@@ -72,9 +76,29 @@ impl World {
     }
 
     async fn import(&self, file: &Path, options: &[&str]) -> Result<Summary, ImportError> {
-        let fixed = ["uss", file.to_str().unwrap(), "--url", &self.url, "--key", "0123456789abcdef"];
-        let args = Cli::try_parse_from(fixed.iter().chain(options)).unwrap();
-        run(&args.import, NOW).await
+        run(&self.args(&[file], options), NOW).await
+    }
+
+    fn args(&self, files: &[&Path], options: &[&str]) -> ImportArgs {
+        let rejected = self.folder.path().join("rejected");
+        let fixed = ["--url", &self.url, "--key", "0123456789abcdef", "--rejected", rejected.to_str().unwrap()];
+        let files = files.iter().map(|file| file.to_str().unwrap());
+        Cli::try_parse_from(["uss"].into_iter().chain(files).chain(fixed).chain(options.iter().copied())).unwrap().import
+    }
+
+    /// The file of rejected rows: line, code and text of each.
+    fn rejected(&self) -> Vec<(u64, String, String)> {
+        let text = std::fs::read_to_string(self.folder.path().join("rejected")).unwrap_or_default();
+        let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let string = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        rows.map(|row| (row["line"].as_u64().unwrap(), string(&row["code"]), string(&row["text"]))).collect()
+    }
+
+    /// The client ids of what the log has, in order of `created_at`.
+    async fn users(&self) -> Vec<String> {
+        let mut events: Vec<_> = self.deliveries().await.into_iter().map(|delivery| delivery.event).collect();
+        events.sort_by_key(|event| event.created_at);
+        events.into_iter().map(|event| event.client_ref_id.into()).collect()
     }
 
     async fn deliveries(&self) -> Vec<Delivery> {
@@ -111,7 +135,7 @@ async fn a_csv_file_counts_once_however_often_it_is_imported() {
     let options: Vec<&str> = MAPPED.into_iter().chain(["--set", "id_type=crm"]).collect();
     for file in [&file, &packed] {
         let summary = world.import(file, &options).await.unwrap();
-        assert_eq!((summary.accepted, summary.rejected), (3, 0));
+        assert_eq!((summary.accepted, summary.rejected.rows), (3, 0));
     }
     let mut deliveries = world.deliveries().await;
     assert_eq!((deliveries.len(), world.event_ids().await.len()), (6, 3), "two identical rows both count");
@@ -149,14 +173,15 @@ async fn columns_may_be_aligned_with_blanks() {
     let file = world.file("orders.txt", aligned.as_bytes());
     let blanks = ["--format", "csv", "--delimiter", " ", "--map", "id=who", "--map", "created_at=day"];
     let summary = world.import(&file, &blanks).await.unwrap();
-    assert_eq!((summary.accepted, summary.rejected), (2, 0));
+    assert_eq!((summary.accepted, summary.rejected.rows), (2, 0));
     let mut events: Vec<_> = world.deliveries().await.into_iter().map(|delivery| delivery.event).collect();
     events.sort_by_key(|event| event.created_at);
     assert_eq!((&*events[0].client_ref_id, &events[0].payload["amount"]), ("0001", &"11.77".into()));
     assert_eq!(instant::format(events[1].created_at), "1998-06-30T00:00:00.000000Z");
     let short = world.file("short.txt", b"who day\na 19970101\nb\n");
-    let error = world.import(&short, &blanks).await.unwrap_err().to_string();
-    assert!(error.contains("short.txt, line 3: 1 cells, but the header has 2"), "{error}");
+    let summary = world.import(&short, &blanks).await.unwrap();
+    assert!(summary.to_string().contains("short.txt, line 3: 1 cells, but the header has 2"), "{summary}");
+    assert_eq!(world.rejected(), [(3, "UNREADABLE_ROW".to_owned(), "b".to_owned())]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +193,7 @@ async fn lines_of_json_are_events_already() {
 {"id":"a","created_at":"2023-10-31","payload":{"order_total":"ten"}}
 "#;
     let summary = world.import(&world.file("events.ndjson", lines.as_bytes()), &[]).await.unwrap();
-    assert_eq!((summary.accepted, summary.rejected), (2, 1));
+    assert_eq!((summary.accepted, summary.rejected.rows), (2, 1));
     let text = summary.to_string();
     assert!(text.contains("events.ndjson, line 4") && text.contains("INVALID_ORDER_TOTAL"), "{text}");
     assert!(text.contains("`uss errors list`"), "{text}");
@@ -192,7 +217,7 @@ async fn parquet_files_are_read() {
     duckdb::Connection::open_in_memory().unwrap().execute_batch(&sql).unwrap();
     for _ in 0..2 {
         let summary = world.import(&path, &["--map", "id=visitor"]).await.unwrap();
-        assert_eq!((summary.accepted, summary.rejected), (12_000, 0));
+        assert_eq!((summary.accepted, summary.rejected.rows), (12_000, 0));
     }
     assert_eq!(world.event_ids().await.len(), 12_000);
     let deliveries = world.deliveries().await;
@@ -201,44 +226,42 @@ async fn parquet_files_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_input_is_told_with_its_line() {
+async fn a_file_that_cannot_be_imported_is_told_before_anything_is_sent() {
     let world = World::new().await;
     let cases = [
-        ("a.csv", "id,created_at\na,2023-10-31\nb,soon\n", "a.csv, line 3: `soon` is no time"),
-        ("b.csv", "id,created_at\na,2023-10-31\nb\n", "b.csv, line 3: 1 cells, but the header has 2"),
-        (
-            "c.csv",
-            "who,created_at\na,2023-10-31\n",
-            "c.csv: none of its columns is the event's id; add --map id=COLUMN",
-        ),
-        ("d.csv", "id,created_at\n,2023-10-31\n", "d.csv, line 2: no id of a user"),
-        ("e.ndjson", "{\"id\":\"a\",\"created_at\":\"2023-10-31\"}\n{broken\n", "e.ndjson, line 2: not JSON"),
-        ("f.ndjson", "5\n", "f.ndjson, line 1: not a JSON object"),
+        ("c.csv", "who,created_at\na,2023-10-31\n", "c.csv: none of its columns is the event's id; add --map id=COLUMN"),
+        ("d.csv", "id;created_at\na;2023-10-31\n", "Try --delimiter ';'"),
+        ("e.csv", "id\tcreated_at\na\t2023-10-31\n", "Try --delimiter '\\t'"),
+        ("f.ndjson", "{\"user\":\"a\",\"created_at\":\"2023-10-31\"}\n", "the event's id; add --map id=COLUMN; it has created_at, user"),
         ("g.xls", "", "add --format"),
         ("h.parquet", "no parquet", "h.parquet: "),
+        ("i.csv", "\u{feff}", "i.csv: none of its columns is the event's id"),
     ];
     for (name, content, message) in cases {
         let error = world.import(&world.file(name, content.as_bytes()), &[]).await.unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
+    let utf16 = world.file("j.csv", &[0xff, 0xfe, b'i', 0, b'd', 0]);
+    let error = world.import(&utf16, &[]).await.unwrap_err().to_string();
+    assert!(error.contains("UTF-16") && error.contains("iconv"), "{error}");
     let error =
         world.import(&world.file("m.csv", CSV.as_bytes()), &["--map", "id=nobody"]).await.unwrap_err().to_string();
     assert!(error.contains("no column `nobody`") && error.contains("customer, when"), "{error}");
     let missing = world.import(&world.folder.path().join("missing.csv"), &[]).await.unwrap_err().to_string();
     assert!(missing.contains("missing.csv: "), "{missing}");
     assert!(Cli::try_parse_from(["uss", "x.csv", "--map", "colour=c"]).is_err());
+    assert!(world.deliveries().await.is_empty() && world.rejected().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_refuses_is_told_once() {
     let world = World::new().await;
     let file = world.file("orders.csv", CSV.as_bytes());
-    let args = ["uss", file.to_str().unwrap(), "--url", &world.url, "--key", "wrong"];
-    let args = Cli::try_parse_from(args.iter().chain(&MAPPED)).unwrap();
-    let error = run(&args.import, NOW).await.unwrap_err().to_string();
+    let args = ImportArgs { key: Some("wrong".to_owned()), ..world.args(&[&file], &MAPPED) };
+    let error = run(&args, NOW).await.unwrap_err().to_string();
     assert!(error.contains("401") && error.contains("UNAUTHORIZED"), "{error}");
     let known: Vec<&str> = MAPPED.into_iter().chain(["--known-users-only"]).collect();
     let summary = world.import(&file, &known).await.unwrap();
-    assert_eq!((summary.accepted, summary.rejected), (0, 3));
+    assert_eq!((summary.accepted, summary.rejected.rows), (0, 3));
     assert!(summary.to_string().contains("USER_NOT_FOUND"));
 }

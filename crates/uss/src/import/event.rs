@@ -1,0 +1,138 @@
+//! The event that a row becomes.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use ports::records::instant;
+use ports::records::json::{JsonError, Reader};
+use segment_engine::time::Timestamp;
+use serde_json::Value;
+
+use super::mapping::Field;
+use super::rejected::code;
+use super::source::{json_text, whole_numbers};
+use super::times::Times;
+
+/// Why a row is no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// Says what to do.
+    pub message: String,
+}
+
+/// An event made of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedEvent {
+    /// When it happened, before any shift.
+    pub created_at: Timestamp,
+    /// The other fields, as JSON.
+    top: BTreeMap<&'static str, String>,
+    /// The payload's properties, as JSON.
+    payload: BTreeMap<String, String>,
+    /// Whether `123.0` is 123.
+    whole_floats: bool,
+}
+
+impl ImportedEvent {
+    /// An event without fields.
+    pub fn new(whole_floats: bool) -> Self {
+        Self { created_at: Timestamp(0), top: BTreeMap::new(), payload: BTreeMap::new(), whole_floats }
+    }
+
+    /// Sets a field.
+    pub fn put(&mut self, field: Field, value: String) {
+        match field {
+            Field::Top(name) => drop(self.top.insert(name, value)),
+            Field::Payload(name) => drop(self.payload.insert(name, value)),
+        }
+    }
+
+    /// Adds the properties of a column of the event's own shape.
+    ///
+    /// # Errors
+    /// It is no object.
+    pub fn add_payload(&mut self, value: &str) -> Result<(), Problem> {
+        // A CSV cell holds the object as text.
+        let text = match serde_json::from_str::<Value>(value) {
+            Ok(Value::String(text)) => text,
+            _ => value.to_owned(),
+        };
+        if text == "null" {
+            return Ok(());
+        }
+        let read = Reader::new(&text).object(|key, reader| {
+            let value = reader.value()?.raw().to_owned();
+            self.payload.entry(key.text().unwrap_or_default().into_owned()).or_insert(value);
+            Ok::<_, JsonError>(())
+        });
+        read.map_err(|error| Problem {
+            code: code::INVALID_FIELD,
+            message: format!("`payload` is no JSON object: {error}"),
+        })
+    }
+
+    /// Checks what every event of a history needs.
+    ///
+    /// # Errors
+    /// Says what is missing, or cannot be read.
+    pub fn complete(mut self, times: &Times) -> Result<Self, Problem> {
+        for name in ["id", "id_type"] {
+            // Numbers are the usual ids of users in files; the API wants them as text.
+            if let Some(value) = self.top.get_mut(name)
+                && value.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+            {
+                *value = json_text(&if self.whole_floats { whole_numbers(value) } else { Cow::Borrowed(value) });
+            }
+        }
+        if self.top.get("id").is_none_or(|id| id == "null" || id == "\"\"") {
+            let message = "no id of a user; say with --map id=COLUMN where it stands".to_owned();
+            return Err(Problem { code: code::MISSING_ID, message });
+        }
+        let text = self.top.remove("created_at").unwrap_or_default();
+        let text = serde_json::from_str::<String>(&text).unwrap_or(text);
+        self.created_at = times.parse(&text).ok_or_else(|| {
+            let message = match &times.format {
+                Some(format) => format!("`{text}` is no time by --time-format '{format}'"),
+                None => format!(
+                    "`{text}` is no time; created_at takes 2023-10-31T12:00:00Z, 2023-10-31 12:00:00 (UTC, or --time-zone), \
+                     2023-10-31, 20231031, Unix seconds, milliseconds or microseconds, and what --time-format says"
+                ),
+            };
+            Problem { code: code::INVALID_CREATED_AT, message }
+        })?;
+        Ok(self)
+    }
+
+    /// What the event's id is derived from: everything that the file says of it, in one order and as the file writes it. A change
+    /// of this text makes other ids, and rows of earlier imports count again.
+    pub fn canonical(&self) -> String {
+        self.text(self.created_at, None, |value| Cow::Borrowed(value))
+    }
+
+    /// The event as the API takes it. An event id of the file's own goes before `event_id`.
+    pub fn to_json(&self, event_id: &str, shift_micros: i64) -> String {
+        let event_id = (!self.top.contains_key("event_id")).then(|| json_text(event_id));
+        let created_at = Timestamp(self.created_at.0 + shift_micros);
+        match self.whole_floats {
+            true => self.text(created_at, event_id, whole_numbers),
+            false => self.text(created_at, event_id, |value| Cow::Borrowed(value)),
+        }
+    }
+
+    fn text(&self, created_at: Timestamp, event_id: Option<String>, sent: impl Fn(&str) -> Cow<'_, str>) -> String {
+        let mut out = format!("{{\"created_at\":\"{}\"", instant::format(created_at));
+        let event_id = event_id.as_ref().map(|id| ("event_id", id));
+        for (name, value) in self.top.iter().map(|(name, value)| (*name, value)).chain(event_id) {
+            out.push_str(&format!(",\"{name}\":{}", sent(value)));
+        }
+        out.push_str(",\"payload\":{");
+        for (at, (name, value)) in self.payload.iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            out.push_str(&format!("{comma}{}:{}", json_text(name), sent(value)));
+        }
+        out.push_str("}}");
+        out
+    }
+}

@@ -1,0 +1,109 @@
+//! Lines of text, and the JSON object of a line.
+
+use std::io::{BufRead, Read};
+
+use ports::records::json::{JsonError, Kind, Reader};
+use tempfile::NamedTempFile;
+
+use super::{BadRow, ROW_BYTES_MAX, Row, RowError, RowResult, Text};
+
+/// Of a line that is too long, how much is shown.
+const SHOWN_BYTES: usize = 1 << 10;
+
+/// Lines of text.
+pub(super) struct Lines {
+    text: Text,
+    /// The number of the line in `buffer`, from 1.
+    line: u64,
+    pub(super) buffer: Vec<u8>,
+    /// Deleted when the last line has been read.
+    _file: Option<NamedTempFile>,
+}
+
+/// What was found in the place of a line.
+pub(super) enum Found {
+    Line,
+    TooLong,
+    End,
+}
+
+impl Lines {
+    /// Of a text of which `before` lines have been read.
+    pub(super) fn new(text: Text, before: u64) -> Self {
+        Self { text, line: before, buffer: Vec::new(), _file: None }
+    }
+
+    /// Of a temporary file, which is deleted with this.
+    pub(super) fn of_temporary(text: Text, file: NamedTempFile) -> Self {
+        Self { text, line: 0, buffer: Vec::new(), _file: Some(file) }
+    }
+
+    /// Reads the next line that is not blank into the buffer.
+    pub(super) fn read_line(&mut self) -> std::io::Result<Found> {
+        loop {
+            self.buffer.clear();
+            self.line += 1;
+            let read = (&mut self.text).take(ROW_BYTES_MAX as u64).read_until(b'\n', &mut self.buffer)?;
+            if read == ROW_BYTES_MAX && !self.buffer.ends_with(b"\n") {
+                self.buffer.truncate(SHOWN_BYTES);
+                self.text.skip_until(b'\n')?;
+                return Ok(Found::TooLong);
+            }
+            if read == 0 {
+                return Ok(Found::End);
+            }
+            if !self.buffer.trim_ascii().is_empty() {
+                return Ok(Found::Line);
+            }
+        }
+    }
+
+    /// The lines that are left as rows; `parse` takes a line apart.
+    pub(super) fn rows(
+        mut self,
+        parse: impl Fn(&str) -> Result<Vec<(String, String)>, String>,
+    ) -> impl Iterator<Item = RowResult> {
+        let mut ended = false;
+        std::iter::from_fn(move || {
+            if ended {
+                return None;
+            }
+            let fields = match self.read_line() {
+                Ok(Found::End) => return None,
+                Ok(Found::Line) => self.text_of_line().and_then(&parse),
+                Ok(Found::TooLong) => Err(format!("longer than {ROW_BYTES_MAX} bytes")),
+                Err(error) => {
+                    ended = true;
+                    return Some(Err(RowError::Broken { line: self.line, reason: error.to_string() }));
+                }
+            };
+            let line = self.line;
+            let text = String::from_utf8_lossy(self.buffer.trim_ascii_end()).into_owned();
+            Some(match fields {
+                Ok(fields) => Ok(Row { line, fields, text }),
+                Err(reason) => Err(RowError::Bad(BadRow { line, reason, text })),
+            })
+        })
+    }
+
+    fn text_of_line(&self) -> Result<&str, String> {
+        let text = str::from_utf8(&self.buffer).map_err(|error| format!("not UTF-8: {error}"))?;
+        // Files that were put together have byte order marks in the middle.
+        Ok(text.trim_start_matches('\u{feff}'))
+    }
+}
+
+/// The fields of a JSON object.
+pub(super) fn object_fields(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut reader = Reader::new(text);
+    if reader.kind().map_err(|error| format!("not JSON: {error}"))? != Kind::Object {
+        return Err("not a JSON object".to_owned());
+    }
+    let mut fields = Vec::new();
+    let read = reader.object(|key, reader| {
+        fields.push((key.text().unwrap_or_default().into_owned(), reader.value()?.raw().to_owned()));
+        Ok::<_, JsonError>(())
+    });
+    read.and_then(|()| reader.end()).map_err(|error| format!("not JSON: {error}"))?;
+    Ok(fields)
+}

@@ -1,0 +1,128 @@
+//! What files are made of: byte order marks, tabs, blanks, arrays, Parquet's floats.
+
+use super::*;
+
+const ROW: &str = r#"{"id":"a","created_at":"2026-01-01T00:00:00Z"}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_order_mark_is_no_part_of_the_text() {
+    let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
+    let cases = [
+        ("a.ndjson", marked(&format!("{ROW}\n"))),
+        ("b.json", marked(&format!("[{ROW}]"))),
+        ("c.csv", marked("id,created_at\na,2026-01-01\n")),
+        ("d.csv", marked("\"id\",\"created_at\"\na,2026-01-01\n")),
+        ("e.tsv", marked("id\tcreated_at\na\t2026-01-01\n")),
+        ("f.ndjson.gz", gzip(&marked(&format!("{ROW}\n")))),
+        ("g.csv.gz", gzip(&marked("id,created_at\na,2026-01-01\n"))),
+        ("h.ndjson", format!("\n{ROW}\n").into_bytes()),
+    ];
+    for (name, content) in cases {
+        let world = World::new().await;
+        let summary = world.import(&world.file(name, &content), &[]).await.unwrap();
+        assert_eq!((summary.accepted, summary.rejected.rows), (1, 0), "{name}: {summary}");
+        assert_eq!(world.users().await, ["a"], "{name}");
+    }
+    let world = World::new().await;
+    let joined = [marked(&format!("{ROW}\n")), marked(&format!("{ROW}\n"))].concat();
+    assert_eq!(world.import(&world.file("two.ndjson", &joined), &[]).await.unwrap().accepted, 2);
+    let blanks = world.file("blanks.txt", &marked("id created_at\na 2026-01-01\n"));
+    assert_eq!(world.import(&blanks, &["--format", "csv", "--delimiter", " "]).await.unwrap().accepted, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blanks_around_cells_are_taken_off_as_those_of_the_header() {
+    let world = World::new().await;
+    let text = "id , created_at , activity_type,note, seats\nu1 , 2026-01-01T00:00:00Z , buy,\"  a b  \",   \n";
+    let tabs = "id \t created_at\tactivity_type\tnote\nu1 \t 2026-01-01T00:00:00Z\t buy\t a b\n";
+    world.import(&world.file("a.csv", text.as_bytes()), &[]).await.unwrap();
+    world.import(&world.file("b.tsv", tabs.as_bytes()), &[]).await.unwrap();
+    world.import(&world.file("b.txt", tabs.as_bytes()), &["--format", "csv", "--delimiter", "\\t"]).await.unwrap();
+    world.import(&world.file("b.csv", tabs.as_bytes()), &["--delimiter", "\t"]).await.unwrap();
+    assert_eq!(world.event_ids().await.len(), 1, "they say the same");
+    for delivery in world.deliveries().await {
+        let event = delivery.event;
+        assert_eq!((&*event.client_ref_id, event.activity_type.as_deref()), ("u1", Some("buy")));
+        assert_eq!((&event.payload["note"], event.payload.get("seats")), (&"a b".into(), None));
+    }
+    for wrong in ["", "ab", "\\n"] {
+        assert!(Cli::try_parse_from(["uss", "x.csv", "--delimiter", wrong]).is_err(), "{wrong:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_array_is_read_element_by_element() {
+    let world = World::new().await;
+    let rows: Vec<String> = (0..12_000)
+        .map(|n| format!("{{\"id\": \"u{n}\",\n \"created_at\": {},\n \"q\": [\"]\", \"\\\"}}\", {{\"x\": [{n}]}}]}}", 1_700_000_000 + n))
+        .collect();
+    let file = world.file("array.json", format!("\n [ {} ] \n", rows.join(" ,\n")).as_bytes());
+    let summary = world.import(&file, &["--map", "payload.answer=q"]).await.unwrap();
+    assert_eq!((summary.accepted, summary.rejected.rows), (12_000, 0), "{summary}");
+    assert_eq!(world.users().await.last().map(String::as_str), Some("u11999"));
+    // The same rows by lines have the same ids.
+    let lines: Vec<String> = rows.iter().map(|row| row.replace('\n', "")).collect();
+    world.import(&world.file("lines.ndjson", lines.join("\n").as_bytes()), &["--map", "payload.answer=q"]).await.unwrap();
+    assert_eq!(world.event_ids().await.len(), 12_000);
+    for (name, text) in [("empty.json", "[]"), ("blank.json", " [ \n ] "), ("none.ndjson", "")] {
+        assert_eq!(world.import(&world.file(name, text.as_bytes()), &[]).await.unwrap().accepted, 0, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parquet_has_no_numbers_that_are_none_and_no_floats_that_are_whole() {
+    let world = World::new().await;
+    let path = world.folder.path().join("floats.parquet");
+    let sql = "COPY (SELECT * FROM (VALUES
+            (123.0::DOUBLE, 1767225600.0::DOUBLE, 'NaN'::DOUBLE, 20.0::DOUBLE, {'size': 12.0::DOUBLE, 'left': 'inf'::FLOAT, 'name': '1.0'}),
+            (7.0, 1767225601.5, '-inf', 0.5, {'size': 'nan', 'left': 1.5, 'name': 'NaN'})
+        ) AS t(user_id, created_at, order_total, price, cart)) TO '$' (FORMAT parquet)";
+    let database = duckdb::Connection::open_in_memory().unwrap();
+    database.execute_batch(&sql.replace('$', path.to_str().unwrap())).unwrap();
+    let summary = world.import(&path, &["--map", "id=user_id", "--map", "payload.size=cart.size"]).await.unwrap();
+    assert_eq!((summary.accepted, summary.rejected.rows), (2, 0), "{summary}");
+    assert_eq!(world.users().await, ["123", "7"]);
+    let mut events: Vec<_> = world.deliveries().await.into_iter().map(|delivery| delivery.event).collect();
+    events.sort_by_key(|event| event.created_at);
+    assert_eq!(instant::format(events[1].created_at), "2026-01-01T00:00:01.500000Z");
+    assert_eq!((events[0].order_total, events[1].order_total), (None, None));
+    assert_eq!(events[0].payload["price"], 20);
+    assert_eq!(events[1].payload["price"], 0.5);
+    assert_eq!(events[0].payload["cart"], serde_json::json!({"size": 12, "left": null, "name": "1.0"}));
+    assert_eq!(events[1].payload["cart"], serde_json::json!({"size": null, "left": 1.5, "name": "NaN"}));
+    assert_eq!((&events[0].payload["size"], &events[1].payload["size"]), (&12.into(), &serde_json::Value::Null));
+    let error = world.import(&path, &["--map", "id=user_di"]).await.unwrap_err().to_string();
+    assert!(error.contains("no column `user_di`") && error.contains("did you mean `user_id`?"), "{error}");
+    let error = world.import(&path, &["--map", "id=user_id", "--map", "payload.s=cart.sise"]).await.unwrap_err().to_string();
+    assert!(error.contains("no row has `cart.sise`") && error.contains("did you mean `cart.size`?"), "{error}");
+}
+
+/// The ids of rows that mean what they meant are those that earlier builds derived: importing a file again counts nothing twice.
+#[test]
+fn derived_ids_are_those_of_earlier_builds() {
+    let folder = TempDir::new().unwrap();
+    let parquet = folder.path().join("p.parquet");
+    let sql = "COPY (SELECT 'a' AS id, TIMESTAMP '2023-10-31 10:00:00' AS created_at, 20.0::DOUBLE AS price, NULL::INT AS n,
+        {'size': 3.0::DOUBLE} AS cart) TO '$' (FORMAT parquet)";
+    let database = duckdb::Connection::open_in_memory().unwrap();
+    database.execute_batch(&sql.replace('$', parquet.to_str().unwrap())).unwrap();
+    let csv = folder.path().join("c.csv");
+    std::fs::write(&csv, "id,created_at,order_total,note\na,20231031,19.90,\"x, y\"\na,20231031,19.90,\"x, y\"\n").unwrap();
+    let lines = folder.path().join("l.ndjson");
+    let text = r#"{"id":7,"id_type":"crm","created_at":1698710400,"x":1.0,"payload":{"y":[1.0]}}"#;
+    std::fs::write(&lines, text).unwrap();
+    let cases = [
+        (&csv, vec!["08b49d6b5f6ba06c2d136d29bc1c8272:1", "08b49d6b5f6ba06c2d136d29bc1c8272:2"]),
+        (&lines, vec!["b2612e14a586c563f5b69373a797154d:1"]),
+        (&parquet, vec!["edec8bd0725ee86917d45e7ceca56158:1"]),
+    ];
+    for (file, expected) in cases {
+        let args = Cli::try_parse_from(["uss", file.to_str().unwrap()]).unwrap().import;
+        let ids: Vec<String> = dry_run(&args, NOW)
+            .unwrap()
+            .iter()
+            .filter_map(|line| line.split("\"import:").nth(1)?.split('"').next().map(str::to_owned))
+            .collect();
+        assert_eq!(ids, expected, "{}", file.display());
+    }
+}
