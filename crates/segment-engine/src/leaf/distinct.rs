@@ -1,9 +1,9 @@
 //! The distinct values among what counts.
 
-use rustc_hash::FxHashMap;
 use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
 use crate::time::Timestamp;
 use crate::value::Value;
+use rustc_hash::FxHashMap;
 
 /// Each value with the latest end of its contributions; exact up to `cap` values.
 #[derive(Clone, Debug, Default, PartialEq)]

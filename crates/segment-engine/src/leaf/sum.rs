@@ -1,10 +1,10 @@
 //! The total of what counts, for `sum` and `avg`.
 
-use ethnum::I256;
 use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
 use crate::decimal::Decimal;
 use crate::time::Timestamp;
 use crate::value::Value;
+use ethnum::I256;
 
 /// A running total. It is wider than a decimal, so that an overflow now (NULL) does not spoil the total later.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
 use crate::time::Timestamp;
+use rustc_hash::FxHashMap;
 
 /// How long an event id is remembered by default: 24 hours.
 pub const REMEMBERED_MICROS: i64 = 24 * 3_600 * 1_000_000;

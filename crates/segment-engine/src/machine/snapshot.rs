@@ -23,7 +23,9 @@ pub enum SnapshotError {
     #[error("the snapshot is damaged or of a format that is no longer read: {0}")]
     Format(String),
     /// Written by a newer build: of use to that one, so it must stay as it is.
-    #[error("the snapshot has format {0}; this build reads formats {FORMAT_MIN} to {FORMAT}. Start the newer build that wrote it")]
+    #[error(
+        "the snapshot has format {0}; this build reads formats {FORMAT_MIN} to {FORMAT}. Start the newer build that wrote it"
+    )]
     Newer(u8),
     /// A saved clause no longer compiles.
     #[error("the saved segment {tag} no longer compiles: {source}")]

@@ -140,3 +140,6 @@ fn text(expr: &Expr) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
