@@ -75,3 +75,26 @@ fn validate_points_at_the_place_of_a_refusal() -> Result<(), Box<dyn Error>> {
     );
     Ok(())
 }
+
+/// `| head -1` closes the stream once it has its line: the command has done its work, and says so.
+#[test]
+fn nobody_reading_on_is_no_failure() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::TempDir::new()?;
+    let file = folder.path().join("a.csv");
+    std::fs::write(&file, "id,created_at\na,2026-01-01\n")?;
+    let file = file.to_str().ok_or("the path is text")?;
+    let cases: [(&[&str], i32); 4] = [
+        (&["validate", "region = 'x'"], 0),
+        (&["validate", "region ="], 1),
+        (&["import", "--dry-run", file], 0),
+        (&["import", "--dry-run", "--map", "id=none", file], 1),
+    ];
+    for (arguments, status) in cases {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uss"));
+        let ended = command.args(arguments).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).status()?;
+        assert_eq!(ended.code(), Some(status), "{arguments:?}");
+    }
+    Ok(())
+}

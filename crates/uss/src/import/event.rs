@@ -83,7 +83,8 @@ impl ImportedEvent {
             if let Some(value) = self.top.get_mut(name)
                 && value.starts_with(|first: char| first.is_ascii_digit() || first == '-')
             {
-                *value = json_text(&if self.whole_floats { whole_numbers(value) } else { Cow::Borrowed(value) });
+                *value =
+                    json_text(&if self.whole_floats { whole_numbers(value) } else { Cow::Borrowed(value.as_str()) });
             }
         }
         if self.top.get("id").is_none_or(|id| id == "null" || id == "\"\"") {

@@ -73,9 +73,8 @@ impl Head {
         if self.good().next().is_none() {
             return Ok(());
         }
-        let names = || -> Vec<String> {
-            self.good().flat_map(nested::names).collect::<BTreeSet<_>>().into_iter().collect()
-        };
+        let names =
+            || -> Vec<String> { self.good().flat_map(nested::names).collect::<BTreeSet<_>>().into_iter().collect() };
         for column in mapping.mapped_columns() {
             let found = self.good().any(|row| mapping.has(row, column)) || mapping.is_column(column);
             if !found && (self.is_whole || !later_row_has(column)?) {

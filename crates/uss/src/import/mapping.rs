@@ -117,7 +117,8 @@ impl Mapping {
     fn check_columns(&self, columns: &[String]) -> Result<(), String> {
         for Renaming { column, .. } in &self.renamings {
             // What is inside of a column only its rows tell.
-            let may_be_inside = self.nested && nested::outer_names(column).any(|outer| columns.iter().any(|has| has == outer));
+            let may_be_inside =
+                self.nested && nested::outer_names(column).any(|outer| columns.iter().any(|has| has == outer));
             if !columns.contains(column) && !may_be_inside {
                 return Err(missing_column(column, columns, "it has no column"));
             }
@@ -252,7 +253,10 @@ pub fn lacks_field(needed: &str, names: &[String]) -> String {
     if let [only] = names
         && let Some(delimiter) = [";", "\t", "|", ","].into_iter().find(|mark| only.contains(*mark))
     {
-        reason.push_str(&format!("; are its cells separated otherwise? Try --delimiter '{}'", delimiter.escape_default()));
+        reason.push_str(&format!(
+            "; are its cells separated otherwise? Try --delimiter '{}'",
+            delimiter.escape_default()
+        ));
     }
     reason
 }

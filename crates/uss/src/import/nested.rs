@@ -60,7 +60,8 @@ mod tests {
     use super::*;
 
     fn row() -> Vec<(String, String)> {
-        let object = r#"{"a":{"b":{"c":1},"b.c":2,"d":null,"e":"x"},"a.b":{"c":3,"f":4},"a.e":"y","g":[{"h":5}],"i":{}}"#;
+        let object =
+            r#"{"a":{"b":{"c":1},"b.c":2,"d":null,"e":"x"},"a.b":{"c":3,"f":4},"a.e":"y","g":[{"h":5}],"i":{}}"#;
         fields_of(object).unwrap_or_default()
     }
 

@@ -73,7 +73,9 @@ fn date_of(text: &str) -> &str {
 pub fn zone(name: &str) -> Result<Zone, String> {
     // Abbreviations mean an offset to some and a zone with summer time to others.
     let named = Zone::parse(name).filter(|zone| zone.name().contains('/') || zone.name().eq_ignore_ascii_case("UTC"));
-    named.ok_or_else(|| format!("there is no time zone `{name}`; write Area/City, e.g. Europe/Berlin or America/New_York, or UTC"))
+    named.ok_or_else(|| {
+        format!("there is no time zone `{name}`; write Area/City, e.g. Europe/Berlin or America/New_York, or UTC")
+    })
 }
 
 /// `--time-format`: checked with a time that it writes and must read again.
@@ -178,7 +180,12 @@ mod tests {
             ("%d.%m.%Y %H:%M:%S", berlin.clone(), "31.10.2023 11:59:00", Some("2023-10-31T10:59:00.000000Z")),
             ("%d.%m.%Y", berlin.clone(), "1.7.2023", Some("2023-06-30T22:00:00.000000Z")),
             ("%m/%d/%Y %I:%M %p", None, "10/31/2023 1:05 PM", Some("2023-10-31T13:05:00.000000Z")),
-            ("%a, %d %b %Y %H:%M:%S %z", berlin.clone(), "Tue, 31 Oct 2023 12:00:00 +0200", Some("2023-10-31T10:00:00.000000Z")),
+            (
+                "%a, %d %b %Y %H:%M:%S %z",
+                berlin.clone(),
+                "Tue, 31 Oct 2023 12:00:00 +0200",
+                Some("2023-10-31T10:00:00.000000Z"),
+            ),
             ("%Y-%m-%dT%H:%M:%S%.f", None, "2023-10-31T12:00:00.1234569", Some("2023-10-31T12:00:00.123456Z")),
             ("%s", berlin.clone(), "0", Some("1970-01-01T00:00:00.000000Z")),
             ("%s", None, "-1", Some("1969-12-31T23:59:59.000000Z")),

@@ -73,9 +73,13 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(decimal_comma(text, false).as_deref(), expected, "{text}");
         }
-        for (text, expected) in
-            [("1.234", Some("1234")), ("1.234.567", Some("1234567")), ("12.50", None), ("1234", None), ("1,5", Some("1.5"))]
-        {
+        for (text, expected) in [
+            ("1.234", Some("1234")),
+            ("1.234.567", Some("1234567")),
+            ("12.50", None),
+            ("1234", None),
+            ("1,5", Some("1.5")),
+        ] {
             assert_eq!(decimal_comma(text, true).as_deref(), expected, "{text}, an amount");
         }
     }

@@ -9,16 +9,69 @@ use segment_engine::time::{Timestamp, parse_date, parse_local};
 use crate::postgres_server::PostgresServer;
 
 const DATES: [&str; 16] = [
-    "2023-10-31", "20231031", "2023/10/31", "2023-304", "2023-1-5", "2024-366", "2023-02-29", "20230229", "2023-W44-2",
-    "0001-01-01", "0000-01-01", "9999-12-31", "2023-10", "231031", "2023.10.31", "10/31/2023",
+    "2023-10-31",
+    "20231031",
+    "2023/10/31",
+    "2023-304",
+    "2023-1-5",
+    "2024-366",
+    "2023-02-29",
+    "20230229",
+    "2023-W44-2",
+    "0001-01-01",
+    "0000-01-01",
+    "9999-12-31",
+    "2023-10",
+    "231031",
+    "2023.10.31",
+    "10/31/2023",
 ];
 const TIMES: [&str; 19] = [
-    "", "T12:00:00", "t12:00:00", " 12:00:00", "  9:05", "T12:00", "T115900", "T1159", " 1159", "T115900.25", "T12:00:00.123456",
-    "T24:00:00", "T23:59:60", "T12", "T12:00:00,5", "T115", " T12:00", "115900", "T12:60",
+    "",
+    "T12:00:00",
+    "t12:00:00",
+    " 12:00:00",
+    "  9:05",
+    "T12:00",
+    "T115900",
+    "T1159",
+    " 1159",
+    "T115900.25",
+    "T12:00:00.123456",
+    "T24:00:00",
+    "T23:59:60",
+    "T12",
+    "T12:00:00,5",
+    "T115",
+    " T12:00",
+    "115900",
+    "T12:60",
 ];
 const ZONES: [&str; 24] = [
-    "", "Z", "z", " Z", "UTC", " utc", "GMT", "+02:00", "+0200", "+02", "+2", "+200", "-0430", " -0400", " +0000", " +2:30",
-    "+02:30:15", "+15:59", "+16:00", "-23:59", "+0260", "+24", "[UTC]", " +0200 CEST",
+    "",
+    "Z",
+    "z",
+    " Z",
+    "UTC",
+    " utc",
+    "GMT",
+    "+02:00",
+    "+0200",
+    "+02",
+    "+2",
+    "+200",
+    "-0430",
+    " -0400",
+    " +0000",
+    " +2:30",
+    "+02:30:15",
+    "+15:59",
+    "+16:00",
+    "-23:59",
+    "+0260",
+    "+24",
+    "[UTC]",
+    " +0200 CEST",
 ];
 
 /// What each spelling is read as.
@@ -34,7 +87,9 @@ fn every_spelling_of_a_time_is_cast_alike() {
     }
     let values = texts.iter().map(|text| format!("('{text}')")).collect::<Vec<_>>().join(",");
     let types: [(&str, &str, fn(&str) -> Option<i64>); 3] = [
-        ("timestamptz", "epoch_us(user_segment_analytics.uss_text_to_instant(x))", |text| Some(Timestamp::parse(text)?.0)),
+        ("timestamptz", "epoch_us(user_segment_analytics.uss_text_to_instant(x))", |text| {
+            Some(Timestamp::parse(text)?.0)
+        }),
         ("timestamp", "epoch_us(user_segment_analytics.uss_text_to_local(x))", parse_local),
         ("date", "epoch_us(CAST(user_segment_analytics.uss_text_to_local(x) AS DATE)) // 86400000000", |text| {
             parse_date(text).map(i64::from)
@@ -53,7 +108,8 @@ fn every_spelling_of_a_time_is_cast_alike() {
             "date" => "text_to_date(x) - DATE '1970-01-01'".to_owned(),
             _ => format!("round(extract(epoch FROM text_to_{name}(x)) * 1000000)::bigint"),
         };
-        let by_postgres = ask_postgres(&mut postgres, &format!("SELECT ({epoch})::text FROM (VALUES {values}) AS t(x)"));
+        let by_postgres =
+            ask_postgres(&mut postgres, &format!("SELECT ({epoch})::text FROM (VALUES {values}) AS t(x)"));
         assert_eq!((by_duckdb.len(), by_postgres.len()), (texts.len(), texts.len()));
         for ((text, by_duckdb), by_postgres) in texts.iter().zip(by_duckdb).zip(by_postgres) {
             let ours = ours(text).map(|number| number.to_string());

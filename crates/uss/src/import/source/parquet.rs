@@ -46,7 +46,9 @@ pub fn whole_numbers(value: &str) -> Cow<'_, str> {
     replaced(value, move |token| {
         let before = std::mem::replace(&mut last, token.chars().next().unwrap_or(' '));
         let whole = before.is_ascii_digit()
-            && token.strip_prefix(".0").is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit() || "eE".contains(c)));
+            && token
+                .strip_prefix(".0")
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit() || "eE".contains(c)));
         whole.then_some((2, ""))
     })
 }
@@ -86,7 +88,10 @@ mod tests {
     #[test]
     fn what_is_no_number_is_null_and_strings_stay() {
         let cases = [
-            (r#"{"a":NaN,"b":[-Infinity,Infinity,1.0],"c":{"d":-NaN}}"#, r#"{"a":null,"b":[null,null,1.0],"c":{"d":null}}"#),
+            (
+                r#"{"a":NaN,"b":[-Infinity,Infinity,1.0],"c":{"d":-NaN}}"#,
+                r#"{"a":null,"b":[null,null,1.0],"c":{"d":null}}"#,
+            ),
             (r#"{"a":"NaN","b":"\"Infinity\\","c":inf}"#, r#"{"a":"NaN","b":"\"Infinity\\","c":null}"#),
             (r#"{"NaN":1,"é":"ünf inf"}"#, r#"{"NaN":1,"é":"ünf inf"}"#),
         ];

@@ -54,7 +54,12 @@ async fn blanks_around_cells_are_taken_off_as_those_of_the_header() {
 async fn an_array_is_read_element_by_element() {
     let world = World::new().await;
     let rows: Vec<String> = (0..12_000)
-        .map(|n| format!("{{\"id\": \"u{n}\",\n \"created_at\": {},\n \"q\": [\"]\", \"\\\"}}\", {{\"x\": [{n}]}}]}}", 1_700_000_000 + n))
+        .map(|n| {
+            format!(
+                "{{\"id\": \"u{n}\",\n \"created_at\": {},\n \"q\": [\"]\", \"\\\"}}\", {{\"x\": [{n}]}}]}}",
+                1_700_000_000 + n
+            )
+        })
         .collect();
     let file = world.file("array.json", format!("\n [ {} ] \n", rows.join(" ,\n")).as_bytes());
     let summary = world.import(&file, &["--map", "payload.answer=q"]).await.unwrap();
@@ -62,7 +67,10 @@ async fn an_array_is_read_element_by_element() {
     assert_eq!(world.users().await.last().map(String::as_str), Some("u11999"));
     // The same rows by lines have the same ids.
     let lines: Vec<String> = rows.iter().map(|row| row.replace('\n', "")).collect();
-    world.import(&world.file("lines.ndjson", lines.join("\n").as_bytes()), &["--map", "payload.answer=q"]).await.unwrap();
+    world
+        .import(&world.file("lines.ndjson", lines.join("\n").as_bytes()), &["--map", "payload.answer=q"])
+        .await
+        .unwrap();
     assert_eq!(world.event_ids().await.len(), 12_000);
     for (name, text) in [("empty.json", "[]"), ("blank.json", " [ \n ] "), ("none.ndjson", "")] {
         assert_eq!(world.import(&world.file(name, text.as_bytes()), &[]).await.unwrap().accepted, 0, "{name}");
@@ -75,7 +83,7 @@ async fn parquet_has_no_numbers_that_are_none_and_no_floats_that_are_whole() {
     let path = world.folder.path().join("floats.parquet");
     let sql = "COPY (SELECT * FROM (VALUES
             (123.0::DOUBLE, 1767225600.0::DOUBLE, 'NaN'::DOUBLE, 20.0::DOUBLE, {'size': 12.0::DOUBLE, 'left': 'inf'::FLOAT, 'name': '1.0'}),
-            (7.0, 1767225601.5, '-inf', 0.5, {'size': 'nan', 'left': 1.5, 'name': 'NaN'})
+            (7.0, 1767225601.5, '-inf', 0.5, {'size': 'nan'::DOUBLE, 'left': 1.5::FLOAT, 'name': 'NaN'})
         ) AS t(user_id, created_at, order_total, price, cart)) TO '$' (FORMAT parquet)";
     let database = duckdb::Connection::open_in_memory().unwrap();
     database.execute_batch(&sql.replace('$', path.to_str().unwrap())).unwrap();
@@ -93,7 +101,8 @@ async fn parquet_has_no_numbers_that_are_none_and_no_floats_that_are_whole() {
     assert_eq!((&events[0].payload["size"], &events[1].payload["size"]), (&12.into(), &serde_json::Value::Null));
     let error = world.import(&path, &["--map", "id=user_di"]).await.unwrap_err().to_string();
     assert!(error.contains("no column `user_di`") && error.contains("did you mean `user_id`?"), "{error}");
-    let error = world.import(&path, &["--map", "id=user_id", "--map", "payload.s=cart.sise"]).await.unwrap_err().to_string();
+    let error =
+        world.import(&path, &["--map", "id=user_id", "--map", "payload.s=cart.sise"]).await.unwrap_err().to_string();
     assert!(error.contains("no row has `cart.sise`") && error.contains("did you mean `cart.size`?"), "{error}");
 }
 
@@ -102,12 +111,14 @@ async fn parquet_has_no_numbers_that_are_none_and_no_floats_that_are_whole() {
 fn derived_ids_are_those_of_earlier_builds() {
     let folder = TempDir::new().unwrap();
     let parquet = folder.path().join("p.parquet");
-    let sql = "COPY (SELECT 'a' AS id, TIMESTAMP '2023-10-31 10:00:00' AS created_at, 20.0::DOUBLE AS price, NULL::INT AS n,
+    let sql =
+        "COPY (SELECT 'a' AS id, TIMESTAMP '2023-10-31 10:00:00' AS created_at, 20.0::DOUBLE AS price, NULL::INT AS n,
         {'size': 3.0::DOUBLE} AS cart) TO '$' (FORMAT parquet)";
     let database = duckdb::Connection::open_in_memory().unwrap();
     database.execute_batch(&sql.replace('$', parquet.to_str().unwrap())).unwrap();
     let csv = folder.path().join("c.csv");
-    std::fs::write(&csv, "id,created_at,order_total,note\na,20231031,19.90,\"x, y\"\na,20231031,19.90,\"x, y\"\n").unwrap();
+    std::fs::write(&csv, "id,created_at,order_total,note\na,20231031,19.90,\"x, y\"\na,20231031,19.90,\"x, y\"\n")
+        .unwrap();
     let lines = folder.path().join("l.ndjson");
     let text = r#"{"id":7,"id_type":"crm","created_at":1698710400,"x":1.0,"payload":{"y":[1.0]}}"#;
     std::fs::write(&lines, text).unwrap();

@@ -83,7 +83,9 @@ impl World {
         let rejected = self.folder.path().join("rejected");
         let fixed = ["--url", &self.url, "--key", "0123456789abcdef", "--rejected", rejected.to_str().unwrap()];
         let files = files.iter().map(|file| file.to_str().unwrap());
-        Cli::try_parse_from(["uss"].into_iter().chain(files).chain(fixed).chain(options.iter().copied())).unwrap().import
+        Cli::try_parse_from(["uss"].into_iter().chain(files).chain(fixed).chain(options.iter().copied()))
+            .unwrap()
+            .import
     }
 
     /// The file of rejected rows: line, code and text of each.
@@ -229,10 +231,18 @@ async fn parquet_files_are_read() {
 async fn a_file_that_cannot_be_imported_is_told_before_anything_is_sent() {
     let world = World::new().await;
     let cases = [
-        ("c.csv", "who,created_at\na,2023-10-31\n", "c.csv: none of its columns is the event's id; add --map id=COLUMN"),
+        (
+            "c.csv",
+            "who,created_at\na,2023-10-31\n",
+            "c.csv: none of its columns is the event's id; add --map id=COLUMN",
+        ),
         ("d.csv", "id;created_at\na;2023-10-31\n", "Try --delimiter ';'"),
         ("e.csv", "id\tcreated_at\na\t2023-10-31\n", "Try --delimiter '\\t'"),
-        ("f.ndjson", "{\"user\":\"a\",\"created_at\":\"2023-10-31\"}\n", "the event's id; add --map id=COLUMN; it has created_at, user"),
+        (
+            "f.ndjson",
+            "{\"user\":\"a\",\"created_at\":\"2023-10-31\"}\n",
+            "the event's id; add --map id=COLUMN; it has created_at, user",
+        ),
         ("g.xls", "", "add --format"),
         ("h.parquet", "no parquet", "h.parquet: "),
         ("i.csv", "\u{feff}", "i.csv: none of its columns is the event's id"),

@@ -40,8 +40,17 @@ async fn a_name_with_points_reaches_into_objects() {
 {"user":{"id":"b"},"user.id":"literal","event":{"at":"2026-01-02"},"sum.total":3,"event_name":"buy"}
 "#;
     let mapped = [
-        "--map", "id=user.id", "--map", "created_at=event.at", "--map", "order_total=sum.total", "--map",
-        "country=user.geo.country", "--map", "activity_type=event_name", "--only-mapped",
+        "--map",
+        "id=user.id",
+        "--map",
+        "created_at=event.at",
+        "--map",
+        "order_total=sum.total",
+        "--map",
+        "country=user.geo.country",
+        "--map",
+        "activity_type=event_name",
+        "--only-mapped",
     ];
     let summary = world.import(&world.file("n.ndjson", text.as_bytes()), &mapped).await.unwrap();
     assert_eq!((summary.accepted, summary.rejected.rows), (2, 0), "{summary}");

@@ -24,7 +24,13 @@ async fn a_bad_row_does_not_cost_the_others() {
         ("no-time.csv", csv("x,,1"), 3, "INVALID_CREATED_AT", "x,,1"),
         ("short.csv", csv("x,2026-01-01"), 3, "UNREADABLE_ROW", "x,2026-01-01"),
         ("long.csv", csv("x,2026-01-01,\"1,2\",3"), 3, "UNREADABLE_ROW", "x,2026-01-01,\"1,2\",3"),
-        ("guest.ndjson", lines(r#"{"id":null,"created_at":"2026-01-01"}"#), 3, "MISSING_ID", r#"{"id":null,"created_at":"2026-01-01"}"#),
+        (
+            "guest.ndjson",
+            lines(r#"{"id":null,"created_at":"2026-01-01"}"#),
+            3,
+            "MISSING_ID",
+            r#"{"id":null,"created_at":"2026-01-01"}"#,
+        ),
         ("cut.ndjson", lines(cut), 3, "UNREADABLE_ROW", cut),
         ("nan.ndjson", lines(nan), 3, "UNREADABLE_ROW", nan),
         ("half.ndjson", lines("{\"id\":\"x\""), 3, "UNREADABLE_ROW", "{\"id\":\"x\""),
@@ -50,7 +56,10 @@ async fn a_bad_row_does_not_cost_the_others() {
 async fn bytes_that_are_no_text_are_shown_as_far_as_they_are() {
     let world = World::new().await;
     let latin1 = world.file("latin1.csv", b"id,created_at,q\na,2026-01-01,1\nx,2026-01-01,caf\xe9\nb,2026-01-02,1\n");
-    let lines = world.file("latin1.ndjson", format!("{GOOD}\n").as_bytes().iter().chain(b"{\"id\":\"\xe9\"}\n").copied().collect::<Vec<_>>().as_slice());
+    let lines = world.file(
+        "latin1.ndjson",
+        format!("{GOOD}\n").as_bytes().iter().chain(b"{\"id\":\"\xe9\"}\n").copied().collect::<Vec<_>>().as_slice(),
+    );
     let summary = run(&world.args(&[&latin1, &lines], &[]), NOW).await.unwrap();
     assert_eq!((summary.accepted, summary.rejected.rows), (3, 2), "{summary}");
     let expected = [(3, "UNREADABLE_ROW", "x,2026-01-01,caf\u{fffd}"), (2, "UNREADABLE_ROW", "{\"id\":\"\u{fffd}\"}")];
@@ -136,7 +145,10 @@ async fn a_file_of_nothing_but_bad_rows_ends_before_anything_is_sent() {
     let rows: String = (0..2_000).map(|_| "a,31/10/2023\n").collect();
     let file = world.file("o.csv", format!("id,created_at\n{rows}").as_bytes());
     let error = world.import(&file, &[]).await.unwrap_err().to_string();
-    assert!(error.contains("none of its first 1000 rows is an event") && error.contains("line 2: `31/10/2023`"), "{error}");
+    assert!(
+        error.contains("none of its first 1000 rows is an event") && error.contains("line 2: `31/10/2023`"),
+        "{error}"
+    );
     assert!(world.rejected().is_empty() && world.deliveries().await.is_empty());
     assert_eq!(world.import(&file, &["--time-format", "%d/%m/%Y"]).await.unwrap().accepted, 2_000);
 }
