@@ -44,7 +44,7 @@ pub fn cast_sql(x: &str, from: Type, to: Type) -> String {
         (Type::Text, Type::Decimal) => call("text_to_decimal", &[x]),
         (Type::Text, Type::Timestamp) => call("text_to_instant", &[x]),
         (Type::Text, Type::LocalTimestamp) => call("text_to_local", &[x]),
-        (Type::Text, Type::Date) => format!("CAST({} AS DATE)", call("text_to_local", &[x])),
+        (Type::Text, Type::Date) => call("text_to_date", &[x]),
         (Type::Decimal, Type::Text) => call("decimal_to_text", &[x]),
         (Type::Timestamp, Type::Text) => format!("(CAST({} AS VARCHAR) || '+00')", time::as_local(x, from)),
         (_, Type::Timestamp) => time::as_instant(x, from),

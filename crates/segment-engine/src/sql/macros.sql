@@ -97,7 +97,7 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_bool(x) AS CASE
     WHEN lower(user_segment_analytics.uss_trim(x))
         IN ('f', 'fa', 'fal', 'fals', 'false', 'n', 'no', 'of', 'off', '0') THEN FALSE END;
 
--- A time as written: the local time in microseconds, and the offset from UTC, each NULL if it is none. The spellings are those
+-- A time as written: the day and the time of day in microseconds, and the offset from UTC. Day or offset is NULL if it is none. The spellings are those
 -- of `Timestamp::parse` in time/text.rs.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_written_time(x) AS list_transform([regexp_extract(
     lower(trim(x, E' \t\n\r\f')),
@@ -120,13 +120,11 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_written_time(x) AS list_trans
         'offset_minute': coalesce(TRY_CAST(w.mm || w.m AS BIGINT), 0),
         'offset_second': coalesce(TRY_CAST(w.s AS BIGINT), 0)
     }], lambda p: {
-        'local': CASE WHEN p.minute < 60 AND p.second <= 60 AND p.clear AND year(p.first) > 0
-            THEN list_transform([{
-                    'day': CASE WHEN p.ordinal IS NULL THEN p.date
-                        WHEN year(p.first + (p.ordinal - 1)) = year(p.first) THEN p.first + (p.ordinal - 1) END,
-                    'time': p.hour * 3600000000 + p.minute * 60000000 + p.second * 1000000 + p.fraction}],
-                lambda t: CASE WHEN t.time <= 86400000000 THEN epoch_us(CAST(t.day AS DATE)) + t.time END)[1]
-            END,
+        'day': CASE WHEN p.minute < 60 AND p.second <= 60 AND p.clear AND year(p.first) > 0
+                AND p.hour * 3600000000 + p.minute * 60000000 + p.second * 1000000 + p.fraction <= 86400000000
+            THEN epoch_us(CAST(CASE WHEN p.ordinal IS NULL THEN p.date
+                WHEN year(p.first + (p.ordinal - 1)) = year(p.first) THEN p.first + (p.ordinal - 1) END AS DATE)) END,
+        'time': p.hour * 3600000000 + p.minute * 60000000 + p.second * 1000000 + p.fraction,
         'offset': CASE WHEN p.sign = '' THEN 0
             WHEN p.offset_hour < 16 AND p.offset_minute < 60 AND p.offset_second < 60
             THEN CAST(p.sign || '1' AS INTEGER)
@@ -134,11 +132,17 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_written_time(x) AS list_trans
     })[1])[1];
 
 CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_instant(x) AS list_transform(
-    [user_segment_analytics.uss_written_time(x)], lambda w: make_timestamptz(w.local - w.offset))[1];
+    [user_segment_analytics.uss_written_time(x)], lambda w: make_timestamptz(w.day + w.time - w.offset))[1];
 
 -- An offset is read and ignored.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_local(x) AS list_transform(
-    [user_segment_analytics.uss_written_time(x)], lambda w: CASE WHEN w.offset IS NOT NULL THEN make_timestamp(w.local) END)[1];
+    [user_segment_analytics.uss_written_time(x)],
+    lambda w: CASE WHEN w.offset IS NOT NULL THEN make_timestamp(w.day + w.time) END)[1];
+
+-- So is a time, which at 24:00 is of the next day.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_date(x) AS list_transform(
+    [user_segment_analytics.uss_written_time(x)],
+    lambda w: CASE WHEN w.offset IS NOT NULL THEN CAST(make_timestamp(w.day) AS DATE) END)[1];
 
 -- The shortest spelling: 12.5, 3.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_decimal_to_text(x) AS rtrim(rtrim(CAST(x AS VARCHAR), '0'), '.');

@@ -20,6 +20,8 @@ use super::{ImportArgs, ImportError};
 const BATCH_EVENTS_MAX: usize = 5_000;
 /// Bytes in one request (one event more, at most).
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Bytes of rows that are kept for one request (one row more, at most).
+const BATCH_ROW_BYTES_MAX: usize = 4 << 20;
 /// Requests at once: one is read, one waits for the disk, two travel.
 const REQUESTS_MAX: usize = 4;
 /// How often a batch is sent before the import gives up: about two minutes.
@@ -34,6 +36,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 pub struct Batch {
     text: String,
     rows: Vec<SentRow>,
+    /// Bytes of the rows' texts: of a long row the event may have little.
+    row_bytes: usize,
 }
 
 /// What a batch keeps of a row, should the API refuse its event.
@@ -52,12 +56,15 @@ impl Batch {
     pub fn push(&mut self, line: u64, row: String, event: &str) {
         self.text.push_str(event);
         self.text.push('\n');
+        self.row_bytes += row.len();
         self.rows.push(SentRow { line, text: row, end: self.text.len() });
     }
 
     /// Whether it should go.
     pub fn is_full(&self) -> bool {
-        self.rows.len() >= BATCH_EVENTS_MAX || self.text.len() >= BATCH_BYTES_MAX
+        self.rows.len() >= BATCH_EVENTS_MAX
+            || self.text.len() >= BATCH_BYTES_MAX
+            || self.row_bytes >= BATCH_ROW_BYTES_MAX
     }
 
     /// Whether there is nothing in it.

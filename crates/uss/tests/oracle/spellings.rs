@@ -91,7 +91,7 @@ fn every_spelling_of_a_time_is_cast_alike() {
             Some(Timestamp::parse(text)?.0)
         }),
         ("timestamp", "epoch_us(user_segment_analytics.uss_text_to_local(x))", parse_local),
-        ("date", "epoch_us(CAST(user_segment_analytics.uss_text_to_local(x) AS DATE)) // 86400000000", |text| {
+        ("date", "epoch_us(user_segment_analytics.uss_text_to_date(x)) // 86400000000", |text| {
             parse_date(text).map(i64::from)
         }),
     ];
