@@ -95,6 +95,8 @@ pub fn format(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use ports::records::instant;
 
     use super::*;
