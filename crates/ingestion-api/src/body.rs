@@ -38,7 +38,8 @@ fn unreadable(error: &axum::Error) -> Problem {
     }
 }
 
-fn too_slow() -> Problem {
+/// 408: whoever sends so little keeps the place of others.
+pub fn too_slow() -> Problem {
     let message = "the body comes too slowly; send it whole and at once, or send less";
     Problem::new(Kind::TooSlow, "BODY_TOO_SLOW", message)
 }

@@ -145,7 +145,7 @@ impl Lines {
             self.blank_bytes = 0;
             self.lines.push(Line { text, cut });
         } else {
-            self.blank_bytes += self.buffer.len() - self.start;
+            self.blank_bytes += self.buffer.len() - self.start + 1;
             self.buffer.truncate(self.start);
         }
         self.start = self.buffer.len();

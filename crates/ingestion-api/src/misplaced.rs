@@ -11,7 +11,10 @@ const NAME_BYTES_MAX: usize = 32;
 const MEANT: [(&str, &[&str]); 13] = [
     ("id", &["id", "userid", "anonymousid", "distinctid", "customerid", "clientid", "visitorid", "clientrefid", "uid"]),
     ("id_type", &["idtype", "identitytype", "useridtype"]),
-    ("created_at", &["createdat", "timestamp", "originaltimestamp", "time", "datetime", "ts", "eventtime", "occurredat"]),
+    (
+        "created_at",
+        &["createdat", "timestamp", "originaltimestamp", "time", "datetime", "ts", "eventtime", "occurredat"],
+    ),
     ("event_id", &["eventid", "messageid", "insertid", "$insertid", "idempotencykey"]),
     ("region", &["region"]),
     ("device_type", &["devicetype"]),
@@ -29,7 +32,8 @@ pub fn meant(name: &str) -> Option<&'static str> {
     if name.len() > NAME_BYTES_MAX {
         return None;
     }
-    let letters = name.chars().filter(|letter| !matches!(letter, '_' | '-' | ' ')).map(|letter| letter.to_ascii_lowercase());
+    let letters =
+        name.chars().filter(|letter| !matches!(letter, '_' | '-' | ' ')).map(|letter| letter.to_ascii_lowercase());
     let is_called = |known: &&str| letters.clone().eq(known.chars());
     MEANT.iter().find(|(_, names)| names.iter().any(|known| is_called(&known))).map(|(field, _)| *field)
 }
@@ -59,7 +63,8 @@ impl Warnings {
         if let Some(known) = self.0.iter_mut().find(|warning| warning.field == field) {
             known.events += 1;
         } else if self.0.len() < WARNINGS_MAX {
-            let message = format!("`{field}` is kept, but means nothing there; if it is what we call `{meant}`, send it as that");
+            let message =
+                format!("`{field}` is kept, but means nothing there; if it is what we call `{meant}`, send it as that");
             self.0.push(Warning { field: field.to_owned(), message, index, events: 1 });
         }
     }

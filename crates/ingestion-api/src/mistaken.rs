@@ -34,7 +34,7 @@ fn envelope_name(text: &str) -> Option<&'static str> {
     }
     let read = Reader::lenient(text).object(|key, reader| {
         let name = key.text().unwrap_or_default();
-        if name == "id" {
+        if name == "id" && reader.kind()? != Kind::Null {
             return Err(Stop::At(None));
         }
         if let Some(envelope) = ENVELOPES.iter().find(|envelope| **envelope == name)
@@ -78,6 +78,7 @@ mod tests {
             (r#"{"writeKey":"k","sentAt":1,"events":[]}"#, Some("events")),
             (r#"{"data":[1,"cut off"#, Some("data")),
             (r#"{"id":"a","events":[1]}"#, None),
+            (r#"{"id":null,"events":[1]}"#, Some("events")),
             (r#"{"events":{"id":"a"}}"#, None),
             (r#"{"tags":[1]}"#, None),
             (r#"[{"batch":[]}]"#, None),

@@ -250,7 +250,10 @@ mod tests {
             ("[1] x", "text after the array, at byte 4"),
             ("[1][2]", "text after the array, at byte 3"),
             ("\u{feff}[1][2]", "text after the array, at byte 6"),
-            ("{\"a\":1}\n{\"a\":2}", "ends at byte 7; for several events send lines of JSON with Content-Type: application/x-ndjson"),
+            (
+                "{\"a\":1}\n{\"a\":2}",
+                "ends at byte 7; for several events send lines of JSON with Content-Type: application/x-ndjson",
+            ),
             ("{\"a\":1},{\"a\":2}", "ends at byte 7; for several events send an array"),
             ("{\"a\":\"}\"} x", "ends at byte 9; send one event"),
         ];

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use uss_http::Problem;
 
-use crate::body::next_piece;
+use crate::body::{next_piece, too_slow};
 use crate::capacity::Reservation;
 use crate::limits::Limits;
 use crate::lines::Lines;
@@ -187,7 +187,8 @@ impl Run {
         let (accepted, rejected) = (self.accepted, self.rejected);
         (rejected > accepted.saturating_add(self.ingestion.limits.rejected_surplus_max)).then(|| {
             let advice = "correct what they have in common, and send the rest then";
-            let message = format!("{rejected} events were rejected and {accepted} accepted, so the rest was not read; {advice}");
+            let message =
+                format!("{rejected} events were rejected and {accepted} accepted, so the rest was not read; {advice}");
             Problem::invalid("TOO_MANY_REJECTED", message)
         })
     }
@@ -231,6 +232,10 @@ impl Run {
     /// The next piece of the body; `None` if whole lines are there and no more comes for a moment.
     async fn next_piece(&mut self, limits: &Limits) -> Option<Result<Option<Bytes>, Problem>> {
         let waited = if self.lines.has_unfinished() { self.line_since.elapsed() } else { Duration::ZERO };
+        // However much of the line has come, and is there.
+        if waited > limits.body_pause_max {
+            return Some(Err(too_slow()));
+        }
         let piece = next_piece(&mut self.body, limits.body_pause_max.saturating_sub(waited));
         if self.lines.count() == 0 {
             return Some(piece.await);
@@ -247,6 +252,8 @@ impl Run {
     fn let_go(&mut self) {
         // The answer may have grown by more than that; it has its own bound, and the next piece asks for all of it.
         let _over = self.hold(0);
+        // The time that the log took is not the client's.
+        self.line_since = Instant::now();
     }
 
     /// Writes the end of the answer.
@@ -279,7 +286,10 @@ impl Run {
 }
 
 fn endless() -> Problem {
-    Problem::invalid("LINE_TOO_LONG", "a line, or a run of blank lines, is far too long; end each event with one line break")
+    Problem::invalid(
+        "LINE_TOO_LONG",
+        "a line, or a run of blank lines, is far too long; end each event with one line break",
+    )
 }
 
 fn json_answer(body: Body) -> Response {

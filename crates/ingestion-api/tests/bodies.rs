@@ -71,7 +71,6 @@ async fn an_empty_batch_is_fine() {
     assert_eq!(world.post("application/x-ndjson", "\n\n").await, (200, empty));
 }
 
-
 #[tokio::test]
 async fn whatever_is_wrong_with_an_element_costs_only_itself() {
     let large = format!(r#"{{"id":"a","x":"{}"}}"#, "x".repeat(40_000));

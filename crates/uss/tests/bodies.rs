@@ -86,7 +86,10 @@ fn gzip(text: &str) -> Vec<u8> {
 
 async fn accepted(server: &Server) -> usize {
     let records = server.records("event_ingested_topic").await;
-    records.iter().filter(|record| record["value"]["client_ref_id"] == "known" && record["value"]["type"].is_null()).count()
+    records
+        .iter()
+        .filter(|record| record["value"]["client_ref_id"] == "known" && record["value"]["type"].is_null())
+        .count()
 }
 
 #[tokio::test]

@@ -106,7 +106,8 @@ fn the_size_is_that_of_the_whole_text() {
     let fits = br#"{"id":"a","x":12345}"#;
     assert!(admit(fits[..].into(), &limits).is_ok());
     assert_eq!(admit(br#"{"id":"a","x":123456}"#[..].into(), &limits).unwrap_err().code, "EVENT_TOO_LARGE");
-    let cut = Received { bytes: fits, cut: Some(Cut { length: 1 << 30, sha256: [0; 32] }), event_id: None, fault: None };
+    let cut =
+        Received { bytes: fits, cut: Some(Cut { length: 1 << 30, sha256: [0; 32] }), event_id: None, fault: None };
     let rejection = admit(cut, &limits).unwrap_err();
     assert_eq!(rejection.code, "EVENT_TOO_LARGE");
     assert!(rejection.message.contains("1073741824"));
