@@ -34,8 +34,8 @@ pub fn meant(name: &str) -> Option<&'static str> {
     }
     let letters =
         name.chars().filter(|letter| !matches!(letter, '_' | '-' | ' ')).map(|letter| letter.to_ascii_lowercase());
-    let is_called = |known: &&str| letters.clone().eq(known.chars());
-    MEANT.iter().find(|(_, names)| names.iter().any(|known| is_called(&known))).map(|(field, _)| *field)
+    let is_called = |known: &str| letters.clone().eq(known.chars());
+    MEANT.iter().find(|(_, names)| names.iter().any(|known| is_called(known))).map(|(field, _)| *field)
 }
 
 /// A field that was kept, but says nothing where it stands.
