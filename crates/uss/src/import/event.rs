@@ -62,7 +62,7 @@ impl ImportedEvent {
         if text == "null" {
             return Ok(());
         }
-        let read = Reader::new(&text).object(|key, reader| {
+        let read = Reader::lenient(&text).object(|key, reader| {
             let value = reader.value()?.raw().to_owned();
             self.payload.entry(key.text().unwrap_or_default().into_owned()).or_insert(value);
             Ok::<_, JsonError>(())

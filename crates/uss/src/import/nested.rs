@@ -43,7 +43,7 @@ fn add_names(fields: &[(String, String)], outer: &str, depth: usize, names: &mut
 
 /// The fields of a value that is an object.
 fn fields_of(value: &str) -> Option<Vec<(String, String)>> {
-    let mut reader = Reader::new(value);
+    let mut reader = Reader::lenient(value);
     if reader.kind() != Ok(Kind::Object) {
         return None;
     }

@@ -74,6 +74,8 @@ const ZONES: [&str; 24] = [
     " +0200 CEST",
 ];
 
+/// A type by its name, how the generated SQL casts to it, and how the engine does, both as a number.
+type Cast = (&'static str, &'static str, fn(&str) -> Option<i64>);
 /// What each spelling is read as.
 type Read = Vec<Option<String>>;
 
@@ -86,7 +88,7 @@ fn every_spelling_of_a_time_is_cast_alike() {
         }
     }
     let values = texts.iter().map(|text| format!("('{text}')")).collect::<Vec<_>>().join(",");
-    let types: [(&str, &str, fn(&str) -> Option<i64>); 3] = [
+    let types: [Cast; 3] = [
         ("timestamptz", "epoch_us(user_segment_analytics.uss_text_to_instant(x))", |text| {
             Some(Timestamp::parse(text)?.0)
         }),

@@ -93,9 +93,9 @@ impl Lines {
     }
 }
 
-/// The fields of a JSON object.
+/// The fields of a JSON object. Characters that cannot be stored are left to the API, which replaces them.
 pub(super) fn object_fields(text: &str) -> Result<Vec<(String, String)>, String> {
-    let mut reader = Reader::new(text);
+    let mut reader = Reader::lenient(text);
     if reader.kind().map_err(|error| format!("not JSON: {error}"))? != Kind::Object {
         return Err("not a JSON object".to_owned());
     }

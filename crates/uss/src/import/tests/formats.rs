@@ -30,6 +30,26 @@ async fn a_byte_order_mark_is_no_part_of_the_text() {
     assert_eq!(world.import(&blanks, &["--format", "csv", "--delimiter", " "]).await.unwrap().accepted, 1);
 }
 
+/// As in events that are posted: NUL and halves of surrogate pairs become U+FFFD, but an id may not have them.
+#[tokio::test(flavor = "multi_thread")]
+async fn characters_that_cannot_be_stored_are_replaced() {
+    let world = World::new().await;
+    let row = |id: &str| format!(r#"{{"id":"{id}","created_at":"2026-01-01","q":"a\ud83d","r":{{"s":"\u0000"}}}}"#);
+    let lines = world.file("l.ndjson", format!("{}\n{}\n", row("a"), row("x\\u0000")).as_bytes());
+    let array = world.file("l.json", format!("[{}]", row("b")).as_bytes());
+    let csv = world.file("c.csv", b"id,created_at,q\nc,2026-01-02,a\0\n");
+    let args = world.args(&[&lines, &array, &csv], &["--map", "payload.s=r.s"]);
+    let error = run(&args, NOW).await.unwrap_err().to_string();
+    assert!(error.contains("c.csv: it has no column `r.s`"), "{error}");
+    let summary = run(&world.args(&[&lines, &array, &csv], &[]), NOW).await.unwrap();
+    assert_eq!((summary.rejected.rows, summary.rejected.by_api), (1, 1), "{summary}");
+    let mut found: Vec<_> = world.deliveries().await.into_iter().map(|delivery| delivery.event).collect();
+    found.sort_by(|a, b| a.client_ref_id.cmp(&b.client_ref_id));
+    let values: BTreeSet<String> = found.iter().map(|event| event.payload["q"].to_string()).collect();
+    assert_eq!(values.into_iter().collect::<Vec<_>>(), ["\"a\u{fffd}\""]);
+    assert!(found.iter().any(|event| event.payload.get("s") == Some(&"\u{fffd}".into())), "inside of an object, too");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn blanks_around_cells_are_taken_off_as_those_of_the_header() {
     let world = World::new().await;
