@@ -82,6 +82,8 @@ fn cost_for_ever(kind: StoreKind) -> Cost {
     match kind {
         StoreKind::Distinct(u64::MAX) => Cost::Distinct,
         StoreKind::Distinct(cap) => Cost::Entries(cap),
+        // Whoever never takes the last step keeps the others.
+        StoreKind::Funnel { steps: 2.., .. } => Cost::History,
         _ => Cost::Constant,
     }
 }
@@ -101,6 +103,7 @@ fn cost_until_the_end(key: &StoreKey, timed: &Expr) -> Cost {
         StoreKind::Extreme(Rank::Latest) if conjuncts(timed).iter().all(in_order) => Cost::Constant,
         // The best, and the other value, should it end later.
         StoreKind::Extreme(Rank::Greatest | Rank::Least) if is_bool => Cost::Entries(2),
+        StoreKind::Funnel { steps: 1, .. } => Cost::Constant,
         _ if together => Cost::History,
         _ => Cost::Window,
     }
