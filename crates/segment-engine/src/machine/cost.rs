@@ -144,7 +144,7 @@ mod tests {
     use crate::time::Timestamp;
     use crate::time::calendar::{DAY, HOUR};
 
-    const CASES: [(&str, &str); 24] = [
+    const CASES: [(&str, &str); 29] = [
         ("TRUE", "O(1)"),
         ("region = 'x'", "O(1)"),
         ("sum(order_total) > 5 AND last(region) = 'x'", "O(1)"),
@@ -169,6 +169,11 @@ mod tests {
         ("count(*) FILTER (WHERE region = 'x' AND now() > '2030-01-01' OR url = 'y') > 2", "whole history"),
         ("sum(order_total) FILTER (WHERE region = 'x' OR now() < '2030-01-01') > 2", "whole history"),
         ("region = 'x' OR now() > '2030-01-01'", "whole history"),
+        ("funnel(INTERVAL '3 days', region = 'x') > 0", "O(1)"),
+        ("funnel(INTERVAL '3 days', region = 'x') FILTER (WHERE created_at >= now() - INTERVAL '7 days') > 0", "O(1)"),
+        ("funnel(INTERVAL '3 days', region = 'x', url = '1') < 2", "whole history"),
+        ("funnel(INTERVAL '1 day', url = '1', url = '2') FILTER (WHERE created_at > now() - INTERVAL '7 days') < 2", "O(window)"),
+        ("funnel(INTERVAL '1 day', url = '1', url = '2') FILTER (WHERE created_at < now() - INTERVAL '7 days') < 2", "O(window)"),
     ];
 
     #[test]

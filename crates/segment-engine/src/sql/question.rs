@@ -190,6 +190,17 @@ mod tests {
     }
 
     #[test]
+    fn a_funnel_is_a_table_of_its_own_over_the_same_events() {
+        let plan = compile("funnel(INTERVAL '1 day', url = '/a', url = '/b') FILTER (WHERE region = 'x') < 2").unwrap();
+        let sql = member_query(&plan, &|_| None, Timestamp(5), UserId(7)).unwrap();
+        assert!(sql.contains("LEFT JOIN funnel_0_0 f0 ON f0.user_id = u.id"), "{sql}");
+        assert!(!sql.contains("aggregates_"), "{sql}");
+        let events = "WHERE e.processed_at <= make_timestamptz(5::BIGINT) AND e.user_id = 7 AND (e.region = 'x')";
+        assert!(sql.contains(events), "{sql}");
+        assert!(sql.contains("coalesce(f0.steps, 0)"), "{sql}");
+    }
+
+    #[test]
     fn one_user_alone_reads_only_that_users_events() {
         let plan = compile("count(*) > 3").unwrap();
         let sql = member_query(&plan, &|_| None, Timestamp(0), UserId(7)).unwrap();
