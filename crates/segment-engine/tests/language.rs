@@ -111,10 +111,7 @@ fn bounds_are_errors_and_never_a_stack_overflow() {
         (format!("url ~ '{}'", "a".repeat(1_001)), "where_bad_pattern"),
         (format!("funnel(INTERVAL '1 day'{}) > 0", ", region = 'x'".repeat(16)), ""),
         (format!("funnel(INTERVAL '1 day'{}) > 0", ", region = 'x'".repeat(17)), "where_too_many_steps"),
-        (
-            format!("funnel(INTERVAL '1 day', {}, url = '/') > 0", ["segment('a') OR url = '/'"; 5].join(", ")),
-            "",
-        ),
+        (format!("funnel(INTERVAL '1 day', {}, url = '/') > 0", ["segment('a') OR url = '/'"; 5].join(", ")), ""),
         (
             format!(
                 "funnel(INTERVAL '1 day', {}) > 0",

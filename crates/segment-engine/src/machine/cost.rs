@@ -19,7 +19,8 @@ pub enum Cost {
     Distinct,
     /// Every event that counts now or will: those of its windows of time.
     Window,
-    /// Every event that matches, until an instant that is the same for all of them.
+    /// Every event that matches, until an instant that is the same for all of them: a constant one, or that of the last step
+    /// of a funnel.
     History,
 }
 
@@ -172,8 +173,14 @@ mod tests {
         ("funnel(INTERVAL '3 days', region = 'x') > 0", "O(1)"),
         ("funnel(INTERVAL '3 days', region = 'x') FILTER (WHERE created_at >= now() - INTERVAL '7 days') > 0", "O(1)"),
         ("funnel(INTERVAL '3 days', region = 'x', url = '1') < 2", "whole history"),
-        ("funnel(INTERVAL '1 day', url = '1', url = '2') FILTER (WHERE created_at > now() - INTERVAL '7 days') < 2", "O(window)"),
-        ("funnel(INTERVAL '1 day', url = '1', url = '2') FILTER (WHERE created_at < now() - INTERVAL '7 days') < 2", "O(window)"),
+        (
+            "funnel(INTERVAL '1 day', url = '1', url = '2') FILTER (WHERE created_at > now() - INTERVAL '7 days') < 2",
+            "O(window)",
+        ),
+        (
+            "funnel(INTERVAL '1 day', url = '1', url = '2') FILTER (WHERE created_at < now() - INTERVAL '7 days') < 2",
+            "O(window)",
+        ),
     ];
 
     #[test]

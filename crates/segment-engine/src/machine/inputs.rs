@@ -68,7 +68,8 @@ impl Machine {
         if !overfull.is_empty() {
             let segments = overfull.into_iter().filter_map(|index| self.catalog.id_of(index)).collect();
             let reason = format!(
-                "more than {} events of one user count in one window; shorten the window or use a threshold",
+                "more than {} events of one user count in one window; shorten the window or use a threshold, and give a funnel a \
+                 window in its FILTER",
                 ENTRIES_MAX
             );
             self.failures.push(Failure { user: event.user_id, segments, reason });

@@ -131,3 +131,36 @@ fn text(expr: &Expr) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::language::compile;
+    use crate::machine::lower::lower;
+
+    #[test]
+    fn the_activities_that_a_store_keeps_are_each_named_once() {
+        let cases: [(&str, Option<&[&str]>); 7] = [
+            ("activity_type = 'a'", Some(&["a"])),
+            ("activity_type IN ('b', 'a') AND url = '/'", Some(&["a", "b"])),
+            ("activity_type = 'a' AND url = '/' OR activity_type IN ('a', 'b') AND url = '/b'", Some(&["a", "b"])),
+            ("activity_type = 'a' OR url = '/'", None),
+            ("activity_type <> 'a'", None),
+            (
+                "funnel(INTERVAL '1 day', activity_type = 'b', activity_type IN ('a', 'b'), activity_type = 'a') > 0",
+                Some(&["a", "b"]),
+            ),
+            ("funnel(INTERVAL '1 day', activity_type = 'a', url = '/') > 0", None),
+        ];
+        for (clause, activities) in cases {
+            let mut stores = Vec::new();
+            lower(&compile(clause).unwrap(), &[], &mut |key| {
+                stores.push(key);
+                StoreId(0)
+            });
+            assert_eq!(stores[0].activities().as_deref(), activities, "{clause}");
+        }
+    }
+}

@@ -18,11 +18,9 @@ impl Expr {
             Expr::Compare(_, left, right) | Expr::NotDistinct(left, right) | Expr::Arithmetic(_, left, right) => {
                 vec![left, right]
             }
-            Expr::And(items)
-            | Expr::Or(items)
-            | Expr::Coalesce(items)
-            | Expr::Call(_, items)
-            | Expr::Steps(items) => items.iter().collect(),
+            Expr::And(items) | Expr::Or(items) | Expr::Coalesce(items) | Expr::Call(_, items) | Expr::Steps(items) => {
+                items.iter().collect()
+            }
             Expr::Not(inner)
             | Expr::IsNull(inner)
             | Expr::IsTrue(inner)

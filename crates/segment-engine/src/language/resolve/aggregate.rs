@@ -36,11 +36,7 @@ impl Resolver {
     }
 
     /// Resolves what stands inside an aggregate, and gives the aggregate its place.
-    fn inside(
-        &mut self,
-        pos: Pos,
-        resolve: impl FnOnce(&mut Resolver) -> Result<Aggregate, CompileError>,
-    ) -> Resolved {
+    fn inside(&mut self, pos: Pos, resolve: impl FnOnce(&mut Resolver) -> Result<Aggregate, CompileError>) -> Resolved {
         if self.inside_aggregate {
             return Err(CompileError::new(code::AGGREGATE_MISPLACED, pos, "an aggregate inside an aggregate")
                 .suggest("Compare the aggregates with each other instead: max(created_at) > …"));
