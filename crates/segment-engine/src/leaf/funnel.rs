@@ -10,37 +10,35 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Contribution, ENTRIES_MAX, Overfull, Pending, contributions_bytes};
 use crate::time::Timestamp;
 use crate::value::Value;
-use scan::{Chain, Scan};
+use scan::Chain;
+pub(crate) use scan::Scan;
 
 /// The events that match a step of the funnel.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Funnel {
-    steps: u8,
+    pub(crate) steps: u8,
     /// Microseconds from the first event of a chain to its last.
-    within: i64,
+    pub(crate) within: i64,
     /// Those that count, by created_at, then by end. What begins and ends together is one entry.
-    entries: Vec<Entry>,
-    pending: Pending,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) pending: Pending,
     /// A chain of all steps.
-    complete: Option<Complete>,
+    pub(crate) complete: Option<Complete>,
     /// What a pass over the entries found; `None` when it is to be made again. Not stored.
-    #[serde(skip)]
-    scan: Option<Scan>,
+    pub(crate) scan: Option<Scan>,
 }
 
 /// The events of one instant that count until another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
-    pub(super) created_at: Timestamp,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) created_at: Timestamp,
     /// The first instant at which they no longer count.
-    pub(super) until: Timestamp,
+    pub(crate) until: Timestamp,
     /// The steps they match: bit 0 is the first.
-    steps: u16,
+    pub(crate) steps: u16,
 }
 
 impl Entry {
@@ -54,11 +52,11 @@ impl Entry {
 }
 
 /// A chain of all steps: until its first event ends, the value is the number of steps whatever else comes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Complete {
-    until: Timestamp,
+#[derive(Clone, Debug)]
+pub(crate) struct Complete {
+    pub(crate) until: Timestamp,
     /// One per step.
-    events: Vec<Entry>,
+    pub(crate) events: Vec<Entry>,
 }
 
 impl Funnel {

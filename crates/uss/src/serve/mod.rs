@@ -1,6 +1,7 @@
 //! The composition root: settings in, a running system out. The only place that names concrete adapters.
 
 mod checked;
+mod data_format;
 mod listen;
 mod logging;
 mod open;

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use uss_http::{ApiKeys, Kind, Problem, operations};
 
 use super::StartError;
+use super::data_format;
 use super::listen::Each;
 use super::queries::EngineQueries;
 use super::registry::{self, ByRole};
@@ -48,6 +49,7 @@ pub struct Opened {
 pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     make_folder(folder)?;
+    data_format::check(folder)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
         .map_err(|error| StartError::new(format!("{}: {error}", folder.join("log").display())))?;

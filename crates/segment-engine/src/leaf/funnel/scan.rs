@@ -6,7 +6,7 @@ use crate::time::Timestamp;
 /// For each length the chain that began last, among the entries passed. A chain that began later can do all that one of the
 /// same length that began earlier can: whatever may follow the one may follow the other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     /// By length, from 1.
     chains: Vec<Chain>,
     /// The instant of the entry passed last, and the first end of any.

@@ -126,6 +126,35 @@ fn the_bound_is_of_what_is_needed() {
     assert_eq!((funnel.entries(), value_at(&mut funnel, now.0)), (ENTRIES_MAX, 1));
 }
 
+/// `tests/checkpoints` is older than funnels: this holds their layout. Numbers are postcard's varints, signed ones zigzag.
+#[test]
+fn the_layout_does_not_change() {
+    let windowed = |created_at, steps, from| Fact { created_at, steps, from, until: created_at + 30 };
+    let facts = [windowed(1, A, 0), windowed(2, B, 0), windowed(3, A | C, 0), windowed(5, C, 9)];
+    let mut funnel = state_of(&facts, 2, 10, 4);
+    funnel.settle(Timestamp(4));
+    let stored: [&[u8]; 9] = [
+        // The variant, steps, within.
+        &[5, 2, 20],
+        // Two entries that outlast the chain: created at 2, until 32, of B; at 3, until 33, of A and C.
+        &[2, 4, 64, 2, 6, 66, 5],
+        // One that waits: from 9 until 35,
+        &[1, 18, 70],
+        // as a whole number of C,
+        &[2, 8],
+        // created at 5, processed then, at offset 0 of partition 0.
+        &[10, 10, 0, 0],
+        // A complete chain until 31,
+        &[1, 62],
+        // of two events:
+        &[2],
+        &[2, 62, 1],
+        &[4, 64, 2],
+    ];
+    let state = crate::leaf::State::Funnel(Box::new(funnel));
+    assert_eq!(postcard::to_stdvec(&state).unwrap(), stored.concat());
+}
+
 /// Small numbers, so that instants meet. Windows as of `created_at`, and spans of all kinds.
 fn fact() -> impl Strategy<Value = Fact> {
     let span = prop_oneof![
