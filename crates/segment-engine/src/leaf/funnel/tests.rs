@@ -57,13 +57,16 @@ fn value_at(funnel: &mut Funnel, now: i64) -> u8 {
     funnel.value()
 }
 
+/// When they were created, and the steps they match.
+type Events = &'static [(i64, i64)];
+
 const A: i64 = 1;
 const B: i64 = 2;
 const C: i64 = 4;
 
 #[test]
 fn what_makes_a_chain() {
-    let cases: [(&str, &[(i64, i64)], u8); 12] = [
+    let cases: [(&str, Events, u8); 12] = [
         ("nothing", &[], 0),
         ("only a later step", &[(1, B), (2, C)], 0),
         ("in order", &[(1, A), (2, B), (3, C)], 3),

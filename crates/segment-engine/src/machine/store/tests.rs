@@ -1,5 +1,6 @@
 //! The names of stores, which checkpoints hold, are those that stand in `tests/checkpoints/fingerprints.txt`.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "the tables stand in files")]
 
 use std::fmt::Write;
 use std::path::Path;
