@@ -123,6 +123,26 @@ fn condition() -> impl Strategy<Value = String> {
     })
 }
 
+/// A condition on one event that is free of now.
+fn step() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        (text(), comparison(), text()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
+        (time(), comparison(), time()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
+        (number(), number()).prop_map(|(x, y)| format!("{x} NOT IN ({y}, 3, 1.5, NULL)")),
+        Just("TRUE".to_owned()),
+        Just("NULL".to_owned()),
+        Just("segment('s')".to_owned()),
+        Just("traits->>'plan' = 'pro'".to_owned()),
+    ];
+    leaf.prop_recursive(2, 6, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x}) AND ({y})")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x}) OR ({y})")),
+            inner.prop_map(|x| format!("NOT ({x})")),
+        ]
+    })
+}
+
 fn aggregate() -> impl Strategy<Value = String> {
     prop_oneof![
         condition().prop_map(|c| format!("count(*) FILTER (WHERE {c})")),
@@ -130,6 +150,8 @@ fn aggregate() -> impl Strategy<Value = String> {
         (text(), condition()).prop_map(|(x, c)| format!("count(DISTINCT {x}) FILTER (WHERE {c})")),
         number().prop_map(|x| format!("avg({x})")),
         (number(), condition()).prop_map(|(x, c)| format!("last({x}) FILTER (WHERE {c})")),
+        (step(), step(), condition())
+            .prop_map(|(a, b, c)| format!("funnel(INTERVAL '36 hours', {a}, {b}) FILTER (WHERE {c})")),
     ]
 }
 

@@ -82,6 +82,7 @@ pub fn evaluate<S: Scope>(expr: &Expr, scope: &mut S) -> Value {
         Expr::Call(function, arguments) => functions::call(function, arguments, scope),
         Expr::Cast(inner, ty) => evaluate(inner, scope).cast(*ty),
         Expr::CastInt(inner, bytes) => evaluate(inner, scope).cast_int(*bytes),
+        Expr::Steps(conditions) => steps(conditions, scope),
         condition => match text_truth(condition, scope) {
             Some(truth) => Value::Bool(truth),
             None => truth(condition, scope),
@@ -135,6 +136,14 @@ fn truth<S: Scope>(condition: &Expr, scope: &mut S) -> Value {
         },
         other => unreachable!("`evaluate` has handled every expression that is no condition: {other:?}"),
     }
+}
+
+/// The sum of 2^index of the conditions that are TRUE; NULL if none is.
+fn steps<S: Scope>(conditions: &[Expr], scope: &mut S) -> Value {
+    let mask = conditions.iter().enumerate().fold(0, |mask, (index, condition)| {
+        if evaluate(condition, scope).is_true() { mask | 1 << index } else { mask }
+    });
+    if mask == 0 { Value::Null } else { Value::Int(mask) }
 }
 
 /// `OR` for `decisive = true`, `AND` for `false`: the first decisive operand ends it, else NULL if any is NULL.

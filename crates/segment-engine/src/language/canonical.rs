@@ -60,6 +60,8 @@ fn node(expr: Expr, names: &Names<'_>) -> Expr {
         Expr::Coalesce(items) => coalesce(items),
         Expr::Cast(inner, ty) if inner.value_type() == ty => *inner,
         Expr::TimeCompare(compare) if is_null(&compare.x) => null_condition(),
+        // A step takes the events for which its condition is TRUE, as a filter does. It stays a condition, constant or not.
+        Expr::Steps(items) => Expr::Steps(items.into_iter().map(|item| as_filter(item, names)).collect()),
         other => fold::folded(other),
     }
 }

@@ -14,6 +14,8 @@ pub const AGGREGATES_MAX: usize = 64;
 pub const LEAVES_MAX: usize = 512;
 /// User-scope terms inside one aggregate: each triples its leaves.
 pub const USER_TERMS_MAX: usize = 4;
+/// Steps of a funnel: each is evaluated for every event, and is a bit of the mask that is kept of it.
+pub const FUNNEL_STEPS_MAX: usize = 16;
 /// Patterns (`LIKE`, `~`) of a clause.
 pub const PATTERNS_MAX: usize = 50;
 /// Characters of a pattern.

@@ -41,6 +41,7 @@ const FUNCTIONS: &[&str] = &[
     "date_trunc",
     "extract",
     "first",
+    "funnel",
     "last",
     "length",
     "lower",

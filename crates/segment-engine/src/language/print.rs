@@ -2,7 +2,7 @@
 
 mod spelling;
 
-use spelling::{interval_literal, literal, quoted, type_name};
+use spelling::{fixed_interval, interval_literal, literal, quoted, type_name};
 
 use super::names::event_column_name;
 use crate::plan::{
@@ -118,6 +118,7 @@ impl Printer<'_> {
                 self.expr(inner, Binding::Cast);
                 self.push(if *bytes == 2 { "::smallint" } else { "::int" });
             }
+            Expr::Steps(conditions) => self.joined(conditions, ", ", Binding::Or),
             condition => self.condition(condition, ""),
         }
     }
@@ -280,7 +281,8 @@ impl Printer<'_> {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate) {
-        let (name, distinct) = match aggregate.function {
+        let within;
+        let (name, before) = match aggregate.function {
             AggregateFunction::Count => ("count", ""),
             AggregateFunction::CountDistinct => ("count", "DISTINCT "),
             AggregateFunction::Sum => ("sum", ""),
@@ -291,8 +293,12 @@ impl Printer<'_> {
             AggregateFunction::BoolAnd => ("bool_and", ""),
             AggregateFunction::First => ("first", ""),
             AggregateFunction::Last => ("last", ""),
+            AggregateFunction::Funnel { within: micros } => {
+                within = format!("{}, ", fixed_interval(micros));
+                ("funnel", within.as_str())
+            }
         };
-        self.push(&format!("{name}({distinct}"));
+        self.push(&format!("{name}({before}"));
         match &aggregate.argument {
             Some(argument) => self.expr(argument, Binding::Or),
             None => self.push("*"),

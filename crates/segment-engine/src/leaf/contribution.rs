@@ -33,6 +33,12 @@ impl Order {
         Self { created_at: event.created_at, processed_at: event.processed_at, position: event.position }
     }
 
+    /// Of an event of which no more is known.
+    #[cfg(test)]
+    pub(super) fn created(created_at: Timestamp) -> Self {
+        Self { created_at, processed_at: created_at, position: Position { partition: 0, offset: 0 } }
+    }
+
     /// When the event was created.
     pub(super) fn created_at(self) -> Timestamp {
         self.created_at

@@ -181,7 +181,7 @@ impl Evaluation<'_> {
                 let next = distinct.next_change();
                 ((distinct.value() >= k).then_some(next), next)
             }
-            State::Sum(_) | State::Extreme(_) => unreachable!("thresholds are over counts"),
+            State::Sum(_) | State::Extreme(_) | State::Funnel(_) => unreachable!("thresholds are over counts"),
         };
         match until {
             Some(until) if until > now => {
@@ -224,6 +224,7 @@ impl Scope for Evaluation<'_> {
             (State::Sum(sum), AggregateFunction::Avg) => sum.average(),
             (State::Sum(sum), _) => sum.total(),
             (State::Extreme(extreme), _) => extreme.value(),
+            (State::Funnel(funnel), _) => int(funnel.value().into()),
             (State::Ring(_), _) => unreachable!("rings answer thresholds only"),
         }
     }
@@ -240,7 +241,7 @@ impl Scope for Evaluation<'_> {
 
 fn empty_value(function: AggregateFunction) -> Value {
     match function {
-        AggregateFunction::Count | AggregateFunction::CountDistinct => Value::Int(0),
+        AggregateFunction::Count | AggregateFunction::CountDistinct | AggregateFunction::Funnel { .. } => Value::Int(0),
         _ => Value::Null,
     }
 }

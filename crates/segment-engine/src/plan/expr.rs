@@ -68,6 +68,8 @@ pub enum Expr {
     Cast(Box<Expr>, Type),
     /// A cast to int4 or int2 that is NULL outside its range: 4 or 2 bytes.
     CastInt(Box<Expr>, u8),
+    /// Which of the conditions are TRUE, as the sum of 2^index (an Int); NULL if none is. Only as the argument of a funnel.
+    Steps(Vec<Expr>),
 }
 
 /// The columns of the `events` table.
@@ -198,7 +200,7 @@ impl Expr {
             Expr::Case { otherwise, .. } => otherwise.value_type(),
             Expr::Coalesce(items) => items.first().map_or(Type::Text, Expr::value_type),
             Expr::Call(function, arguments) => function.value_type(arguments),
-            Expr::CastInt(..) => Type::Int,
+            Expr::CastInt(..) | Expr::Steps(_) => Type::Int,
         }
     }
 }

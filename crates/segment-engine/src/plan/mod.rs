@@ -68,13 +68,18 @@ pub enum AggregateFunction {
     First,
     /// The argument of the last event by (created_at, processed_at, log position).
     Last,
+    /// How many steps of a chain the events make. The argument is [`Expr::Steps`]. 0 if none, never NULL.
+    Funnel {
+        /// The last event of a chain is created at most so many microseconds after the first.
+        within: i64,
+    },
 }
 
 impl Aggregate {
     /// The type of its value.
     pub fn value_type(&self) -> Type {
         match self.function {
-            AggregateFunction::Count | AggregateFunction::CountDistinct => Type::Int,
+            AggregateFunction::Count | AggregateFunction::CountDistinct | AggregateFunction::Funnel { .. } => Type::Int,
             AggregateFunction::Sum | AggregateFunction::Avg => Type::Decimal,
             AggregateFunction::BoolOr | AggregateFunction::BoolAnd => Type::Bool,
             AggregateFunction::Min | AggregateFunction::Max | AggregateFunction::First | AggregateFunction::Last => {

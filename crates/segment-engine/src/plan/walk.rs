@@ -18,7 +18,9 @@ impl Expr {
             Expr::Compare(_, left, right) | Expr::NotDistinct(left, right) | Expr::Arithmetic(_, left, right) => {
                 vec![left, right]
             }
-            Expr::And(items) | Expr::Or(items) | Expr::Coalesce(items) | Expr::Call(_, items) => items.iter().collect(),
+            Expr::And(items) | Expr::Or(items) | Expr::Coalesce(items) | Expr::Call(_, items) | Expr::Steps(items) => {
+                items.iter().collect()
+            }
             Expr::Not(inner)
             | Expr::IsNull(inner)
             | Expr::IsTrue(inner)
@@ -65,6 +67,7 @@ impl Expr {
             Expr::And(items) => Expr::And(items.into_iter().map(f).collect()),
             Expr::Or(items) => Expr::Or(items.into_iter().map(f).collect()),
             Expr::Coalesce(items) => Expr::Coalesce(items.into_iter().map(f).collect()),
+            Expr::Steps(items) => Expr::Steps(items.into_iter().map(f).collect()),
             Expr::Call(function, items) => Expr::Call(function, items.into_iter().map(f).collect()),
             Expr::Not(inner) => Expr::Not(boxed(inner, f)),
             Expr::IsNull(inner) => Expr::IsNull(boxed(inner, f)),

@@ -3,15 +3,15 @@
 use crate::plan::{
     ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, Pattern, PatternKind, Plan, UserColumn,
 };
-use crate::sql::aggregate::default_sql;
+use crate::sql::aggregate::value_sql;
 use crate::sql::cast::{cast_int_sql, cast_sql, literal_sql};
 use crate::sql::text::{call, json_pointer, quoted};
 use crate::sql::time;
 use crate::time::Timestamp;
 use crate::value::Type;
 
-/// Writes the expressions of one plan. Events are `e`, users `u`, their traits `t`, their aggregates `a`, and the
-/// members of the plan's segment of index i `s<i>`.
+/// Writes the expressions of one plan. Events are `e`, users `u`, their traits `t`, their aggregates `a`, but for the funnel
+/// of index i `f<i>`, and the members of the plan's segment of index i `s<i>`.
 pub struct ExprWriter<'a> {
     plan: &'a Plan,
     now: Timestamp,
@@ -59,6 +59,7 @@ impl<'a> ExprWriter<'a> {
             Expr::Call(function, arguments) => self.function(function, arguments),
             Expr::Cast(inner, ty) => cast_sql(&self.sql(inner), inner.value_type(), *ty),
             Expr::CastInt(inner, bytes) => cast_int_sql(&self.sql(inner), inner.value_type(), *bytes),
+            Expr::Steps(_) => unreachable!("a funnel's steps are written one by one"),
         }
     }
 
@@ -71,10 +72,7 @@ impl<'a> ExprWriter<'a> {
     }
 
     fn aggregate(&self, index: usize) -> String {
-        match self.plan.aggregates.get(index).and_then(default_sql) {
-            Some(default) => format!("coalesce(a.a{index}, {default})"),
-            None => format!("a.a{index}"),
-        }
+        value_sql(index, &self.plan.aggregates[index])
     }
 
     /// The digits of the case's number are the terms' truths, the first the most significant.

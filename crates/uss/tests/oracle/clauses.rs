@@ -369,9 +369,40 @@ impl Clauses<'_> {
         format!("{function}({}){}", self.number(), self.filter())
     }
 
+    /// How many of one to four steps were taken.
+    fn funnel(&mut self) -> String {
+        let lengths = ["1 day", "7 days", "7 days", "30 days", "36 hours", "90 minutes", "100 days", "1 microsecond"];
+        let mut steps: Vec<String> = (0..self.random.between(1, 4)).map(|_| self.step(1)).collect();
+        if self.random.chance(8) {
+            let plan = self.random.text(&PLANS);
+            let term = match self.tags.is_empty() || self.random.chance(50) {
+                true => format!("traits->>'plan' = '{plan}'"),
+                false => format!("segment('{}')", self.random.pick(&self.tags).clone()),
+            };
+            steps[0] = format!("{term} {} {}", self.random.text(&["AND", "OR"]), steps[0]);
+        }
+        format!("funnel(INTERVAL '{}', {}){}", self.random.text(&lengths), steps.join(", "), self.filter())
+    }
+
+    /// A condition on an event without now: which events are steps of a funnel may not change with time.
+    fn step(&mut self, depth: usize) -> String {
+        match self.random.below(12) {
+            0..5 => format!("activity_type = {}", self.quoted(&ACTIVITIES)),
+            5..7 => self.text_condition(),
+            7 => self.number_condition(),
+            8 => format!("(created_at {} TIMESTAMPTZ '{}')", self.comparison(), self.middle),
+            9..11 if depth > 0 => {
+                format!("({} {} {})", self.step(depth - 1), self.random.text(&["AND", "OR"]), self.step(depth - 1))
+            }
+            _ => self.random.text(&["TRUE", "region IS NOT NULL", "order_total > 0"]),
+        }
+    }
+
     fn aggregate_condition(&mut self) -> String {
         let op = self.comparison();
-        match self.random.below(24) {
+        match self.random.below(28) {
+            24..27 => format!("({} {op} {})", self.funnel(), self.random.between(0, 4)),
+            27 => format!("({} {op} {})", self.funnel(), self.count()),
             0..8 => format!("({} {op} {})", self.count(), self.random.between(0, 4)),
             8..11 => format!("({} {op} {})", self.total(), self.random.text(&TOTALS)),
             11 => format!("(coalesce({}, 0) {op} {})", self.total(), self.random.text(&TOTALS)),

@@ -45,6 +45,22 @@ CREATE FUNCTION only_element(state anyarray) RETURNS anyelement IMMUTABLE LANGUA
 CREATE AGGREGATE first(anyelement) (SFUNC = first_step, STYPE = anyarray, INITCOND = '{}', FINALFUNC = only_element);
 CREATE AGGREGATE last(anyelement) (SFUNC = last_step, STYPE = anyarray, INITCOND = '{}', FINALFUNC = only_element);
 
+-- Every chain of events that take one step after the other: when it began, and when it took its last step so far.
+CREATE TYPE step_taken AS (at timestamptz, step int, within interval);
+CREATE FUNCTION funnel_step(state step_taken[], at timestamptz, within interval, matches boolean[]) RETURNS step_taken[]
+    IMMUTABLE LANGUAGE sql AS $$
+    SELECT state || ARRAY(SELECT ROW(at, n, within)::uss.step_taken
+        FROM unnest(matches) WITH ORDINALITY AS steps(is_taken, n) WHERE is_taken) $$;
+CREATE FUNCTION funnel_end(state step_taken[]) RETURNS bigint IMMUTABLE LANGUAGE sql AS $$
+    WITH RECURSIVE chains(steps, begun, reached) AS (
+        SELECT 1, s.at, s.at FROM unnest(state) s WHERE s.step = 1
+        UNION
+        SELECT s.step, begun, s.at FROM chains JOIN unnest(state) s
+            ON s.step = steps + 1 AND s.at > reached AND s.at - begun <= s.within)
+    SELECT coalesce(max(steps), 0)::bigint FROM chains $$;
+CREATE AGGREGATE funnel(timestamptz, interval, VARIADIC boolean[])
+    (SFUNC = funnel_step, STYPE = step_taken[], INITCOND = '{}', FINALFUNC = funnel_end);
+
 -- A cast of text that fails gives NULL. Through the input functions: a plain cast in here would be this very cast.
 DO $do$
 DECLARE cast_to record;

@@ -23,10 +23,6 @@ impl Resolver {
                 "A window of time is a condition: count(*) FILTER (WHERE created_at >= now() - INTERVAL '7 days')",
             ));
         }
-        if name == "funnel" {
-            return Err(CompileError::new(code::FUNNEL_UNSUPPORTED, pos, "funnel(…) cannot be evaluated yet")
-                .suggest("Compare first times: min(created_at) FILTER (WHERE …) < min(created_at) FILTER (WHERE …)"));
-        }
         if name == "current_timestamp" && matches!(call.args, FunctionArguments::None) {
             return Ok(Operand::Now(NowExpr { steps: Vec::new() }));
         }

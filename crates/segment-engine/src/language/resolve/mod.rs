@@ -5,6 +5,7 @@ mod arithmetic;
 mod call;
 mod cast;
 mod compare;
+mod funnel;
 mod literal;
 mod operand;
 mod path;

@@ -34,7 +34,7 @@ pub fn is_distinct(function: &Function) -> bool {
 pub fn kind(name: &str, arguments: &[&Ast]) -> Option<Type> {
     let first = arguments.first().and_then(|tree| kinds::kind(tree));
     match name {
-        "count" | "length" => Some(Type::Int),
+        "count" | "funnel" | "length" => Some(Type::Int),
         "sum" | "avg" => Some(Type::Decimal),
         "bool_or" | "bool_and" | "starts_with" | "segment" => Some(Type::Bool),
         "lower" | "upper" => Some(Type::Text),
