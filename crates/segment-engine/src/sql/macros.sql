@@ -131,3 +131,29 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_decimal_to_text(x) AS rtrim(r
 -- DuckDB's capital of ß is ẞ; the language's, as Postgres', is ß.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_upper(x) AS
     array_to_string(list_transform(string_split(x, 'ß'), lambda part: upper(part)), 'ß');
+
+-- Lists and objects. A value alone counts as a list of one where an element is asked for, as in Postgres.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_json_element(x, place) AS list_transform([x], lambda j:
+    CASE json_type(j) WHEN 'ARRAY' THEN json_extract(j, place) WHEN 'OBJECT' THEN NULL
+        ELSE CASE WHEN place IN (0, -1) THEN j END END)[1];
+
+-- Whether a text is a key of an object, an element of a list, or the value itself.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_json_has(x, pointer, wanted) AS CASE json_type(x)
+    WHEN 'OBJECT' THEN json_exists(x, pointer)
+    WHEN 'ARRAY' THEN len(list_filter(json_extract(x, '$[*]'),
+        lambda element: json_type(element) = 'VARCHAR' AND json_extract_string(element, '$') = wanted)) > 0
+    WHEN 'VARCHAR' THEN json_extract_string(x, '$') = wanted
+    ELSE FALSE END;
+
+-- Whether the value is a number: given as a HUGEINT and as a DOUBLE, each NULL if it has no such form.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_json_is_number(x, exact, rounded) AS CASE
+    WHEN json_type(x) IN ('BIGINT', 'UBIGINT') THEN TRY_CAST(x AS HUGEINT) = exact
+    WHEN json_type(x) = 'DOUBLE' THEN TRY_CAST(x AS DOUBLE) = rounded
+    ELSE FALSE END;
+
+CREATE OR REPLACE MACRO user_segment_analytics.uss_json_length(x) AS list_transform([x], lambda j:
+    CASE WHEN json_type(j) = 'ARRAY' THEN CAST(json_array_length(j) AS BIGINT) END)[1];
+
+-- A text's share of a hundred, by the first 32 bits of its MD5.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_bucket(x) AS
+    CAST(CAST(CAST('0x' || left(md5(x), 8) AS UBIGINT) % 10000 AS DECIMAL(5,0)) * 0.01::DECIMAL(3,2) AS DECIMAL(38,9));

@@ -7,6 +7,7 @@
 mod aggregate;
 mod cast;
 mod expr;
+mod json;
 mod question;
 mod text;
 mod time;

@@ -102,7 +102,7 @@ impl Clauses<'_> {
         self.boolean(depth, &mut Self::user_condition)
     }
 
-    fn comparison(&mut self) -> String {
+    pub fn comparison(&mut self) -> String {
         self.random.text(&["=", "<>", "<", "<=", ">", ">="])
     }
 
@@ -114,7 +114,9 @@ impl Clauses<'_> {
 
     /// A condition on the user that may stand in one on an event, too: what the clock shows may not.
     fn user_term(&mut self) -> String {
-        match self.random.below(13) {
+        match self.random.below(16) {
+            13..15 => self.list_condition("traits"),
+            15 => self.bucket_condition(),
             0..4 if !self.tags.is_empty() => {
                 let tag = self.random.pick(&self.tags).clone();
                 format!("segment('{tag}')")
@@ -162,7 +164,8 @@ impl Clauses<'_> {
     // ---- conditions on an event ----
 
     fn event_condition(&mut self) -> String {
-        match self.random.below(20) {
+        match self.random.below(22) {
+            20.. => self.list_condition("payload"),
             0..7 => self.text_condition(),
             7..10 => self.number_condition(),
             10..17 => self.time_condition(),

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use crate::clauses::{self, Clauses, Dialect};
 use crate::history::{Case, Step, What};
+use crate::lists;
 use crate::naive::Segments;
 use crate::random::Random;
 
@@ -200,6 +201,9 @@ impl Generator {
             payload["order_total"] =
                 json!(self.random.text(&["99999999999999999999999999999", "-6e28", "0.000000001"]));
         }
+        if self.random.chance(60) {
+            payload["tags"] = lists::tags(&mut self.random);
+        }
         for (property, percent, values) in properties {
             if self.random.chance(percent) && payload.get(property).is_none() {
                 let value = self.random.pick(values).clone();
@@ -231,6 +235,9 @@ impl Generator {
                 };
                 traits[name] = value;
             }
+        }
+        if self.random.chance(50) {
+            traits["tags"] = lists::tags(&mut self.random);
         }
         What::Traits { key, created_at: Timestamp(created_at), traits }
     }

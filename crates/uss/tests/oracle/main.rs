@@ -15,6 +15,7 @@ mod generate;
 mod harness;
 mod history;
 mod kinds;
+mod lists;
 mod minimise;
 mod naive;
 mod postgres;
