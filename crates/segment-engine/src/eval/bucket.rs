@@ -42,7 +42,9 @@ mod tests {
     fn a_share_of_the_buckets_is_that_share_of_the_users() {
         let below = |limit: &str| {
             let limit = Decimal::parse(limit).into();
-            (1..=20_000).filter(|id| bucket("a", UserId(*id)).sql_cmp(&limit).is_some_and(std::cmp::Ordering::is_lt)).count()
+            (1..=20_000)
+                .filter(|id| bucket("a", UserId(*id)).sql_cmp(&limit).is_some_and(std::cmp::Ordering::is_lt))
+                .count()
         };
         assert!((1_900..2_100).contains(&below("10")) && (9_800..10_200).contains(&below("50")));
         assert_eq!(below("100"), 20_000);

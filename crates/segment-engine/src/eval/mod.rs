@@ -3,6 +3,7 @@
 mod bucket;
 mod functions;
 mod json;
+mod letters;
 
 use crate::event::Event;
 use crate::plan::{EventColumn, Expr, JsonPath, TimeCompare, UserColumn};

@@ -6,8 +6,8 @@ use spelling::{interval_literal, literal, quoted, text_array, type_name};
 
 use super::names::event_column_name;
 use crate::plan::{
-    Aggregate, AggregateFunction, ArithmeticOp, Expr, Function, JsonPath, JsonStep, JsonTest, NowExpr, NowStep, Pattern, PatternKind,
-    TimeCompare, UserColumn,
+    Aggregate, AggregateFunction, ArithmeticOp, Expr, Function, JsonPath, JsonStep, JsonTest, NowExpr, NowStep,
+    Pattern, PatternKind, TimeCompare, UserColumn,
 };
 use crate::time::Interval;
 use crate::value::{Type, Value};
@@ -232,13 +232,16 @@ impl Printer<'_> {
 
     fn json_test(&mut self, x: &Expr, test: &JsonTest) {
         if let (Expr::Payload(path) | Expr::Trait(path), JsonTest::HoldsAsMember(constant)) = (x, test) {
-            let member: serde_json::Map<_, _> = [(path.root_key().to_owned(), constant.json().clone())].into_iter().collect();
+            let member: serde_json::Map<_, _> =
+                [(path.root_key().to_owned(), constant.json().clone())].into_iter().collect();
             let root = if matches!(x, Expr::Payload(_)) { "payload" } else { "traits" };
             return self.push(&format!("{root} @> {}", quoted(&serde_json::Value::from(member).to_string())));
         }
         self.expr(x, Binding::Path);
         self.push(&match test {
-            JsonTest::HasAny(texts) | JsonTest::HasAll(texts) if texts.len() == 1 => format!(" ? {}", quoted(&texts[0])),
+            JsonTest::HasAny(texts) | JsonTest::HasAll(texts) if texts.len() == 1 => {
+                format!(" ? {}", quoted(&texts[0]))
+            }
             JsonTest::HasAny(texts) => format!(" ?| {}", text_array(texts)),
             JsonTest::HasAll(texts) => format!(" ?& {}", text_array(texts)),
             JsonTest::Contains(constant) | JsonTest::HoldsAsMember(constant) => {

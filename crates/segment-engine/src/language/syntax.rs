@@ -114,7 +114,10 @@ fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileErro
             }
             // A question mark before a text asks for it; elsewhere it stands for a value.
             Token::Question
-                if matches!(tokens.peek().map(|next| &next.token), Some(Token::SingleQuotedString(_) | Token::LParen)) => {}
+                if matches!(
+                    tokens.peek().map(|next| &next.token),
+                    Some(Token::SingleQuotedString(_) | Token::LParen)
+                ) => {}
             other => refuse_token(other, pos)?,
         }
         if kept.len() == TOKENS_MAX {
@@ -167,11 +170,9 @@ impl Depth {
             Token::Comma | Token::LParen | Token::LBracket => 0,
             Token::Word(word) if matches!(word.keyword, Keyword::AND | Keyword::OR) => 0,
             Token::Word(word) if matches!(word.keyword, Keyword::AT | Keyword::IS | Keyword::IN) => self.operators + 1,
-            Token::Word(_)
-            | Token::Number(..)
-            | Token::SingleQuotedString(_)
-            | Token::RParen
-            | Token::RBracket => self.operators,
+            Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen | Token::RBracket => {
+                self.operators
+            }
             _ => self.operators + 1,
         };
         match token {

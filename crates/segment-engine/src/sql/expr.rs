@@ -1,8 +1,6 @@
 //! Expressions as SQL. Every text this writes can stand as an operand: it is a name, a call, or in parentheses.
 
-use crate::plan::{
-    ArithmeticOp, CompareOp, EventColumn, Expr, Function, Pattern, PatternKind, Plan, UserColumn,
-};
+use crate::plan::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, Pattern, PatternKind, Plan, UserColumn};
 use crate::sql::aggregate::default_sql;
 use crate::sql::cast::{cast_int_sql, cast_sql, literal_sql};
 use crate::sql::text::{call, quoted};
@@ -132,8 +130,8 @@ impl<'a> ExprWriter<'a> {
                 format!("TRY({} - {})", time::as_local(&l, Type::Timestamp), time::as_local(&r, Type::Timestamp))
             }
             (_, Type::Date, Type::Date) => format!("CAST({l} - {r} AS BIGINT)"),
-            (_, Type::Date, Type::Int) => format!("TRY({l} {operator} CAST({r} AS INTEGER))"),
-            (_, Type::Int, Type::Date) => format!("TRY({r} + CAST({l} AS INTEGER))"),
+            (_, Type::Date, Type::Int) => time::moved_date(&l, operator, &r),
+            (_, Type::Int, Type::Date) => time::moved_date(&r, operator, &l),
             _ => format!("TRY({l} {operator} {r})"),
         }
     }
@@ -154,7 +152,7 @@ impl<'a> ExprWriter<'a> {
                 format!("(CASE WHEN {} THEN NULL ELSE {x} END)", compare_sql(CompareOp::Eq, a, b))
             }
             Function::DateTrunc(unit) => time::truncated(*unit, &x, ty),
-            Function::Extract(_) if ty == Type::Interval => time::interval_seconds(&x),
+            Function::Extract(field) if ty == Type::Interval => time::extracted_from_interval(*field, &x),
             Function::Extract(field) => time::extracted(*field, &x, ty),
             Function::AtTimeZone(zone) => time::at_zone(&x, zone.name()),
             Function::JsonArrayLength => call("json_length", &[&x]),
@@ -166,7 +164,7 @@ impl<'a> ExprWriter<'a> {
 fn common(left: (&str, Type), right: (&str, Type)) -> (String, String) {
     match left.1 == right.1 {
         true => (left.0.to_owned(), right.0.to_owned()),
-        false => (time::as_instant(left.0, left.1), time::as_instant(right.0, right.1)),
+        false => (time::in_order(left.0, left.1), time::in_order(right.0, right.1)),
     }
 }
 

@@ -62,9 +62,8 @@ pub fn tested(x: &str, test: &JsonTest) -> String {
         },
     };
     // Bound to a name, since the test reads it again and again.
-    let tested = format!(
-        "list_transform([{x}], lambda j0: CASE WHEN j0 IS NOT NULL THEN coalesce({condition}, FALSE) END)[1]"
-    );
+    let tested =
+        format!("list_transform([{x}], lambda j0: CASE WHEN j0 IS NOT NULL THEN coalesce({condition}, FALSE) END)[1]");
     match test {
         JsonTest::HoldsAsMember(_) => format!("coalesce({tested}, FALSE)"),
         _ => format!("({tested})"),

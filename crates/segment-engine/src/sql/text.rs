@@ -11,7 +11,9 @@ pub fn quoted(text: &str) -> String {
 
 /// A JSON pointer (RFC 6901) to the keys: steps into arrays by their decimal index.
 pub fn json_pointer(keys: &[impl AsRef<str>]) -> String {
-    quoted(&keys.iter().map(|key| format!("/{}", key.as_ref().replace('~', "~0").replace('/', "~1"))).collect::<String>())
+    quoted(
+        &keys.iter().map(|key| format!("/{}", key.as_ref().replace('~', "~0").replace('/', "~1"))).collect::<String>(),
+    )
 }
 
 /// A call of one of our macros.

@@ -12,7 +12,7 @@ pub enum Dialect {
     Portable,
 }
 
-pub const REGIONS: [&str; 4] = ["north", "south", "Élan", "Straße"];
+pub const REGIONS: [&str; 6] = ["north", "south", "Élan", "Straße", "İZMİR", "izmir"];
 pub const DEVICES: [&str; 3] = ["mobile", "desktop", ""];
 pub const COUNTRIES: [&str; 3] = ["US", "DE", "us"];
 pub const ACTIVITIES: [&str; 3] = ["page_viewed", "product_purchased", "page_element_clicked"];
@@ -165,7 +165,8 @@ impl Clauses<'_> {
 
     fn event_condition(&mut self) -> String {
         match self.random.below(22) {
-            20.. => self.list_condition("payload"),
+            20 => self.list_condition("payload"),
+            21 => self.edge_condition(),
             0..7 => self.text_condition(),
             7..10 => self.number_condition(),
             10..17 => self.time_condition(),
@@ -263,7 +264,7 @@ impl Clauses<'_> {
 
     // ---- time ----
 
-    fn interval(&mut self) -> String {
+    pub fn interval(&mut self) -> String {
         if !self.portable() && self.random.chance(10) {
             return self.random.text(&["INTERVAL 7 DAY", "INTERVAL '2' DAY", "INTERVAL 1 MONTH"]);
         }
@@ -287,7 +288,7 @@ impl Clauses<'_> {
     }
 
     /// g(now()), of type timestamptz.
-    fn now_bound(&mut self) -> String {
+    pub fn now_bound(&mut self) -> String {
         let now = if self.portable() || self.random.chance(85) { "now()" } else { "CURRENT_TIMESTAMP" };
         let (interval, unit, zone) = (self.interval(), self.random.text(&UNITS), self.random.text(&ZONES));
         match self.random.below(10) {

@@ -10,6 +10,7 @@
 mod answers;
 mod clauses;
 mod duckdb;
+mod edges;
 mod engine;
 mod generate;
 mod harness;

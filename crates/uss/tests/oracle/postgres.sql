@@ -59,7 +59,8 @@ BEGIN
     FOR cast_to IN SELECT * FROM (VALUES
         ('int', 'int4in(textout(x))'), ('bigint', 'int8in(textout(x))'), ('boolean', 'boolin(textout(x))'),
         ('numeric', 'round(numeric_in(textout(x), 0, -1), 9)'), ('date', 'date_in(textout(x))'),
-        ('timestamptz', 'timestamptz_in(textout(x), 0, -1)'), ('timestamp', 'timestamp_in(textout(x), 0, -1)')
+        ('timestamptz', 'timestamptz_in(textout(x), 0, -1)'), ('timestamp', 'timestamp_in(textout(x), 0, -1)'),
+        ('interval', 'interval_in(textout(x), 0, -1)')
     ) AS known (type, reading) LOOP
         EXECUTE format('CREATE FUNCTION text_to_%1$s(x text) RETURNS %1$s STABLE STRICT LANGUAGE plpgsql AS
             $b$ BEGIN RETURN %2$s; EXCEPTION WHEN data_exception THEN RETURN NULL; END $b$', cast_to.type, cast_to.reading);

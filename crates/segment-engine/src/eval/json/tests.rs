@@ -29,7 +29,9 @@ fn asks_for_texts_as_postgres_does() {
     }
     let list = json(r#"["a", "b", "b"]"#);
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    for (wanted, any, all) in [(vec!["a", "c"], true, false), (vec!["a", "b"], true, true), (vec!["c", "d"], false, false)] {
+    for (wanted, any, all) in
+        [(vec!["a", "c"], true, false), (vec!["a", "b"], true, true), (vec!["c", "d"], false, false)]
+    {
         assert_eq!(tested(Some(&list), &JsonTest::HasAny(texts(&wanted))), Value::Bool(any), "{wanted:?}");
         assert_eq!(tested(Some(&list), &JsonTest::HasAll(texts(&wanted))), Value::Bool(all), "{wanted:?}");
     }

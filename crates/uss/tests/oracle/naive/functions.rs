@@ -4,13 +4,13 @@ use segment_engine::time::{Field, Timestamp, Unit, Zone};
 use segment_engine::value::{Type, Value};
 use serde_json::Value as Json;
 use sqlparser::ast::{
-    CaseWhen, DataType, DuplicateTreatment, Expr as Ast, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Value as Constant,
+    CaseWhen, DataType, DuplicateTreatment, Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    Ident, Value as Constant,
 };
 
 use super::kinds::{common, common_kind, of_data_type};
-use super::values::{cast, cast_int, compare, fold_case, text_of_json};
 use super::lists::{self, step};
+use super::values::{cast, cast_int, compare, fold_case, text_of_json};
 use super::{Answer, Scope, aggregates, kinds};
 
 pub fn name(function: &Function) -> String {

@@ -101,14 +101,17 @@ fn elements(json: &Json) -> Vec<String> {
 /// may contain a primitive value".
 fn contains(json: &Json, constant: &Json) -> bool {
     let alone = !constant.is_array() && !constant.is_object();
-    matches_after_discarding(json, constant) || (alone && matches_after_discarding(json, &Json::Array(vec![constant.clone()])))
+    matches_after_discarding(json, constant)
+        || (alone && matches_after_discarding(json, &Json::Array(vec![constant.clone()])))
 }
 
 fn matches_after_discarding(json: &Json, wanted: &Json) -> bool {
     match wanted {
         Json::Object(wanted) => {
             let Json::Object(fields) = json else { return false };
-            wanted.iter().all(|(key, wanted)| fields.contains_key(key) && matches_after_discarding(&fields[key], wanted))
+            wanted
+                .iter()
+                .all(|(key, wanted)| fields.contains_key(key) && matches_after_discarding(&fields[key], wanted))
         }
         Json::Array(wanted) => {
             let Json::Array(items) = json else { return false };
