@@ -69,7 +69,7 @@ impl Clauses<'_> {
                 "(extract(isoyear FROM created_at - INTERVAL '2026 years') {op} {})",
                 self.random.between(-3, 2)
             ),
-            9 => format!("(created_at {op} DATE '9999-12-31' + {})", self.random.text(&["1", "1000000", "1000000000"])),
+            9 => format!("(created_at {op} DATE '9999-12-31' + {})", self.random.text(&["1", "1000000"])),
             10 => format!(
                 "(created_at {op} now() - INTERVAL '{}')",
                 self.random.text(&["999999999 days", "300000 years"])
