@@ -36,6 +36,8 @@ fn number() -> impl Strategy<Value = String> {
         Just("(payload->>'p')::numeric"),
         Just("extract(hour FROM created_at)"),
         Just("user_id"),
+        Just("jsonb_array_length(payload->'l')"),
+        Just("(payload->'l'->-1->>'n')::numeric"),
     ];
     leaf.prop_map(str::to_owned).prop_recursive(3, 8, 2, |inner| {
         prop_oneof![
@@ -107,6 +109,12 @@ fn condition() -> impl Strategy<Value = String> {
         Just("NULL".to_owned()),
         Just("segment('s')".to_owned()),
         Just("traits->>'plan' = 'pro'".to_owned()),
+        Just("payload->'l' ? 'it''s'".to_owned()),
+        Just("payload->'l'->0 ?& array['b', 'a'::text, 'a']".to_owned()),
+        Just("payload @> '{\"a\": [1.0, \"it''s\"]}'".to_owned()),
+        Just("traits->'l' @> '[{\"b\": null}, [2]]'::jsonb".to_owned()),
+        Just("traits @> '{\"a\": {\"b\": true}, \"c\": 1}'".to_owned()),
+        Just("bucket('it''s') < 12.5".to_owned()),
         Just("users.created_at > now() - INTERVAL '7 days'".to_owned()),
     ];
     leaf.prop_recursive(4, 12, 3, |inner| {

@@ -24,3 +24,5 @@ pub const PATTERN_LENGTH_MAX: usize = 1_000;
 pub const QUOTED_LENGTH_MAX: usize = 2_000;
 /// Different segments a clause may name.
 pub const SEGMENTS_MAX: usize = 32;
+/// Levels of lists and objects in constant JSON: each makes the generated SQL deeper.
+pub(super) const JSON_DEPTH_MAX: usize = 8;

@@ -59,9 +59,7 @@ pub fn contributions(
     let mut edges = vec![now];
     for compare in filter.iter().chain(argument.iter()).flat_map(|expr| time_compares(expr)) {
         let x = evaluate(&compare.x, &mut EventScope { event, now });
-        for (start, end) in compare.true_set(&x).intervals() {
-            edges.extend([start, end]);
-        }
+        edges.extend(compare.edges(&x));
     }
     edges.retain(|edge| *edge >= now && *edge < Timestamp::MAX);
     edges.sort_unstable();

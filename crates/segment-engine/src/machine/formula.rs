@@ -2,7 +2,7 @@
 
 use super::store::StoreId;
 use super::user::User;
-use crate::eval::{Scope, chosen_case, evaluate};
+use crate::eval::{Scope, bucket, chosen_case, evaluate};
 use crate::leaf::State;
 use crate::plan::{AggregateFunction, EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
 use crate::time::Timestamp;
@@ -211,6 +211,17 @@ impl Scope for Evaluation<'_> {
 
     fn user(&self, column: UserColumn) -> Value {
         self.user.profile.column(column)
+    }
+
+    fn borrowed_json(&self, expr: &Expr) -> Option<&serde_json::Value> {
+        match expr {
+            Expr::Trait(path) => self.user.traits.json(path),
+            _ => unreachable!("formulas read events through aggregates only"),
+        }
+    }
+
+    fn bucket(&self, name: &str) -> Value {
+        bucket(name, self.user.id)
     }
 
     fn aggregate(&mut self, index: usize) -> Value {

@@ -8,6 +8,7 @@ mod aggregate;
 mod cast;
 mod expr;
 mod funnel;
+mod json;
 mod question;
 mod text;
 mod time;

@@ -12,7 +12,7 @@ pub enum Dialect {
     Portable,
 }
 
-pub const REGIONS: [&str; 4] = ["north", "south", "Élan", "Straße"];
+pub const REGIONS: [&str; 6] = ["north", "south", "Élan", "Straße", "İZMİR", "izmir"];
 pub const DEVICES: [&str; 3] = ["mobile", "desktop", ""];
 pub const COUNTRIES: [&str; 3] = ["US", "DE", "us"];
 pub const ACTIVITIES: [&str; 3] = ["page_viewed", "product_purchased", "page_element_clicked"];
@@ -102,7 +102,7 @@ impl Clauses<'_> {
         self.boolean(depth, &mut Self::user_condition)
     }
 
-    fn comparison(&mut self) -> String {
+    pub fn comparison(&mut self) -> String {
         self.random.text(&["=", "<>", "<", "<=", ">", ">="])
     }
 
@@ -114,7 +114,9 @@ impl Clauses<'_> {
 
     /// A condition on the user that may stand in one on an event, too: what the clock shows may not.
     fn user_term(&mut self) -> String {
-        match self.random.below(13) {
+        match self.random.below(16) {
+            13..15 => self.list_condition("traits"),
+            15 => self.bucket_condition(),
             0..4 if !self.tags.is_empty() => {
                 let tag = self.random.pick(&self.tags).clone();
                 format!("segment('{tag}')")
@@ -162,7 +164,9 @@ impl Clauses<'_> {
     // ---- conditions on an event ----
 
     fn event_condition(&mut self) -> String {
-        match self.random.below(20) {
+        match self.random.below(22) {
+            20 => self.list_condition("payload"),
+            21 => self.edge_condition(),
             0..7 => self.text_condition(),
             7..10 => self.number_condition(),
             10..17 => self.time_condition(),
@@ -260,7 +264,7 @@ impl Clauses<'_> {
 
     // ---- time ----
 
-    fn interval(&mut self) -> String {
+    pub fn interval(&mut self) -> String {
         if !self.portable() && self.random.chance(10) {
             return self.random.text(&["INTERVAL 7 DAY", "INTERVAL '2' DAY", "INTERVAL 1 MONTH"]);
         }
@@ -284,7 +288,7 @@ impl Clauses<'_> {
     }
 
     /// g(now()), of type timestamptz.
-    fn now_bound(&mut self) -> String {
+    pub fn now_bound(&mut self) -> String {
         let now = if self.portable() || self.random.chance(85) { "now()" } else { "CURRENT_TIMESTAMP" };
         let (interval, unit, zone) = (self.interval(), self.random.text(&UNITS), self.random.text(&ZONES));
         match self.random.below(10) {

@@ -63,6 +63,10 @@ pub(super) fn quoted(text: &str) -> String {
     quoted
 }
 
+pub(super) fn text_array(texts: &[String]) -> String {
+    format!("array[{}]", texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", "))
+}
+
 pub(super) fn type_name(ty: Type) -> &'static str {
     match ty {
         Type::Bool => "boolean",
