@@ -62,6 +62,7 @@ pub struct Settings {
     pub allowed_origins: String,
     pub unknown_users: String,
     pub exclusive_identities: String,
+    pub caseless_identities: String,
     pub event_id_hours: u32,
     pub checkpoint_seconds: u32,
     pub log_retention: LogRetention,
