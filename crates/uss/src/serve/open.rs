@@ -7,7 +7,7 @@ use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
 use configuration_api::{Api, Gone, Holds, Relay, StoreIdentities, TopicNames};
-use ingestion_api::{AllowedOrigins, Ingestion, Limits, UnknownUsers};
+use ingestion_api::{AllowedOrigins, FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
 use ports::clock::{Clock, SystemClock};
@@ -114,11 +114,16 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
 }
 
 /// The ingestion service.
-pub fn ingestion(opened: &Opened, unknown_users: UnknownUsers, caseless: CaselessTypes) -> Arc<Ingestion> {
+pub fn ingestion(
+    opened: &Opened,
+    unknown_users: UnknownUsers,
+    future: FuturePolicy,
+    caseless: CaselessTypes,
+) -> Arc<Ingestion> {
     let identities = StoreIdentities::new(opened.store.clone(), opened.clock.clone(), opened.holds.clone());
     let (log, clock) = (opened.log.clone(), opened.clock.clone());
     let ingestion = Ingestion::new(log, Arc::new(identities), clock, Limits::default(), unknown_users);
-    Arc::new(ingestion.with_caseless(caseless))
+    Arc::new(ingestion.with_future(future).with_caseless(caseless))
 }
 
 /// Starts moving the outbox to the log. Told to stop, it moves what is there and ends.
