@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adapters::sql::SqlConfigStore;
-use ports::config_store::{ConfigStore, NewUser, UserStore};
+use ports::config_store::{ConfigStore, IdentityRules, NewUser, UserStore};
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
@@ -11,10 +11,10 @@ use segment_engine::time::Timestamp;
 async fn sqlite_config_store() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let count = std::sync::atomic::AtomicUsize::new(0);
-    ports::contract::config_store::run(|| async {
+    ports::contract::config_store::run(|rules| async {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = folder.path().join(format!("config #{number}?.db"));
-        Arc::new(SqlConfigStore::open_sqlite(&path).await.expect("a fresh file opens")) as Arc<dyn ConfigStore>
+        Arc::new(SqlConfigStore::open_sqlite(&path, rules).await.expect("a fresh file opens")) as Arc<dyn ConfigStore>
     })
     .await;
     Ok(())
@@ -24,10 +24,10 @@ async fn sqlite_config_store() -> Result<(), Box<dyn std::error::Error>> {
 async fn a_reopened_file_has_everything() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("config.db");
-    let store = SqlConfigStore::open_sqlite(&path).await?;
+    let store = SqlConfigStore::open_sqlite(&path, IdentityRules::default()).await?;
     let created = store.create_user(NewUser::default(), Timestamp(7)).await?;
     drop(store);
-    let store = SqlConfigStore::open_sqlite(&path).await?;
+    let store = SqlConfigStore::open_sqlite(&path, IdentityRules::default()).await?;
     assert_eq!(store.user(UserId(1)).await?, Some(created));
     Ok(())
 }
@@ -35,5 +35,5 @@ async fn a_reopened_file_has_everything() -> Result<(), Box<dyn std::error::Erro
 #[tokio::test]
 async fn a_file_that_cannot_be_opened_is_an_error() {
     let missing = std::path::Path::new("/nonexistent/folder/config.db");
-    assert!(SqlConfigStore::open_sqlite(missing).await.is_err());
+    assert!(SqlConfigStore::open_sqlite(missing, IdentityRules::default()).await.is_err());
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ports::clock::Clock;
-use ports::config_store::{ConfigStore, IdentityRules, Segment, User};
+use ports::config_store::{ConfigStore, IdentityKey, Segment, User};
 use ports::event_sink::EventSink;
 use ports::log::{Log, Topic};
 use ports::segment_queries::SegmentQueries;
@@ -48,6 +48,15 @@ impl TopicNames {
     }
 }
 
+/// What ingestion may remember and must forget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// A user that was deleted, or had been absorbed by one.
+    User(UserId),
+    /// An identity that a living user lost.
+    Identity(IdentityKey),
+}
+
 /// The ports and settings of the configuration API. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
@@ -63,12 +72,10 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Wakes the relay: notified after each call that may have written.
     pub written: Arc<Notify>,
-    /// Which identities a user has only one of.
-    pub identity_rules: IdentityRules,
     /// The topics' names.
     pub topics: TopicNames,
-    /// Called with each user that is deleted, absorbed ones too: what was remembered of its identities no longer holds.
-    pub forget: Arc<dyn Fn(UserId) + Send + Sync>,
+    /// Called with what is gone: what was remembered of it no longer holds.
+    pub forget: Arc<dyn Fn(Gone) + Send + Sync>,
     /// True once the server is told to stop: answers without an end of their own end then.
     pub stopped: watch::Receiver<bool>,
 }

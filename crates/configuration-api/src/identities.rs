@@ -1,8 +1,10 @@
 //! Identities: of a user, linking two, and resolving many for ingestion.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use ports::config_store::{Attached, IdentityKey, Link, OutboxEntry, Survivor, Unknown, User};
+use ports::config_store::{Attached, IdentityKey, Link, OutboxEntry, Resolution, Survivor, Unknown, User};
 use ports::identities::Resolved;
 use segment_engine::event::UserId;
 use serde::Deserialize;
@@ -80,7 +82,7 @@ pub(crate) async fn attach(
     Json(body): Json<KeyBody>,
 ) -> Result<Response, Problem> {
     let key = body.named()?;
-    Ok(match api.store.attach_identity(UserId(user), key, &api.identity_rules, api.now()).await? {
+    Ok(match api.store.attach_identity(UserId(user), key, api.now()).await? {
         Attached::New(identity) => Created(IdentityView::from(identity)).into_response(),
         Attached::Known(identity) => Data(IdentityView::from(identity)).into_response(),
     })
@@ -93,7 +95,7 @@ pub(crate) async fn link(State(api): State<Api>, Json(body): Json<LinkBody>) -> 
         Some(SurvivorBody::To) => Survivor::To,
     };
     let link = Link { from: body.from.named()?, to: body.to.named()?, survivor };
-    let linked = api.store.link(link, &api.identity_rules, api.now()).await?;
+    let linked = api.store.link(link, api.now()).await?;
     Ok(Data(json!({"userId": linked.user_id, "absorbed": linked.absorbed})))
 }
 
@@ -107,17 +109,15 @@ pub(crate) async fn resolve(
     }
     let keys = body.identities.into_iter().map(KeyBody::of_event).collect::<Result<Vec<_>, _>>()?;
     let unknown = if body.create { Unknown::Create } else { Unknown::Reject };
-    let resolution = api.store.resolve(&keys, unknown, api.now()).await?;
-    let resolved = resolution.owners.into_iter().map(|owner| owner.map(|owner| resolved(owner, &resolution.created)));
-    Ok(Data(
-        resolved
-            .map(|resolved| resolved.map(|resolved| json!({"userId": resolved.user_id, "new": resolved.new})))
-            .collect(),
-    ))
+    let resolved = resolved(api.store.resolve(&keys, unknown, api.now()).await?);
+    let view = |resolved: Resolved| json!({"userId": resolved.user_id, "new": resolved.new});
+    Ok(Data(resolved.into_iter().map(|resolved| resolved.map(view)).collect()))
 }
 
-/// An owner, with the record that tells the engine of it if it is new.
-pub(crate) fn resolved(owner: UserId, created: &[User]) -> Resolved {
-    let new = created.binary_search_by_key(&owner, |user| user.id).ok();
-    Resolved { user_id: owner, new: new.map(|index| OutboxEntry::user_record(&created[index])) }
+/// The owners; where one is new first stands the record that tells the engine of it. In two spellings it is one user.
+pub(crate) fn resolved(resolution: Resolution) -> Vec<Option<Resolved>> {
+    let Resolution { owners, created } = resolution;
+    let mut created: HashMap<UserId, User> = created.into_iter().map(|user| (user.id, user)).collect();
+    let mut one = |user_id| Resolved { user_id, new: created.remove(&user_id).as_ref().map(OutboxEntry::user_record) };
+    owners.into_iter().map(|owner| owner.map(&mut one)).collect()
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use ports::config_store::{Applied, MembershipBatch, MembershipChange};
+use ports::log::Topic;
 use ports::records::instant;
 use segment_engine::event::UserId;
 use serde::Deserialize;
@@ -75,6 +76,13 @@ pub(crate) async fn set_manual(
 pub(crate) async fn apply(State(api): State<Api>, Json(body): Json<BatchBody>) -> Result<Data<Value>, Problem> {
     let batch = body.batch(api.log.partitions())?;
     let to = batch.to;
+    // Once stored, it would keep everything before it from ever being written.
+    let (_, end) = api.log.bounds(Topic::Notifications, batch.partition).await?;
+    if to > end {
+        let message =
+            format!("to is {to}, beyond the end of the notification topic's partition {}, {end}", batch.partition);
+        return Err(Problem::invalid("POSITION_BEYOND_END", format!("{message}; send what the topic holds")));
+    }
     Ok(Data(match api.store.apply_memberships(batch).await? {
         Applied::Now => json!({"applied": true, "position": to}),
         Applied::Before(position) => json!({"applied": false, "position": position}),

@@ -50,9 +50,8 @@ impl Identities for StoreIdentities {
         // From before the users are made: a relay that sees their rows sees the hold, or that it has ended.
         let hold = self.holds.hold(end);
         let resolution = self.store.resolve(&keys(identities), Unknown::Create, self.clock.now()).await;
-        let resolution = resolution.map_err(unavailable)?;
-        let users = resolution.owners.into_iter().flatten().map(|owner| resolved(owner, &resolution.created));
-        Ok(Created { users: users.collect(), hold })
+        let users = resolved(resolution.map_err(unavailable)?).into_iter().flatten().collect();
+        Ok(Created { users, hold })
     }
 
     async fn profile(&self, client_ref_id: &str) -> Result<Option<Profile>, IdentityError> {

@@ -7,11 +7,12 @@ use ports::config_store::{Member, NewUser, User, UserChange};
 use ports::records::instant;
 use segment_engine::event::UserId;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use uss_http::extract::{Json, Path, Query};
 use uss_http::{PageRequest, Problem};
 
-use crate::answer::{Created, DONE, Data};
-use crate::api::Api;
+use crate::answer::{Created, Data};
+use crate::api::{Api, Gone};
 use crate::fields::{self, nullable};
 use crate::lists::{Format, formatted_list, json_list};
 use crate::positions::Positions;
@@ -92,13 +93,20 @@ pub(crate) async fn update(
     Path(id): Path<i64>,
     Json(body): Json<UserBody>,
 ) -> Result<Data<UserView>, Problem> {
-    Ok(Data(api.store.update_user(UserId(id), body.change()?, api.now()).await?.into()))
+    let updated = api.store.update_user(UserId(id), body.change()?, api.now()).await?;
+    updated.freed.into_iter().for_each(|identity| (api.forget)(Gone::Identity(identity)));
+    Ok(Data(updated.user.into()))
 }
 
-pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<bool>, Problem> {
+/// What a deletion still has to wait for.
+const ERASURE: &str = "The user, its identities, traits and lists are deleted. It leaves its segments, and its events leave engine and \
+                       warehouse, within moments; its records leave the log when USS_LOG_RETENTION ends. See \
+                       docs/reference/topics.md#deleted-users";
+
+pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Json<Value>, Problem> {
     let gone = api.store.delete_user(UserId(id)).await?;
-    gone.into_iter().for_each(|user| (api.forget)(user));
-    Ok(DONE)
+    gone.into_iter().for_each(|user| (api.forget)(Gone::User(user)));
+    Ok(Json(json!({"data": true, "erasure": ERASURE})))
 }
 
 pub(crate) async fn by_client_id(

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use ports::identities::Identity;
+use ports::identities::{CaselessTypes, Identity};
 use quick_cache::{Equivalent, Weighter, sync::Cache};
 use segment_engine::event::UserId;
 
@@ -17,10 +17,24 @@ const ENTRY_BYTES_GUESS: usize = 220;
 
 /// A bounded cache of identities.
 pub struct IdentityCache {
+    caseless: CaselessTypes,
+    /// By the forms in which they compare.
     users: Cache<Identity, UserId, EntryBytes>,
-    /// Users that are no more: their entries may still be in `users`, also those that were being asked for meanwhile.
-    gone: RwLock<HashSet<UserId>>,
+    lost: RwLock<Lost>,
 }
+
+/// What no longer holds.
+#[derive(Default)]
+struct Lost {
+    /// Users that are no more: their entries may still be in the cache, also those that were being asked for meanwhile.
+    users: HashSet<UserId>,
+    /// How many identities living users lost. Answers under way meanwhile are not remembered.
+    identities: u64,
+}
+
+/// Taken before the store is asked, and shown with its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked(u64);
 
 #[derive(Clone)]
 struct EntryBytes;
@@ -52,32 +66,51 @@ impl Equivalent<Identity> for Borrowed<'_> {
 }
 
 impl IdentityCache {
-    /// An empty cache of at most so many bytes.
-    pub fn new(bytes_max: usize) -> Self {
+    /// An empty cache of at most so many bytes, for ids that compare by these rules.
+    pub fn new(bytes_max: usize, caseless: CaselessTypes) -> Self {
         let users = Cache::with_weighter(bytes_max / ENTRY_BYTES_GUESS, bytes_max as u64, EntryBytes);
-        Self { users, gone: RwLock::default() }
+        Self { caseless, users, lost: RwLock::default() }
+    }
+
+    fn lost(&self) -> RwLockReadGuard<'_, Lost> {
+        self.lost.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose identity it is, if that is remembered.
     pub fn get(&self, id_type: Option<&str>, id: &str) -> Option<UserId> {
-        let user_id = self.users.get(&Borrowed { id_type, id })?;
-        let gone = self.gone.read().unwrap_or_else(PoisonError::into_inner);
-        if gone.contains(&user_id) { None } else { Some(user_id) }
+        let form = self.caseless.form(id_type.unwrap_or_default(), id);
+        let user_id = self.users.get(&Borrowed { id_type, id: &form })?;
+        if self.lost().users.contains(&user_id) { None } else { Some(user_id) }
     }
 
-    /// Remembers whose identity it is.
-    pub fn put(&self, identity: Identity, user_id: UserId) {
-        self.users.insert(identity, user_id);
+    /// To be called before the store is asked.
+    pub fn ask(&self) -> Asked {
+        Asked(self.lost().identities)
+    }
+
+    /// Remembers whose identity it is, unless one was lost since the store was asked.
+    pub fn put(&self, identity: &Identity, user_id: UserId, asked: Asked) {
+        let lost = self.lost();
+        if lost.identities == asked.0 {
+            self.users.insert(identity.form(&self.caseless), user_id);
+        }
     }
 
     /// Forgets the identities of a user that was deleted or merged into another; ids are never used again.
     pub fn forget(&self, user_id: UserId) {
-        let mut gone = self.gone.write().unwrap_or_else(PoisonError::into_inner);
-        if gone.len() >= GONE_MAX {
+        let mut lost = self.lost.write().unwrap_or_else(PoisonError::into_inner);
+        if lost.users.len() >= GONE_MAX {
             self.users.clear();
-            gone.clear();
+            lost.users.clear();
         }
-        gone.insert(user_id);
+        lost.users.insert(user_id);
+    }
+
+    /// Forgets an identity that its user no longer has.
+    pub fn forget_identity(&self, identity: &Identity) {
+        let mut lost = self.lost.write().unwrap_or_else(PoisonError::into_inner);
+        lost.identities += 1;
+        self.users.remove(&identity.form(&self.caseless));
     }
 }
 
@@ -91,25 +124,45 @@ mod tests {
 
     #[test]
     fn pairs_are_told_apart_and_users_forgotten() {
-        let cache = IdentityCache::new(1 << 20);
-        cache.put(identity(Some("cookie"), "a"), UserId(1));
-        cache.put(identity(None, "a"), UserId(2));
+        let cache = IdentityCache::new(1 << 20, CaselessTypes::default());
+        let put = |identity: Identity, user_id: UserId| cache.put(&identity, user_id, cache.ask());
+        put(identity(Some("cookie"), "a"), UserId(1));
+        put(identity(None, "a"), UserId(2));
         assert_eq!(cache.get(Some("cookie"), "a"), Some(UserId(1)));
         assert_eq!(cache.get(None, "a"), Some(UserId(2)));
         assert_eq!(cache.get(Some("email"), "a"), None);
         cache.forget(UserId(1));
         assert_eq!(cache.get(Some("cookie"), "a"), None);
-        cache.put(identity(Some("cookie"), "a"), UserId(1));
+        put(identity(Some("cookie"), "a"), UserId(1));
         assert_eq!(cache.get(Some("cookie"), "a"), None, "an answer under way while the user went");
-        cache.put(identity(Some("cookie"), "a"), UserId(3));
+        put(identity(Some("cookie"), "a"), UserId(3));
         assert_eq!(cache.get(Some("cookie"), "a"), Some(UserId(3)));
     }
 
     #[test]
+    fn identities_that_are_lost_are_forgotten_in_every_spelling() {
+        let cache = IdentityCache::new(1 << 20, CaselessTypes::default());
+        let asked = cache.ask();
+        cache.put(&identity(Some("email"), "Ann@X"), UserId(1), asked);
+        cache.put(&identity(Some("cookie"), "Ann@X"), UserId(2), asked);
+        assert_eq!(cache.get(Some("email"), "ann@x"), Some(UserId(1)));
+        assert_eq!(cache.get(Some("cookie"), "ann@x"), None);
+        cache.forget_identity(&identity(Some("email"), "aNN@x"));
+        for spelling in ["Ann@X", "ann@x"] {
+            assert_eq!(cache.get(Some("email"), spelling), None);
+        }
+        assert_eq!(cache.get(Some("cookie"), "Ann@X"), Some(UserId(2)));
+        cache.put(&identity(Some("email"), "ann@x"), UserId(1), asked);
+        assert_eq!(cache.get(Some("email"), "ann@x"), None, "an answer from before");
+        cache.put(&identity(Some("email"), "ann@x"), UserId(3), cache.ask());
+        assert_eq!(cache.get(Some("email"), "ANN@X"), Some(UserId(3)));
+    }
+
+    #[test]
     fn it_stays_within_its_bound() {
-        let cache = IdentityCache::new(100_000);
+        let cache = IdentityCache::new(100_000, CaselessTypes::default());
         for number in 0..10_000 {
-            cache.put(identity(None, &format!("user-{number}")), UserId(number));
+            cache.put(&identity(None, &format!("user-{number}")), UserId(number), cache.ask());
         }
         assert!(cache.users.weight() <= 100_000);
         assert!(cache.users.len() > 100);

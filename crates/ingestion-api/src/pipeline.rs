@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ports::clock::Clock;
 use ports::event_sink::{EventSink, SinkOutcome};
-use ports::identities::{Hold, Identities, Identity};
+use ports::identities::{CaselessTypes, Hold, Identities, Identity};
 use ports::log::{Log, NewRecord, Topic, partition_of};
 use ports::records::{UserRecord, instant};
 use segment_engine::event::UserId;
@@ -76,7 +76,7 @@ struct Writing {
 }
 
 impl Ingestion {
-    /// A service on these ports.
+    /// A service on these ports, whose identities compare by the default rules.
     pub fn new(
         log: Arc<dyn Log>,
         identities: Arc<dyn Identities>,
@@ -86,7 +86,7 @@ impl Ingestion {
     ) -> Self {
         // What has not happened is to be seen as 0, not as nothing.
         outcome::count(&[]);
-        let cache = IdentityCache::new(limits.identity_cache_bytes_max);
+        let cache = IdentityCache::new(limits.identity_cache_bytes_max, CaselessTypes::default());
         metrics::counter!("uss_replaced_characters_events_total").increment(0);
         let capacity = Capacity::new(&limits);
         let (future, replaying) = (FuturePolicy::default(), tokio::sync::Mutex::default());
@@ -99,9 +99,20 @@ impl Ingestion {
         Self { future, ..self }
     }
 
+    /// The service with other types of identities that compare without case: those of the identities port.
+    #[must_use]
+    pub fn with_caseless(self, caseless: CaselessTypes) -> Self {
+        Self { cache: IdentityCache::new(self.limits.identity_cache_bytes_max, caseless), ..self }
+    }
+
     /// To be called when a user was deleted or merged into another: their identities are looked up again.
     pub fn forget(&self, user_id: UserId) {
         self.cache.forget(user_id);
+    }
+
+    /// To be called when a user lost an identity and lives on: it is looked up again.
+    pub fn forget_identity(&self, identity: &Identity) {
+        self.cache.forget_identity(identity);
     }
 
     pub(crate) fn log(&self) -> &dyn Log {
@@ -211,10 +222,11 @@ impl Ingestion {
         }
         let (asked, places): (Vec<Identity>, Vec<Vec<usize>>) = missing.into_iter().unzip();
         for (asked, places) in asked.chunks(self.limits.resolve_max).zip(places.chunks(self.limits.resolve_max)) {
+            let before = self.cache.ask();
             let found = self.look_up(asked, unknown_users, writing).await?;
             for ((identity, user_id), places) in asked.iter().zip(found).zip(places) {
                 let Some(user_id) = user_id else { continue };
-                self.cache.put(identity.clone(), user_id);
+                self.cache.put(identity, user_id, before);
                 for place in places {
                     users[*place] = Some(user_id);
                 }

@@ -16,8 +16,8 @@ mod users;
 
 pub use activities::{Activity, ActivityChange, ActivityStore, NewActivity};
 pub use identities::{
-    Attached, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, Resolution,
-    Survivor, Unknown, decide_link, exclusive_conflict,
+    Attached, EMAIL_TYPE, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked,
+    Resolution, Survivor, Unknown, decide_link, exclusive_conflict,
 };
 pub use memberships::{Applied, ManualSet, Member, Membership, MembershipBatch, MembershipChange, MembershipStore};
 pub use outbox::{Outbox, OutboxEntry, OutboxRow};
@@ -25,7 +25,7 @@ pub use segments::{
     NewSegment, Segment, SegmentChange, SegmentKind, SegmentStore, change_segment, cycle_refused, in_use, unknown_tags,
 };
 pub use traits::{TraitStore, TraitValue, Traits, merge_traits, true_since};
-pub use users::{NewUser, User, UserChange, UserStore};
+pub use users::{NewUser, UpdatedUser, User, UserChange, UserStore};
 
 /// The whole port. Cheap to share behind an `Arc<dyn ConfigStore>`.
 #[async_trait::async_trait]
@@ -34,6 +34,9 @@ pub trait ConfigStore:
 {
     /// Whether the store answers: what a health check asks.
     async fn ping(&self) -> Result<(), ConfigStoreError>;
+
+    /// Wipes what deleted and changed rows have left in the store's files. To be called now and then.
+    async fn scrub(&self) -> Result<(), ConfigStoreError>;
 }
 
 /// Which rows of a list: those after the cursor, in ascending order of id, at most `limit`.

@@ -1,5 +1,7 @@
 //! Who an event belongs to: a client's identity, resolved to the internal user.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use segment_engine::event::UserId;
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,46 @@ pub struct Identity {
     pub id_type: Option<String>,
     /// The id.
     pub id: String,
+}
+
+/// The types of ids that compare without case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaselessTypes(Vec<String>);
+
+impl CaselessTypes {
+    /// These types.
+    pub fn new(types: impl IntoIterator<Item = String>) -> Self {
+        Self(types.into_iter().collect())
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// The form in which ids of this type are compared: ids are the same if their forms are equal. The form of a form is
+    /// itself.
+    pub fn form<'a>(&self, id_type: &str, id: &'a str) -> Cow<'a, str> {
+        let is_lower = |id: &str| id.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+        if is_lower(id) || !self.iter().any(|caseless| caseless == id_type) {
+            return Cow::Borrowed(id);
+        }
+        Cow::Owned(id.to_lowercase())
+    }
+}
+
+impl Default for CaselessTypes {
+    fn default() -> Self {
+        Self(vec!["email".to_owned()])
+    }
+}
+
+impl Identity {
+    /// The identity with its id in the form in which it is compared.
+    pub fn form(&self, caseless: &CaselessTypes) -> Identity {
+        let id = caseless.form(self.id_type.as_deref().unwrap_or_default(), &self.id).into_owned();
+        Identity { id_type: self.id_type.clone(), id }
+    }
 }
 
 /// What [`Identities::create`] answers for one identity.
@@ -85,8 +127,9 @@ pub enum IdentityError {
 /// The identities port. An answer holds for the instant of the call: "unknown" may be wrong a moment later.
 #[async_trait]
 pub trait Identities: Send + Sync + 'static {
-    /// The user of each identity, in the order asked: the one with exactly that pair of type and id; else the one whose
-    /// `clientRefId` is the id, whatever the type, and the pair becomes theirs; else `None`. Merged users answer their survivor.
+    /// The user of each identity, in the order asked: the one with that pair of type and id; else the one whose
+    /// `clientRefId` is the id, whatever the type, and the pair becomes theirs; else `None`. Merged users answer their
+    /// survivor. Pairs of [`CaselessTypes`] are compared without case, client ids exactly.
     async fn resolve(&self, identities: &[Identity]) -> Result<Vec<Option<UserId>>, IdentityError>;
 
     /// As [`Identities::resolve`], but makes a user of each unknown identity. The same identity twice is one user.

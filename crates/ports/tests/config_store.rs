@@ -7,6 +7,8 @@ use ports::memory::MemoryConfigStore;
 
 #[tokio::test]
 async fn memory_config_store() {
-    ports::contract::config_store::run(|| async { Arc::new(MemoryConfigStore::default()) as Arc<dyn ConfigStore> })
-        .await;
+    ports::contract::config_store::run(|rules| async {
+        Arc::new(MemoryConfigStore::new(rules)) as Arc<dyn ConfigStore>
+    })
+    .await;
 }

@@ -26,6 +26,12 @@ const LOOK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// A look comes this many times in a retention: so much longer than asked may records stay.
 const LOOKS_PER_RETENTION: u64 = 24;
 
+/// How long to wait between two looks for what no longer has to be kept.
+pub fn look_interval(retention_micros: Option<i64>) -> Duration {
+    let part = retention_micros.map(|micros| Duration::from_micros(micros.unsigned_abs() / LOOKS_PER_RETENTION));
+    part.unwrap_or(LOOK_INTERVAL_MAX).clamp(LOOK_INTERVAL_MIN, LOOK_INTERVAL_MAX)
+}
+
 /// Why a partition was not trimmed. Nothing is lost: the next look tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
@@ -59,10 +65,10 @@ impl Retention {
 
     /// Looks again and again until cancelled; cancel-safe.
     pub async fn run(&self) -> Result<(), Infallible> {
-        let part = Duration::from_micros(self.retention_micros.unsigned_abs() / LOOKS_PER_RETENTION);
+        let interval = look_interval(Some(self.retention_micros));
         loop {
             self.look().await;
-            tokio::time::sleep(part.clamp(LOOK_INTERVAL_MIN, LOOK_INTERVAL_MAX)).await;
+            tokio::time::sleep(interval).await;
         }
     }
 

@@ -66,6 +66,7 @@ pub struct Settings {
     pub future_events: String,
     pub future_tolerance_seconds: u32,
     pub exclusive_identities: String,
+    pub caseless_identities: String,
     pub event_id_hours: u32,
     pub checkpoint_seconds: u32,
     pub log_retention: LogRetention,

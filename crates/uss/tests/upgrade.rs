@@ -132,7 +132,8 @@ async fn a_folder_of_a_newer_build_is_refused_and_left_untouched() {
     unpack("trimmed", data.path());
     let launch = launch(data.path());
     drop(launch.start().stop());
-    for (mark, part) in [("3\n", "A newer build made it"), ("x", "it holds no number")] {
+    let ours = std::fs::read_to_string(data.path().join("FORMAT")).unwrap();
+    for (mark, part) in [("1000\n", "A newer build made it"), ("x", "it holds no number")] {
         std::fs::write(data.path().join("FORMAT"), mark).unwrap();
         let before = contents(data.path());
         let refused = launch.try_start().err().unwrap();
@@ -140,6 +141,6 @@ async fn a_folder_of_a_newer_build_is_refused_and_left_untouched() {
         assert!(refused.message.contains(part), "{}", refused.message);
         assert!(contents(data.path()) == before, "{mark:?}: nothing was changed");
     }
-    std::fs::write(data.path().join("FORMAT"), "2\n").unwrap();
+    std::fs::write(data.path().join("FORMAT"), ours).unwrap();
     drop(launch.start());
 }

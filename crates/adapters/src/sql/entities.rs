@@ -36,7 +36,7 @@ table!(
 );
 
 table!(
-    /// Whose a client's id is.
+    /// Whose a client's id is. `id` is the form in which it is compared; `spelling` how it was written, where that differs.
     identity, "identities", {
         #[sea_orm(primary_key, auto_increment = false)]
         id_type: String,
@@ -44,6 +44,15 @@ table!(
         id: String,
         user_id: i64,
         created_at: i64,
+        spelling: Option<String>,
+    }
+);
+
+table!(
+    /// The types whose identities are stored in lower case.
+    caseless_type, "caseless_types", {
+        #[sea_orm(primary_key, auto_increment = false)]
+        id_type: String,
     }
 );
 

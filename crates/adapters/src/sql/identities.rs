@@ -17,33 +17,34 @@ use super::merges::merge;
 use super::{BOUND_MAX, Result, SqlConfigStore, commit, outbox, unavailable, users};
 
 /// Values bound per row.
-const COLUMNS: usize = 4;
+const COLUMNS: usize = 5;
 
 fn domain(row: identity::Model) -> Identity {
-    let key = IdentityKey { id_type: row.id_type, id: row.id };
+    let key = IdentityKey { id_type: row.id_type, id: row.spelling.unwrap_or(row.id) };
     Identity { key, user_id: UserId(row.user_id), created_at: Timestamp(row.created_at) }
 }
 
-async fn own(db: &impl ConnectionTrait, user: i64) -> Result<Vec<Identity>> {
+pub(super) async fn own(db: &impl ConnectionTrait, user: i64) -> Result<Vec<Identity>> {
     let query = identity::Entity::find().filter(identity::Column::UserId.eq(user));
     let query = query.order_by_asc(identity::Column::IdType).order_by_asc(identity::Column::Id);
     Ok(query.all(db).await.map_err(unavailable)?.into_iter().map(domain).collect())
 }
 
-/// Whose each of these pairs is, for those that somebody has.
-async fn by_pair(db: &impl ConnectionTrait, keys: &[IdentityKey]) -> Result<HashMap<IdentityKey, UserId>> {
-    let mut owners = HashMap::with_capacity(keys.len());
-    for chunk in keys.chunks(BOUND_MAX) {
-        let ids = chunk.iter().map(|key| key.id.as_str());
+/// Whose each of these pairs, in their forms, is, for those that somebody has.
+pub(super) async fn by_pair(db: &impl ConnectionTrait, forms: &[IdentityKey]) -> Result<HashMap<IdentityKey, UserId>> {
+    let mut owners = HashMap::with_capacity(forms.len());
+    for chunk in forms.chunks(BOUND_MAX) {
+        let ids = chunk.iter().map(|form| form.id.as_str());
         let rows =
             identity::Entity::find().filter(identity::Column::Id.is_in(ids)).all(db).await.map_err(unavailable)?;
-        owners.extend(rows.into_iter().map(domain).map(|identity| (identity.key, identity.user_id)));
+        let pair = |row: identity::Model| (IdentityKey { id_type: row.id_type, id: row.id }, UserId(row.user_id));
+        owners.extend(rows.into_iter().map(pair));
     }
     Ok(owners)
 }
 
 /// Who has each of these client ids.
-async fn by_client_refs(db: &impl ConnectionTrait, ids: &[&str]) -> Result<HashMap<String, UserId>> {
+pub(super) async fn by_client_refs(db: &impl ConnectionTrait, ids: &[&str]) -> Result<HashMap<String, UserId>> {
     let mut owners = HashMap::new();
     for chunk in ids.chunks(BOUND_MAX) {
         let query = user::Entity::find().select_only();
@@ -56,13 +57,22 @@ async fn by_client_refs(db: &impl ConnectionTrait, ids: &[&str]) -> Result<HashM
 }
 
 /// Makes pairs theirs who they are given to; pairs that somebody has stay as they are.
-async fn keep(tx: &impl ConnectionTrait, pairs: &[(IdentityKey, UserId)], now: Timestamp) -> Result<()> {
+pub(super) async fn keep(
+    tx: &impl ConnectionTrait,
+    rules: &IdentityRules,
+    pairs: &[(IdentityKey, UserId)],
+    now: Timestamp,
+) -> Result<()> {
     for chunk in pairs.chunks(BOUND_MAX / COLUMNS) {
-        let models = chunk.iter().map(|(key, user)| identity::ActiveModel {
-            id_type: Set(key.id_type.clone()),
-            id: Set(key.id.clone()),
-            user_id: Set(user.0),
-            created_at: Set(now.0),
+        let models = chunk.iter().map(|(key, user)| {
+            let form = rules.form(key);
+            identity::ActiveModel {
+                spelling: Set((form.id != key.id).then(|| key.id.clone())),
+                id_type: Set(form.id_type),
+                id: Set(form.id),
+                user_id: Set(user.0),
+                created_at: Set(now.0),
+            }
         });
         let kept = OnConflict::columns([identity::Column::IdType, identity::Column::Id]).do_nothing().to_owned();
         let insert = identity::Entity::insert_many(models).on_conflict(kept);
@@ -72,19 +82,24 @@ async fn keep(tx: &impl ConnectionTrait, pairs: &[(IdentityKey, UserId)], now: T
 }
 
 /// The pair first, then the client id.
-async fn owner(db: &impl ConnectionTrait, key: &IdentityKey) -> Result<Option<UserId>> {
-    let pair = identity::Entity::find_by_id((key.id_type.clone(), key.id.clone()));
+pub(super) async fn owner(
+    db: &impl ConnectionTrait,
+    rules: &IdentityRules,
+    key: &IdentityKey,
+) -> Result<Option<UserId>> {
+    let form = rules.form(key);
+    let pair = identity::Entity::find_by_id((form.id_type, form.id));
     match pair.one(db).await.map_err(unavailable)? {
         Some(row) => Ok(Some(UserId(row.user_id))),
         None => users::by_client_ref(db, &key.id).await,
     }
 }
 
-async fn side(db: &impl ConnectionTrait, key: &IdentityKey) -> Result<Option<LinkSide>> {
-    let Some(user_id) = owner(db, key).await? else { return Ok(None) };
+async fn side(db: &impl ConnectionTrait, rules: &IdentityRules, key: &IdentityKey) -> Result<Option<LinkSide>> {
+    let Some(user_id) = owner(db, rules, key).await? else { return Ok(None) };
     let row = users::require(db, user_id).await?;
     let mut identities: Vec<IdentityKey> = own(db, row.id).await?.into_iter().map(|identity| identity.key).collect();
-    if !identities.contains(key) {
+    if !identities.iter().any(|own| rules.same(own, key)) {
         identities.push(key.clone());
     }
     Ok(Some(LinkSide { user_id, created_at: Timestamp(row.created_at), identities }))
@@ -97,32 +112,28 @@ impl IdentityStore for SqlConfigStore {
         own(&self.readers, user.id).await
     }
 
-    async fn attach_identity(
-        &self,
-        user: UserId,
-        key: IdentityKey,
-        rules: &IdentityRules,
-        now: Timestamp,
-    ) -> Result<Attached> {
+    async fn attach_identity(&self, user: UserId, key: IdentityKey, now: Timestamp) -> Result<Attached> {
+        let rules = &self.rules;
         let tx = self.begin().await?;
         let user = UserId(users::require(&tx, user).await?.id);
         let has = own(&tx, user.0).await?;
-        if let Some(identity) = has.iter().find(|identity| identity.key == key) {
+        if let Some(identity) = has.iter().find(|identity| rules.same(&identity.key, &key)) {
             return Ok(Attached::Known(identity.clone()));
         }
         let has: Vec<IdentityKey> = has.into_iter().map(|identity| identity.key).collect();
-        match owner(&tx, &key).await? {
+        match owner(&tx, rules, &key).await? {
             Some(owner) if owner != user => return Err(Identity::taken(&key, owner)),
             _ => exclusive_conflict(user, &has, &key, rules)?,
         }
-        keep(&tx, &[(key.clone(), user)], now).await?;
+        keep(&tx, rules, &[(key.clone(), user)], now).await?;
         commit(tx).await?;
         Ok(Attached::New(Identity { key, user_id: user, created_at: now }))
     }
 
-    async fn link(&self, link: Link, rules: &IdentityRules, now: Timestamp) -> Result<Linked> {
+    async fn link(&self, link: Link, now: Timestamp) -> Result<Linked> {
+        let rules = &self.rules;
         let tx = self.begin().await?;
-        let (from, to) = (side(&tx, &link.from).await?, side(&tx, &link.to).await?);
+        let (from, to) = (side(&tx, rules, &link.from).await?, side(&tx, rules, &link.to).await?);
         let decision = decide_link(&link, from.as_ref(), to.as_ref(), rules)?;
         let known = [(&link.from, from), (&link.to, to)];
         let mut pairs: Vec<(IdentityKey, UserId)> =
@@ -135,7 +146,7 @@ impl IdentityStore for SqlConfigStore {
             }
             LinkDecision::Merge { survivor, absorbed } => Linked { user_id: *survivor, absorbed: Some(*absorbed) },
         };
-        keep(&tx, &pairs, now).await?;
+        keep(&tx, rules, &pairs, now).await?;
         if let LinkDecision::Merge { survivor, absorbed } = decision {
             merge(&tx, survivor, absorbed, now).await?;
         }
@@ -144,56 +155,62 @@ impl IdentityStore for SqlConfigStore {
     }
 
     async fn resolve(&self, keys: &[IdentityKey], unknown: Unknown, now: Timestamp) -> Result<Resolution> {
-        let owners = by_pair(&self.readers, keys).await?;
-        if keys.iter().all(|key| owners.contains_key(key)) {
-            return Ok(resolution(keys, &owners, Vec::new()));
+        let forms: Vec<IdentityKey> = keys.iter().map(|key| self.rules.form(key)).collect();
+        let owners = by_pair(&self.readers, &forms).await?;
+        if forms.iter().all(|form| owners.contains_key(form)) {
+            return Ok(resolution(&forms, &owners, Vec::new()));
         }
         if unknown == Unknown::Reject {
-            let candidates = by_client_refs(&self.readers, &missing(keys, &owners)).await?;
+            let candidates = by_client_refs(&self.readers, &missing(keys, &forms, &owners)).await?;
             if candidates.is_empty() {
-                return Ok(resolution(keys, &owners, Vec::new()));
+                return Ok(resolution(&forms, &owners, Vec::new()));
             }
         }
-        self.resolve_and_keep(keys, unknown, now).await
+        self.resolve_and_keep(keys, &forms, unknown, now).await
     }
 }
 
-fn missing<'a>(keys: &'a [IdentityKey], owners: &HashMap<IdentityKey, UserId>) -> Vec<&'a str> {
-    keys.iter().filter(|key| !owners.contains_key(*key)).map(|key| key.id.as_str()).collect()
+/// The ids, as asked for, of the pairs that nobody has.
+fn missing<'a>(keys: &'a [IdentityKey], forms: &[IdentityKey], owners: &HashMap<IdentityKey, UserId>) -> Vec<&'a str> {
+    keys.iter().zip(forms).filter(|(_, form)| !owners.contains_key(form)).map(|(key, _)| key.id.as_str()).collect()
 }
 
-fn resolution(keys: &[IdentityKey], owners: &HashMap<IdentityKey, UserId>, created: Vec<User>) -> Resolution {
-    Resolution { owners: keys.iter().map(|key| owners.get(key).copied()).collect(), created }
+fn resolution(forms: &[IdentityKey], owners: &HashMap<IdentityKey, UserId>, created: Vec<User>) -> Resolution {
+    Resolution { owners: forms.iter().map(|form| owners.get(form).copied()).collect(), created }
 }
 
 impl SqlConfigStore {
     /// As [`IdentityStore::resolve`], by the writer: it sees every user created before, and keeps what it finds out.
-    async fn resolve_and_keep(&self, keys: &[IdentityKey], unknown: Unknown, now: Timestamp) -> Result<Resolution> {
+    async fn resolve_and_keep(
+        &self,
+        keys: &[IdentityKey],
+        forms: &[IdentityKey],
+        unknown: Unknown,
+        now: Timestamp,
+    ) -> Result<Resolution> {
         let tx = self.begin().await?;
-        let mut owners = by_pair(&tx, keys).await?;
-        let by_client_ref = by_client_refs(&tx, &missing(keys, &owners)).await?;
+        let mut owners = by_pair(&tx, forms).await?;
+        let by_client_ref = by_client_refs(&tx, &missing(keys, forms, &owners)).await?;
         let (mut pairs, mut created) = (Vec::new(), Vec::new());
-        for key in keys {
-            if owners.contains_key(key) {
-                continue;
+        // All that are known first: a user may be known by one spelling only.
+        for (key, form) in keys.iter().zip(forms) {
+            if let (None, Some(owner)) = (owners.get(form), by_client_ref.get(&key.id)) {
+                owners.insert(form.clone(), *owner);
+                pairs.push((key.clone(), *owner));
             }
-            let owner = match (by_client_ref.get(&key.id), unknown) {
-                (Some(owner), _) => *owner,
-                (None, Unknown::Reject) => continue,
-                (None, Unknown::Create) => {
-                    let user = users::insert(&tx, NewUser::default(), now).await?;
-                    let id = user.id;
-                    created.push(user);
-                    id
-                }
-            };
-            owners.insert(key.clone(), owner);
-            pairs.push((key.clone(), owner));
         }
-        keep(&tx, &pairs, now).await?;
+        for (key, form) in keys.iter().zip(forms) {
+            if unknown == Unknown::Create && !owners.contains_key(form) {
+                let user = users::insert(&tx, NewUser::default(), now).await?;
+                owners.insert(form.clone(), user.id);
+                pairs.push((key.clone(), user.id));
+                created.push(user);
+            }
+        }
+        keep(&tx, &self.rules, &pairs, now).await?;
         outbox::send(&tx, created.iter().map(OutboxEntry::user).collect()).await?;
         commit(tx).await?;
-        Ok(resolution(keys, &owners, created))
+        Ok(resolution(forms, &owners, created))
     }
 }
 
@@ -206,7 +223,7 @@ pub(super) async fn with_first_identities(db: &impl ConnectionTrait, mut found: 
         let query = query.order_by_asc(identity::Column::IdType).order_by_asc(identity::Column::Id);
         let mut first: HashMap<i64, String> = HashMap::new();
         for row in query.all(db).await.map_err(unavailable)? {
-            first.entry(row.user_id).or_insert(row.id);
+            first.entry(row.user_id).or_insert(row.spelling.unwrap_or(row.id));
         }
         for user in chunk {
             user.first_identity = first.remove(&user.id.0);

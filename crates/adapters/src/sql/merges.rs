@@ -7,9 +7,10 @@ use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
 use super::entities::{user, user_trait};
-use super::{Result, identities, memberships, outbox, traits, unavailable};
+use super::{Result, emails, identities, memberships, outbox, traits, unavailable};
 
-/// Merges `absorbed` into `survivor`, both alive: identities, traits, lists kept by hand, and the users absorbed before.
+/// Merges `absorbed` into `survivor`, both alive: identities, traits, lists kept by hand, the email, and the users absorbed
+/// before.
 pub(super) async fn merge(tx: &impl ConnectionTrait, survivor: UserId, absorbed: UserId, now: Timestamp) -> Result<()> {
     let theirs_or_them = user::Column::MergedInto.eq(absorbed.0).or(user::Column::Id.eq(absorbed.0));
     let redirect = user::Entity::update_many().filter(theirs_or_them);
@@ -24,5 +25,7 @@ pub(super) async fn merge(tx: &impl ConnectionTrait, survivor: UserId, absorbed:
         gone.exec(tx).await.map_err(unavailable)?;
     }
     let manual = memberships::merge_manual(tx, survivor, absorbed, now).await?;
-    outbox::send(tx, vec![OutboxEntry::merge(absorbed, survivor, manual)]).await
+    let changed = emails::merge(tx, survivor, absorbed, now).await?;
+    let told = std::iter::once(OutboxEntry::merge(absorbed, survivor, manual));
+    outbox::send(tx, told.chain(changed.as_ref().map(OutboxEntry::user)).collect()).await
 }

@@ -4,6 +4,8 @@
 //! (WAL) and never wait for it. The SQL is what SQLite and Postgres have in common.
 
 mod activities;
+mod caseless;
+mod emails;
 mod entities;
 mod identities;
 mod memberships;
@@ -14,12 +16,14 @@ mod segment_rules;
 mod segments;
 mod traits;
 mod users;
+mod wiping;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ports::config_store::{ConfigStore, ConfigStoreError};
+use ports::config_store::{ConfigStore, ConfigStoreError, IdentityRules};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait,
@@ -44,15 +48,19 @@ type Result<T> = std::result::Result<T, ConfigStoreError>;
 pub struct SqlConfigStore {
     readers: DatabaseConnection,
     writer: DatabaseConnection,
+    rules: Arc<IdentityRules>,
 }
 
 impl SqlConfigStore {
-    /// Opens the SQLite file at `path`, creating it if it is missing, and brings its tables up to date.
-    pub async fn open_sqlite(path: &Path) -> Result<Self> {
+    /// Opens the SQLite file at `path`, creating it if it is missing, and brings its tables up to date. Identities that
+    /// are stored by other rules are rewritten.
+    pub async fn open_sqlite(path: &Path, rules: IdentityRules) -> Result<Self> {
         let writer = connect_sqlite(path, 1).await.map_err(unavailable)?;
         migrations::Migrator::up(&writer, None).await.map_err(unavailable)?;
+        caseless::settle(&writer, &rules.caseless).await?;
+        wiping::wipe_old_pages(&writer).await;
         let readers = connect_sqlite(path, READERS_MAX).await.map_err(unavailable)?;
-        Ok(Self { readers, writer })
+        Ok(Self { readers, writer, rules: Arc::new(rules) })
     }
 
     /// Starts a write. Dropped without a commit, it leaves no trace: also if the caller goes away.
@@ -73,6 +81,7 @@ async fn connect_sqlite(path: &Path, connections: u32) -> std::result::Result<Da
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
+            .pragma("secure_delete", "ON")
     });
     Database::connect(options).await
 }
@@ -82,6 +91,10 @@ impl ConfigStore for SqlConfigStore {
     async fn ping(&self) -> Result<()> {
         self.readers.execute_unprepared("SELECT 1").await.map_err(unavailable)?;
         Ok(())
+    }
+
+    async fn scrub(&self) -> Result<()> {
+        wiping::empty_wal(&self.writer).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use ports::config_store::{ConfigStoreError, NewUser, OutboxEntry, Page, User, UserChange, UserStore};
+use ports::config_store::{ConfigStoreError, NewUser, OutboxEntry, Page, UpdatedUser, User, UserChange, UserStore};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect,
@@ -14,7 +14,7 @@ use segment_engine::time::Timestamp;
 use super::entities::{identity, manual_membership, membership, user, user_trait};
 use super::identities::with_first_identities;
 use super::memberships::with_memberships;
-use super::{BOUND_MAX, Result, SqlConfigStore, commit, outbox, rows, unavailable};
+use super::{BOUND_MAX, Result, SqlConfigStore, commit, emails, outbox, rows, unavailable};
 
 /// A row as a user without its memberships and identities.
 pub(super) fn bare(row: user::Model) -> User {
@@ -64,24 +64,14 @@ async fn view(db: &impl ConnectionTrait, asked: UserId) -> Result<Option<User>> 
     Ok(Some(user))
 }
 
-async fn check_unique(
-    db: &impl ConnectionTrait,
-    own: i64,
-    client_ref_id: Option<&str>,
-    email: Option<&str>,
-) -> Result<()> {
-    let unique = [
-        (user::Column::ClientRefId, client_ref_id, "CLIENT_REF_ID_TAKEN", "clientRefId"),
-        (user::Column::Email, email, "EMAIL_TAKEN", "email"),
-    ];
-    for (column, value, code, what) in unique {
-        let Some(value) = value else { continue };
-        let query = user::Entity::find().filter(column.eq(value)).filter(user::Column::Id.ne(own));
-        if let Some(other) = query.one(db).await.map_err(unavailable)? {
-            return Err(ConfigStoreError::taken(code, what, value, other.id));
-        }
+/// Refuses a client id that is another user's than this one's.
+async fn check_client_ref(db: &impl ConnectionTrait, own: i64, client_id: Option<&str>) -> Result<()> {
+    let Some(client_id) = client_id else { return Ok(()) };
+    let query = user::Entity::find().filter(user::Column::ClientRefId.eq(client_id)).filter(user::Column::Id.ne(own));
+    match query.one(db).await.map_err(unavailable)? {
+        None => Ok(()),
+        Some(other) => Err(ConfigStoreError::taken("CLIENT_REF_ID_TAKEN", "clientRefId", client_id, other.id)),
     }
-    Ok(())
 }
 
 /// Inserts a user whose unique fields are known to be free. The caller sends the outbox entry.
@@ -112,7 +102,7 @@ pub(super) async fn insert(tx: &impl ConnectionTrait, new: NewUser, now: Timesta
 }
 
 /// Which of these values stand in a unique text column.
-async fn present<'a>(
+pub(super) async fn present<'a>(
     db: &impl ConnectionTrait,
     column: user::Column,
     values: impl Iterator<Item = &'a str>,
@@ -147,9 +137,14 @@ async fn delete_rows(tx: &impl ConnectionTrait, ids: &[i64]) -> Result<()> {
 impl UserStore for SqlConfigStore {
     async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User> {
         let tx = self.begin().await?;
-        check_unique(&tx, 0, new.client_ref_id.as_deref(), new.email.as_deref()).await?;
+        check_client_ref(&tx, 0, new.client_ref_id.as_deref()).await?;
+        if let Some(email) = &new.email {
+            emails::check(&tx, &self.rules, 0, email).await?;
+        }
         let user = insert(&tx, new, now).await?;
+        emails::claim_all(&tx, &self.rules, std::slice::from_ref(&user), now).await?;
         outbox::send(&tx, vec![OutboxEntry::user(&user)]).await?;
+        let user = whole(&tx, vec![user]).await?.remove(0);
         commit(tx).await?;
         Ok(user)
     }
@@ -159,19 +154,21 @@ impl UserStore for SqlConfigStore {
         let tx = self.begin().await?;
         let client_ids = new.iter().filter_map(|user| user.client_ref_id.as_deref());
         let mut known = present(&tx, user::Column::ClientRefId, client_ids).await?;
-        let mut emails = present(&tx, user::Column::Email, new.iter().filter_map(|user| user.email.as_deref())).await?;
-        let mut entries = Vec::new();
+        let mut taken = emails::Taken::of(&tx, &self.rules, &new).await?;
+        let mut created = Vec::new();
         for mut user in new {
             if !known.insert(user.client_ref_id.clone().unwrap_or_default()) {
                 continue;
             }
-            user.email = user.email.filter(|email| emails.insert(email.clone()));
-            entries.push(OutboxEntry::user(&insert(&tx, user, now).await?));
+            user.email = user.email.filter(|email| taken.claim(email));
+            let user = insert(&tx, user, now).await?;
+            taken.made(&user);
+            created.push(user);
         }
-        let created = entries.len();
-        outbox::send(&tx, entries).await?;
+        emails::claim_all(&tx, &self.rules, &created, now).await?;
+        outbox::send(&tx, created.iter().map(OutboxEntry::user).collect()).await?;
         commit(tx).await?;
-        Ok(created)
+        Ok(created.len())
     }
 
     async fn user(&self, id: UserId) -> Result<Option<User>> {
@@ -182,8 +179,11 @@ impl UserStore for SqlConfigStore {
         if let Some(id) = by_client_ref(&self.readers, client_id).await? {
             return Ok(view(&self.readers, id).await?.map(|user| User { merged_from: None, ..user }));
         }
-        let query = identity::Entity::find().filter(identity::Column::Id.eq(client_id));
-        let owners = query.all(&self.readers).await.map_err(unavailable)?.into_iter().map(|row| row.user_id);
+        let forms = [client_id.to_owned(), client_id.to_lowercase()];
+        let query = identity::Entity::find().filter(identity::Column::Id.is_in(forms));
+        let found = query.all(&self.readers).await.map_err(unavailable)?.into_iter();
+        let named = found.filter(|row| self.rules.caseless.form(&row.id_type, client_id) == row.id);
+        let owners: Vec<i64> = named.map(|row| row.user_id).collect();
         let oldest = user::Entity::find().filter(user::Column::Id.is_in(owners)).order_by_asc(user::Column::CreatedAt);
         match oldest.order_by_asc(user::Column::Id).one(&self.readers).await.map_err(unavailable)? {
             None => Ok(None),
@@ -199,11 +199,15 @@ impl UserStore for SqlConfigStore {
         whole(&self.readers, found.into_iter().map(bare).collect()).await
     }
 
-    async fn update_user(&self, id: UserId, change: UserChange, now: Timestamp) -> Result<User> {
+    async fn update_user(&self, id: UserId, change: UserChange, now: Timestamp) -> Result<UpdatedUser> {
         let tx = self.begin().await?;
         let row = require(&tx, id).await?;
+        let old = row.email.clone();
         let user = bare(row).changed(change, now);
-        check_unique(&tx, user.id.0, user.client_ref_id.as_deref(), user.email.as_deref()).await?;
+        check_client_ref(&tx, user.id.0, user.client_ref_id.as_deref()).await?;
+        if let Some(email) = user.email.as_deref().filter(|_| user.email != old) {
+            emails::check(&tx, &self.rules, user.id.0, email).await?;
+        }
         let model = user::ActiveModel {
             id: Set(user.id.0),
             client_ref_id: Set(user.client_ref_id.clone()),
@@ -213,11 +217,12 @@ impl UserStore for SqlConfigStore {
             ..Default::default()
         };
         model.update(&tx).await.map_err(unavailable)?;
+        let freed = emails::change(&tx, &self.rules, &user, old.as_deref(), now).await?;
         outbox::send(&tx, vec![OutboxEntry::user(&user)]).await?;
         let merged_from = (id != user.id).then_some(id);
         let user = whole(&tx, vec![user]).await?.remove(0);
         commit(tx).await?;
-        Ok(User { merged_from: merged_from.or(user.merged_from), ..user })
+        Ok(UpdatedUser { user: User { merged_from: merged_from.or(user.merged_from), ..user }, freed })
     }
 
     async fn delete_user(&self, id: UserId) -> Result<Vec<UserId>> {

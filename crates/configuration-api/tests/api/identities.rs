@@ -1,6 +1,7 @@
 //! Identities: of users, links, and what ingestion asks.
 
-use configuration_api::StoreIdentities;
+use configuration_api::{Gone, StoreIdentities};
+use ports::config_store::IdentityKey;
 use ports::identities::{Identities, Identity};
 use segment_engine::event::UserId;
 use serde_json::{Value, json};
@@ -55,8 +56,8 @@ async fn deleting_by_an_absorbed_id_forgets_everyone_who_is_gone() {
     assert_eq!(world.data("POST", "/api/v1/identities/link", link).await, json!({"userId": 1, "absorbed": 2}));
     assert_eq!(world.data("DELETE", "/api/v1/users/2", Value::Null).await, json!(true));
     let mut forgotten = world.forgotten.lock().unwrap().clone();
-    forgotten.sort_unstable();
-    assert_eq!(forgotten, [UserId(1), UserId(2)]);
+    forgotten.sort_unstable_by_key(|gone| format!("{gone:?}"));
+    assert_eq!(forgotten, [Gone::User(UserId(1)), Gone::User(UserId(2))]);
 }
 
 #[tokio::test]
@@ -95,6 +96,51 @@ async fn ingestion_in_the_same_process_asks_the_store() {
         created.users.iter().map(|one| (one.user_id.0, one.new.is_some())).collect::<Vec<_>>(),
         [(1, false), (2, true)]
     );
+    let spelled = ["Ann@x", "ann@x"].map(|id| Identity { id_type: Some("email".into()), id: id.into() });
+    let created = identities.create(&spelled).await.unwrap().users;
+    let created: Vec<_> = created.iter().map(|one| (one.user_id.0, one.new.is_some())).collect();
+    assert_eq!(created, [(3, true), (3, false)], "one user, told once");
     assert_eq!(identities.profile("x").await.unwrap().unwrap().id, UserId(1));
     assert_eq!(identities.profile("nobody").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_email_is_an_identity_of_its_user() {
+    let world = World::new();
+    world.data("POST", "/api/v1/users", json!({"clientRefId": "crm-7", "email": "Ann@x"})).await;
+    world.data("POST", "/api/v1/users", json!({"clientRefId": "crm-8"})).await;
+    let resolve = async |email: &str| {
+        let body = json!({"identities": [{"idType": "email", "id": email}]});
+        world.data("POST", "/api/v1/identities/resolve", body).await[0]["userId"].clone()
+    };
+    let own = world.data("GET", "/api/v1/users/1/identities", Value::Null).await;
+    assert_eq!(own, json!([{"userId": 1, "idType": "email", "id": "Ann@x", "createdAt": STARTED}]));
+    let email = |email: &str| json!({"idType": "email", "id": email});
+    let (status, _) = world.call("POST", "/api/v1/users/1/identities", email("ANN@x")).await;
+    assert_eq!(status, 200, "another spelling is a repeat");
+    let two_people = json!({"from": email("ann@X"), "to": {"idType": "email", "id": "crm-8"}});
+    world
+        .refuses(&[
+            ("POST", "/api/v1/users", json!({"email": "ann@X"}), 409, "EMAIL_TAKEN"),
+            ("PUT", "/api/v1/users/2", json!({"email": "ann@x"}), 409, "EMAIL_TAKEN"),
+            ("POST", "/api/v1/users/2/identities", email("ann@x"), 409, "IDENTITY_TAKEN"),
+            ("POST", "/api/v1/users/1/identities", email("other@x"), 409, "IDENTITY_EXCLUSIVE"),
+            ("POST", "/api/v1/identities/link", two_people, 409, "IDENTITY_EXCLUSIVE"),
+        ])
+        .await;
+    let (_, answer) = world.call("POST", "/api/v1/users", json!({"email": "ann@x"})).await;
+    assert!(answer["message"].as_str().unwrap().contains("user 1's"), "{answer}");
+    // A change frees the old one, and ingestion is told.
+    world.data("PUT", "/api/v1/users/1", json!({"email": "new@x"})).await;
+    let freed = IdentityKey { id_type: "email".into(), id: "ann@x".into() };
+    assert_eq!(*world.forgotten.lock().unwrap(), [Gone::Identity(freed)]);
+    assert_eq!((resolve("ann@x").await, resolve("NEW@x").await), (Value::Null, json!(1)));
+    // The survivor of a merge has the email of whom it absorbed.
+    let mine = json!({"from": email("New@x"), "to": {"idType": "cookie", "id": "crm-8"}, "survivor": "to"});
+    assert_eq!(world.data("POST", "/api/v1/identities/link", mine).await, json!({"userId": 2, "absorbed": 1}));
+    assert_eq!(world.data("GET", "/api/v1/users/2", Value::Null).await["email"], "new@x");
+    assert_eq!(world.data("DELETE", "/api/v1/users/1", Value::Null).await, json!(true));
+    assert_eq!(resolve("new@x").await, Value::Null);
+    assert_eq!(world.data("POST", "/api/v1/users", json!({"email": "NEW@x"})).await["id"], 3);
+    assert_eq!(resolve("new@x").await, 3);
 }

@@ -1,5 +1,6 @@
 //! Memberships: the lists kept by hand, and the worker's batches.
 
+use ports::log::partition_of;
 use serde_json::{Value, json};
 
 use crate::world::{PARTITIONS, STARTED, World};
@@ -24,6 +25,10 @@ async fn manual_segments_are_set_and_others_ignored() {
 async fn batches_are_written_once() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({})).await;
+    let told = (1..).find(|user| partition_of(*user, PARTITIONS) == 1).expect("every partition has users");
+    for _ in 0..10 {
+        world.notify(told, &[5], &[]).await;
+    }
     let path = "/api/v1/memberships";
     let changes = json!([{"userId": 1, "entered": [5], "effectiveAt": STARTED}]);
     let batch = json!({"partition": 1, "from": 0, "to": 4, "changes": changes});
@@ -37,6 +42,11 @@ async fn batches_are_written_once() {
         .refuses(&[
             ("PUT", path, batch(9, 10, json!([])), 409, "MEMBERSHIP_POSITION"),
             ("PUT", path, batch(5, 4, json!([])), 400, "INVALID_RANGE"),
+            ("PUT", path, batch(4, 11, json!([])), 400, "POSITION_BEYOND_END"),
+            ("PUT", path, batch(4, i64::MAX.unsigned_abs(), json!([])), 400, "POSITION_BEYOND_END"),
+            ("PUT", path, batch(4, u64::MAX, json!([])), 400, "POSITION_BEYOND_END"),
+            ("PUT", path, batch(u64::MAX, u64::MAX, json!([])), 400, "POSITION_BEYOND_END"),
+            ("PUT", path, json!({"partition": 0, "from": 0, "to": 1, "changes": []}), 400, "POSITION_BEYOND_END"),
             ("PUT", path, batch(4, 5, json!([{"userId": 1, "effectiveAt": "x"}])), 400, "INVALID_TIME"),
             ("PUT", path, json!({"partition": -1}), 400, "INVALID_BODY"),
             (
@@ -50,4 +60,6 @@ async fn batches_are_written_once() {
         .await;
     let positions = world.data("GET", "/api/v1/memberships/positions", Value::Null).await;
     assert_eq!(positions, json!([{"partition": 1, "position": 4}]), "what was refused left nothing behind");
+    let to_the_end = world.data("PUT", path, batch(4, 10, json!([]))).await;
+    assert_eq!(to_the_end, json!({"applied": true, "position": 10}));
 }

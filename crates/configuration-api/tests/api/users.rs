@@ -89,6 +89,10 @@ async fn members_of_a_segment_as_json_and_csv() {
     world.data("POST", "/api/v1/segments", json!({"tag": "all", "whereStatement": ""})).await;
     let changes = json!([{"userId": 1, "entered": [1], "effectiveAt": STARTED},
         {"userId": 2, "entered": [1], "effectiveAt": "2026-01-01T00:00:01Z"}]);
+    let told = (1..).find(|user| partition_of(*user, PARTITIONS) == 2).unwrap();
+    for _ in 0..9 {
+        world.notify(told, &[1], &[]).await;
+    }
     world.data("PUT", "/api/v1/memberships", json!({"partition": 2, "from": 0, "to": 9, "changes": changes})).await;
 
     let members = world.data("GET", "/api/v1/users/segment/all", Value::Null).await;
@@ -102,7 +106,8 @@ async fn members_of_a_segment_as_json_and_csv() {
     assert_eq!(response.headers()["uss-position"], "0:0,1:0,2:9,3:0");
     let header = "id,clientRefId,name,email,enteredAt\n";
     let first = format!("1,x,\"Quote \"\", comma\",,{STARTED}\n");
-    let second = "2,,,b@c.d,2026-01-01T00:00:01.000000Z\n";
+    // Who has nothing else is called by the email.
+    let second = "2,b@c.d,,b@c.d,2026-01-01T00:00:01.000000Z\n";
     assert_eq!(text(response).await, format!("{header}{first}{second}"));
 
     let response = world.send(csv("/api/v1/users/segment/all?limit=1")).await;

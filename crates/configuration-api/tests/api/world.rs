@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use configuration_api::{Api, Holds, Relay, TopicNames, router};
+use configuration_api::{Api, Gone, Holds, Relay, TopicNames, router};
 use http_body_util::BodyExt;
 use ports::clock::ManualClock;
-use ports::config_store::{ConfigStore, IdentityRules};
+use ports::config_store::ConfigStore;
 use ports::event_sink::{EventSink, SinkOutcome};
 use ports::log::{Log, NewRecord, Topic, partition_of};
 use ports::memory::{MemoryConfigStore, MemoryLog};
@@ -34,8 +34,8 @@ pub struct World {
     pub log: Arc<MemoryLog>,
     pub clock: Arc<ManualClock>,
     pub sink: Arc<Sink>,
-    /// Whom ingestion was told to forget.
-    pub forgotten: Arc<Mutex<Vec<UserId>>>,
+    /// What ingestion was told to forget.
+    pub forgotten: Arc<Mutex<Vec<Gone>>>,
     pub holds: Arc<Holds>,
     pub keys: ApiKeys,
     /// Tells the server to stop.
@@ -136,9 +136,8 @@ impl World {
             events: self.sink.clone(),
             clock: self.clock.clone(),
             written: Arc::new(Notify::new()),
-            identity_rules: IdentityRules::default(),
             topics: TopicNames::default(),
-            forget: Arc::new(move |user| forgotten.lock().unwrap().push(user)),
+            forget: Arc::new(move |gone| forgotten.lock().unwrap().push(gone)),
             stopped: self.stop.subscribe(),
         };
         router(api, &self.keys)

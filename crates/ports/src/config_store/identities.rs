@@ -5,6 +5,10 @@ use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
 use super::{ConfigStoreError, User};
+use crate::identities::CaselessTypes;
+
+/// The type of the identity that a user's email is.
+pub const EMAIL_TYPE: &str = "email";
 
 /// What a client calls a user.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,6 +17,13 @@ pub struct IdentityKey {
     pub id_type: String,
     /// The id.
     pub id: String,
+}
+
+impl IdentityKey {
+    /// The identity that an email is.
+    pub fn email(email: &str) -> Self {
+        Self { id_type: EMAIL_TYPE.to_owned(), id: email.to_owned() }
+    }
 }
 
 impl std::fmt::Display for IdentityKey {
@@ -24,7 +35,7 @@ impl std::fmt::Display for IdentityKey {
 /// An identity of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// What the client calls the user. Belongs to one user.
+    /// What the client calls the user, as it was first written. Belongs to one user.
     pub key: IdentityKey,
     /// The user: the survivor, after a merge.
     pub user_id: UserId,
@@ -62,16 +73,44 @@ pub enum Unknown {
     Create,
 }
 
-/// Settings about identities.
+/// Settings about identities. A store has them from its opening on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityRules {
     /// Types of which a user has at most one: a merge that would give it a second is refused.
     pub exclusive: Vec<String>,
+    /// Types whose ids compare without case.
+    pub caseless: CaselessTypes,
 }
 
 impl Default for IdentityRules {
     fn default() -> Self {
-        Self { exclusive: vec!["email".to_owned()] }
+        Self { exclusive: vec![EMAIL_TYPE.to_owned()], caseless: CaselessTypes::default() }
+    }
+}
+
+impl IdentityRules {
+    /// The identity in the form in which it is stored and compared.
+    pub fn form(&self, key: &IdentityKey) -> IdentityKey {
+        IdentityKey { id_type: key.id_type.clone(), id: self.caseless.form(&key.id_type, &key.id).into_owned() }
+    }
+
+    /// Whether both are one identity.
+    pub fn same(&self, one: &IdentityKey, other: &IdentityKey) -> bool {
+        one.id_type == other.id_type
+            && self.caseless.form(&one.id_type, &one.id) == self.caseless.form(&other.id_type, &other.id)
+    }
+
+    /// Which identities, of those a user has, a change of its email takes away: the old email; all other emails too
+    /// where a user may have one only.
+    pub fn freed_by_email(&self, has: &[IdentityKey], old: Option<&str>, new: Option<&str>) -> Vec<IdentityKey> {
+        let form = |email: &str| self.form(&IdentityKey::email(email));
+        let (old, new) = (old.map(form), new.map(form));
+        if old == new {
+            return Vec::new();
+        }
+        let is_only = new.is_some() && self.exclusive.iter().any(|exclusive| exclusive == EMAIL_TYPE);
+        let emails = has.iter().filter(|own| own.id_type == EMAIL_TYPE).map(|own| self.form(own));
+        emails.filter(|own| Some(own) != new.as_ref() && (is_only || Some(own) == old.as_ref())).collect()
     }
 }
 
@@ -116,7 +155,8 @@ pub struct Linked {
 }
 
 /// The identities of the config store. Resolution is `docs/concepts`' rule: the pair itself; else the user whose
-/// `client_ref_id` is the id, whatever the type, and the pair becomes theirs; else unknown.
+/// `client_ref_id` is the id, whatever the type, and the pair becomes theirs; else unknown. Pairs compare as the store's
+/// [`IdentityRules`] say, client ids exactly.
 #[async_trait]
 pub trait IdentityStore: Send + Sync + 'static {
     /// The identities of a user, by type and id.
@@ -127,15 +167,16 @@ pub trait IdentityStore: Send + Sync + 'static {
         &self,
         user: UserId,
         key: IdentityKey,
-        rules: &IdentityRules,
         now: Timestamp,
     ) -> Result<Attached, ConfigStoreError>;
 
     /// Links two identities, merging their users if they have two. Repeating it changes nothing.
-    /// `NotFound` if nobody has either. Conflict: `IDENTITY_EXCLUSIVE`.
-    async fn link(&self, link: Link, rules: &IdentityRules, now: Timestamp) -> Result<Linked, ConfigStoreError>;
+    /// A survivor without an email gets the absorbed user's. `NotFound` if nobody has either. Conflict:
+    /// `IDENTITY_EXCLUSIVE`.
+    async fn link(&self, link: Link, now: Timestamp) -> Result<Linked, ConfigStoreError>;
 
-    /// Whose each identity is.
+    /// Whose each identity is. With [`Unknown::Create`], all that are known in any spelling are found before a user is
+    /// made of the rest.
     async fn resolve(
         &self,
         keys: &[IdentityKey],
@@ -216,7 +257,7 @@ pub fn exclusive_conflict(
     if !rules.exclusive.contains(&key.id_type) {
         return Ok(());
     }
-    match has.iter().find(|own| own.id_type == key.id_type && own.id != key.id) {
+    match has.iter().find(|own| own.id_type == key.id_type && !rules.same(own, key)) {
         None => Ok(()),
         Some(own) => Err(ConfigStoreError::conflict(
             "IDENTITY_EXCLUSIVE",

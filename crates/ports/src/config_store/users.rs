@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
-use super::{ConfigStoreError, Membership, Page};
+use super::{ConfigStoreError, IdentityKey, Membership, Page};
 
 /// A user as the store has it, with its memberships.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct User {
     pub first_identity: Option<String>,
     /// `users.name`.
     pub name: Option<String>,
-    /// `users.email`. Unique.
+    /// `users.email`. Also an identity of the user, of [`super::EMAIL_TYPE`]; so it is unique.
     pub email: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -53,12 +53,24 @@ pub struct UserChange {
     pub email: Option<Option<String>>,
 }
 
+/// What [`UserStore::update_user`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdatedUser {
+    /// The user as it is now.
+    pub user: User,
+    /// Identities that it had and that are nobody's now: whoever remembers them must forget them.
+    pub freed: Vec<IdentityKey>,
+}
+
 /// The users of the config store.
+///
+/// A user's email is an identity of it: claimed, changed and freed with the email.
 ///
 /// Wherever a method takes a user's id, the id of an absorbed user stands for its survivor.
 #[async_trait]
 pub trait UserStore: Send + Sync + 'static {
-    /// Creates a user. Conflicts: `CLIENT_REF_ID_TAKEN`, `EMAIL_TAKEN`.
+    /// Creates a user. Conflicts: `CLIENT_REF_ID_TAKEN`; `EMAIL_TAKEN` if the email is another user's, or an identity
+    /// that means another user.
     async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User, ConfigStoreError>;
 
     /// Creates those of these users whose client id is unknown, in one transaction, and answers how many. An email that
@@ -75,8 +87,14 @@ pub trait UserStore: Send + Sync + 'static {
     /// The users by id, absorbed ones left out.
     async fn users(&self, page: Page) -> Result<Vec<User>, ConfigStoreError>;
 
-    /// Changes a user. Conflicts as in [`UserStore::create_user`].
-    async fn update_user(&self, id: UserId, change: UserChange, now: Timestamp) -> Result<User, ConfigStoreError>;
+    /// Changes a user. Conflicts as in [`UserStore::create_user`]. A new email takes the place of the old one, and of
+    /// all email identities of the user if it may have one only.
+    async fn update_user(
+        &self,
+        id: UserId,
+        change: UserChange,
+        now: Timestamp,
+    ) -> Result<UpdatedUser, ConfigStoreError>;
 
     /// Deletes a user with its identities, traits, memberships, and the users that it absorbed. Answers all who are gone,
     /// the absorbed ones too: whoever remembers one of their ids must forget it.
@@ -87,6 +105,17 @@ pub trait UserStore: Send + Sync + 'static {
 }
 
 impl User {
+    /// The refusal to give an email to a second user.
+    pub fn email_taken(email: &str, owner: UserId) -> ConfigStoreError {
+        ConfigStoreError::conflict(
+            "EMAIL_TAKEN",
+            format!(
+                "the email {email:?} is user {owner}'s already; if both are one person, change that user \
+                 (PUT /api/v1/users/{owner}) or merge the two (POST /api/v1/identities/link)"
+            ),
+        )
+    }
+
     /// What clients call the user.
     pub fn client_id(&self) -> Option<&str> {
         self.client_ref_id.as_deref().or(self.first_identity.as_deref())

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
 
 mod activities;
+mod emails;
 mod identities;
 mod memberships;
 mod outbox;
@@ -14,17 +15,21 @@ use std::sync::Arc;
 
 use segment_engine::time::Timestamp;
 
-use crate::config_store::{ConfigStore, ConfigStoreError, IdentityKey, NewSegment, NewUser, SegmentKind, User};
+use crate::config_store::{
+    ConfigStore, ConfigStoreError, IdentityKey, IdentityRules, NewSegment, NewUser, SegmentKind, User,
+};
+use crate::identities::CaselessTypes;
 use crate::records::json_text::JsonText;
 
 /// A store as the cases see it.
 pub type Store = Arc<dyn ConfigStore>;
 
-/// Runs the whole suite; `fresh` opens an empty store each time it is called.
-pub async fn run<Opening>(fresh: impl Fn() -> Opening)
+/// Runs the whole suite; `open` opens an empty store each time it is called.
+pub async fn run<Opening>(open: impl Fn(IdentityRules) -> Opening)
 where
     Opening: Future<Output = Store>,
 {
+    let fresh = || open(IdentityRules::default());
     fresh().await.ping().await.unwrap();
     users::create_read_change_delete(fresh().await).await;
     users::unique_fields_conflict(fresh().await).await;
@@ -38,6 +43,18 @@ where
     identities::link_merges_once(fresh().await).await;
     identities::chains_of_merges_stay_flat(fresh().await).await;
     identities::exclusive_types_refuse(fresh().await).await;
+    let none = IdentityRules { exclusive: Vec::new(), ..IdentityRules::default() };
+    identities::types_that_are_not_exclusive_merge(open(none.clone()).await).await;
+    emails::are_identities(fresh().await).await;
+    emails::come_before_or_after_their_events(fresh().await).await;
+    emails::change_and_are_freed(fresh().await).await;
+    emails::compare_without_case(fresh().await).await;
+    emails::are_found_in_any_spelling_of_a_batch(fresh().await).await;
+    emails::of_new_users_are_left_out_if_taken(fresh().await).await;
+    emails::merge(fresh().await).await;
+    emails::that_are_not_exclusive_stay(open(none).await).await;
+    let exact = IdentityRules { caseless: CaselessTypes::new([]), ..IdentityRules::default() };
+    emails::compare_exactly_if_told_so(open(exact).await).await;
     activities::create_change_link_delete(fresh().await).await;
     segments::create_change_delete(fresh().await).await;
     segments::tags_in_use_stay(fresh().await).await;

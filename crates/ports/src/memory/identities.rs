@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use segment_engine::event::UserId;
 
 use crate::clock::Clock;
-use crate::identities::{Created, Identities, Identity, IdentityError, Profile, Resolved};
+use crate::identities::{CaselessTypes, Created, Identities, Identity, IdentityError, Profile, Resolved};
 use crate::records::{UserRecord, instant};
 
 /// Users and their identities in memory.
@@ -18,6 +18,8 @@ pub struct MemoryIdentities {
 
 #[derive(Default)]
 struct State {
+    caseless: CaselessTypes,
+    /// By their forms.
     pairs: HashMap<Identity, UserId>,
     client_refs: HashMap<String, UserId>,
     last_id: i64,
@@ -42,11 +44,12 @@ impl Drop for Released {
 
 impl State {
     fn find(&mut self, identity: &Identity) -> Option<UserId> {
-        if let Some(user_id) = self.pairs.get(identity) {
+        let form = identity.form(&self.caseless);
+        if let Some(user_id) = self.pairs.get(&form) {
             return Some(*user_id);
         }
         let user_id = *self.client_refs.get(&identity.id)?;
-        self.pairs.insert(identity.clone(), user_id);
+        self.pairs.insert(form, user_id);
         Some(user_id)
     }
 
@@ -117,7 +120,8 @@ impl Identities for MemoryIdentities {
             Some(user_id) => Resolved { user_id, new: None },
             None => {
                 let user_id = state.next_id();
-                state.pairs.insert(identity.clone(), user_id);
+                let form = identity.form(&state.caseless);
+                state.pairs.insert(form, user_id);
                 let new = UserRecord::User { user_id, client_ref_id: None, email: None, name: None, created_at: now };
                 Resolved { user_id, new: Some(new) }
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ports::identities::Identity;
+use ports::identities::{CaselessTypes, Identity};
 use segment_engine::event::UserId;
 
 /// Of these types a person has one identity: users whose identities differ are two people.
@@ -11,7 +11,8 @@ const EXCLUSIVE_TYPES: [&str; 1] = ["email"];
 /// The identities that were ever seen.
 #[derive(Default)]
 pub struct Identities {
-    /// Absorbed users' answer their survivors.
+    caseless: CaselessTypes,
+    /// By their forms. Absorbed users' answer their survivors.
     owners: HashMap<Identity, UserId>,
     /// By user, whose ids count from 1.
     users: Vec<Known>,
@@ -20,6 +21,7 @@ pub struct Identities {
 struct Known {
     /// The client id first seen for the user.
     client_id: String,
+    /// In their forms.
     identities: Vec<Identity>,
     /// Whom it was merged into.
     survivor: Option<UserId>,
@@ -38,14 +40,15 @@ pub enum Linked {
 impl Identities {
     /// Whose identity it is, if anyone's.
     pub fn get(&self, identity: &Identity) -> Option<UserId> {
-        self.owners.get(identity).copied()
+        self.owners.get(&identity.form(&self.caseless)).copied()
     }
 
     /// Makes a user.
     pub fn create(&mut self, identity: Identity) -> UserId {
         let id = UserId(i64::try_from(self.users.len()).expect("fewer than 2⁶³ users") + 1);
-        self.owners.insert(identity.clone(), id);
-        self.users.push(Known { client_id: identity.id.clone(), identities: vec![identity], survivor: None });
+        let form = identity.form(&self.caseless);
+        self.owners.insert(form.clone(), id);
+        self.users.push(Known { client_id: identity.id, identities: vec![form], survivor: None });
         id
     }
 
@@ -57,7 +60,7 @@ impl Identities {
         }
         let theirs = match from_user {
             Some(user) => self.known(user).identities.clone(),
-            None => vec![from.clone()],
+            None => vec![from.form(&self.caseless)],
         };
         if let Some(reason) = conflict(&theirs, &self.known(to).identities) {
             return Linked::Refused(reason);
@@ -79,8 +82,9 @@ impl Identities {
 
     /// Why `from` could not be linked to an identity that nobody has yet.
     pub fn conflict_with_new(&self, from: &Identity, to: &Identity) -> Option<String> {
+        let (from_form, to) = (from.form(&self.caseless), to.form(&self.caseless));
         let theirs = self.get(from).map(|user| &self.known(user).identities[..]);
-        conflict(theirs.unwrap_or(std::slice::from_ref(from)), std::slice::from_ref(to))
+        conflict(theirs.unwrap_or(std::slice::from_ref(&from_form)), std::slice::from_ref(&to))
     }
 
     /// Who the user is now.

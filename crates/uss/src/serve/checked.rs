@@ -7,6 +7,7 @@ use std::str::FromStr;
 use configuration_api::TopicNames;
 use ingestion_api::{AllowedOrigins, FuturePolicy, UnknownUsers};
 use ports::config_store::IdentityRules;
+use ports::identities::CaselessTypes;
 use uss_http::ApiKeys;
 
 use super::StartError;
@@ -33,7 +34,6 @@ impl Checked {
         embedded_only("USS_LOG", &settings.log, "embedded:")?;
         embedded_only("USS_WAREHOUSE", &settings.warehouse, "duckdb:")?;
         embedded_only("USS_CONFIG_STORE", &settings.config_store, "sqlite:")?;
-        let exclusive = settings.exclusive_identities.split(',').map(str::trim).filter(|kind| !kind.is_empty());
         Ok(Self {
             unknown_users: match settings.unknown_users.as_str() {
                 "reject" => UnknownUsers::Reject,
@@ -50,9 +50,17 @@ impl Checked {
             keys: ApiKeys::from_str(&settings.api_keys).map_err(|error| StartError::new(error.to_string()))?,
             origins: AllowedOrigins::from_str(&settings.allowed_origins).map_err(StartError::new)?,
             topics: topic_names(settings)?,
-            identity_rules: IdentityRules { exclusive: exclusive.map(str::to_owned).collect() },
+            identity_rules: IdentityRules {
+                exclusive: types(&settings.exclusive_identities).collect(),
+                caseless: CaselessTypes::new(types(&settings.caseless_identities)),
+            },
         })
     }
+}
+
+/// Types of identities, separated by commas.
+fn types(text: &str) -> impl Iterator<Item = String> {
+    text.split(',').map(str::trim).filter(|id_type| !id_type.is_empty()).map(str::to_owned)
 }
 
 /// Who names servers expects the data to be there.

@@ -66,13 +66,14 @@ async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusH
     // These first: a start that cannot be, like a second one on the same machine, says so before it touches any data.
     let Checked { unknown_users, future, keys, origins, topics, identity_rules } = Checked::of(&settings)?;
     let listeners = listen::bind(&settings, options.insecure).await?;
-    let opened = open::open(&settings).await?;
+    let opened = open::open(&settings, identity_rules.clone()).await?;
     let service = open::start_service(&opened, &settings).await?;
-    let ingestion = open::ingestion(&opened, unknown_users, future);
+    let ingestion = open::ingestion(&opened, unknown_users, future, identity_rules.caseless);
     let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
     let (stop, stopped) = watch::channel(false);
     let relay = open::start_relay(&opened, stopped.clone());
-    let api = open::configuration(&opened, &service, &ingestion, identity_rules, topics, stopped.clone());
+    let scrubbing = open::start_scrubbing(&opened, &settings);
+    let api = open::configuration(&opened, &service, &ingestion, topics, stopped.clone());
     let routers = open::routers(api.clone(), &service, ingestion.clone(), &keys, &origins, metrics);
     let addresses = listeners.addresses();
     let servers = listeners.serve(routers, stopped);
@@ -84,6 +85,7 @@ async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusH
     told_to_stop.await;
     tracing::info!("stopping: no new requests; what was accepted is finished");
     stop.send_replace(true);
+    scrubbing.abort();
     shut_down(servers, relay, service, opened, ingestion).await;
     upkeep.abort();
     tracing::info!("stopped");

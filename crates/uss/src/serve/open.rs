@@ -6,16 +6,18 @@ use std::sync::Arc;
 use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
-use configuration_api::{Api, Holds, Relay, StoreIdentities, TopicNames};
+use configuration_api::{Api, Gone, Holds, Relay, StoreIdentities, TopicNames};
 use ingestion_api::{AllowedOrigins, FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
 use ports::clock::{Clock, SystemClock};
-use ports::config_store::{ConfigStore, IdentityRules, MembershipStore};
+use ports::config_store::{ConfigStore, IdentityKey, IdentityRules, MembershipStore};
+use ports::identities::{CaselessTypes, Identity};
 use ports::log::Log;
 use ports::warehouse::Warehouse;
 use segment_engine::machine;
 use segment_users::partition::Ports;
+use segment_users::retention::look_interval;
 use segment_users::service::{Engine, Service};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -46,7 +48,7 @@ pub struct Opened {
 }
 
 /// Opens every adapter the settings name.
-pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
+pub async fn open(settings: &Settings, identity_rules: IdentityRules) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     make_folder(folder)?;
     data_format::check(folder)?;
@@ -57,7 +59,7 @@ pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let warehouse =
         DuckDbWarehouse::open(&file).map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
     let file = folder.join("config.sqlite");
-    let store = SqlConfigStore::open_sqlite(&file)
+    let store = SqlConfigStore::open_sqlite(&file, identity_rules)
         .await
         .map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
     let store = Arc::new(store);
@@ -112,11 +114,16 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
 }
 
 /// The ingestion service.
-pub fn ingestion(opened: &Opened, unknown_users: UnknownUsers, future: FuturePolicy) -> Arc<Ingestion> {
+pub fn ingestion(
+    opened: &Opened,
+    unknown_users: UnknownUsers,
+    future: FuturePolicy,
+    caseless: CaselessTypes,
+) -> Arc<Ingestion> {
     let identities = StoreIdentities::new(opened.store.clone(), opened.clock.clone(), opened.holds.clone());
     let (log, clock) = (opened.log.clone(), opened.clock.clone());
     let ingestion = Ingestion::new(log, Arc::new(identities), clock, Limits::default(), unknown_users);
-    Arc::new(ingestion.with_future(future))
+    Arc::new(ingestion.with_future(future).with_caseless(caseless))
 }
 
 /// Starts moving the outbox to the log. Told to stop, it moves what is there and ends.
@@ -133,12 +140,24 @@ pub fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -> JoinH
     })
 }
 
+/// Starts wiping, now and then, what is deleted out of the config store's files.
+pub fn start_scrubbing(opened: &Opened, settings: &Settings) -> JoinHandle<()> {
+    let (store, interval) = (opened.store.clone(), look_interval(settings.log_retention.0));
+    tokio::spawn(async move {
+        loop {
+            if let Err(error) = store.scrub().await {
+                tracing::warn!(%error, "what was deleted stays in the config store's files until it can be wiped");
+            }
+            tokio::time::sleep(interval).await;
+        }
+    })
+}
+
 /// The configuration service.
 pub fn configuration(
     opened: &Opened,
     service: &Service,
     ingestion: &Arc<Ingestion>,
-    identity_rules: IdentityRules,
     topics: TopicNames,
     stopped: watch::Receiver<bool>,
 ) -> Api {
@@ -150,9 +169,13 @@ pub fn configuration(
         events: ingestion.clone(),
         clock: opened.clock.clone(),
         written: opened.written.clone(),
-        identity_rules,
         topics,
-        forget: Arc::new(move |user| ingestion.forget(user)),
+        forget: Arc::new(move |gone| match gone {
+            Gone::User(user) => ingestion.forget(user),
+            Gone::Identity(IdentityKey { id_type, id }) => {
+                ingestion.forget_identity(&Identity { id_type: Some(id_type), id });
+            }
+        }),
         stopped,
     }
 }

@@ -4,7 +4,7 @@ use segment_engine::event::UserId;
 
 use super::{Store, at, code, key, traits, user};
 use crate::config_store::{
-    Attached, Identity, IdentityKey, IdentityRules, Link, NewUser, Page, Resolution, Survivor, Unknown, UserChange,
+    Attached, Identity, IdentityKey, Link, NewUser, Page, Resolution, Survivor, Unknown, UserChange,
 };
 
 fn link(from: IdentityKey, to: IdentityKey, survivor: Survivor) -> Link {
@@ -17,10 +17,9 @@ async fn owner(store: &Store, id_type: &str, id: &str) -> Option<i64> {
 }
 
 pub(super) async fn resolution_order(store: Store) {
-    let rules = IdentityRules::default();
     let first = user(&store, "x").await.id;
     let second = user(&store, "y").await.id;
-    store.attach_identity(second, key("cookie", "z"), &rules, at(2)).await.unwrap();
+    store.attach_identity(second, key("cookie", "z"), at(2)).await.unwrap();
     let keys = [key("cookie", "x"), key("cookie", "z"), key("email", "z"), key("", "y"), key("cookie", "x")];
     let expected = [Some(first), Some(second), None, Some(second), Some(first)];
     for _ in 0..2 {
@@ -52,26 +51,24 @@ pub(super) async fn unknown_ones_become_users(store: Store) {
     assert_eq!(found.client_ref_id, None);
     let listed = store.users(Page::ALL).await.unwrap();
     assert_eq!(listed.iter().map(|user| user.client_id()).collect::<Vec<_>>(), [Some("a"), Some("a")]);
-    let rules = IdentityRules::default();
-    store.attach_identity(UserId(1), key("account", "0"), &rules, at(3)).await.unwrap();
+    store.attach_identity(UserId(1), key("account", "0"), at(3)).await.unwrap();
     assert_eq!(store.user(UserId(1)).await.unwrap().unwrap().client_id(), Some("a"), "the first stays");
     let change = UserChange { client_ref_id: Some(Some("own".into())), ..UserChange::default() };
-    assert_eq!(store.update_user(UserId(1), change, at(4)).await.unwrap().client_id(), Some("own"));
+    assert_eq!(store.update_user(UserId(1), change, at(4)).await.unwrap().user.client_id(), Some("own"));
     let change = UserChange { client_ref_id: Some(None), ..UserChange::default() };
-    assert_eq!(store.update_user(UserId(1), change, at(5)).await.unwrap().client_id(), Some("a"));
+    assert_eq!(store.update_user(UserId(1), change, at(5)).await.unwrap().user.client_id(), Some("a"));
     assert_eq!(store.users(Page::ALL).await.unwrap().len(), 2);
 }
 
 pub(super) async fn attach_conflicts(store: Store) {
-    let rules = IdentityRules::default();
     let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
-    let given = store.attach_identity(one, key("email", "a@b.c"), &rules, at(2)).await.unwrap();
+    let given = store.attach_identity(one, key("email", "a@b.c"), at(2)).await.unwrap();
     let expected = Identity { key: key("email", "a@b.c"), user_id: one, created_at: at(2) };
     assert_eq!(given, Attached::New(expected.clone()));
-    let again = store.attach_identity(one, key("email", "a@b.c"), &rules, at(3)).await.unwrap();
+    let again = store.attach_identity(one, key("email", "a@b.c"), at(3)).await.unwrap();
     assert_eq!(again, Attached::Known(expected), "twice is once");
     // What so far only the client id said is written down.
-    let own = store.attach_identity(one, key("cookie", "x"), &rules, at(3)).await.unwrap();
+    let own = store.attach_identity(one, key("cookie", "x"), at(3)).await.unwrap();
     assert!(matches!(own, Attached::New(_)), "{own:?}");
     let cases = [
         (two, key("email", "a@b.c"), "IDENTITY_TAKEN"),
@@ -80,22 +77,21 @@ pub(super) async fn attach_conflicts(store: Store) {
         (UserId(9), key("cookie", "new"), "NOT_FOUND"),
     ];
     for (user, key, expected) in cases {
-        assert_eq!(code(store.attach_identity(user, key, &rules, at(4)).await.unwrap_err()), expected);
+        assert_eq!(code(store.attach_identity(user, key, at(4)).await.unwrap_err()), expected);
     }
 }
 
 pub(super) async fn link_merges_once(store: Store) {
-    let rules = IdentityRules::default();
     let (old, new) = (user(&store, "x").await.id, user(&store, "y").await.id);
     store.set_traits(old, traits(r#"{"a": 1, "b": 1}"#), at(5)).await.unwrap();
     store.set_traits(new, traits(r#"{"a": 2, "b": 2}"#), at(5)).await.unwrap();
     store.set_traits(new, traits(r#"{"b": 3}"#), at(6)).await.unwrap();
 
     let both = link(key("cookie", "y"), key("cookie", "x"), Survivor::Older);
-    let linked = store.link(both.clone(), &rules, at(7)).await.unwrap();
+    let linked = store.link(both.clone(), at(7)).await.unwrap();
     assert_eq!((linked.user_id, linked.absorbed), (old, Some(new)));
     let sent = store.outbox_end().await.unwrap();
-    let again = store.link(both, &rules, at(8)).await.unwrap();
+    let again = store.link(both, at(8)).await.unwrap();
     assert_eq!((again.user_id, again.absorbed), (old, None));
     assert_eq!(store.outbox_end().await.unwrap(), sent, "repeating a link changes nothing");
 
@@ -111,11 +107,11 @@ pub(super) async fn link_merges_once(store: Store) {
     assert_eq!((listed, store.count_users().await.unwrap()), (vec![old], 1));
 
     // One side unknown: it becomes the other's. Both unknown: nobody to give them to.
-    let linked = store.link(link(key("fb", "1"), key("cookie", "y"), Survivor::From), &rules, at(9)).await.unwrap();
+    let linked = store.link(link(key("fb", "1"), key("cookie", "y"), Survivor::From), at(9)).await.unwrap();
     assert_eq!((linked.user_id, linked.absorbed), (old, None));
     assert_eq!(owner(&store, "fb", "1").await, Some(old.0));
     let nobody = link(key("fb", "2"), key("fb", "3"), Survivor::Older);
-    assert_eq!(code(store.link(nobody, &rules, at(9)).await.unwrap_err()), "NOT_FOUND");
+    assert_eq!(code(store.link(nobody, at(9)).await.unwrap_err()), "NOT_FOUND");
 
     let mut gone = store.delete_user(new).await.unwrap();
     gone.sort_unstable();
@@ -126,18 +122,17 @@ pub(super) async fn link_merges_once(store: Store) {
 }
 
 pub(super) async fn chains_of_merges_stay_flat(store: Store) {
-    let rules = IdentityRules::default();
     for id in ["1", "2", "3"] {
         user(&store, id).await;
     }
     // 1 into 2, then 2 into 3: the call names the survivor.
     for (from, to) in [("1", "2"), ("2", "3")] {
-        let linked = store.link(link(key("c", from), key("c", to), Survivor::To), &rules, at(2)).await.unwrap();
+        let linked = store.link(link(key("c", from), key("c", to), Survivor::To), at(2)).await.unwrap();
         assert_eq!(linked.user_id.0.to_string(), to);
     }
     // And back again: one user already.
     let back = link(key("c", "3"), key("c", "1"), Survivor::To);
-    assert_eq!(store.link(back, &rules, at(3)).await.unwrap().absorbed, None);
+    assert_eq!(store.link(back, at(3)).await.unwrap().absorbed, None);
     for id in [1, 2, 3] {
         assert_eq!(store.user(UserId(id)).await.unwrap().unwrap().id, UserId(3));
         assert_eq!(owner(&store, "c", &id.to_string()).await, Some(3));
@@ -148,20 +143,25 @@ pub(super) async fn chains_of_merges_stay_flat(store: Store) {
 }
 
 pub(super) async fn exclusive_types_refuse(store: Store) {
-    let rules = IdentityRules::default();
     let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
-    store.attach_identity(one, key("email", "a@b.c"), &rules, at(2)).await.unwrap();
-    store.attach_identity(two, key("email", "d@e.f"), &rules, at(2)).await.unwrap();
+    store.attach_identity(one, key("email", "a@b.c"), at(2)).await.unwrap();
+    store.attach_identity(two, key("email", "d@e.f"), at(2)).await.unwrap();
     let cases = [
         link(key("cookie", "x"), key("cookie", "y"), Survivor::Older),
         link(key("email", "a@b.c"), key("email", "d@e.f"), Survivor::To),
         link(key("cookie", "x"), key("email", "new@e.f"), Survivor::Older),
     ];
     for refused in cases {
-        assert_eq!(code(store.link(refused, &rules, at(3)).await.unwrap_err()), "IDENTITY_EXCLUSIVE");
+        assert_eq!(code(store.link(refused, at(3)).await.unwrap_err()), "IDENTITY_EXCLUSIVE");
     }
     assert_eq!(store.users(Page::ALL).await.unwrap().len(), 2);
-    let none = IdentityRules { exclusive: Vec::new() };
+}
+
+pub(super) async fn types_that_are_not_exclusive_merge(store: Store) {
+    let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
+    store.attach_identity(one, key("email", "a@b.c"), at(2)).await.unwrap();
+    store.attach_identity(two, key("email", "d@e.f"), at(2)).await.unwrap();
     let allowed = link(key("cookie", "x"), key("cookie", "y"), Survivor::Older);
-    assert_eq!(store.link(allowed, &none, at(4)).await.unwrap().absorbed, Some(two));
+    assert_eq!(store.link(allowed, at(4)).await.unwrap().absorbed, Some(two));
+    assert_eq!(owner(&store, "email", "d@e.f").await, Some(one.0));
 }

@@ -3,9 +3,7 @@
 use segment_engine::event::UserId;
 
 use super::{Store, at, clause, code, key, user};
-use crate::config_store::{
-    Applied, IdentityRules, Link, Membership, MembershipBatch, MembershipChange, Page, SegmentKind, Survivor,
-};
+use crate::config_store::{Applied, Link, Membership, MembershipBatch, MembershipChange, Page, SegmentKind, Survivor};
 
 fn change(user: i64, entered: &[i64], left: &[i64], seconds: i64) -> MembershipChange {
     MembershipChange {
@@ -100,7 +98,7 @@ pub(super) async fn manual_lists_survive_merges(store: Store) {
     store.set_manual_memberships(one, &[1], at(2)).await.unwrap();
     store.set_manual_memberships(two, &[2], at(2)).await.unwrap();
     let link = Link { from: key("c", "x"), to: key("c", "y"), survivor: Survivor::Older };
-    store.link(link, &IdentityRules::default(), at(3)).await.unwrap();
+    store.link(link, at(3)).await.unwrap();
     assert_eq!(segments_of(&store, one.0).await, [1, 2]);
     let members: Vec<i64> = store.members(2, Page::ALL).await.unwrap().iter().map(|m| m.user.id.0).collect();
     assert_eq!(members, [one.0], "the absorbed user is no member of anything");

@@ -4,7 +4,7 @@ use segment_engine::event::UserId;
 use serde_json::{Value, json};
 
 use super::{Store, at, clause, key, traits, user};
-use crate::config_store::{IdentityRules, Link, SegmentChange, SegmentKind, Survivor, UserChange};
+use crate::config_store::{Link, SegmentChange, SegmentKind, Survivor, UserChange};
 use crate::log::Topic;
 
 async fn told(store: &Store, after: u64) -> Vec<(Topic, i64, Value)> {
@@ -20,7 +20,6 @@ fn segment(version: u64, clause: &str, manual: bool, id: i64, tag: &str) -> Valu
 }
 
 pub(super) async fn tells_every_change_in_order(store: Store) {
-    let rules = IdentityRules::default();
     assert_eq!(store.outbox_end().await.unwrap(), 0);
     user(&store, "x").await;
     user(&store, "y").await;
@@ -36,9 +35,9 @@ pub(super) async fn tells_every_change_in_order(store: Store) {
     for _ in 0..2 {
         store.set_manual_memberships(UserId(2), &[1], at(6)).await.unwrap();
     }
-    store.attach_identity(UserId(1), key("cookie", "z"), &rules, at(7)).await.unwrap();
+    store.attach_identity(UserId(1), key("cookie", "z"), at(7)).await.unwrap();
     let link = Link { from: key("c", "y"), to: key("c", "x"), survivor: Survivor::Older };
-    store.link(link, &rules, at(8)).await.unwrap();
+    store.link(link, at(8)).await.unwrap();
     store.delete_segment(2).await.unwrap();
     store.delete_user(UserId(1)).await.unwrap();
 

@@ -3,7 +3,7 @@
 use segment_engine::event::UserId;
 
 use super::{Store, at, code, key, traits, user};
-use crate::config_store::{IdentityRules, NewUser, Page, UserChange};
+use crate::config_store::{NewUser, Page, UserChange};
 
 pub(super) async fn create_read_change_delete(store: Store) {
     let new = NewUser { client_ref_id: Some("c1".into()), name: Some("Ada".into()), email: Some("a@b.c".into()) };
@@ -16,15 +16,14 @@ pub(super) async fn create_read_change_delete(store: Store) {
     assert_eq!(store.user(UserId(2)).await.unwrap(), None);
 
     let change = UserChange { name: Some(None), client_ref_id: Some(Some("c2".into())), email: None };
-    let changed = store.update_user(UserId(1), change, at(6)).await.unwrap();
+    let changed = store.update_user(UserId(1), change, at(6)).await.unwrap().user;
     assert_eq!((changed.name.as_deref(), changed.email.as_deref()), (None, Some("a@b.c")));
     assert_eq!((changed.client_ref_id.as_deref(), changed.updated_at), (Some("c2"), at(6)));
     assert_eq!(changed.created_at, at(5));
     assert_eq!(store.user(UserId(1)).await.unwrap(), Some(changed));
     assert_eq!(store.user_by_client_id("c1").await.unwrap(), None);
 
-    let rules = IdentityRules::default();
-    store.attach_identity(UserId(1), key("cookie", "k"), &rules, at(7)).await.unwrap();
+    store.attach_identity(UserId(1), key("cookie", "k"), at(7)).await.unwrap();
     assert_eq!(store.delete_user(UserId(1)).await.unwrap(), [UserId(1)]);
     assert_eq!(store.user(UserId(1)).await.unwrap(), None);
     assert_eq!(code(store.delete_user(UserId(1)).await.unwrap_err()), "NOT_FOUND");
@@ -33,7 +32,7 @@ pub(super) async fn create_read_change_delete(store: Store) {
 
     let next = user(&store, "c2").await;
     assert_eq!(next.id, UserId(2), "an id is never given twice");
-    store.attach_identity(UserId(2), key("cookie", "k"), &rules, at(9)).await.expect("the identity was freed");
+    store.attach_identity(UserId(2), key("cookie", "k"), at(9)).await.expect("the identity was freed");
     assert_eq!(store.count_users().await.unwrap(), 1);
 }
 

@@ -4,38 +4,84 @@ use async_trait::async_trait;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
-use super::{MemoryConfigStore, State};
+use super::{MemoryConfigStore, Owned, State};
 use crate::config_store::{
-    Attached, ConfigStoreError, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide,
-    Linked, NewUser, OutboxEntry, Resolution, Unknown, decide_link, exclusive_conflict, merge_traits,
+    Attached, ConfigStoreError, Identity, IdentityKey, IdentityStore, Link, LinkDecision, LinkSide, Linked, NewUser,
+    OutboxEntry, Resolution, Unknown, User, decide_link, exclusive_conflict, merge_traits,
 };
+
+impl Owned {
+    fn domain(&self, form: &IdentityKey) -> Identity {
+        let key = IdentityKey { id_type: form.id_type.clone(), id: self.id.clone() };
+        Identity { key, user_id: self.owner, created_at: self.created_at }
+    }
+}
 
 impl State {
     /// The pair first, then the client id.
     fn owner(&self, key: &IdentityKey) -> Option<UserId> {
-        self.identities.get(key).map(|(owner, _)| *owner).or_else(|| self.by_client_ref(&key.id))
+        self.by_pair(key).or_else(|| self.by_client_ref(&key.id))
+    }
+
+    fn by_pair(&self, key: &IdentityKey) -> Option<UserId> {
+        self.identities.get(&self.rules.form(key)).map(|owned| owned.owner)
+    }
+
+    fn own(&self, user: UserId) -> impl Iterator<Item = Identity> {
+        self.identities.iter().filter(move |(_, owned)| owned.owner == user).map(|(form, owned)| owned.domain(form))
     }
 
     fn own_keys(&self, user: UserId) -> Vec<IdentityKey> {
-        self.identities.iter().filter(|(_, (owner, _))| *owner == user).map(|(key, _)| key.clone()).collect()
+        self.own(user).map(|identity| identity.key).collect()
     }
 
     pub(super) fn first_identity(&self, user: UserId) -> Option<String> {
-        let own = self.identities.iter().filter(|(_, (owner, _))| *owner == user);
-        own.min_by_key(|(key, (_, at))| (*at, *key)).map(|(key, _)| key.id.clone())
+        let own = self.identities.iter().filter(|(_, owned)| owned.owner == user);
+        own.min_by_key(|(form, owned)| (owned.created_at, *form)).map(|(_, owned)| owned.id.clone())
+    }
+
+    /// Refuses an email that means another user than this one.
+    pub(super) fn check_email(&self, user: UserId, email: &str) -> Result<(), ConfigStoreError> {
+        let same = self.users.values().find(|other| other.email.as_deref() == Some(email)).map(|other| other.id);
+        let owners = [same, self.owner(&IdentityKey::email(email))];
+        match owners.into_iter().flatten().find(|owner| *owner != user) {
+            Some(owner) => Err(User::email_taken(email, owner)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the identity that an email is the user's, written as the email. It is known to be nobody else's.
+    pub(super) fn claim_email(&mut self, user: UserId, email: &str, now: Timestamp) {
+        let key = IdentityKey::email(email);
+        self.keep(&key, user, now);
+        if let Some(owned) = self.identities.get_mut(&self.rules.form(&key)).filter(|owned| owned.owner == user) {
+            owned.id = key.id;
+        }
+    }
+
+    /// As [`State::claim_email`], after a change; answers what the user lost by it.
+    pub(super) fn change_email(&mut self, user: &User, old: Option<&str>, now: Timestamp) -> Vec<IdentityKey> {
+        let new = user.email.as_deref();
+        let freed = self.rules.freed_by_email(&self.own_keys(user.id), old, new);
+        self.identities.retain(|form, _| !freed.contains(form));
+        if let Some(new) = new {
+            self.claim_email(user.id, new, now);
+        }
+        freed
     }
 
     fn side(&self, key: &IdentityKey) -> Option<LinkSide> {
         let user_id = self.owner(key)?;
         let mut identities = self.own_keys(user_id);
-        if !identities.contains(key) {
+        if !identities.iter().any(|own| self.rules.same(own, key)) {
             identities.push(key.clone());
         }
         Some(LinkSide { user_id, created_at: self.users[&user_id].created_at, identities })
     }
 
     fn keep(&mut self, key: &IdentityKey, owner: UserId, now: Timestamp) {
-        self.identities.entry(key.clone()).or_insert((owner, now));
+        let owned = || Owned { id: key.id.clone(), owner, created_at: now };
+        self.identities.entry(self.rules.form(key)).or_insert_with(owned);
     }
 
     fn merge(&mut self, survivor: UserId, absorbed: UserId, now: Timestamp) {
@@ -43,14 +89,22 @@ impl State {
             *into = survivor;
         }
         self.merged_into.insert(absorbed, survivor);
-        for (owner, _) in self.identities.values_mut().filter(|(owner, _)| *owner == absorbed) {
-            *owner = survivor;
+        for owned in self.identities.values_mut().filter(|owned| owned.owner == absorbed) {
+            owned.owner = survivor;
         }
         let theirs = self.traits.remove(&absorbed).unwrap_or_default();
         let ours = self.traits.remove(&survivor).unwrap_or_default();
         self.traits.insert(survivor, merge_traits(ours, theirs));
         let manual = self.merge_manual(survivor, absorbed, now);
         self.send(OutboxEntry::merge(absorbed, survivor, manual));
+        let email = self.users.get_mut(&absorbed).and_then(|user| user.email.take());
+        let user = self.users.get_mut(&survivor).filter(|user| user.email.is_none());
+        if let (Some(user), Some(_)) = (user, &email) {
+            user.email = email;
+            user.updated_at = now;
+            let told = OutboxEntry::user(user);
+            self.send(told);
+        }
     }
 }
 
@@ -59,34 +113,32 @@ impl IdentityStore for MemoryConfigStore {
     async fn identities(&self, user: UserId) -> Result<Vec<Identity>, ConfigStoreError> {
         let state = self.state();
         let user = state.survivor(user)?;
-        let own = state.identities.iter().filter(|(_, (owner, _))| *owner == user);
-        Ok(own.map(|(key, (owner, at))| Identity { key: key.clone(), user_id: *owner, created_at: *at }).collect())
+        Ok(state.own(user).collect())
     }
 
     async fn attach_identity(
         &self,
         user: UserId,
         key: IdentityKey,
-        rules: &IdentityRules,
         now: Timestamp,
     ) -> Result<Attached, ConfigStoreError> {
         let mut state = self.state();
         let user = state.survivor(user)?;
-        if let Some((owner, created_at)) = state.identities.get(&key).copied().filter(|(owner, _)| *owner == user) {
-            return Ok(Attached::Known(Identity { key, user_id: owner, created_at }));
+        if let Some(known) = state.own(user).find(|own| state.rules.same(&own.key, &key)) {
+            return Ok(Attached::Known(known));
         }
         match state.owner(&key) {
             Some(owner) if owner != user => return Err(Identity::taken(&key, owner)),
-            _ => exclusive_conflict(user, &state.own_keys(user), &key, rules)?,
+            _ => exclusive_conflict(user, &state.own_keys(user), &key, &state.rules)?,
         }
         state.keep(&key, user, now);
         Ok(Attached::New(Identity { key, user_id: user, created_at: now }))
     }
 
-    async fn link(&self, link: Link, rules: &IdentityRules, now: Timestamp) -> Result<Linked, ConfigStoreError> {
+    async fn link(&self, link: Link, now: Timestamp) -> Result<Linked, ConfigStoreError> {
         let mut state = self.state();
         let (from, to) = (state.side(&link.from), state.side(&link.to));
-        let decision = decide_link(&link, from.as_ref(), to.as_ref(), rules)?;
+        let decision = decide_link(&link, from.as_ref(), to.as_ref(), &state.rules)?;
         for (key, side) in [(&link.from, from), (&link.to, to)] {
             if let Some(side) = side {
                 state.keep(key, side.user_id, now);
@@ -113,18 +165,19 @@ impl IdentityStore for MemoryConfigStore {
     ) -> Result<Resolution, ConfigStoreError> {
         let mut state = self.state();
         let mut resolution = Resolution::default();
+        // All that are known first: a user may be known by one spelling only.
         for key in keys {
-            let owner = match (state.owner(key), unknown) {
-                (Some(owner), _) => Some(owner),
-                (None, Unknown::Create) => {
-                    let id = state.insert_user(NewUser::default(), now)?;
-                    resolution.created.push(state.users[&id].clone());
-                    Some(id)
-                }
-                (None, Unknown::Reject) => None,
-            };
-            if let Some(owner) = owner {
+            if let Some(owner) = state.owner(key) {
                 state.keep(key, owner, now);
+            }
+        }
+        for key in keys {
+            let mut owner = state.by_pair(key);
+            if owner.is_none() && unknown == Unknown::Create {
+                let id = state.insert_user(NewUser::default(), now)?;
+                resolution.created.push(state.users[&id].clone());
+                state.keep(key, id, now);
+                owner = Some(id);
             }
             resolution.owners.push(owner);
         }

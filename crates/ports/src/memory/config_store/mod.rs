@@ -15,8 +15,8 @@ use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
 use crate::config_store::{
-    Activity, ConfigStore, ConfigStoreError, IdentityKey, Membership, Outbox, OutboxEntry, OutboxRow, Segment, Traits,
-    User,
+    Activity, ConfigStore, ConfigStoreError, IdentityKey, IdentityRules, Membership, Outbox, OutboxEntry, OutboxRow,
+    Segment, Traits, User,
 };
 
 /// A config store in memory. Clones share the data.
@@ -25,10 +25,12 @@ pub struct MemoryConfigStore(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
+    rules: IdentityRules,
     /// Absorbed users too; `segments`, `first_identity` and `merged_from` are filled in when read.
     users: BTreeMap<UserId, User>,
     merged_into: BTreeMap<UserId, UserId>,
-    identities: BTreeMap<IdentityKey, (UserId, Timestamp)>,
+    /// By their forms.
+    identities: BTreeMap<IdentityKey, Owned>,
     traits: BTreeMap<UserId, Traits>,
     activities: BTreeMap<i64, Activity>,
     segments: BTreeMap<i64, Segment>,
@@ -45,7 +47,21 @@ struct State {
     last_outbox: u64,
 }
 
+/// An identity that somebody has.
+#[derive(Debug)]
+struct Owned {
+    /// The id as it was first written.
+    id: String,
+    owner: UserId,
+    created_at: Timestamp,
+}
+
 impl MemoryConfigStore {
+    /// An empty store with these rules; the default has the default ones.
+    pub fn new(rules: IdentityRules) -> Self {
+        Self(Arc::new(Mutex::new(State { rules, ..State::default() })))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("no code panics while it holds the lock")
     }
@@ -75,6 +91,10 @@ impl State {
 #[async_trait]
 impl ConfigStore for MemoryConfigStore {
     async fn ping(&self) -> Result<(), ConfigStoreError> {
+        Ok(())
+    }
+
+    async fn scrub(&self) -> Result<(), ConfigStoreError> {
         Ok(())
     }
 }

@@ -8,7 +8,8 @@ use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, State};
 use crate::config_store::{
-    ConfigStoreError, NewUser, OutboxEntry, Page, TraitStore, TraitValue, Traits, User, UserChange, UserStore,
+    ConfigStoreError, NewUser, OutboxEntry, Page, TraitStore, TraitValue, Traits, UpdatedUser, User, UserChange,
+    UserStore,
 };
 use crate::records::json_text::JsonText;
 
@@ -23,18 +24,14 @@ impl State {
         Some(user)
     }
 
-    fn check_unique(&self, user: &User) -> Result<(), ConfigStoreError> {
-        for other in self.users.values().filter(|other| other.id != user.id) {
-            if user.client_ref_id.is_some() && user.client_ref_id == other.client_ref_id {
-                let value = user.client_ref_id.as_deref().unwrap_or_default();
-                return Err(ConfigStoreError::taken("CLIENT_REF_ID_TAKEN", "clientRefId", value, other.id.0));
-            }
-            if user.email.is_some() && user.email == other.email {
-                let value = user.email.as_deref().unwrap_or_default();
-                return Err(ConfigStoreError::taken("EMAIL_TAKEN", "email", value, other.id.0));
-            }
+    /// Refuses a client id that is another user's than this one's.
+    fn check_client_ref(&self, user: &User) -> Result<(), ConfigStoreError> {
+        let Some(value) = user.client_ref_id.as_deref() else { return Ok(()) };
+        let others = self.users.values().filter(|other| other.id != user.id);
+        match others.into_iter().find(|other| other.client_ref_id.as_deref() == Some(value)) {
+            None => Ok(()),
+            Some(other) => Err(ConfigStoreError::taken("CLIENT_REF_ID_TAKEN", "clientRefId", value, other.id.0)),
         }
-        Ok(())
     }
 
     pub(super) fn insert_user(&mut self, new: NewUser, now: Timestamp) -> Result<UserId, ConfigStoreError> {
@@ -49,7 +46,11 @@ impl State {
             segments: Vec::new(),
             merged_from: None,
         };
-        self.check_unique(&user)?;
+        self.check_client_ref(&user)?;
+        if let Some(email) = &user.email {
+            self.check_email(user.id, email)?;
+            self.claim_email(user.id, email, now);
+        }
         self.last_user += 1;
         self.send(OutboxEntry::user(&user));
         let id = user.id;
@@ -80,8 +81,8 @@ impl UserStore for MemoryConfigStore {
             if state.by_client_ref(client_id).is_some() {
                 continue;
             }
-            user.email =
-                user.email.filter(|email| !state.users.values().any(|other| other.email.as_ref() == Some(email)));
+            let own = UserId(state.last_user + 1);
+            user.email = user.email.filter(|email| state.check_email(own, email).is_ok());
             state.insert_user(user, now)?;
         }
         Ok(usize::try_from(state.last_user - before).unwrap_or_default())
@@ -94,7 +95,10 @@ impl UserStore for MemoryConfigStore {
     async fn user_by_client_id(&self, client_id: &str) -> Result<Option<User>, ConfigStoreError> {
         let state = self.state();
         let by_identity = || {
-            let owners = state.identities.iter().filter(|(key, _)| key.id == client_id).map(|(_, (owner, _))| *owner);
+            let forms = state.identities.iter();
+            let owners = forms
+                .filter(|(form, _)| state.rules.caseless.form(&form.id_type, client_id) == form.id)
+                .map(|(_, owned)| owned.owner);
             owners.min_by_key(|owner| (state.users[owner].created_at, *owner))
         };
         Ok(state.by_client_ref(client_id).or_else(by_identity).and_then(|id| state.view(id)))
@@ -107,14 +111,24 @@ impl UserStore for MemoryConfigStore {
         Ok(alive.take(page.limit).filter_map(|id| state.view(id)).collect())
     }
 
-    async fn update_user(&self, id: UserId, change: UserChange, now: Timestamp) -> Result<User, ConfigStoreError> {
+    async fn update_user(
+        &self,
+        id: UserId,
+        change: UserChange,
+        now: Timestamp,
+    ) -> Result<UpdatedUser, ConfigStoreError> {
         let mut state = self.state();
         let id = state.survivor(id)?;
+        let old = state.users[&id].email.clone();
         let user = state.users[&id].clone().changed(change, now);
-        state.check_unique(&user)?;
+        state.check_client_ref(&user)?;
+        if let Some(email) = user.email.as_deref().filter(|_| user.email != old) {
+            state.check_email(id, email)?;
+        }
+        let freed = state.change_email(&user, old.as_deref(), now);
         state.send(OutboxEntry::user(&user));
         state.users.insert(id, user);
-        Ok(state.view(id).expect("it was just written"))
+        Ok(UpdatedUser { user: state.view(id).expect("it was just written"), freed })
     }
 
     async fn delete_user(&self, id: UserId) -> Result<Vec<UserId>, ConfigStoreError> {
@@ -128,7 +142,7 @@ impl UserStore for MemoryConfigStore {
             state.traits.remove(id);
             state.send(OutboxEntry::delete(*id));
         }
-        state.identities.retain(|_, (owner, _)| !gone.contains(owner));
+        state.identities.retain(|_, owned| !gone.contains(&owned.owner));
         state.memberships.retain(|(user, _), _| !gone.contains(user));
         state.manual.retain(|(user, _)| !gone.contains(user));
         Ok(gone)
