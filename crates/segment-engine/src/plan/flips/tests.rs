@@ -226,7 +226,7 @@ fn a_bound_before_the_beginning_of_time_is_null_until_it_is_reached() {
         assert_eq!((later.truth(&x, before), later.truth(&x, beginning)), (Value::Null, Value::Bool(truth)));
         assert_eq!(later.next_flip(&x, before), beginning, "{op:?}");
         assert_eq!(later.next_flip(&x, instant("2026-01-01T00:00:00Z")), beginning, "{op:?}");
-        assert_eq!(later.true_set(&x).contains(before), false);
+        assert!(!later.true_set(&x).contains(before));
         assert_eq!(later.true_set(&x).contains(beginning), truth);
         assert!(later.edges(&x).contains(&beginning));
     }
