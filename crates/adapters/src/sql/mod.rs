@@ -6,6 +6,7 @@
 mod activities;
 mod entities;
 mod identities;
+mod ids;
 mod memberships;
 mod merges;
 mod migrations;
@@ -14,17 +15,18 @@ mod segment_rules;
 mod segments;
 mod traits;
 mod users;
+mod writer;
 
 use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ports::config_store::{ConfigStore, ConfigStoreError};
+use ports::config_store::{ConfigStore, ConfigStoreError, LastIds, OutboxEntry};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait,
-};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
 use sea_orm_migration::MigratorTrait;
+
+use writer::{Write, Writer, discard_failed};
 
 /// Connections that read at the same time.
 const READERS_MAX: u32 = 4;
@@ -43,7 +45,7 @@ type Result<T> = std::result::Result<T, ConfigStoreError>;
 #[derive(Clone, Debug)]
 pub struct SqlConfigStore {
     readers: DatabaseConnection,
-    writer: DatabaseConnection,
+    writer: Writer,
 }
 
 impl SqlConfigStore {
@@ -52,12 +54,11 @@ impl SqlConfigStore {
         let writer = connect_sqlite(path, 1).await.map_err(unavailable)?;
         migrations::Migrator::up(&writer, None).await.map_err(unavailable)?;
         let readers = connect_sqlite(path, READERS_MAX).await.map_err(unavailable)?;
-        Ok(Self { readers, writer })
+        Ok(Self { readers, writer: Writer::new(writer) })
     }
 
-    /// Starts a write. Dropped without a commit, it leaves no trace: also if the caller goes away.
-    async fn begin(&self) -> Result<DatabaseTransaction> {
-        self.writer.begin().await.map_err(unavailable)
+    async fn begin(&self) -> Result<Write> {
+        self.writer.begin().await
     }
 }
 
@@ -74,6 +75,7 @@ async fn connect_sqlite(path: &Path, connections: u32) -> std::result::Result<Da
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
     });
+    options.map_sqlx_sqlite_pool_opts(discard_failed);
     Database::connect(options).await
 }
 
@@ -81,12 +83,19 @@ async fn connect_sqlite(path: &Path, connections: u32) -> std::result::Result<Da
 impl ConfigStore for SqlConfigStore {
     async fn ping(&self) -> Result<()> {
         self.readers.execute_unprepared("SELECT 1").await.map_err(unavailable)?;
-        Ok(())
+        self.writer.check().await
     }
-}
 
-async fn commit(tx: DatabaseTransaction) -> Result<()> {
-    tx.commit().await.map_err(unavailable)
+    async fn last_ids(&self) -> Result<LastIds> {
+        ids::last(&self.readers).await
+    }
+
+    async fn go_on_after(&self, last: LastIds, entries: Vec<OutboxEntry>) -> Result<()> {
+        let tx = self.begin().await?;
+        ids::raise(&tx, last).await?;
+        outbox::send(&tx, entries).await?;
+        tx.commit().await
+    }
 }
 
 /// Every failure of the database is one that may pass: uniqueness and existence are checked before a row is written.

@@ -14,7 +14,7 @@ use segment_engine::time::Timestamp;
 use super::entities::{identity, manual_membership, membership, user, user_trait};
 use super::identities::with_first_identities;
 use super::memberships::with_memberships;
-use super::{BOUND_MAX, Result, SqlConfigStore, commit, outbox, rows, unavailable};
+use super::{BOUND_MAX, Result, SqlConfigStore, outbox, rows, unavailable};
 
 /// A row as a user without its memberships and identities.
 pub(super) fn bare(row: user::Model) -> User {
@@ -150,7 +150,7 @@ impl UserStore for SqlConfigStore {
         check_unique(&tx, 0, new.client_ref_id.as_deref(), new.email.as_deref()).await?;
         let user = insert(&tx, new, now).await?;
         outbox::send(&tx, vec![OutboxEntry::user(&user)]).await?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(user)
     }
 
@@ -170,7 +170,7 @@ impl UserStore for SqlConfigStore {
         }
         let created = entries.len();
         outbox::send(&tx, entries).await?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(created)
     }
 
@@ -216,7 +216,7 @@ impl UserStore for SqlConfigStore {
         outbox::send(&tx, vec![OutboxEntry::user(&user)]).await?;
         let merged_from = (id != user.id).then_some(id);
         let user = whole(&tx, vec![user]).await?.remove(0);
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(User { merged_from: merged_from.or(user.merged_from), ..user })
     }
 
@@ -229,7 +229,7 @@ impl UserStore for SqlConfigStore {
         delete_rows(&tx, &gone).await?;
         let gone: Vec<UserId> = gone.into_iter().map(UserId).collect();
         outbox::send(&tx, gone.iter().map(|id| OutboxEntry::delete(*id)).collect()).await?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(gone)
     }
 

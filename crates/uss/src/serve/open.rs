@@ -16,12 +16,13 @@ use ports::log::Log;
 use ports::warehouse::Warehouse;
 use segment_engine::machine;
 use segment_users::partition::Ports;
-use segment_users::service::{Engine, Service};
+use segment_users::service::Service;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use uss_http::{ApiKeys, Kind, Problem, operations};
+use uss_http::{ApiKeys, operations};
 
 use super::StartError;
+use super::health;
 use super::listen::Each;
 use super::queries::EngineQueries;
 use super::registry::{self, ByRole};
@@ -156,6 +157,7 @@ pub fn configuration(
 
 /// The routers of all ports.
 pub fn routers(
+    opened: &Opened,
     api: Api,
     service: &Service,
     ingestion: Arc<Ingestion>,
@@ -164,10 +166,7 @@ pub fn routers(
     metrics: ByRole<PrometheusHandle>,
 ) -> Each<axum::Router> {
     let engine = service.engine();
-    let workers = operations::health({
-        let engine = engine.clone();
-        move || std::future::ready(workers_work(&engine))
-    });
+    let workers = health::of_segment_users(engine.clone(), opened);
     let page = |metrics: PrometheusHandle| operations::metrics(move || std::future::ready(metrics.render()));
     let segment_users = metrics.segment_users;
     let figures = operations::metrics(move || registry::segment_users_page(segment_users.clone(), engine.clone()));
@@ -177,14 +176,4 @@ pub fn routers(
         segment_users_metrics: figures.merge(workers),
         configuration: configuration_api::router(api, keys).merge(page(metrics.configuration)),
     }
-}
-
-/// Whether every partition's worker works, for those who decide whether the process is to be restarted.
-fn workers_work(engine: &Engine) -> Result<(), Problem> {
-    let down = engine.down();
-    if down.is_empty() {
-        return Ok(());
-    }
-    let message = format!("the workers of partitions {down:?} have failed and are starting again; the log says why");
-    Err(Problem::new(Kind::Unavailable, "WORKERS_DOWN", message))
 }
