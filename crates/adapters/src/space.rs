@@ -18,3 +18,22 @@ pub fn probe(folder: &Path) -> io::Result<()> {
     let _ = std::fs::remove_file(&path);
     tried
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_folder_that_takes_nothing_says_why() {
+        let error = probe(Path::new("/sys")).unwrap_err();
+        assert!(matches!(error.raw_os_error(), Some(1 | 13 | 30)), "no right to, or read-only: {error}");
+    }
+
+    #[test]
+    fn a_probe_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        probe(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

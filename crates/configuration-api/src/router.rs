@@ -7,8 +7,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use tokio::sync::Notify;
-use uss_http::serve::{Shape, finish};
 use uss_http::operations::{self, Health};
+use uss_http::serve::{Shape, finish};
 use uss_http::{Access, ApiKeys, Problem};
 
 use crate::api::Api;

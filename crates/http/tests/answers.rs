@@ -43,7 +43,7 @@ fn api(shape: Shape) -> Router {
 #[tokio::test]
 async fn what_the_warehouse_says_of_a_question_decides_the_answer() {
     let cases = [
-        (WarehouseError::Unavailable("down".into()), 503, "ENGINE_UNAVAILABLE"),
+        (WarehouseError::Unavailable("down".into()), 503, "WAREHOUSE_UNAVAILABLE"),
         (WarehouseError::TooLarge("no memory".into()), 503, "QUERY_TOO_LARGE"),
         (WarehouseError::Refused("Binder Error: no column u".into()), 500, "INTERNAL"),
     ];

@@ -34,8 +34,7 @@ fn find(opened: &Opened, partitions: u32) -> Result<HighestIds, LogError> {
         // A damaged checkpoint says nothing: then all that the log still has is looked at.
         let (marker, last_user) = checkpoints::newest(opened, partition).unwrap_or_default();
         highest.user = highest.user.max(last_user.map_or(0, |user| user.0));
-        let (events, notifications) =
-            marker.map_or((0, 0), |marker| (marker.next_offset, marker.notifications_offset));
+        let (events, notifications) = marker.map_or((0, 0), |marker| (marker.next_offset, marker.notifications_offset));
         note_from(opened, Topic::Events, partition, events, &mut highest)?;
         note_from(opened, Topic::Notifications, partition, notifications, &mut highest)?;
     }

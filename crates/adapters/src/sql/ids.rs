@@ -31,7 +31,8 @@ pub(super) async fn raise(tx: &Write, to: LastIds) -> Result<()> {
             continue;
         }
         // A table that never had a row has no sequence yet.
-        for sql in ["DELETE FROM sqlite_sequence WHERE name = ?", "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"]
+        for sql in
+            ["DELETE FROM sqlite_sequence WHERE name = ?", "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"]
         {
             let values = [table.into(), id.into()].into_iter().take(sql.matches('?').count());
             let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);

@@ -16,9 +16,7 @@ use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
 use super::entities::{manual_membership, membership, membership_position, segment, user};
-use super::{
-    BOUND_MAX, BULK_ROWS_MAX, Result, SqlConfigStore, corrupt, outbox, rows, segments, unavailable, users,
-};
+use super::{BOUND_MAX, BULK_ROWS_MAX, Result, SqlConfigStore, corrupt, outbox, rows, segments, unavailable, users};
 
 fn domain(row: membership::Model) -> Membership {
     Membership {

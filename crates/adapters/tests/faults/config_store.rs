@@ -56,15 +56,7 @@ fn user(client_id: &str) -> NewUser {
 
 fn segment(tag: &str, kind: SegmentKind) -> NewSegment {
     let (title, where_statement) = (tag.to_owned(), String::new());
-    NewSegment {
-        title,
-        description: None,
-        tag: tag.to_owned(),
-        where_statement,
-        is_generic: false,
-        kind,
-        uses: vec![],
-    }
+    NewSegment { title, description: None, tag: tag.to_owned(), where_statement, is_generic: false, kind, uses: vec![] }
 }
 
 fn traits(text: &str) -> BTreeMap<String, JsonText> {
@@ -72,12 +64,8 @@ fn traits(text: &str) -> BTreeMap<String, JsonText> {
 }
 
 fn batch(from: u64, to: u64, entered: &[i64]) -> MembershipBatch {
-    let change = |user| MembershipChange {
-        user_id: UserId(user),
-        entered: entered.to_vec(),
-        left: vec![],
-        effective_at: NOW,
-    };
+    let change =
+        |user| MembershipChange { user_id: UserId(user), entered: entered.to_vec(), left: vec![], effective_at: NOW };
     MembershipBatch { partition: 1, from, to, changes: (1..=3).map(change).collect() }
 }
 

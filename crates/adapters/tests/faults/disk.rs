@@ -144,7 +144,10 @@ extern "C" fn pwrite64(file: c_int, bytes: *const c_void, length: usize, at: i64
 
 #[unsafe(no_mangle)]
 extern "C" fn ftruncate(file: c_int, length: i64) -> c_int {
-    whole(file, true, || unsafe { libc::syscall(libc::SYS_ftruncate, file, length) }) as c_int
+    let call = || unsafe { libc::syscall(libc::SYS_ftruncate, file, length) };
+    // A file that becomes shorter needs no space. (Should the device fail even then, DuckDB ends the process.)
+    let is_shorter = std::fs::metadata(format!("/proc/self/fd/{file}")).is_ok_and(|it| it.len() >= length as u64);
+    if is_shorter { call() as c_int } else { whole(file, true, call) as c_int }
 }
 
 #[unsafe(no_mangle)]

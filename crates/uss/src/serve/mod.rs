@@ -2,6 +2,7 @@
 
 mod checked;
 mod consistency;
+mod folder;
 mod health;
 mod listen;
 mod logging;

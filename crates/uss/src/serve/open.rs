@@ -1,6 +1,5 @@
 //! Objects from settings: adapters behind their ports, services on the ports, routers on the services.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use adapters::duckdb::DuckDbWarehouse;
@@ -22,6 +21,7 @@ use tokio::task::JoinHandle;
 use uss_http::{ApiKeys, operations};
 
 use super::StartError;
+use super::folder;
 use super::health;
 use super::listen::Each;
 use super::queries::EngineQueries;
@@ -48,7 +48,7 @@ pub struct Opened {
 /// Opens every adapter the settings name.
 pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
-    make_folder(folder)?;
+    folder::prepare(folder)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
         .map_err(|error| StartError::new(format!("{}: {error}", folder.join("log").display())))?;
@@ -71,21 +71,6 @@ pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
         holds: Arc::new(Holds::new(written.clone())),
         written,
     })
-}
-
-/// Creates the data folder and tries to write in it: an error now is clearer than one of a database later.
-fn make_folder(folder: &Path) -> Result<(), StartError> {
-    let probe = folder.join(".uss-write-test");
-    std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&probe, b"")).map_err(|error| {
-        StartError::new(format!(
-            "the data folder {} cannot be written: {error}; choose another with USS_DATA_DIR or --data-dir, or give this \
-             user the right to write there",
-            folder.display()
-        ))
-    })?;
-    // A probe that stays behind is harmless.
-    let _ = std::fs::remove_file(probe);
-    Ok(())
 }
 
 /// Opens the partitions and starts their tasks.
