@@ -197,8 +197,8 @@ impl CheckpointStore for EmbeddedCheckpoints {
 pub fn newest(opened: &Opened, partition: u32) -> Result<(Option<Progress>, Option<UserId>), CheckpointError> {
     let view = View { partition, opened, snapshot: opened.snapshot() };
     let Some(found) = view.find(Generation::Latest)? else { return Ok((None, None)) };
-    let users = view.snapshot.prefix(opened.space(Space::Checkpoints), prefix(partition, found.blocks));
-    let last = users.rev().next().map(Guard::key).transpose().map_err(|error| view.unread(error))?;
+    let mut users = view.snapshot.prefix(opened.space(Space::Checkpoints), prefix(partition, found.blocks));
+    let last = users.next_back().map(Guard::key).transpose().map_err(|error| view.unread(error))?;
     Ok((Some(found.marker.0), last.as_deref().and_then(user_of)))
 }
 

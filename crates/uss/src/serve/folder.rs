@@ -11,7 +11,7 @@ const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
 /// What the names of our own begin with. A folder with anything else in it is shared, and keeps its mode.
-const OURS: [&str; 5] = ["log", "warehouse.duckdb", "config.sqlite", "space-probe", WRITE_TEST];
+const OURS: [&str; 6] = ["FORMAT", "log", "warehouse.duckdb", "config.sqlite", "space-probe", WRITE_TEST];
 const WRITE_TEST: &str = ".uss-write-test";
 
 /// Makes the data folder ready. An error now is clearer than one of a database later.

@@ -6,7 +6,7 @@ use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
 use configuration_api::{Api, Holds, Relay, StoreIdentities, TopicNames};
-use ingestion_api::{AllowedOrigins, Ingestion, Limits, UnknownUsers};
+use ingestion_api::{AllowedOrigins, FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
 use ports::clock::{Clock, SystemClock};
@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use uss_http::{ApiKeys, operations};
 
 use super::StartError;
+use super::data_format;
 use super::folder;
 use super::health;
 use super::listen::Each;
@@ -49,6 +50,7 @@ pub struct Opened {
 pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     folder::prepare(folder)?;
+    data_format::check(folder)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
         .map_err(|error| StartError::new(format!("{}: {error}", folder.join("log").display())))?;
@@ -96,10 +98,11 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
 }
 
 /// The ingestion service.
-pub fn ingestion(opened: &Opened, unknown_users: UnknownUsers) -> Arc<Ingestion> {
+pub fn ingestion(opened: &Opened, unknown_users: UnknownUsers, future: FuturePolicy) -> Arc<Ingestion> {
     let identities = StoreIdentities::new(opened.store.clone(), opened.clock.clone(), opened.holds.clone());
     let (log, clock) = (opened.log.clone(), opened.clock.clone());
-    Arc::new(Ingestion::new(log, Arc::new(identities), clock, Limits::default(), unknown_users))
+    let ingestion = Ingestion::new(log, Arc::new(identities), clock, Limits::default(), unknown_users);
+    Arc::new(ingestion.with_future(future))
 }
 
 /// Starts moving the outbox to the log. Told to stop, it moves what is there and ends.
