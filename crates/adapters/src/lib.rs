@@ -2,4 +2,5 @@
 
 pub mod duckdb;
 pub mod embedded;
+mod space;
 pub mod sql;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use adapters::sql::SqlConfigStore;
-use ports::config_store::{ConfigStore, IdentityRules, NewUser, UserStore};
+use ports::config_store::{ConfigStore, ConfigStoreError, IdentityRules, NewUser, UserStore};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
@@ -36,4 +37,43 @@ async fn a_reopened_file_has_everything() -> Result<(), Box<dyn std::error::Erro
 async fn a_file_that_cannot_be_opened_is_an_error() {
     let missing = std::path::Path::new("/nonexistent/folder/config.db");
     assert!(SqlConfigStore::open_sqlite(missing, IdentityRules::default()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_waits_for_the_lock_of_another_process() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("config.db");
+    let store = SqlConfigStore::open_sqlite(&path, IdentityRules::default()).await?;
+    let mut options = ConnectOptions::new(format!("sqlite:{}", path.display()));
+    options.max_connections(1);
+    let other = Database::connect(options).await?;
+    other.execute_unprepared("BEGIN IMMEDIATE").await?;
+    let write = {
+        let store = store.clone();
+        tokio::spawn(async move { store.create_user(NewUser::default(), Timestamp(7)).await })
+    };
+    // Whether it has come to the lock by then or not: it can neither be done nor have given up.
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert!(!write.is_finished());
+    other.execute_unprepared("COMMIT").await?;
+    assert_eq!(write.await??.id, UserId(1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_is_never_given_up_is_told_until_it_is() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("config.db");
+    let store = SqlConfigStore::open_sqlite(&path, IdentityRules::default()).await?;
+    let mut options = ConnectOptions::new(format!("sqlite:{}", path.display()));
+    options.max_connections(1);
+    let other = Database::connect(options).await?;
+    other.execute_unprepared("BEGIN IMMEDIATE").await?;
+    let refused = store.create_user(NewUser::default(), Timestamp(7)).await;
+    assert!(matches!(refused, Err(ConfigStoreError::Unavailable(_))), "{refused:?}");
+    assert_eq!(store.users(ports::config_store::Page::ALL).await?, [], "it can be read");
+    other.execute_unprepared("COMMIT").await?;
+    store.ping().await?;
+    assert_eq!(store.create_user(NewUser::default(), Timestamp(7)).await?.id, UserId(1));
+    Ok(())
 }

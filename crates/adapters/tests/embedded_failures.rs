@@ -10,7 +10,7 @@ use adapters::embedded::{self, EmbeddedCheckpoints, EmbeddedLog};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation};
 use ports::clock::SystemClock;
-use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
+use ports::log::{Commit, HighestIds, Log, LogError, NewRecord, Progress, Topic};
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
@@ -180,4 +180,41 @@ fn journal(folder: &Path) -> PathBuf {
 fn journal_end(path: &Path) -> u64 {
     let bytes = std::fs::read(path).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+#[tokio::test]
+async fn a_log_of_an_earlier_build_finds_its_highest_ids_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let about = |topic, partition, key: &str| NewRecord { topic, key: key.to_owned(), ..event(partition, vec![1]) };
+    let (log, checkpoints) = open(folder.path());
+    log.append(vec![about(Topic::Config, 0, "6"), about(Topic::Events, 0, "40"), about(Topic::Events, 1, "7")])
+        .await
+        .unwrap();
+    log.append(vec![about(Topic::Events, 1, "9"), about(Topic::Notifications, 2, "30")]).await.unwrap();
+    // What stands before a checkpoint's marker is not read: its users are in the checkpoint.
+    let checkpoint = |partition, next_offset, users: &[i64]| Checkpoint {
+        partition,
+        users: users.iter().map(|user| (UserId(*user), Some(vec![1]))).collect(),
+        partition_state: vec![],
+        marker: progress(next_offset),
+    };
+    let forget = |topic: &str, first_bytes: &[u8]| {
+        let db = Database::builder(folder.path()).open().unwrap();
+        let keyspace = db.keyspace(topic, KeyspaceCreateOptions::default).unwrap();
+        let key = keyspace.prefix(first_bytes).next().unwrap().key().unwrap();
+        keyspace.remove(key).unwrap();
+        db.persist(PersistMode::SyncAll).unwrap();
+    };
+    drop((log, checkpoints));
+    forget("meta", b"highest-ids");
+    assert_eq!(open(folder.path()).0.highest_ids().await.unwrap(), HighestIds { user: 40, segment: 6 }, "by records");
+    let (log, checkpoints) = open(folder.path());
+    checkpoints.write(checkpoint(0, 1, &[12, 55])).await.unwrap();
+    checkpoints.write(checkpoint(1, 1, &[7])).await.unwrap();
+    drop((log, checkpoints));
+    forget("meta", b"highest-ids");
+    assert_eq!(open(folder.path()).0.highest_ids().await.unwrap(), HighestIds { user: 55, segment: 6 }, "by users");
+    forget("events", &[0, 0, 0, 0]);
+    forget("events", &[0, 0, 0, 1]);
+    assert_eq!(open(folder.path()).0.highest_ids().await.unwrap().user, 55, "found once, it stands in an entry");
 }

@@ -33,7 +33,7 @@ fn event(number: usize, created_at: &str, x: &Json) -> Event {
         order_total: None,
         order_id: None,
         element_id: None,
-        created_at: Timestamp::parse_rfc3339(created_at).unwrap(),
+        created_at: Timestamp::parse_iso(created_at).unwrap(),
         processed_at: now(),
         payload: json!({ "x": x }).into(),
         position: Position { partition: 0, offset: number as u64 },

@@ -7,8 +7,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use tokio::sync::Notify;
+use uss_http::operations::{self, Health};
 use uss_http::serve::{Shape, finish};
-use uss_http::{Access, ApiKeys, Problem, operations};
+use uss_http::{Access, ApiKeys, Problem};
 
 use crate::api::Api;
 use crate::{activities, db_actions, explain, identities, memberships, segments, topics, traits, transitions, users};
@@ -79,8 +80,10 @@ fn service_routes() -> Router<Api> {
         .layer(DefaultBodyLimit::max(BATCH_BYTES_MAX))
 }
 
-async fn check_health(api: Api) -> Result<(), Problem> {
-    Ok(api.store.ping().await?)
+/// The store takes changes, the log carries them to the engine.
+async fn check_health(api: Api) -> Health {
+    let (store, log) = tokio::join!(api.store.ping(), api.log.ping());
+    vec![("configStore", store.map_err(Problem::from)), ("log", log.map_err(Problem::from))]
 }
 
 /// Wakes the relay after every call that may have written.

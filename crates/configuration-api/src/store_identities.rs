@@ -40,6 +40,10 @@ fn unavailable(error: ConfigStoreError) -> IdentityError {
 
 #[async_trait]
 impl Identities for StoreIdentities {
+    async fn ping(&self) -> Result<(), IdentityError> {
+        self.store.ping().await.map_err(unavailable)
+    }
+
     async fn resolve(&self, identities: &[Identity]) -> Result<Vec<Option<UserId>>, IdentityError> {
         let resolution = self.store.resolve(&keys(identities), Unknown::Reject, self.clock.now()).await;
         Ok(resolution.map_err(unavailable)?.owners)

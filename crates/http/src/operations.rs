@@ -4,13 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header;
-use axum::response::IntoResponse;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 
 use crate::extract::Json;
-use crate::problem::Problem;
+use crate::problem::{Problem, RETRY_AFTER_SECONDS};
 
 /// `GET /metrics`: what `page` writes in Prometheus' text format.
 pub fn metrics<F, Fut>(page: F) -> Router
@@ -25,21 +25,47 @@ where
     Router::new().route("/metrics", get(answer))
 }
 
-/// `GET /health-check`: 200 if `check` says so, else its error.
+/// What a port needs for its work, each with how it is: `("log", Ok(()))`.
+pub type Health = Vec<(&'static str, Result<(), Problem>)>;
+
+/// `GET /health-check`: 200 if everything that `check` names is well, else 503 and what is down.
 pub fn health<F, Fut>(check: F) -> Router
 where
     F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), Problem>> + Send + 'static,
+    Fut: Future<Output = Health> + Send + 'static,
 {
     let check = Arc::new(check);
     let answer = move || {
         let check = Arc::clone(&check);
-        async move {
-            match check().await {
-                Ok(()) => Json(json!({"status": "ok"})).into_response(),
-                Err(problem) => problem.into_response(),
-            }
-        }
+        async move { health_answer(check().await) }
     };
     Router::new().route("/health-check", get(answer))
+}
+
+/// Every component with its status, those that are down with their code; at the top the code of the first of these, for those
+/// who read no further.
+fn health_answer(health: Health) -> Response {
+    let is_down = health.iter().find_map(|(_, state)| state.as_ref().err());
+    let mut body = json!({"status": if is_down.is_some() { "down" } else { "ok" }});
+    let status = match is_down {
+        None => StatusCode::OK,
+        Some(problem) => {
+            body["code"] = json!(problem.code);
+            body["message"] = json!(problem.message);
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    let component = |(name, state): (&str, Result<(), Problem>)| {
+        let state = match state {
+            Ok(()) => json!({"status": "ok"}),
+            Err(problem) => json!({"status": "down", "code": problem.code, "message": problem.message}),
+        };
+        (name.to_owned(), state)
+    };
+    body["components"] = health.into_iter().map(component).collect();
+    let mut response = (status, Json(body)).into_response();
+    if status != StatusCode::OK {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    }
+    response
 }

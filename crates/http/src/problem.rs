@@ -212,6 +212,7 @@ impl From<SegmentQueryError> for Problem {
             SegmentQueryError::TooSlow(_) => Self::unanswered("QUERY_TOO_SLOW", error),
             SegmentQueryError::Behind(_) => Self::behind(error),
             SegmentQueryError::Unavailable(_) => Self::unavailable("ENGINE_UNAVAILABLE", error),
+            SegmentQueryError::Warehouse(_) => Self::unavailable("WAREHOUSE_UNAVAILABLE", error),
             SegmentQueryError::Failed(_) => Self::internal(error),
         }
     }

@@ -43,7 +43,7 @@ fn api(shape: Shape) -> Router {
 #[tokio::test]
 async fn what_the_warehouse_says_of_a_question_decides_the_answer() {
     let cases = [
-        (WarehouseError::Unavailable("down".into()), 503, "ENGINE_UNAVAILABLE"),
+        (WarehouseError::Unavailable("down".into()), 503, "WAREHOUSE_UNAVAILABLE"),
         (WarehouseError::TooLarge("no memory".into()), 503, "QUERY_TOO_LARGE"),
         (WarehouseError::Refused("Binder Error: no column u".into()), 500, "INTERNAL"),
     ];
@@ -179,12 +179,21 @@ fn requests_are_measured_by_route_and_status() {
 
 #[tokio::test]
 async fn health_is_what_the_check_says() {
-    let bad = || async { Err(LogError::Full("disk".into()).into()) };
-    let router = finish(operations::health(bad), Shape::Ingestion);
-    let response = router.oneshot(Request::get("/health-check").body(Body::empty()).unwrap()).await.unwrap();
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(body(response).await["code"], "LOG_FULL");
-    let router = operations::health(|| async { Ok(()) });
+    let full = || Problem::from(LogError::Full("disk".into()));
+    let bad = move || async move { vec![("store", Ok(())), ("log", Err(full()))] };
+    let routers = [operations::health(bad), finish(operations::health(bad), Shape::Ingestion)];
+    for router in routers {
+        let response = router.oneshot(Request::get("/health-check").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "1");
+        let message = full().message;
+        let log = json!({"status": "down", "code": "LOG_FULL", "message": message});
+        let components = json!({"store": {"status": "ok"}, "log": log});
+        let expected = json!({"status": "down", "code": "LOG_FULL", "message": message, "components": components});
+        assert_eq!(body(response).await, expected);
+    }
+    let router = operations::health(|| async { vec![("log", Ok(()))] });
     let response = router.oneshot(Request::get("/health-check").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(body(response).await, json!({"status": "ok", "components": {"log": {"status": "ok"}}}));
 }

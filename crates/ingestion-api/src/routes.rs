@@ -11,12 +11,12 @@ use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ports::event_sink::SinkOutcome;
-use ports::log::Topic;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uss_http::extract::{Json, Query};
+use uss_http::operations::{self, Health};
 use uss_http::serve::{Shape, finish};
-use uss_http::{Access, ApiKeys, Kind, Problem, operations};
+use uss_http::{Access, ApiKeys, Kind, Problem};
 
 use crate::admission::Received;
 use crate::body;
@@ -42,10 +42,10 @@ pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigin
     finish(routes, Shape::Ingestion).layer(origins.layer())
 }
 
-/// Healthy is who can reach the log.
-async fn check_health(ingestion: Arc<Ingestion>) -> Result<(), Problem> {
-    ingestion.log().bounds(Topic::Errors, 0).await?;
-    Ok(())
+/// The log takes events, the users port says whose they are.
+async fn check_health(ingestion: Arc<Ingestion>) -> Health {
+    let (log, users) = tokio::join!(ingestion.log().ping(), ingestion.identities().ping());
+    vec![("log", log.map_err(Problem::from)), ("users", users.map_err(Problem::from))]
 }
 
 /// Options of one request, for admins: an import makes its users, and its event ids count once.

@@ -32,11 +32,30 @@ pub use users::{NewUser, UpdatedUser, User, UserChange, UserStore};
 pub trait ConfigStore:
     UserStore + IdentityStore + TraitStore + ActivityStore + SegmentStore + MembershipStore + Outbox
 {
-    /// Whether the store answers: what a health check asks.
+    /// Whether the store answers and can write: what a health check asks. It writes only if the last write failed, to see
+    /// whether the next one would.
     async fn ping(&self) -> Result<(), ConfigStoreError>;
 
     /// Wipes what deleted and changed rows have left in the store's files. To be called now and then.
     async fn scrub(&self) -> Result<(), ConfigStoreError>;
+
+    /// The last ids that were given, those of rows that are gone included.
+    async fn last_ids(&self) -> Result<LastIds, ConfigStoreError>;
+
+    /// For a store that has lost its newest rows: from now on ids begin after `last`, where they do not already, and
+    /// `entries` are the first rows of the outbox. As a whole or not at all.
+    async fn go_on_after(&self, last: LastIds, entries: Vec<OutboxEntry>) -> Result<(), ConfigStoreError>;
+}
+
+/// The last id that was given of each kind that the log knows; 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastIds {
+    /// Of users.
+    pub user: i64,
+    /// Of segments.
+    pub segment: i64,
+    /// Of rows of the outbox.
+    pub outbox: u64,
 }
 
 /// Which rows of a list: those after the cursor, in ascending order of id, at most `limit`.

@@ -127,6 +127,9 @@ pub enum IdentityError {
 /// The identities port. An answer holds for the instant of the call: "unknown" may be wrong a moment later.
 #[async_trait]
 pub trait Identities: Send + Sync + 'static {
+    /// Whether users can be looked up and made: what a health check asks.
+    async fn ping(&self) -> Result<(), IdentityError>;
+
     /// The user of each identity, in the order asked: the one with that pair of type and id; else the one whose
     /// `clientRefId` is the id, whatever the type, and the pair becomes theirs; else `None`. Merged users answer their
     /// survivor. Pairs of [`CaselessTypes`] are compared without case, client ids exactly.

@@ -104,6 +104,29 @@ pub struct Commit {
     pub records: Vec<NewRecord>,
 }
 
+/// The highest ids of users and segments that records were ever about, those that have left the log included; 0 for none.
+///
+/// Ids are given by the config store. It must stand at least here: else it would give somebody's id to somebody else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HighestIds {
+    /// Of the users in the keys of [`Topic::Events`] and [`Topic::Notifications`].
+    pub user: i64,
+    /// Of the segments in the keys of [`Topic::Config`].
+    pub segment: i64,
+}
+
+impl HighestIds {
+    /// Takes a record into account. A key that is no id is about none.
+    pub fn note(&mut self, topic: Topic, key: &str) {
+        let highest = match topic {
+            Topic::Events | Topic::Notifications => &mut self.user,
+            Topic::Config => &mut self.segment,
+            Topic::Errors => return,
+        };
+        *highest = key.parse().map_or(*highest, |id: i64| id.max(*highest));
+    }
+}
+
 /// Why the log could not do it. The caller's next step differs by kind.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -153,6 +176,10 @@ pub trait Log: Send + Sync + 'static {
     /// The number of partitions of [`Topic::Events`] and [`Topic::Notifications`]; the other topics have one.
     fn partitions(&self) -> u32;
 
+    /// Whether the log can be written, as far as is known: what a health check asks. It writes only after a failed write, to
+    /// see whether the next one would succeed.
+    async fn ping(&self) -> Result<(), LogError>;
+
     /// Appends all of the records or none, and returns when they are synced to disk. Calls that come at the same time
     /// share a sync (group commit). All records of one call get the same `appended_at`, later than any before it and
     /// later than every [`Batch::complete_until`] answered before.
@@ -181,6 +208,9 @@ pub trait Log: Send + Sync + 'static {
 
     /// The last commit of a partition.
     async fn committed(&self, partition: u32) -> Result<Option<Progress>, LogError>;
+
+    /// The highest ids that records were ever about. Kept with the records: asking for it reads none of them.
+    async fn highest_ids(&self) -> Result<HighestIds, LogError>;
 
     /// Forgets the records before `before`, at most all there are. Offsets go on where they were.
     async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError>;

@@ -54,9 +54,12 @@ pub enum SegmentQueryError {
     /// The engine has not come to where the answer is right in the time that anybody should wait. Callers answer 503.
     #[error("the engine has not caught up with the log within {} s", .0.as_secs())]
     Behind(Duration),
-    /// Engine or warehouse do not answer. Callers answer 503.
+    /// The engine does not answer. Callers answer 503.
     #[error("the engine is unavailable: {0}")]
     Unavailable(String),
+    /// The warehouse does not answer, or does not take what it must have for the answer. Callers answer 503.
+    #[error("{0}")]
+    Warehouse(String),
     /// A defect of ours, for instance a query that the warehouse does not understand. Callers answer 500.
     #[error("{0}")]
     Failed(String),
@@ -65,7 +68,7 @@ pub enum SegmentQueryError {
 impl From<WarehouseError> for SegmentQueryError {
     fn from(error: WarehouseError) -> Self {
         match error {
-            WarehouseError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            WarehouseError::Unavailable(_) => Self::Warehouse(error.to_string()),
             WarehouseError::TooLarge(_) => Self::TooLarge,
             WarehouseError::Moved { .. } | WarehouseError::Refused(_) => Self::Failed(error.to_string()),
         }

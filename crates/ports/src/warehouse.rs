@@ -121,6 +121,10 @@ pub type Table = (Vec<String>, Vec<Vec<Option<String>>>);
 /// The warehouse port.
 #[async_trait]
 pub trait Warehouse: Send + Sync + 'static {
+    /// Whether it can be written, as far as is known: what a health check asks. After a failed write it is tried whether
+    /// writing works again, now and then; otherwise nothing is written.
+    async fn ping(&self) -> Result<(), WarehouseError>;
+
     /// The next offset to archive of a partition; 0 at first.
     async fn archive_position(&self, partition: u32) -> Result<u64, WarehouseError>;
 

@@ -88,7 +88,9 @@ pub struct LogRetention(pub Option<i64>);
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Duration {
-    Seconds(u32),
+    Whole(i64),
+    Number(f64),
+    Flag(bool),
     Text(String),
 }
 
@@ -100,7 +102,9 @@ impl TryFrom<Duration> for LogRetention {
         let text = match duration {
             Duration::Text(text) if text == "forever" => return Ok(Self(None)),
             Duration::Text(text) => text,
-            Duration::Seconds(seconds) => seconds.to_string(),
+            Duration::Whole(seconds) => seconds.to_string(),
+            Duration::Number(number) => number.to_string(),
+            Duration::Flag(flag) => flag.to_string(),
         };
         let interval = Interval::parse(&text).filter(|interval| interval.months == 0);
         let micros = interval.and_then(|interval| i64::try_from(interval.fixed_micros()).ok());
@@ -128,7 +132,12 @@ impl Settings {
         for (setting, bounds) in BOUNDS {
             check(&figment, setting, &bounds)?;
         }
-        figment.extract().map_err(|error| SettingsError(error.to_string()))
+        let settings: Self = figment.extract().map_err(|error| SettingsError(error.to_string()))?;
+        if settings.data_dir.as_os_str().is_empty() {
+            let message = "data_dir (USS_DATA_DIR) is empty; name the folder for the data, or leave it out for ./data";
+            return Err(SettingsError(message.to_owned()));
+        }
+        Ok(settings)
     }
 }
 
@@ -277,8 +286,19 @@ mod tests {
     fn what_a_variable_cannot_be_is_told_with_its_name() {
         let message = of_variables(&[("USS_NOTIFY_ALL_SEGMENTS", "perhaps")]).unwrap_err();
         assert!(message.contains("USS_NOTIFY_ALL_SEGMENTS") && message.contains("perhaps"), "{message}");
-        let message = of_variables(&[("USS_LOG_RETENTION", "soon")]).unwrap_err();
-        assert!(message.contains("USS_LOG_RETENTION") && message.contains("7 days"), "{message}");
+        for value in ["soon", "-1", "1.5.2", "true", "-0.5", "1 month"] {
+            let message = of_variables(&[("USS_LOG_RETENTION", value)]).unwrap_err();
+            let parts = ["USS_LOG_RETENTION", "7 days", &format!("'{value}'")];
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_empty_data_folder_is_not_the_current_one() {
+        let flags: serde_json::Map<String, serde_json::Value> =
+            [("data_dir".to_owned(), json!(""))].into_iter().collect();
+        let message = Settings::read(None, &flags).unwrap_err().to_string();
+        assert!(message.contains("USS_DATA_DIR") && message.contains("empty"), "{message}");
     }
 
     #[test]

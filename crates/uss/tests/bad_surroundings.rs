@@ -85,6 +85,57 @@ async fn a_folder_that_cannot_be_written_is_named() {
     }
 }
 
+/// The modes of a folder and of all that is in it.
+fn modes(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
+    let data = std::fs::symlink_metadata(path).unwrap();
+    found.push((path.to_owned(), data.permissions().mode() & 0o777));
+    if data.is_dir() {
+        std::fs::read_dir(path).unwrap().for_each(|entry| modes(&entry.unwrap().path(), found));
+    }
+}
+
+#[tokio::test]
+async fn the_data_is_closed_to_others() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let all_closed = || {
+        let mut found = Vec::new();
+        modes(&data, &mut found);
+        assert!(found.len() > 5, "{found:?}");
+        for (path, mode) in &found {
+            assert_eq!(*mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+        }
+        found
+    };
+    let server = Launch::new(&data).start();
+    server.user("known").await;
+    all_closed();
+    let launch = server.stop();
+    // As an earlier build left them.
+    for (path, mode) in all_closed() {
+        let open = if path.is_dir() { 0o755 } else { 0o644 };
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode | open)).unwrap();
+    }
+    let server = launch.start();
+    all_closed();
+    let launch = server.stop();
+    // A folder that others use too is not ours to close; what is ours in it is.
+    std::fs::write(data.join("note.txt"), "somebody else's").unwrap();
+    for path in [data.clone(), data.join("note.txt"), data.join("config.sqlite")] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let _server = launch.start();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&data.join("note.txt"))), (0o755, 0o755));
+    assert_eq!(mode(&data.join("config.sqlite")), 0o600);
+}
+
+#[test]
+fn an_empty_name_of_the_data_folder_is_refused() {
+    let refused = Launch::new(Path::new("")).try_start().err().unwrap();
+    assert!(refused.message.contains("USS_DATA_DIR") && refused.message.contains("empty"), "{}", refused.message);
+}
+
 /// Acknowledged events of the user, by what the event topic has.
 async fn event_ids(server: &Server) -> std::collections::HashSet<String> {
     let records = server.records("event_ingested_topic").await;

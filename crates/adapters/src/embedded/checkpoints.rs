@@ -193,6 +193,15 @@ impl CheckpointStore for EmbeddedCheckpoints {
     }
 }
 
+/// Where a partition's latest checkpoint stands, and the last user in it. No block is read.
+pub fn newest(opened: &Opened, partition: u32) -> Result<(Option<Progress>, Option<UserId>), CheckpointError> {
+    let view = View { partition, opened, snapshot: opened.snapshot() };
+    let Some(found) = view.find(Generation::Latest)? else { return Ok((None, None)) };
+    let mut users = view.snapshot.prefix(opened.space(Space::Checkpoints), prefix(partition, found.blocks));
+    let last = users.next_back().map(Guard::key).transpose().map_err(|error| view.unread(error))?;
+    Ok((Some(found.marker.0), last.as_deref().and_then(user_of)))
+}
+
 /// A partition's checkpoints at one moment.
 struct View<'a> {
     partition: u32,

@@ -39,6 +39,8 @@ pub enum Entry {
     Progress(u32),
     /// `u64`, the producer's last sequence
     Producer(String),
+    /// [`HighestIds`](ports::log::HighestIds)
+    HighestIds,
 }
 
 impl Entry {
@@ -48,6 +50,7 @@ impl Entry {
             Entry::Layout => b"layout".to_vec(),
             Entry::Trimmed(topic, partition) => format!("trimmed/{topic:?}/{partition}").into_bytes(),
             Entry::Progress(partition) => format!("progress/{partition}").into_bytes(),
+            Entry::HighestIds => b"highest-ids".to_vec(),
             Entry::Producer(name) => format!("producer/{name}").into_bytes(),
         }
     }

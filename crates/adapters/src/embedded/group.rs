@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ports::log::{Appended, Commit, LogError, NewRecord, Progress, Topic};
+use ports::log::{Appended, Commit, HighestIds, LogError, NewRecord, Progress, Topic};
 use segment_engine::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -70,6 +70,8 @@ pub struct Group<'a> {
     /// Entries as the group leaves them; later calls of the group see them.
     progress: BTreeMap<u32, Progress>,
     producers: BTreeMap<String, u64>,
+    /// As stored, and as the group leaves it.
+    highest: (HighestIds, HighestIds),
 }
 
 /// What is to be written, and what is true afterwards.
@@ -78,13 +80,15 @@ pub struct Prepared {
     pub changes: Vec<Change>,
     /// The new ends of the partitions that the group appended to.
     pub ends: Vec<(Place, u64)>,
+    /// The highest ids, those of the group included.
+    pub highest: HighestIds,
 }
 
 impl<'a> Group<'a> {
     /// An empty group on top of what is stored.
-    pub fn new(opened: &'a Opened, ends: &'a HashMap<Place, u64>) -> Self {
+    pub fn new(opened: &'a Opened, ends: &'a HashMap<Place, u64>, highest: HighestIds) -> Self {
         let (blocks, progress, producers) = Default::default();
-        Self { opened, ends, blocks, changes: Vec::new(), progress, producers }
+        Self { opened, ends, blocks, changes: Vec::new(), progress, producers, highest: (highest, highest) }
     }
 
     /// Adds a call, whose records get the instant `at`, and says what to answer it when the group is synced. A call that
@@ -129,6 +133,7 @@ impl<'a> Group<'a> {
 
     fn push(&mut self, record: &NewRecord, at: Timestamp) -> u64 {
         let place = (record.topic, record.partition);
+        self.highest.1.note(record.topic, &record.key);
         let stored_end = || self.ends.get(&place).copied().unwrap_or_default();
         let block = self.blocks.entry(place).or_insert_with(|| BlockBuilder::new(record.partition, stored_end()));
         if block.is_full() {
@@ -151,7 +156,11 @@ impl<'a> Group<'a> {
         for (producer, sequence) in std::mem::take(&mut self.producers) {
             changes.push(entry_change(&Entry::Producer(producer), &sequence));
         }
-        Prepared { changes, ends }
+        let (stored, highest) = self.highest;
+        if highest != stored {
+            changes.push(entry_change(&Entry::HighestIds, &highest));
+        }
+        Prepared { changes, ends, highest }
     }
 }
 

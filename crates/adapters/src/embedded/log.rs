@@ -7,12 +7,13 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use fjall::Guard;
 use ports::clock::Clock;
-use ports::log::{Appended, Batch, Commit, Log, LogError, NewRecord, Progress, Record, Topic};
+use ports::log::{Appended, Batch, Commit, HighestIds, Log, LogError, NewRecord, Progress, Record, Topic};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::block::{Block, block_key};
 use super::entry::{self, Entry, FORMAT_VERSION, Layout};
 use super::group::{Call, Place, Reply, Request, entry_change};
+use super::highest_ids;
 use super::reclaim::Reclaim;
 use super::store::{Opened, Space, Store, StoreError};
 use super::tail::{Readable, Tail, corrupt, recover};
@@ -43,6 +44,7 @@ impl EmbeddedLog {
     /// Opens the log of a database, or creates it with this number of partitions.
     pub fn open(store: Arc<Store>, partitions: u32, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
         check_layout(&store, partitions)?;
+        highest_ids::keep(&store, partitions)?;
         let recovered = store.with(|opened| recover(opened, partitions))?;
         let tail = Arc::new(Tail::new(recovered));
         let (queue, calls) = sync_channel(QUEUED_CALLS_MAX);
@@ -121,6 +123,14 @@ impl Log for EmbeddedLog {
         self.partitions
     }
 
+    async fn ping(&self) -> Result<(), LogError> {
+        if !self.store.has_failed() {
+            return Ok(());
+        }
+        // Writes where the config topic begins, which does not change.
+        self.trim(Topic::Config, 0, 0).await
+    }
+
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, LogError> {
         self.check(&records)?;
         match self.call(Request::Append(records)).await? {
@@ -180,6 +190,10 @@ impl Log for EmbeddedLog {
 
     async fn committed(&self, partition: u32) -> Result<Option<Progress>, LogError> {
         blocking(&self.store, move |opened| entry::progress(opened, partition)).await
+    }
+
+    async fn highest_ids(&self) -> Result<HighestIds, LogError> {
+        Ok(self.tail.highest())
     }
 
     async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {

@@ -8,6 +8,7 @@ mod block;
 mod checkpoints;
 mod entry;
 mod group;
+mod highest_ids;
 mod log;
 mod reclaim;
 mod store;

@@ -3,20 +3,20 @@
 //! fjall refuses every write after one that failed (rightly: it cannot know what reached the disk) until the database is
 //! opened anew. [`Store::reopen`] does that in the running process, so that a full disk costs refused calls, not a restart.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Slice};
 use ports::log::{LogError, Topic};
 
+use crate::space::probe;
+
 /// Journals beyond this are flushed into the trees: bounds both disk use and the time of a start.
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// Cache for blocks read from disk. The newest records are in memory anyway.
 const CACHE_BYTES: u64 = 32 << 20;
-/// What must fit on the disk before a reopening after a failed write is tried: more than a group of calls.
-const PROBE_BYTES: usize = 16 << 20;
 
 /// The keyspaces of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +101,8 @@ pub struct Opened {
     topics: [Keyspace; 4],
     meta: Keyspace,
     checkpoints: Keyspace,
+    /// Whether the last write failed.
+    failed: AtomicBool,
 }
 
 impl Opened {
@@ -114,7 +116,7 @@ impl Opened {
         let topics = [blocks("events")?, blocks("errors")?, blocks("notifications")?, blocks("config")?];
         let meta = db.keyspace("meta", KeyspaceCreateOptions::default)?;
         let checkpoints = db.keyspace("checkpoints", KeyspaceCreateOptions::default)?;
-        Ok(Self { db, topics, meta, checkpoints })
+        Ok(Self { db, topics, meta, checkpoints, failed: AtomicBool::new(false) })
     }
 
     /// The keyspace behind a [`Space`].
@@ -143,7 +145,9 @@ impl Opened {
                 None => batch.remove(self.space(space), key),
             }
         }
-        Ok(batch.commit()?)
+        let written = batch.commit();
+        self.failed.store(written.is_err(), Ordering::Relaxed);
+        Ok(written?)
     }
 }
 
@@ -175,6 +179,12 @@ impl Store {
         }
     }
 
+    /// Whether the last write failed, or the database could not be opened again since.
+    pub fn has_failed(&self) -> bool {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        opened.as_ref().is_none_or(|opened| opened.failed.load(Ordering::Relaxed))
+    }
+
     /// Makes changes: see [`Opened::write`].
     pub fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.with(|opened| opened.write(changes))
@@ -194,16 +204,4 @@ impl Store {
     pub fn abandon(&self) {
         std::mem::forget(self.opened.write().unwrap_or_else(PoisonError::into_inner).take());
     }
-}
-
-/// Tries whether the disk takes [`PROBE_BYTES`].
-fn probe(folder: &Path) -> Result<(), StoreError> {
-    let path = folder.join("space-probe");
-    let tried = File::create(&path).and_then(|mut file| {
-        let chunk = [0; 1 << 16];
-        (0..PROBE_BYTES / chunk.len()).try_for_each(|_| file.write_all(&chunk))?;
-        file.sync_data()
-    });
-    std::fs::remove_file(&path)?;
-    Ok(tried?)
 }

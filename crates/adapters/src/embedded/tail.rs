@@ -5,13 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fjall::Guard;
 use ports::clock::Clock;
-use ports::log::{LogError, Progress, Topic};
+use ports::log::{HighestIds, LogError, Progress, Topic};
 use segment_engine::time::Timestamp;
 use tokio::sync::watch;
 
 use super::block::{Block, block_key};
 use super::entry::{Entry, Trimmed, progress};
 use super::group::Place;
+use super::highest_ids;
 use super::store::{Opened, Space, StoreError};
 
 const TOPICS: [Topic; 4] = [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config];
@@ -30,6 +31,8 @@ struct State {
     ends: HashMap<Place, u64>,
     /// No append gets this instant or an earlier one.
     floor: Timestamp,
+    /// Of all synced records.
+    highest: HighestIds,
     /// The first instant given to the group that is being written: its records are not visible yet, but will be.
     writing: Option<Timestamp>,
 }
@@ -39,6 +42,7 @@ pub struct Recovered {
     firsts: HashMap<Place, u64>,
     ends: HashMap<Place, u64>,
     floor: Timestamp,
+    highest: HighestIds,
 }
 
 /// The part of a partition that may be read, and what is certain about the rest.
@@ -71,7 +75,8 @@ pub fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, LogError> 
         let committed: Option<Progress> = progress(opened, partition)?;
         floor = floor.max(committed.map_or(floor, |committed| committed.time));
     }
-    Ok(Recovered { firsts, ends, floor })
+    let highest = highest_ids::stored(opened)?;
+    Ok(Recovered { firsts, ends, floor, highest })
 }
 
 /// The end of the last block of a partition and the instant of its last record.
@@ -94,8 +99,8 @@ impl Tail {
     /// The tail of a log as recovered.
     pub fn new(recovered: Recovered) -> Self {
         let ends = recovered.ends.iter().map(|(place, end)| (*place, watch::Sender::new(*end))).collect();
-        let Recovered { firsts, ends: recovered_ends, floor } = recovered;
-        Self { state: Mutex::new(State { firsts, ends: recovered_ends, floor, writing: None }), ends }
+        let Recovered { firsts, ends: recovered_ends, floor, highest } = recovered;
+        Self { state: Mutex::new(State { firsts, ends: recovered_ends, floor, highest, writing: None }), ends }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,6 +110,11 @@ impl Tail {
     /// The synced ends of all partitions, for the writer to go on from.
     pub fn ends(&self) -> HashMap<Place, u64> {
         self.state().ends.clone()
+    }
+
+    /// The highest ids of all synced records.
+    pub fn highest(&self) -> HighestIds {
+        self.state().highest
     }
 
     /// Reserves the next `calls` instants for a group and tells the first: each call gets its own, later than any before.
@@ -118,10 +128,11 @@ impl Tail {
     }
 
     /// The group begun last is synced: its records can be read.
-    pub fn publish(&self, ends: &[(Place, u64)], passed: Timestamp) {
+    pub fn publish(&self, ends: &[(Place, u64)], passed: Timestamp, highest: HighestIds) {
         let mut state = self.state();
         state.writing = None;
         state.floor = state.floor.max(passed);
+        state.highest = highest;
         for (place, end) in ends {
             state.ends.insert(*place, *end);
             self.ends[place].send_replace(*end);
@@ -148,6 +159,7 @@ impl Tail {
         let mut state = self.state();
         state.firsts = recovered.firsts;
         state.ends = recovered.ends;
+        state.highest = recovered.highest;
         state.floor = state.floor.max(recovered.floor);
     }
 

@@ -116,7 +116,7 @@ impl Writer {
         let answers = match self.prepare(requests) {
             Ok((prepared, answers)) => match self.write(&prepared.changes) {
                 Ok(()) => {
-                    self.tail.publish(&prepared.ends, passed);
+                    self.tail.publish(&prepared.ends, passed, prepared.highest);
                     answers
                 }
                 Err(error) => {
@@ -137,10 +137,10 @@ impl Writer {
     #[allow(clippy::type_complexity, reason = "one answer for each call, beside what is to be written")]
     fn prepare(&mut self, requests: Vec<Request>) -> Result<(Prepared, Vec<Result<Reply, LogError>>), StoreError> {
         self.heal()?;
-        let ends = self.tail.ends();
+        let (ends, highest) = (self.tail.ends(), self.tail.highest());
         self.store.with(|opened| {
             let first = self.tail.begin(&*self.clock, requests.len());
-            let mut group = Group::new(opened, &ends);
+            let mut group = Group::new(opened, &ends, highest);
             let instants = (first.0..).map(Timestamp);
             let answers = requests.into_iter().zip(instants).map(|(request, at)| group.add(request, at)).collect();
             Ok((group.finish(), answers))

@@ -10,7 +10,7 @@ use sea_orm::{
 use segment_engine::time::Timestamp;
 
 use super::entities::{activity, activity_segment};
-use super::{Result, SqlConfigStore, commit, rows, segments, unavailable};
+use super::{Result, SqlConfigStore, rows, segments, unavailable};
 
 pub(super) fn domain(row: activity::Model) -> Activity {
     Activity {
@@ -54,7 +54,7 @@ impl ActivityStore for SqlConfigStore {
             updated_at: Set(now.0),
         };
         let row = model.insert(&tx).await.map_err(unavailable)?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(domain(row))
     }
 
@@ -85,7 +85,7 @@ impl ActivityStore for SqlConfigStore {
             ..Default::default()
         };
         model.update(&tx).await.map_err(unavailable)?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(activity)
     }
 
@@ -95,7 +95,7 @@ impl ActivityStore for SqlConfigStore {
         let links = activity_segment::Entity::delete_many().filter(activity_segment::Column::ActivityId.eq(id));
         links.exec(&tx).await.map_err(unavailable)?;
         activity::Entity::delete_by_id(id).exec(&tx).await.map_err(unavailable)?;
-        commit(tx).await
+        tx.commit().await
     }
 
     async fn link_activity(&self, activity: i64, segment: i64) -> Result<()> {
@@ -107,7 +107,7 @@ impl ActivityStore for SqlConfigStore {
         let once = OnConflict::columns(key).do_nothing().to_owned();
         let insert = activity_segment::Entity::insert(link).on_conflict(once);
         insert.exec_without_returning(&tx).await.map_err(unavailable)?;
-        commit(tx).await
+        tx.commit().await
     }
 
     async fn unlink_activity(&self, activity: i64, segment: i64) -> Result<()> {
@@ -115,6 +115,6 @@ impl ActivityStore for SqlConfigStore {
         require(&tx, activity).await?;
         segments::require(&tx, segment).await?;
         activity_segment::Entity::delete_by_id((activity, segment)).exec(&tx).await.map_err(unavailable)?;
-        commit(tx).await
+        tx.commit().await
     }
 }

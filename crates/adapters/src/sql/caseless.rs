@@ -14,7 +14,7 @@ use sea_orm::{
 };
 
 use super::entities::{caseless_type, identity, user};
-use super::{BOUND_MAX, Result, commit, unavailable};
+use super::{BOUND_MAX, Result, unavailable};
 
 /// Rows read at a time: each binds up to five values when it is written.
 const PAGE_ROWS: usize = BOUND_MAX / 5;
@@ -46,7 +46,7 @@ pub(super) async fn settle(writer: &DatabaseConnection, caseless: &CaselessTypes
         let model = caseless_type::ActiveModel { id_type: Set(id_type.clone()) };
         caseless_type::Entity::insert(model).exec_without_returning(&tx).await.map_err(unavailable)?;
     }
-    commit(tx).await
+    tx.commit().await.map_err(unavailable)
 }
 
 /// Identities of a type compare as they were written again. No two were written alike.

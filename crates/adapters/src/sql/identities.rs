@@ -14,7 +14,7 @@ use segment_engine::time::Timestamp;
 
 use super::entities::{identity, user};
 use super::merges::merge;
-use super::{BOUND_MAX, Result, SqlConfigStore, commit, outbox, unavailable, users};
+use super::{BOUND_MAX, Result, SqlConfigStore, outbox, unavailable, users};
 
 /// Values bound per row.
 const COLUMNS: usize = 5;
@@ -126,7 +126,7 @@ impl IdentityStore for SqlConfigStore {
             _ => exclusive_conflict(user, &has, &key, rules)?,
         }
         keep(&tx, rules, &[(key.clone(), user)], now).await?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(Attached::New(Identity { key, user_id: user, created_at: now }))
     }
 
@@ -150,7 +150,7 @@ impl IdentityStore for SqlConfigStore {
         if let LinkDecision::Merge { survivor, absorbed } = decision {
             merge(&tx, survivor, absorbed, now).await?;
         }
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(linked)
     }
 
@@ -209,7 +209,7 @@ impl SqlConfigStore {
         }
         keep(&tx, &self.rules, &pairs, now).await?;
         outbox::send(&tx, created.iter().map(OutboxEntry::user).collect()).await?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(resolution(forms, &owners, created))
     }
 }

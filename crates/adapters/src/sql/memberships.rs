@@ -16,9 +16,7 @@ use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
 use super::entities::{manual_membership, membership, membership_position, segment, user};
-use super::{
-    BOUND_MAX, BULK_ROWS_MAX, Result, SqlConfigStore, commit, corrupt, outbox, rows, segments, unavailable, users,
-};
+use super::{BOUND_MAX, BULK_ROWS_MAX, Result, SqlConfigStore, corrupt, outbox, rows, segments, unavailable, users};
 
 fn domain(row: membership::Model) -> Membership {
     Membership {
@@ -201,7 +199,7 @@ impl MembershipStore for SqlConfigStore {
             let list = write_manual(&tx, user, &before, &manual, now).await?;
             outbox::send(&tx, vec![OutboxEntry::manual(user, list)]).await?;
         }
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(ManualSet { ignored })
     }
 
@@ -223,7 +221,7 @@ impl MembershipStore for SqlConfigStore {
         }
         write_net(&tx, batch.net()).await?;
         move_position(&tx, batch.partition, batch.to).await?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(Applied::Now)
     }
 }

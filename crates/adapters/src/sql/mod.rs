@@ -8,6 +8,7 @@ mod caseless;
 mod emails;
 mod entities;
 mod identities;
+mod ids;
 mod memberships;
 mod merges;
 mod migrations;
@@ -17,18 +18,19 @@ mod segments;
 mod traits;
 mod users;
 mod wiping;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ports::config_store::{ConfigStore, ConfigStoreError, IdentityRules};
+use ports::config_store::{ConfigStore, ConfigStoreError, IdentityRules, LastIds, OutboxEntry};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait,
-};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
 use sea_orm_migration::MigratorTrait;
+
+use writer::{Write, Writer, discard_failed};
 
 /// Connections that read at the same time.
 const READERS_MAX: u32 = 4;
@@ -47,7 +49,7 @@ type Result<T> = std::result::Result<T, ConfigStoreError>;
 #[derive(Clone, Debug)]
 pub struct SqlConfigStore {
     readers: DatabaseConnection,
-    writer: DatabaseConnection,
+    writer: Writer,
     rules: Arc<IdentityRules>,
 }
 
@@ -55,17 +57,16 @@ impl SqlConfigStore {
     /// Opens the SQLite file at `path`, creating it if it is missing, and brings its tables up to date. Identities that
     /// are stored by other rules are rewritten.
     pub async fn open_sqlite(path: &Path, rules: IdentityRules) -> Result<Self> {
-        let writer = connect_sqlite(path, 1).await.map_err(unavailable)?;
-        migrations::Migrator::up(&writer, None).await.map_err(unavailable)?;
-        caseless::settle(&writer, &rules.caseless).await?;
-        wiping::wipe_old_pages(&writer).await;
+        let writer = Writer::new(connect_sqlite(path, 1).await.map_err(unavailable)?);
+        migrations::Migrator::up(writer.pool(), None).await.map_err(unavailable)?;
+        caseless::settle(writer.pool(), &rules.caseless).await?;
+        wiping::wipe_old_pages(writer.pool()).await;
         let readers = connect_sqlite(path, READERS_MAX).await.map_err(unavailable)?;
         Ok(Self { readers, writer, rules: Arc::new(rules) })
     }
 
-    /// Starts a write. Dropped without a commit, it leaves no trace: also if the caller goes away.
-    async fn begin(&self) -> Result<DatabaseTransaction> {
-        self.writer.begin().await.map_err(unavailable)
+    async fn begin(&self) -> Result<Write> {
+        self.writer.begin().await
     }
 }
 
@@ -83,6 +84,7 @@ async fn connect_sqlite(path: &Path, connections: u32) -> std::result::Result<Da
             .foreign_keys(true)
             .pragma("secure_delete", "ON")
     });
+    options.map_sqlx_sqlite_pool_opts(discard_failed);
     Database::connect(options).await
 }
 
@@ -90,16 +92,23 @@ async fn connect_sqlite(path: &Path, connections: u32) -> std::result::Result<Da
 impl ConfigStore for SqlConfigStore {
     async fn ping(&self) -> Result<()> {
         self.readers.execute_unprepared("SELECT 1").await.map_err(unavailable)?;
-        Ok(())
+        self.writer.check().await
     }
 
     async fn scrub(&self) -> Result<()> {
-        wiping::empty_wal(&self.writer).await
+        wiping::empty_wal(self.writer.pool()).await
     }
-}
 
-async fn commit(tx: DatabaseTransaction) -> Result<()> {
-    tx.commit().await.map_err(unavailable)
+    async fn last_ids(&self) -> Result<LastIds> {
+        ids::last(&self.readers).await
+    }
+
+    async fn go_on_after(&self, last: LastIds, entries: Vec<OutboxEntry>) -> Result<()> {
+        let tx = self.begin().await?;
+        ids::raise(&tx, last).await?;
+        outbox::send(&tx, entries).await?;
+        tx.commit().await
+    }
 }
 
 /// Every failure of the database is one that may pass: uniqueness and existence are checked before a row is written.

@@ -64,7 +64,8 @@ impl Outbox for SqlConfigStore {
     async fn outbox_sent(&self, up_to: u64) -> Result<()> {
         let tail = sql_id(up_to.min(self.outbox_end().await?));
         let sent = outbox::Entity::delete_many().filter(outbox::Column::Id.lt(tail));
-        sent.exec(&self.writer).await.map_err(unavailable)?;
-        Ok(())
+        let tx = self.begin().await?;
+        sent.exec(&tx).await.map_err(unavailable)?;
+        tx.commit().await
     }
 }

@@ -15,7 +15,7 @@ use segment_engine::time::Timestamp;
 
 use super::entities::{activity, activity_segment, manual_membership, membership, segment, segment_use};
 use super::segment_rules::{check_tag, check_unused, check_uses};
-use super::{BOUND_MAX, Result, SqlConfigStore, activities, commit, corrupt, outbox, rows, unavailable};
+use super::{BOUND_MAX, Result, SqlConfigStore, activities, corrupt, outbox, rows, unavailable};
 
 fn domain(row: segment::Model, uses: Vec<String>) -> Result<Segment> {
     let kind = match row.kind.as_str() {
@@ -110,7 +110,7 @@ impl SegmentStore for SqlConfigStore {
         segment.id = segment::Entity::insert(row).exec(&tx).await.map_err(unavailable)?.last_insert_id;
         replace_uses(&tx, &segment).await?;
         outbox::send(&tx, vec![OutboxEntry::segment(&segment)]).await?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(segment)
     }
 
@@ -158,7 +158,7 @@ impl SegmentStore for SqlConfigStore {
         if means_else {
             outbox::send(&tx, vec![OutboxEntry::segment(&segment)]).await?;
         }
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(segment)
     }
 
@@ -168,7 +168,7 @@ impl SegmentStore for SqlConfigStore {
         check_unused(&tx, &segment).await?;
         delete_rows(&tx, id).await?;
         outbox::send(&tx, vec![OutboxEntry::segment_deleted(id)]).await?;
-        commit(tx).await
+        tx.commit().await
     }
 
     async fn activities_of(&self, segment: i64) -> Result<Vec<Activity>> {

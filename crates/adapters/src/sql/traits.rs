@@ -11,7 +11,7 @@ use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
 use super::entities::user_trait;
-use super::{BOUND_MAX, Result, SqlConfigStore, commit, corrupt, outbox, unavailable, users};
+use super::{BOUND_MAX, Result, SqlConfigStore, corrupt, outbox, unavailable, users};
 
 /// Values bound per row.
 const COLUMNS: usize = 4;
@@ -74,7 +74,7 @@ impl TraitStore for SqlConfigStore {
         if !traits.is_empty() {
             outbox::send(&tx, vec![OutboxEntry::traits(UserId(user), traits, created_at)]).await?;
         }
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(own)
     }
 }

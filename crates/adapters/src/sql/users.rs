@@ -14,7 +14,7 @@ use segment_engine::time::Timestamp;
 use super::entities::{identity, manual_membership, membership, user, user_trait};
 use super::identities::with_first_identities;
 use super::memberships::with_memberships;
-use super::{BOUND_MAX, Result, SqlConfigStore, commit, emails, outbox, rows, unavailable};
+use super::{BOUND_MAX, Result, SqlConfigStore, emails, outbox, rows, unavailable};
 
 /// A row as a user without its memberships and identities.
 pub(super) fn bare(row: user::Model) -> User {
@@ -145,7 +145,7 @@ impl UserStore for SqlConfigStore {
         emails::claim_all(&tx, &self.rules, std::slice::from_ref(&user), now).await?;
         outbox::send(&tx, vec![OutboxEntry::user(&user)]).await?;
         let user = whole(&tx, vec![user]).await?.remove(0);
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(user)
     }
 
@@ -167,7 +167,7 @@ impl UserStore for SqlConfigStore {
         }
         emails::claim_all(&tx, &self.rules, &created, now).await?;
         outbox::send(&tx, created.iter().map(OutboxEntry::user).collect()).await?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(created.len())
     }
 
@@ -221,7 +221,7 @@ impl UserStore for SqlConfigStore {
         outbox::send(&tx, vec![OutboxEntry::user(&user)]).await?;
         let merged_from = (id != user.id).then_some(id);
         let user = whole(&tx, vec![user]).await?.remove(0);
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(UpdatedUser { user: User { merged_from: merged_from.or(user.merged_from), ..user }, freed })
     }
 
@@ -234,7 +234,7 @@ impl UserStore for SqlConfigStore {
         delete_rows(&tx, &gone).await?;
         let gone: Vec<UserId> = gone.into_iter().map(UserId).collect();
         outbox::send(&tx, gone.iter().map(|id| OutboxEntry::delete(*id)).collect()).await?;
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(gone)
     }
 

@@ -5,6 +5,7 @@
 mod activities;
 mod emails;
 mod identities;
+mod ids;
 mod memberships;
 mod outbox;
 mod segments;
@@ -31,6 +32,8 @@ where
 {
     let fresh = || open(IdentityRules::default());
     fresh().await.ping().await.unwrap();
+    ids::begin_after_what_was_given(fresh().await).await;
+    ids::go_on_after_what_was_lost(fresh().await).await;
     users::create_read_change_delete(fresh().await).await;
     users::unique_fields_conflict(fresh().await).await;
     users::ensure_creates_the_unknown_only(fresh().await).await;

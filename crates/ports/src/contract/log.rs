@@ -8,7 +8,7 @@ use segment_engine::time::Timestamp;
 
 use super::log_time;
 use crate::clock::{Clock, ManualClock};
-use crate::log::{Batch, Commit, Log, LogError, NewRecord, Progress, Record, Topic};
+use crate::log::{Batch, Commit, HighestIds, Log, LogError, NewRecord, Progress, Record, Topic};
 
 /// How long a wait may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,6 +38,7 @@ pub async fn suite<P: LogPlace>(place: impl Fn() -> P) {
     append_once_appends_once(open().await.0.clone()).await;
     a_commit_stores_progress_and_records(&*open().await.0).await;
     bounds_and_trim(&*open().await.0).await;
+    the_highest_ids_are_those_ever_appended(&place()).await;
     a_wait_ends_with_the_record(open().await.0.clone()).await;
     no_wake_up_is_lost(open().await.0.clone()).await;
     a_cancelled_wait_does_no_harm(open().await.0.clone()).await;
@@ -103,6 +104,31 @@ async fn a_call_is_stored_as_a_whole_or_not_at_all(log: &dyn Log) {
     assert_eq!(log.committed(0).await.unwrap(), None);
     assert!(matches!(log.read(Topic::Errors, 1, 0, ALL).await, Err(LogError::NoSuchPartition { .. })));
     assert!(matches!(log.bounds(Topic::Events, PARTITIONS).await, Err(LogError::NoSuchPartition { .. })));
+}
+
+async fn the_highest_ids_are_those_ever_appended(place: &impl LogPlace) {
+    let log = fresh(place).await;
+    let about = |topic, partition, key: &str| NewRecord { key: key.to_owned(), ..record(topic, partition, "") };
+    let highest = async |log: &Arc<dyn Log>| log.highest_ids().await.unwrap();
+    assert_eq!(highest(&log).await, HighestIds::default());
+    log.append(vec![about(Topic::Events, 3, "12"), about(Topic::Events, 0, "5")]).await.unwrap();
+    assert_eq!(highest(&log).await, HighestIds { user: 12, segment: 0 });
+    log.append_once("p", 1, vec![about(Topic::Config, 0, "7"), about(Topic::Events, 1, "13")]).await.unwrap();
+    log.append_once("p", 1, vec![about(Topic::Events, 1, "99")]).await.unwrap();
+    assert_eq!(highest(&log).await, HighestIds { user: 13, segment: 7 }, "what was appended");
+    let records = vec![about(Topic::Notifications, 2, "14"), about(Topic::Errors, 0, "77")];
+    log.commit(Commit { partition: 2, progress: progress(1, 2_000), records }).await.unwrap();
+    for key in ["segment:88", "", "c-99", "-1"] {
+        log.append(vec![about(Topic::Events, 0, key), about(Topic::Config, 0, key)]).await.unwrap();
+    }
+    let expected = HighestIds { user: 14, segment: 7 };
+    assert_eq!(highest(&log).await, expected, "other keys are about nobody");
+    for partition in 0..PARTITIONS {
+        log.trim(Topic::Events, partition, u64::MAX).await.unwrap();
+    }
+    assert_eq!(highest(&log).await, expected, "also of what has left the log");
+    drop(log);
+    assert_eq!(highest(&fresh(place).await).await, expected, "also after a restart");
 }
 
 async fn partitions_and_topics_are_apart(log: &dyn Log) {

@@ -108,6 +108,10 @@ impl MemoryIdentities {
 
 #[async_trait]
 impl Identities for MemoryIdentities {
+    async fn ping(&self) -> Result<(), IdentityError> {
+        Ok(())
+    }
+
     async fn resolve(&self, identities: &[Identity]) -> Result<Vec<Option<UserId>>, IdentityError> {
         let mut state = self.call()?;
         Ok(identities.iter().map(|identity| state.find(identity)).collect())

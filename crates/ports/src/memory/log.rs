@@ -8,7 +8,7 @@ use segment_engine::time::Timestamp;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::log::{Appended, Batch, Commit, Log, LogError, NewRecord, Progress, Record, Topic};
+use crate::log::{Appended, Batch, Commit, HighestIds, Log, LogError, NewRecord, Progress, Record, Topic};
 
 /// A log in memory. One lock makes every call atomic.
 pub struct MemoryLog {
@@ -28,6 +28,7 @@ struct State {
     partitions: HashMap<(Topic, u32), Partition>,
     producers: HashMap<String, u64>,
     committed: HashMap<u32, Progress>,
+    highest: HighestIds,
     /// No append gets this instant or an earlier one: the last `appended_at`, or the last answered `complete_until`.
     floor: Option<Timestamp>,
 }
@@ -55,6 +56,7 @@ impl State {
             self.floor = Some(appended_at);
         }
         let append = |record: NewRecord| {
+            self.highest.note(record.topic, &record.key);
             let partition = self.partitions.entry((record.topic, record.partition)).or_default();
             let offset = partition.end();
             partition.records.push(Record { offset, appended_at, key: record.key, value: record.value });
@@ -93,6 +95,10 @@ impl MemoryLog {
 impl Log for MemoryLog {
     fn partitions(&self) -> u32 {
         self.data.partitions
+    }
+
+    async fn ping(&self) -> Result<(), LogError> {
+        Ok(())
     }
 
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, LogError> {
@@ -176,6 +182,10 @@ impl Log for MemoryLog {
 
     async fn committed(&self, partition: u32) -> Result<Option<Progress>, LogError> {
         Ok(self.state().committed.get(&partition).copied())
+    }
+
+    async fn highest_ids(&self) -> Result<HighestIds, LogError> {
+        Ok(self.state().highest)
     }
 
     async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {

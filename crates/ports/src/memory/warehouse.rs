@@ -104,6 +104,10 @@ fn no_sql() -> WarehouseError {
 
 #[async_trait]
 impl Warehouse for MemoryWarehouse {
+    async fn ping(&self) -> Result<(), WarehouseError> {
+        Ok(())
+    }
+
     async fn archive_position(&self, partition: u32) -> Result<u64, WarehouseError> {
         Ok(self.rows().positions.get(&partition).copied().unwrap_or_default())
     }

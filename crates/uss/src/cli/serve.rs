@@ -23,6 +23,10 @@ pub struct Serve {
     /// Load sample data if there are neither users nor segments yet, and say what to try.
     #[arg(long)]
     sample_data: bool,
+    /// Start although a store of the data folder has lost what another remembers, and give that up. What it is, a start
+    /// without this flag says.
+    #[arg(long)]
+    accept_loss: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -50,7 +54,8 @@ impl Serve {
             Ok(settings) => settings,
             Err(error) => return fail(format_args!("settings: {error}")),
         };
-        let options = serve::Options { insecure: self.insecure, sample_data: self.sample_data };
+        let Self { insecure, sample_data, accept_loss, .. } = self;
+        let options = serve::Options { insecure, sample_data, accept_loss };
         match serve::run(settings, options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(error),

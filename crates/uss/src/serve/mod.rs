@@ -1,7 +1,10 @@
 //! The composition root: settings in, a running system out. The only place that names concrete adapters.
 
 mod checked;
+mod consistency;
 mod data_format;
+mod folder;
+mod health;
 mod listen;
 mod logging;
 mod open;
@@ -46,6 +49,8 @@ pub struct Options {
     pub insecure: bool,
     /// Load the sample data if there is nothing yet, and say what to try.
     pub sample_data: bool,
+    /// Go on although a store has lost what another remembers.
+    pub accept_loss: bool,
 }
 
 /// Runs until told to stop.
@@ -67,6 +72,7 @@ async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusH
     let Checked { unknown_users, future, keys, origins, topics, identity_rules } = Checked::of(&settings)?;
     let listeners = listen::bind(&settings, options.insecure).await?;
     let opened = open::open(&settings, identity_rules.clone()).await?;
+    consistency::check(&opened, options.accept_loss).await?;
     let service = open::start_service(&opened, &settings).await?;
     let ingestion = open::ingestion(&opened, unknown_users, future, identity_rules.caseless);
     let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
@@ -74,7 +80,7 @@ async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusH
     let relay = open::start_relay(&opened, stopped.clone());
     let scrubbing = open::start_scrubbing(&opened, &settings);
     let api = open::configuration(&opened, &service, &ingestion, topics, stopped.clone());
-    let routers = open::routers(api.clone(), &service, ingestion.clone(), &keys, &origins, metrics);
+    let routers = open::routers(&opened, api.clone(), &service, ingestion.clone(), &keys, &origins, metrics);
     let addresses = listeners.addresses();
     let servers = listeners.serve(routers, stopped);
     let told_to_stop = listen::stop_signal();

@@ -1,6 +1,5 @@
 //! Objects from settings: adapters behind their ports, services on the ports, routers on the services.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use adapters::duckdb::DuckDbWarehouse;
@@ -18,13 +17,15 @@ use ports::warehouse::Warehouse;
 use segment_engine::machine;
 use segment_users::partition::Ports;
 use segment_users::retention::look_interval;
-use segment_users::service::{Engine, Service};
+use segment_users::service::Service;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use uss_http::{ApiKeys, Kind, Problem, operations};
+use uss_http::{ApiKeys, operations};
 
 use super::StartError;
 use super::data_format;
+use super::folder;
+use super::health;
 use super::listen::Each;
 use super::queries::EngineQueries;
 use super::registry::{self, ByRole};
@@ -50,7 +51,7 @@ pub struct Opened {
 /// Opens every adapter the settings name.
 pub async fn open(settings: &Settings, identity_rules: IdentityRules) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
-    make_folder(folder)?;
+    folder::prepare(folder)?;
     data_format::check(folder)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
@@ -74,21 +75,6 @@ pub async fn open(settings: &Settings, identity_rules: IdentityRules) -> Result<
         holds: Arc::new(Holds::new(written.clone())),
         written,
     })
-}
-
-/// Creates the data folder and tries to write in it: an error now is clearer than one of a database later.
-fn make_folder(folder: &Path) -> Result<(), StartError> {
-    let probe = folder.join(".uss-write-test");
-    std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&probe, b"")).map_err(|error| {
-        StartError::new(format!(
-            "the data folder {} cannot be written: {error}; choose another with USS_DATA_DIR or --data-dir, or give this \
-             user the right to write there",
-            folder.display()
-        ))
-    })?;
-    // A probe that stays behind is harmless.
-    let _ = std::fs::remove_file(probe);
-    Ok(())
 }
 
 /// Opens the partitions and starts their tasks.
@@ -182,6 +168,7 @@ pub fn configuration(
 
 /// The routers of all ports.
 pub fn routers(
+    opened: &Opened,
     api: Api,
     service: &Service,
     ingestion: Arc<Ingestion>,
@@ -190,10 +177,7 @@ pub fn routers(
     metrics: ByRole<PrometheusHandle>,
 ) -> Each<axum::Router> {
     let engine = service.engine();
-    let workers = operations::health({
-        let engine = engine.clone();
-        move || std::future::ready(workers_work(&engine))
-    });
+    let workers = health::of_segment_users(engine.clone(), opened);
     let page = |metrics: PrometheusHandle| operations::metrics(move || std::future::ready(metrics.render()));
     let segment_users = metrics.segment_users;
     let figures = operations::metrics(move || registry::segment_users_page(segment_users.clone(), engine.clone()));
@@ -203,14 +187,4 @@ pub fn routers(
         segment_users_metrics: figures.merge(workers),
         configuration: configuration_api::router(api, keys).merge(page(metrics.configuration)),
     }
-}
-
-/// Whether every partition's worker works, for those who decide whether the process is to be restarted.
-fn workers_work(engine: &Engine) -> Result<(), Problem> {
-    let down = engine.down();
-    if down.is_empty() {
-        return Ok(());
-    }
-    let message = format!("the workers of partitions {down:?} have failed and are starting again; the log says why");
-    Err(Problem::new(Kind::Unavailable, "WORKERS_DOWN", message))
 }

@@ -166,7 +166,7 @@ impl Generator {
         };
         let odd = self.dialect == Dialect::Whole && self.random.chance(3);
         let created_at = match odd {
-            true => Timestamp::parse_rfc3339(&self.random.text(&edges::CREATED)).map(|at| at.0),
+            true => Timestamp::parse_iso(&self.random.text(&edges::CREATED)).map(|at| at.0),
             false => created_at,
         };
         let event_id = self.random.chance(25).then(|| format!("e{}", self.random.below(5)));

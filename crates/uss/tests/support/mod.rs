@@ -186,6 +186,13 @@ impl Server {
         self.launch.clone()
     }
 
+    /// Waits until it has ended, told by something else.
+    pub fn wait(mut self) -> Launch {
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "the server ended with {status}");
+        self.launch.clone()
+    }
+
     /// `GET` of the configuration API. On a machine that is busy with other tests the engine may need longer to catch up than
     /// one request waits.
     pub async fn get(&self, path: &str) -> Answer {

@@ -15,8 +15,8 @@ use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
 use crate::config_store::{
-    Activity, ConfigStore, ConfigStoreError, IdentityKey, IdentityRules, Membership, Outbox, OutboxEntry, OutboxRow,
-    Segment, Traits, User,
+    Activity, ConfigStore, ConfigStoreError, IdentityKey, IdentityRules, LastIds, Membership, Outbox, OutboxEntry,
+    OutboxRow, Segment, Traits, User,
 };
 
 /// A config store in memory. Clones share the data.
@@ -95,6 +95,20 @@ impl ConfigStore for MemoryConfigStore {
     }
 
     async fn scrub(&self) -> Result<(), ConfigStoreError> {
+        Ok(())
+    }
+
+    async fn last_ids(&self) -> Result<LastIds, ConfigStoreError> {
+        let state = self.state();
+        Ok(LastIds { user: state.last_user, segment: state.last_segment, outbox: state.last_outbox })
+    }
+
+    async fn go_on_after(&self, last: LastIds, entries: Vec<OutboxEntry>) -> Result<(), ConfigStoreError> {
+        let mut state = self.state();
+        state.last_user = state.last_user.max(last.user);
+        state.last_segment = state.last_segment.max(last.segment);
+        state.last_outbox = state.last_outbox.max(last.outbox);
+        entries.into_iter().for_each(|entry| state.send(entry));
         Ok(())
     }
 }

@@ -140,12 +140,16 @@ impl SegmentQueries for EngineQueries {
             let plan = named.plans.get(tag).map(SegmentSource::Plan);
             plan.or_else(|| named.lists.get(tag).map(|members| SegmentSource::Members(members)))
         };
-        // The warehouse is a moment behind the log.
+        // The warehouse is a moment behind the log; one that takes nothing would stay behind.
+        self.warehouse.ping().await?;
         let archived = async {
             self.await_outbox().await?;
             self.engine.archived().await.map_err(unavailable)
         };
-        self.in_time(archived).await?;
+        if let Err(error) = self.in_time(archived).await {
+            self.warehouse.ping().await?;
+            return Err(error);
+        }
         let sql = members_query(&plan, &resolve, self.clock.now()).map_err(refused)?;
         let members = tokio::time::timeout(PREVIEW_MAX, self.warehouse.members(&sql)).await;
         let members = members.map_err(|_| SegmentQueryError::TooSlow(PREVIEW_MAX))??;

@@ -1,0 +1,66 @@
+//! The highest ids that records were ever about: one entry, written with the records that raise it.
+//!
+//! So a start reads one entry, however long the log is. A log of an earlier build has none: it is found out once, from the
+//! users in the checkpoints and the records that came after them.
+
+use fjall::Guard;
+use ports::log::{HighestIds, LogError, Topic};
+
+use super::block::{Block, block_key};
+use super::checkpoints;
+use super::entry::Entry;
+use super::group::entry_change;
+use super::store::{Opened, Space, Store, StoreError};
+use super::tail::corrupt;
+
+/// The entry as stored.
+pub fn stored(opened: &Opened) -> Result<HighestIds, LogError> {
+    Ok(Entry::HighestIds.get(opened)?.unwrap_or_default())
+}
+
+/// Writes the entry of a log that has none yet.
+pub fn keep(store: &Store, partitions: u32) -> Result<(), LogError> {
+    if store.with(|opened| Entry::HighestIds.get::<HighestIds>(opened))?.is_some() {
+        return Ok(());
+    }
+    let found = store.with(|opened| find(opened, partitions))?;
+    Ok(store.write(vec![entry_change(&Entry::HighestIds, &found)])?)
+}
+
+fn find(opened: &Opened, partitions: u32) -> Result<HighestIds, LogError> {
+    let mut highest = HighestIds::default();
+    note_from(opened, Topic::Config, 0, 0, &mut highest)?;
+    for partition in 0..partitions {
+        // A damaged checkpoint says nothing: then all that the log still has is looked at.
+        let (marker, last_user) = checkpoints::newest(opened, partition).unwrap_or_default();
+        highest.user = highest.user.max(last_user.map_or(0, |user| user.0));
+        let (events, notifications) = marker.map_or((0, 0), |marker| (marker.next_offset, marker.notifications_offset));
+        note_from(opened, Topic::Events, partition, events, &mut highest)?;
+        note_from(opened, Topic::Notifications, partition, notifications, &mut highest)?;
+    }
+    Ok(highest)
+}
+
+/// Notes the records of a partition from about an offset on.
+fn note_from(
+    opened: &Opened,
+    topic: Topic,
+    partition: u32,
+    from: u64,
+    highest: &mut HighestIds,
+) -> Result<(), LogError> {
+    let blocks = opened.space(Space::Topic(topic));
+    let before = blocks.range(block_key(partition, 0)..=block_key(partition, from)).next_back();
+    let first = before.map(Guard::key).transpose().map_err(StoreError::from)?;
+    let first = first.map_or_else(|| block_key(partition, from).to_vec(), |key| key.to_vec());
+    for guard in blocks.range(first..=block_key(partition, u64::MAX).to_vec()) {
+        let (key, value) = guard.into_inner().map_err(StoreError::from)?;
+        let block = Block::parse(&key, &value).map_err(|what| corrupt(topic, partition, &key, what))?;
+        for record in block.iter() {
+            let record = record.and_then(|record| record.to_record());
+            let record = record.map_err(|what| corrupt(topic, partition, &key, what))?;
+            highest.note(topic, &record.key);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! The warehouse: batches of every kind of row, and one that is large enough to be written into the file at once.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adapters::duckdb::DuckDbWarehouse;
+use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError};
+use segment_engine::event::{Event, Position, UserId};
+use segment_engine::time::Timestamp;
+use serde_json::json;
+
+use super::{Case, copy, disk, each_case};
+
+const PARTITION: u32 = 3;
+/// How long the warehouse may take to open its file again.
+const PATIENCE: Duration = Duration::from_secs(60);
+const BATCHES: [&str; 6] = ["events", "users", "traits", "a merge", "a deletion", "many events"];
+
+fn open(folder: &Path) -> DuckDbWarehouse {
+    DuckDbWarehouse::open(&folder.join("warehouse.duckdb")).unwrap()
+}
+
+fn event(user: i64, offset: u64, payload: serde_json::Value) -> ArchiveRow {
+    let event = Event {
+        user_id: UserId(user),
+        event_id: Some(format!("{user} at {offset}").into()),
+        client_ref_id: "client".into(),
+        id_type: None,
+        region: None,
+        device_type: None,
+        country: None,
+        activity_type: None,
+        url: None,
+        order_total: None,
+        order_id: None,
+        element_id: None,
+        created_at: Timestamp(1_700_000_000_000_000),
+        processed_at: Timestamp(1_700_000_000_000_000 + offset as i64),
+        payload: Arc::new(payload),
+        position: Position { partition: PARTITION, offset },
+    };
+    ArchiveRow::Event { event: Box::new(event), once: user == 2 }
+}
+
+fn user(id: i64) -> ArchiveRow {
+    let (client_ref_id, created_at) = (Some(format!("client of {id}")), Timestamp(1_600_000_000_000_000));
+    ArchiveRow::User(UserRow { id: UserId(id), client_ref_id, email: None, name: None, created_at })
+}
+
+fn traits(user: i64, offset: u64) -> ArchiveRow {
+    let traits = json!({"plan": "pro"}).as_object().unwrap().clone();
+    let position = Position { partition: PARTITION, offset };
+    ArchiveRow::Traits(TraitsRow { user: UserId(user), traits, created_at: Timestamp(1), position })
+}
+
+/// Text that does not compress well.
+fn noise(seed: u64, length: usize) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'a' + (state % 26) as u8)
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+fn batch(from_offset: u64, rows: Vec<ArchiveRow>) -> ArchiveBatch {
+    ArchiveBatch { partition: PARTITION, from_offset, to_offset: from_offset + 1_000, rows }
+}
+
+fn first() -> ArchiveBatch {
+    let rows = (1..=3).flat_map(|id| [user(id), event(id, id as u64, json!({})), traits(id, 10 + id as u64)]);
+    batch(0, rows.collect())
+}
+
+fn next(what: &str) -> ArchiveBatch {
+    let rows = match what {
+        "events" => (1..=3).map(|id| event(id, 1_000 + id as u64, json!({"n": id}))).collect(),
+        "users" => vec![user(1), user(4)],
+        "traits" => vec![traits(1, 1_000)],
+        "a merge" => {
+            vec![ArchiveRow::MergeUser(UserId(2)), ArchiveRow::Alias { absorbed: UserId(2), survivor: UserId(1) }]
+        }
+        "a deletion" => vec![ArchiveRow::DeleteUser(UserId(2))],
+        // More than DuckDB keeps in its write-ahead log: the commit ends with a checkpoint.
+        "many events" => (0..600).map(|n| event(1, 1_000 + n, json!({"text": noise(n, 30_000)}))).collect(),
+        other => panic!("{other}"),
+    };
+    batch(1_000, rows)
+}
+
+fn last() -> ArchiveBatch {
+    batch(2_000, vec![event(3, 2_000, json!({"afterwards": true}))])
+}
+
+/// All that is stored.
+async fn seen(warehouse: &DuckDbWarehouse) -> Vec<Vec<Vec<Option<String>>>> {
+    let mut seen = Vec::new();
+    for select in [
+        "user_id, log_offset, event_id, md5(payload) FROM user_segment_analytics.events",
+        "* FROM user_segment_analytics.once_events",
+        "* FROM user_segment_analytics.users",
+        "* FROM user_segment_analytics.trait_values",
+        "* FROM user_segment_analytics.aliases",
+        "* FROM user_segment_analytics.departures",
+        "* FROM user_segment_analytics.archive_positions",
+    ] {
+        seen.push(warehouse.query(&format!("SELECT {select} ORDER BY ALL")).await.unwrap().1);
+    }
+    seen
+}
+
+async fn well_again(warehouse: &DuckDbWarehouse, about: &str) {
+    let started = Instant::now();
+    while let Err(error) = warehouse.ping().await {
+        assert!(started.elapsed() < PATIENCE, "{about}: {error}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_warehouse_goes_on_and_has_every_row_once() {
+    let template = tempfile::tempdir().unwrap();
+    open(template.path()).archive(first()).await.unwrap();
+    for what in BATCHES {
+        let whole = tempfile::tempdir().unwrap();
+        copy(template.path(), whole.path());
+        let warehouse = open(whole.path());
+        for batch in [next(what), last()] {
+            warehouse.archive(batch).await.unwrap();
+        }
+        let expected = seen(&warehouse).await;
+        let cases = each_case(async |case| run(template.path(), what, case, &expected).await).await;
+        assert!(cases >= 4, "{what} writes and syncs, so each fault must have met something: {cases}");
+    }
+}
+
+/// Archives as the archiver does: what failed is asked for, and sent again if it is not there.
+async fn run(template: &Path, what: &str, case: Case, expected: &[Vec<Vec<Option<String>>>]) -> usize {
+    let (folder, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let about = format!("{what}, {case:?}");
+    copy(template, folder.path());
+    let warehouse = open(folder.path());
+    let failing = disk::fail(folder.path(), case.fault, case.passes, case.lasts);
+    let answer = warehouse.archive(next(what)).await;
+    let again = warehouse.ping().await;
+    let failed = failing.failed();
+    drop(failing);
+    assert!(answer.is_ok() || failed > 0, "{about}: {answer:?}");
+    if let Err(error) = &answer {
+        assert!(matches!(error, WarehouseError::Unavailable(_)), "{about}: {error:?}");
+        assert!(!case.lasts || again.is_err(), "{about}: it cannot be written, and says so");
+    }
+    well_again(&warehouse, &about).await;
+    let position = warehouse.archive_position(PARTITION).await.unwrap();
+    match (position, &answer) {
+        (2_000, _) => {}
+        (1_000, Err(_)) => warehouse.archive(next(what)).await.unwrap_or_else(|error| panic!("{about}: {error}")),
+        other => panic!("{about}: {other:?}"),
+    }
+    // A write that was answered may have broken something all the same, as its checkpoint.
+    if let Err(error) = warehouse.archive(last()).await {
+        assert!(failed > 0, "{about}: {error}");
+        well_again(&warehouse, &about).await;
+        if warehouse.archive_position(PARTITION).await.unwrap() == 2_000 {
+            warehouse.archive(last()).await.unwrap_or_else(|error| panic!("{about}: {error}"));
+        }
+    }
+    assert_eq!(seen(&warehouse).await, expected, "{about}");
+    copy(folder.path(), crashed.path());
+    assert_eq!(seen(&open(crashed.path())).await, expected, "{about}: after a crash");
+    drop(warehouse);
+    assert_eq!(seen(&open(folder.path())).await, expected, "{about}: after a restart");
+    failed
+}

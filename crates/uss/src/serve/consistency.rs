@@ -1,0 +1,144 @@
+//! What the stores of a data folder must agree on, checked before anything is served.
+//!
+//! They are written one after the other, so each can be a moment behind the one that it follows. One that is behind what it
+//! leads was lost, or replaced by an older copy: to go on would give ids away again, and drop what the other remembers. That
+//! is refused, unless whoever starts the system says with `--accept-loss` that what is lost is given up.
+
+use std::collections::BTreeMap;
+
+use configuration_api::relay::PRODUCER;
+use ports::config_store::{ConfigStore, LastIds, OutboxEntry, Page};
+use ports::log::{Log, Topic};
+use ports::records::ConfigRecord;
+
+use super::StartError;
+use super::open::Opened;
+
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Something that one store has lost, as another knows.
+struct Loss {
+    /// Which store lost what, and how that is known.
+    lost: String,
+    /// What going on without it means.
+    given_up: String,
+    /// The way back that loses nothing.
+    way_back: &'static str,
+}
+
+/// Compares the stores. With `accept_loss`, what was lost is logged and the stores are made to agree.
+pub async fn check(opened: &Opened, accept_loss: bool) -> Result<(), StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::new(format!("the stores cannot be compared: {error}"));
+    let mut losses = Vec::new();
+    let (log, store) = (opened.log.as_ref(), opened.store.as_ref());
+    let known = known_ids(log).await.map_err(|error| failed(&error))?;
+    let given = store.last_ids().await.map_err(|error| failed(&error))?;
+    losses.extend(store_is_behind(known, given));
+    if losses.is_empty() {
+        return Ok(());
+    }
+    if !accept_loss {
+        return Err(refusal(&losses));
+    }
+    for Loss { lost, given_up, .. } in &losses {
+        tracing::warn!(code = "LOSS_ACCEPTED", "{lost}. {given_up}");
+    }
+    let entries = definitions(log, store).await.map_err(|error| failed(&error))?;
+    store.go_on_after(known, entries).await.map_err(|error| failed(&error))
+}
+
+fn refusal(losses: &[Loss]) -> StartError {
+    let mut message = "the stores of the data folder do not belong together, so nothing was started.".to_owned();
+    for Loss { lost, given_up, way_back } in losses {
+        message.push_str(&format!("\n* {lost}. {way_back}. Or give it up with `uss serve --accept-loss`: {given_up}"));
+    }
+    StartError::new(message)
+}
+
+/// The last ids that the log has heard of.
+async fn known_ids(log: &dyn Log) -> Result<LastIds, ports::log::LogError> {
+    let highest = log.highest_ids().await?;
+    Ok(LastIds { user: highest.user, segment: highest.segment, outbox: log.producer_sequence(PRODUCER).await? })
+}
+
+/// The config store gives ids and writes the outbox; the log hears of both afterwards.
+fn store_is_behind(known: LastIds, given: LastIds) -> Option<Loss> {
+    let mut parts = Vec::new();
+    let mut compare = |what: &str, known: u64, given: u64| {
+        if known > given {
+            parts.push(format!("{what} up to {known}, not {given}"));
+        }
+    };
+    compare("users", known.user.unsigned_abs(), given.user.unsigned_abs());
+    compare("segments", known.segment.unsigned_abs(), given.segment.unsigned_abs());
+    compare("changes", known.outbox, given.outbox);
+    if parts.is_empty() {
+        return None;
+    }
+    let users = match known.user > given.user {
+        true => format!("nobody is known any more as one of the users {} to {}", given.user + 1, known.user),
+        false => "no user is lost".to_owned(),
+    };
+    Some(Loss {
+        lost: format!(
+            "config.sqlite was removed, or is an older copy: the log has {}, as the config store would say",
+            parts.join("; ")
+        ),
+        given_up: format!(
+            "{users}, and what was changed since then (users, identities, traits, segments, lists kept by hand) is as it \
+             was before. Segments are as in config.sqlite; those that only the log knows are removed. Events stay, and no id \
+             is given a second time"
+        ),
+        way_back: "Put config.sqlite of the same time as log/ in its place",
+    })
+}
+
+/// What the log must be told so that its segments are the store's: the definitions of all that there are, and the end of those
+/// that there are not.
+async fn definitions(log: &dyn Log, store: &dyn ConfigStore) -> Result<Vec<OutboxEntry>, Box<dyn std::error::Error>> {
+    let mut defined = BTreeMap::new();
+    let mut next = 0;
+    loop {
+        let batch = log.read(Topic::Config, 0, next, BATCH_BYTES_MAX).await?;
+        if batch.records.is_empty() {
+            break;
+        }
+        for record in &batch.records {
+            match serde_json::from_slice(&record.value) {
+                Ok(ConfigRecord::Segment { id, .. }) => drop(defined.insert(id, OutboxEntry::segment_deleted(id))),
+                Ok(ConfigRecord::SegmentDeleted { id }) => drop(defined.remove(&id)),
+                // The relay of definitions skips it too, and tells.
+                Err(_) => {}
+            }
+        }
+        next = batch.next_offset;
+    }
+    for segment in store.segments(Page::ALL).await? {
+        defined.insert(segment.id, OutboxEntry::segment(&segment));
+    }
+    Ok(defined.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_may_be_ahead_of_the_log_but_not_behind() {
+        let ids = |user, segment, outbox| LastIds { user, segment, outbox };
+        for given in [ids(5, 2, 9), ids(6, 2, 9), ids(5, 3, 9), ids(5, 2, 10)] {
+            assert!(store_is_behind(ids(5, 2, 9), given).is_none(), "{given:?}");
+        }
+        for (given, told) in [
+            (ids(4, 2, 9), "users up to 5, not 4"),
+            (ids(5, 1, 9), "segments up to 2, not 1"),
+            (ids(5, 2, 8), "changes up to 9, not 8"),
+            (ids(0, 0, 0), "users up to 5, not 0; segments up to 2, not 0; changes up to 9, not 0"),
+        ] {
+            let loss = store_is_behind(ids(5, 2, 9), given).expect("it is behind");
+            assert!(loss.lost.contains(told), "{}", loss.lost);
+            let named = loss.given_up.contains(&format!("users {} to 5,", given.user + 1));
+            assert_eq!(named, given.user < 5, "{}", loss.given_up);
+        }
+    }
+}

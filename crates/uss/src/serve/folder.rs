@@ -1,0 +1,80 @@
+//! The data folder: created, tried, and closed to other users of the machine. It holds what people did.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use super::StartError;
+
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// What the names of our own begin with. A folder with anything else in it is shared, and keeps its mode.
+const OURS: [&str; 6] = ["FORMAT", "log", "warehouse.duckdb", "config.sqlite", "space-probe", WRITE_TEST];
+const WRITE_TEST: &str = ".uss-write-test";
+
+/// Makes the data folder ready. An error now is clearer than one of a database later.
+pub fn prepare(folder: &Path) -> Result<(), StartError> {
+    keep_new_files_private();
+    let probe = folder.join(WRITE_TEST);
+    let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
+    made.and_then(|()| fs::write(&probe, b"")).map_err(|error| {
+        StartError::new(format!(
+            "the data folder {} cannot be written: {error}; choose another with USS_DATA_DIR or --data-dir, or give this \
+             user the right to write there",
+            folder.display()
+        ))
+    })?;
+    // A probe that stays behind is harmless.
+    let _ = fs::remove_file(probe);
+    if let Err(error) = tighten(folder) {
+        let folder = folder.display();
+        tracing::warn!(%error, "others on this machine may be able to read {folder}: its modes could not be changed");
+    }
+    Ok(())
+}
+
+/// From here on no file or folder of the process is open to others: databases make files at any time, each in its own way.
+#[allow(unsafe_code, reason = "the standard library has no umask; the call has no way to fail or to harm")]
+fn keep_new_files_private() {
+    // SAFETY: takes and gives a number.
+    unsafe { libc::umask(0o077) };
+}
+
+/// Closes what an earlier build, or somebody else, has left open.
+fn tighten(folder: &Path) -> io::Result<()> {
+    let mut is_ours_alone = true;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if OURS.iter().any(|ours| name.as_encoded_bytes().starts_with(ours.as_bytes())) {
+            tighten_entry(&entry)?;
+        } else {
+            is_ours_alone = false;
+        }
+    }
+    if is_ours_alone { set_mode(folder, FOLDER_MODE) } else { Ok(()) }
+}
+
+fn tighten_entry(entry: &fs::DirEntry) -> io::Result<()> {
+    let kind = entry.file_type()?;
+    if kind.is_dir() {
+        for inner in fs::read_dir(entry.path())? {
+            tighten_entry(&inner?)?;
+        }
+        set_mode(&entry.path(), FOLDER_MODE)
+    } else if kind.is_file() {
+        set_mode(&entry.path(), FILE_MODE)
+    } else {
+        // What a link leads to is somebody else's.
+        Ok(())
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    if fs::metadata(path)?.permissions().mode() & 0o777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
