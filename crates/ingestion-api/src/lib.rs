@@ -21,4 +21,5 @@ mod stream;
 
 pub use limits::Limits;
 pub use pipeline::{Ingestion, Options, UnknownUsers};
-pub use routes::{AllowedOrigins, router};
+pub use routes::router;
+pub use uss_http::AllowedOrigins;

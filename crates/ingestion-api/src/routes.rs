@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ports::event_sink::SinkOutcome;
@@ -16,7 +16,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 use uss_http::extract::{Json, Query};
 use uss_http::serve::{Shape, finish};
-use uss_http::{Access, ApiKeys, Kind, Problem, operations};
+use uss_http::{Access, AllowedOrigins, ApiKeys, Kind, Problem, operations};
 
 use crate::admission::Received;
 use crate::body::{self, Events};
@@ -28,36 +28,15 @@ use crate::stream::Run;
 /// How long a browser may remember what CORS allows.
 const CORS_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(3_600);
 
-/// Which pages of browsers may send events.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedOrigins(Vec<HeaderValue>);
-
-impl std::str::FromStr for AllowedOrigins {
-    type Err = String;
-
-    /// Origins separated by commas, or `*` for all.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-        let origins = origins.map(|origin| {
-            let is_origin = origin == "*" || (origin.contains("://") && !origin.ends_with('/'));
-            let advice = "USS_ALLOWED_ORIGINS takes origins like https://shop.example, separated by commas, or *";
-            HeaderValue::from_str(origin).ok().filter(|_| is_origin).ok_or_else(|| format!("`{origin}`: {advice}"))
-        });
-        Ok(Self(origins.collect::<Result<_, _>>()?))
-    }
-}
-
-impl AllowedOrigins {
-    fn layer(&self) -> CorsLayer {
-        let any = self.0.iter().any(|origin| origin == "*");
-        let allowed = if any { AllowOrigin::any() } else { AllowOrigin::list(self.0.clone()) };
-        CorsLayer::new()
-            .allow_origin(allowed)
-            .allow_methods([Method::GET, Method::POST])
-            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_ENCODING])
-            .expose_headers([header::RETRY_AFTER])
-            .max_age(CORS_MAX_AGE)
-    }
+/// Which pages of browsers may read the answers.
+fn cors(origins: &AllowedOrigins) -> CorsLayer {
+    let allowed = if origins.is_any() { AllowOrigin::any() } else { AllowOrigin::list(origins.list().iter().cloned()) };
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_ENCODING])
+        .expose_headers([header::RETRY_AFTER])
+        .max_age(CORS_MAX_AGE)
 }
 
 /// The ingestion API.
@@ -73,7 +52,7 @@ pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigin
         .with_state(ingestion)
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .merge(health);
-    finish(routes, Shape::Ingestion).layer(origins.layer())
+    finish(routes, Shape::Ingestion).layer(cors(origins))
 }
 
 /// Healthy is who can reach the log.

@@ -60,6 +60,7 @@ pub struct Settings {
     pub partitions: u32,
     pub api_keys: String,
     pub allowed_origins: String,
+    pub allowed_hosts: String,
     pub unknown_users: String,
     pub exclusive_identities: String,
     pub event_id_hours: u32,

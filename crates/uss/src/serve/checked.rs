@@ -5,11 +5,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use configuration_api::TopicNames;
-use ingestion_api::{AllowedOrigins, UnknownUsers};
+use ingestion_api::UnknownUsers;
 use ports::config_store::IdentityRules;
-use uss_http::ApiKeys;
+use uss_http::{AllowedHosts, AllowedOrigins, ApiKeys};
 
 use super::StartError;
+use super::open::AccessRules;
 use crate::settings::Settings;
 
 /// Variables of deployments whose data is on servers.
@@ -18,8 +19,7 @@ const SERVERS: [&str; 3] = ["REDPANDA_BROKERS", "DATABEND_CONNECTION_STRING", "P
 /// What the settings say.
 pub struct Checked {
     pub unknown_users: UnknownUsers,
-    pub keys: ApiKeys,
-    pub origins: AllowedOrigins,
+    pub access: AccessRules,
     pub topics: TopicNames,
     pub identity_rules: IdentityRules,
 }
@@ -37,8 +37,11 @@ impl Checked {
                 "create" => UnknownUsers::Create,
                 other => return Err(StartError::new(format!("USS_UNKNOWN_USERS={other}: use reject or create"))),
             },
-            keys: ApiKeys::from_str(&settings.api_keys).map_err(|error| StartError::new(error.to_string()))?,
-            origins: AllowedOrigins::from_str(&settings.allowed_origins).map_err(StartError::new)?,
+            access: AccessRules {
+                keys: ApiKeys::from_str(&settings.api_keys).map_err(|error| StartError::new(error.to_string()))?,
+                origins: AllowedOrigins::from_str(&settings.allowed_origins).map_err(StartError::new)?,
+                hosts: AllowedHosts::new(&settings.bind, &settings.allowed_hosts).map_err(StartError::new)?,
+            },
             topics: topic_names(settings)?,
             identity_rules: IdentityRules { exclusive: exclusive.map(str::to_owned).collect() },
         })

@@ -6,6 +6,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use uss_http::ApiKeys;
 
 use super::StartError;
 use crate::settings::Settings;
@@ -22,10 +23,11 @@ pub struct Each<T> {
 }
 
 /// Binds all ports.
-pub async fn bind(settings: &Settings, insecure: bool) -> Result<Each<TcpListener>, StartError> {
+pub async fn bind(settings: &Settings, keys: &ApiKeys, insecure: bool) -> Result<Each<TcpListener>, StartError> {
     let is_loopback = settings.bind == "localhost"
         || settings.bind.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    if !is_loopback && settings.api_keys.is_empty() && !insecure {
+    // The list as it was read: a text of separators alone holds no key.
+    if !is_loopback && keys.is_empty() && !insecure {
         return Err(StartError::new(format!(
             "USS_BIND={}: anyone who reaches this address could do everything. Set USS_API_KEYS, or bind to 127.0.0.1, \
              or say --insecure",

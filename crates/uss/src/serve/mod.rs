@@ -63,8 +63,8 @@ pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
 
 async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
     // These first: a start that cannot be, like a second one on the same machine, says so before it touches any data.
-    let Checked { unknown_users, keys, origins, topics, identity_rules } = Checked::of(&settings)?;
-    let listeners = listen::bind(&settings, options.insecure).await?;
+    let Checked { unknown_users, access, topics, identity_rules } = Checked::of(&settings)?;
+    let listeners = listen::bind(&settings, &access.keys, options.insecure).await?;
     let opened = open::open(&settings).await?;
     let service = open::start_service(&opened, &settings).await?;
     let ingestion = open::ingestion(&opened, unknown_users);
@@ -72,7 +72,7 @@ async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusH
     let (stop, stopped) = watch::channel(false);
     let relay = open::start_relay(&opened, stopped.clone());
     let api = open::configuration(&opened, &service, &ingestion, identity_rules, topics, stopped.clone());
-    let routers = open::routers(api.clone(), &service, ingestion.clone(), &keys, &origins, metrics);
+    let routers = open::routers(api.clone(), &service, ingestion.clone(), &access, metrics);
     let addresses = listeners.addresses();
     let servers = listeners.serve(routers, stopped);
     let told_to_stop = listen::stop_signal();

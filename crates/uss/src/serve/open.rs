@@ -7,7 +7,7 @@ use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
 use configuration_api::{Api, Holds, Relay, StoreIdentities, TopicNames};
-use ingestion_api::{AllowedOrigins, Ingestion, Limits, UnknownUsers};
+use ingestion_api::{Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
 use ports::clock::{Clock, SystemClock};
@@ -19,7 +19,8 @@ use segment_users::partition::Ports;
 use segment_users::service::{Engine, Service};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use uss_http::{ApiKeys, Kind, Problem, operations};
+use uss_http::serve::Shape;
+use uss_http::{AllowedHosts, AllowedOrigins, ApiKeys, CrossSiteGuard, Kind, Problem, operations};
 
 use super::StartError;
 use super::listen::Each;
@@ -154,13 +155,19 @@ pub fn configuration(
     }
 }
 
+/// Who may call.
+pub struct AccessRules {
+    pub keys: ApiKeys,
+    pub origins: AllowedOrigins,
+    pub hosts: AllowedHosts,
+}
+
 /// The routers of all ports.
 pub fn routers(
     api: Api,
     service: &Service,
     ingestion: Arc<Ingestion>,
-    keys: &ApiKeys,
-    origins: &AllowedOrigins,
+    access: &AccessRules,
     metrics: ByRole<PrometheusHandle>,
 ) -> Each<axum::Router> {
     let engine = service.engine();
@@ -171,11 +178,16 @@ pub fn routers(
     let page = |metrics: PrometheusHandle| operations::metrics(move || std::future::ready(metrics.render()));
     let segment_users = metrics.segment_users;
     let figures = operations::metrics(move || registry::segment_users_page(segment_users.clone(), engine.clone()));
+    let AccessRules { keys, origins, hosts } = access;
+    let guard = CrossSiteGuard::new(keys, hosts.clone(), origins.clone());
+    let ingestion = ingestion_api::router(ingestion, keys, origins);
+    let configuration = configuration_api::router(api, keys).merge(page(metrics.configuration));
+    let for_admins = guard.for_admins();
     Each {
-        ingestion: ingestion_api::router(ingestion, keys, origins),
-        ingestion_metrics: page(metrics.ingestion),
-        segment_users_metrics: figures.merge(workers),
-        configuration: configuration_api::router(api, keys).merge(page(metrics.configuration)),
+        ingestion: guard.around(ingestion, Shape::Ingestion),
+        ingestion_metrics: for_admins.around(page(metrics.ingestion), Shape::Ingestion),
+        segment_users_metrics: for_admins.around(figures.merge(workers), Shape::Configuration),
+        configuration: for_admins.around(configuration, Shape::Configuration),
     }
 }
 
