@@ -149,6 +149,13 @@ fn wants_csv(headers: &HeaderMap) -> bool {
     accept.split(',').any(|media| media.split(';').next().is_some_and(|media| media.trim() == "text/csv"))
 }
 
+/// A text as spreadsheets show it: one that begins as a formula does has an apostrophe before it, since a program that opens the
+/// file would execute it otherwise.
+fn cell(text: Option<String>) -> String {
+    let text = text.unwrap_or_default();
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { format!("'{text}") } else { text }
+}
+
 const CSV: Format<Member> = Format {
     content_type: "text/csv; charset=utf-8",
     start: b"id,clientRefId,name,email,enteredAt\n",
@@ -157,9 +164,8 @@ const CSV: Format<Member> = Format {
     write: |member, body| {
         let Member { user, membership } = member;
         let (id, since) = (user.id.to_string(), instant::format(membership.created_at));
-        let client_id = user.client_id().unwrap_or_default().to_owned();
-        let text = |value: Option<String>| value.unwrap_or_default();
-        let row = [id, client_id, text(user.name), text(user.email), since];
+        let client_id = cell(user.client_id().map(str::to_owned));
+        let row = [id, client_id, cell(user.name), cell(user.email), since];
         csv::Writer::from_writer(body).write_record(&row).expect("memory takes every row");
     },
 };

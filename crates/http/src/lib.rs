@@ -3,6 +3,7 @@
 //! A handler answers `Result<_, Problem>`; [`serve::finish`] gives the router of an API its error bodies and its measurements.
 
 pub mod access;
+pub mod connections;
 pub mod cross_site;
 pub mod extract;
 pub mod operations;

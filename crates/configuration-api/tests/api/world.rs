@@ -128,8 +128,12 @@ impl World {
     }
 
     pub fn router(&self) -> Router {
+        router(self.api(), &self.keys)
+    }
+
+    pub fn api(&self) -> Api {
         let forgotten = self.forgotten.clone();
-        let api = Api {
+        Api {
             store: self.store.clone(),
             log: self.log.clone(),
             queries: Arc::new(Engine),
@@ -140,8 +144,7 @@ impl World {
             topics: TopicNames::default(),
             forget: Arc::new(move |user| forgotten.lock().unwrap().push(user)),
             stopped: self.stop.subscribe(),
-        };
-        router(api, &self.keys)
+        }
     }
 
     pub fn relay(&self) -> Relay {

@@ -1,6 +1,7 @@
 //! The composition root: settings in, a running system out. The only place that names concrete adapters.
 
 mod checked;
+mod descriptors;
 mod listen;
 mod logging;
 mod open;
@@ -9,6 +10,7 @@ mod registry;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use configuration_api::Api;
 use ingestion_api::Ingestion;
@@ -64,6 +66,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
 async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
     // These first: a start that cannot be, like a second one on the same machine, says so before it touches any data.
     let Checked { unknown_users, access, topics, identity_rules } = Checked::of(&settings)?;
+    let limits = descriptors::divide(descriptors::raise_limit(), &settings);
     let listeners = listen::bind(&settings, &access.keys, options.insecure).await?;
     let opened = open::open(&settings).await?;
     let service = open::start_service(&opened, &settings).await?;
@@ -74,7 +77,8 @@ async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusH
     let api = open::configuration(&opened, &service, &ingestion, identity_rules, topics, stopped.clone());
     let routers = open::routers(api.clone(), &service, ingestion.clone(), &access, metrics);
     let addresses = listeners.addresses();
-    let servers = listeners.serve(routers, stopped);
+    let idle = Duration::from_secs(u64::from(settings.idle_connection_seconds));
+    let servers = listeners.serve(routers, &limits, idle, &stopped);
     let told_to_stop = listen::stop_signal();
     listen::announce(&addresses, &settings);
     if options.sample_data {
