@@ -11,6 +11,7 @@ pub mod origins;
 pub mod page;
 pub mod problem;
 pub mod serve;
+pub mod unread;
 
 pub use access::{Access, ApiKeys};
 pub use cross_site::CrossSiteGuard;

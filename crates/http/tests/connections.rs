@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,6 +43,7 @@ async fn start(connections_max: usize, times: Times) -> Server {
     let wait = release.clone();
     let router = Router::new()
         .route("/quick", get(|| async { "done" }))
+        .route("/who", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
         .route("/endless", get(|| async { Body::from_stream(futures_util::stream::repeat_with(endless_piece)) }))
         .route(
             "/slow",
@@ -129,6 +131,16 @@ async fn who_has_sent_one_may_wait_a_while_for_the_next() {
     let answer = server.until_the_end(REQUEST).await;
     assert!(answer.ends_with("done"), "{answer}");
     assert!(server.until_the_end(&[REQUEST, b"GET /qui"].concat()).await.contains("done"), "half of a second head");
+}
+
+#[tokio::test]
+async fn handlers_know_who_asks() {
+    let server = start(1, patient()).await;
+    let mut client = server.connect().await;
+    let own = client.local_addr().unwrap().to_string();
+    client.write_all(b"GET /who HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
+    let answer = end_of(client).await;
+    assert!(answer.ends_with(&own), "{answer} to {own}");
 }
 
 #[tokio::test]

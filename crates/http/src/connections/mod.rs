@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -115,7 +115,8 @@ pub async fn serve(listener: impl Accept, router: Router, port: Port, mut stoppe
         match accepted {
             Ok((stream, peer)) => match admission.admit(peer.ip()) {
                 Ok(ticket) => {
-                    connections.spawn(converse(stream, service.clone(), times, stopped.clone(), ticket));
+                    let requests = Requests { service: service.clone(), activity: Arc::default(), peer };
+                    connections.spawn(converse(stream, requests, times, stopped.clone(), ticket));
                 }
                 Err(refusal) => {
                     if let Some(linger) = refusal.say(stream, port.shape) {
@@ -167,7 +168,7 @@ impl Failures {
 /// One connection, from its first request to its end.
 async fn converse(
     stream: TcpStream,
-    service: TowerToHyperService<Router>,
+    requests: Requests,
     times: Times,
     mut stopped: watch::Receiver<bool>,
     _ticket: Ticket,
@@ -176,9 +177,8 @@ async fn converse(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
-    let activity = Arc::<Activity>::default();
+    let activity = requests.activity.clone();
     let stream = TokioIo::new(Watched::new(stream, activity.clone(), times));
-    let requests = Requests { service, activity: activity.clone() };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(times.idle)
@@ -208,10 +208,11 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _who_could_tell_is_gone = stopped.wait_for(|stop| *stop).await;
 }
 
-/// Notes that there was a request.
+/// Hands on the requests of one connection, with who sends them: ingestion lets no one client take all of its capacity.
 struct Requests {
     service: TowerToHyperService<Router>,
     activity: Arc<Activity>,
+    peer: SocketAddr,
 }
 
 impl Service<Request<Incoming>> for Requests {
@@ -219,8 +220,9 @@ impl Service<Request<Incoming>> for Requests {
     type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
     type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.activity.request();
+        request.extensions_mut().insert(ConnectInfo(self.peer));
         self.service.call(request)
     }
 }

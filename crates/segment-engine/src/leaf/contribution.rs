@@ -1,7 +1,5 @@
 //! From an event to the spans of time during which it counts.
 
-use serde::{Deserialize, Serialize};
-
 use crate::eval::{EventScope, evaluate};
 use crate::event::{Event, Position};
 use crate::plan::{Expr, TimeCompare};
@@ -9,7 +7,7 @@ use crate::time::Timestamp;
 use crate::value::Value;
 
 /// One event's part in an aggregate during one span of time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Contribution {
     /// The first instant at which it counts.
     pub from: Timestamp,
@@ -22,17 +20,23 @@ pub struct Contribution {
 }
 
 /// The order of events for `first` and `last`: created_at, ties by processed_at, then by log position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
-    created_at: Timestamp,
-    processed_at: Timestamp,
-    position: Position,
+    pub(crate) created_at: Timestamp,
+    pub(crate) processed_at: Timestamp,
+    pub(crate) position: Position,
 }
 
 impl Order {
     /// Of an event.
     pub fn of(event: &Event) -> Self {
         Self { created_at: event.created_at, processed_at: event.processed_at, position: event.position }
+    }
+
+    /// Of an event of which no more is known.
+    #[cfg(test)]
+    pub(super) fn created(created_at: Timestamp) -> Self {
+        Self { created_at, processed_at: created_at, position: Position { partition: 0, offset: 0 } }
     }
 
     /// When the event was created.
@@ -55,9 +59,7 @@ pub fn contributions(
     let mut edges = vec![now];
     for compare in filter.iter().chain(argument.iter()).flat_map(|expr| time_compares(expr)) {
         let x = evaluate(&compare.x, &mut EventScope { event, now });
-        for (start, end) in compare.true_set(&x).intervals() {
-            edges.extend([start, end]);
-        }
+        edges.extend(compare.edges(&x));
     }
     edges.retain(|edge| *edge >= now && *edge < Timestamp::MAX);
     edges.sort_unstable();

@@ -12,6 +12,7 @@ mod contribution;
 mod count;
 mod distinct;
 mod extreme;
+pub(crate) mod funnel;
 mod ring;
 mod shown;
 mod sum;
@@ -20,11 +21,10 @@ pub use contribution::{Contribution, Order, contributions};
 pub use count::Count;
 pub use distinct::Distinct;
 pub use extreme::{Extreme, Rank};
+pub use funnel::Funnel;
 pub use ring::Ring;
 pub use shown::{Kept, Shown};
 pub use sum::Sum;
-
-use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
@@ -36,7 +36,7 @@ pub const ENTRIES_MAX: usize = 100_000;
 pub struct Overfull;
 
 /// The state of one leaf of one user.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub enum State {
     /// The newest `created_at`s: thresholds of counts over rolling windows of any length.
     Ring(Ring),
@@ -48,6 +48,8 @@ pub enum State {
     Extreme(Extreme),
     /// The distinct values.
     Distinct(Distinct),
+    /// The events that match steps of a funnel. Boxed: states are many, funnels few, and the largest decides.
+    Funnel(Box<Funnel>),
 }
 
 impl State {
@@ -59,6 +61,7 @@ impl State {
             State::Sum(state) => state.settle(now),
             State::Extreme(state) => state.settle(now),
             State::Distinct(state) => state.settle(now),
+            State::Funnel(state) => state.settle(now),
         }
     }
 
@@ -70,6 +73,7 @@ impl State {
             (State::Sum(into), State::Sum(from)) => into.merge(from, now)?,
             (State::Extreme(into), State::Extreme(from)) => into.merge(from, now)?,
             (State::Distinct(into), State::Distinct(from)) => into.merge(from, now)?,
+            (State::Funnel(into), State::Funnel(from)) => into.merge(*from, now)?,
             _ => unreachable!("states of one leaf are of one kind"),
         }
         Ok(())
@@ -83,6 +87,7 @@ impl State {
             State::Sum(state) => state.next_change(),
             State::Extreme(state) => state.next_change(),
             State::Distinct(state) => state.next_change(),
+            State::Funnel(state) => state.next_change(),
         }
     }
 
@@ -94,6 +99,7 @@ impl State {
             State::Sum(state) => state.heap_bytes(),
             State::Extreme(state) => state.heap_bytes(),
             State::Distinct(state) => state.heap_bytes(),
+            State::Funnel(state) => state.heap_bytes(),
         }
     }
 
@@ -105,13 +111,14 @@ impl State {
             State::Sum(state) => state.entries(),
             State::Extreme(state) => state.entries(),
             State::Distinct(state) => state.entries(),
+            State::Funnel(state) => state.entries(),
         }
     }
 }
 
 /// Contributions that have not begun, soonest last.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Pending(Vec<Contribution>);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Pending(pub(crate) Vec<Contribution>);
 
 impl Pending {
     /// `others` is how many entries the state has besides: the bound is of all, so that one that waits has its place when it

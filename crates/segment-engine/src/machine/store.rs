@@ -1,7 +1,8 @@
 //! Stores: the distinct leaf states that the segments of a machine need, each kept once per user.
 
 use crate::event::Event;
-use crate::leaf::{Contribution, Count, Distinct, Extreme, Overfull, Rank, Ring, State, Sum, contributions};
+use crate::language::{Names, print_expression};
+use crate::leaf::{Contribution, Count, Distinct, Extreme, Funnel, Overfull, Rank, Ring, State, Sum, contributions};
 use crate::plan::{CompareOp, EventColumn, Expr};
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -36,15 +37,39 @@ pub enum StoreKind {
     Extreme(Rank),
     /// [`Distinct`] with this cap.
     Distinct(u64),
+    /// [`Funnel`] of this many steps, within so many microseconds.
+    #[allow(missing_docs, reason = "explained above")]
+    Funnel { steps: u8, within: i64 },
 }
 
 impl StoreKey {
-    /// A name that survives restarts: FNV-1a of the key's debug text. Should a new build print it differently, the checkpoint is of
-    /// no use to it (`Machine::load_state` finds out), and the partition is rebuilt.
+    /// A name that outlives the build, for checkpoints: the hash of [`StoreKey::canonical_text`].
     pub fn fingerprint(&self) -> u64 {
-        format!("{self:?}")
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+        fnv1a(&self.canonical_text())
+    }
+
+    /// The key in the language's one spelling. Equal keys have equal texts and others have not, since the compiler reads the
+    /// spelling back as the same expression. A change of a text is a change of the checkpoint's format: `tests/checkpoints.rs`
+    /// holds it.
+    pub fn canonical_text(&self) -> String {
+        let mut text = match self.kind {
+            StoreKind::Ring(capacity) => format!("newest {capacity}"),
+            StoreKind::Count(cap) => format!("count {cap}"),
+            StoreKind::Sum => "sum".to_owned(),
+            StoreKind::Extreme(Rank::Greatest) => "greatest".to_owned(),
+            StoreKind::Extreme(Rank::Least) => "least".to_owned(),
+            StoreKind::Extreme(Rank::Latest) => "latest".to_owned(),
+            StoreKind::Extreme(Rank::Earliest) => "earliest".to_owned(),
+            StoreKind::Distinct(cap) => format!("distinct {cap}"),
+            StoreKind::Funnel { within, .. } => format!("funnel {within}"),
+        };
+        let mut push = |part: &str, expr: &Expr| {
+            text.extend([part, &print_expression(expr, &Names { aggregates: &[], segments: &[] })]);
+        };
+        self.argument.iter().for_each(|argument| push(" OF ", argument));
+        self.fixed.iter().for_each(|condition| push(" WHERE ", condition));
+        self.timed.iter().for_each(|condition| push(" WHILE ", condition));
+        text
     }
 
     /// The state of a user without events.
@@ -55,6 +80,7 @@ impl StoreKey {
             StoreKind::Sum => State::Sum(Sum::default()),
             StoreKind::Extreme(rank) => State::Extreme(Extreme::new(rank)),
             StoreKind::Distinct(cap) => State::Distinct(Distinct::new(cap)),
+            StoreKind::Funnel { steps, within } => State::Funnel(Box::new(Funnel::new(steps, within))),
         }
     }
 
@@ -85,12 +111,31 @@ impl StoreKey {
 
     /// The activities that an event must have for the store to keep it; `None` if any will do.
     pub fn activities(&self) -> Option<Vec<&str>> {
-        self.fixed.iter().find_map(|condition| match condition {
-            Expr::Compare(CompareOp::Eq, left, right) if is_activity(left) => Some(vec![text(right)?]),
-            Expr::InList(item, list) if is_activity(item) => list.iter().map(text).collect(),
-            _ => None,
-        })
+        let mut activities = self.fixed.iter().find_map(activities_of)?;
+        activities.sort_unstable();
+        activities.dedup();
+        Some(activities)
     }
+}
+
+/// The activities that an event must have for the condition to be TRUE, perhaps with repetitions; `None` if any will do.
+fn activities_of(condition: &Expr) -> Option<Vec<&str>> {
+    match condition {
+        Expr::Compare(CompareOp::Eq, left, right) if is_activity(left) => Some(vec![text(right)?]),
+        Expr::InList(item, list) if is_activity(item) => list.iter().map(text).collect(),
+        Expr::And(items) => items.iter().find_map(activities_of),
+        Expr::Or(items) => {
+            let activities: Vec<Vec<&str>> = items.iter().map(activities_of).collect::<Option<_>>()?;
+            Some(activities.concat())
+        }
+        _ => None,
+    }
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo).
+pub(super) fn fnv1a(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 fn add_to(state: &mut State, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
@@ -100,6 +145,7 @@ fn add_to(state: &mut State, contribution: Contribution, now: Timestamp) -> Resu
         State::Sum(sum) => sum.add(contribution, now),
         State::Extreme(extreme) => extreme.add(contribution, now),
         State::Distinct(distinct) => distinct.add(contribution, now),
+        State::Funnel(funnel) => funnel.add(contribution, now),
     }
 }
 
@@ -113,3 +159,6 @@ fn text(expr: &Expr) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use uss_http::ApiKeys;
 use uss_http::connections::{self, ConnectionLimits, Port, Times};
 use uss_http::serve::Shape;
+use uss_http::unread::dispose_unread;
 
 use super::StartError;
 use crate::settings::Settings;
@@ -94,7 +95,7 @@ impl Each<TcpListener> {
             ("configuration", Shape::Configuration, self.configuration, routers.configuration, limits.configuration),
         ] {
             let port = Port { name, shape, limits, times };
-            servers.spawn(connections::serve(listener, router, port, stopped.clone()));
+            servers.spawn(connections::serve(listener, dispose_unread(router), port, stopped.clone()));
         }
         servers
     }

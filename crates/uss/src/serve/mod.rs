@@ -1,6 +1,7 @@
 //! The composition root: settings in, a running system out. The only place that names concrete adapters.
 
 mod checked;
+mod data_format;
 mod descriptors;
 mod listen;
 mod logging;
@@ -65,12 +66,12 @@ pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
 
 async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
     // These first: a start that cannot be, like a second one on the same machine, says so before it touches any data.
-    let Checked { unknown_users, access, topics, identity_rules } = Checked::of(&settings)?;
+    let Checked { unknown_users, future, access, topics, identity_rules } = Checked::of(&settings)?;
     let limits = descriptors::divide(descriptors::raise_limit(), &settings);
     let listeners = listen::bind(&settings, &access.keys, options.insecure).await?;
     let opened = open::open(&settings).await?;
     let service = open::start_service(&opened, &settings).await?;
-    let ingestion = open::ingestion(&opened, unknown_users);
+    let ingestion = open::ingestion(&opened, unknown_users, future);
     let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
     let (stop, stopped) = watch::channel(false);
     let relay = open::start_relay(&opened, stopped.clone());

@@ -5,6 +5,8 @@ mod arithmetic;
 mod call;
 mod cast;
 mod compare;
+mod funnel;
+mod json;
 mod literal;
 mod operand;
 mod path;
@@ -131,6 +133,7 @@ impl Resolver {
         match tree {
             Ast::BinaryOp { left, op, right } => match comparison(op) {
                 Some(op) => self.comparison(left, op, right, pos),
+                None if json::is_json_test(op) => self.json_test(left, op, right, pos),
                 None => match pattern::regex_operator(op) {
                     Some((not, ignore_case)) => {
                         Ok(negated_if(not, self.matched(left, right, PatternKind::Regex, ignore_case, pos)?))

@@ -5,6 +5,7 @@
 mod aggregates;
 mod functions;
 mod kinds;
+mod lists;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -193,6 +194,7 @@ impl Scope<'_> {
                 Ok(arithmetic(op, self.value(left, l)?, self.value(right, r)?)?)
             }
             Op::Arrow | Op::LongArrow => self.json(left, right, *op == Op::LongArrow),
+            Op::Question | Op::QuestionPipe | Op::QuestionAnd | Op::AtArrow => self.json_test(left, op, right),
             Op::PGRegexMatch => self.regex(left, right, false, false),
             Op::PGRegexIMatch => self.regex(left, right, true, false),
             Op::PGRegexNotMatch => self.regex(left, right, false, true),
