@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use ports::config_store::{ConfigStoreError, NewSegment, Page, SegmentKind, User};
+use uss_http::extract::JsonContentType;
 use uss_http::{Kind, Problem};
 
 use crate::answer::{DONE, Data};
@@ -18,14 +19,18 @@ pub async fn load_sample_data(api: Api) -> Result<bool, Problem> {
     if !api.store.users(one).await?.is_empty() || !api.store.segments(one).await?.is_empty() {
         return Ok(false);
     }
-    seed_data(State(api.clone())).await?;
+    add_sample_data(&api).await?;
     api.written.notify_one();
-    seed_analytics(State(api)).await?;
+    send_sample_events(&api).await?;
     Ok(true)
 }
 
 /// Adds the sample users, activities and segments that are not there. What people made is left alone.
-pub(crate) async fn seed_data(State(api): State<Api>) -> Result<Data<bool>, Problem> {
+pub(crate) async fn seed_data(State(api): State<Api>, _: JsonContentType) -> Result<Data<bool>, Problem> {
+    add_sample_data(&api).await
+}
+
+async fn add_sample_data(api: &Api) -> Result<Data<bool>, Problem> {
     api.store.ensure_users(data::users(), api.now()).await?;
     for activity in data::activities() {
         if api.store.activity_by_code(&activity.code).await?.is_none() {
@@ -34,7 +39,7 @@ pub(crate) async fn seed_data(State(api): State<Api>) -> Result<Data<bool>, Prob
     }
     for sample in data::segments() {
         if api.store.segment_by_tag(sample.tag).await?.is_none() {
-            create_segment(&api, sample).await?;
+            create_segment(api, sample).await?;
         }
     }
     Ok(DONE)
@@ -69,11 +74,15 @@ async fn create_segment(api: &Api, sample: data::SampleSegment) -> Result<(), Pr
 }
 
 /// Sends the sample events; `false` if there is nobody to send them for.
-pub(crate) async fn seed_analytics(State(api): State<Api>) -> Result<Data<bool>, Problem> {
+pub(crate) async fn seed_analytics(State(api): State<Api>, _: JsonContentType) -> Result<Data<bool>, Problem> {
+    send_sample_events(&api).await
+}
+
+async fn send_sample_events(api: &Api) -> Result<Data<bool>, Problem> {
     let users = api.store.users(Page { after: 0, limit: analytics::USERS_MAX }).await?;
     let mut identities = Vec::with_capacity(users.len());
     for user in users.into_iter().filter(|user| user.id.0 != data::FIRST_USER) {
-        identities.extend(client_identity(&api, user).await?);
+        identities.extend(client_identity(api, user).await?);
     }
     if identities.is_empty() {
         return Ok(Data(false));

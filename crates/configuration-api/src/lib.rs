@@ -14,6 +14,7 @@ mod history;
 mod holds;
 mod identities;
 mod lists;
+mod live;
 mod memberships;
 mod positions;
 pub mod relay;

@@ -1,7 +1,9 @@
 //! All routes on one page.
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
@@ -12,6 +14,7 @@ use uss_http::serve::{Shape, finish};
 use uss_http::{Access, ApiKeys, Problem};
 
 use crate::api::Api;
+use crate::live::Hub;
 use crate::{activities, db_actions, explain, identities, memberships, segments, topics, traits, transitions, users};
 
 /// The largest body of the calls between services, which are batches.
@@ -19,7 +22,8 @@ const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The configuration API.
 pub fn router(api: Api, keys: &ApiKeys) -> Router {
-    let routes = Router::new().merge(user_routes()).merge(segment_routes()).merge(log_routes()).merge(service_routes());
+    let routes =
+        Router::new().merge(user_routes()).merge(segment_routes()).merge(log_routes(&api)).merge(service_routes());
     let routes = routes.layer(from_fn_with_state(api.clone(), wake_relay));
     let routes = keys.guard(routes, Access::Admin);
     let health = operations::health({
@@ -65,9 +69,10 @@ fn segment_routes() -> Router<Api> {
         .route("/api/v1/db-actions/seed/analytics", post(db_actions::seed_analytics))
 }
 
-fn log_routes() -> Router<Api> {
+fn log_routes(api: &Api) -> Router<Api> {
+    let hub = Arc::new(Hub::new(api.log.clone(), api.stopped.clone()));
     Router::new()
-        .route("/api/v1/transitions/stream", get(transitions::live))
+        .route("/api/v1/transitions/stream", get(transitions::live).layer(Extension(hub)))
         .route("/api/v1/topics", get(topics::list))
         .route("/api/v1/topics/{name}/records", get(topics::records))
 }

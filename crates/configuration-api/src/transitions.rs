@@ -1,30 +1,26 @@
 //! Transitions: of a user, of a segment, and live. The notification topic is their history.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::future::select_all;
 use futures_util::stream::{self, Stream};
 use ports::log::{Log, LogError, Record, Topic, partition_of};
 use ports::records::Notification;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use uss_http::extract::{Json, Path, Query};
 use uss_http::{Kind, Problem};
 
 use crate::api::Api;
 use crate::history::{self, Stretch};
+use crate::live::{Hub, Sent};
 use crate::positions::Positions;
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
-/// Notifications read ahead of a live client: a slow one makes its own stream wait, and nothing else.
-const AHEAD_MAX: usize = 256;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct HistoryQuery {
@@ -87,21 +83,22 @@ async fn answer(
 /// told to stop.
 pub(crate) async fn live(
     State(api): State<Api>,
+    Extension(hub): Extension<Arc<Hub>>,
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, LogError>>>, Problem> {
-    let partitions = 0..api.log.partitions();
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let positions = match last.or(query.from) {
-        Some(position) => retained(api.log.as_ref(), Positions::parse(&position, partitions)?).await?,
-        None => now(api.log.as_ref(), partitions).await?,
+    let from = match last.or(query.from) {
+        Some(position) => {
+            let positions = Positions::parse(&position, 0..api.log.partitions())?;
+            Some(retained(api.log.as_ref(), positions).await?.0.into_values().collect())
+        }
+        None => None,
     };
-    let feed = Feed { log: api.log, positions, ahead: VecDeque::new(), stopped: api.stopped, is_ending: false };
-    let events = stream::try_unfold(feed, |mut feed| async {
-        let next = feed.next().await?;
-        Ok(next.map(|(position, notification)| {
-            (Event::default().event("transition").id(position.to_string()).data(notification), feed)
-        }))
+    let events = stream::try_unfold(hub.subscribe(from).await?, |mut feed| async {
+        let sent = feed.next().await?;
+        let event = |sent: Sent| Event::default().event("transition").id(sent.position()).data(sent.notification());
+        Ok(sent.map(|sent| (event(sent), feed)))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
@@ -117,63 +114,4 @@ async fn retained(log: &dyn Log, positions: Positions) -> Result<Positions, Prob
         }
     }
     Ok(positions)
-}
-
-async fn now(log: &dyn Log, partitions: impl Iterator<Item = u32>) -> Result<Positions, LogError> {
-    let mut positions = Positions::default();
-    for partition in partitions {
-        positions.0.insert(partition, log.bounds(Topic::Notifications, partition).await?.1);
-    }
-    Ok(positions)
-}
-
-/// All partitions as one feed, until the server is told to stop.
-struct Feed {
-    log: Arc<dyn Log>,
-    positions: Positions,
-    /// Read and not yet sent, each with the position after it.
-    ahead: VecDeque<(Positions, String)>,
-    stopped: watch::Receiver<bool>,
-    /// Nothing more is read.
-    is_ending: bool,
-}
-
-impl Feed {
-    async fn next(&mut self) -> Result<Option<(Positions, String)>, LogError> {
-        loop {
-            if let Some(next) = self.ahead.pop_front() {
-                return Ok(Some(next));
-            }
-            if self.is_ending {
-                return Ok(None);
-            }
-            // Asked before the log is read: what was there at the stop is still told, as far as one reading goes. A client
-            // who is further behind goes on after the last one it got.
-            self.is_ending = *self.stopped.borrow();
-            let before = self.positions.clone();
-            for (&partition, &position) in &before.0 {
-                self.read_ahead(partition, position).await?;
-            }
-            if self.ahead.is_empty() && !self.is_ending {
-                let waits = self.positions.0.iter();
-                let waits = waits.map(|(&p, &offset)| self.log.wait_for(Topic::Notifications, p, offset));
-                tokio::select! {
-                    _ = select_all(waits) => {}
-                    told = self.stopped.wait_for(|stop| *stop) => self.is_ending |= told.is_err(),
-                }
-            }
-        }
-    }
-
-    async fn read_ahead(&mut self, partition: u32, position: u64) -> Result<(), LogError> {
-        const BYTES: usize = 64 * 1024;
-        let (first, _) = self.log.bounds(Topic::Notifications, partition).await?;
-        let batch = self.log.read(Topic::Notifications, partition, position.max(first), BYTES).await?;
-        for record in batch.records.into_iter().take(AHEAD_MAX) {
-            self.positions.0.insert(partition, record.offset + 1);
-            let notification = String::from_utf8_lossy(&record.value).into_owned();
-            self.ahead.push_back((self.positions.clone(), notification));
-        }
-        Ok(())
-    }
 }

@@ -157,6 +157,13 @@ fn wants_csv(headers: &HeaderMap) -> bool {
     accept.split(',').any(|media| media.split(';').next().is_some_and(|media| media.trim() == "text/csv"))
 }
 
+/// A text as spreadsheets show it: one that begins as a formula does has an apostrophe before it, since a program that opens the
+/// file would execute it otherwise.
+fn cell(text: Option<String>) -> String {
+    let text = text.unwrap_or_default();
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { format!("'{text}") } else { text }
+}
+
 const CSV: Format<Member> = Format {
     content_type: "text/csv; charset=utf-8",
     start: b"id,clientRefId,name,email,enteredAt\n",
@@ -165,9 +172,25 @@ const CSV: Format<Member> = Format {
     write: |member, body| {
         let Member { user, membership } = member;
         let (id, since) = (user.id.to_string(), instant::format(membership.created_at));
-        let client_id = user.client_id().unwrap_or_default().to_owned();
-        let text = |value: Option<String>| value.unwrap_or_default();
-        let row = [id, client_id, text(user.name), text(user.email), since];
+        let client_id = cell(user.client_id().map(str::to_owned));
+        let row = [id, client_id, cell(user.name), cell(user.email), since];
         csv::Writer::from_writer(body).write_record(&row).expect("memory takes every row");
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::cell;
+
+    #[test]
+    fn no_cell_begins_as_a_formula_does() {
+        // Control characters are refused in new texts, but an older store may have them.
+        for text in ["=1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", "="] {
+            assert_eq!(cell(Some(text.to_owned())), format!("'{text}"));
+        }
+        for text in ["", "1=1", " =1", "'=1", "a@b.c", "é"] {
+            assert_eq!(cell(Some(text.to_owned())), text);
+        }
+        assert_eq!(cell(None), "");
+    }
+}

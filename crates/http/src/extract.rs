@@ -2,8 +2,8 @@
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
@@ -27,6 +27,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let axum::Json(body) = axum::Json::from_request(request, state).await.map_err(json_problem)?;
         Ok(Self(body))
+    }
+}
+
+/// Nothing but the claim that the body is JSON. For calls that change something and can do without a body: no page can make
+/// that claim to a server of another origin unless the server lets it.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonContentType;
+
+impl<S: Send + Sync> FromRequestParts<S> for JsonContentType {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let value = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let is_json =
+            essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+        if is_json { Ok(Self) } else { Err(no_json()) }
     }
 }
 
@@ -60,16 +77,17 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
+fn no_json() -> Problem {
+    let message = "send the body as JSON with the header Content-Type: application/json";
+    Problem::new(Kind::UnsupportedMedia, "UNSUPPORTED_MEDIA_TYPE", message)
+}
+
 fn json_problem(rejection: JsonRejection) -> Problem {
     let text = rejection.body_text();
     match rejection {
         JsonRejection::JsonSyntaxError(_) => Problem::invalid("INVALID_JSON", format!("{text}; send one JSON value")),
         JsonRejection::JsonDataError(_) => Problem::invalid("INVALID_BODY", format!("{text}; correct that field")),
-        JsonRejection::MissingJsonContentType(_) => Problem::new(
-            Kind::UnsupportedMedia,
-            "UNSUPPORTED_MEDIA_TYPE",
-            "send the body as JSON with the header Content-Type: application/json",
-        ),
+        JsonRejection::MissingJsonContentType(_) => no_json(),
         other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             Problem::new(Kind::TooLarge, "BODY_TOO_LARGE", "the body is larger than this call takes; send less at once")
         }

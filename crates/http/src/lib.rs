@@ -3,13 +3,18 @@
 //! A handler answers `Result<_, Problem>`; [`serve::finish`] gives the router of an API its error bodies and its measurements.
 
 pub mod access;
+pub mod connections;
+pub mod cross_site;
 pub mod extract;
 pub mod operations;
+pub mod origins;
 pub mod page;
 pub mod problem;
 pub mod serve;
 pub mod unread;
 
 pub use access::{Access, ApiKeys};
+pub use cross_site::CrossSiteGuard;
+pub use origins::{AllowedHosts, AllowedOrigins};
 pub use page::{Page, PageRequest};
 pub use problem::{Kind, Problem};

@@ -38,6 +38,8 @@ pub enum Kind {
     TooLarge,
     /// Send another content type: 415.
     UnsupportedMedia,
+    /// Call the server by another name: 421.
+    Misdirected,
     /// Slow down: 429, with Retry-After.
     TooMany,
     /// A defect of ours: 500.
@@ -60,6 +62,7 @@ impl Kind {
             Kind::Gone => StatusCode::GONE,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Kind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -51,6 +51,11 @@ pub fn finish(router: Router, shape: Shape) -> Router {
         .layer(from_fn_with_state(shape, measure))
 }
 
+/// Writes the error bodies of layers that stand around a finished router.
+pub(crate) fn shaped(router: Router, shape: Shape) -> Router {
+    router.layer(map_response_with_state(shape, write_error))
+}
+
 async fn unknown_path(request: Request) -> Problem {
     let message = format!("there is nothing at {}; the reference lists the paths", request.uri().path());
     Problem::new(Kind::NotFound, "UNKNOWN_PATH", message)

@@ -10,7 +10,7 @@ use ports::log::Topic;
 use ports::records::{ErrorRecord, ErrorType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uss_http::extract::{Json, Path, Query};
+use uss_http::extract::{Json, JsonContentType, Path, Query};
 use uss_http::{Kind, Problem};
 
 use crate::mend::{self, ErrorEntry, MendError, Mending, Replay};
@@ -119,6 +119,7 @@ fn mending(body: &[u8]) -> Result<Mending, Problem> {
 async fn replay(
     State(ingestion): State<Arc<Ingestion>>,
     Path(offset): Path<u64>,
+    _: JsonContentType,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let outcome = match ingestion.replay(offset, &mending(&body)?, options(&ingestion)).await? {
@@ -172,6 +173,7 @@ impl Refused {
 async fn replay_many(
     State(ingestion): State<Arc<Ingestion>>,
     Query(query): Query<ManyQuery>,
+    _: JsonContentType,
 ) -> Result<Json<Many>, Problem> {
     let (from, limit) = (query.from.unwrap_or(0), checked(query.limit)?);
     let (first, _) = ingestion.log().bounds(Topic::Errors, 0).await?;

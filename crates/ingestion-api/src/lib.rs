@@ -26,8 +26,8 @@ mod split;
 mod stream;
 mod unpack;
 
-pub use cors::AllowedOrigins;
 pub use future::{FutureEvents, FuturePolicy};
 pub use limits::Limits;
 pub use pipeline::{Ingestion, Options, UnknownUsers};
 pub use routes::router;
+pub use uss_http::AllowedOrigins;

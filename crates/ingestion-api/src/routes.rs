@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use uss_http::extract::{Json, Query};
 use uss_http::operations::{self, Health};
 use uss_http::serve::{Shape, finish};
-use uss_http::{Access, ApiKeys, Kind, Problem};
+use uss_http::{Access, AllowedOrigins, ApiKeys, Kind, Problem};
 
 use crate::admission::Received;
 use crate::body;
-use crate::cors::AllowedOrigins;
+use crate::cors;
 use crate::errors;
 use crate::misplaced::Warnings;
 use crate::outcome::{self, Outcome};
@@ -39,7 +39,7 @@ pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigin
         move || check_health(Arc::clone(&ingestion))
     });
     let routes = guarded.with_state(ingestion).layer(from_fn(unpack)).merge(health);
-    finish(routes, Shape::Ingestion).layer(origins.layer())
+    finish(routes, Shape::Ingestion).layer(cors::layer(origins))
 }
 
 /// The log takes events, the users port says whose they are.

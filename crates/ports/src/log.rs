@@ -59,6 +59,19 @@ pub struct Record {
     pub value: Vec<u8>,
 }
 
+impl Record {
+    /// How many of these records, from the first, come to `bytes_max` bytes; the last of them may go beyond.
+    fn up_to(records: &[Record], bytes_max: usize) -> usize {
+        let mut bytes = 0;
+        let fits = records.iter().take_while(|record| {
+            let has_room = bytes == 0 || bytes < bytes_max;
+            bytes += record.key.len() + record.value.len();
+            has_room
+        });
+        fits.count()
+    }
+}
+
 /// Where an appended record stands, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -195,6 +208,20 @@ pub trait Log: Send + Sync + 'static {
     /// Reads from an offset on, about `bytes_max` bytes (more, to finish the last instant). Empty at the end. An offset
     /// before the first retained one reads from there. Only synced records are read.
     async fn read(&self, topic: Topic, partition: u32, from: u64, bytes_max: usize) -> Result<Batch, LogError>;
+
+    /// Reads from an offset on, about `bytes_max` bytes, and at least one record if there is one. As [`Log::read`], but it may
+    /// end within an instant: for readers who do not follow time, and whose memory has a bound.
+    async fn read_piece(
+        &self,
+        topic: Topic,
+        partition: u32,
+        from: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, LogError> {
+        let mut records = self.read(topic, partition, from, bytes_max).await?.records;
+        records.truncate(Record::up_to(&records, bytes_max));
+        Ok(records)
+    }
 
     /// Returns when there is a record at or after `offset`. Cancel-safe.
     async fn wait_for(&self, topic: Topic, partition: u32, offset: u64);

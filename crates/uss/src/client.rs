@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -119,7 +120,11 @@ impl Service {
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: String) -> Result<T, ServiceError> {
+        let is_post = method == Method::POST;
         let mut request = self.client.request(method, format!("{}{path}", self.url)).body(body);
+        if is_post {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
         if let Some(key) = &self.key {
             request = request.bearer_auth(key);
         }

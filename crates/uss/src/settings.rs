@@ -25,13 +25,17 @@ const ENVIRONMENT: [(&str, &str); 8] = [
 ];
 
 /// What each number may be. A port is 0 where a free one shall be taken.
-const BOUNDS: [(&str, RangeInclusive<u32>); 8] = [
+const BOUNDS: [(&str, RangeInclusive<u32>); 11] = [
     ("ingestion_api_port", 0..=65_535),
     ("ingestion_metrics_port", 0..=65_535),
     ("segment_users_metrics_port", 0..=65_535),
     ("configuration_api_port", 0..=65_535),
     // Each is a task and a machine of the engine.
     ("partitions", 1..=1_024),
+    ("connections_max", 1..=1_000_000),
+    ("connections_per_address_max", 1..=1_000_000),
+    // A day.
+    ("idle_connection_seconds", 1..=86_400),
     // A year: every id is remembered for so long.
     ("event_id_hours", 1..=8_760),
     // A day: more is no clock that is a little wrong.
@@ -62,6 +66,10 @@ pub struct Settings {
     pub partitions: u32,
     pub api_keys: String,
     pub allowed_origins: String,
+    pub allowed_hosts: String,
+    pub connections_max: u32,
+    pub connections_per_address_max: u32,
+    pub idle_connection_seconds: u32,
     pub unknown_users: String,
     pub future_events: String,
     pub future_tolerance_seconds: u32,

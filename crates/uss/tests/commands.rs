@@ -204,10 +204,16 @@ async fn the_routes_behind_the_commands_are_for_admins_and_say_what_they_want() 
     for (method, path, body, key, status, code) in cases {
         let url = format!("{}/api/v1/errors{path}", server.ingestion);
         let request = server.client().request(method.parse().unwrap(), url).bearer_auth(key).body(body);
+        let request = request.header("content-type", "application/json");
         let answered = answer(request).await.unwrap();
         assert_eq!((answered.status, &answered.body["code"]), (status, &json!(code)), "{method} {path} {body}");
         let is_outcome = ["USER_NOT_FOUND", "NOT_AN_OBJECT"].contains(&code);
         assert_eq!(answered.body["outcome"] == "rejected", is_outcome, "{}", answered.body);
+    }
+    for path in ["/replay", "/0/replay"] {
+        let request = server.client().post(format!("{}/api/v1/errors{path}", server.ingestion)).bearer_auth(admin);
+        let answered = answer(request.header("content-type", "text/plain").body("{}")).await.unwrap();
+        assert_eq!((answered.status, &answered.body["code"]), (415, &json!("UNSUPPORTED_MEDIA_TYPE")), "{path}");
     }
     let url = format!("{}/api/v1/errors?from=-5", server.ingestion);
     let listed = answer(server.client().get(url).bearer_auth(admin)).await.unwrap().body;

@@ -83,6 +83,24 @@ impl EmbeddedLog {
         answer.await.map_err(|_| stopped())?
     }
 
+    async fn read_batch(&self, place: Place, from: u64, bytes_max: usize, ends: Ends) -> Result<Batch, LogError> {
+        place.0.check(place.1, self.partitions)?;
+        loop {
+            let readable = self.tail.readable(place, &*self.clock);
+            let from = from.max(readable.first);
+            if from >= readable.end {
+                return Ok(Batch { records: Vec::new(), next_offset: from, complete_until: readable.complete_until });
+            }
+            let read =
+                blocking(&self.store, move |opened| read_blocks(opened, place, from, readable, bytes_max, ends)).await;
+            match read {
+                // It was there when we began, and has been trimmed since.
+                Err(LogError::Corrupt(_)) if self.tail.bounds(place).0 > from => {}
+                read => return read,
+            }
+        }
+    }
+
     fn check(&self, records: &[NewRecord]) -> Result<(), LogError> {
         records.iter().try_for_each(|record| record.topic.check(record.partition, self.partitions))
     }
@@ -153,21 +171,17 @@ impl Log for EmbeddedLog {
     }
 
     async fn read(&self, topic: Topic, partition: u32, from: u64, bytes_max: usize) -> Result<Batch, LogError> {
-        topic.check(partition, self.partitions)?;
-        let place = (topic, partition);
-        loop {
-            let readable = self.tail.readable(place, &*self.clock);
-            let from = from.max(readable.first);
-            if from >= readable.end {
-                return Ok(Batch { records: Vec::new(), next_offset: from, complete_until: readable.complete_until });
-            }
-            let read = blocking(&self.store, move |opened| read_blocks(opened, place, from, readable, bytes_max)).await;
-            match read {
-                // It was there when we began, and has been trimmed since.
-                Err(LogError::Corrupt(_)) if self.tail.bounds(place).0 > from => {}
-                read => return read,
-            }
-        }
+        self.read_batch((topic, partition), from, bytes_max, Ends::WithAnInstant).await
+    }
+
+    async fn read_piece(
+        &self,
+        topic: Topic,
+        partition: u32,
+        from: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, LogError> {
+        Ok(self.read_batch((topic, partition), from, bytes_max, Ends::Anywhere).await?.records)
     }
 
     async fn wait_for(&self, topic: Topic, partition: u32, offset: u64) {
@@ -229,13 +243,21 @@ async fn blocking<T: Send + 'static>(
     looked.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
 }
 
-/// Reads from `from` (which is retained and before the end) until `bytes_max` is reached and an instant is finished.
+/// Where a reading may end before the log does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    WithAnInstant,
+    Anywhere,
+}
+
+/// Reads from `from` (which is retained and before the end) until `bytes_max` is reached, and an instant is finished if need be.
 fn read_blocks(
     opened: &Opened,
     (topic, partition): Place,
     from: u64,
     readable: Readable,
     bytes_max: usize,
+    ends: Ends,
 ) -> Result<Batch, LogError> {
     let blocks = opened.space(Space::Topic(topic));
     let at_or_before = blocks.range(block_key(partition, 0)..=block_key(partition, from)).next_back();
@@ -256,7 +278,9 @@ fn read_blocks(
                 continue;
             }
             let last = records.last().map(|last| last.appended_at);
-            if let Some(complete_until) = last.filter(|last| bytes >= bytes_max && *last < record.appended_at) {
+            if let Some(complete_until) =
+                last.filter(|last| bytes >= bytes_max && (ends == Ends::Anywhere || *last < record.appended_at))
+            {
                 return Ok(Batch { records, next_offset: record.offset, complete_until });
             }
             bytes += record.bytes();

@@ -1,5 +1,7 @@
 //! `/api/v1/db-actions/seed`
 
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -25,6 +27,20 @@ async fn sample_data_is_added_once_and_nothing_of_others_touched() {
     assert_eq!(world.data("GET", "/api/v1/segments/1", Value::Null).await["title"], "Mine");
     let linked = world.data("GET", "/api/v1/segments/generics-and-by/page_viewed", Value::Null).await;
     assert_eq!(linked[0]["tag"], "mobile_no_recent_activity");
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_cannot_ask_for_sample_data() {
+    let world = World::new();
+    for path in [DATA, ANALYTICS] {
+        for content_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
+            let request =
+                content_type.iter().fold(Request::post(path), |request, it| request.header("content-type", *it));
+            let response = world.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(response.status().as_u16(), 415, "{path} {content_type:?}");
+        }
+    }
+    assert_eq!(world.data("GET", "/api/v1/users", Value::Null).await, json!([]));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod identities;
 mod memberships;
 mod relay;
 mod segments;
+mod streams;
 mod topics;
 mod transitions;
 mod users;

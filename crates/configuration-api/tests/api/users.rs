@@ -120,6 +120,36 @@ async fn members_of_a_segment_as_json_and_csv() {
 }
 
 #[tokio::test]
+async fn no_cell_of_a_csv_is_a_formula() {
+    let world = World::new();
+    world.data("POST", "/api/v1/segments", json!({"tag": "all", "whereStatement": ""})).await;
+    // A client id, and its cell.
+    let cases = [
+        ("=HYPERLINK(\"http://evil.example\")", "\"'=HYPERLINK(\"\"http://evil.example\"\")\""),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("1=1", "1=1"),
+        (" =1", " =1"),
+        ("'=1", "'=1"),
+        ("a@b.c", "a@b.c"),
+    ];
+    for (user, (client_id, _)) in (1..).zip(cases) {
+        world.data("POST", "/api/v1/users", json!({"clientRefId": client_id, "name": client_id})).await;
+        let changes = json!([{"userId": user, "entered": [1], "effectiveAt": STARTED}]);
+        let body = json!({"partition": 2, "from": user - 1, "to": user, "changes": changes});
+        world.data("PUT", "/api/v1/memberships", body).await;
+    }
+    let request = Request::get("/api/v1/users/segment/all").header("accept", "text/csv");
+    let rows = text(world.send(request.body(Body::empty()).unwrap()).await).await;
+    let expected: String =
+        (1..).zip(cases).map(|(user, (_, cell))| format!("{user},{cell},{cell},,{STARTED}\n")).collect();
+    assert_eq!(rows, format!("id,clientRefId,name,email,enteredAt\n{expected}"));
+    let json = world.data("GET", "/api/v1/users/2", Value::Null).await;
+    assert_eq!(json["clientRefId"], "+1", "JSON has the text as it is");
+}
+
+#[tokio::test]
 async fn traits_are_patched_key_by_key() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({})).await;

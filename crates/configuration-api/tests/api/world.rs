@@ -128,8 +128,12 @@ impl World {
     }
 
     pub fn router(&self) -> Router {
+        router(self.api(), &self.keys)
+    }
+
+    pub fn api(&self) -> Api {
         let forgotten = self.forgotten.clone();
-        let api = Api {
+        Api {
             store: self.store.clone(),
             log: self.log.clone(),
             queries: Arc::new(Engine),
@@ -139,8 +143,7 @@ impl World {
             topics: TopicNames::default(),
             forget: Arc::new(move |gone| forgotten.lock().unwrap().push(gone)),
             stopped: self.stop.subscribe(),
-        };
-        router(api, &self.keys)
+        }
     }
 
     pub fn relay(&self) -> Relay {

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use segment_engine::time::Timestamp;
 
-use super::log::{ALL, LogPlace, PARTITIONS, event, fresh, progress, read};
+use super::log::{ALL, LogPlace, PARTITIONS, event, fresh, progress, read, values};
 use crate::clock::{Clock, ManualClock, SystemClock};
 use crate::log::{Commit, Log, Topic};
 
 pub(super) async fn suite<P: LogPlace>(place: &impl Fn() -> P) {
     each_call_has_a_later_instant(&place()).await;
     a_batch_never_splits_an_instant(&*fresh(&place()).await).await;
+    a_piece_may_split_an_instant(&*fresh(&place()).await).await;
     calls_at_the_same_time_keep_order(open(&place(), Arc::new(SystemClock)).await).await;
     nothing_comes_at_or_before_complete_until(&place()).await;
     complete_until_holds_under_load(open(&place(), Arc::new(SystemClock)).await).await;
@@ -53,6 +54,26 @@ async fn a_batch_never_splits_an_instant(log: &dyn Log) {
         assert!(batch.complete_until >= last, "the batch itself is complete");
         assert!(next.records.first().is_none_or(|next| next.appended_at > batch.complete_until));
         from = batch.next_offset;
+    }
+}
+
+/// A piece has a bound whatever came in one instant, and pieces follow each other without gap or repetition.
+async fn a_piece_may_split_an_instant(log: &dyn Log) {
+    const VALUE_BYTES: usize = 1_000;
+    let value = |number: usize| format!("{number:0>VALUE_BYTES$}");
+    log.append((0..20).map(|number| event(0, value(number))).collect()).await.unwrap();
+    log.append(vec![event(0, value(20))]).await.unwrap();
+    for bytes_max in [0, 1, 5 * VALUE_BYTES, 100 * VALUE_BYTES] {
+        let (mut from, mut read) = (0, Vec::new());
+        loop {
+            let piece = log.read_piece(Topic::Events, 0, from, bytes_max).await.unwrap();
+            let Some(last) = piece.last() else { break };
+            from = last.offset + 1;
+            let before_last: usize = piece[..piece.len() - 1].iter().map(|record| record.value.len()).sum();
+            assert!(before_last <= bytes_max, "{} records for {bytes_max} bytes", piece.len());
+            read.extend(piece);
+        }
+        assert_eq!(values(&read), (0..21).map(value).collect::<Vec<_>>(), "by {bytes_max} bytes");
     }
 }
 

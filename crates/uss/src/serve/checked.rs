@@ -5,12 +5,13 @@ use std::path::Path;
 use std::str::FromStr;
 
 use configuration_api::TopicNames;
-use ingestion_api::{AllowedOrigins, FuturePolicy, UnknownUsers};
+use ingestion_api::{FuturePolicy, UnknownUsers};
 use ports::config_store::IdentityRules;
 use ports::identities::CaselessTypes;
-use uss_http::ApiKeys;
+use uss_http::{AllowedHosts, AllowedOrigins, ApiKeys};
 
 use super::StartError;
+use super::open::AccessRules;
 use crate::settings::Settings;
 
 const SECOND_MICROS: i64 = 1_000_000;
@@ -22,8 +23,7 @@ const SERVERS: [&str; 3] = ["REDPANDA_BROKERS", "DATABEND_CONNECTION_STRING", "P
 pub struct Checked {
     pub unknown_users: UnknownUsers,
     pub future: FuturePolicy,
-    pub keys: ApiKeys,
-    pub origins: AllowedOrigins,
+    pub access: AccessRules,
     pub topics: TopicNames,
     pub identity_rules: IdentityRules,
 }
@@ -47,8 +47,11 @@ impl Checked {
                     .map_err(|error| StartError::new(format!("USS_FUTURE_EVENTS: {error}")))?,
                 tolerance_micros: i64::from(settings.future_tolerance_seconds) * SECOND_MICROS,
             },
-            keys: ApiKeys::from_str(&settings.api_keys).map_err(|error| StartError::new(error.to_string()))?,
-            origins: AllowedOrigins::from_str(&settings.allowed_origins).map_err(StartError::new)?,
+            access: AccessRules {
+                keys: ApiKeys::from_str(&settings.api_keys).map_err(|error| StartError::new(error.to_string()))?,
+                origins: AllowedOrigins::from_str(&settings.allowed_origins).map_err(StartError::new)?,
+                hosts: AllowedHosts::new(&settings.bind, &settings.allowed_hosts).map_err(StartError::new)?,
+            },
             topics: topic_names(settings)?,
             identity_rules: IdentityRules {
                 exclusive: types(&settings.exclusive_identities).collect(),

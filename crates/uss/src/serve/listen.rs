@@ -1,19 +1,20 @@
 //! Ports: bound before anything is opened, served until told to stop.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use uss_http::ApiKeys;
+use uss_http::connections::{self, ConnectionLimits, Port, Times};
+use uss_http::serve::Shape;
 use uss_http::unread::dispose_unread;
 
 use super::StartError;
 use crate::cli::say;
 use crate::settings::Settings;
-
-/// How long requests under way may take once the process is told to stop.
-const DRAIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// One of everything that listens.
 pub struct Each<T> {
@@ -24,10 +25,11 @@ pub struct Each<T> {
 }
 
 /// Binds all ports.
-pub async fn bind(settings: &Settings, insecure: bool) -> Result<Each<TcpListener>, StartError> {
+pub async fn bind(settings: &Settings, keys: &ApiKeys, insecure: bool) -> Result<Each<TcpListener>, StartError> {
     let is_loopback = settings.bind == "localhost"
         || settings.bind.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    if !is_loopback && settings.api_keys.is_empty() && !insecure {
+    // The list as it was read: a text of separators alone holds no key.
+    if !is_loopback && keys.is_empty() && !insecure {
         return Err(StartError::new(format!(
             "USS_BIND={}: anyone who reaches this address could do everything. Set USS_API_KEYS, or bind to 127.0.0.1, \
              or say --insecure",
@@ -66,44 +68,37 @@ impl Each<TcpListener> {
     }
 
     /// Serves each router on its listener until told to stop; requests under way are finished, within bounds.
-    pub fn serve(self, routers: Each<Router>, stopped: watch::Receiver<bool>) -> JoinSet<()> {
+    pub fn serve(
+        self,
+        routers: Each<Router>,
+        limits: &Each<ConnectionLimits>,
+        idle: Duration,
+        stopped: &watch::Receiver<bool>,
+    ) -> JoinSet<()> {
         let mut servers = JoinSet::new();
-        for (listener, router) in [
-            (self.ingestion, routers.ingestion),
-            (self.ingestion_metrics, routers.ingestion_metrics),
-            (self.segment_users_metrics, routers.segment_users_metrics),
-            (self.configuration, routers.configuration),
+        let times = Times { idle, ..Times::default() };
+        for (name, shape, listener, router, limits) in [
+            ("ingestion", Shape::Ingestion, self.ingestion, routers.ingestion, limits.ingestion),
+            (
+                "ingestion_metrics",
+                Shape::Ingestion,
+                self.ingestion_metrics,
+                routers.ingestion_metrics,
+                limits.ingestion_metrics,
+            ),
+            (
+                "segment_users_metrics",
+                Shape::Configuration,
+                self.segment_users_metrics,
+                routers.segment_users_metrics,
+                limits.segment_users_metrics,
+            ),
+            ("configuration", Shape::Configuration, self.configuration, routers.configuration, limits.configuration),
         ] {
-            servers.spawn(serve(listener, router, stopped.clone()));
+            let port = Port { name, shape, limits, times };
+            servers.spawn(connections::serve(listener, dispose_unread(router), port, stopped.clone()));
         }
         servers
-    }
-}
-
-async fn serve(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) {
-    use axum::serve::ListenerExt as _;
-    // Small answers must not wait for more to come.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
-    let (mut told, mut over) = (stopped.clone(), stopped);
-    // Ingestion asks who sends: nobody may take all of its capacity.
-    let service = dispose_unread(router).into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
-        let _ = told.wait_for(|stop| *stop).await;
-    });
-    tokio::select! {
-        outcome = serving => {
-            if let Err(error) = outcome {
-                tracing::error!(%error, "a server stopped");
-            }
-        }
-        () = async {
-            let _ = over.wait_for(|stop| *stop).await;
-            tokio::time::sleep(DRAIN).await;
-        } => tracing::warn!("requests that would not end were cut off"),
     }
 }
 

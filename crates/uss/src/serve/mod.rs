@@ -3,6 +3,7 @@
 mod checked;
 mod consistency;
 mod data_format;
+mod descriptors;
 mod folder;
 mod health;
 mod listen;
@@ -13,6 +14,7 @@ mod registry;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use configuration_api::Api;
 use ingestion_api::Ingestion;
@@ -69,8 +71,9 @@ pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
 
 async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
     // These first: a start that cannot be, like a second one on the same machine, says so before it touches any data.
-    let Checked { unknown_users, future, keys, origins, topics, identity_rules } = Checked::of(&settings)?;
-    let listeners = listen::bind(&settings, options.insecure).await?;
+    let Checked { unknown_users, future, access, topics, identity_rules } = Checked::of(&settings)?;
+    let limits = descriptors::divide(descriptors::raise_limit(), &settings);
+    let listeners = listen::bind(&settings, &access.keys, options.insecure).await?;
     let opened = open::open(&settings, identity_rules.clone()).await?;
     consistency::check(&opened, options.accept_loss).await?;
     let service = open::start_service(&opened, &settings).await?;
@@ -80,9 +83,10 @@ async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusH
     let relay = open::start_relay(&opened, stopped.clone());
     let scrubbing = open::start_scrubbing(&opened, &settings);
     let api = open::configuration(&opened, &service, &ingestion, topics, stopped.clone());
-    let routers = open::routers(&opened, api.clone(), &service, ingestion.clone(), &keys, &origins, metrics);
+    let routers = open::routers(&opened, api.clone(), &service, ingestion.clone(), &access, metrics);
     let addresses = listeners.addresses();
-    let servers = listeners.serve(routers, stopped);
+    let idle = Duration::from_secs(u64::from(settings.idle_connection_seconds));
+    let servers = listeners.serve(routers, &limits, idle, &stopped);
     let told_to_stop = listen::stop_signal();
     listen::announce(&addresses, &settings);
     if options.sample_data {

@@ -6,7 +6,7 @@ use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
 use configuration_api::{Api, Gone, Holds, Relay, StoreIdentities, TopicNames};
-use ingestion_api::{AllowedOrigins, FuturePolicy, Ingestion, Limits, UnknownUsers};
+use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
 use ports::clock::{Clock, SystemClock};
@@ -20,7 +20,8 @@ use segment_users::retention::look_interval;
 use segment_users::service::Service;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use uss_http::{ApiKeys, operations};
+use uss_http::serve::Shape;
+use uss_http::{AllowedHosts, AllowedOrigins, ApiKeys, CrossSiteGuard, operations};
 
 use super::StartError;
 use super::data_format;
@@ -166,14 +167,20 @@ pub fn configuration(
     }
 }
 
+/// Who may call.
+pub struct AccessRules {
+    pub keys: ApiKeys,
+    pub origins: AllowedOrigins,
+    pub hosts: AllowedHosts,
+}
+
 /// The routers of all ports.
 pub fn routers(
     opened: &Opened,
     api: Api,
     service: &Service,
     ingestion: Arc<Ingestion>,
-    keys: &ApiKeys,
-    origins: &AllowedOrigins,
+    access: &AccessRules,
     metrics: ByRole<PrometheusHandle>,
 ) -> Each<axum::Router> {
     let engine = service.engine();
@@ -181,10 +188,15 @@ pub fn routers(
     let page = |metrics: PrometheusHandle| operations::metrics(move || std::future::ready(metrics.render()));
     let segment_users = metrics.segment_users;
     let figures = operations::metrics(move || registry::segment_users_page(segment_users.clone(), engine.clone()));
+    let AccessRules { keys, origins, hosts } = access;
+    let guard = CrossSiteGuard::new(keys, hosts.clone(), origins.clone());
+    let ingestion = ingestion_api::router(ingestion, keys, origins);
+    let configuration = configuration_api::router(api, keys).merge(page(metrics.configuration));
+    let for_admins = guard.for_admins();
     Each {
-        ingestion: ingestion_api::router(ingestion, keys, origins),
-        ingestion_metrics: page(metrics.ingestion),
-        segment_users_metrics: figures.merge(workers),
-        configuration: configuration_api::router(api, keys).merge(page(metrics.configuration)),
+        ingestion: guard.around(ingestion, Shape::Ingestion),
+        ingestion_metrics: for_admins.around(page(metrics.ingestion), Shape::Ingestion),
+        segment_users_metrics: for_admins.around(figures.merge(workers), Shape::Configuration),
+        configuration: for_admins.around(configuration, Shape::Configuration),
     }
 }

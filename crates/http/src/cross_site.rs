@@ -1,0 +1,103 @@
+//! Keeps web pages from driving a server that has no keys.
+//!
+//! Without keys everyone who reaches a port is an admin, so such a server binds to loopback. But a browser on the same
+//! machine runs pages of everybody, and they reach loopback too, in two ways. A page may send some requests anywhere, though
+//! it cannot read the answers (cross-site request forgery). And a page may let its own name resolve to 127.0.0.1, which makes
+//! the server part of its origin (DNS rebinding). A browser tells both apart from its user's own doing: it sends the name the
+//! page used as `Host`, and where the request comes from as `Origin` and `Sec-Fetch-Site`.
+//!
+//! With keys nothing is checked here: a browser adds no key by itself, and a proxy may call the server by any name.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, Method, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+
+use crate::access::ApiKeys;
+use crate::origins::{AllowedHosts, AllowedOrigins};
+use crate::problem::{Kind, Problem};
+use crate::serve::{Shape, shaped};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What a page may do.
+#[derive(Clone, Debug)]
+pub struct CrossSiteGuard {
+    /// `None`: the server has keys.
+    hosts: Option<Arc<AllowedHosts>>,
+    origins: AllowedOrigins,
+}
+
+impl CrossSiteGuard {
+    /// Requests that name another host are refused, and those that change something and come from another origin.
+    pub fn new(keys: &ApiKeys, hosts: AllowedHosts, origins: AllowedOrigins) -> Self {
+        Self { hosts: keys.is_empty().then(|| Arc::new(hosts)), origins }
+    }
+
+    /// The same, for an API that takes no events: only pages that are named one by one may use it.
+    #[must_use]
+    pub fn for_admins(&self) -> Self {
+        Self { origins: self.origins.named(), ..self.clone() }
+    }
+
+    /// Puts the guard in front of everything that `router` answers.
+    pub fn around(&self, router: Router, shape: Shape) -> Router {
+        match self.hosts {
+            None => router,
+            Some(_) => shaped(router.layer(from_fn_with_state(self.clone(), check)), shape),
+        }
+    }
+
+    fn admit(&self, hosts: &AllowedHosts, request: &Request) -> Result<(), Problem> {
+        let headers = request.headers();
+        let in_target = request.uri().authority().map(|authority| authority.as_str());
+        // Every browser sends a host; what sends none, as HTTP/1.0 may, is no browser.
+        let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
+        if let Some(foreign) = named.chain(in_target).find(|host| !hosts.allows(host)) {
+            return Err(Problem::new(
+                Kind::Misdirected,
+                "HOST_NOT_ALLOWED",
+                format!(
+                    "without API keys this server does not answer to the host '{foreign}'; call it localhost, or set \
+                     USS_ALLOWED_HOSTS to the names it has, or USS_API_KEYS"
+                ),
+            ));
+        }
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if reads || self.is_from_here(headers) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::Forbidden,
+            "ORIGIN_NOT_ALLOWED",
+            "without API keys pages of other origins may not do this; add the page's origin to USS_ALLOWED_ORIGINS, or set \
+             USS_API_KEYS",
+        ))
+    }
+
+    /// Whether a request comes from a page of this server, of an origin that is allowed, or of no page at all.
+    fn is_from_here(&self, headers: &HeaderMap) -> bool {
+        let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
+        let is_cross_site = headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site");
+        if origins.peek().is_none() {
+            return !is_cross_site;
+        }
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        origins.all(|origin| {
+            let of = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+            let is_own = matches!((of, host), (Some(of), Some(host)) if of.eq_ignore_ascii_case(host));
+            self.origins.allows(origin) || (is_own && !is_cross_site)
+        })
+    }
+}
+
+async fn check(State(guard): State<CrossSiteGuard>, request: Request, next: Next) -> Response {
+    let admitted = guard.hosts.as_ref().map_or(Ok(()), |hosts| guard.admit(hosts, &request));
+    match admitted {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}

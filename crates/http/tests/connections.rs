@@ -1,0 +1,268 @@
+//! Connections over real sockets: how many there may be, when idle and stuck ones end, and how a port stops.
+#![allow(clippy::unwrap_used)]
+
+use std::io::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::routing::get;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use uss_http::connections::{Accept, ConnectionLimits, Port, Times, serve};
+use uss_http::serve::{Shape, finish};
+
+/// Long enough that it never passes in a test.
+const NEVER: Duration = Duration::from_secs(3_600);
+const SOON: Duration = Duration::from_millis(50);
+const REQUEST: &[u8] = b"GET /quick HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    /// Lets `/slow` answer.
+    release: Arc<Notify>,
+    /// Requests that have reached `/slow`.
+    slow: watch::Receiver<usize>,
+}
+
+fn patient() -> Times {
+    Times { first_head: NEVER, idle: NEVER, stalled: NEVER, stalled_at_stop: NEVER, drain: NEVER, accept_again: NEVER }
+}
+
+async fn start(connections_max: usize, times: Times) -> Server {
+    let release = Arc::new(Notify::new());
+    let (reached, slow) = watch::channel(0);
+    let wait = release.clone();
+    let router = Router::new()
+        .route("/quick", get(|| async { "done" }))
+        .route("/who", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
+        .route("/endless", get(|| async { Body::from_stream(futures_util::stream::repeat_with(endless_piece)) }))
+        .route(
+            "/slow",
+            get(move || async move {
+                reached.send_modify(|reached| *reached += 1);
+                wait.notified().await;
+                "done"
+            }),
+        );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let limits = ConnectionLimits { connections_max, per_address_max: 1 };
+    let port = Port { name: "test", shape: Shape::Configuration, limits, times };
+    let serving = tokio::spawn(serve(listener, finish(router, Shape::Configuration), port, stopped));
+    Server { address, stop, serving, release, slow }
+}
+
+fn endless_piece() -> Result<Vec<u8>, Error> {
+    Ok(vec![b'x'; 16 * 1024])
+}
+
+impl Server {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends bytes and waits until the connection ends: what was answered.
+    async fn until_the_end(&self, sent: &[u8]) -> String {
+        let mut client = self.connect().await;
+        client.write_all(sent).await.unwrap();
+        end_of(client).await
+    }
+}
+
+/// What comes until the server closes, or resets, the connection.
+async fn end_of(mut client: TcpStream) -> String {
+    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = client.read(&mut piece).await {
+        answer.extend_from_slice(&piece[..read]);
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+/// Asks and reads one answer.
+async fn ask(client: &mut TcpStream) -> String {
+    client.write_all(REQUEST).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"done") {
+        answer.push(client.read_u8().await.unwrap());
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn who_sends_no_request_is_left() {
+    let server = start(100, Times { first_head: SOON, ..patient() }).await;
+    assert_eq!(server.until_the_end(b"").await, "", "silence");
+    assert_eq!(server.until_the_end(b"GET /quick HTTP/1.1\r\nhost: localhost\r\n").await, "", "half a head");
+    let mut dripping = server.connect().await;
+    // Ends with an error: the other side is gone.
+    while dripping.write_all(b"GET /quick HTTP/1.1\r\nx: y\r\n").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        server
+            .until_the_end(&[REQUEST, b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"].concat())
+            .await
+            .contains("done")
+    );
+}
+
+#[tokio::test]
+async fn who_has_sent_one_may_wait_a_while_for_the_next() {
+    let server = start(100, Times { first_head: SOON, idle: NEVER, ..patient() }).await;
+    let mut client = server.connect().await;
+    ask(&mut client).await;
+    // Later connections that say nothing are left in the time that this one may wait.
+    for _ in 0..3 {
+        server.until_the_end(b"").await;
+    }
+    assert!(ask(&mut client).await.starts_with("HTTP/1.1 200"));
+
+    let server = start(100, Times { idle: SOON, ..patient() }).await;
+    let answer = server.until_the_end(REQUEST).await;
+    assert!(answer.ends_with("done"), "{answer}");
+    assert!(server.until_the_end(&[REQUEST, b"GET /qui"].concat()).await.contains("done"), "half of a second head");
+}
+
+#[tokio::test]
+async fn handlers_know_who_asks() {
+    let server = start(1, patient()).await;
+    let mut client = server.connect().await;
+    let own = client.local_addr().unwrap().to_string();
+    client.write_all(b"GET /who HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
+    let answer = end_of(client).await;
+    assert!(answer.ends_with(&own), "{answer} to {own}");
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_left() {
+    let server = start(1, Times { stalled: SOON, ..patient() }).await;
+    let mut deaf = server.connect().await;
+    deaf.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    // There is room for another once it is left.
+    loop {
+        let answer = server.until_the_end(b"GET /quick HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+        if answer.starts_with("HTTP/1.1 200") {
+            break;
+        }
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_so() {
+    let server = start(2, patient()).await;
+    let (mut first, mut second) = (server.connect().await, server.connect().await);
+    ask(&mut first).await;
+    ask(&mut second).await;
+    let answer = server.until_the_end(REQUEST).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    for part in ["retry-after: 1\r\n", "\"TOO_MANY_CONNECTIONS\"", "USS_CONNECTIONS_MAX", "\"data\":null"] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
+    assert!(ask(&mut second).await.starts_with("HTTP/1.1 200"), "those that are there stay");
+    drop(first);
+    while !server.until_the_end(b"GET /quick HTTP/1.1\r\nconnection: close\r\n\r\n").await.starts_with("HTTP/1.1 200") {
+    }
+}
+
+#[tokio::test]
+async fn a_stop_ends_what_waits_and_finishes_what_is_under_way() {
+    let mut server = start(1_000, Times { stalled_at_stop: SOON, ..patient() }).await;
+    let mut idle = Vec::new();
+    for number in 0..400 {
+        let mut client = server.connect().await;
+        match number % 4 {
+            0 => {}
+            1 => client.write_all(b"GET /quick HT").await.unwrap(),
+            2 => client.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap(),
+            _ => drop(ask(&mut client).await),
+        }
+        idle.push(client);
+    }
+    let mut slow = server.connect().await;
+    slow.write_all(b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    server.slow.wait_for(|reached| *reached == 1).await.unwrap();
+    server.stop.send_replace(true);
+    for (number, client) in idle.into_iter().enumerate().filter(|(number, _)| number % 4 != 2) {
+        // Those in the queue of the kernel are taken down with it.
+        let rest = end_of(client).await;
+        assert_eq!(rest, "", "{number}");
+    }
+    server.release.notify_one();
+    let answer = end_of(slow).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+    server.serving.await.unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err(), "nobody listens");
+}
+
+#[tokio::test]
+async fn what_would_not_end_is_cut_off() {
+    let mut server = start(10, Times { drain: SOON, ..patient() }).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    server.slow.wait_for(|reached| *reached == 1).await.unwrap();
+    server.stop.send_replace(true);
+    server.serving.await.unwrap();
+    assert_eq!(end_of(client).await, "");
+}
+
+/// A listener in a process that has no descriptors left, some times.
+struct Failing {
+    listener: TcpListener,
+    failures: AtomicUsize,
+    calls: Arc<watch::Sender<usize>>,
+}
+
+impl Accept for Failing {
+    async fn accept(&self) -> Result<(TcpStream, SocketAddr), Error> {
+        const EMFILE: i32 = 24;
+        self.calls.send_modify(|calls| *calls += 1);
+        let is_failing = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if is_failing.is_ok() {
+            return Err(Error::from_raw_os_error(EMFILE));
+        }
+        self.listener.accept().await
+    }
+}
+
+#[tokio::test]
+async fn without_descriptors_it_waits_and_accepts_again() {
+    let port = |accept_again| Port {
+        name: "test",
+        shape: Shape::Ingestion,
+        limits: ConnectionLimits { connections_max: 1, per_address_max: 1 },
+        times: Times { accept_again, ..patient() },
+    };
+    let router = Router::new().route("/quick", get(|| async { "done" }));
+    let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener_of_some = listener().await;
+    let address = listener_of_some.local_addr().unwrap();
+    let calls = Arc::new(watch::Sender::new(0));
+    let some = Failing { listener: listener_of_some, failures: AtomicUsize::new(3), calls: calls.clone() };
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(serve(some, router.clone(), port(SOON), stopped));
+    assert!(ask(&mut TcpStream::connect(address).await.unwrap()).await.starts_with("HTTP/1.1 200"));
+    stop.send_replace(true);
+    serving.await.unwrap();
+    assert!(*calls.borrow() >= 4);
+
+    // It does not try again before its time, but a stop is heard.
+    let calls = Arc::new(watch::Sender::new(0));
+    let all = Failing { listener: listener().await, failures: AtomicUsize::new(usize::MAX), calls: calls.clone() };
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(serve(all, router, port(NEVER), stopped));
+    calls.subscribe().wait_for(|calls| *calls == 1).await.unwrap();
+    stop.send_replace(true);
+    serving.await.unwrap();
+    assert_eq!(*calls.borrow(), 1);
+}

@@ -1,0 +1,124 @@
+//! Who may connect, from where, for how long: pages of browsers, idle and slow clients, subscribers who do not read.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::json;
+use support::{Launch, Server, answer, eventually, text};
+
+#[tokio::test]
+async fn a_page_cannot_drive_a_server_without_keys() {
+    let data = tempfile::tempdir().unwrap();
+    let shop = "https://shop.example";
+    let server = Launch::new(data.path()).set("USS_ALLOWED_ORIGINS", shop).set("USS_UNKNOWN_USERS", "create").start();
+    let (ingestion, configuration) =
+        (format!("{}/api/v1", server.ingestion), format!("{}/api/v1", server.configuration));
+    let evil = "https://evil.example";
+    let changes = [
+        ("POST", format!("{configuration}/db-actions/seed/data")),
+        ("POST", format!("{configuration}/db-actions/seed/analytics")),
+        ("DELETE", format!("{configuration}/users/1")),
+        ("POST", format!("{ingestion}/events?unknown_users=create")),
+        ("POST", format!("{ingestion}/errors/0/replay")),
+        ("POST", format!("{ingestion}/errors/replay")),
+    ];
+    for (method, url) in changes {
+        let request = server.client().request(method.parse().unwrap(), &url).header("sec-fetch-site", "cross-site");
+        let refused = answer(request.header("origin", evil).body(r#"{"id":"injected"}"#)).await.unwrap();
+        assert_eq!((refused.status, &refused.body["code"]), (403, &json!("ORIGIN_NOT_ALLOWED")), "{method} {url}");
+    }
+    let pages = server.metrics.iter().map(|address| format!("{address}/metrics"));
+    for url in pages.chain([format!("{configuration}/users"), format!("{ingestion}/errors")]) {
+        let request = server.client().get(&url).header("host", "evil.example:3000");
+        let refused = answer(request).await.unwrap();
+        assert_eq!((refused.status, &refused.body["code"]), (421, &json!("HOST_NOT_ALLOWED")), "{url}");
+    }
+    let beacon = server.client().post(format!("{ingestion}/events")).header("content-type", "text/plain");
+    let beacon = beacon.header("origin", shop).header("sec-fetch-site", "cross-site").body(r#"{"id":"a"}"#);
+    assert_eq!(answer(beacon).await.unwrap().status, 200, "pages that are allowed go on sending");
+    let users = server.get("/users").await.body;
+    assert_eq!(users["data"].as_array().unwrap().len(), 1, "only the beacon's: {users}");
+}
+
+#[test]
+fn a_list_of_keys_that_holds_none_opens_no_address() {
+    let data = tempfile::tempdir().unwrap();
+    for keys in ["", ",", " , ,", "  "] {
+        let launch = Launch::new(data.path()).set("USS_BIND", "0.0.0.0").set("USS_API_KEYS", keys);
+        let refused = launch.try_start().err().unwrap_or_else(|| panic!("it serves with the keys `{keys}`"));
+        assert!(refused.message.contains("USS_API_KEYS"), "{}", refused.message);
+    }
+}
+
+fn connect(address: &str) -> TcpStream {
+    TcpStream::connect(address.strip_prefix("http://").unwrap()).unwrap()
+}
+
+/// A metric of the page that has those of all connections.
+async fn metric(server: &Server, series: &str) -> f64 {
+    let page = text(&format!("{}/metrics", server.metrics[1])).await;
+    let value = page.lines().find_map(|line| line.strip_prefix(series)).map(str::trim);
+    value.map_or(0.0, |value| value.parse().unwrap())
+}
+
+#[tokio::test]
+async fn idle_clients_of_one_port_do_not_close_the_others() {
+    let data = tempfile::tempdir().unwrap();
+    let launch = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create");
+    let server = launch.under(&["bash", "-c", "ulimit -n 512; exec \"$0\" \"$@\""]).start();
+    // More than there are descriptors: those that are refused are closed, whoever stays sends nothing.
+    let silent: Vec<TcpStream> = (0..600).map(|_| connect(&server.metrics[0])).collect();
+    eventually("the port is full", async || {
+        (metric(&server, r#"uss_connections_refused_total{port="ingestion_metrics",reason="port"}"#).await > 0.0)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(server.event(&json!({"id": "a"})).await.status, 200, "events are taken meanwhile");
+    assert_eq!(server.post("/users", &json!({"clientRefId": "b"})).await.status, 201);
+    assert_eq!(metric(&server, r#"uss_accept_errors_total{port="ingestion_metrics"}"#).await, 0.0);
+    // They are left without a word, and the port is open again.
+    eventually("the port has room again", async || {
+        let url = format!("{}/metrics", server.metrics[0]);
+        let response = server.client().get(url).send().await.ok()?;
+        (response.status() == 200).then_some(())
+    })
+    .await;
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_clients_who_wait() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").start();
+    let everybody = server.segment("everybody", "").await;
+    server.in_force(everybody).await;
+    let mut clients = Vec::new();
+    for number in 0..600 {
+        let mut client = connect(if number % 2 == 0 { &server.configuration } else { &server.ingestion });
+        let sent: &[u8] = match number % 3 {
+            0 => b"",
+            1 => b"GET /health-check HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            _ => b"GET /api/v1/transitions/stream HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        };
+        client.write_all(sent).unwrap();
+        clients.push(client);
+    }
+    eventually("all streams are open", async || {
+        let page = text(&format!("{}/metrics", server.configuration)).await;
+        page.lines().any(|line| line == "uss_stream_subscribers 100").then_some(())
+    })
+    .await;
+    // Some are told while they do not read.
+    let lines: String = (0..2_000).map(|number| format!("{{\"id\":\"user-{number}\"}}\n")).collect();
+    assert_eq!(server.send("application/x-ndjson", lines).await.unwrap().status, 200);
+    server.stop();
+    for mut client in clients {
+        let mut rest = Vec::new();
+        // Reset or ended: what counts is that it is over.
+        let _ended = client.read_to_end(&mut rest);
+    }
+}
