@@ -4,6 +4,7 @@
 //! users, and a user who is on the way to another machine. Such a file is never written again. A new format gets one with
 //! `WRITE_CHECKPOINT=format-N.txt cargo test -p segment-engine --test checkpoints`.
 #![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "the checkpoints stand in files")]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
