@@ -36,7 +36,7 @@ const ENGINE_IS_BUILT_OF: [&str; 10] = [
     "ethnum",
     "jiff",
     "postcard",
-    "regex",
+    "regex-automata",
     "regex-syntax",
     "rustc-hash",
     "serde",

@@ -9,6 +9,8 @@ mod error;
 mod fold;
 mod form;
 mod limits;
+mod lists;
+mod look_alikes;
 mod names;
 mod print;
 mod resolve;
@@ -27,12 +29,25 @@ use error::Pos;
 /// # Errors
 /// What is not in the language is refused, with a stable code, the position, the reason, and what to write instead.
 pub fn compile(where_statement: &str) -> Result<Plan, CompileError> {
+    compiled(where_statement, false)
+}
+
+/// Compiles a where clause that was accepted when it was saved, perhaps by an earlier build. It is not held to what has been
+/// refused only since (a bare text as a condition, the memory of all patterns together): the segment goes on as it was.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_saved(where_statement: &str) -> Result<Plan, CompileError> {
+    compiled(where_statement, true)
+}
+
+fn compiled(where_statement: &str, saved: bool) -> Result<Plan, CompileError> {
     let Some(tree) = syntax::parse(where_statement)? else {
         // An empty clause selects every known user.
         let formula = canonical::bool_literal(true);
         return Ok(Plan { formula, aggregates: Vec::new(), segments: Vec::new(), normal_form: "TRUE".to_owned() });
     };
-    let mut resolver = resolve::Resolver::default();
+    let mut resolver = resolve::Resolver::new(saved);
     let condition = resolver.condition(&tree, Pos::START)?;
     let quotable = (where_statement.len() <= limits::QUOTED_LENGTH_MAX).then_some(&tree);
     let formula = form::formula(condition, quotable, &mut resolver)?;

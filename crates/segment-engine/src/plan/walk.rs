@@ -26,7 +26,7 @@ impl Expr {
             | Expr::Negate(inner)
             | Expr::Cast(inner, _)
             | Expr::CastInt(inner, _) => vec![inner],
-            Expr::InList(x, items) => std::iter::once(&**x).chain(items).collect(),
+            Expr::InList(x, items) => std::iter::once(&**x).chain(items.iter()).collect(),
             Expr::Case { branches, otherwise } => {
                 branches.iter().flat_map(|(when, then)| [when, then]).chain([&**otherwise]).collect()
             }
@@ -75,7 +75,7 @@ impl Expr {
             Expr::CastInt(inner, bytes) => Expr::CastInt(boxed(inner, f), bytes),
             Expr::InList(x, items) => {
                 let x = boxed(x, f);
-                Expr::InList(x, items.into_iter().map(f).collect())
+                Expr::InList(x, items.map(f))
             }
             Expr::Case { branches, otherwise } => {
                 let branches = branches.into_iter().map(|(when, then)| (f(when), f(then))).collect();

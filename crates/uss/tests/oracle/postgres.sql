@@ -7,9 +7,9 @@ SET search_path = uss, pg_catalog;
 CREATE TABLE events (log_offset bigint, event_id text, id text, client_ref_id text, id_type text, region text,
     device_type text, country text, activity_type text, payload_activity_type text, url text, payload_url text,
     order_total numeric(38,9), payload_order_total numeric(38,9), order_id text, payload_order_id text, element_id text,
-    payload_element_id text, created_at timestamptz, processed_at timestamptz, payload json);
+    payload_element_id text, created_at timestamptz, processed_at timestamptz, payload jsonb);
 CREATE TABLE owners_at (instant int, log_offset bigint, user_id bigint);
-CREATE TABLE users_at (instant int, id bigint, email text, name text, created_at timestamptz, traits json);
+CREATE TABLE users_at (instant int, id bigint, email text, name text, created_at timestamptz, traits jsonb);
 CREATE TABLE members (instant int, tag text, user_id bigint);
 
 CREATE FUNCTION now() RETURNS timestamptz STABLE LANGUAGE sql AS $$ SELECT current_setting('uss.now')::timestamptz $$;
@@ -18,6 +18,16 @@ CREATE FUNCTION now() RETURNS timestamptz STABLE LANGUAGE sql AS $$ SELECT curre
 CREATE FUNCTION segment(tag text) RETURNS boolean VOLATILE LANGUAGE sql AS $$
     SELECT EXISTS (SELECT FROM uss.members m WHERE m.instant = current_setting('uss.instant')::int
         AND m.tag = $1 AND m.user_id = current_setting('uss.user')::bigint) $$;
+
+-- Seconds after 1970 began, finer fractions than microseconds cut off; of the years 0001 to 9999.
+CREATE FUNCTION to_timestamp(seconds numeric) RETURNS timestamptz IMMUTABLE STRICT LANGUAGE sql AS $$
+    SELECT CASE WHEN seconds >= -62135596800 AND seconds < 253402300800
+        THEN 'epoch'::timestamptz OPERATOR(pg_catalog.+) make_interval(secs =>
+            (floor(seconds OPERATOR(pg_catalog.*) 1000000) OPERATOR(pg_catalog./) 1000000)::float8) END $$;
+
+-- Where PostgreSQL raises.
+CREATE FUNCTION split_part(x text, separator text, n int) RETURNS text IMMUTABLE STRICT LANGUAGE sql AS $$
+    SELECT CASE WHEN n <> 0 THEN pg_catalog.split_part(x, separator, n) END $$;
 
 -- Division of decimals, half away from zero; NULL where PostgreSQL raises.
 CREATE FUNCTION decimal_div(a numeric, b numeric) RETURNS numeric IMMUTABLE STRICT LANGUAGE sql AS $$

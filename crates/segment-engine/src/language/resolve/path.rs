@@ -36,8 +36,15 @@ impl Resolver {
                 }
                 "traits" => Ok(Expr::Trait(path)),
                 other if super::names::event_column(other).is_some() => Err(not_json(other, root_pos)),
-                other => Err(unknown_column(other, root_pos)),
+                _ => Err(unknown_column(std::slice::from_ref(name), root_pos)),
             },
+            // `AT TIME ZONE` binds closer than `->>`, in Postgres too.
+            Ast::AtTimeZone { time_zone, .. } => {
+                Err(super::time_function::zone_not_constant(start_of(time_zone, root_pos)))
+            }
+            // And so does `||`, from left to right.
+            Ast::BinaryOp { op: BinaryOperator::StringConcat, .. } => Err(not_json("what || joins", root_pos)
+                .suggest("Put the property in parentheses: region || (payload->>'name')")),
             _ => Err(not_json("this", root_pos)),
         }
     }

@@ -3,7 +3,7 @@
 use sqlparser::ast::{DateTimeField, Expr as Ast, Value as AstValue};
 
 use super::operand::{Operand, cast_to, describe};
-use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, code};
+use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, code, start_of};
 use crate::plan::{Field, Function, NowStep, Unit, Zone};
 use crate::time::Interval;
 
@@ -127,7 +127,7 @@ fn zone_of(tree: &Ast, pos: Pos) -> Result<Zone, CompileError> {
         CompileError::new(code::BAD_LITERAL, pos, what)
             .suggest("Write a name of the IANA database: 'Europe/Berlin', 'America/Los_Angeles', 'UTC'")
     };
-    let Some(name) = constant_text(tree) else { return Err(refuse("a time zone is a constant text".to_owned())) };
+    let Some(name) = constant_text(tree) else { return Err(zone_not_constant(start_of(tree, pos))) };
     Zone::parse(name).ok_or_else(|| match is_offset(name) {
         // Zones by their POSIX names count westwards: '+02:00' is where it is two hours earlier than in UTC.
         true => CompileError::new(
@@ -141,6 +141,19 @@ fn zone_of(tree: &Ast, pos: Pos) -> Result<Zone, CompileError> {
         .suggest("Write the Area/City whose clock is meant, e.g. 'Europe/Berlin' or 'America/Los_Angeles', or 'UTC'"),
         false => refuse(format!("there is no time zone '{name}'")),
     })
+}
+
+/// A zone that an event, a trait or a calculation would give.
+pub(super) fn zone_not_constant(pos: Pos) -> CompileError {
+    CompileError::new(
+        code::BAD_LITERAL,
+        pos,
+        "a time zone is a constant text: which instants flip a clause must not depend on an event or a trait",
+    )
+    .suggest(
+        "Write a name of the IANA database, 'Europe/Berlin'; for several zones a condition for each: traits->>'tz' = \
+         'Europe/Berlin' AND (now() AT TIME ZONE 'Europe/Berlin')::date = … OR traits->>'tz' = 'America/New_York' AND …",
+    )
 }
 
 /// `+02:00`, `-5`, `UTC+2`, `GMT-03:00`.
