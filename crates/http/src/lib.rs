@@ -8,6 +8,7 @@ pub mod operations;
 pub mod page;
 pub mod problem;
 pub mod serve;
+pub mod unread;
 
 pub use access::{Access, ApiKeys};
 pub use page::{Page, PageRequest};

@@ -28,6 +28,8 @@ pub enum Kind {
     NotFound,
     /// Use another method: 405.
     MethodNotAllowed,
+    /// Send the body faster: 408.
+    TooSlow,
     /// Give it another name, or change what stands in the way: 409.
     Conflict,
     /// Begin anew: 410.
@@ -53,6 +55,7 @@ impl Kind {
             Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Kind::Conflict => StatusCode::CONFLICT,
             Kind::Gone => StatusCode::GONE,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

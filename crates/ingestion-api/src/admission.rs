@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 
-use ports::records::event::{DISPLACED, EventRecord};
+use ports::records::event::{DISPLACED, EventRecord, OF_PAYLOAD};
 use ports::records::fields::{self, FieldError};
 use ports::records::instant;
 use ports::records::json::{Json, JsonError, Kind, Reader};
+use segment_engine::time::Timestamp;
 use uss_http::{Kind as ProblemKind, Problem};
 
 use crate::limits::Limits;
+use crate::misplaced::meant;
+use crate::mistaken;
 
 /// An event as received.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,8 @@ pub struct Received<'a> {
     pub cut: Option<Cut>,
     /// A JSON text: the event's id if it has none of its own.
     pub event_id: Option<&'a str>,
+    /// Why it is no event, if that is known already.
+    pub fault: Option<&'a Rejection>,
 }
 
 /// Of a text of which only the start was kept.
@@ -32,7 +37,7 @@ pub struct Cut {
 
 impl<'a> From<&'a [u8]> for Received<'a> {
     fn from(bytes: &'a [u8]) -> Self {
-        Self { bytes, cut: None, event_id: None }
+        Self { bytes, cut: None, event_id: None, fault: None }
     }
 }
 
@@ -43,6 +48,10 @@ pub struct EventDraft<'a> {
     pub id: Cow<'a, str>,
     /// What kind of id it is.
     pub id_type: Option<Cow<'a, str>>,
+    /// When it happened, if the client says.
+    pub created_at: Option<Timestamp>,
+    /// Top-level fields that say nothing where they stand, and the field of ours that each seems to be.
+    pub misplaced: Vec<(Cow<'a, str>, &'static str)>,
     /// What goes into the log.
     pub record: EventRecord<'a>,
 }
@@ -85,29 +94,58 @@ impl From<JsonError> for Rejection {
 }
 
 /// Decides. The rules are semantics of the fields: a text may be missing or null, `order_total` may be a number or text,
-/// unknown fields are kept as sent.
+/// unknown fields are kept as sent. Characters that cannot be stored are replaced, but not in ids: two must not become one.
 ///
 /// # Errors
 /// Why the event is refused; sending it again unchanged will always be refused.
 pub fn admit<'a>(received: Received<'a>, limits: &Limits) -> Result<EventDraft<'a>, Rejection> {
+    if let Some(fault) = received.fault {
+        return Err(fault.clone());
+    }
     let length = received.cut.map_or(received.bytes.len() as u64, |cut| cut.length);
     if length > limits.event_bytes_max as u64 {
-        let message = format!("the event has {length} bytes; send at most {} per event", limits.event_bytes_max);
-        return Err(Rejection::new("EVENT_TOO_LARGE", message));
+        return Err(too_large(&received, length, limits));
     }
     let text = std::str::from_utf8(received.bytes)
         .map_err(|error| Rejection::new("INVALID_JSON", format!("the event is not UTF-8: {error}")))?;
-    let mut reader = Reader::new(text);
-    if reader.kind()? != Kind::Object {
+    let mut reader = Reader::lenient(text);
+    let kind = reader.kind()?;
+    if kind != Kind::Object {
         reader.value()?;
         reader.end()?;
-        return Err(Rejection::new("NOT_AN_OBJECT", "an event must be one JSON object"));
+        return Err(match kind {
+            Kind::Array => mistaken::array_for_an_event(),
+            _ => Rejection::new("NOT_AN_OBJECT", "an event must be one JSON object"),
+        });
     }
     let mut draft = Draft::default();
     reader.object(|key, reader| draft.field(key, reader))?;
     reader.end()?;
+    draft.record.unstorable = reader.has_unstorable();
+    if draft.is_without_id()
+        && let Some(wrapped) = mistaken::envelope(text)
+    {
+        return Err(wrapped);
+    }
     draft.finish(received.event_id, limits)
 }
+
+/// What is too large for an event may have been meant as many.
+fn too_large(received: &Received<'_>, length: u64, limits: &Limits) -> Rejection {
+    let text = received.bytes.trim_ascii_start();
+    if text.starts_with(b"[") {
+        return mistaken::array_for_an_event();
+    }
+    let whole = std::str::from_utf8(text).ok().filter(|_| received.cut.is_none());
+    whole.and_then(mistaken::envelope).unwrap_or_else(|| {
+        let message = format!("the event has {length} bytes; send at most {} per event", limits.event_bytes_max);
+        Rejection::new("EVENT_TOO_LARGE", message)
+    })
+}
+
+/// The names of [`OF_PAYLOAD`] in messages.
+const IN_PAYLOAD: [&str; OF_PAYLOAD.len()] =
+    ["payload.activity_type", "payload.url", "payload.order_total", "payload.order_id", "payload.element_id"];
 
 /// What has been read so far. Of two fields with one name the last counts, as everywhere in JSON.
 #[derive(Default)]
@@ -116,9 +154,19 @@ struct Draft<'a> {
     id_type: Option<Json<'a>>,
     created_at: Option<Json<'a>>,
     event_id: Option<Json<'a>>,
-    payload: Option<&'a str>,
-    order_total: Option<Json<'a>>,
+    payload: Option<Payload<'a>>,
+    /// Fields beside `id` that belong into the payload, in the order of [`OF_PAYLOAD`].
+    beside: [Option<(&'a str, Json<'a>)>; OF_PAYLOAD.len()],
+    misplaced: Vec<(Cow<'a, str>, &'static str)>,
     record: EventRecord<'a>,
+}
+
+/// A payload: its own piece of the text, and what it has of the columns.
+#[derive(Default)]
+struct Payload<'a> {
+    piece: &'a str,
+    columns: [bool; OF_PAYLOAD.len()],
+    order_total: Option<Json<'a>>,
 }
 
 impl<'a> Draft<'a> {
@@ -138,32 +186,64 @@ impl<'a> Draft<'a> {
             "event_id" => self.event_id = fields::text("event_id", value)?,
             // What a rejected event carries on the error topic.
             "user_id" if value.kind() == Kind::Null => {}
-            name if DISPLACED.contains(&name) => self.record.displaced.push((key.raw(), value.raw())),
-            _ => self.record.other.push((key.raw(), value.raw())),
+            _ => self.other(name, key, value),
         }
         Ok(())
+    }
+
+    /// A field that means nothing at the top level.
+    fn other(&mut self, name: Cow<'a, str>, key: Json<'a>, value: Json<'a>) {
+        if let Some(column) = OF_PAYLOAD.iter().position(|column| **column == *name) {
+            self.beside[column] = Some((key.raw(), value));
+            return;
+        }
+        let is_displaced = DISPLACED.contains(&&*name);
+        if is_displaced { &mut self.record.displaced } else { &mut self.record.other }.push((key.raw(), value.raw()));
+        if let Some(meant) = meant(&name) {
+            self.misplaced.push((name, meant));
+        }
+    }
+
+    fn is_without_id(&self) -> bool {
+        self.id.is_none_or(|id| id.kind() == Kind::Null)
     }
 
     fn payload(&mut self, reader: &mut Reader<'a>) -> Result<(), Rejection> {
-        self.order_total = None;
-        match reader.kind()? {
-            Kind::Object => {}
-            Kind::Null => {
-                self.payload = None;
-                reader.value()?;
-                return Ok(());
-            }
+        self.payload = match reader.kind()? {
+            Kind::Object => Some(payload_fields(reader)?),
+            Kind::Null => reader.value().map(|_| None)?,
             other => return Err(FieldError::wrong_type("payload", "an object", other).into()),
-        }
-        let (piece, order_total) = payload_fields(reader)?;
-        (self.payload, self.order_total) = (Some(piece), order_total);
+        };
         Ok(())
     }
 
-    fn finish(self, event_id: Option<&'a str>, limits: &Limits) -> Result<EventDraft<'a>, Rejection> {
-        let Some(id) = self.id.filter(|id| id.kind() != Kind::Null) else {
-            return Err(Rejection::new("MISSING_ID", "an event needs `id`, the client's id of its user, as a text"));
-        };
+    /// Fields beside `id` are the payload's where it has none of that name, and checked as those are.
+    fn take_beside(&mut self) -> Result<Option<Json<'a>>, Rejection> {
+        let (columns, mut order_total) =
+            self.payload.as_ref().map_or_else(Default::default, |payload| (payload.columns, payload.order_total));
+        let mut taken = Vec::new();
+        for (column, found) in self.beside.iter().enumerate() {
+            let Some((key, value)) = *found else { continue };
+            let name = OF_PAYLOAD[column];
+            if columns[column] {
+                self.record.other.push((key, value.raw()));
+                self.misplaced.push((name.into(), IN_PAYLOAD[column]));
+                continue;
+            }
+            if name == "order_total" {
+                order_total = Some(value);
+            } else {
+                fields::text(name, value)?;
+            }
+            taken.push((key, value.raw()));
+        }
+        // Before the others, as if those had stood in the payload: so they do when the event is replayed.
+        self.record.displaced.splice(0..0, taken);
+        Ok(order_total)
+    }
+
+    fn finish(mut self, event_id: Option<&'a str>, limits: &Limits) -> Result<EventDraft<'a>, Rejection> {
+        let Some(id) = self.id.filter(|id| id.kind() != Kind::Null) else { return Err(self.missing_id()) };
         let text = id.text().ok_or_else(|| FieldError::wrong_type("id", "a text", id.kind()))?;
         let id_type = self.id_type.and_then(|id_type| id_type.text());
         let longest = text.len().max(id_type.as_ref().map_or(0, |id_type| id_type.len()));
@@ -171,39 +251,51 @@ impl<'a> Draft<'a> {
             let message = format!("`id` must have 1 to {0} bytes, and `id_type` at most {0}", limits.id_bytes_max);
             return Err(Rejection::new("INVALID_ID", message));
         }
-        self.order_total.map_or(Ok(None), fields::order_total)?;
+        for (name, value) in [("id", Some(id)), ("id_type", self.id_type), ("event_id", self.event_id)] {
+            if value.is_some_and(|value| value.is_unstorable()) {
+                let advice = "send the id without it: replaced, it could be another's";
+                let message = format!("`{name}` has NUL or half of a surrogate pair, which cannot be stored; {advice}");
+                return Err(Rejection::new("INVALID_ID", message));
+            }
+        }
+        self.take_beside()?.map_or(Ok(None), fields::order_total)?;
         let created_at = self.created_at.map_or(Ok(None), fields::created_at)?;
         let record = EventRecord {
             client_ref_id: id.raw(),
             id_type: self.id_type.map(|id_type| id_type.raw()),
             created_at: created_at.map(instant::format),
-            payload: self.payload.unwrap_or("{}"),
+            payload: self.payload.map_or("{}", |payload| payload.piece),
             // An empty id would make duplicates of all events that have one.
             event_id: self.event_id.map(|event_id| event_id.raw()).filter(|raw| *raw != "\"\"").or(event_id),
             ..self.record
         };
-        Ok(EventDraft { id: text, id_type, record })
+        Ok(EventDraft { id: text, id_type, created_at, misplaced: self.misplaced, record })
+    }
+
+    fn missing_id(&self) -> Rejection {
+        let other = self.misplaced.iter().find(|(_, meant)| *meant == "id");
+        let hint = other.map(|(name, _)| format!("; if that is `{name}`, call it `id`")).unwrap_or_default();
+        Rejection::new("MISSING_ID", format!("an event needs `id`, the client's id of its user, as a text{hint}"))
     }
 }
 
-/// The payload's own piece of the text, and its `order_total`; its other columns are checked on the way.
-fn payload_fields<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, Option<Json<'a>>), Rejection> {
-    let mut order_total = None;
-    let piece = reader.piece(|reader| {
+/// Reads a payload; its columns are checked on the way, but `order_total`, of which the last counts.
+fn payload_fields<'a>(reader: &mut Reader<'a>) -> Result<Payload<'a>, Rejection> {
+    let mut payload = Payload::default();
+    payload.piece = reader.piece(|reader| {
         reader.object(|key, reader| {
             let value = reader.value()?;
-            match &*key.text().unwrap_or_default() {
-                "activity_type" => drop(fields::text("payload.activity_type", value)?),
-                "url" => drop(fields::text("payload.url", value)?),
-                "order_id" => drop(fields::text("payload.order_id", value)?),
-                "element_id" => drop(fields::text("payload.element_id", value)?),
-                "order_total" => order_total = Some(value),
-                _ => {}
+            let name = key.text().unwrap_or_default();
+            let Some(column) = OF_PAYLOAD.iter().position(|column| **column == *name) else { return Ok(()) };
+            payload.columns[column] = true;
+            match OF_PAYLOAD[column] {
+                "order_total" => payload.order_total = Some(value),
+                _ => drop(fields::text(IN_PAYLOAD[column], value)?),
             }
             Ok::<_, Rejection>(())
         })
     })?;
-    Ok((piece, order_total))
+    Ok(payload)
 }
 
 fn raw_text<'a>(field: &str, value: Json<'a>) -> Result<Option<&'a str>, FieldError> {

@@ -1,59 +1,137 @@
-//! How many bytes of bodies are being worked on: over the bound, requests are turned away before anything is stored.
+//! How many bytes are being worked on: over the bound, requests are turned away before anything is stored. What counts is
+//! what a request really holds, not what it may come to hold.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uss_http::{Kind, Problem};
 
-/// The unit of reservations: small enough for one event, large enough that a semaphore can count 4 TiB of them.
-const UNIT_BYTES: usize = 1024;
+use crate::limits::Limits;
 
-/// What all requests together may hold.
+/// What all requests together may hold, and those of one client.
 #[derive(Clone, Debug)]
-pub struct Capacity(Arc<Semaphore>);
+pub struct Capacity {
+    held: Arc<Mutex<Held>>,
+    bytes_max: usize,
+    client_bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    bytes: usize,
+    /// Only clients that hold something.
+    by_client: HashMap<IpAddr, usize>,
+}
 
 /// What one request holds; given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     capacity: Capacity,
-    permit: Option<OwnedSemaphorePermit>,
+    client: Option<IpAddr>,
     bytes: usize,
 }
 
 impl Capacity {
-    /// So many bytes.
-    pub fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS))))
+    /// Nothing is held.
+    pub fn new(limits: &Limits) -> Self {
+        let (bytes_max, client_bytes_max) = (limits.in_flight_bytes_max, limits.client_bytes_max);
+        Self { held: Arc::default(), bytes_max, client_bytes_max }
     }
 
-    /// A reservation of nothing yet.
-    pub fn reservation(&self) -> Reservation {
-        Reservation { capacity: self.clone(), permit: None, bytes: 0 }
+    /// A reservation of nothing yet, for a client at this address.
+    pub fn reservation(&self, client: Option<IpAddr>) -> Reservation {
+        Reservation { capacity: self.clone(), client: client.map(of_one_owner), bytes: 0 }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who has one address of version 6 has all of its network.
+fn of_one_owner(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address => address,
     }
 }
 
 impl Reservation {
-    /// Reserves more, at once or not at all.
+    /// Holds so many bytes from now on, at once; or what it held before.
     ///
     /// # Errors
-    /// 429 if all requests together would hold too much.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
-        let held = self.bytes.div_ceil(UNIT_BYTES);
-        self.bytes += bytes;
-        let wanted = u32::try_from(self.bytes.div_ceil(UNIT_BYTES) - held).unwrap_or(u32::MAX);
-        if wanted == 0 {
-            return Ok(());
+    /// 429 if all requests together, or those of this client, would hold too much.
+    pub fn hold(&mut self, bytes: usize) -> Result<(), Problem> {
+        let capacity = self.capacity.clone();
+        let mut held = capacity.held();
+        let all = held.bytes - self.bytes + bytes;
+        let of_client = self.client.map_or(0, |client| held.by_client.get(&client).copied().unwrap_or(0) - self.bytes);
+        if bytes > self.bytes {
+            if all > capacity.bytes_max {
+                return Err(over_capacity("too many events are being taken in at once"));
+            }
+            if of_client + bytes > capacity.client_bytes_max && self.client.is_some() {
+                return Err(over_capacity("too many events from this address are being taken in at once"));
+            }
         }
-        let more = Arc::clone(&self.capacity.0).try_acquire_many_owned(wanted).map_err(|_| over_capacity())?;
-        match &mut self.permit {
-            Some(permit) => permit.merge(more),
-            None => self.permit = Some(more),
+        held.bytes = all;
+        if let Some(client) = self.client {
+            match of_client + bytes {
+                0 => held.by_client.remove(&client),
+                bytes => held.by_client.insert(client, bytes),
+            };
         }
+        self.bytes = bytes;
         Ok(())
     }
 }
 
-fn over_capacity() -> Problem {
-    let message = "too many events are being taken in at once; nothing was stored, send the same request again later";
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.hold(0).expect("to hold nothing is always possible");
+    }
+}
+
+fn over_capacity(what: &str) -> Problem {
+    let message = format!("{what}; nothing was stored, send the same request again later");
     Problem::new(Kind::TooMany, "OVER_CAPACITY", message)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn capacity() -> Capacity {
+        Capacity::new(&Limits { in_flight_bytes_max: 100, client_bytes_max: 60, ..Limits::default() })
+    }
+
+    #[test]
+    fn nobody_holds_more_than_a_share_and_all_together_no_more_than_there_is() {
+        let capacity = capacity();
+        let [mut one, mut same] = [(); 2].map(|()| capacity.reservation(Some([192, 0, 2, 1].into())));
+        let mut other = capacity.reservation(Some([192, 0, 2, 2].into()));
+        let mut third = capacity.reservation(None);
+        one.hold(40).unwrap();
+        same.hold(20).unwrap();
+        assert!(same.hold(21).unwrap_err().message.contains("this address"));
+        assert!(other.hold(41).unwrap_err().message.starts_with("too many events are"));
+        other.hold(40).unwrap();
+        assert_eq!(third.hold(1).unwrap_err().code, "OVER_CAPACITY");
+        one.hold(10).unwrap();
+        third.hold(30).unwrap();
+        drop((one, same, other, third));
+        let held = capacity.held();
+        assert_eq!((held.bytes, held.by_client.len()), (0, 0), "all is given back");
+    }
+
+    #[test]
+    fn a_network_of_version_6_is_one_client() {
+        let of = |address: &str| of_one_owner(address.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
 }

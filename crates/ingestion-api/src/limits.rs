@@ -18,8 +18,12 @@ pub struct Limits {
     pub array_events_max: usize,
     /// How much of a rejected event's text the error topic keeps; of longer ones also the length and a hash.
     pub error_text_bytes_max: usize,
-    /// NDJSON: a line longer than this ends the request. Keeps a small packed body from costing hours.
+    /// NDJSON: a line longer than this ends the request, and so do as many bytes of blank lines in a row. Keeps a small
+    /// packed body from costing hours.
     pub line_bytes_max: usize,
+    /// NDJSON: a request of which so many events more were rejected than accepted is not read on. Some kilobytes of packed
+    /// lines could make millions of records of the error topic; a good import with many bad rows stays far below.
+    pub rejected_surplus_max: usize,
     /// NDJSON: how much goes into the log at once.
     pub chunk_bytes_max: usize,
     /// NDJSON: how many events go into the log at once.
@@ -29,10 +33,18 @@ pub struct Limits {
     /// NDJSON: how much of the answer is held back while the request is still being read. Only an answer longer than this
     /// (tens of thousands of refusals) has to be read while the request is sent.
     pub answer_bytes_held_max: usize,
-    /// How long a body may pause.
+    /// How long a body may pause, and how long an unfinished line may wait for its end.
     pub body_pause_max: Duration,
+    /// How long a single event or a JSON array may take to come, however little of it comes.
+    pub body_grace: Duration,
+    /// What more it must bring to be given more time: so many bytes for each second.
+    pub body_bytes_per_second_min: usize,
+    /// How long it may take to come, however much comes.
+    pub body_time_max: Duration,
     /// Bodies being worked on, all requests together. Over it: 429.
     pub in_flight_bytes_max: usize,
+    /// Of these, what the requests from one address may hold together: nobody takes all from everybody else.
+    pub client_bytes_max: usize,
     /// Identities remembered, in bytes of memory.
     pub identity_cache_bytes_max: usize,
     /// Identities asked for in one call.
@@ -48,12 +60,17 @@ impl Default for Limits {
             array_events_max: 50_000,
             error_text_bytes_max: 256 * KIB,
             line_bytes_max: 64 * MIB,
+            rejected_surplus_max: 10_000,
             chunk_bytes_max: MIB,
             chunk_events_max: 5_000,
             chunk_linger: Duration::from_millis(10),
             answer_bytes_held_max: 4 * MIB,
             body_pause_max: Duration::from_secs(60),
+            body_grace: Duration::from_secs(10),
+            body_bytes_per_second_min: KIB,
+            body_time_max: Duration::from_secs(300),
             in_flight_bytes_max: 256 * MIB,
+            client_bytes_max: 64 * MIB,
             identity_cache_bytes_max: 256 * MIB,
             resolve_max: 5_000,
         }

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::admission::{Cut, Received};
 use crate::limits::Limits;
+use crate::split::without_mark;
 
 /// Lines that came, and the start of the next one.
 pub struct Lines {
@@ -16,6 +17,10 @@ pub struct Lines {
     start: usize,
     /// The unfinished line, if it is too long to keep: how it goes on.
     rest: Option<Rest>,
+    /// Whether no line has ended yet: a byte order mark may come before the first.
+    is_first: bool,
+    /// How many bytes of blank lines came in a row.
+    blank_bytes: usize,
     kept_max: usize,
     line_bytes_max: usize,
 }
@@ -30,7 +35,7 @@ struct Rest {
     hash: Sha256,
 }
 
-/// A line that never seems to end.
+/// A line, or a run of blank lines, that never seems to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endless;
 
@@ -39,15 +44,30 @@ impl Lines {
     pub fn new(limits: &Limits) -> Self {
         let kept_max = limits.error_text_bytes_max.max(limits.event_bytes_max);
         let line_bytes_max = limits.line_bytes_max;
-        Self { buffer: Vec::new(), lines: Vec::new(), start: 0, rest: None, kept_max, line_bytes_max }
+        Self {
+            buffer: Vec::new(),
+            lines: Vec::new(),
+            start: 0,
+            rest: None,
+            is_first: true,
+            blank_bytes: 0,
+            kept_max,
+            line_bytes_max,
+        }
     }
 
     /// Takes the next piece of the stream.
     ///
     /// # Errors
-    /// The unfinished line exceeds its bound; it can be had by [`Lines::finish`], and nothing after it.
+    /// The unfinished line exceeds its bound, or blank lines do; what there is can be had by [`Lines::finish`], and nothing
+    /// after it.
     pub fn push(&mut self, mut piece: &[u8]) -> Result<(), Endless> {
-        while let Some(end) = memchr::memchr(b'\n', piece) {
+        loop {
+            piece = self.skip_breaks(piece);
+            if self.blank_bytes > self.line_bytes_max {
+                return Err(Endless);
+            }
+            let Some(end) = memchr::memchr(b'\n', piece) else { break };
             self.extend(&piece[..end]);
             self.end_line();
             piece = &piece[end + 1..];
@@ -89,6 +109,16 @@ impl Lines {
         self.start = 0;
     }
 
+    /// Passes line breaks where a line would start: a packed body can have millions of them.
+    fn skip_breaks<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
+        if self.has_unfinished() {
+            return piece;
+        }
+        let breaks = piece.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+        self.blank_bytes += breaks;
+        &piece[breaks..]
+    }
+
     fn extend(&mut self, piece: &[u8]) {
         if let Some(rest) = &mut self.rest {
             rest.length += piece.len() as u64;
@@ -106,10 +136,17 @@ impl Lines {
 
     /// Lines of blanks are no events.
     fn end_line(&mut self) {
-        let text = self.start..self.buffer.len();
+        let mut text = self.start..self.buffer.len();
+        if std::mem::take(&mut self.is_first) {
+            text.start = text.end - without_mark(&self.buffer[text.clone()]).len();
+        }
         let cut = self.rest.take().map(|rest| Cut { length: rest.length, sha256: rest.hash.finalize().into() });
         if cut.is_some() || !self.buffer[text.clone()].iter().all(u8::is_ascii_whitespace) {
+            self.blank_bytes = 0;
             self.lines.push(Line { text, cut });
+        } else {
+            self.blank_bytes += self.buffer.len() - self.start + 1;
+            self.buffer.truncate(self.start);
         }
         self.start = self.buffer.len();
     }
@@ -153,5 +190,32 @@ mod tests {
         assert_eq!((lines.bytes(), lines.count()), (13, 1));
         lines.finish();
         assert_eq!(lines.received()[1].cut.unwrap().length, 21);
+    }
+
+    #[test]
+    fn blank_lines_are_not_kept_and_end_like_an_endless_one() {
+        let mut lines = Lines::new(&limits());
+        lines.push(b"\n\r\n  \r\n\t\none\n\n\n").unwrap();
+        assert_eq!((lines.count(), lines.bytes()), (1, 3));
+        lines.push(&[b'\n'; 10]).unwrap();
+        lines.push(b"two\n").unwrap();
+        assert_eq!(lines.push(&[b'\n'; 21]), Err(Endless));
+        let mut blanks = Lines::new(&limits());
+        let ends = (0..20).position(|_| blanks.push(b" \n").is_err());
+        assert!(ends.is_some(), "blanks before the break too");
+        assert_eq!(blanks.bytes(), 0);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_before_the_first_line_only() {
+        let stream = "\u{feff}one\n\u{feff}two\n".as_bytes();
+        for piece in 1..stream.len() {
+            let mut lines = Lines::new(&limits());
+            for part in stream.chunks(piece) {
+                lines.push(part).unwrap();
+            }
+            let found: Vec<&[u8]> = lines.received().iter().map(|line| line.bytes).collect();
+            assert_eq!(found, [&b"one"[..], "\u{feff}two".as_bytes()], "pieces of {piece}");
+        }
     }
 }

@@ -15,7 +15,9 @@ use uss_http::Problem;
 use crate::admission::{EventDraft, Received, Rejection, admit};
 use crate::cache::IdentityCache;
 use crate::capacity::Capacity;
+use crate::future::FuturePolicy;
 use crate::limits::Limits;
+use crate::misplaced::Warnings;
 use crate::outcome::{self, Outcome};
 use crate::refusal;
 
@@ -48,16 +50,27 @@ pub struct Ingestion {
     pub(crate) capacity: Capacity,
     pub(crate) limits: Limits,
     pub(crate) unknown_users: UnknownUsers,
+    future: FuturePolicy,
     /// Held while an event is replayed: two replays of one event could both find its user missing and make it.
     replaying: tokio::sync::Mutex<()>,
 }
 
 type Admission<'a> = Result<EventDraft<'a>, Rejection>;
 
+/// What became of some events.
+#[derive(Debug, Default)]
+pub struct Processed {
+    /// One for each, in order.
+    pub outcomes: Vec<Outcome>,
+    /// Of the accepted ones.
+    pub warnings: Warnings,
+}
+
 /// What is to be appended for a request's events.
 #[derive(Default)]
 struct Writing {
     records: Vec<NewRecord>,
+    warnings: Warnings,
     /// Of the users whose records are among them: kept until the append is done.
     holds: Vec<Hold>,
 }
@@ -74,9 +87,16 @@ impl Ingestion {
         // What has not happened is to be seen as 0, not as nothing.
         outcome::count(&[]);
         let cache = IdentityCache::new(limits.identity_cache_bytes_max);
-        let capacity = Capacity::new(limits.in_flight_bytes_max);
-        let replaying = tokio::sync::Mutex::default();
-        Self { log, identities, clock, cache, capacity, limits, unknown_users, replaying }
+        metrics::counter!("uss_replaced_characters_events_total").increment(0);
+        let capacity = Capacity::new(&limits);
+        let (future, replaying) = (FuturePolicy::default(), tokio::sync::Mutex::default());
+        Self { log, identities, clock, cache, capacity, limits, unknown_users, future, replaying }
+    }
+
+    /// With another policy for events of the future.
+    #[must_use]
+    pub fn with_future(self, future: FuturePolicy) -> Self {
+        Self { future, ..self }
     }
 
     /// To be called when a user was deleted or merged into another: their identities are looked up again.
@@ -94,13 +114,13 @@ impl Ingestion {
 
     /// Takes events in: one outcome each, in order. Accepted and rejected ones go into the log in one append, so either
     /// all of them are stored or none is admitted.
-    pub async fn process(&self, events: &[Received<'_>], options: Options) -> Vec<Outcome> {
-        let outcomes = match self.attempt(events, options).await {
-            Ok(outcomes) => outcomes,
-            Err(problem) => vec![Outcome::NotAdmitted(Box::new(problem)); events.len()],
-        };
-        outcome::count(&outcomes);
-        outcomes
+    pub async fn process(&self, events: &[Received<'_>], options: Options) -> Processed {
+        let processed = self.attempt(events, options).await.unwrap_or_else(|problem| Processed {
+            outcomes: vec![Outcome::NotAdmitted(Box::new(problem)); events.len()],
+            warnings: Warnings::default(),
+        });
+        outcome::count(&processed.outcomes);
+        processed
     }
 
     /// Takes in an event that stands on the error topic, unless that was done under this name before (`None`). Refused
@@ -134,29 +154,32 @@ impl Ingestion {
         Ok(Some(outcome))
     }
 
-    async fn attempt(&self, events: &[Received<'_>], options: Options) -> Result<Vec<Outcome>, Problem> {
+    async fn attempt(&self, events: &[Received<'_>], options: Options) -> Result<Processed, Problem> {
         let (outcomes, writing) = self.decide(events, options).await?;
         if !writing.records.is_empty() {
             self.log.append(writing.records).await?;
         }
-        Ok(outcomes)
+        Ok(Processed { outcomes, warnings: writing.warnings })
     }
 
     /// What becomes of each event, and the records that say so.
     async fn decide(&self, events: &[Received<'_>], options: Options) -> Result<(Vec<Outcome>, Writing), Problem> {
-        let admissions: Vec<Admission<'_>> = events.iter().map(|event| admit(*event, &self.limits)).collect();
+        let now = self.clock.now();
+        let admissions = events.iter().map(|event| self.future.apply(admit(*event, &self.limits)?, now));
+        let admissions: Vec<Admission<'_>> = admissions.collect();
         let mut writing = Writing::default();
         let users = self.users(&admissions, options.unknown_users, &mut writing).await?;
         let at = instant::format(self.clock.now());
         let mut outcomes = Vec::with_capacity(events.len());
-        for ((event, admission), user) in events.iter().zip(admissions).zip(users) {
+        for (index, ((event, admission), user)) in events.iter().zip(admissions).zip(users).enumerate() {
             let decided = admission.and_then(|draft| match user {
-                Some(user_id) => Ok(self.event_record(&draft, user_id, &at, options.once)),
+                Some(user_id) => Ok((draft, user_id)),
                 None => Err(unknown_user(&draft)),
             });
             match decided {
-                Ok(record) => {
-                    writing.records.push(record);
+                Ok((draft, user_id)) => {
+                    writing.records.push(self.event_record(&draft, user_id, &at, options.once));
+                    writing.note(index, &draft);
                     outcomes.push(Outcome::Accepted);
                 }
                 Err(rejection) => {
@@ -231,6 +254,18 @@ impl Ingestion {
     }
 }
 
+impl Writing {
+    /// What is to be said of an accepted event.
+    fn note(&mut self, index: usize, draft: &EventDraft<'_>) {
+        for (field, meant) in &draft.misplaced {
+            self.warnings.add(index, field, meant);
+        }
+        if draft.record.unstorable {
+            metrics::counter!("uss_replaced_characters_events_total").increment(1);
+        }
+    }
+}
+
 fn unknown_user(draft: &EventDraft<'_>) -> Rejection {
     let message = match &draft.id_type {
         Some(id_type) => format!("no user has the {id_type} `{}`", draft.id),
@@ -249,7 +284,7 @@ impl EventSink for Ingestion {
         for chunk in events.chunks(self.limits.chunk_events_max.max(1)) {
             let texts: Vec<String> = chunk.iter().map(serde_json::Value::to_string).collect();
             let received: Vec<Received<'_>> = texts.iter().map(|text| text.as_bytes().into()).collect();
-            outcome::tally(&mut answer, first, self.process(&received, options).await);
+            outcome::tally(&mut answer, first, self.process(&received, options).await.outcomes);
             first += chunk.len();
         }
         answer

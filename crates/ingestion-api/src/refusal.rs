@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ports::log::{NewRecord, Topic};
+use ports::records::characters::replace_unstorable;
 use ports::records::event::{DISPLACED, payload_with};
 use ports::records::json::{JsonError, Kind, Reader};
 use ports::records::{ErrorRecord, ErrorType};
@@ -37,18 +38,21 @@ pub fn record(received: Received<'_>, rejection: &Rejection, at: &str, once: boo
 }
 
 /// The event in the shape it has on the event topic: `id` is called `client_ref_id`, `user_id` is null, and what a client
-/// sent under our names stands in the payload. Everything else is as sent. `None` if it is no JSON object, too large to be an
-/// event, or would be another event in this shape.
+/// sent under our names stands in the payload. Everything else is as sent, except for characters that cannot be stored.
+/// `None` if it is no JSON object, too large to be an event, or would be another event in this shape.
 fn with_null_user(received: Received<'_>, limits: &Limits) -> Option<(String, String)> {
     if received.cut.is_some() || received.bytes.len() > limits.event_bytes_max {
         return None;
     }
-    let mut reader = Reader::new(std::str::from_utf8(received.bytes).ok()?);
+    let mut reader = Reader::lenient(std::str::from_utf8(received.bytes).ok()?);
     let mut client_ref_id = String::new();
     let (mut fields, mut displaced, mut payload) = (Vec::new(), Vec::new(), None);
+    let mut is_other_id = false;
     let read = reader.object(|key, reader| {
         let value = reader.value()?;
-        match &*key.text().unwrap_or_default() {
+        let name = key.text().unwrap_or_default();
+        is_other_id |= matches!(&*name, "id" | "id_type" | "event_id") && value.is_unstorable();
+        match &*name {
             "user_id" if value.kind() == Kind::Null => {}
             name if DISPLACED.contains(&name) => displaced.push((key.raw(), value.raw())),
             "id" => {
@@ -64,7 +68,7 @@ fn with_null_user(received: Received<'_>, limits: &Limits) -> Option<(String, St
         }
         Ok::<_, JsonError>(())
     });
-    read.and_then(|()| reader.end()).ok()?;
+    read.and_then(|()| reader.end()).ok().filter(|()| !is_other_id)?;
     let with_displaced;
     if !displaced.is_empty() {
         let own = match payload {
@@ -84,6 +88,11 @@ fn with_null_user(received: Received<'_>, limits: &Limits) -> Option<(String, St
         data.extend([",", key, ":", value]);
     }
     data.push('}');
+    if reader.has_unstorable() {
+        let mut bytes = data.into_bytes();
+        replace_unstorable(&mut bytes);
+        data = String::from_utf8(bytes).expect("ASCII was replaced by ASCII");
+    }
     // In the payload a field stands one level deeper, and makes the event longer if there was none.
     let is_another =
         !displaced.is_empty() && (data.len() > limits.event_bytes_max || Reader::new(&data).value().is_err());
@@ -134,5 +143,18 @@ mod tests {
             "raw": "eyJhIg==", "length": 6, "sha256": hex(&Sha256::digest(b"{\"a\":1"))
         });
         assert_eq!(data(b"{\"a\":1", &limits), (String::new(), long));
+    }
+
+    #[test]
+    fn characters_that_cannot_be_stored_are_replaced_unless_they_make_another_id() {
+        let limits = Limits::default();
+        let event = br#"{"id":"a","note\u0000":"\ud83d","payload":{"order_total":"x"}}"#;
+        let expected =
+            json!({"user_id": null, "client_ref_id": "a", "note\u{fffd}": "\u{fffd}", "payload": {"order_total": "x"}});
+        assert_eq!(data(event, &limits), ("a".into(), expected));
+        for event in [r#"{"id":"a\u0000"}"#, r#"{"id":"a","event_id":"\udc00"}"#, r#"{"id":"a","id_type":"\u0000"}"#] {
+            let raw = json!({ "raw": STANDARD.encode(event) });
+            assert_eq!(data(event.as_bytes(), &limits), (String::new(), raw), "as it came");
+        }
     }
 }

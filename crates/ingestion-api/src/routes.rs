@@ -1,64 +1,33 @@
 //! The routes of the ingestion API.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::extract::{ConnectInfo, Extension, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ports::event_sink::SinkOutcome;
 use ports::log::Topic;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::decompression::RequestDecompressionLayer;
 use uss_http::extract::{Json, Query};
 use uss_http::serve::{Shape, finish};
 use uss_http::{Access, ApiKeys, Kind, Problem, operations};
 
 use crate::admission::Received;
-use crate::body::{self, Events};
+use crate::body;
+use crate::cors::AllowedOrigins;
 use crate::errors;
+use crate::misplaced::Warnings;
 use crate::outcome::{self, Outcome};
-use crate::pipeline::{Ingestion, Options, UnknownUsers};
+use crate::pipeline::{Ingestion, Options, Processed, UnknownUsers};
+use crate::split::{Events, split};
 use crate::stream::Run;
-
-/// How long a browser may remember what CORS allows.
-const CORS_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(3_600);
-
-/// Which pages of browsers may send events.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedOrigins(Vec<HeaderValue>);
-
-impl std::str::FromStr for AllowedOrigins {
-    type Err = String;
-
-    /// Origins separated by commas, or `*` for all.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-        let origins = origins.map(|origin| {
-            let is_origin = origin == "*" || (origin.contains("://") && !origin.ends_with('/'));
-            let advice = "USS_ALLOWED_ORIGINS takes origins like https://shop.example, separated by commas, or *";
-            HeaderValue::from_str(origin).ok().filter(|_| is_origin).ok_or_else(|| format!("`{origin}`: {advice}"))
-        });
-        Ok(Self(origins.collect::<Result<_, _>>()?))
-    }
-}
-
-impl AllowedOrigins {
-    fn layer(&self) -> CorsLayer {
-        let any = self.0.iter().any(|origin| origin == "*");
-        let allowed = if any { AllowOrigin::any() } else { AllowOrigin::list(self.0.clone()) };
-        CorsLayer::new()
-            .allow_origin(allowed)
-            .allow_methods([Method::GET, Method::POST])
-            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_ENCODING])
-            .expose_headers([header::RETRY_AFTER])
-            .max_age(CORS_MAX_AGE)
-    }
-}
+use crate::unpack::unpack;
 
 /// The ingestion API.
 pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigins) -> Router {
@@ -69,10 +38,7 @@ pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigin
         let ingestion = Arc::clone(&ingestion);
         move || check_health(Arc::clone(&ingestion))
     });
-    let routes = guarded
-        .with_state(ingestion)
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        .merge(health);
+    let routes = guarded.with_state(ingestion).layer(from_fn(unpack)).merge(health);
     finish(routes, Shape::Ingestion).layer(origins.layer())
 }
 
@@ -93,25 +59,33 @@ struct EventsQuery {
 async fn post_events(
     State(ingestion): State<Arc<Ingestion>>,
     Extension(access): Extension<Access>,
+    client: Option<Extension<ConnectInfo<SocketAddr>>>,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let options = options(&ingestion, access, &query)?;
+    let client = client.map(|Extension(ConnectInfo(address))| address.ip());
     match media(&headers)? {
-        Media::Json => post_json(&ingestion, body, options).await,
-        Media::Lines => {
-            let run = Run::start(ingestion, body, options).inspect_err(count_refused)?;
-            Ok(run.respond().await)
-        }
+        Media::Json => post_json(&ingestion, body, client, options).await,
+        Media::Lines => Ok(Run::start(ingestion, body, client, options).respond().await),
     }
 }
 
-async fn post_json(ingestion: &Ingestion, body: Body, options: Options) -> Result<Response, Problem> {
-    let mut reservation = ingestion.capacity.reservation();
+async fn post_json(
+    ingestion: &Ingestion,
+    body: Body,
+    client: Option<IpAddr>,
+    options: Options,
+) -> Result<Response, Problem> {
+    let mut reservation = ingestion.capacity.reservation(client);
     let body = body::read(body, &mut reservation, &ingestion.limits).await.inspect_err(count_refused)?;
-    match body::split(&body, &ingestion.limits).inspect_err(count_refused)? {
+    match split(&body, &ingestion.limits).inspect_err(count_refused)? {
         Events::One(event) => one_answer(ingestion.process(&[event.into()], options).await),
+        Events::Broken(text, fault) => {
+            let received = Received { fault: Some(&fault), ..text.into() };
+            one_answer(ingestion.process(&[received], options).await)
+        }
         Events::Many(events) => {
             let events: Vec<Received<'_>> = events.into_iter().map(Received::from).collect();
             many_answer(ingestion.process(&events, options).await)
@@ -120,20 +94,23 @@ async fn post_json(ingestion: &Ingestion, body: Body, options: Options) -> Resul
 }
 
 /// A body that is not taken counts as one event: how many it would have been is not known.
-fn count_refused(problem: &Problem) {
+pub(crate) fn count_refused(problem: &Problem) {
     outcome::count(&[Outcome::NotAdmitted(Box::new(problem.clone()))]);
 }
 
-fn one_answer(outcomes: Vec<Outcome>) -> Result<Response, Problem> {
-    match outcomes.into_iter().next() {
+fn one_answer(processed: Processed) -> Result<Response, Problem> {
+    match processed.outcomes.into_iter().next() {
         Some(Outcome::Rejected(rejection)) => Err(rejection.problem()),
         Some(Outcome::NotAdmitted(problem)) => Err(*problem),
-        Some(Outcome::Accepted) | None => Ok(Json(json!({"ok": true, "error": null})).into_response()),
+        Some(Outcome::Accepted) | None => {
+            Ok(Json(with_warnings(json!({"ok": true, "error": null}), &processed.warnings)).into_response())
+        }
     }
 }
 
 /// An array is appended as a whole, so if one event is not admitted, none is.
-fn many_answer(outcomes: Vec<Outcome>) -> Result<Response, Problem> {
+fn many_answer(processed: Processed) -> Result<Response, Problem> {
+    let Processed { outcomes, warnings } = processed;
     let refusal = outcomes.first().and_then(|outcome| match outcome {
         Outcome::NotAdmitted(problem) => Some((**problem).clone()),
         _ => None,
@@ -146,9 +123,16 @@ fn many_answer(outcomes: Vec<Outcome>) -> Result<Response, Problem> {
         (Some(problem), Value::Object(details)) => Err(Problem { details, ..problem }),
         (_, mut body) => {
             body["ok"] = json!(rejected.is_empty());
-            Ok(Json(body).into_response())
+            Ok(Json(with_warnings(body, &warnings)).into_response())
         }
     }
+}
+
+fn with_warnings(mut answer: Value, warnings: &Warnings) -> Value {
+    if !warnings.is_empty() {
+        answer["warnings"] = json!(warnings);
+    }
+    answer
 }
 
 fn options(ingestion: &Ingestion, access: Access, query: &EventsQuery) -> Result<Options, Problem> {
@@ -166,11 +150,6 @@ enum Media {
 
 /// `text/plain` is what a browser's beacon may send without asking first; it is read as JSON.
 fn media(headers: &HeaderMap) -> Result<Media, Problem> {
-    // The layer before takes this header away from what it unpacks.
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        let message = "only gzip is unpacked here; send Content-Encoding: gzip, or the body as it is";
-        return Err(Problem::new(Kind::UnsupportedMedia, "UNSUPPORTED_ENCODING", message));
-    }
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Media::Json) };
     let value = value.to_str().unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

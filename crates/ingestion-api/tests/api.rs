@@ -1,114 +1,23 @@
-//! The ingestion API over HTTP, on ports in memory.
+//! The ingestion API over HTTP, on ports in memory: events, users, keys, browsers.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
+mod support;
+
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::http::{Request, Response};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use http_body_util::BodyExt;
+use axum::body::Body;
+use axum::http::Request;
 use ingestion_api::mend::{self, Mending, Replay};
 use ingestion_api::outcome::Outcome;
-use ingestion_api::{AllowedOrigins, Ingestion, Limits, Options, UnknownUsers, router};
+use ingestion_api::{AllowedOrigins, Options};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use ports::clock::ManualClock;
-use ports::event_sink::EventSink;
 use ports::log::{Log, Topic, partition_of};
-use ports::memory::{MemoryIdentities, MemoryLog};
-use ports::records::decode::{Input, decode_input};
-use segment_engine::event::{Event, Position, UserId};
-use segment_engine::time::Timestamp;
-use serde_json::{Value, json};
-use tower::ServiceExt;
-use uss_http::ApiKeys;
-
-const PARTITIONS: u32 = 4;
-const SAMPLE: &str = r#"{"id":"a","id_type":"cookie","payload":{"activity_type":"page_viewed","order_total":""}}"#;
-
-struct World {
-    log: Arc<MemoryLog>,
-    identities: Arc<MemoryIdentities>,
-    ingestion: Arc<Ingestion>,
-    keys: ApiKeys,
-    origins: AllowedOrigins,
-}
-
-impl World {
-    fn new() -> Self {
-        Self::with(Limits::default())
-    }
-
-    fn with(limits: Limits) -> Self {
-        let clock = Arc::new(ManualClock::at(Timestamp(1_000_000)));
-        let log = Arc::new(MemoryLog::new(PARTITIONS, clock.clone()));
-        let identities = Arc::new(MemoryIdentities::new(clock.clone()));
-        identities.add_user("a");
-        let ingestion = Ingestion::new(log.clone(), identities.clone(), clock, limits, UnknownUsers::Reject);
-        let (keys, origins) = (ApiKeys::default(), AllowedOrigins::default());
-        Self { log, identities, ingestion: Arc::new(ingestion), keys, origins }
-    }
-
-    fn router(&self) -> Router {
-        router(self.ingestion.clone(), &self.keys, &self.origins)
-    }
-
-    async fn send(&self, request: Request<Body>) -> Response<Body> {
-        self.router().oneshot(request).await.unwrap()
-    }
-
-    async fn post(&self, media: &str, body: impl Into<Body>) -> (u16, Value) {
-        let request = Request::post("/api/v1/events").header("content-type", media).body(body.into()).unwrap();
-        read(self.send(request).await).await
-    }
-
-    async fn inputs(&self) -> Vec<Input> {
-        let mut inputs = Vec::new();
-        for partition in 0..PARTITIONS {
-            for record in self.log.read(Topic::Events, partition, 0, usize::MAX).await.unwrap().records {
-                let position = Position { partition, offset: record.offset };
-                let input = decode_input(&record.value, position, record.appended_at).unwrap();
-                if let Input::Event(delivery) = &input {
-                    let user_id = delivery.event.user_id;
-                    assert_eq!((record.key, partition), (user_id.to_string(), partition_of(user_id.0, PARTITIONS)));
-                }
-                inputs.push(input);
-            }
-        }
-        inputs
-    }
-
-    async fn events(&self) -> Vec<Event> {
-        let events = self.inputs().await.into_iter().filter_map(|input| match input {
-            Input::Event(delivery) => Some(delivery.event),
-            _ => None,
-        });
-        events.collect()
-    }
-
-    async fn errors(&self) -> Vec<Value> {
-        let batch = self.log.read(Topic::Errors, 0, 0, usize::MAX).await.unwrap();
-        batch.records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect()
-    }
-}
-
-async fn read(response: Response<Body>) -> (u16, Value) {
-    let status = response.status().as_u16();
-    assert_eq!(response.headers().contains_key("retry-after"), matches!(status, 429 | 503));
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
+use ports::records::decode::Input;
+use segment_engine::event::{Event, UserId};
+use serde_json::json;
+use support::{PARTITIONS, SAMPLE, World, read};
 
 #[tokio::test]
 async fn a_single_event_is_accepted_and_stands_in_the_log() {
@@ -158,63 +67,6 @@ async fn bad_events_have_a_status_a_code_and_a_record() {
 }
 
 #[tokio::test]
-async fn requests_that_are_no_events_are_refused() {
-    let limits = Limits { body_bytes_max: 1_000, array_events_max: 3, ..Limits::default() };
-    let world = World::with(limits);
-    let long = " ".repeat(1_001);
-    let cases = [
-        ("application/json", "", 400, "EMPTY_BODY"),
-        ("application/json", &long, 413, "BODY_TOO_LARGE"),
-        ("application/json", "[1,1,1,1]", 413, "TOO_MANY_EVENTS"),
-        ("text/html", "{}", 415, "UNSUPPORTED_MEDIA_TYPE"),
-    ];
-    for (media, body, status, code) in cases {
-        let (found, answer) = world.post(media, body.to_owned()).await;
-        assert_eq!((found, &answer["code"]), (status, &json!(code)));
-    }
-    assert_eq!((world.errors().await.len(), world.events().await.len()), (0, 0));
-}
-
-/// 10,000 events of which one is bad, by every way in.
-#[tokio::test]
-async fn one_bad_event_never_costs_the_good_ones() {
-    let mut events = vec![SAMPLE; 10_000];
-    events[4_321] = r#"{"id":"a","payload":{"order_total":"ten"}}"#;
-    let array = format!("[{}]", events.join(",\n"));
-    let lines = events.join("\n");
-    for (media, body) in [("application/json", array), ("application/x-ndjson", lines)] {
-        let world = World::new();
-        let (status, answer) = world.post(media, body).await;
-        assert_eq!((status, &answer["ok"], &answer["accepted"]), (200, &json!(false), &json!(9_999)));
-        assert_eq!(answer["rejected"][0]["index"], 4_321);
-        assert_eq!(answer["rejected"][0]["code"], "INVALID_ORDER_TOTAL");
-        assert_eq!((answer["rejected"].as_array().unwrap().len(), &answer["not_admitted"]), (1, &json!([])));
-        assert_eq!((world.events().await.len(), world.errors().await.len()), (9_999, 1));
-    }
-    let world = World::new();
-    let values = events.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
-    let outcome = world.ingestion.submit(values).await;
-    assert_eq!((outcome.accepted, outcome.rejected[0].index, outcome.not_admitted.len()), (9_999, 4_321, 0));
-}
-
-#[tokio::test]
-async fn one_event_that_nests_too_deep_is_one_bad_event() {
-    let world = World::new();
-    let nested = |levels: usize| format!(r#"{{"id":"a","x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
-    let (_, answer) = world.post("application/json", format!("[{SAMPLE},{},{}]", nested(400), nested(63))).await;
-    assert_eq!((&answer["accepted"], &answer["rejected"][0]["index"]), (&json!(2), &json!(1)));
-    assert_eq!(world.events().await.len(), 2);
-}
-
-#[tokio::test]
-async fn an_empty_batch_is_fine() {
-    let world = World::new();
-    let empty = json!({"ok": true, "accepted": 0, "rejected": [], "not_admitted": []});
-    assert_eq!(world.post("application/json", "[]").await, (200, empty.clone()));
-    assert_eq!(world.post("application/x-ndjson", "\n\n").await, (200, empty));
-}
-
-#[tokio::test]
 async fn nothing_is_stored_while_users_cannot_be_looked_up() {
     let world = World::new();
     world.identities.set_down(true);
@@ -229,111 +81,6 @@ async fn nothing_is_stored_while_users_cannot_be_looked_up() {
     assert_eq!((world.events().await.len(), world.errors().await.len()), (0, 0));
     world.identities.set_down(false);
     assert_eq!(world.post("application/json", SAMPLE).await.0, 200);
-}
-
-#[tokio::test]
-async fn a_stream_that_cannot_go_on_answers_every_event() {
-    let world = World::with(Limits { chunk_events_max: 2, ..Limits::default() });
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);
-    let stream = futures_util::stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|piece| (piece, receiver))
-    });
-    let world = Arc::new(world);
-    let answer = tokio::spawn({
-        let world = world.clone();
-        async move { world.post("application/x-ndjson", Body::from_stream(stream)).await }
-    });
-    sender.send(Ok(Bytes::from(format!("{SAMPLE}\n5\n")))).await.unwrap();
-    world.log.wait_for(Topic::Errors, 0, 0).await;
-    world.identities.set_down(true);
-    sender.send(Ok(Bytes::from("{\"id\":\"b\"}\n{\"id\":\"c\"}\n{\"id\":\"d\"}\n"))).await.unwrap();
-    let (status, answer) = answer.await.unwrap();
-    assert_eq!((status, &answer["ok"], &answer["accepted"]), (200, &json!(false), &json!(1)));
-    assert_eq!(answer["rejected"][0]["index"], 1);
-    let indexes: Vec<u64> =
-        answer["not_admitted"].as_array().unwrap().iter().map(|entry| entry["index"].as_u64().unwrap()).collect();
-    assert_eq!((indexes, &answer["not_read_from"]), (vec![2, 3, 4], &json!(5)));
-}
-
-#[tokio::test]
-async fn events_of_a_slow_stream_do_not_wait_for_a_full_chunk() {
-    let world = Arc::new(World::with(Limits { chunk_linger: Duration::from_millis(1), ..Limits::default() }));
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);
-    let stream = futures_util::stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|piece| (piece, receiver))
-    });
-    let answer = tokio::spawn({
-        let world = world.clone();
-        async move { world.post("application/x-ndjson", Body::from_stream(stream)).await }
-    });
-    let partition = partition_of(1, PARTITIONS);
-    for offset in 0..3 {
-        sender.send(Ok(Bytes::from(format!("{SAMPLE}\n")))).await.unwrap();
-        world.log.wait_for(Topic::Events, partition, offset).await;
-    }
-    sender.send(Ok(Bytes::from("{\"id\":"))).await.unwrap();
-    sender.send(Err(std::io::Error::other("gone"))).await.unwrap();
-    let (status, answer) = answer.await.unwrap();
-    assert_eq!((status, &answer["accepted"], &answer["rejected"]), (200, &json!(3), &json!([])));
-    assert_eq!(
-        (&answer["not_admitted"][0]["index"], &answer["not_admitted"][0]["code"]),
-        (&json!(3), &json!("BODY_CUT_OFF"))
-    );
-}
-
-#[tokio::test]
-async fn a_long_answer_is_sent_while_the_request_is_read() {
-    for held in [0, 100, 5_000] {
-        let world = World::with(Limits { answer_bytes_held_max: held, chunk_events_max: 10, ..Limits::default() });
-        let body: Vec<Result<Bytes, std::io::Error>> = (0..200).map(|_| Ok(Bytes::from("5\n"))).collect();
-        let body = Body::from_stream(futures_util::stream::iter(body));
-        let (status, answer) = world.post("application/x-ndjson", body).await;
-        assert_eq!((status, &answer["ok"], &answer["accepted"]), (200, &json!(false), &json!(0)));
-        let rejected = answer["rejected"].as_array().unwrap();
-        assert!(rejected.iter().enumerate().all(|(index, entry)| entry["index"] == index));
-        assert_eq!(rejected.len(), 200);
-    }
-}
-
-#[tokio::test]
-async fn gzip_bodies_are_read_within_the_bounds() {
-    let world = World::with(Limits { line_bytes_max: 1 << 20, ..Limits::default() });
-    let post = |media: &str, body: Vec<u8>| {
-        let request = Request::post("/api/v1/events").header("content-type", media).header("content-encoding", "gzip");
-        let request = request.body(Body::from(body)).unwrap();
-        async { read(world.send(request).await).await }
-    };
-    assert_eq!(post("application/json", gzip(SAMPLE.as_bytes())).await.0, 200);
-    let lines = format!("{SAMPLE}\n{SAMPLE}\n");
-    assert_eq!(post("application/x-ndjson", gzip(lines.as_bytes())).await.1["accepted"], 2);
-
-    let bomb = gzip(&vec![b' '; 40 << 20]);
-    assert!(bomb.len() < 1 << 20);
-    let (status, answer) = post("application/json", bomb.clone()).await;
-    assert_eq!((status, &answer["code"]), (413, &json!("BODY_TOO_LARGE")));
-    let (status, answer) = post("application/x-ndjson", bomb).await;
-    assert_eq!((status, &answer["rejected"][0]["code"]), (200, &json!("EVENT_TOO_LARGE")));
-    assert_eq!((&answer["accepted"], &answer["not_read_from"]), (&json!(0), &json!(1)));
-    assert!(world.errors().await[0]["data"]["length"].as_u64().unwrap() < 2 << 20, "it was not unpacked to its end");
-
-    let brotli = Request::post("/api/v1/events").header("content-encoding", "br").body(Body::from(SAMPLE)).unwrap();
-    let (status, answer) = read(world.send(brotli).await).await;
-    assert_eq!((status, &answer["code"]), (415, &json!("UNSUPPORTED_ENCODING")));
-    let (status, answer) = post("application/json", b"no gzip".to_vec()).await;
-    assert_eq!((status, &answer["code"]), (400, &json!("BODY_CUT_OFF")));
-}
-
-#[tokio::test]
-async fn over_capacity_nothing_is_stored() {
-    let world = World::with(Limits { in_flight_bytes_max: 4 << 10, ..Limits::default() });
-    for (media, body) in
-        [("application/json", format!("{SAMPLE}{}", " ".repeat(8_000))), ("application/x-ndjson", SAMPLE.into())]
-    {
-        let (status, answer) = world.post(media, body).await;
-        assert_eq!((status, &answer["code"]), (429, &json!("OVER_CAPACITY")));
-    }
-    assert!(world.events().await.is_empty());
-    assert_eq!(world.post("application/json", SAMPLE).await.0, 200, "what was reserved is given back");
 }
 
 #[tokio::test]
@@ -421,11 +168,19 @@ async fn browsers_of_allowed_origins_may_send() {
         assert_eq!(response.status().as_u16(), 200, "a preflight needs no key");
         let header = response.headers().get("access-control-allow-origin");
         assert_eq!(header.is_some_and(|value| value == origin), allowed, "{origin}");
+        let credentials = response.headers().get("access-control-allow-credentials");
+        assert!(credentials.is_some_and(|value| value == "true"), "a beacon sends them always");
         let request = Request::post("/api/v1/events?api_key=ingest-0123456789").header("origin", origin);
         let response = world.send(request.body(Body::from("{}")).unwrap()).await;
         assert_eq!(response.status().as_u16(), 400);
         assert_eq!(response.headers().contains_key("access-control-allow-origin"), allowed, "errors too");
     }
+    world.origins = "*".parse().unwrap();
+    let request = Request::options("/api/v1/events").header("origin", "https://a.example");
+    let request = request.header("access-control-request-method", "POST");
+    let headers = world.send(request.body(Body::empty()).unwrap()).await.headers().clone();
+    assert_eq!(headers["access-control-allow-origin"], "*");
+    assert!(!headers.contains_key("access-control-allow-credentials"), "no cookies for everybody");
     assert!("shop.example".parse::<AllowedOrigins>().is_err());
 }
 
@@ -451,14 +206,21 @@ fn outcomes_are_counted() {
             world.post("application/json", format!("[{SAMPLE},5,{SAMPLE}]")).await;
             world.post("application/x-ndjson", format!("{SAMPLE}\n{{\n")).await;
             world.post("application/json", "{").await;
+            world.post("application/json", format!("[{SAMPLE},]")).await;
+            world.post("application/json", r#"{"id":"a","time":1,"payload":{"x":"\u0000"}}"#).await;
+            world.post("application/x-ndjson", "[\n{}\n]").await;
+            world.post("application/json", "").await;
             world.identities.set_down(true);
             world.post("application/json", "[{\"id\":\"x\"},6]").await;
         });
     });
     let text = handle.render();
-    for (outcome, number) in [("accepted", 3), ("rejected", 3), ("not_admitted", 2)] {
+    for (outcome, number) in [("accepted", 4), ("rejected", 4), ("not_admitted", 4)] {
         let line = format!("uss_events_total{{outcome=\"{outcome}\"}} {number}\n");
         assert!(text.contains(&line), "{line}{text}");
+    }
+    for line in ["uss_misplaced_fields_total{meant=\"created_at\"} 1\n", "uss_replaced_characters_events_total 1\n"] {
+        assert!(text.contains(line), "{line}{text}");
     }
 }
 

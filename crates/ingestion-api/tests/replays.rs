@@ -13,7 +13,7 @@ use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 
 /// Fields whose names mean something to a client, in our records, in both, or in neither.
-const FIELDS: [&str; 30] = [
+const FIELDS: [&str; 37] = [
     r#""client_ref_id":"a""#,
     r#""client_ref_id":null"#,
     r#""client_r\u0065f_id":"a""#,
@@ -44,6 +44,13 @@ const FIELDS: [&str; 30] = [
     r#""error_type":1"#,
     r#""campaign":1.10"#,
     r#""":12345678901234567890123"#,
+    r#""url":"beside""#,
+    r#""activity_type":null"#,
+    r#""order_total":"ten""#,
+    r#""order_total":10.50"#,
+    r#""n\u0000te":"\u0000""#,
+    r#""region":"\ud83d""#,
+    r#""event_id":"\u0000""#,
 ];
 
 struct World {
@@ -65,8 +72,8 @@ impl World {
 
     /// The record of user 2's event, or the code it is refused with.
     async fn send(&self, event: &str) -> Result<String, String> {
-        let outcomes = self.ingestion.process(&[event.as_bytes().into()], Options::default()).await;
-        self.told(outcomes.into_iter().next().unwrap()).await
+        let processed = self.ingestion.process(&[event.as_bytes().into()], Options::default()).await;
+        self.told(processed.outcomes.into_iter().next().unwrap()).await
     }
 
     async fn replay(&self, offset: u64, mending: &Mending) -> Result<String, String> {
@@ -178,8 +185,8 @@ async fn what_was_sent_once_is_replayed_once() {
         (r#"{"id":"late","event_id":"e"}"#, Options::default(), Mending::Patch(json!({"once": true})), false),
     ] {
         let world = World::new();
-        let outcomes = world.ingestion.process(&[event.as_bytes().into()], options).await;
-        assert!(matches!(outcomes[0], Outcome::Rejected(_)));
+        let processed = world.ingestion.process(&[event.as_bytes().into()], options).await;
+        assert!(matches!(processed.outcomes[0], Outcome::Rejected(_)));
         world.identities.add_user("late");
         let record = world.replay(0, &mending).await.unwrap();
         let payload = serde_json::from_str::<Value>(&record).unwrap()["payload"].to_string();

@@ -3,6 +3,7 @@
 //! [`Topic::Events`](crate::log::Topic::Events) carries every input about a user. An event has no `type`, so that consumers of the
 //! event topic need to know nothing else; the other inputs name theirs.
 
+pub mod characters;
 pub mod decode;
 pub mod event;
 pub mod fields;

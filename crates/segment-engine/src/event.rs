@@ -19,7 +19,7 @@ impl std::fmt::Display for UserId {
 }
 
 /// Where a record stands in the log. Its order breaks the last ties of `first` and `last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The partition of the event topic the record was first appended to.
     pub partition: u32,

@@ -4,6 +4,7 @@
 //! the same inputs give the same outputs, and time comes in as an argument.
 
 pub mod decimal;
+mod encoding;
 pub mod eval;
 pub mod event;
 pub mod language;

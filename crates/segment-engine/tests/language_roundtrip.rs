@@ -19,7 +19,6 @@ fn text() -> impl Strategy<Value = String> {
             inner.clone().prop_map(|x| format!("lower({x})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("coalesce({x}, {y})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("nullif({x}, {y})")),
-            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} || {y})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} || ({y}))")),
             inner.clone().prop_map(|x| format!("(length({x}) || {x})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("trim(LEADING {x} FROM {y})")),

@@ -8,7 +8,7 @@ use ports::clock::Clock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use ports::warehouse::{Warehouse, WarehouseError};
 use segment_engine::event::UserId;
-use segment_engine::machine::Machine;
+use segment_engine::machine::{Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 
 use crate::backfill::Backfill;
@@ -46,6 +46,14 @@ pub enum WorkerError {
     /// A defect: the partition goes on from its last commit.
     #[error("the worker panicked: {0}")]
     Panicked(String),
+    /// A newer build wrote its checkpoint, so it must stay as it is.
+    #[error("partition {partition}: {source}")]
+    Newer {
+        /// The partition.
+        partition: u32,
+        /// Which format it has, and which are read.
+        source: SnapshotError,
+    },
     /// The log no longer holds what the checkpoint does not.
     #[error(
         "partition {partition}: the log begins at offset {first}, and no checkpoint that can be read reaches it (the last one tried stands at {checkpoint}): the state cannot be rebuilt; restore log and checkpoints from a backup"

@@ -211,18 +211,22 @@ impl Retained {
 }
 
 /// The state of a generation; `None` if there is none, or why it is of no use.
+///
+/// # Errors
+/// It cannot be read now, or it is of use to a newer build.
 async fn read_generation(
     id: u32,
     ports: &Ports,
     settings: Settings,
     generation: Generation,
-) -> Result<Result<Option<State>, String>, CheckpointError> {
-    match ports.checkpoints.load(id, generation).await {
-        Err(CheckpointError::Corrupt { reason, .. }) => Ok(Err(reason)),
-        loaded => {
-            let read = loaded?.map(|loaded| State::read(loaded, settings, &ports.plans)).transpose();
-            Ok(read.map_err(|error| error.to_string()))
-        }
+) -> Result<Result<Option<State>, String>, WorkerError> {
+    let loaded = match ports.checkpoints.load(id, generation).await {
+        Err(CheckpointError::Corrupt { reason, .. }) => return Ok(Err(reason)),
+        loaded => loaded?,
+    };
+    match loaded.map(|loaded| State::read(loaded, settings, &ports.plans)).transpose() {
+        Err(source @ SnapshotError::Newer(_)) => Err(WorkerError::Newer { partition: id, source }),
+        read => Ok(read.map_err(|error| error.to_string())),
     }
 }
 

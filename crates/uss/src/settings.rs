@@ -25,7 +25,7 @@ const ENVIRONMENT: [(&str, &str); 8] = [
 ];
 
 /// What each number may be. A port is 0 where a free one shall be taken.
-const BOUNDS: [(&str, RangeInclusive<u32>); 7] = [
+const BOUNDS: [(&str, RangeInclusive<u32>); 8] = [
     ("ingestion_api_port", 0..=65_535),
     ("ingestion_metrics_port", 0..=65_535),
     ("segment_users_metrics_port", 0..=65_535),
@@ -34,6 +34,8 @@ const BOUNDS: [(&str, RangeInclusive<u32>); 7] = [
     ("partitions", 1..=1_024),
     // A year: every id is remembered for so long.
     ("event_id_hours", 1..=8_760),
+    // A day: more is no clock that is a little wrong.
+    ("future_tolerance_seconds", 0..=86_400),
     // A day: that much of the log may have to be read again after a crash.
     ("checkpoint_seconds", 1..=86_400),
 ];
@@ -61,6 +63,8 @@ pub struct Settings {
     pub api_keys: String,
     pub allowed_origins: String,
     pub unknown_users: String,
+    pub future_events: String,
+    pub future_tolerance_seconds: u32,
     pub exclusive_identities: String,
     pub event_id_hours: u32,
     pub checkpoint_seconds: u32,

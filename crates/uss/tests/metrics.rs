@@ -12,7 +12,12 @@ use support::{Launch, Server, eventually, text};
 /// The metrics of each role's page: ingestion, segment service, configuration API. `tidy` sees to it that the reference, which
 /// has these lists too, names all that the code counts.
 const ROLES: [&[&str]; 3] = [
-    &["uss_build_info", "uss_events_total", "uss_http_request_duration_seconds"],
+    &[
+        "uss_build_info",
+        "uss_events_total",
+        "uss_http_request_duration_seconds",
+        "uss_replaced_characters_events_total",
+    ],
     &[
         "uss_archiver_backlog_records",
         "uss_audit_disagreements_total",

@@ -31,6 +31,9 @@ fn what_is_accepted() {
         r#"{"id":"a","payload":{"order_total":99999999999999999999999999999}}"#,
         r#"{"id":"a","created_at":"2099-10-31T00:00:00.123456789+05:30"}"#,
         r#"{"id":"a","user_id":null}"#,
+        r#"{"id":"a","payload":{"x\u0000":["\ud83d",{"\udc00":"\u0000"}]},"region":"\u0000"}"#,
+        r#"{"id":"a","url":"/x","order_total":"19.90","activity_type":null}"#,
+        r#"{"id":"a","order_total":"ten","payload":{"order_total":1}}"#,
         "\u{20}{\"id\":\"ü\\u00fc\"}\r",
     ] {
         assert!(decide(text).is_ok(), "{text}: {:?}", decide(text));
@@ -46,11 +49,16 @@ fn what_is_rejected_and_why() {
         ("{", "INVALID_JSON"),
         (r#"{"id":"a"} x"#, "INVALID_JSON"),
         (r#"{"id":"a",}"#, "INVALID_JSON"),
-        (r#"{"id":"\ud800"}"#, "INVALID_JSON"),
-        (r#"{"id":"a","payload":{"x":"\u0000"}}"#, "INVALID_JSON"),
+        (r#"{"id":"\ud800"}"#, "INVALID_ID"),
+        (r#"{"id":"a\u0000"}"#, "INVALID_ID"),
+        (r#"{"id":"a","id_type":"\udc00\ud83d"}"#, "INVALID_ID"),
+        (r#"{"id":"a","event_id":"\u0000"}"#, "INVALID_ID"),
+        ("{\"id\":\"a\",\"x\":\"\0\"}", "INVALID_JSON"),
         (&deep, "INVALID_JSON"),
         ("5", "NOT_AN_OBJECT"),
         ("[]", "NOT_AN_OBJECT"),
+        (r#"{"batch":[{"id":"a"}]}"#, "EVENTS_WRAPPED"),
+        (r#"{"id":null,"events":[]}"#, "EVENTS_WRAPPED"),
         ("{}", "MISSING_ID"),
         (r#"{"id":null}"#, "MISSING_ID"),
         (r#"{"id":5}"#, "INVALID_FIELD"),
@@ -71,6 +79,12 @@ fn what_is_rejected_and_why() {
         (r#"{"id":"a","payload":{"order_total":"ten"}}"#, "INVALID_ORDER_TOTAL"),
         (r#"{"id":"a","payload":{"order_total":"NaN"}}"#, "INVALID_ORDER_TOTAL"),
         (r#"{"id":"a","payload":{"order_total":1e30}}"#, "INVALID_ORDER_TOTAL"),
+        (r#"{"id":"a","order_total":"ten"}"#, "INVALID_ORDER_TOTAL"),
+        (r#"{"id":"a","order_total":true,"payload":{"url":"/"}}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","activity_type":7}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","url":[]}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","order_id":1}"#, "INVALID_FIELD"),
+        (r#"{"id":"a","element_id":1}"#, "INVALID_FIELD"),
         (r#"{"id":"a","created_at":""}"#, "INVALID_CREATED_AT"),
         (r#"{"id":"a","created_at":"yesterday"}"#, "INVALID_CREATED_AT"),
         (r#"{"id":"a","created_at":"2023-02-30T00:00:00Z"}"#, "INVALID_CREATED_AT"),
@@ -92,7 +106,8 @@ fn the_size_is_that_of_the_whole_text() {
     let fits = br#"{"id":"a","x":12345}"#;
     assert!(admit(fits[..].into(), &limits).is_ok());
     assert_eq!(admit(br#"{"id":"a","x":123456}"#[..].into(), &limits).unwrap_err().code, "EVENT_TOO_LARGE");
-    let cut = Received { bytes: fits, cut: Some(Cut { length: 1 << 30, sha256: [0; 32] }), event_id: None };
+    let cut =
+        Received { bytes: fits, cut: Some(Cut { length: 1 << 30, sha256: [0; 32] }), event_id: None, fault: None };
     let rejection = admit(cut, &limits).unwrap_err();
     assert_eq!(rejection.code, "EVENT_TOO_LARGE");
     assert!(rejection.message.contains("1073741824"));
@@ -114,4 +129,41 @@ fn of_two_fields_with_one_name_the_last_counts() {
     let text = r#"{"id":"a","id":"b","payload":{"order_total":"x"},"payload":{"order_total":"x","order_total":1}}"#;
     let draft = decide(text).unwrap();
     assert_eq!((&*draft.id, draft.record.payload), ("b", r#"{"order_total":"x","order_total":1}"#));
+}
+
+#[test]
+fn fields_of_the_payload_beside_the_id_are_the_payloads() {
+    let text = r#"{"id":"a","url":"/1","url":"/2","order_total":1.50,"element_id":"top","type":"t",
+      "payload":{"element_id":"own"}}"#;
+    let draft = decide(text).unwrap();
+    let taken = [("\"url\"", "\"/2\""), ("\"order_total\"", "1.50"), ("\"type\"", "\"t\"")];
+    assert_eq!(draft.record.displaced, taken);
+    assert_eq!(draft.record.other, [("\"element_id\"", "\"top\"")], "the payload has its own");
+    let misplaced: Vec<_> = draft.misplaced.iter().map(|(name, meant)| (&**name, *meant)).collect();
+    assert_eq!(misplaced, [("type", "payload.activity_type"), ("element_id", "payload.element_id")]);
+}
+
+#[test]
+fn fields_that_are_nearly_ours_are_kept_and_named() {
+    let text = r#"{"id":"a","createdAt":1,"userId":"u","user_id":7,"campaign":"x","properties":{}}"#;
+    let draft = decide(text).unwrap();
+    let misplaced: Vec<_> = draft.misplaced.iter().map(|(name, meant)| (&**name, *meant)).collect();
+    let expected = [("createdAt", "created_at"), ("userId", "id"), ("user_id", "id"), ("properties", "payload")];
+    assert_eq!(misplaced, expected);
+    assert_eq!((draft.record.other.len(), draft.record.displaced.len()), (4, 1));
+    assert_eq!(decide(r#"{"id":"a","user_id":null}"#).unwrap().misplaced, []);
+    let message = decide(r#"{"userId":"u","event":"A"}"#).unwrap_err().message;
+    assert!(message.contains("`userId`, call it `id`"), "{message}");
+}
+
+#[test]
+fn what_is_too_large_for_an_event_may_be_many() {
+    let limits = Limits { event_bytes_max: 20, ..Limits::default() };
+    for (text, code) in [
+        (r#" [{"id":"a"},{"id":"b"}]"#, "NOT_AN_OBJECT"),
+        (r#"{"batch":[{"id":"a"},{"id":"b"}]}"#, "EVENTS_WRAPPED"),
+        (r#"{"id":"a","batch":[1,2,3]}"#, "EVENT_TOO_LARGE"),
+    ] {
+        assert_eq!(admit(text.as_bytes().into(), &limits).unwrap_err().code, code, "{text}");
+    }
 }

@@ -4,9 +4,14 @@ use std::borrow::Cow;
 
 use segment_engine::event::UserId;
 
+use super::characters::replace_unstorable;
+
 /// Names of top-level fields that mean something in our records, and nothing in a client's event. A client's field of one
 /// of these names is kept in the payload instead; else it could pass for another kind of record, or for another user's.
 pub const DISPLACED: [&str; 6] = ["type", "user_id", "client_ref_id", "once", "received_at", "processed_at"];
+
+/// Names of top-level fields that are columns of the payload. An event may have them beside its `id`.
+pub const OF_PAYLOAD: [&str; 5] = ["activity_type", "url", "order_total", "order_id", "element_id"];
 
 /// An accepted event, in pieces of JSON text that stand in it as they were sent: nothing is parsed twice or rounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,12 +30,15 @@ pub struct EventRecord<'a> {
     pub created_at: Option<String>,
     /// A JSON object, as sent.
     pub payload: &'a str,
-    /// Client's fields of [`DISPLACED`] names, key and value: added to the payload where it has no such property.
+    /// Client's fields of [`DISPLACED`] and [`OF_PAYLOAD`] names, key and value: added to the payload where it has no such
+    /// property.
     pub displaced: Vec<(&'a str, &'a str)>,
     /// The client's id of this delivery: a JSON text.
     pub event_id: Option<&'a str>,
     /// Unknown top-level fields, as sent: key (a JSON text) and value.
     pub other: Vec<(&'a str, &'a str)>,
+    /// Whether a piece has [characters that cannot be stored](super::characters): the record has U+FFFD in their places.
+    pub unstorable: bool,
 }
 
 impl EventRecord<'_> {
@@ -67,6 +75,9 @@ impl EventRecord<'_> {
             out.extend_from_slice(value.as_bytes());
         }
         out.push(b'}');
+        if self.unstorable {
+            replace_unstorable(&mut out);
+        }
         out
     }
 }

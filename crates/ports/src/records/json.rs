@@ -1,11 +1,13 @@
 //! A strict JSON reader that hands out pieces of the text: one pass, nothing copied, numbers as they were sent.
 //!
-//! Both ends of the event topic use it. It accepts what `serde_json` accepts, up to [`DEPTH_MAX`] levels, but no text
-//! that a database could not give back: no half of a surrogate pair, and no NUL, which Postgres' text cannot hold.
+//! Both ends of the event topic use it. It accepts what `serde_json` accepts, up to [`DEPTH_MAX`] levels, but no string that
+//! a database could not give back (see [`characters`](super::characters)), unless it is told to be lenient.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
+
+use super::characters::replace_unstorable;
 
 /// How deep arrays and objects may nest in an event. Below serde_json's own bound (128), so that everything accepted can
 /// be read by everyone, also inside of other records.
@@ -53,6 +55,7 @@ pub struct Json<'a> {
     kind: Kind,
     raw: &'a str,
     escaped: bool,
+    unstorable: bool,
 }
 
 impl<'a> Json<'a> {
@@ -66,12 +69,21 @@ impl<'a> Json<'a> {
         self.raw
     }
 
-    /// The characters of a text; `None` for other kinds.
+    /// Whether a string in it, or a key, has a character that cannot be stored. Only a lenient reader lets them pass.
+    pub fn is_unstorable(&self) -> bool {
+        self.unstorable
+    }
+
+    /// The characters of a string; `None` for other kinds. Those that cannot be stored are replaced.
     pub fn text(&self) -> Option<Cow<'a, str>> {
         match (self.kind, self.escaped) {
             (Kind::Text, false) => Some(Cow::Borrowed(&self.raw[1..self.raw.len() - 1])),
             (Kind::Text, true) => {
-                Some(Cow::Owned(serde_json::from_str(self.raw).expect("the reader has checked every escape")))
+                let mut raw = Cow::Borrowed(self.raw.as_bytes());
+                if self.unstorable {
+                    replace_unstorable(raw.to_mut());
+                }
+                Some(Cow::Owned(serde_json::from_slice(&raw).expect("the reader has checked every escape")))
             }
             _ => None,
         }
@@ -87,7 +99,8 @@ impl<'a> Json<'a> {
             Kind::Text => Value::String(self.text().unwrap_or_default().into_owned()),
             // However deep: the reader that found it has its own bound.
             Kind::Object | Kind::Array => {
-                Reader::with_depth(self.raw, u32::MAX).tree().expect("the reader has checked this piece")
+                let mut reader = Reader { lenient: true, ..Reader::with_depth(self.raw, u32::MAX) };
+                reader.tree().expect("the reader has checked this piece")
             }
         }
     }
@@ -107,6 +120,9 @@ pub struct Reader<'a> {
     at: usize,
     depth: u32,
     depth_max: u32,
+    lenient: bool,
+    /// How many characters that cannot be stored a lenient reader has passed.
+    unstorable: usize,
 }
 
 /// How many of eight bytes come before the first that needs a look: a quote, a backslash or a control character.
@@ -130,7 +146,17 @@ impl<'a> Reader<'a> {
 
     /// At the start of a text that may nest deeper than an event. Reading recurses: some hundred bytes of stack per level.
     pub fn with_depth(text: &'a str, depth_max: u32) -> Self {
-        Self { text, at: 0, depth: 0, depth_max }
+        Self { text, at: 0, depth: 0, depth_max, lenient: false, unstorable: 0 }
+    }
+
+    /// At the start of a text whose strings may have characters that cannot be stored.
+    pub fn lenient(text: &'a str) -> Self {
+        Self { lenient: true, ..Self::new(text) }
+    }
+
+    /// Whether a character that cannot be stored has been read.
+    pub fn has_unstorable(&self) -> bool {
+        self.unstorable > 0
     }
 
     /// The piece of the text that `read` reads, from its first character that is no blank.
@@ -166,7 +192,7 @@ impl<'a> Reader<'a> {
     /// The next value, whole.
     pub fn value(&mut self) -> Result<Json<'a>, JsonError> {
         let kind = self.kind()?;
-        let start = self.at;
+        let (start, unstorable) = (self.at, self.unstorable);
         let mut escaped = false;
         match kind {
             Kind::Text => escaped = self.skip_text()?,
@@ -177,7 +203,7 @@ impl<'a> Reader<'a> {
             Kind::Object => self.object(|_, reader| reader.value().map(drop))?,
             Kind::Array => self.array(|reader| reader.value().map(drop))?,
         }
-        Ok(Json { kind, raw: &self.text[start..self.at], escaped })
+        Ok(Json { kind, raw: &self.text[start..self.at], escaped, unstorable: self.unstorable > unstorable })
     }
 
     /// Reads an object: `field` gets each key and must read exactly one value.
@@ -194,9 +220,7 @@ impl<'a> Reader<'a> {
             if self.peek() != Some(b'"') {
                 return Err(self.error("no key in quotes").into());
             }
-            let start = self.at;
-            let escaped = self.skip_text()?;
-            let key = Json { kind: Kind::Text, raw: &self.text[start..self.at], escaped };
+            let key = self.value()?;
             if !self.accept(b':') {
                 return Err(self.error("no colon after the key").into());
             }
@@ -330,8 +354,8 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             Some(b'u') => match self.code_unit()? {
-                0 => Err(self.error("the character NUL in a text")),
-                0xDC00..=0xDFFF => Err(self.error("half of a surrogate pair")),
+                0 => self.pass_unstorable("the character NUL in a text"),
+                0xDC00..=0xDFFF => self.pass_unstorable("half of a surrogate pair"),
                 0xD800..=0xDBFF => self.skip_low_surrogate(),
                 _ => Ok(()),
             },
@@ -340,14 +364,22 @@ impl<'a> Reader<'a> {
     }
 
     fn skip_low_surrogate(&mut self) -> Result<(), JsonError> {
-        if self.text.as_bytes().get(self.at..self.at + 2) != Some(b"\\u") {
-            return Err(self.error("half of a surrogate pair"));
+        let start = self.at;
+        if self.text.as_bytes().get(start..start + 2) == Some(b"\\u") {
+            self.at += 1;
+            if matches!(self.code_unit()?, 0xDC00..=0xDFFF) {
+                return Ok(());
+            }
         }
-        self.at += 1;
-        match self.code_unit()? {
-            0xDC00..=0xDFFF => Ok(()),
-            _ => Err(self.error("half of a surrogate pair")),
-        }
+        self.pass_unstorable("half of a surrogate pair")?;
+        // What follows may be the first half of another pair.
+        self.at = start;
+        Ok(())
+    }
+
+    fn pass_unstorable(&mut self, reason: &'static str) -> Result<(), JsonError> {
+        self.unstorable += 1;
+        if self.lenient { Ok(()) } else { Err(self.error(reason)) }
     }
 
     /// The four hexadecimal digits after a `u`.

@@ -1,7 +1,5 @@
 //! From an event to the spans of time during which it counts.
 
-use serde::{Deserialize, Serialize};
-
 use crate::eval::{EventScope, evaluate};
 use crate::event::{Event, Position};
 use crate::plan::{Expr, TimeCompare};
@@ -9,7 +7,7 @@ use crate::time::Timestamp;
 use crate::value::Value;
 
 /// One event's part in an aggregate during one span of time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Contribution {
     /// The first instant at which it counts.
     pub from: Timestamp,
@@ -22,11 +20,11 @@ pub struct Contribution {
 }
 
 /// The order of events for `first` and `last`: created_at, ties by processed_at, then by log position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
-    created_at: Timestamp,
-    processed_at: Timestamp,
-    position: Position,
+    pub(crate) created_at: Timestamp,
+    pub(crate) processed_at: Timestamp,
+    pub(crate) position: Position,
 }
 
 impl Order {

@@ -1,19 +1,17 @@
 //! How many contributions count.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
 use crate::time::Timestamp;
 
 /// A count, exact up to `cap`: those that count for ever are a number, of the others the ends are kept.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Count {
     /// Counts above it need not be told apart.
-    cap: u64,
-    for_ever: u64,
+    pub(crate) cap: u64,
+    pub(crate) for_ever: u64,
     /// Ends of those that have begun, latest last.
-    ends: Vec<Timestamp>,
-    pending: Pending,
+    pub(crate) ends: Vec<Timestamp>,
+    pub(crate) pending: Pending,
 }
 
 impl Count {

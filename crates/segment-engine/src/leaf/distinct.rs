@@ -1,19 +1,17 @@
 //! The distinct values among what counts.
 
-use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
-
 use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
 use crate::time::Timestamp;
 use crate::value::Value;
+use rustc_hash::FxHashMap;
 
 /// Each value with the latest end of its contributions; exact up to `cap` values.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distinct {
     /// Counts above it need not be told apart.
-    cap: u64,
-    ends: FxHashMap<Value, Timestamp>,
-    pending: Pending,
+    pub(crate) cap: u64,
+    pub(crate) ends: FxHashMap<Value, Timestamp>,
+    pub(crate) pending: Pending,
 }
 
 impl Distinct {

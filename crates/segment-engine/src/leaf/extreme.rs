@@ -2,14 +2,12 @@
 
 use std::cmp::Ordering;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Contribution, ENTRIES_MAX, Overfull, Pending, contributions_bytes};
 use crate::time::Timestamp;
 use crate::value::Value;
 
 /// What makes a contribution better than another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rank {
     /// A greater value; NULLs are skipped. `max`, `bool_or`.
     Greatest,
@@ -38,12 +36,12 @@ impl Rank {
 }
 
 /// The best contribution now, and those that will be the best when it ends.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Extreme {
-    rank: Rank,
+    pub(crate) rank: Rank,
     /// Best first. Each ends later than the one before it: any other is dominated and dropped.
-    stairs: Vec<Contribution>,
-    pending: Pending,
+    pub(crate) stairs: Vec<Contribution>,
+    pub(crate) pending: Pending,
 }
 
 impl Extreme {

@@ -24,8 +24,6 @@ pub use ring::Ring;
 pub use shown::{Kept, Shown};
 pub use sum::Sum;
 
-use serde::{Deserialize, Serialize};
-
 use crate::time::Timestamp;
 
 /// The most entries one leaf state of one user may hold. Beyond it the event is refused for that leaf, loudly.
@@ -36,7 +34,7 @@ pub const ENTRIES_MAX: usize = 100_000;
 pub struct Overfull;
 
 /// The state of one leaf of one user.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub enum State {
     /// The newest `created_at`s: thresholds of counts over rolling windows of any length.
     Ring(Ring),
@@ -110,8 +108,8 @@ impl State {
 }
 
 /// Contributions that have not begun, soonest last.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Pending(Vec<Contribution>);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Pending(pub(crate) Vec<Contribution>);
 
 impl Pending {
     /// `others` is how many entries the state has besides: the bound is of all, so that one that waits has its place when it

@@ -1,15 +1,13 @@
 //! The newest `created_at`s of the events that pass one filter.
 
-use serde::{Deserialize, Serialize};
-
 /// The newest `created_at`s in microseconds, newest first, at most as many as the largest threshold over them.
 ///
 /// One ring answers every "at least k events since …" over its filter, whatever the window: the k-th newest decides. It needs
 /// no clock: an event that is too old for one window is merely not among those that count there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
-    newest: Vec<i64>,
-    capacity: u32,
+    pub(crate) newest: Vec<i64>,
+    pub(crate) capacity: u32,
 }
 
 impl Ring {

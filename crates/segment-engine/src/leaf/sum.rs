@@ -1,22 +1,20 @@
 //! The total of what counts, for `sum` and `avg`.
 
-use ethnum::I256;
-use serde::{Deserialize, Serialize};
-
 use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
 use crate::decimal::Decimal;
 use crate::time::Timestamp;
 use crate::value::Value;
+use ethnum::I256;
 
 /// A running total. It is wider than a decimal, so that an overflow now (NULL) does not spoil the total later.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sum {
     /// Of all that count now, in units of 10⁻⁹.
-    total: I256,
-    count: u64,
+    pub(crate) total: I256,
+    pub(crate) count: u64,
     /// Those among them that will end, latest first.
-    ending: Vec<(Timestamp, i128)>,
-    pending: Pending,
+    pub(crate) ending: Vec<(Timestamp, i128)>,
+    pub(crate) pending: Pending,
 }
 
 impl Sum {

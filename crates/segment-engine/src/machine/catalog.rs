@@ -1,9 +1,11 @@
 //! The segments of a machine, their stores, and what triggers what.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::format_3;
 use super::formula::Formula;
 use super::lower::lower;
 use super::store::{StoreId, StoreKey};
@@ -89,6 +91,8 @@ pub(super) struct Catalog {
     pub(super) stores: Vec<Option<Store>>,
     by_key: FxHashMap<StoreKey, StoreId>,
     by_fingerprint: FxHashMap<u64, StoreId>,
+    /// By the names of format 3, once a block of that format was read; a new store voids it.
+    by_fingerprint_3: Option<FxHashMap<u64, StoreId>>,
     pub(super) triggers: Triggers,
     /// Segments in force to ask about every new user.
     pub(super) by_default: Vec<u32>,
@@ -192,15 +196,36 @@ impl Catalog {
         self.by_key.insert(key.clone(), id);
         let fingerprint = key.fingerprint();
         self.by_fingerprint.insert(fingerprint, id);
+        self.by_fingerprint_3 = None;
         let fence = fence.map(|offset| Fence { offset, sources: FxHashMap::default() });
         self.stores.push(Some(Store { key, fingerprint, fence, users: 0 }));
         id
     }
 
-    /// The store of this fingerprint, if it has seen the whole history.
-    pub(super) fn complete_store(&self, fingerprint: u64) -> Option<StoreId> {
-        let id = *self.by_fingerprint.get(&fingerprint)?;
-        self.store(id).fence.is_none().then_some(id)
+    /// The complete stores by the names that a format gives them.
+    pub(super) fn names(&self, format: u8) -> Cow<'_, FxHashMap<u64, StoreId>> {
+        match (format, &self.by_fingerprint_3) {
+            (3, Some(names)) => Cow::Borrowed(names),
+            (3, None) => Cow::Owned(self.names_of_format_3()),
+            _ => Cow::Borrowed(&self.by_fingerprint),
+        }
+    }
+
+    /// Keeps the names of format 3: many blocks of that format follow.
+    pub(super) fn keep_names_of_format_3(&mut self) {
+        if self.by_fingerprint_3.is_none() {
+            self.by_fingerprint_3 = Some(self.names_of_format_3());
+        }
+    }
+
+    fn names_of_format_3(&self) -> FxHashMap<u64, StoreId> {
+        let stores = (0..).map(StoreId).zip(&self.stores);
+        stores.filter_map(|(id, store)| Some((format_3::fingerprint(&store.as_ref()?.key), id))).collect()
+    }
+
+    /// Whether the store has seen the whole history.
+    pub(super) fn is_complete(&self, id: StoreId) -> bool {
+        self.store(id).fence.is_none()
     }
 
     /// The stores that have not seen the whole history.
@@ -221,15 +246,15 @@ impl Catalog {
     }
 
     /// Names the set of stores that versions in force read, which are complete.
-    pub(super) fn digest_in_force(&self) -> u64 {
+    pub(super) fn digest_in_force(&self, format: u8) -> u64 {
         let compiled = self.slots.iter().filter_map(|slot| slot.in_force.as_ref());
         let stores: FxHashSet<StoreId> = compiled.flat_map(|compiled| &compiled.stores).copied().collect();
-        digest_of(stores.into_iter().map(|id| self.store(id)))
+        digest_of(stores.into_iter().map(|id| self.store(id)), format)
     }
 
     /// Names the set of complete stores: machines with the same digest have the same.
-    pub(super) fn digest(&self) -> u64 {
-        digest_of(self.complete_stores().map(|(_, store)| store))
+    pub(super) fn digest(&self, format: u8) -> u64 {
+        digest_of(self.complete_stores().map(|(_, store)| store), format)
     }
 
     /// A store has now seen the whole history.
@@ -340,8 +365,9 @@ impl Catalog {
 }
 
 /// The order of stores differs between machines, so the sum must not depend on it.
-fn digest_of<'a>(stores: impl Iterator<Item = &'a Store>) -> u64 {
-    stores.fold(0, |digest, store| digest ^ store.fingerprint.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+fn digest_of<'a>(stores: impl Iterator<Item = &'a Store>, format: u8) -> u64 {
+    let name = |store: &Store| if format == 3 { format_3::fingerprint(&store.key) } else { store.fingerprint };
+    stores.fold(0, |digest, store| digest ^ name(store).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
 }
 
 /// A formula that reads only stores may hold by default if it holds when all are empty; one that reads anything else must be asked.

@@ -11,6 +11,7 @@ mod catalog;
 mod cost;
 mod evaluate;
 mod explain;
+mod format_3;
 mod formula;
 mod inputs;
 mod lower;

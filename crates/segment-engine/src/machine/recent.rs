@@ -2,10 +2,8 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
-
 use crate::time::Timestamp;
+use rustc_hash::FxHashMap;
 
 /// How long an event id is remembered by default: 24 hours.
 pub const REMEMBERED_MICROS: i64 = 24 * 3_600 * 1_000_000;
@@ -16,15 +14,15 @@ const LATE_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
 /// The event ids a user's accepted records brought, as hashes. The one place that decides what a duplicate is, for the
 /// machine and the archiver alike.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct RecentIds {
-    received: FxHashMap<u128, Receipt>,
+    pub(crate) received: FxHashMap<u128, Receipt>,
     /// Ids that expire, oldest first.
-    expiring: VecDeque<(Timestamp, u128)>,
+    pub(crate) expiring: VecDeque<(Timestamp, u128)>,
 }
 
 /// The accepted records with one id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// When the newest was received.
     pub at: Timestamp,

@@ -2,25 +2,34 @@
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::user::{ManualList, Profile, Source, User};
 use super::{Definition, Departed, Machine, RecentIds, Rule, Settings, StoreId};
+use crate::encoding::{ManualListLayout, ProfileLayout};
 use crate::event::UserId;
 use crate::language::{CompileError, compile_saved};
 use crate::leaf::State;
 use crate::plan::Plan;
 use crate::time::Timestamp;
 
-/// Grows when a block written by an older build can no longer be read.
-const FORMAT: u8 = 3;
+/// What this build writes. Format 3 differs in how it names stores only, see [`super::format_3`].
+const FORMAT: u8 = 4;
+/// The oldest that this build reads.
+const FORMAT_MIN: u8 = 3;
 
 /// Why a snapshot could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// Written by a build with another format, or damaged.
-    #[error("the snapshot is of another format or damaged: {0}")]
+    /// Damaged, or of a format that no longer is read.
+    #[error("the snapshot is damaged or of a format that is no longer read: {0}")]
     Format(String),
+    /// Written by a newer build: of use to that one, so it must stay as it is.
+    #[error(
+        "the snapshot has format {0}; this build reads formats {FORMAT_MIN} to {FORMAT}. Start the newer build that wrote it"
+    )]
+    Newer(u8),
     /// A saved clause no longer compiles.
     #[error("the saved segment {tag} no longer compiles: {source}")]
     Clause {
@@ -37,9 +46,11 @@ struct UserBlock {
     format: u8,
     id: UserId,
     client_ref_id: Option<Box<str>>,
+    #[serde(with = "ProfileLayout")]
     profile: Profile,
     /// Key, JSON text, since.
     traits: Vec<(String, String, Timestamp)>,
+    #[serde(with = "ManualListLayout")]
     manual: ManualList,
     recent: RecentIds,
     states: Vec<(u64, State)>,
@@ -98,7 +109,7 @@ impl Machine {
 
     /// What [`Machine::load_departed`] reads: for the machine that absorbs the user.
     pub fn save_departed(&self, departed: &Departed) -> Vec<u8> {
-        let block = DepartedBlock { digest: self.catalog.digest(), user: self.user_block(&departed.user) };
+        let block = DepartedBlock { digest: self.catalog.digest(FORMAT), user: self.user_block(&departed.user) };
         postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
     }
 
@@ -128,6 +139,9 @@ impl Machine {
 
     /// Reads a user's block back.
     pub fn load_user(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        if bytes.first() == Some(&3) {
+            self.catalog.keep_names_of_format_3();
+        }
         let mut user = self.read_user(bytes)?;
         self.tally.enter(&user.members);
         self.tally.measure(&mut user);
@@ -148,7 +162,8 @@ impl Machine {
         let user = self.read_user(&block.user)?;
         // A store without a state is one without events, if the other machine kept the same stores as this one. If it did
         // not, because one of the two is ahead with a definition, it may as well not have kept it.
-        let lacking = if block.digest == self.catalog.digest() {
+        let format = block.user.first().copied().unwrap_or(FORMAT);
+        let lacking = if block.digest == self.catalog.digest(format) {
             Vec::new()
         } else {
             let complete = self.catalog.complete_stores().map(|(id, _)| id);
@@ -158,25 +173,21 @@ impl Machine {
     }
 
     fn read_user(&self, bytes: &[u8]) -> Result<User, SnapshotError> {
-        let format_error = |error: &dyn std::fmt::Display| SnapshotError::Format(error.to_string());
-        let block: UserBlock = postcard::from_bytes(bytes).map_err(|error| format_error(&error))?;
-        if block.format != FORMAT {
-            return Err(SnapshotError::Format(format!("format {} instead of {FORMAT}", block.format)));
-        }
+        let block: UserBlock = read(bytes)?;
         let mut user = User::new(block.id);
         user.client_ref_id = block.client_ref_id;
         user.profile = block.profile;
         for (key, text, since) in block.traits {
-            let value = serde_json::from_str(&text).map_err(|error| format_error(&error))?;
+            let value = serde_json::from_str(&text).map_err(|error| SnapshotError::Format(error.to_string()))?;
             user.traits.set(&key, value, since);
         }
         user.manual = block.manual;
         user.recent = block.recent;
         // A store that waits for history gets all of it from there. What a block has for it, written when the store was
         // complete but not yet in force, or in an earlier life of the same store, would count twice.
-        let states = block.states.into_iter();
-        let kept = |(print, state)| Some((self.catalog.complete_store(print)?, state));
-        user.states = states.filter_map(kept).collect();
+        let names = self.catalog.names(block.format);
+        let kept = |(name, state)| Some((*names.get(&name).filter(|id| self.catalog.is_complete(**id))?, state));
+        user.states = block.states.into_iter().filter_map(kept).collect();
         user.states.sort_unstable_by_key(|(id, _)| *id);
         user.members = block.members.iter().filter_map(|id| self.catalog.index_of(*id)).collect();
         user.members.sort_unstable();
@@ -204,7 +215,7 @@ impl Machine {
             segments.extend(slot.in_force.iter().map(|compiled| segment(&compiled.definition, true)));
             segments.extend(slot.pending.iter().map(|compiled| segment(&compiled.definition, false)));
         }
-        let digest = self.catalog.digest_in_force();
+        let digest = self.catalog.digest_in_force(FORMAT);
         let block = MachineBlock { format: FORMAT, now: self.now, has_history: self.has_history, segments, digest };
         postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
     }
@@ -222,8 +233,7 @@ impl Machine {
         settings: Settings,
         plan: &mut dyn FnMut(&str) -> Result<Arc<Plan>, CompileError>,
     ) -> Result<Self, SnapshotError> {
-        let block: MachineBlock =
-            postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
+        let block: MachineBlock = read(bytes)?;
         let mut machine = Machine::new(settings);
         machine.now = block.now;
         machine.has_history = block.has_history;
@@ -232,7 +242,7 @@ impl Machine {
             let (index, _) = machine.catalog.define(definition(segment, plan)?, None);
             machine.catalog.activate(index);
         }
-        if machine.catalog.digest_in_force() != block.digest {
+        if machine.catalog.digest_in_force(block.format) != block.digest {
             return Err(SnapshotError::Format(
                 "the leaves of its segments are named otherwise by this build".to_owned(),
             ));
@@ -242,6 +252,16 @@ impl Machine {
         }
         Ok(machine)
     }
+}
+
+/// Reads a block, whose first byte is its format.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SnapshotError> {
+    match bytes.first() {
+        Some(format) if *format > FORMAT => return Err(SnapshotError::Newer(*format)),
+        Some(format) if *format < FORMAT_MIN => return Err(SnapshotError::Format(format!("format {format}"))),
+        _ => {}
+    }
+    postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))
 }
 
 fn definition(

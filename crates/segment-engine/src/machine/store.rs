@@ -1,6 +1,7 @@
 //! Stores: the distinct leaf states that the segments of a machine need, each kept once per user.
 
 use crate::event::Event;
+use crate::language::{Names, print_expression};
 use crate::leaf::{Contribution, Count, Distinct, Extreme, Overfull, Rank, Ring, State, Sum, contributions};
 use crate::plan::{CompareOp, EventColumn, Expr};
 use crate::time::Timestamp;
@@ -39,12 +40,32 @@ pub enum StoreKind {
 }
 
 impl StoreKey {
-    /// A name that survives restarts: FNV-1a of the key's debug text. Should a new build print it differently, the checkpoint is of
-    /// no use to it (`Machine::load_state` finds out), and the partition is rebuilt.
+    /// A name that outlives the build, for checkpoints: the hash of [`StoreKey::canonical_text`].
     pub fn fingerprint(&self) -> u64 {
-        format!("{self:?}")
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+        fnv1a(&self.canonical_text())
+    }
+
+    /// The key in the language's one spelling. Equal keys have equal texts and others have not, since the compiler reads the
+    /// spelling back as the same expression. A change of a text is a change of the checkpoint's format: `tests/checkpoints.rs`
+    /// holds it.
+    pub fn canonical_text(&self) -> String {
+        let mut text = match self.kind {
+            StoreKind::Ring(capacity) => format!("newest {capacity}"),
+            StoreKind::Count(cap) => format!("count {cap}"),
+            StoreKind::Sum => "sum".to_owned(),
+            StoreKind::Extreme(Rank::Greatest) => "greatest".to_owned(),
+            StoreKind::Extreme(Rank::Least) => "least".to_owned(),
+            StoreKind::Extreme(Rank::Latest) => "latest".to_owned(),
+            StoreKind::Extreme(Rank::Earliest) => "earliest".to_owned(),
+            StoreKind::Distinct(cap) => format!("distinct {cap}"),
+        };
+        let mut push = |part: &str, expr: &Expr| {
+            text.extend([part, &print_expression(expr, &Names { aggregates: &[], segments: &[] })]);
+        };
+        self.argument.iter().for_each(|argument| push(" OF ", argument));
+        self.fixed.iter().for_each(|condition| push(" WHERE ", condition));
+        self.timed.iter().for_each(|condition| push(" WHILE ", condition));
+        text
     }
 
     /// The state of a user without events.
@@ -93,6 +114,12 @@ impl StoreKey {
     }
 }
 
+/// FNV-1a, 64 bits (Fowler, Noll, Vo).
+pub(super) fn fnv1a(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 fn add_to(state: &mut State, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
     match state {
         State::Ring(_) => unreachable!("rings take events as they are"),
@@ -113,3 +140,6 @@ fn text(expr: &Expr) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

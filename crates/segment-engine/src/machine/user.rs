@@ -60,7 +60,7 @@ pub struct ManualList {
 }
 
 /// A user merged into another, as the other sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The absorbed user.
     pub user: UserId,
@@ -161,7 +161,7 @@ impl User {
 }
 
 /// The columns of the user, as the config store has them. A user known from events only has none yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
     /// `users.email`.
     pub email: Option<String>,

@@ -2,8 +2,6 @@
 
 use std::cmp::Ordering;
 
-use serde::{Deserialize, Serialize};
-
 use super::calendar::DAY;
 
 /// A length of time as SQL has it: months, days and microseconds are kept apart, since neither a month nor (in a zone
@@ -11,7 +9,7 @@ use super::calendar::DAY;
 ///
 /// `==` compares the parts, as equality of plans needs it (a month is not 30 days when it is added);
 /// [`sql_cmp`](Interval::sql_cmp) is SQL's comparison (where `1 month = 30 days`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Interval {
     /// Calendar months (a year is 12).
     pub months: i32,

@@ -3,8 +3,6 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::decimal::Decimal;
 use crate::plan::CompareOp;
 use crate::time::calendar::DAY;
@@ -17,7 +15,7 @@ mod cast;
 mod tests;
 
 /// The type of an expression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
     /// `boolean`.
     Bool,
@@ -50,7 +48,7 @@ impl Type {
 ///
 /// `==` and the hash compare the representation, as equality of plans needs it. SQL's comparison is
 /// [`sql_cmp`](Value::sql_cmp); of values brought to their [`distinct_key`](Value::distinct_key), `==` is SQL's too.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// SQL's NULL, of any type.
     Null,

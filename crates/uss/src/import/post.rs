@@ -196,7 +196,7 @@ impl Poster {
         let seconds = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let wait = Duration::from_secs(seconds.unwrap_or(0));
         let text = response.text().await.unwrap_or_default();
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        if status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) {
             return Step::Again(format!("{status}: {text}"), wait);
         }
         if !status.is_success() {

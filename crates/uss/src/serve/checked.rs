@@ -5,12 +5,14 @@ use std::path::Path;
 use std::str::FromStr;
 
 use configuration_api::TopicNames;
-use ingestion_api::{AllowedOrigins, UnknownUsers};
+use ingestion_api::{AllowedOrigins, FuturePolicy, UnknownUsers};
 use ports::config_store::IdentityRules;
 use uss_http::ApiKeys;
 
 use super::StartError;
 use crate::settings::Settings;
+
+const SECOND_MICROS: i64 = 1_000_000;
 
 /// Variables of deployments whose data is on servers.
 const SERVERS: [&str; 3] = ["REDPANDA_BROKERS", "DATABEND_CONNECTION_STRING", "POSTGRES_DB_CONNECTION_STRING"];
@@ -18,6 +20,7 @@ const SERVERS: [&str; 3] = ["REDPANDA_BROKERS", "DATABEND_CONNECTION_STRING", "P
 /// What the settings say.
 pub struct Checked {
     pub unknown_users: UnknownUsers,
+    pub future: FuturePolicy,
     pub keys: ApiKeys,
     pub origins: AllowedOrigins,
     pub topics: TopicNames,
@@ -36,6 +39,13 @@ impl Checked {
                 "reject" => UnknownUsers::Reject,
                 "create" => UnknownUsers::Create,
                 other => return Err(StartError::new(format!("USS_UNKNOWN_USERS={other}: use reject or create"))),
+            },
+            future: FuturePolicy {
+                events: settings
+                    .future_events
+                    .parse()
+                    .map_err(|error| StartError::new(format!("USS_FUTURE_EVENTS: {error}")))?,
+                tolerance_micros: i64::from(settings.future_tolerance_seconds) * SECOND_MICROS,
             },
             keys: ApiKeys::from_str(&settings.api_keys).map_err(|error| StartError::new(error.to_string()))?,
             origins: AllowedOrigins::from_str(&settings.allowed_origins).map_err(StartError::new)?,

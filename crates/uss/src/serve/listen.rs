@@ -6,6 +6,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use uss_http::unread::dispose_unread;
 
 use super::StartError;
 use crate::settings::Settings;
@@ -87,7 +88,9 @@ async fn serve(listener: TcpListener, router: Router, stopped: watch::Receiver<b
         }
     });
     let (mut told, mut over) = (stopped.clone(), stopped);
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+    // Ingestion asks who sends: nobody may take all of its capacity.
+    let service = dispose_unread(router).into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
         let _ = told.wait_for(|stop| *stop).await;
     });
     tokio::select! {

@@ -1,6 +1,7 @@
 //! The composition root: settings in, a running system out. The only place that names concrete adapters.
 
 mod checked;
+mod data_format;
 mod listen;
 mod logging;
 mod open;
@@ -63,11 +64,11 @@ pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
 
 async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
     // These first: a start that cannot be, like a second one on the same machine, says so before it touches any data.
-    let Checked { unknown_users, keys, origins, topics, identity_rules } = Checked::of(&settings)?;
+    let Checked { unknown_users, future, keys, origins, topics, identity_rules } = Checked::of(&settings)?;
     let listeners = listen::bind(&settings, options.insecure).await?;
     let opened = open::open(&settings).await?;
     let service = open::start_service(&opened, &settings).await?;
-    let ingestion = open::ingestion(&opened, unknown_users);
+    let ingestion = open::ingestion(&opened, unknown_users, future);
     let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
     let (stop, stopped) = watch::channel(false);
     let relay = open::start_relay(&opened, stopped.clone());

@@ -7,7 +7,7 @@ use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
 use configuration_api::{Api, Holds, Relay, StoreIdentities, TopicNames};
-use ingestion_api::{AllowedOrigins, Ingestion, Limits, UnknownUsers};
+use ingestion_api::{AllowedOrigins, FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
 use ports::clock::{Clock, SystemClock};
@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use uss_http::{ApiKeys, Kind, Problem, operations};
 
 use super::StartError;
+use super::data_format;
 use super::listen::Each;
 use super::queries::EngineQueries;
 use super::registry::{self, ByRole};
@@ -49,6 +50,7 @@ pub struct Opened {
 pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     make_folder(folder)?;
+    data_format::check(folder)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
         .map_err(|error| StartError::new(format!("{}: {error}", folder.join("log").display())))?;
@@ -112,10 +114,11 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
 }
 
 /// The ingestion service.
-pub fn ingestion(opened: &Opened, unknown_users: UnknownUsers) -> Arc<Ingestion> {
+pub fn ingestion(opened: &Opened, unknown_users: UnknownUsers, future: FuturePolicy) -> Arc<Ingestion> {
     let identities = StoreIdentities::new(opened.store.clone(), opened.clock.clone(), opened.holds.clone());
     let (log, clock) = (opened.log.clone(), opened.clock.clone());
-    Arc::new(Ingestion::new(log, Arc::new(identities), clock, Limits::default(), unknown_users))
+    let ingestion = Ingestion::new(log, Arc::new(identities), clock, Limits::default(), unknown_users);
+    Arc::new(ingestion.with_future(future))
 }
 
 /// Starts moving the outbox to the log. Told to stop, it moves what is there and ends.

@@ -1,0 +1,145 @@
+//! Fields that an event has at its top level under another name than ours, and what to write instead. Pure.
+
+use serde::Serialize;
+
+/// How many names one answer warns of. An event has few fields; more names are no mistake that somebody reads about.
+const WARNINGS_MAX: usize = 20;
+/// The longest name that is looked at: longer than any below.
+const NAME_BYTES_MAX: usize = 32;
+
+/// Our fields by their letters alone, and what other services call them.
+const MEANT: [(&str, &[&str]); 13] = [
+    ("id", &["id", "userid", "anonymousid", "distinctid", "customerid", "clientid", "visitorid", "clientrefid", "uid"]),
+    ("id_type", &["idtype", "identitytype", "useridtype"]),
+    (
+        "created_at",
+        &["createdat", "timestamp", "originaltimestamp", "time", "datetime", "ts", "eventtime", "occurredat"],
+    ),
+    ("event_id", &["eventid", "messageid", "insertid", "$insertid", "idempotencykey"]),
+    ("region", &["region"]),
+    ("device_type", &["devicetype"]),
+    ("country", &["country", "countrycode"]),
+    ("payload", &["payload", "properties", "props", "params", "attributes", "eventproperties"]),
+    ("payload.activity_type", &["activitytype", "event", "eventname", "eventtype", "activity", "action", "type"]),
+    ("payload.url", &["url", "pageurl"]),
+    ("payload.order_total", &["ordertotal"]),
+    ("payload.order_id", &["orderid"]),
+    ("payload.element_id", &["elementid"]),
+];
+
+/// Which of our fields is meant by this name of another field, if it is nearly one of ours or a known one of others.
+pub fn meant(name: &str) -> Option<&'static str> {
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    let letters =
+        name.chars().filter(|letter| !matches!(letter, '_' | '-' | ' ')).map(|letter| letter.to_ascii_lowercase());
+    let is_called = |known: &str| letters.clone().eq(known.chars());
+    MEANT.iter().find(|(_, names)| names.iter().any(|known| is_called(known))).map(|(field, _)| *field)
+}
+
+/// A field that was kept, but says nothing where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// Its name.
+    pub field: String,
+    /// What to write instead.
+    pub message: String,
+    /// The first event that has it.
+    pub index: usize,
+    /// How many events have it.
+    pub events: usize,
+}
+
+/// The warnings of a request, one per name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Warnings(Vec<Warning>);
+
+impl Warnings {
+    /// Adds a field of an accepted event, and what it should be called.
+    pub fn add(&mut self, index: usize, field: &str, meant: &'static str) {
+        metrics::counter!("uss_misplaced_fields_total", "meant" => meant).increment(1);
+        if let Some(known) = self.0.iter_mut().find(|warning| warning.field == field) {
+            known.events += 1;
+        } else if self.0.len() < WARNINGS_MAX {
+            let message =
+                format!("`{field}` is kept, but means nothing there; if it is what we call `{meant}`, send it as that");
+            self.0.push(Warning { field: field.to_owned(), message, index, events: 1 });
+        }
+    }
+
+    /// Adds those of later events, the first of which has the index `first` among all.
+    pub fn append(&mut self, first: usize, later: Warnings) {
+        for warning in later.0 {
+            if let Some(known) = self.0.iter_mut().find(|known| known.field == warning.field) {
+                known.events += warning.events;
+            } else if self.0.len() < WARNINGS_MAX {
+                self.0.push(Warning { index: first + warning.index, ..warning });
+            }
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_spellings_and_the_names_of_others_are_known() {
+        let cases = [
+            ("createdAt", Some("created_at")),
+            ("CREATED-AT", Some("created_at")),
+            ("timestamp", Some("created_at")),
+            ("time", Some("created_at")),
+            ("userId", Some("id")),
+            ("user_id", Some("id")),
+            ("ID", Some("id")),
+            ("idType", Some("id_type")),
+            ("eventId", Some("event_id")),
+            ("messageId", Some("event_id")),
+            ("properties", Some("payload")),
+            ("Payload", Some("payload")),
+            ("event", Some("payload.activity_type")),
+            ("type", Some("payload.activity_type")),
+            ("activityType", Some("payload.activity_type")),
+            ("orderTotal", Some("payload.order_total")),
+            ("deviceType", Some("device_type")),
+            ("Region", Some("region")),
+            ("campaign", None),
+            ("once", None),
+            ("", None),
+            ("created", None),
+            ("ïd", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(meant(name), expected, "{name}");
+        }
+        let long = "_".repeat(NAME_BYTES_MAX) + "id";
+        assert_eq!(meant(&long), None);
+    }
+
+    #[test]
+    fn every_name_is_told_once_and_not_without_end() {
+        let mut warnings = Warnings::default();
+        for index in 3..5 {
+            warnings.add(index, "time", "created_at");
+        }
+        let mut later = Warnings::default();
+        later.add(0, "time", "created_at");
+        later.add(1, "userId", "id");
+        warnings.append(10, later);
+        let found: Vec<_> = warnings.0.iter().map(|it| (it.field.as_str(), it.index, it.events)).collect();
+        assert_eq!(found, [("time", 3, 3), ("userId", 11, 1)]);
+        assert!(warnings.0[0].message.contains("`time`") && warnings.0[0].message.contains("`created_at`"));
+        for number in 0..100 {
+            warnings.add(20, &format!("id{number}"), "id");
+        }
+        assert_eq!(warnings.0.len(), WARNINGS_MAX);
+    }
+}

@@ -1,0 +1,131 @@
+//! `Content-Encoding`: packed bodies are unpacked as they come, a piece at a time.
+
+use std::io;
+
+use async_compression::tokio::bufread::GzipDecoder;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use tokio_util::io::{ReaderStream, StreamReader};
+use uss_http::{Kind, Problem};
+
+/// How much is unpacked before it is asked whether there is room for more.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// A body that is not what its `Content-Encoding` says.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadGzip(io::Error);
+
+/// Unpacks the body of a request before its handler sees it.
+pub async fn unpack(request: Request, next: Next) -> Response {
+    match is_packed(request.headers()) {
+        Ok(false) => next.run(request).await,
+        Ok(true) => {
+            let (mut parts, body) = request.into_parts();
+            parts.headers.remove(header::CONTENT_ENCODING);
+            parts.headers.remove(header::CONTENT_LENGTH);
+            next.run(Request::from_parts(parts, gunzip(body))).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Whether the body is gzip. Codings are listed in one header or several, in any case (RFC 9110, 8.4 and 5.3).
+///
+/// # Errors
+/// 415 for a coding that is not read here.
+fn is_packed(headers: &HeaderMap) -> Result<bool, Problem> {
+    let mut packed = false;
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        for coding in String::from_utf8_lossy(value.as_bytes()).split(',').map(str::trim) {
+            match coding.to_ascii_lowercase().as_str() {
+                "" | "identity" => {}
+                "gzip" | "x-gzip" if !packed => packed = true,
+                _ => return Err(unsupported(coding)),
+            }
+        }
+    }
+    Ok(packed)
+}
+
+fn unsupported(coding: &str) -> Problem {
+    let message = format!(
+        "Content-Encoding `{}` is not read here; what is read is gzip (also called x-gzip), once, and identity: the body as it is",
+        coding.escape_debug()
+    );
+    Problem::new(Kind::UnsupportedMedia, "UNSUPPORTED_ENCODING", message)
+}
+
+/// All members of the gzip stream, one after the other (RFC 1952, 2.2).
+fn gunzip(body: Body) -> Body {
+    let packed = body.into_data_stream().map(|piece| piece.map_err(io::Error::other));
+    let mut decoder = GzipDecoder::new(StreamReader::new(packed));
+    decoder.multiple_members(true);
+    let unpacked = ReaderStream::with_capacity(decoder, PIECE_BYTES);
+    Body::from_stream(unpacked.map(|piece| piece.map_err(told_apart)))
+}
+
+/// The packed body's own errors pass through the decoder; all others are about what the body holds.
+fn told_apart(error: io::Error) -> axum::BoxError {
+    match error.get_ref().is_some_and(|inner| inner.is::<axum::Error>()) {
+        true => error.into(),
+        false => BadGzip(error).into(),
+    }
+}
+
+/// What is wrong with the gzip stream, if that is why a body could not be read.
+pub fn bad_gzip<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a BadGzip> {
+    let mut error = Some(error);
+    while let Some(this) = error {
+        if let Some(bad) = this.downcast_ref() {
+            return Some(bad);
+        }
+        error = this.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn codings_are_read_in_every_spelling_of_the_standard() {
+        let cases: [(&[&str], Option<bool>); 15] = [
+            (&[], Some(false)),
+            (&["identity"], Some(false)),
+            (&["Identity"], Some(false)),
+            (&[""], Some(false)),
+            (&["gzip"], Some(true)),
+            (&["GZip"], Some(true)),
+            (&["x-gzip"], Some(true)),
+            (&["identity, gzip"], Some(true)),
+            (&["gzip ,identity"], Some(true)),
+            (&["identity", "X-GZIP"], Some(true)),
+            (&[",gzip,"], Some(true)),
+            (&["gzip, gzip"], None),
+            (&["gzip", "x-gzip"], None),
+            (&["br"], None),
+            (&["gzip, deflate"], None),
+        ];
+        for (values, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_ENCODING, value.parse().unwrap());
+            }
+            match (is_packed(&headers), expected) {
+                (Ok(packed), Some(expected)) => assert_eq!(packed, expected, "{values:?}"),
+                (Err(problem), None) => {
+                    assert_eq!(problem.code, "UNSUPPORTED_ENCODING");
+                    assert!(problem.message.contains("what is read is gzip"), "{}", problem.message);
+                }
+                (found, _) => panic!("{values:?}: {found:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What only a real connection shows of the bodies that come in: packed ones, refused ones, slow ones.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use support::{Launch, Server};
+
+const KEY: &str = "admin-0123456789abcdef";
+const EVENT: &str = r#"{"id":"known","payload":{"activity_type":"page_viewed"}}"#;
+/// How long an answer may take, on a machine that is busy with other tests.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// One connection, on which requests are written by hand.
+struct Connection(TcpStream);
+
+/// An answer read from it.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    closes: bool,
+    body: Value,
+}
+
+impl Connection {
+    fn to(url: &str) -> Self {
+        let address = url.strip_prefix("http://").unwrap().to_socket_addrs().unwrap().next().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(ANSWER_MAX)).unwrap();
+        Self(stream)
+    }
+
+    /// Writes as much of a request as the other side takes.
+    fn send(&mut self, path: &str, headers: &str, body: &[u8]) {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        let sent = self.0.write_all(head.as_bytes()).and_then(|()| self.0.write_all(body));
+        if let Err(error) = sent {
+            assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
+        }
+    }
+
+    fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> Answer {
+        self.send(path, &format!("{headers}Content-Length: {}\r\n", body.len()), body);
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Answer {
+        let mut text = Vec::new();
+        let end = loop {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).unwrap();
+            text.push(byte[0]);
+            if text.ends_with(b"\r\n\r\n") {
+                break text.len();
+            }
+        };
+        let head = String::from_utf8(text[..end].to_vec()).unwrap().to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        let closes = head.lines().any(|line| line == "connection: close");
+        Answer { status: head[9..12].parse().unwrap(), closes, body: serde_json::from_slice(&body).unwrap() }
+    }
+
+    /// Whether an answer has begun.
+    fn is_answered(&self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        let peeked = self.0.peek(&mut [0]);
+        self.0.set_nonblocking(false).unwrap();
+        peeked.is_ok_and(|bytes| bytes > 0)
+    }
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+async fn accepted(server: &Server) -> usize {
+    let records = server.records("event_ingested_topic").await;
+    records
+        .iter()
+        .filter(|record| record["value"]["client_ref_id"] == "known" && record["value"]["type"].is_null())
+        .count()
+}
+
+#[tokio::test]
+async fn every_member_of_a_packed_body_arrives() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    server.user("known").await;
+    let lines: Vec<u8> = (0..3).flat_map(|_| gzip(&format!("{EVENT}\n"))).collect();
+    let packed = "Content-Type: application/x-ndjson\r\nContent-Encoding: identity, X-Gzip\r\n";
+    let mut connection = Connection::to(&server.ingestion);
+    let answer = connection.post("/api/v1/events", packed, &lines);
+    assert_eq!((answer.status, &answer.body["accepted"]), (200, &json!(3)));
+    let bomb = gzip(&"x\n".repeat(1 << 20));
+    let answer = connection.post("/api/v1/events", packed, &bomb);
+    assert_eq!((answer.status, &answer.body["code"]), (200, &json!("TOO_MANY_REJECTED")));
+    assert!(answer.body["rejected"].as_array().unwrap().len() < 20_000);
+    assert_eq!(accepted(&server).await, 3);
+}
+
+#[tokio::test]
+async fn after_a_refusal_the_connection_goes_on_or_says_that_it_does_not() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).set("USS_API_KEYS", &format!("admin:{KEY}")).start();
+    let key = format!("Authorization: Bearer {KEY}\r\n");
+    let json = format!("{key}Content-Type: application/json\r\n");
+    let xml = format!("{key}Content-Type: text/xml\r\n");
+    let (events, users) = ("/api/v1/events", "/api/v1/users");
+    let cases = [
+        (&server.ingestion, events, json.as_str(), 17 << 20, 413),
+        (&server.ingestion, events, &xml, 4 << 20, 415),
+        (&server.ingestion, events, "", 4 << 20, 401),
+        (&server.ingestion, "/nowhere", &json, 4 << 20, 404),
+        (&server.configuration, users, &json, 4 << 20, 413),
+        (&server.configuration, users, &xml, 4 << 20, 415),
+        (&server.configuration, users, "", 4 << 20, 401),
+        (&server.configuration, "/nowhere", &json, 4 << 20, 404),
+    ];
+    for (api, path, headers, length, status) in cases {
+        let answer = Connection::to(api).post(path, headers, &vec![b' '; length]);
+        assert_eq!((answer.status, answer.closes), (status, true), "{path} {headers} {}", answer.body);
+        if status != 413 {
+            let mut connection = Connection::to(api);
+            for _ in 0..2 {
+                let answer = connection.post(path, headers, &vec![b' '; 100 << 10]);
+                assert_eq!((answer.status, answer.closes), (status, false), "{path} {headers} {}", answer.body);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn slow_bodies_do_not_keep_others_out() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    server.user("known").await;
+    let lines = "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n";
+    let idle = (0..128).map(|_| {
+        let mut connection = Connection::to(&server.ingestion);
+        connection.send("/api/v1/events", lines, b"1\r\n \r\n");
+        connection
+    });
+    let mut idle: Vec<Connection> = idle.collect();
+    let mut late = Connection::to(&server.ingestion);
+    late.send("/api/v1/events", "Content-Type: application/json\r\nContent-Length: 9\r\n", b"{");
+    assert_eq!(server.send("application/json", EVENT).await.unwrap().status, 200);
+
+    // One address fills its share with bodies that do not end; then it waits for room, and nobody else does.
+    let whole = "Content-Type: application/json\r\nContent-Length: 16777215\r\n";
+    let full = (0..6).map(|_| {
+        let mut connection = Connection::to(&server.ingestion);
+        connection.send("/api/v1/events", whole, &vec![b' '; 15 << 20]);
+        connection
+    });
+    let mut full: Vec<Connection> = full.collect();
+    let refused = support::eventually("one is refused", async || full.iter().position(Connection::is_answered)).await;
+    let answer = full[refused].answer();
+    assert_eq!((answer.status, answer.closes), (429, true), "{}", answer.body);
+    assert_eq!(answer.body["code"], "OVER_CAPACITY");
+    let other = reqwest::Client::builder().no_proxy().local_address(std::net::IpAddr::from([127, 0, 0, 2])).build();
+    let request = other.unwrap().post(format!("{}/api/v1/events", server.ingestion));
+    let answer = request.header("content-type", "application/json").body(EVENT).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200, "another address");
+
+    let answer = late.answer();
+    assert_eq!((answer.status, answer.closes), (408, true));
+    assert_eq!(answer.body["code"], "BODY_TOO_SLOW");
+    let last = idle.last_mut().unwrap();
+    last.0.write_all(format!("{:x}\r\n{EVENT}\r\n0\r\n\r\n", EVENT.len()).as_bytes()).unwrap();
+    assert_eq!(last.answer().body["accepted"], 1, "who waits may go on");
+}
