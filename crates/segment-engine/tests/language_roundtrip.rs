@@ -20,7 +20,7 @@ fn text() -> impl Strategy<Value = String> {
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("coalesce({x}, {y})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("nullif({x}, {y})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} || ({y}))")),
-            inner.clone().prop_map(|x| format!("(length({x}) || {x})")),
+            inner.clone().prop_map(|x| format!("(length({x}) || ({x}))")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("trim(LEADING {x} FROM {y})")),
             inner.clone().prop_map(|x| format!("trim({x})")),
             inner.clone().prop_map(|x| format!("left({x}, -2)")),

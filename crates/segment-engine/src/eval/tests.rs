@@ -197,7 +197,7 @@ fn what_is_decided_is_not_evaluated_further() {
         (Expr::And(vec![truth(None), ask()]), 1),
         (Expr::Or(vec![truth(Some(true)), ask()]), 0),
         (Expr::Or(vec![ask(), ask()]), 1),
-        (Expr::Coalesce(vec![int(1), Expr::Aggregate(0, Type::Int)].into()), 0),
+        (Expr::Coalesce(vec![int(1), Expr::Aggregate(0, Type::Int)]), 0),
         (Expr::Coalesce(vec![null(), Expr::Aggregate(0, Type::Int)]), 1),
         (Expr::InList(Box::new(int(1)), vec![int(1), Expr::Aggregate(0, Type::Int)].into()), 0),
         (compare(CompareOp::Eq, null(), Expr::Aggregate(0, Type::Int)), 0),

@@ -84,9 +84,9 @@ fn part<'a>(x: &'a str, separator: &str, number: i64) -> Option<&'a str> {
     if separator.is_empty() {
         return Some(if place == 0 { x } else { "" });
     }
-    let parts = x.split(separator);
+    let mut parts = x.split(separator);
     Some(match number > 0 {
-        true => parts.skip(place).next().unwrap_or_default(),
+        true => parts.nth(place).unwrap_or_default(),
         // Separators are found from the front, also where parts are counted from the end.
         false => parts.collect::<Vec<_>>().into_iter().rev().nth(place).unwrap_or_default(),
     })
