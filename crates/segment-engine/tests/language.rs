@@ -159,6 +159,16 @@ fn bounds_are_errors_and_never_a_stack_overflow() {
         ),
         ((0..60).map(|i| format!("url ~ '{i}'")).collect::<Vec<_>>().join(" AND "), "where_too_many_patterns"),
         (format!("url ~ '{}'", "a".repeat(1_001)), "where_bad_pattern"),
+        (format!("funnel(INTERVAL '1 day'{}) > 0", ", region = 'x'".repeat(16)), ""),
+        (format!("funnel(INTERVAL '1 day'{}) > 0", ", region = 'x'".repeat(17)), "where_too_many_steps"),
+        (format!("funnel(INTERVAL '1 day', {}, url = '/') > 0", ["segment('a') OR url = '/'"; 5].join(", ")), ""),
+        (
+            format!(
+                "funnel(INTERVAL '1 day', {}) > 0",
+                (0..5).map(|i| format!("segment('{i}')")).collect::<Vec<_>>().join(", ")
+            ),
+            "where_too_many_user_terms",
+        ),
     ];
     for (clause, code) in cases {
         let got = compile(&clause).map_or_else(|error| error.code, |_| "");
@@ -209,6 +219,7 @@ const WORDS: &[&str] = &[
     ",",
     "BETWEEN",
     "sum(order_total)",
+    "funnel(INTERVAL '1 day',",
     "+",
     "*",
     "/",

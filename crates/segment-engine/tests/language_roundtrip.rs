@@ -44,6 +44,8 @@ fn number() -> impl Strategy<Value = String> {
         Just("(payload->>'p')::numeric"),
         Just("extract(hour FROM created_at)"),
         Just("user_id"),
+        Just("jsonb_array_length(payload->'l')"),
+        Just("(payload->'l'->-1->>'n')::numeric"),
     ];
     leaf.prop_map(str::to_owned).prop_recursive(3, 8, 2, |inner| {
         prop_oneof![
@@ -119,6 +121,12 @@ fn condition() -> impl Strategy<Value = String> {
         Just("NULL".to_owned()),
         Just("segment('s')".to_owned()),
         Just("traits->>'plan' = 'pro'".to_owned()),
+        Just("payload->'l' ? 'it''s'".to_owned()),
+        Just("payload->'l'->0 ?& array['b', 'a'::text, 'a']".to_owned()),
+        Just("payload @> '{\"a\": [1.0, \"it''s\"]}'".to_owned()),
+        Just("traits->'l' @> '[{\"b\": null}, [2]]'::jsonb".to_owned()),
+        Just("traits @> '{\"a\": {\"b\": true}, \"c\": 1}'".to_owned()),
+        Just("bucket('it''s') < 12.5".to_owned()),
         Just("users.created_at > now() - INTERVAL '7 days'".to_owned()),
     ];
     leaf.prop_recursive(4, 12, 3, |inner| {
@@ -135,6 +143,26 @@ fn condition() -> impl Strategy<Value = String> {
     })
 }
 
+/// A condition on one event that is free of now.
+fn step() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        (text(), comparison(), text()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
+        (time(), comparison(), time()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
+        (number(), number()).prop_map(|(x, y)| format!("{x} NOT IN ({y}, 3, 1.5, NULL)")),
+        Just("TRUE".to_owned()),
+        Just("NULL".to_owned()),
+        Just("segment('s')".to_owned()),
+        Just("traits->>'plan' = 'pro'".to_owned()),
+    ];
+    leaf.prop_recursive(2, 6, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x}) AND ({y})")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x}) OR ({y})")),
+            inner.prop_map(|x| format!("NOT ({x})")),
+        ]
+    })
+}
+
 fn aggregate() -> impl Strategy<Value = String> {
     prop_oneof![
         condition().prop_map(|c| format!("count(*) FILTER (WHERE {c})")),
@@ -142,6 +170,8 @@ fn aggregate() -> impl Strategy<Value = String> {
         (text(), condition()).prop_map(|(x, c)| format!("count(DISTINCT {x}) FILTER (WHERE {c})")),
         number().prop_map(|x| format!("avg({x})")),
         (number(), condition()).prop_map(|(x, c)| format!("last({x}) FILTER (WHERE {c})")),
+        (step(), step(), condition())
+            .prop_map(|(a, b, c)| format!("funnel(INTERVAL '36 hours', {a}, {b}) FILTER (WHERE {c})")),
     ]
 }
 

@@ -30,11 +30,12 @@ const BUSY: &str = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '2 sec
 const RECENT: &str = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '1 second') >= 1";
 const BUYERS: &str = "sum(order_total) >= 200";
 /// What the edited segment becomes, one after the other.
-const EDITS: [&str; 4] = [
+const EDITS: [&str; 5] = [
     "count(*) FILTER (WHERE created_at >= now() - INTERVAL '3 seconds') >= 3",
     "count(*) >= 12",
     "count(*) FILTER (WHERE created_at <= now() - INTERVAL '2 seconds') >= 7",
     "count(DISTINCT order_total) >= 4 AND NOT segment('recent')",
+    "funnel(INTERVAL '1 second', order_total > 5, TRUE, TRUE) FILTER (WHERE created_at >= now() - INTERVAL '4 seconds') >= 3",
 ];
 
 struct Segments {

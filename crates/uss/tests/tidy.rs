@@ -32,9 +32,10 @@ const EDGES: [(&str, &[&str]); 9] = [
 ];
 
 /// Everything the engine is built of. Each is pure and synchronous as it is used here; think before you add one.
-const ENGINE_IS_BUILT_OF: [&str; 10] = [
+const ENGINE_IS_BUILT_OF: [&str; 11] = [
     "ethnum",
     "jiff",
+    "md-5",
     "postcard",
     "regex-automata",
     "regex-syntax",

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::written_as;
 use crate::event::Position;
-use crate::leaf::{Contribution, Count, Distinct, Extreme, Order, Pending, Rank, Ring, State, Sum};
+use crate::leaf::funnel::{Complete, Entry, Scan};
+use crate::leaf::{Contribution, Count, Distinct, Extreme, Funnel, Order, Pending, Rank, Ring, State, Sum};
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -18,6 +19,7 @@ enum StateLayout {
     Sum(Sum),
     Extreme(Extreme),
     Distinct(Distinct),
+    Funnel(Box<Funnel>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +74,33 @@ struct DistinctLayout {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(remote = "Funnel")]
+struct FunnelLayout {
+    steps: u8,
+    within: i64,
+    entries: Vec<Entry>,
+    pending: Pending,
+    complete: Option<Complete>,
+    #[serde(skip)]
+    scan: Option<Scan>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Entry")]
+struct EntryLayout {
+    created_at: Timestamp,
+    until: Timestamp,
+    steps: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Complete")]
+struct CompleteLayout {
+    until: Timestamp,
+    events: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(remote = "Pending")]
 struct PendingLayout(Vec<Contribution>);
 
@@ -108,6 +137,9 @@ written_as! {
     Sum: SumLayout,
     Extreme: ExtremeLayout,
     Distinct: DistinctLayout,
+    Funnel: FunnelLayout,
+    Entry: EntryLayout,
+    Complete: CompleteLayout,
     Pending: PendingLayout,
     Contribution: ContributionLayout,
 }

@@ -1,16 +1,20 @@
 //! What an expression is worth: SQL's evaluation, in three-valued logic.
 
+mod bucket;
 mod functions;
 mod json;
 mod jsonb;
+mod letters;
 mod text;
 
 use crate::event::Event;
 use crate::plan::{CompareOp, EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
 use crate::time::Timestamp;
 use crate::value::Value;
+use serde_json::Value as Json;
 
-use json::find;
+pub use bucket::bucket;
+pub(crate) use json::find;
 pub use json::{read_path, read_steps};
 pub use jsonb::{jsonb_ordered, jsonb_text};
 
@@ -32,6 +36,10 @@ pub trait Scope {
     fn borrowed_text(&self, _: &Expr) -> Option<&str> {
         None
     }
+    /// The JSON at the path that an expression reads. `None` if there is nothing.
+    fn borrowed_json(&self, _: &Expr) -> Option<&Json> {
+        None
+    }
     /// The user's traits at a path.
     fn user_trait(&self, _: &JsonPath) -> Value {
         Value::Null
@@ -42,6 +50,10 @@ pub trait Scope {
     }
     /// The value of the plan's aggregate of this index.
     fn aggregate(&mut self, _: usize) -> Value {
+        Value::Null
+    }
+    /// The user's bucket of this name.
+    fn bucket(&self, _: &str) -> Value {
         Value::Null
     }
     /// Whether the user is a member of the plan's segment of this index.
@@ -66,6 +78,7 @@ pub fn evaluate<S: Scope>(expr: &Expr, scope: &mut S) -> Value {
             scope.aggregate(cases[case])
         }
         Expr::Segment(index) => Value::Bool(scope.segment(*index)),
+        Expr::Bucket(name) => scope.bucket(name),
         Expr::TimeCompare(compare) => {
             let x = evaluate(&compare.x, scope);
             scope.time_compare(compare, &x)
@@ -85,6 +98,7 @@ pub fn evaluate<S: Scope>(expr: &Expr, scope: &mut S) -> Value {
         Expr::Call(function, arguments) => functions::call(function, arguments, scope),
         Expr::Cast(inner, ty) => evaluate(inner, scope).cast(*ty),
         Expr::CastInt(inner, bytes) => evaluate(inner, scope).cast_int(*bytes),
+        Expr::Steps(conditions) => steps(conditions, scope),
         condition => match text_truth(condition, scope) {
             Some(truth) => Value::Bool(truth),
             None => truth(condition, scope),
@@ -132,8 +146,17 @@ fn truth<S: Scope>(condition: &Expr, scope: &mut S) -> Value {
             Value::Text(text) => Value::Bool(pattern.matches(&text)),
             _ => Value::Null,
         },
+        Expr::JsonTest(inner, test) => json::tested(scope.borrowed_json(inner), test),
         other => unreachable!("`evaluate` has handled every expression that is no condition: {other:?}"),
     }
+}
+
+/// The sum of 2^index of the conditions that are TRUE; NULL if none is.
+fn steps<S: Scope>(conditions: &[Expr], scope: &mut S) -> Value {
+    let mask = conditions.iter().enumerate().fold(0, |mask, (index, condition)| {
+        if evaluate(condition, scope).is_true() { mask | 1 << index } else { mask }
+    });
+    if mask == 0 { Value::Null } else { Value::Int(mask) }
 }
 
 /// `OR` for `decisive = true`, `AND` for `false`: the first decisive operand ends it, else NULL if any is NULL.
@@ -190,6 +213,13 @@ impl Scope for EventScope<'_> {
         match expr {
             Expr::Event(column) => self.event.text(*column),
             Expr::Payload(path) if path.as_text => find(&self.event.payload, &path.keys)?.as_str(),
+            _ => None,
+        }
+    }
+
+    fn borrowed_json(&self, expr: &Expr) -> Option<&Json> {
+        match expr {
+            Expr::Payload(path) => find(&self.event.payload, &path.keys),
             _ => None,
         }
     }

@@ -98,7 +98,7 @@ fn null() -> Expr {
 }
 
 fn path(keys: &[&str], as_text: bool) -> JsonPath {
-    JsonPath { keys: keys.iter().map(|key| (*key).to_owned()).collect(), as_text }
+    JsonPath { keys: keys.iter().map(|key| (*key).into()).collect(), as_text }
 }
 
 fn compare(op: CompareOp, left: Expr, right: Expr) -> Expr {

@@ -4,7 +4,7 @@
 
 use super::fold;
 use super::print::{Names, expression};
-use crate::plan::{Aggregate, AggregateFunction, CompareOp, EventColumn, Expr, List, TimeCompare};
+use crate::plan::{Aggregate, AggregateFunction, CompareOp, EventColumn, Expr, JsonTest, List, TimeCompare};
 use crate::value::{Type, Value};
 
 /// The canonical form.
@@ -61,6 +61,10 @@ fn node(expr: Expr, names: &Names<'_>) -> Expr {
         Expr::Coalesce(items) => coalesce(items),
         Expr::Cast(inner, ty) if inner.value_type() == ty => *inner,
         Expr::TimeCompare(compare) if is_null(&compare.x) => null_condition(),
+        // A step takes the events for which its condition is TRUE, as a filter does. It stays a condition, constant or not.
+        Expr::Steps(items) => Expr::Steps(items.into_iter().map(|item| as_filter(item, names)).collect()),
+        // Of one text, any of them is all of them.
+        Expr::JsonTest(x, JsonTest::HasAll(texts)) if texts.len() == 1 => Expr::JsonTest(x, JsonTest::HasAny(texts)),
         other => fold::folded(other),
     }
 }

@@ -68,6 +68,7 @@ pub(super) mod code {
     pub const TOO_MANY_AGGREGATES: &str = "where_too_many_aggregates";
     pub const TOO_MANY_PATTERNS: &str = "where_too_many_patterns";
     pub const TOO_MANY_TERMS: &str = "where_too_many_user_terms";
+    pub const TOO_MANY_STEPS: &str = "where_too_many_steps";
     pub const UNKNOWN_COLUMN: &str = "where_unknown_column";
     pub const UNKNOWN_FUNCTION: &str = "where_unknown_function";
     pub const ARGUMENTS: &str = "where_arguments";
@@ -80,5 +81,4 @@ pub(super) mod code {
     pub const NOW_MISPLACED: &str = "where_now_misplaced";
     pub const AGGREGATE_MISPLACED: &str = "where_aggregate_misplaced";
     pub const WINDOW_FUNCTION: &str = "where_window_function";
-    pub const FUNNEL_UNSUPPORTED: &str = "where_funnel_unsupported";
 }

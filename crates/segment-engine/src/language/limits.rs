@@ -19,6 +19,8 @@ pub const AGGREGATES_MAX: usize = 64;
 pub const LEAVES_MAX: usize = 512;
 /// User-scope terms inside one aggregate: each triples its leaves.
 pub const USER_TERMS_MAX: usize = 4;
+/// Steps of a funnel: each is evaluated for every event, and is a bit of the mask that is kept of it.
+pub const FUNNEL_STEPS_MAX: usize = 16;
 /// Patterns (`LIKE`, `~`) of a clause.
 pub const PATTERNS_MAX: usize = 50;
 /// Characters of a pattern.
@@ -31,3 +33,5 @@ pub const PATTERNS_BYTES_MAX: usize = 4 << 20;
 pub const QUOTED_LENGTH_MAX: usize = 2_000;
 /// Different segments a clause may name.
 pub const SEGMENTS_MAX: usize = 32;
+/// Levels of lists and objects in constant JSON: each makes the generated SQL deeper.
+pub(super) const JSON_DEPTH_MAX: usize = 8;

@@ -3,12 +3,12 @@
 mod spelling;
 
 pub(super) use spelling::quoted;
-use spelling::{interval_literal, literal, type_name};
+use spelling::{fixed_interval, interval_literal, literal, text_array, type_name};
 
 use super::names::event_column_name;
 use crate::plan::{
-    Aggregate, AggregateFunction, ArithmeticOp, Expr, Function, JsonPath, NowExpr, NowStep, Pattern, PatternKind,
-    TimeCompare, TrimSide, UserColumn,
+    Aggregate, AggregateFunction, ArithmeticOp, Expr, Function, JsonPath, JsonStep, JsonTest, NowExpr, NowStep,
+    Pattern, PatternKind, TimeCompare, TrimSide, UserColumn,
 };
 use crate::time::Interval;
 use crate::value::{Type, Value};
@@ -95,6 +95,7 @@ impl Printer<'_> {
                 let tag = quoted(&self.names.segments[*index]);
                 self.push(&format!("segment({tag})"));
             }
+            Expr::Bucket(name) => self.push(&format!("bucket({})", quoted(name))),
             Expr::TimeCompare(compare) => self.time_compare(compare),
             Expr::Arithmetic(op, left, right) => {
                 let binding = binding(expr);
@@ -119,6 +120,7 @@ impl Printer<'_> {
                 self.expr(inner, Binding::Cast);
                 self.push(if *bytes == 2 { "::smallint" } else { "::int" });
             }
+            Expr::Steps(conditions) => self.joined(conditions, ", ", Binding::Or),
             condition => self.condition(condition, ""),
         }
     }
@@ -160,6 +162,7 @@ impl Printer<'_> {
                 self.push(")");
             }
             Expr::Match(x, pattern) => self.matched(x, pattern, not),
+            Expr::JsonTest(x, test) => self.json_test(x, test),
             Expr::Not(inner) if takes_not(inner) => self.condition(inner, "NOT "),
             Expr::Not(inner) => {
                 self.push("NOT ");
@@ -222,8 +225,31 @@ impl Printer<'_> {
         for (index, key) in path.keys.iter().enumerate() {
             let is_last = index + 1 == path.keys.len();
             self.push(if is_last && path.as_text { "->>" } else { "->" });
-            self.push(&quoted(key));
+            match key {
+                JsonStep::Key(key) => self.push(&quoted(key)),
+                JsonStep::Index(index) => self.push(&index.to_string()),
+            }
         }
+    }
+
+    fn json_test(&mut self, x: &Expr, test: &JsonTest) {
+        if let (Expr::Payload(path) | Expr::Trait(path), JsonTest::HoldsAsMember(constant)) = (x, test) {
+            let member: serde_json::Map<_, _> =
+                [(path.root_key().to_owned(), constant.json().clone())].into_iter().collect();
+            let root = if matches!(x, Expr::Payload(_)) { "payload" } else { "traits" };
+            return self.push(&format!("{root} @> {}", quoted(&serde_json::Value::from(member).to_string())));
+        }
+        self.expr(x, Binding::Path);
+        self.push(&match test {
+            JsonTest::HasAny(texts) | JsonTest::HasAll(texts) if texts.len() == 1 => {
+                format!(" ? {}", quoted(&texts[0]))
+            }
+            JsonTest::HasAny(texts) => format!(" ?| {}", text_array(texts)),
+            JsonTest::HasAll(texts) => format!(" ?& {}", text_array(texts)),
+            JsonTest::Contains(constant) | JsonTest::HoldsAsMember(constant) => {
+                format!(" @> {}", quoted(&constant.json().to_string()))
+            }
+        });
     }
 
     fn case(&mut self, branches: &[(Expr, Expr)], otherwise: &Expr) {
@@ -257,6 +283,7 @@ impl Printer<'_> {
             Function::StartsWith => self.call("starts_with", arguments),
             Function::Abs => self.call("abs", arguments),
             Function::NullIf => self.call("nullif", arguments),
+            Function::JsonArrayLength => self.call("jsonb_array_length", arguments),
             Function::Round(0) => self.call("round", arguments),
             Function::Round(places) => {
                 self.call("round", arguments);
@@ -306,7 +333,8 @@ impl Printer<'_> {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate) {
-        let (name, distinct) = match aggregate.function {
+        let within;
+        let (name, before) = match aggregate.function {
             AggregateFunction::Count => ("count", ""),
             AggregateFunction::CountDistinct => ("count", "DISTINCT "),
             AggregateFunction::Sum => ("sum", ""),
@@ -317,8 +345,12 @@ impl Printer<'_> {
             AggregateFunction::BoolAnd => ("bool_and", ""),
             AggregateFunction::First => ("first", ""),
             AggregateFunction::Last => ("last", ""),
+            AggregateFunction::Funnel { within: micros } => {
+                within = format!("{}, ", fixed_interval(micros));
+                ("funnel", within.as_str())
+            }
         };
-        self.push(&format!("{name}({distinct}"));
+        self.push(&format!("{name}({before}"));
         match &aggregate.argument {
             Some(argument) => self.expr(argument, Binding::Or),
             None => self.push("*"),
@@ -362,7 +394,7 @@ fn binding(expr: &Expr) -> Binding {
         // Postgres binds `~` closer than a comparison, the parser like one: parentheses are right for both.
         Expr::Match(_, pattern) if pattern.kind() == PatternKind::Regex => Binding::Comparison,
         Expr::InList(..) | Expr::Match(..) => Binding::In,
-        Expr::Payload(_) | Expr::Trait(_) => Binding::Path,
+        Expr::Payload(_) | Expr::Trait(_) | Expr::JsonTest(..) => Binding::Path,
         Expr::Arithmetic(ArithmeticOp::Add | ArithmeticOp::Sub, ..) => Binding::Sum,
         Expr::Arithmetic(..) => Binding::Product,
         // A signed number is no atom: `-1::text` would be read as `-(1::text)`.

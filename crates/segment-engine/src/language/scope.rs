@@ -36,7 +36,7 @@ fn stray(expr: &Expr) -> Option<&Expr> {
         return None;
     }
     match expr {
-        Expr::Trait(_) | Expr::User(_) => Some(expr),
+        Expr::Trait(_) | Expr::User(_) | Expr::Bucket(_) => Some(expr),
         _ => expr.children().into_iter().find_map(stray),
     }
 }

@@ -106,14 +106,9 @@ fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileErro
     let mut open: Vec<Pos> = Vec::new();
     let mut depth = Depth::default();
     let (mut lists, mut words) = (Lists::default(), 0);
-    for token in tokens {
+    let mut tokens = tokens.into_iter().flat_map(apart).filter(|token| !is_blank(&token.token)).peekable();
+    while let Some(token) = tokens.next() {
         let pos = pos_of(token.span.start).unwrap_or(Pos::START);
-        if matches!(
-            token.token,
-            Token::EOF | Token::Whitespace(Whitespace::Space | Whitespace::Newline | Whitespace::Tab)
-        ) {
-            continue;
-        }
         if depth.after(&token.token) > NESTING_MAX {
             return Err(too_deep(pos));
         }
@@ -126,6 +121,12 @@ fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileErro
             Token::RParen if open.pop().is_none() => {
                 return Err(CompileError::new(code::SYNTAX, pos, "this ) closes nothing"));
             }
+            // A question mark before a text asks for it; elsewhere it stands for a value.
+            Token::Question
+                if matches!(
+                    tokens.peek().map(|next| &next.token),
+                    Some(Token::SingleQuotedString(_) | Token::LParen)
+                ) => {}
             other => refuse_token(other, pos)?,
         }
         match lists.after(&token.token) {
@@ -145,6 +146,22 @@ fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileErro
     }
 }
 
+fn is_blank(token: &Token) -> bool {
+    matches!(token, Token::EOF | Token::Whitespace(Whitespace::Space | Whitespace::Newline | Whitespace::Tab))
+}
+
+/// A sign after an arrow is the number's: the tokenizer takes `->-` and `->>-` for operators of one's own.
+fn apart(token: TokenWithSpan) -> Vec<TokenWithSpan> {
+    let arrow = match &token.token {
+        Token::CustomBinaryOperator(operator) if operator == "->-" => Token::Arrow,
+        Token::CustomBinaryOperator(operator) if operator == "->>-" => Token::LongArrow,
+        _ => return vec![token],
+    };
+    let mut sign = token.span;
+    sign.start.column = sign.end.column.saturating_sub(1);
+    vec![TokenWithSpan { token: arrow, span: token.span }, TokenWithSpan { token: Token::Minus, span: sign }]
+}
+
 /// How deep the parser will be, and how high the tree: the parser recurses into parentheses, `CASE` and every sign or
 /// `NOT`; and each operator after the first makes the tree one higher.
 #[derive(Default)]
@@ -160,19 +177,21 @@ impl Depth {
         self.prefixes = match token {
             Token::Plus | Token::Minus => self.prefixes + 1,
             Token::Word(word) if matches!(word.keyword, Keyword::NOT | Keyword::INTERVAL) => self.prefixes + 1,
-            Token::LParen => self.prefixes,
+            Token::LParen | Token::LBracket => self.prefixes,
             _ => 0,
         };
         self.operators = match token {
-            Token::Comma | Token::LParen => 0,
+            Token::Comma | Token::LParen | Token::LBracket => 0,
             Token::Word(word) if matches!(word.keyword, Keyword::AND | Keyword::OR) => 0,
             Token::Word(word) if matches!(word.keyword, Keyword::AT | Keyword::IS | Keyword::IN) => self.operators + 1,
-            Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen => self.operators,
+            Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen | Token::RBracket => {
+                self.operators
+            }
             _ => self.operators + 1,
         };
         match token {
-            Token::LParen => self.parentheses += 1,
-            Token::RParen => self.parentheses = self.parentheses.saturating_sub(1),
+            Token::LParen | Token::LBracket => self.parentheses += 1,
+            Token::RParen | Token::RBracket => self.parentheses = self.parentheses.saturating_sub(1),
             Token::Word(word) if word.keyword == Keyword::CASE => self.cases += 1,
             Token::Word(word) if word.keyword == Keyword::END => self.cases = self.cases.saturating_sub(1),
             _ => {}
@@ -228,6 +247,11 @@ fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
         | Token::StringConcat
         | Token::Arrow
         | Token::LongArrow
+        | Token::QuestionPipe
+        | Token::QuestionAnd
+        | Token::AtArrow
+        | Token::LBracket
+        | Token::RBracket
         | Token::Tilde
         | Token::TildeAsterisk
         | Token::ExclamationMarkTilde
@@ -235,9 +259,6 @@ fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
         Token::DoubleEq => (code::SYNTAX, "== is not SQL".to_owned(), "Write ="),
         Token::Overlap => (code::UNSUPPORTED, unknown(token), "Write AND"),
         Token::ExclamationMark => (code::UNSUPPORTED, unknown(token), "Write NOT, or <> between two values"),
-        Token::LBracket => {
-            (code::UNSUPPORTED, unknown(token), "A property is payload->>'name'; alternatives are x IN ('a', 'b')")
-        }
         Token::Mod => (code::UNSUPPORTED, unknown(token), "There is no remainder"),
         Token::DoubleQuotedString(_) => (code::SYNTAX, unknown(token), "Text stands in single quotes: 'text'"),
         Token::HashArrow | Token::HashLongArrow => {

@@ -33,6 +33,12 @@ impl Order {
         Self { created_at: event.created_at, processed_at: event.processed_at, position: event.position }
     }
 
+    /// Of an event of which no more is known.
+    #[cfg(test)]
+    pub(super) fn created(created_at: Timestamp) -> Self {
+        Self { created_at, processed_at: created_at, position: Position { partition: 0, offset: 0 } }
+    }
+
     /// When the event was created.
     pub(super) fn created_at(self) -> Timestamp {
         self.created_at
@@ -53,9 +59,7 @@ pub fn contributions(
     let mut edges = vec![now];
     for compare in filter.iter().chain(argument.iter()).flat_map(|expr| time_compares(expr)) {
         let x = evaluate(&compare.x, &mut EventScope { event, now });
-        for (start, end) in compare.true_set(&x).intervals() {
-            edges.extend([start, end]);
-        }
+        edges.extend(compare.edges(&x));
     }
     edges.retain(|edge| *edge >= now && *edge < Timestamp::MAX);
     edges.sort_unstable();

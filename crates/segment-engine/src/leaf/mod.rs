@@ -12,6 +12,7 @@ mod contribution;
 mod count;
 mod distinct;
 mod extreme;
+pub(crate) mod funnel;
 mod ring;
 mod shown;
 mod sum;
@@ -20,6 +21,7 @@ pub use contribution::{Contribution, Order, contributions};
 pub use count::Count;
 pub use distinct::Distinct;
 pub use extreme::{Extreme, Rank};
+pub use funnel::Funnel;
 pub use ring::Ring;
 pub use shown::{Kept, Shown};
 pub use sum::Sum;
@@ -46,6 +48,8 @@ pub enum State {
     Extreme(Extreme),
     /// The distinct values.
     Distinct(Distinct),
+    /// The events that match steps of a funnel. Boxed: states are many, funnels few, and the largest decides.
+    Funnel(Box<Funnel>),
 }
 
 impl State {
@@ -57,6 +61,7 @@ impl State {
             State::Sum(state) => state.settle(now),
             State::Extreme(state) => state.settle(now),
             State::Distinct(state) => state.settle(now),
+            State::Funnel(state) => state.settle(now),
         }
     }
 
@@ -68,6 +73,7 @@ impl State {
             (State::Sum(into), State::Sum(from)) => into.merge(from, now)?,
             (State::Extreme(into), State::Extreme(from)) => into.merge(from, now)?,
             (State::Distinct(into), State::Distinct(from)) => into.merge(from, now)?,
+            (State::Funnel(into), State::Funnel(from)) => into.merge(*from, now)?,
             _ => unreachable!("states of one leaf are of one kind"),
         }
         Ok(())
@@ -81,6 +87,7 @@ impl State {
             State::Sum(state) => state.next_change(),
             State::Extreme(state) => state.next_change(),
             State::Distinct(state) => state.next_change(),
+            State::Funnel(state) => state.next_change(),
         }
     }
 
@@ -92,6 +99,7 @@ impl State {
             State::Sum(state) => state.heap_bytes(),
             State::Extreme(state) => state.heap_bytes(),
             State::Distinct(state) => state.heap_bytes(),
+            State::Funnel(state) => state.heap_bytes(),
         }
     }
 
@@ -103,6 +111,7 @@ impl State {
             State::Sum(state) => state.entries(),
             State::Extreme(state) => state.entries(),
             State::Distinct(state) => state.entries(),
+            State::Funnel(state) => state.entries(),
         }
     }
 }

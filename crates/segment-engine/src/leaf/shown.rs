@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Count, Distinct, Extreme, Ring, State, Sum};
+use super::{Count, Distinct, Extreme, Funnel, Ring, State, Sum};
 use crate::decimal::Decimal;
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -13,7 +13,7 @@ pub struct Shown {
     /// How many they are, up to the threshold that the state is kept for; of a [`Distinct`], how many values. `None` where
     /// the state knows the best only.
     pub counted: Option<u64>,
-    /// Those among them that are kept one by one, the longest-lasting first.
+    /// Those among them that are kept one by one, the longest-lasting first; of a [`Funnel`] those of a longest chain, by step.
     pub kept: Vec<Kept>,
 }
 
@@ -38,6 +38,7 @@ impl State {
             State::Sum(sum) => of_sum(sum, max),
             State::Extreme(extreme) => of_extreme(extreme),
             State::Distinct(distinct) => of_distinct(distinct, max),
+            State::Funnel(funnel) => of_funnel(funnel, max),
         }
     }
 }
@@ -90,4 +91,15 @@ fn of_distinct(distinct: &Distinct, max: usize) -> Shown {
         counted: Some(distinct.value()),
         kept: kept.map(|(value, until)| Kept { created_at: None, value: Some(value.clone()), until }).collect(),
     }
+}
+
+/// The value of each is the number of its step.
+fn of_funnel(funnel: &Funnel, max: usize) -> Shown {
+    let kept = (1..).zip(funnel.chain()).take(max);
+    let kept = kept.map(|(step, entry)| Kept {
+        created_at: Some(entry.created_at),
+        value: Some(Value::Int(step)),
+        until: entry.until,
+    });
+    Shown { counted: None, kept: kept.collect() }
 }

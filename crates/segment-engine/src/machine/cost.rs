@@ -19,7 +19,8 @@ pub enum Cost {
     Distinct,
     /// Every event that counts now or will: those of its windows of time.
     Window,
-    /// Every event that matches, until an instant that is the same for all of them.
+    /// Every event that matches, until an instant that is the same for all of them: a constant one, or that of the last step
+    /// of a funnel.
     History,
 }
 
@@ -82,6 +83,8 @@ fn cost_for_ever(kind: StoreKind) -> Cost {
     match kind {
         StoreKind::Distinct(u64::MAX) => Cost::Distinct,
         StoreKind::Distinct(cap) => Cost::Entries(cap),
+        // Whoever never takes the last step keeps the others.
+        StoreKind::Funnel { steps: 2.., .. } => Cost::History,
         _ => Cost::Constant,
     }
 }
@@ -101,6 +104,7 @@ fn cost_until_the_end(key: &StoreKey, timed: &Expr) -> Cost {
         StoreKind::Extreme(Rank::Latest) if conjuncts(timed).iter().all(in_order) => Cost::Constant,
         // The best, and the other value, should it end later.
         StoreKind::Extreme(Rank::Greatest | Rank::Least) if is_bool => Cost::Entries(2),
+        StoreKind::Funnel { steps: 1, .. } => Cost::Constant,
         _ if together => Cost::History,
         _ => Cost::Window,
     }
@@ -141,7 +145,7 @@ mod tests {
     use crate::time::Timestamp;
     use crate::time::calendar::{DAY, HOUR};
 
-    const CASES: [(&str, &str); 24] = [
+    const CASES: [(&str, &str); 29] = [
         ("TRUE", "O(1)"),
         ("region = 'x'", "O(1)"),
         ("sum(order_total) > 5 AND last(region) = 'x'", "O(1)"),
@@ -166,6 +170,17 @@ mod tests {
         ("count(*) FILTER (WHERE region = 'x' AND now() > '2030-01-01' OR url = 'y') > 2", "whole history"),
         ("sum(order_total) FILTER (WHERE region = 'x' OR now() < '2030-01-01') > 2", "whole history"),
         ("region = 'x' OR now() > '2030-01-01'", "whole history"),
+        ("funnel(INTERVAL '3 days', region = 'x') > 0", "O(1)"),
+        ("funnel(INTERVAL '3 days', region = 'x') FILTER (WHERE created_at >= now() - INTERVAL '7 days') > 0", "O(1)"),
+        ("funnel(INTERVAL '3 days', region = 'x', url = '1') < 2", "whole history"),
+        (
+            "funnel(INTERVAL '1 day', url = '1', url = '2') FILTER (WHERE created_at > now() - INTERVAL '7 days') < 2",
+            "O(window)",
+        ),
+        (
+            "funnel(INTERVAL '1 day', url = '1', url = '2') FILTER (WHERE created_at < now() - INTERVAL '7 days') < 2",
+            "O(window)",
+        ),
     ];
 
     #[test]

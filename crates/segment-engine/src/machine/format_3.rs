@@ -14,6 +14,8 @@ pub(super) fn fingerprint(key: &StoreKey) -> u64 {
         StoreKind::Sum => "Sum".to_owned(),
         StoreKind::Extreme(rank) => format!("Extreme({rank:?})"),
         StoreKind::Distinct(cap) => format!("Distinct({cap})"),
+        // No build of format 3 kept funnels: this only must be no other store's name.
+        StoreKind::Funnel { within, .. } => format!("Funnel({within})"),
     };
     fnv1a(&format!("StoreKey {{ fixed: {fixed:?}, timed: {timed:?}, argument: {argument:?}, kind: {kind} }}"))
 }

@@ -2,7 +2,7 @@
 
 use super::store::StoreId;
 use super::user::User;
-use crate::eval::{Scope, chosen_case, evaluate};
+use crate::eval::{Scope, bucket, chosen_case, evaluate};
 use crate::leaf::State;
 use crate::plan::{AggregateFunction, EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
 use crate::time::Timestamp;
@@ -181,7 +181,7 @@ impl Evaluation<'_> {
                 let next = distinct.next_change();
                 ((distinct.value() >= k).then_some(next), next)
             }
-            State::Sum(_) | State::Extreme(_) => unreachable!("thresholds are over counts"),
+            State::Sum(_) | State::Extreme(_) | State::Funnel(_) => unreachable!("thresholds are over counts"),
         };
         match until {
             Some(until) if until > now => {
@@ -213,6 +213,17 @@ impl Scope for Evaluation<'_> {
         self.user.profile.column(column)
     }
 
+    fn borrowed_json(&self, expr: &Expr) -> Option<&serde_json::Value> {
+        match expr {
+            Expr::Trait(path) => self.user.traits.json(path),
+            _ => unreachable!("formulas read events through aggregates only"),
+        }
+    }
+
+    fn bucket(&self, name: &str) -> Value {
+        bucket(name, self.user.id)
+    }
+
     fn aggregate(&mut self, index: usize) -> Value {
         let reading = self.formula.readings[index].expect("lowering reads every aggregate of a test");
         let Some(state) = self.user.state_mut(reading.store) else { return empty_value(reading.function) };
@@ -224,6 +235,7 @@ impl Scope for Evaluation<'_> {
             (State::Sum(sum), AggregateFunction::Avg) => sum.average(),
             (State::Sum(sum), _) => sum.total(),
             (State::Extreme(extreme), _) => extreme.value(),
+            (State::Funnel(funnel), _) => int(funnel.value().into()),
             (State::Ring(_), _) => unreachable!("rings answer thresholds only"),
         }
     }
@@ -240,7 +252,7 @@ impl Scope for Evaluation<'_> {
 
 fn empty_value(function: AggregateFunction) -> Value {
     match function {
-        AggregateFunction::Count | AggregateFunction::CountDistinct => Value::Int(0),
+        AggregateFunction::Count | AggregateFunction::CountDistinct | AggregateFunction::Funnel { .. } => Value::Int(0),
         _ => Value::Null,
     }
 }

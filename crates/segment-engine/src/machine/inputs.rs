@@ -68,7 +68,8 @@ impl Machine {
         if !overfull.is_empty() {
             let segments = overfull.into_iter().filter_map(|index| self.catalog.id_of(index)).collect();
             let reason = format!(
-                "more than {} events of one user count in one window; shorten the window or use a threshold",
+                "more than {} events of one user count in one window; shorten the window or use a threshold, and give a funnel a \
+                 window in its FILTER",
                 ENTRIES_MAX
             );
             self.failures.push(Failure { user: event.user_id, segments, reason });
@@ -221,6 +222,9 @@ fn add_and_note(
         return Ok(());
     }
     state.settle(now);
+    if matches!(state, State::Funnel(_)) {
+        return add_to_funnel(state, key, event, now, readers, dirty);
+    }
     let before = count_of(state);
     key.add(state, event, now)?;
     match (before, count_of(state)) {
@@ -234,6 +238,28 @@ fn add_and_note(
             }
         }
         _ => dirty.extend(readers.all()),
+    }
+    Ok(())
+}
+
+/// Most events of a funnel leave its value as it is, and when that is to be looked at again.
+fn add_to_funnel(
+    state: &mut State,
+    key: &StoreKey,
+    event: &Event,
+    now: Timestamp,
+    readers: &Readers,
+    dirty: &mut Vec<u32>,
+) -> Result<(), Overfull> {
+    let outlook = |state: &State| match state {
+        State::Funnel(funnel) => Some((funnel.value(), funnel.next_change())),
+        _ => None,
+    };
+    let before = outlook(state);
+    key.add(state, event, now)?;
+    state.settle(now);
+    if outlook(state) != before {
+        dirty.extend(readers.all());
     }
     Ok(())
 }

@@ -126,7 +126,7 @@ fn threshold_store(aggregate: &Aggregate, k: u64) -> (StoreKey, i64) {
 
 /// The store that tells an aggregate's value.
 fn value_store(aggregate: &Aggregate) -> StoreKey {
-    let (fixed, timed) = split_filter(aggregate);
+    let (mut fixed, timed) = split_filter(aggregate);
     let kind = match aggregate.function {
         AggregateFunction::Count => StoreKind::Count(u64::MAX),
         AggregateFunction::CountDistinct => StoreKind::Distinct(u64::MAX),
@@ -135,9 +135,23 @@ fn value_store(aggregate: &Aggregate) -> StoreKey {
         AggregateFunction::Min | AggregateFunction::BoolAnd => StoreKind::Extreme(Rank::Least),
         AggregateFunction::Last => StoreKind::Extreme(Rank::Latest),
         AggregateFunction::First => StoreKind::Extreme(Rank::Earliest),
+        AggregateFunction::Funnel { within } => {
+            let steps = steps(aggregate);
+            // An event of no step reaches no state.
+            fixed.push(if let [step] = steps { step.clone() } else { Expr::Or(steps.to_vec()) });
+            StoreKind::Funnel { steps: u8::try_from(steps.len()).expect("a named bound keeps them few"), within }
+        }
     };
     let counts = aggregate.function == AggregateFunction::Count;
     key(fixed, timed, if counts { None } else { aggregate.argument.clone() }, kind)
+}
+
+/// The conditions of a funnel.
+fn steps(aggregate: &Aggregate) -> &[Expr] {
+    match &aggregate.argument {
+        Some(Expr::Steps(steps)) => steps,
+        other => unreachable!("the argument of a funnel is its steps, not {other:?}"),
+    }
 }
 
 fn key(fixed: Vec<Expr>, mut timed: Vec<Expr>, argument: Option<Expr>, kind: StoreKind) -> StoreKey {

@@ -2,7 +2,7 @@
 
 use crate::event::Event;
 use crate::language::{Names, print_expression};
-use crate::leaf::{Contribution, Count, Distinct, Extreme, Overfull, Rank, Ring, State, Sum, contributions};
+use crate::leaf::{Contribution, Count, Distinct, Extreme, Funnel, Overfull, Rank, Ring, State, Sum, contributions};
 use crate::plan::{CompareOp, EventColumn, Expr};
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -37,6 +37,9 @@ pub enum StoreKind {
     Extreme(Rank),
     /// [`Distinct`] with this cap.
     Distinct(u64),
+    /// [`Funnel`] of this many steps, within so many microseconds.
+    #[allow(missing_docs, reason = "explained above")]
+    Funnel { steps: u8, within: i64 },
 }
 
 impl StoreKey {
@@ -58,6 +61,7 @@ impl StoreKey {
             StoreKind::Extreme(Rank::Latest) => "latest".to_owned(),
             StoreKind::Extreme(Rank::Earliest) => "earliest".to_owned(),
             StoreKind::Distinct(cap) => format!("distinct {cap}"),
+            StoreKind::Funnel { within, .. } => format!("funnel {within}"),
         };
         let mut push = |part: &str, expr: &Expr| {
             text.extend([part, &print_expression(expr, &Names { aggregates: &[], segments: &[] })]);
@@ -76,6 +80,7 @@ impl StoreKey {
             StoreKind::Sum => State::Sum(Sum::default()),
             StoreKind::Extreme(rank) => State::Extreme(Extreme::new(rank)),
             StoreKind::Distinct(cap) => State::Distinct(Distinct::new(cap)),
+            StoreKind::Funnel { steps, within } => State::Funnel(Box::new(Funnel::new(steps, within))),
         }
     }
 
@@ -106,11 +111,24 @@ impl StoreKey {
 
     /// The activities that an event must have for the store to keep it; `None` if any will do.
     pub fn activities(&self) -> Option<Vec<&str>> {
-        self.fixed.iter().find_map(|condition| match condition {
-            Expr::Compare(CompareOp::Eq, left, right) if is_activity(left) => Some(vec![text(right)?]),
-            Expr::InList(item, list) if is_activity(item) => list.iter().map(text).collect(),
-            _ => None,
-        })
+        let mut activities = self.fixed.iter().find_map(activities_of)?;
+        activities.sort_unstable();
+        activities.dedup();
+        Some(activities)
+    }
+}
+
+/// The activities that an event must have for the condition to be TRUE, perhaps with repetitions; `None` if any will do.
+fn activities_of(condition: &Expr) -> Option<Vec<&str>> {
+    match condition {
+        Expr::Compare(CompareOp::Eq, left, right) if is_activity(left) => Some(vec![text(right)?]),
+        Expr::InList(item, list) if is_activity(item) => list.iter().map(text).collect(),
+        Expr::And(items) => items.iter().find_map(activities_of),
+        Expr::Or(items) => {
+            let activities: Vec<Vec<&str>> = items.iter().map(activities_of).collect::<Option<_>>()?;
+            Some(activities.concat())
+        }
+        _ => None,
     }
 }
 
@@ -127,6 +145,7 @@ fn add_to(state: &mut State, contribution: Contribution, now: Timestamp) -> Resu
         State::Sum(sum) => sum.add(contribution, now),
         State::Extreme(extreme) => extreme.add(contribution, now),
         State::Distinct(distinct) => distinct.add(contribution, now),
+        State::Funnel(funnel) => funnel.add(contribution, now),
     }
 }
 

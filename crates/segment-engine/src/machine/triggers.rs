@@ -97,7 +97,7 @@ impl Triggers {
     fn for_each_user_term(&mut self, formula: &Formula, mut visit: impl FnMut(&mut Vec<u32>)) {
         for test in formula.tests() {
             test.walk(&mut |node| match node {
-                Expr::Trait(path) => visit(self.by_trait.entry(path.keys[0].clone()).or_default()),
+                Expr::Trait(path) => visit(self.by_trait.entry(path.root_key().to_owned()).or_default()),
                 Expr::User(_) => visit(&mut self.profile),
                 _ => {}
             });

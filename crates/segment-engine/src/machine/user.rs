@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Cause;
 use super::recent::RecentIds;
 use super::store::StoreId;
-use crate::eval::read_steps;
+use crate::eval::{find, read_steps};
 use crate::event::UserId;
 use crate::leaf::State;
 use crate::plan::{JsonPath, UserColumn};
@@ -209,15 +209,22 @@ impl Traits {
     }
 
     pub(super) fn get(&self, path: &JsonPath) -> Value {
-        let (key, rest) = path.keys.split_first().expect("a path has at least one key");
-        // The mark of a removed key is no value: not even JSON's null.
-        let present = self.0.get(key).filter(|(value, _)| !value.is_null());
-        present.map_or(Value::Null, |(value, _)| read_steps(value, rest, path.as_text))
+        self.present(path).map_or(Value::Null, |value| read_steps(value, &path.keys[1..], path.as_text))
+    }
+
+    /// The JSON at a path.
+    pub(super) fn json(&self, path: &JsonPath) -> Option<&serde_json::Value> {
+        find(self.present(path)?, &path.keys[1..])
+    }
+
+    /// The value of the key that the path begins with. The mark of a removed key is none: not even JSON's null.
+    fn present(&self, path: &JsonPath) -> Option<&serde_json::Value> {
+        self.0.get(path.root_key()).map(|(value, _)| value).filter(|value| !value.is_null())
     }
 
     /// Since when the key that the path begins with has its value, or none if it was removed.
     pub(super) fn since(&self, path: &JsonPath) -> Option<Timestamp> {
-        self.0.get(path.keys.first()?).map(|(_, since)| *since)
+        self.0.get(path.root_key()).map(|(_, since)| *since)
     }
 
     /// Key, value, since when; removed keys included as `null`.

@@ -1,6 +1,6 @@
 //! The typed expression tree. Every node is well typed by construction: the compiler inserts the casts.
 
-use super::{List, Pattern, TimeCompare};
+use super::{JsonPath, JsonTest, List, Pattern, TimeCompare};
 use crate::value::{Type, Value};
 
 /// An expression over one event (in an [`Aggregate`](super::Aggregate)) or over one user (in a formula), and `now`.
@@ -68,6 +68,13 @@ pub enum Expr {
     Cast(Box<Expr>, Type),
     /// A cast to int4 or int2 that is NULL outside its range: 4 or 2 bytes.
     CastInt(Box<Expr>, u8),
+    /// Which of the conditions are TRUE, as the sum of 2^index (an Int); NULL if none is. Only as the argument of a funnel.
+    Steps(Vec<Expr>),
+
+    /// A test of the JSON at a path, which is an [`Expr::Payload`] or an [`Expr::Trait`] that ends in `->`.
+    JsonTest(Box<Expr>, JsonTest),
+    /// `bucket('name')`: where the user falls among 10,000 parts of all users, as a decimal from 0.00 to 99.99.
+    Bucket(String),
 }
 
 /// The columns of the `events` table.
@@ -97,15 +104,6 @@ pub enum UserColumn {
     Email,
     Name,
     CreatedAt,
-}
-
-/// A path into a JSON object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct JsonPath {
-    /// Keys from the outside in. At least one.
-    pub keys: Vec<String>,
-    /// Whether the last step is `->>` (text) rather than `->` (JSON).
-    pub as_text: bool,
 }
 
 /// A comparison.
@@ -153,6 +151,8 @@ pub enum Function {
     Extract(super::Field),
     /// `x AT TIME ZONE zone`: of a timestamp the local time there; of a local time the timestamp.
     AtTimeZone(super::Zone),
+    /// Of JSON: how many elements a list has. NULL for what is no list.
+    JsonArrayLength,
     /// `a || b` of texts; NULL beyond [`TEXT_BYTES_MAX`].
     Concat,
     /// Of text, characters: the text without those at its ends.
@@ -223,13 +223,15 @@ impl Expr {
             | Expr::IsNull(_)
             | Expr::IsTrue(_)
             | Expr::InList(..)
-            | Expr::Match(..) => Type::Bool,
+            | Expr::Match(..)
+            | Expr::JsonTest(..) => Type::Bool,
+            Expr::Bucket(_) => Type::Decimal,
             Expr::Arithmetic(op, left, right) => arithmetic_type(*op, left.value_type(), right.value_type()),
             Expr::Negate(inner) => inner.value_type(),
             Expr::Case { otherwise, .. } => otherwise.value_type(),
             Expr::Coalesce(items) => items.first().map_or(Type::Text, Expr::value_type),
             Expr::Call(function, arguments) => function.value_type(arguments),
-            Expr::CastInt(..) => Type::Int,
+            Expr::CastInt(..) | Expr::Steps(_) => Type::Int,
         }
     }
 }
@@ -260,7 +262,7 @@ impl Function {
             | Function::Substring
             | Function::SplitPart
             | Function::Replace => Type::Text,
-            Function::Length | Function::StrPos => Type::Int,
+            Function::Length | Function::StrPos | Function::JsonArrayLength => Type::Int,
             Function::ToTimestamp => Type::Timestamp,
             Function::StartsWith => Type::Bool,
             Function::Extract(_) => Type::Decimal,

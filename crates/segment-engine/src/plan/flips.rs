@@ -30,14 +30,23 @@ impl TimeCompare {
         let Some((not_less, greater)) = edges(field, x) else { return InstantSet::empty() };
         assert!(matches!(field, None | Some(Field::Epoch)), "{field:?} of now has no finite set of instants");
         let reaches = |value| self.bound.instants_from(value);
-        match self.op {
+        let set = match self.op {
             CompareOp::LtEq => reaches(not_less),
             CompareOp::Lt => reaches(greater),
             CompareOp::Gt => reaches(not_less).complement(),
             CompareOp::GtEq => reaches(greater).complement(),
             CompareOp::Eq => reaches(not_less).intersect(&reaches(greater).complement()),
             CompareOp::NotEq => reaches(greater).union(&reaches(not_less).complement()),
-        }
+        };
+        if self.bound.stays_in_time() { set } else { set.intersect(&self.bound.instants_in_time()) }
+    }
+
+    /// The instants at which the truth of the comparison may become another: TRUE, FALSE or NULL.
+    pub fn edges(&self, x: &Value) -> Vec<Timestamp> {
+        let true_set = self.true_set(x);
+        let in_time = if self.bound.stays_in_time() { InstantSet::all() } else { self.bound.instants_in_time() };
+        let intervals = true_set.intervals().iter().chain(in_time.intervals());
+        intervals.flat_map(|(start, end)| [*start, *end]).collect()
     }
 
     /// The first instant after `now` at which [`truth`](TimeCompare::truth) differs from that at `now`, given the value
@@ -46,11 +55,18 @@ impl TimeCompare {
     /// Where the bound extracts a field, it may be an earlier instant at which to ask again.
     pub fn next_flip(&self, x: &Value, now: Timestamp) -> Timestamp {
         match self.bound.field() {
+            None | Some(Field::Epoch) if !self.bound.stays_in_time() => self.next_edge(x, now),
             None | Some(Field::Epoch) => {
                 self.next_flip_of_steady(x, now).unwrap_or_else(|| self.true_set(x).next_change(now))
             }
             Some(field) => self.next_flip_of_field(field, x, now),
         }
+    }
+
+    fn next_edge(&self, x: &Value, now: Timestamp) -> Timestamp {
+        let truth = self.truth(x, now);
+        let flips = self.edges(x).into_iter().filter(|edge| *edge > now && self.truth(x, *edge) != truth);
+        flips.min().unwrap_or(Timestamp::MAX)
     }
 
     /// [`next_flip`](TimeCompare::next_flip) for a bound that never steps back, without building a set: this is asked
@@ -81,7 +97,10 @@ impl TimeCompare {
         let Some(edges) = edges(Some(field), x) else { return Timestamp::MAX };
         let mut instant = now;
         for _ in 0..FIELD_STEPS_MAX {
-            let Some((start, end)) = stretch(field, edges, self.bound.micros(instant)) else { return Timestamp::MAX };
+            let Some(micros) = self.bound.micros(instant) else {
+                return self.bound.instants_in_time().next_change(instant);
+            };
+            let Some((start, end)) = stretch(field, edges, micros) else { return Timestamp::MAX };
             let same = self.bound.instants_of(&InstantSet::between(Timestamp(start), Timestamp(end)));
             instant = same.next_change(instant);
             if instant == Timestamp::MAX || self.truth(x, instant) != truth {
@@ -117,14 +136,29 @@ impl NowExpr {
 
     /// The instants at which the bound lies in the set.
     fn instants_of(&self, values: &InstantSet) -> InstantSet {
-        fn invert<'a>(mut motions: impl Iterator<Item = Motion<'a>>, values: &InstantSet) -> InstantSet {
-            match motions.next() {
-                None => values.clone(),
-                Some(motion) => motion.preimage(&invert(motions, values)),
-            }
-        }
-        invert(self.motions(), values)
+        preimage(self.motions(), values)
     }
+
+    /// The instants at which no step leaves the range of time.
+    fn instants_in_time(&self) -> InstantSet {
+        let in_time = InstantSet::between(Timestamp(calendar::EARLIEST), Timestamp(calendar::LATEST + 1));
+        let mut instants = InstantSet::all();
+        for (place, _) in self.motions().enumerate().filter(|(_, motion)| motion.can_leave_time()) {
+            instants = instants.intersect(&preimage(self.motions().take(place + 1), &in_time));
+        }
+        instants
+    }
+}
+
+/// The times that the steps, one after the other, take into the set.
+fn preimage<'a>(mut motions: impl Iterator<Item = Motion<'a>>, values: &InstantSet) -> InstantSet {
+    fn invert<'a>(motions: &mut dyn Iterator<Item = Motion<'a>>, values: &InstantSet) -> InstantSet {
+        match motions.next() {
+            None => values.clone(),
+            Some(motion) => motion.preimage(&invert(motions, values)),
+        }
+    }
+    invert(&mut motions, values)
 }
 
 impl Motion<'_> {

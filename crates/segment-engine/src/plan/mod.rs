@@ -3,6 +3,7 @@
 mod expr;
 mod flips;
 mod instants;
+mod json;
 mod list;
 mod now;
 mod pattern;
@@ -10,9 +11,10 @@ mod regular;
 mod steps;
 mod walk;
 
-pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, TEXT_BYTES_MAX, TrimSide, UserColumn};
+pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, TEXT_BYTES_MAX, TrimSide, UserColumn};
 pub use flips::FIELD_STEPS_MAX;
 pub use instants::InstantSet;
+pub use json::{JsonConstant, JsonPath, JsonStep, JsonTest};
 pub use list::List;
 pub use now::{NowExpr, NowStep, TimeCompare};
 pub use pattern::{PATTERN_PROGRAM_BYTES_MAX, Pattern, PatternError, PatternKind};
@@ -70,13 +72,18 @@ pub enum AggregateFunction {
     First,
     /// The argument of the last event by (created_at, processed_at, log position).
     Last,
+    /// How many steps of a chain the events make. The argument is [`Expr::Steps`]. 0 if none, never NULL.
+    Funnel {
+        /// The last event of a chain is created at most so many microseconds after the first.
+        within: i64,
+    },
 }
 
 impl Aggregate {
     /// The type of its value.
     pub fn value_type(&self) -> Type {
         match self.function {
-            AggregateFunction::Count | AggregateFunction::CountDistinct => Type::Int,
+            AggregateFunction::Count | AggregateFunction::CountDistinct | AggregateFunction::Funnel { .. } => Type::Int,
             AggregateFunction::Sum | AggregateFunction::Avg => Type::Decimal,
             AggregateFunction::BoolOr | AggregateFunction::BoolAnd => Type::Bool,
             AggregateFunction::Min | AggregateFunction::Max | AggregateFunction::First | AggregateFunction::Last => {

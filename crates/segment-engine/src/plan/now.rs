@@ -2,7 +2,7 @@
 
 use super::{CompareOp, EventColumn, Expr};
 use crate::time::calendar::{self, DAY};
-use crate::time::{Field, Interval, Timestamp, Unit, Zone};
+use crate::time::{Field, Interval, OFFSET_MICROS_MAX, Timestamp, Unit, Zone};
 use crate::value::{Type, Value};
 
 /// `x op g(now())`, where `x` does not depend on now.
@@ -71,7 +71,7 @@ impl NowStep {
 }
 
 /// A step as a function of microseconds since 1970-01-01 00:00, which stand for all three time types (a date as its
-/// midnight). Held at the ends of the range, so that a bound has a value at every instant.
+/// midnight). Held at the ends of the 64 bits, which lie outside of time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Motion<'a> {
     /// By a fixed length.
@@ -87,6 +87,27 @@ pub(super) enum Motion<'a> {
 }
 
 impl Motion<'_> {
+    /// How far it moves a time at most.
+    fn reach(self) -> i128 {
+        match self {
+            Motion::Shift(length) => length.abs(),
+            Motion::Months(interval) => {
+                i128::from(interval.months).abs() * i128::from(31 * DAY) + interval.fixed_micros().abs()
+            }
+            Motion::Floor(_) => i128::from(366 * DAY),
+            Motion::ToLocal(_) | Motion::ToInstant(_) => i128::from(OFFSET_MICROS_MAX),
+        }
+    }
+
+    /// Whether what lies outside of time after the step is NULL. A zone's offset does not count: it moves hours.
+    pub(super) fn can_leave_time(self) -> bool {
+        match self {
+            Motion::Shift(length) => length != 0,
+            Motion::Months(_) | Motion::Floor(_) => true,
+            Motion::ToLocal(_) | Motion::ToInstant(_) => false,
+        }
+    }
+
     pub(super) fn apply(self, micros: i64) -> i64 {
         match self {
             Motion::Shift(length) => calendar::saturate(i128::from(micros) + length),
@@ -104,9 +125,9 @@ impl NowExpr {
         self.steps.iter().fold(Type::Timestamp, |ty, step| step.value_type(ty))
     }
 
-    /// `g(now)`. Never NULL.
+    /// `g(now)`; NULL if a step leaves the range of time.
     pub fn value(&self, now: Timestamp) -> Value {
-        let micros = self.micros(now);
+        let Some(micros) = self.micros(now) else { return Value::Null };
         match self.field() {
             Some(field) => Value::Decimal(field.of_time(micros)),
             None => match self.value_type() {
@@ -137,12 +158,22 @@ impl NowExpr {
             Motion::Shift(length) => Some(sum + length),
             _ => None,
         });
-        length.filter(|_| self.field().is_none())
+        length.filter(|_| self.field().is_none() && self.stays_in_time())
     }
 
-    /// The microseconds of `g(now)`; where it extracts a field, of the time that the field is extracted from.
-    pub(super) fn micros(&self, now: Timestamp) -> i64 {
-        self.motions().fold(now.0, |micros, motion| motion.apply(micros))
+    /// Whether no step leaves the range of time for any now that a clock will show.
+    pub(super) fn stays_in_time(&self) -> bool {
+        const MARGIN: i128 = 4_000 * 366 * DAY as i128;
+        self.motions().map(Motion::reach).sum::<i128>() < MARGIN
+    }
+
+    /// The microseconds of `g(now)`; where it extracts a field, of the time that the field is extracted from. `None` if a
+    /// step leaves the range of time.
+    pub(super) fn micros(&self, now: Timestamp) -> Option<i64> {
+        self.motions().try_fold(now.0, |micros, motion| {
+            let moved = motion.apply(micros);
+            if motion.can_leave_time() { calendar::within_time(moved) } else { Some(moved) }
+        })
     }
 
     pub(super) fn motions(&self) -> impl Iterator<Item = Motion<'_>> {

@@ -12,20 +12,24 @@ impl Expr {
             | Expr::Trait(_)
             | Expr::User(_)
             | Expr::Aggregate(..)
-            | Expr::Segment(_) => Vec::new(),
+            | Expr::Segment(_)
+            | Expr::Bucket(_) => Vec::new(),
             Expr::AggregateBy { terms, .. } => terms.iter().collect(),
             Expr::TimeCompare(compare) => vec![&compare.x],
             Expr::Compare(_, left, right) | Expr::NotDistinct(left, right) | Expr::Arithmetic(_, left, right) => {
                 vec![left, right]
             }
-            Expr::And(items) | Expr::Or(items) | Expr::Coalesce(items) | Expr::Call(_, items) => items.iter().collect(),
+            Expr::And(items) | Expr::Or(items) | Expr::Coalesce(items) | Expr::Call(_, items) | Expr::Steps(items) => {
+                items.iter().collect()
+            }
             Expr::Not(inner)
             | Expr::IsNull(inner)
             | Expr::IsTrue(inner)
             | Expr::Match(inner, _)
             | Expr::Negate(inner)
             | Expr::Cast(inner, _)
-            | Expr::CastInt(inner, _) => vec![inner],
+            | Expr::CastInt(inner, _)
+            | Expr::JsonTest(inner, _) => vec![inner],
             Expr::InList(x, items) => std::iter::once(&**x).chain(items.iter()).collect(),
             Expr::Case { branches, otherwise } => {
                 branches.iter().flat_map(|(when, then)| [when, then]).chain([&**otherwise]).collect()
@@ -51,7 +55,8 @@ impl Expr {
             | Expr::Trait(_)
             | Expr::User(_)
             | Expr::Aggregate(..)
-            | Expr::Segment(_) => self,
+            | Expr::Segment(_)
+            | Expr::Bucket(_) => self,
             Expr::AggregateBy { terms, cases, ty } => {
                 Expr::AggregateBy { terms: terms.into_iter().map(f).collect(), cases, ty }
             }
@@ -65,6 +70,7 @@ impl Expr {
             Expr::And(items) => Expr::And(items.into_iter().map(f).collect()),
             Expr::Or(items) => Expr::Or(items.into_iter().map(f).collect()),
             Expr::Coalesce(items) => Expr::Coalesce(items.into_iter().map(f).collect()),
+            Expr::Steps(items) => Expr::Steps(items.into_iter().map(f).collect()),
             Expr::Call(function, items) => Expr::Call(function, items.into_iter().map(f).collect()),
             Expr::Not(inner) => Expr::Not(boxed(inner, f)),
             Expr::IsNull(inner) => Expr::IsNull(boxed(inner, f)),
@@ -73,6 +79,7 @@ impl Expr {
             Expr::Negate(inner) => Expr::Negate(boxed(inner, f)),
             Expr::Cast(inner, ty) => Expr::Cast(boxed(inner, f), ty),
             Expr::CastInt(inner, bytes) => Expr::CastInt(boxed(inner, f), bytes),
+            Expr::JsonTest(inner, test) => Expr::JsonTest(boxed(inner, f), test),
             Expr::InList(x, items) => {
                 let x = boxed(x, f);
                 Expr::InList(x, items.map(f))
@@ -94,9 +101,9 @@ impl Expr {
         self.any(&|e| matches!(e, Expr::Event(_) | Expr::Payload(_)))
     }
 
-    /// Whether it reads the user: a trait, a column of the user, a membership.
+    /// Whether it reads the user: a trait, a column of the user, a membership, the bucket.
     pub fn reads_user(&self) -> bool {
-        self.any(&|e| matches!(e, Expr::Trait(_) | Expr::User(_) | Expr::Segment(_)))
+        self.any(&|e| matches!(e, Expr::Trait(_) | Expr::User(_) | Expr::Segment(_) | Expr::Bucket(_)))
     }
 
     /// Whether it reads an aggregate.

@@ -35,6 +35,7 @@ pub fn aggregate_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>) -> String {
         AggregateFunction::BoolAnd => format!("bool_and({x}){filter}"),
         AggregateFunction::First => format!("first({x} ORDER BY {LOG_ORDER}){filter}"),
         AggregateFunction::Last => format!("last({x} ORDER BY {LOG_ORDER}){filter}"),
+        AggregateFunction::Funnel { .. } => unreachable!("a funnel is a table of its own"),
     }
 }
 
@@ -46,7 +47,12 @@ fn sums(argument: &Expr, x: &str, filter: &str) -> [String; 2] {
     }
 }
 
-/// What the aggregate is for a user without a single event, where it is not NULL.
-pub fn default_sql(aggregate: &Aggregate) -> Option<&'static str> {
-    matches!(aggregate.function, AggregateFunction::Count | AggregateFunction::CountDistinct).then_some("0")
+/// The value of the aggregate of this index, from the tables that hold it: NULL for none of their users is 0 where the
+/// aggregate is never NULL.
+pub fn value_sql(index: usize, aggregate: &Aggregate) -> String {
+    match aggregate.function {
+        AggregateFunction::Count | AggregateFunction::CountDistinct => format!("coalesce(a.a{index}, 0)"),
+        AggregateFunction::Funnel { .. } => format!("coalesce(f{index}.steps, 0)"),
+        _ => format!("a.a{index}"),
+    }
 }

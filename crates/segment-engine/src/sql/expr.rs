@@ -1,17 +1,17 @@
 //! Expressions as SQL. Every text this writes can stand as an operand: it is a name, a call, or in parentheses.
 
 use crate::plan::{
-    ArithmeticOp, CompareOp, EventColumn, Expr, Function, JsonPath, Pattern, PatternKind, Plan, TrimSide, UserColumn,
+    ArithmeticOp, CompareOp, EventColumn, Expr, Function, Pattern, PatternKind, Plan, TrimSide, UserColumn,
 };
-use crate::sql::aggregate::default_sql;
+use crate::sql::aggregate::value_sql;
 use crate::sql::cast::{cast_int_sql, cast_sql, literal_sql};
-use crate::sql::text::{call, json_pointer, quoted};
-use crate::sql::time;
+use crate::sql::text::{call, quoted};
+use crate::sql::{json, time};
 use crate::time::Timestamp;
 use crate::value::Type;
 
-/// Writes the expressions of one plan. Events are `e`, users `u`, their traits `t`, their aggregates `a`, and the
-/// members of the plan's segment of index i `s<i>`.
+/// Writes the expressions of one plan. Events are `e`, users `u`, their traits `t`, their aggregates `a`, but for the funnel
+/// of index i `f<i>`, and the members of the plan's segment of index i `s<i>`.
 pub struct ExprWriter<'a> {
     plan: &'a Plan,
     now: Timestamp,
@@ -26,12 +26,14 @@ impl<'a> ExprWriter<'a> {
         match expr {
             Expr::Literal(value, ty) => literal_sql(value, *ty),
             Expr::Event(column) => format!("e.{}", event_column(*column)),
-            Expr::Payload(path) => json_value("e.payload", path),
-            Expr::Trait(path) => json_value("t.traits", path),
+            Expr::Payload(path) => json::at_path("e.payload", path),
+            Expr::Trait(path) => json::at_path("t.traits", path),
             Expr::User(column) => format!("u.{}", user_column(*column)),
             Expr::Aggregate(index, _) => self.aggregate(*index),
             Expr::AggregateBy { terms, cases, .. } => self.aggregate_by(terms, cases),
             Expr::Segment(index) => format!("(s{index}.user_id IS NOT NULL)"),
+            Expr::Bucket(name) => call("bucket", &[&format!("{} || ':' || u.id", quoted(name))]),
+            Expr::JsonTest(inner, test) => json::tested(&self.sql(inner), test),
             Expr::TimeCompare(compare) => {
                 let bound = time::bound(&compare.bound, self.now);
                 let (x, x_type) = (self.sql(&compare.x), compare.x.value_type());
@@ -59,6 +61,7 @@ impl<'a> ExprWriter<'a> {
             Expr::Call(function, arguments) => self.function(function, arguments),
             Expr::Cast(inner, ty) => cast_sql(&self.sql(inner), inner.value_type(), *ty),
             Expr::CastInt(inner, bytes) => cast_int_sql(&self.sql(inner), inner.value_type(), *bytes),
+            Expr::Steps(_) => unreachable!("a funnel's steps are written one by one"),
         }
     }
 
@@ -71,10 +74,7 @@ impl<'a> ExprWriter<'a> {
     }
 
     fn aggregate(&self, index: usize) -> String {
-        match self.plan.aggregates.get(index).and_then(default_sql) {
-            Some(default) => format!("coalesce(a.a{index}, {default})"),
-            None => format!("a.a{index}"),
-        }
+        value_sql(index, &self.plan.aggregates[index])
     }
 
     /// The digits of the case's number are the terms' truths, the first the most significant.
@@ -138,8 +138,8 @@ impl<'a> ExprWriter<'a> {
                 format!("TRY({} - {})", time::as_local(&l, Type::Timestamp), time::as_local(&r, Type::Timestamp))
             }
             (_, Type::Date, Type::Date) => format!("CAST({l} - {r} AS BIGINT)"),
-            (_, Type::Date, Type::Int) => format!("TRY({l} {operator} CAST({r} AS INTEGER))"),
-            (_, Type::Int, Type::Date) => format!("TRY({r} + CAST({l} AS INTEGER))"),
+            (_, Type::Date, Type::Int) => time::moved_date(&l, operator, &r),
+            (_, Type::Int, Type::Date) => time::moved_date(&r, operator, &l),
             _ => format!("TRY({l} {operator} {r})"),
         }
     }
@@ -160,7 +160,7 @@ impl<'a> ExprWriter<'a> {
                 format!("(CASE WHEN {} THEN NULL ELSE {x} END)", compare_sql(CompareOp::Eq, a, b))
             }
             Function::DateTrunc(unit) => time::truncated(*unit, &x, ty),
-            Function::Extract(_) if ty == Type::Interval => time::interval_seconds(&x),
+            Function::Extract(field) if ty == Type::Interval => time::extracted_from_interval(*field, &x),
             Function::Extract(field) => time::extracted(*field, &x, ty),
             Function::AtTimeZone(zone) => time::at_zone(&x, zone.name()),
             Function::Concat => {
@@ -180,6 +180,7 @@ impl<'a> ExprWriter<'a> {
             Function::Replace => call("replace", &[&self.list(arguments)]),
             Function::StrPos => call("strpos", &[&self.list(arguments)]),
             Function::ToTimestamp => call("to_timestamp", &[&x]),
+            Function::JsonArrayLength => call("json_length", &[&x]),
         }
     }
 }
@@ -188,7 +189,7 @@ impl<'a> ExprWriter<'a> {
 fn common(left: (&str, Type), right: (&str, Type)) -> (String, String) {
     match left.1 == right.1 {
         true => (left.0.to_owned(), right.0.to_owned()),
-        false => (time::as_instant(left.0, left.1), time::as_instant(right.0, right.1)),
+        false => (time::in_order(left.0, left.1), time::in_order(right.0, right.1)),
     }
 }
 
@@ -210,28 +211,6 @@ fn match_sql(x: &str, pattern: &Pattern) -> String {
     match (pattern.kind(), pattern.ignores_case()) {
         (PatternKind::Like, false) => format!(r"({x} LIKE {} ESCAPE '\')", quoted(pattern.text())),
         _ => format!("regexp_matches({x}, {})", quoted(pattern.re2())),
-    }
-}
-
-/// A JSON null at a text's end is NULL as a missing key is. A key made of digits would be an index to DuckDB where it
-/// meets an array; the language, as Postgres, takes a text for the key of an object only.
-fn json_value(root: &str, path: &JsonPath) -> String {
-    let mut object = root.to_owned();
-    let mut pending: Vec<String> = Vec::new();
-    for (place, key) in path.keys.iter().enumerate() {
-        let is_index = key.bytes().all(|byte| byte.is_ascii_digit());
-        if is_index && !pending.is_empty() {
-            object = format!("json_extract({object}, {})", json_pointer(&pending));
-            pending.clear();
-        }
-        if is_index && place > 0 {
-            object = format!("(CASE WHEN json_type({object}) = 'OBJECT' THEN {object} END)");
-        }
-        pending.push(key.clone());
-    }
-    match path.as_text {
-        true => call("json_text", &[&object, &json_pointer(&pending)]),
-        false => format!("json_extract({object}, {})", json_pointer(&pending)),
     }
 }
 

@@ -7,6 +7,8 @@
 mod aggregate;
 mod cast;
 mod expr;
+mod funnel;
+mod json;
 mod question;
 mod text;
 mod time;

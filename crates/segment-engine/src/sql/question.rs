@@ -6,6 +6,7 @@ use crate::event::UserId;
 use crate::plan::Plan;
 use crate::sql::aggregate::aggregate_sql;
 use crate::sql::expr::ExprWriter;
+use crate::sql::funnel::funnel_sql;
 use crate::sql::time;
 use crate::time::Timestamp;
 
@@ -120,24 +121,12 @@ impl<'q, 'a> Query<'q, 'a> {
         table
     }
 
-    /// Two tables: the aggregates of the users with events, and the members.
+    /// Tables: the aggregates of the users with events, each funnel's steps, and the members.
     fn add_plan(&mut self, plan: &Plan) -> Result<String, QueryError> {
         let segments = plan.segments.iter().map(|tag| self.add_tag(tag)).collect::<Result<Vec<_>, _>>()?;
         let number = self.ctes.len();
         let writer = ExprWriter::new(plan, self.now);
-        let mut joins = String::new();
-        if !plan.aggregates.is_empty() {
-            let columns = plan.aggregates.iter().enumerate();
-            let columns: String =
-                columns.map(|(i, aggregate)| format!(",\n    {} AS a{i}", aggregate_sql(aggregate, &writer))).collect();
-            let of_user = self.user.map(|user| format!(" AND e.user_id = {user}")).unwrap_or_default();
-            self.ctes.push(format!(
-                "aggregates_{number} AS (SELECT e.user_id{columns}\n  FROM user_segment_analytics.user_events e\n  \
-                 WHERE e.processed_at <= {}{of_user} GROUP BY e.user_id)",
-                time::timestamp(self.now)
-            ));
-            joins.push_str(&format!("\n  LEFT JOIN aggregates_{number} a ON a.user_id = u.id"));
-        }
+        let mut joins = self.add_aggregates(plan, number, &writer);
         joins.push_str("\n  LEFT JOIN user_segment_analytics.traits t ON t.user_id = u.id");
         for (i, table) in segments.iter().enumerate() {
             joins.push_str(&format!("\n  LEFT JOIN {table} s{i} ON s{i}.user_id = u.id"));
@@ -148,6 +137,29 @@ impl<'q, 'a> Query<'q, 'a> {
             writer.sql(&plan.formula)
         ));
         Ok(format!("segment_{number}"))
+    }
+
+    /// Answers the joins that bring in the aggregates' values.
+    fn add_aggregates(&mut self, plan: &Plan, number: usize, writer: &ExprWriter<'_>) -> String {
+        let of_user = self.user.map(|user| format!(" AND e.user_id = {user}")).unwrap_or_default();
+        let now = time::timestamp(self.now);
+        let events = format!("FROM user_segment_analytics.user_events e\n  WHERE e.processed_at <= {now}{of_user}");
+        let (mut columns, mut joins) = (String::new(), String::new());
+        for (i, aggregate) in plan.aggregates.iter().enumerate() {
+            match funnel_sql(aggregate, writer, &events) {
+                Some(funnel) => {
+                    self.ctes.push(format!("funnel_{number}_{i} AS ({funnel})"));
+                    joins.push_str(&format!("\n  LEFT JOIN funnel_{number}_{i} f{i} ON f{i}.user_id = u.id"));
+                }
+                None => columns.push_str(&format!(",\n    {} AS a{i}", aggregate_sql(aggregate, writer))),
+            }
+        }
+        if !columns.is_empty() {
+            let select = format!("SELECT e.user_id{columns}\n  {events} GROUP BY e.user_id");
+            self.ctes.push(format!("aggregates_{number} AS ({select})"));
+            joins.push_str(&format!("\n  LEFT JOIN aggregates_{number} a ON a.user_id = u.id"));
+        }
+        joins
     }
 }
 
@@ -175,6 +187,17 @@ mod tests {
         assert_eq!(unknown, Err(QueryError::UnknownSegment("a".to_owned())));
         let circular = members_query(&plan, &|_| Some(SegmentSource::Plan(&plan)), Timestamp(0));
         assert_eq!(circular, Err(QueryError::Cycle("a".to_owned())));
+    }
+
+    #[test]
+    fn a_funnel_is_a_table_of_its_own_over_the_same_events() {
+        let plan = compile("funnel(INTERVAL '1 day', url = '/a', url = '/b') FILTER (WHERE region = 'x') < 2").unwrap();
+        let sql = member_query(&plan, &|_| None, Timestamp(5), UserId(7)).unwrap();
+        assert!(sql.contains("LEFT JOIN funnel_0_0 f0 ON f0.user_id = u.id"), "{sql}");
+        assert!(!sql.contains("aggregates_"), "{sql}");
+        let events = "WHERE e.processed_at <= make_timestamptz(5::BIGINT) AND e.user_id = 7 AND (e.region = 'x')";
+        assert!(sql.contains(events), "{sql}");
+        assert!(sql.contains("coalesce(f0.steps, 0)"), "{sql}");
     }
 
     #[test]

@@ -10,8 +10,10 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// A JSON pointer (RFC 6901) to the keys: steps into arrays by their decimal index.
-pub fn json_pointer(keys: &[String]) -> String {
-    quoted(&keys.iter().map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1"))).collect::<String>())
+pub fn json_pointer(keys: &[impl AsRef<str>]) -> String {
+    quoted(
+        &keys.iter().map(|key| format!("/{}", key.as_ref().replace('~', "~0").replace('/', "~1"))).collect::<String>(),
+    )
 }
 
 /// A call of one of our macros.
@@ -32,6 +34,6 @@ mod tests {
 
     #[test]
     fn keys_are_steps_whatever_they_contain() {
-        assert_eq!(json_pointer(&["a/b".to_owned(), "~".to_owned(), "0".to_owned()]), "'/a~1b/~0/0'");
+        assert_eq!(json_pointer(&["a/b", "~", "0"]), "'/a~1b/~0/0'");
     }
 }

@@ -15,36 +15,49 @@ pub fn interval(interval: &Interval) -> String {
     format!("(to_months({}) + to_days({}) + to_microseconds({}))", interval.months, interval.days, interval.micros)
 }
 
-/// A time of one of the three types as an instant: a local time is read in UTC, a date as its midnight.
+/// A time of one of the three types as an instant: a local time is read in UTC, a date as its midnight, which is NULL after
+/// the end of time.
 pub fn as_instant(sql: &str, ty: Type) -> String {
     match ty {
-        Type::LocalTimestamp => format!("({sql} AT TIME ZONE 'UTC')"),
-        Type::Date => format!("(CAST({sql} AS TIMESTAMP) AT TIME ZONE 'UTC')"),
+        Type::LocalTimestamp | Type::Date => format!("make_timestamptz(epoch_us({}))", as_local(sql, ty)),
         _ => sql.to_owned(),
     }
 }
 
-/// A time of one of the three types as a local time in UTC.
+/// A time of one of the three types as a local time in UTC; of a date as above.
 pub fn as_local(sql: &str, ty: Type) -> String {
     match ty {
-        Type::Timestamp => format!("({sql} AT TIME ZONE 'UTC')"),
-        Type::Date => format!("CAST({sql} AS TIMESTAMP)"),
+        Type::Timestamp => format!("make_timestamp(epoch_us({sql}))"),
+        Type::Date => call("midnight", &[sql]),
         _ => sql.to_owned(),
+    }
+}
+
+/// A time of one of the three types as an instant to compare with others: a date after the end of time is after them all.
+pub fn in_order(sql: &str, ty: Type) -> String {
+    match ty {
+        Type::Date => call("midnight_in_order", &[sql]),
+        _ => as_instant(sql, ty),
     }
 }
 
 /// `time operator interval`: of an instant an instant (days and months in UTC), of a local time or date a local time.
 pub fn shifted(time: &str, ty: Type, operator: char, interval: &str) -> String {
-    let local = format!("({} {operator} {interval})", as_local(time, ty));
+    let local = call("in_time", &[&format!("TRY({} {operator} {interval})", as_local(time, ty))]);
     match ty {
-        Type::Timestamp => format!("TRY({})", as_instant(&local, Type::LocalTimestamp)),
-        _ => format!("TRY{local}"),
+        Type::Timestamp => as_instant(&local, Type::LocalTimestamp),
+        _ => local,
     }
+}
+
+/// A date so many days later or earlier.
+pub fn moved_date(date: &str, operator: char, days: &str) -> String {
+    call("in_dates", &[&format!("TRY({date} {operator} CAST({days} AS INTEGER))")])
 }
 
 /// `date_trunc(unit, time)`, keeping the type of an instant (in UTC) and of a local time.
 pub fn truncated(unit: Unit, time: &str, ty: Type) -> String {
-    let local = format!("date_trunc('{}', {})", unit.name(), as_local(time, ty));
+    let local = call("in_time", &[&format!("date_trunc('{}', {})", unit.name(), as_local(time, ty))]);
     match ty {
         Type::Timestamp => as_instant(&local, Type::LocalTimestamp),
         _ => local,
@@ -59,19 +72,31 @@ pub fn extracted(field: Field, time: &str, ty: Type) -> String {
         Field::Epoch => return millionths(format!("epoch_us({local})")),
         Field::Second => return millionths(format!("extract(microsecond FROM {local})")),
         Field::Millisecond => return millionths(format!("extract(microsecond FROM {local}) * 1000")),
+        Field::Year | Field::IsoYear => {
+            let year = call("written_year", &[&format!("extract({} FROM {local})", field.name())]);
+            return format!("CAST({year} AS DECIMAL(38,9))");
+        }
         other => other.name(),
     };
     format!("CAST(extract({name} FROM {local}) AS DECIMAL(38,9))")
 }
 
-/// `extract(epoch FROM interval)`: a year has 365¼ days, a month left over 30, as in Postgres.
-pub fn interval_seconds(interval: &str) -> String {
-    let micros = format!(
-        "(extract(year FROM {interval}) * 31557600000000 + extract(month FROM {interval}) * 2592000000000 \
-         + extract(day FROM {interval}) * 86400000000 + extract(hour FROM {interval}) * 3600000000 \
-         + extract(minute FROM {interval}) * 60000000 + extract(microsecond FROM {interval}))"
-    );
-    format!("TRY({})", call("millionths", &[&micros]))
+/// `extract(field FROM interval)`; NULL for the fields that only a date has.
+pub fn extracted_from_interval(field: Field, interval: &str) -> String {
+    let part = |name: &str| format!("datepart('{name}', {interval})");
+    let number = match field {
+        Field::Epoch => return call("interval_epoch", &[interval]),
+        Field::Second => return call("millionths", &[&part("microsecond")]),
+        Field::Millisecond => return call("millionths", &[&format!("{} * 1000", part("microsecond"))]),
+        Field::Microsecond | Field::Minute | Field::Hour | Field::Day | Field::Month | Field::Year => {
+            part(field.name())
+        }
+        Field::Quarter => format!("{} // 3 + 1", part("month")),
+        Field::DayOfWeek | Field::IsoDayOfWeek | Field::DayOfYear | Field::IsoWeek | Field::IsoYear => {
+            "NULL".to_owned()
+        }
+    };
+    format!("CAST({number} AS DECIMAL(38,9))")
 }
 
 /// `g(now())`, from now as a constant.

@@ -14,6 +14,13 @@ pub const HOUR: i64 = 60 * MINUTE;
 /// Microseconds in a day without change of offset.
 pub const DAY: i64 = 24 * HOUR;
 
+/// The first microsecond of time, PostgreSQL's: 24 November 4714 BC.
+pub const EARLIEST: i64 = -210_866_803_200_000_000;
+/// The last microsecond of time: that of the last whole year that 64 bits hold, 294246. (PostgreSQL's is 30 years later.)
+pub const LATEST: i64 = 9_223_371_244_799_999_999;
+/// The first and the last date, PostgreSQL's: 24 November 4714 BC, 31 December 5874897.
+pub const DATES: std::ops::RangeInclusive<i64> = -2_440_588..=2_145_042_905;
+
 /// Days in the 400 years after which the calendar repeats, days of the week included.
 pub const CYCLE_DAYS: i64 = 146_097;
 
@@ -83,9 +90,19 @@ pub fn split(micros: i64) -> (i64, i64) {
     (micros.div_euclid(DAY), micros.rem_euclid(DAY))
 }
 
-/// The time this long after on the calendar, in Postgres' order: months, days, the rest.
+/// The time this long after on the calendar, in Postgres' order: months, days, the rest. `None` outside of time.
 pub fn add(micros: i64, interval: Interval) -> Option<i64> {
-    i64::try_from(add_wide(micros, interval)).ok()
+    i64::try_from(add_wide(micros, interval)).ok().and_then(within_time)
+}
+
+/// The microseconds, unless they lie before [`EARLIEST`] or after [`LATEST`].
+pub fn within_time(micros: i64) -> Option<i64> {
+    (EARLIEST..=LATEST).contains(&micros).then_some(micros)
+}
+
+/// The date, unless it lies outside of [`DATES`].
+pub fn within_dates(days: i64) -> Option<i32> {
+    i32::try_from(days).ok().filter(|_| DATES.contains(&days))
 }
 
 /// [`add`], held at the ends of the range.

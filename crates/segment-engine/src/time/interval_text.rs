@@ -34,13 +34,16 @@ fn parse_words(text: &str) -> Option<Interval> {
             return parts.finish()?.checked_neg();
         }
         let (amount, after) = Amount::parse(rest)?;
-        rest = after.trim_start();
+        rest = after.trim_ascii_start();
+        if !matches!(amount, Amount::Number(_)) && rest.len() == after.len() && !rest.is_empty() {
+            return None;
+        }
         let bits = match amount {
             // A number before a time of day counts days.
             Amount::Number(number)
                 if after.starts_with(' ') && matches!(Amount::parse(rest), Some((Amount::Clock(_), _))) =>
             {
-                parts.add(number, Unit::Day)?;
+                parts.add(number, Unit::Day);
                 1 << Unit::Day as u32
             }
             Amount::Number(number) => {
@@ -50,16 +53,16 @@ fn parse_words(text: &str) -> Option<Interval> {
                 }
                 // The last number may be bare: it counts seconds.
                 let unit = if rest.is_empty() { Unit::Second } else { unit_of_word(word)? };
-                parts.add(number, unit)?;
+                parts.add(number, unit);
                 rest = after.trim_start_matches(SEPARATORS);
                 1 << unit as u32
             }
             Amount::Clock(micros) => {
-                parts.micros = parts.micros.checked_add(micros)?;
+                parts.micros += i128::from(micros);
                 1 << Unit::Hour as u32 | 1 << Unit::Minute as u32 | 1 << Unit::Second as u32
             }
             Amount::YearsMonths(months) => {
-                parts.months = parts.months.checked_add(months)?;
+                parts.months += i128::from(months);
                 1 << Unit::Year as u32 | 1 << Unit::Month as u32
             }
         };
@@ -92,7 +95,7 @@ fn parse_iso(text: &str) -> Option<Interval> {
             ('s', true) => Unit::Second,
             _ => return None,
         };
-        parts.add(number, unit)?;
+        parts.add(number, unit);
         rest = &after[1..];
         any = true;
     }
@@ -191,8 +194,8 @@ impl Amount {
             let mut micros = i128::from(hours) * i128::from(HOUR) + i128::from(minutes) * i128::from(MINUTE);
             let mut after = rest;
             if let Some(rest) = rest.strip_prefix(':') {
-                let (seconds, rest) = Number::parse(rest)?;
-                if rest.starts_with(':') || !(0..=60).contains(&seconds.whole) {
+                let (seconds, rest) = Number::parse(rest).filter(|_| !rest.starts_with(['+', '-']))?;
+                if rest.starts_with(':') || seconds.whole > 60 {
                     return None;
                 }
                 let fraction = seconds.spread(SECOND).0;
@@ -218,8 +221,8 @@ impl Amount {
 
 fn sign(text: &str) -> (bool, &str) {
     match text.as_bytes().first() {
-        Some(b'-') => (true, text[1..].trim_start()),
-        Some(b'+') => (false, text[1..].trim_start()),
+        Some(b'-') => (true, text[1..].trim_ascii_start()),
+        Some(b'+') => (false, text[1..].trim_ascii_start()),
         _ => (false, text),
     }
 }
@@ -233,15 +236,16 @@ fn take_while(text: &str, wanted: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(end)
 }
 
+/// Wide, so that only the sum must fit.
 #[derive(Default)]
 struct Parts {
-    months: i64,
-    days: i64,
-    micros: i64,
+    months: i128,
+    days: i128,
+    micros: i128,
 }
 
 impl Parts {
-    fn add(&mut self, number: Number, unit: Unit) -> Option<()> {
+    fn add(&mut self, number: Number, unit: Unit) {
         match unit {
             Unit::Microsecond => self.add_micros(&number, 1),
             Unit::Millisecond => self.add_micros(&number, 1_000),
@@ -251,8 +255,8 @@ impl Parts {
             Unit::Day => self.add_days(&number, 1),
             Unit::Week => self.add_days(&number, 7),
             Unit::Month => {
-                self.months = self.months.checked_add(number.whole)?;
-                self.add_days(&Number { whole: 0, ..number }, 30)
+                self.months += i128::from(number.whole);
+                self.add_days(&Number { whole: 0, ..number }, 30);
             }
             Unit::Year => self.add_years(&number, 1),
             Unit::Decade => self.add_years(&number, 10),
@@ -261,35 +265,31 @@ impl Parts {
         }
     }
 
-    fn add_micros(&mut self, number: &Number, length: i64) -> Option<()> {
+    fn add_micros(&mut self, number: &Number, length: i64) {
         let (whole, rest) = number.spread(length);
         // To the nearest microsecond; exactly half is dropped, as Postgres does.
-        let nearest = (rest.fraction.abs() > FRACTION_UNIT / 2) as i64 * rest.fraction.signum() as i64;
-        let fraction = whole + nearest;
-        self.micros = self.micros.checked_add(number.whole.checked_mul(length)?.checked_add(fraction)?)?;
-        Some(())
+        let nearest = i128::from(rest.fraction.abs() > FRACTION_UNIT / 2) * rest.fraction.signum();
+        self.micros += i128::from(number.whole) * i128::from(length) + i128::from(whole) + nearest;
     }
 
-    fn add_days(&mut self, number: &Number, length: i64) -> Option<()> {
+    fn add_days(&mut self, number: &Number, length: i64) {
         let (whole, rest) = number.spread(length);
-        self.days = self.days.checked_add(number.whole.checked_mul(length)?.checked_add(whole)?)?;
-        self.add_micros(&rest, DAY)
+        self.days += i128::from(number.whole) * i128::from(length) + i128::from(whole);
+        self.add_micros(&rest, DAY);
     }
 
     /// A fraction of a year is rounded to months.
-    fn add_years(&mut self, number: &Number, years: i64) -> Option<()> {
+    fn add_years(&mut self, number: &Number, years: i64) {
         let (whole, rest) = number.spread(years * 12);
-        let nearest = (rest.fraction.abs() * 2 >= FRACTION_UNIT) as i64 * rest.fraction.signum() as i64;
-        let months = number.whole.checked_mul(years * 12)?.checked_add(whole + nearest)?;
-        self.months = self.months.checked_add(months)?;
-        Some(())
+        let nearest = i128::from(rest.fraction.abs() * 2 >= FRACTION_UNIT) * rest.fraction.signum();
+        self.months += i128::from(number.whole) * i128::from(years * 12) + i128::from(whole) + nearest;
     }
 
     fn finish(self) -> Option<Interval> {
         Some(Interval {
             months: i32::try_from(self.months).ok()?,
             days: i32::try_from(self.days).ok()?,
-            micros: self.micros,
+            micros: i64::try_from(self.micros).ok()?,
         })
     }
 }

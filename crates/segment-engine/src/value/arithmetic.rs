@@ -79,7 +79,8 @@ fn times(op: ArithmeticOp, left: &Value, right: &Value) -> Option<Value> {
             Some(Value::Int(i64::from(*left) - i64::from(*right)))
         }
         (ArithmeticOp::Sub, left, right) => {
-            Interval::from_difference(left.instant()? - right.instant()?).map(Value::Interval)
+            let micros = i64::try_from(left.instant()? - right.instant()?).ok()?;
+            Interval::from_difference(micros.into()).map(Value::Interval)
         }
         _ => None,
     }
@@ -91,7 +92,7 @@ fn shifted(time: &Value, interval: Interval) -> Option<Value> {
         Value::Timestamp(instant) => instant.checked_add(interval).map(Value::Timestamp),
         Value::LocalTimestamp(micros) => calendar::add(*micros, interval).map(Value::LocalTimestamp),
         Value::Date(days) => {
-            let midnight = i64::from(*days).checked_mul(DAY)?;
+            let midnight = calendar::within_time(i64::from(*days).checked_mul(DAY)?)?;
             calendar::add(midnight, interval).map(Value::LocalTimestamp)
         }
         _ => None,
@@ -99,16 +100,16 @@ fn shifted(time: &Value, interval: Interval) -> Option<Value> {
 }
 
 fn moved_date(date: i32, days: i64) -> Option<Value> {
-    i32::try_from(i64::from(date).checked_add(days)?).ok().map(Value::Date)
+    calendar::within_dates(i64::from(date).checked_add(days)?).map(Value::Date)
 }
 
 impl Value {
-    /// The midnight of a date, or the time itself, as microseconds on its calendar; `None` for other types and beyond
-    /// the range of the 64 bits.
+    /// The midnight of a date, or the time itself, as microseconds on its calendar; `None` for other types and for
+    /// dates beyond the end of time.
     pub(crate) fn calendar_micros(&self) -> Option<i64> {
         match self {
             Value::Timestamp(Timestamp(micros)) | Value::LocalTimestamp(micros) => Some(*micros),
-            Value::Date(days) => i64::from(*days).checked_mul(DAY),
+            Value::Date(days) => i64::from(*days).checked_mul(DAY).and_then(calendar::within_time),
             _ => None,
         }
     }

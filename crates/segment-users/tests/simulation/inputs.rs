@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{PARTITIONS, USERS, World};
 
-const CLAUSES: [&str; 12] = [
+const CLAUSES: [&str; 14] = [
     "count(*) >= 5",
     "count(*) FILTER (WHERE activity_type = 'a') >= 2",
     "count(*) FILTER (WHERE activity_type = 'b') >= 3",
@@ -19,6 +19,8 @@ const CLAUSES: [&str; 12] = [
     "sum(order_total) FILTER (WHERE activity_type <> 'c') >= 20",
     "count(*) FILTER (WHERE user_id <= 4) >= 3",
     "last(activity_type) = 'b'",
+    "funnel(INTERVAL '20 seconds', activity_type = 'a', activity_type = 'b', order_total > 2) >= 3",
+    "funnel(INTERVAL '9 seconds', activity_type = 'a', TRUE) FILTER (WHERE created_at >= now() - INTERVAL '30 seconds') = 2",
     "traits->>'plan' = 'pro' AND count(*) >= 2",
     "segment('by hand') AND count(*) >= 3",
     "NOT segment('by hand too') AND count(*) FILTER (WHERE created_at >= now() - INTERVAL '30 seconds') >= 1",

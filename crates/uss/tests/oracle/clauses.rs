@@ -1,6 +1,8 @@
 //! Random clauses: a weighted grammar of the language. Few different values, so that conditions are often just true or
 //! just false.
 
+mod texts;
+
 use crate::random::Random;
 
 /// Which clauses to write.
@@ -12,7 +14,7 @@ pub enum Dialect {
     Portable,
 }
 
-pub const REGIONS: [&str; 4] = ["north", "south", "Élan", "Straße"];
+pub const REGIONS: [&str; 6] = ["north", "south", "Élan", "Straße", "İZMİR", "izmir"];
 pub const DEVICES: [&str; 3] = ["mobile", "desktop", ""];
 pub const COUNTRIES: [&str; 3] = ["US", "DE", "us"];
 pub const ACTIVITIES: [&str; 3] = ["page_viewed", "product_purchased", "page_element_clicked"];
@@ -102,7 +104,7 @@ impl Clauses<'_> {
         self.boolean(depth, &mut Self::user_condition)
     }
 
-    fn comparison(&mut self) -> String {
+    pub fn comparison(&mut self) -> String {
         self.random.text(&["=", "<>", "<", "<=", ">", ">="])
     }
 
@@ -114,7 +116,9 @@ impl Clauses<'_> {
 
     /// A condition on the user that may stand in one on an event, too: what the clock shows may not.
     fn user_term(&mut self) -> String {
-        match self.random.below(13) {
+        match self.random.below(16) {
+            13..15 => self.list_condition("traits"),
+            15 => self.bucket_condition(),
             0..4 if !self.tags.is_empty() => {
                 let tag = self.random.pick(&self.tags).clone();
                 format!("segment('{tag}')")
@@ -162,7 +166,9 @@ impl Clauses<'_> {
     // ---- conditions on an event ----
 
     fn event_condition(&mut self) -> String {
-        match self.random.below(20) {
+        match self.random.below(22) {
+            20 => self.list_condition("payload"),
+            21 => self.edge_condition(),
             0..7 => self.text_condition(),
             7..10 => self.number_condition(),
             10..17 => self.time_condition(),
@@ -226,44 +232,6 @@ impl Clauses<'_> {
         }
     }
 
-    /// A condition on a text that is made of another.
-    fn made_text_condition(&mut self, column: &str) -> String {
-        let (op, part) = (self.comparison(), self.random.text(&["o", "/", "page_", "s", "é", "ß", ""]));
-        let (count, other) = (self.random.between(-7, 7), self.random.between(-2, 5));
-        // PostgreSQL raises, and its own spelling with words cannot be told otherwise.
-        let length = if self.portable() { other.max(0) } else { other };
-        match self.random.below(14) {
-            0 => format!("({column} || '{part}' {op} 'south')"),
-            1 => format!("('{part}' || ({column}) || coalesce(country, '-') {op} 'page')"),
-            2 => format!("({column} || length({column}) LIKE '%5')"),
-            3 => format!("(trim({column}) || '|' <> '|')"),
-            4 => format!(
-                "(trim({} '/short' FROM {column}) {op} 'p')",
-                self.random.text(&["BOTH", "LEADING", "TRAILING", ""])
-            ),
-            5 => format!("({}({column}, 'npsu/') {op} 'o')", self.random.text(&["btrim", "ltrim", "rtrim"])),
-            6 => format!("(left({column}, {count}) {op} '{part}')"),
-            7 => format!("(right({column}, {count}) {op} '{part}')"),
-            8 => format!("(substring({column} FROM {count} FOR {length}) {op} '{part}')"),
-            9 => format!("(substring({column}, {count}) {op} '{part}')"),
-            10 => format!("(length(substring({column} FOR {length})) {op} 2)"),
-            11 => format!("(split_part({column}, '{part}', {other}) {op} 'p')"),
-            12 => format!("(replace({column}, '{part}', '{}') {op} 'rs')", self.random.text(&["", "oo", "s"])),
-            _ if self.random.chance(50) => format!("(strpos({column}, '{part}') {op} {other})"),
-            _ => format!("(position('{part}' IN {column}) {op} {other})"),
-        }
-    }
-
-    /// A list that is long enough to be searched by an index.
-    fn long_list(&mut self, column: &str, values: &[&str]) -> String {
-        let mut items: Vec<String> = (0..self.random.between(5, 40)).map(|number| format!("'{number}'")).collect();
-        items.extend(values.iter().filter(|_| self.random.chance(50)).map(|value| format!("'{value}'")));
-        if self.random.chance(20) {
-            items.push("NULL".to_owned());
-        }
-        format!("({column} {} ({}))", self.random.text(&["IN", "NOT IN"]), items.join(", "))
-    }
-
     fn quoted(&mut self, values: &[&str]) -> String {
         format!("'{}'", self.random.text(values))
     }
@@ -324,7 +292,7 @@ impl Clauses<'_> {
 
     // ---- time ----
 
-    fn interval(&mut self) -> String {
+    pub fn interval(&mut self) -> String {
         if !self.portable() && self.random.chance(10) {
             return self.random.text(&["INTERVAL 7 DAY", "INTERVAL '2' DAY", "INTERVAL 1 MONTH"]);
         }
@@ -348,7 +316,7 @@ impl Clauses<'_> {
     }
 
     /// g(now()), of type timestamptz.
-    fn now_bound(&mut self) -> String {
+    pub fn now_bound(&mut self) -> String {
         let now = if self.portable() || self.random.chance(85) { "now()" } else { "CURRENT_TIMESTAMP" };
         let (interval, unit, zone) = (self.interval(), self.random.text(&UNITS), self.random.text(&ZONES));
         match self.random.below(10) {
@@ -433,9 +401,40 @@ impl Clauses<'_> {
         format!("{function}({}){}", self.number(), self.filter())
     }
 
+    /// How many of one to four steps were taken.
+    fn funnel(&mut self) -> String {
+        let lengths = ["1 day", "7 days", "7 days", "30 days", "36 hours", "90 minutes", "100 days", "1 microsecond"];
+        let mut steps: Vec<String> = (0..self.random.between(1, 4)).map(|_| self.step(1)).collect();
+        if self.random.chance(8) {
+            let plan = self.random.text(&PLANS);
+            let term = match self.tags.is_empty() || self.random.chance(50) {
+                true => format!("traits->>'plan' = '{plan}'"),
+                false => format!("segment('{}')", self.random.pick(&self.tags).clone()),
+            };
+            steps[0] = format!("{term} {} {}", self.random.text(&["AND", "OR"]), steps[0]);
+        }
+        format!("funnel(INTERVAL '{}', {}){}", self.random.text(&lengths), steps.join(", "), self.filter())
+    }
+
+    /// A condition on an event without now: which events are steps of a funnel may not change with time.
+    fn step(&mut self, depth: usize) -> String {
+        match self.random.below(12) {
+            0..5 => format!("activity_type = {}", self.quoted(&ACTIVITIES)),
+            5..7 => self.text_condition(),
+            7 => self.number_condition(),
+            8 => format!("(created_at {} TIMESTAMPTZ '{}')", self.comparison(), self.middle),
+            9..11 if depth > 0 => {
+                format!("({} {} {})", self.step(depth - 1), self.random.text(&["AND", "OR"]), self.step(depth - 1))
+            }
+            _ => self.random.text(&["TRUE", "region IS NOT NULL", "order_total > 0"]),
+        }
+    }
+
     fn aggregate_condition(&mut self) -> String {
         let op = self.comparison();
-        match self.random.below(24) {
+        match self.random.below(28) {
+            24..27 => format!("({} {op} {})", self.funnel(), self.random.between(0, 4)),
+            27 => format!("({} {op} {})", self.funnel(), self.count()),
             0..8 => format!("({} {op} {})", self.count(), self.random.between(0, 4)),
             8..11 => format!("({} {op} {})", self.total(), self.random.text(&TOTALS)),
             11 => format!("(coalesce({}, 0) {op} {})", self.total(), self.random.text(&TOTALS)),

@@ -4,7 +4,9 @@ use segment_engine::time::Timestamp;
 use serde_json::{Value as Json, json};
 
 use crate::clauses::{self, Clauses, Dialect};
+use crate::edges;
 use crate::history::{Case, Step, What};
+use crate::lists;
 use crate::naive::Segments;
 use crate::random::Random;
 
@@ -161,6 +163,11 @@ impl Generator {
             4 => None,
             _ => Some(self.moment()),
         };
+        let odd = self.dialect == Dialect::Whole && self.random.chance(3);
+        let created_at = match odd {
+            true => Timestamp::parse_rfc3339(&self.random.text(&edges::CREATED)).map(|at| at.0),
+            false => created_at,
+        };
         let event_id = self.random.chance(25).then(|| format!("e{}", self.random.below(5)));
         let mut payload = json!({ "activity_type": self.random.text(&clauses::ACTIVITIES) });
         let mut fields = json!({});
@@ -201,12 +208,27 @@ impl Generator {
             payload["order_total"] =
                 json!(self.random.text(&["99999999999999999999999999999", "-6e28", "0.000000001"]));
         }
+        if self.random.chance(30) {
+            payload["period"] = edges::period(&mut self.random);
+        }
+        if self.random.chance(8) {
+            payload["price"] = edges::price(&mut self.random, self.dialect);
+        }
+        if self.random.chance(60) {
+            payload["tags"] = lists::tags(&mut self.random);
+        }
         for (property, percent, values) in properties {
             if self.random.chance(percent) && payload.get(property).is_none() {
                 let value = self.random.pick(values).clone();
                 let moment = self.moment();
                 payload[property] = match property {
-                    "expires" if self.random.chance(70) => json!(Timestamp(moment).to_string()),
+                    "expires" if self.random.chance(70) => {
+                        let written = Timestamp(moment).to_string();
+                        match self.random.chance(10) {
+                            true => json!(format!("{}T24:00:00Z", &written[..10])),
+                            false => json!(written),
+                        }
+                    }
                     // As text, since a number of JSON may lose its last digits.
                     "since" if self.random.chance(70) => {
                         json!(format!("{}.{:06}", moment.div_euclid(SECOND), moment.rem_euclid(SECOND)))
@@ -238,6 +260,9 @@ impl Generator {
                 };
                 traits[name] = value;
             }
+        }
+        if self.random.chance(50) {
+            traits["tags"] = lists::tags(&mut self.random);
         }
         What::Traits { key, created_at: Timestamp(created_at), traits }
     }

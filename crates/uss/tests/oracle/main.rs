@@ -10,11 +10,13 @@
 mod answers;
 mod clauses;
 mod duckdb;
+mod edges;
 mod engine;
 mod generate;
 mod harness;
 mod history;
 mod kinds;
+mod lists;
 mod minimise;
 mod naive;
 mod postgres;

@@ -134,7 +134,7 @@ fn simpler(tree: &Ast) -> Vec<Ast> {
     }
 }
 
-/// Without the filter, with a simpler filter, with a simpler argument.
+/// Without the filter, with a simpler filter, with a simpler argument, without one of several.
 fn simpler_calls(function: &Function) -> Vec<Ast> {
     let with_filter = |filter| Ast::Function(Function { filter, ..function.clone() });
     let mut found = Vec::new();
@@ -142,14 +142,24 @@ fn simpler_calls(function: &Function) -> Vec<Ast> {
         found.push(with_filter(None));
         found.extend(simpler(filter).into_iter().map(|filter| with_filter(Some(Box::new(filter)))));
     }
-    if let FunctionArguments::List(list) = &function.args
-        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = &list.args[..]
-    {
-        found.extend(simpler(argument).into_iter().map(|argument| {
-            let args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))];
-            let args = FunctionArguments::List(FunctionArgumentList { args, ..list.clone() });
-            Ast::Function(Function { args, ..function.clone() })
-        }));
+    let FunctionArguments::List(list) = &function.args else { return found };
+    let with_arguments = |args| {
+        let args = FunctionArguments::List(FunctionArgumentList { args, ..list.clone() });
+        Ast::Function(Function { args, ..function.clone() })
+    };
+    for (place, argument) in list.args.iter().enumerate() {
+        // A funnel with a step less: it begins with an interval, and has one step at least.
+        if place > 0 && list.args.len() > 2 {
+            let fewer = list.args.iter().enumerate().filter(|(other, _)| *other != place);
+            found.push(with_arguments(fewer.map(|(_, argument)| argument.clone()).collect()));
+        }
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) = argument {
+            found.extend(simpler(argument).into_iter().map(|argument| {
+                let mut args = list.args.clone();
+                args[place] = FunctionArg::Unnamed(FunctionArgExpr::Expr(argument));
+                with_arguments(args)
+            }));
+        }
     }
     found
 }

@@ -1,5 +1,5 @@
 //! PostgreSQL, asked with the clause's own text: nothing of ours reads it, binds it, or plans it. Only `now()`,
-//! `segment()`, the names of the columns and the choices in `postgres.sql` are ours.
+//! `segment()`, the names of the columns, the choices in `postgres.sql` and what makes a funnel are ours.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -124,6 +124,8 @@ fn members_statement(number: usize, tag: &str, clause: &str, now: Timestamp) -> 
         "(SELECT e.*, o.user_id FROM events e JOIN owners_at o USING (log_offset)
             WHERE o.instant = {number} AND o.user_id = users.id ORDER BY e.created_at, e.processed_at, e.log_offset) events"
     );
+    // An aggregate sees its arguments only.
+    let clause = &clause.replace("funnel(", "funnel(created_at, ");
     let condition = match Clause::parse(clause)?.form {
         _ if clause.is_empty() => "TRUE".to_owned(),
         Form::UserOnly => format!("({clause})"),

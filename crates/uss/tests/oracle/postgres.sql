@@ -29,6 +29,13 @@ CREATE FUNCTION to_timestamp(seconds numeric) RETURNS timestamptz IMMUTABLE STRI
 CREATE FUNCTION split_part(x text, separator text, n int) RETURNS text IMMUTABLE STRICT LANGUAGE sql AS $$
     SELECT CASE WHEN n <> 0 THEN pg_catalog.split_part(x, separator, n) END $$;
 
+-- Volatile for the same reason.
+CREATE FUNCTION bucket(name text) RETURNS numeric VOLATILE LANGUAGE sql AS $$
+    SELECT ('x' || left(md5($1 || ':' || current_setting('uss.user')), 8))::bit(32)::bigint % 10000 * 0.01 $$;
+
+CREATE FUNCTION jsonb_array_length(x jsonb) RETURNS int IMMUTABLE STRICT LANGUAGE sql AS $$
+    SELECT CASE jsonb_typeof(x) WHEN 'array' THEN pg_catalog.jsonb_array_length(x) END $$;
+
 -- Division of decimals, half away from zero; NULL where PostgreSQL raises.
 CREATE FUNCTION decimal_div(a numeric, b numeric) RETURNS numeric IMMUTABLE STRICT LANGUAGE sql AS $$
     SELECT CASE WHEN b <> 0 THEN round(a OPERATOR(pg_catalog./) b, 9) END $$;
@@ -55,6 +62,22 @@ CREATE FUNCTION only_element(state anyarray) RETURNS anyelement IMMUTABLE LANGUA
 CREATE AGGREGATE first(anyelement) (SFUNC = first_step, STYPE = anyarray, INITCOND = '{}', FINALFUNC = only_element);
 CREATE AGGREGATE last(anyelement) (SFUNC = last_step, STYPE = anyarray, INITCOND = '{}', FINALFUNC = only_element);
 
+-- Every chain of events that take one step after the other: when it began, and when it took its last step so far.
+CREATE TYPE step_taken AS (at timestamptz, step int, within interval);
+CREATE FUNCTION funnel_step(state step_taken[], at timestamptz, within interval, matches boolean[]) RETURNS step_taken[]
+    IMMUTABLE LANGUAGE sql AS $$
+    SELECT state || ARRAY(SELECT ROW(at, n, within)::uss.step_taken
+        FROM unnest(matches) WITH ORDINALITY AS steps(is_taken, n) WHERE is_taken) $$;
+CREATE FUNCTION funnel_end(state step_taken[]) RETURNS bigint IMMUTABLE LANGUAGE sql AS $$
+    WITH RECURSIVE chains(steps, begun, reached) AS (
+        SELECT 1, s.at, s.at FROM unnest(state) s WHERE s.step = 1
+        UNION
+        SELECT s.step, begun, s.at FROM chains JOIN unnest(state) s
+            ON s.step = steps + 1 AND s.at > reached AND s.at - begun <= s.within)
+    SELECT coalesce(max(steps), 0)::bigint FROM chains $$;
+CREATE AGGREGATE funnel(timestamptz, interval, VARIADIC boolean[])
+    (SFUNC = funnel_step, STYPE = step_taken[], INITCOND = '{}', FINALFUNC = funnel_end);
+
 -- A cast of text that fails gives NULL. Through the input functions: a plain cast in here would be this very cast.
 DO $do$
 DECLARE cast_to record;
@@ -62,7 +85,8 @@ BEGIN
     FOR cast_to IN SELECT * FROM (VALUES
         ('int', 'int4in(textout(x))'), ('bigint', 'int8in(textout(x))'), ('boolean', 'boolin(textout(x))'),
         ('numeric', 'round(numeric_in(textout(x), 0, -1), 9)'), ('date', 'date_in(textout(x))'),
-        ('timestamptz', 'timestamptz_in(textout(x), 0, -1)'), ('timestamp', 'timestamp_in(textout(x), 0, -1)')
+        ('timestamptz', 'timestamptz_in(textout(x), 0, -1)'), ('timestamp', 'timestamp_in(textout(x), 0, -1)'),
+        ('interval', 'interval_in(textout(x), 0, -1)')
     ) AS known (type, reading) LOOP
         EXECUTE format('CREATE FUNCTION text_to_%1$s(x text) RETURNS %1$s STABLE STRICT LANGUAGE plpgsql AS
             $b$ BEGIN RETURN %2$s; EXCEPTION WHEN data_exception THEN RETURN NULL; END $b$', cast_to.type, cast_to.reading);

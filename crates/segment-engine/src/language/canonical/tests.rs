@@ -85,7 +85,7 @@ fn op() -> impl Strategy<Value = CompareOp> {
 }
 
 fn condition() -> impl Strategy<Value = Expr> {
-    let path = || JsonPath { keys: vec!["plan".to_owned()], as_text: true };
+    let path = || JsonPath { keys: vec!["plan".into()], as_text: true };
     let of_trait = move |text: &str| {
         let right = Expr::Literal(text.into(), Type::Text);
         Expr::Compare(CompareOp::Eq, Box::new(Expr::Trait(path())), Box::new(right))

@@ -43,6 +43,12 @@ pub(super) fn interval_literal(interval: Interval) -> String {
     if parts.is_empty() { "INTERVAL '0 days'".to_owned() } else { format!("INTERVAL '{}'", parts.join(" ")) }
 }
 
+/// An interval of this many microseconds, in days and what is left.
+pub(super) fn fixed_interval(micros: i64) -> String {
+    let interval = Interval::from_difference(micros.into()).expect("64 bits of microseconds are not too many days");
+    interval_literal(interval)
+}
+
 fn text_of(value: &Value) -> String {
     match value.cast(Type::Text) {
         Value::Text(text) => text.to_string(),
@@ -55,6 +61,10 @@ pub(in crate::language) fn quoted(text: &str) -> String {
     // Writing to a String cannot fail.
     let _ = write!(quoted, "'{}'", text.replace('\'', "''"));
     quoted
+}
+
+pub(super) fn text_array(texts: &[String]) -> String {
+    format!("array[{}]", texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", "))
 }
 
 pub(super) fn type_name(ty: Type) -> &'static str {

@@ -29,16 +29,22 @@ impl Resolver {
             "bool_and" => F::BoolAnd,
             "first" => F::First,
             "last" => F::Last,
+            "funnel" => return Some(self.inside(pos, |resolver| resolver.funnel(arguments, filter, pos))),
             _ => return None,
         };
+        Some(self.inside(pos, |resolver| resolver.aggregate_inside(name, function, arguments, filter, pos)))
+    }
+
+    /// Resolves what stands inside an aggregate, and gives the aggregate its place.
+    fn inside(&mut self, pos: Pos, resolve: impl FnOnce(&mut Resolver) -> Result<Aggregate, CompileError>) -> Resolved {
         if self.inside_aggregate {
-            return Some(Err(CompileError::new(code::AGGREGATE_MISPLACED, pos, "an aggregate inside an aggregate")
-                .suggest("Compare the aggregates with each other instead: max(created_at) > …")));
+            return Err(CompileError::new(code::AGGREGATE_MISPLACED, pos, "an aggregate inside an aggregate")
+                .suggest("Compare the aggregates with each other instead: max(created_at) > …"));
         }
         self.inside_aggregate = true;
-        let resolved = self.aggregate_inside(name, function, arguments, filter, pos);
+        let resolved = resolve(self);
         self.inside_aggregate = false;
-        Some(resolved.and_then(|aggregate| self.intern(aggregate, pos)).map(Operand::Typed))
+        resolved.and_then(|aggregate| self.intern(aggregate, pos)).map(Operand::Typed)
     }
 
     fn aggregate_inside(

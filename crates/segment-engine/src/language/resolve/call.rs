@@ -23,10 +23,6 @@ impl Resolver {
                 "A window of time is a condition: count(*) FILTER (WHERE created_at >= now() - INTERVAL '7 days')",
             ));
         }
-        if name == "funnel" {
-            return Err(CompileError::new(code::FUNNEL_UNSUPPORTED, pos, "funnel(…) cannot be evaluated yet")
-                .suggest("Compare first times: min(created_at) FILTER (WHERE …) < min(created_at) FILTER (WHERE …)"));
-        }
         if name == "current_timestamp" && matches!(call.args, FunctionArguments::None) {
             return Ok(Operand::Now(NowExpr { steps: Vec::new() }));
         }
@@ -45,6 +41,7 @@ impl Resolver {
             },
             "date_trunc" => self.date_trunc(values, pos),
             "segment" => self.segment(values, pos).map(Operand::Typed),
+            "bucket" => bucket(values, pos).map(Operand::Typed),
             _ => self.scalar(&name, values, pos).map(Operand::Typed),
         }
     }
@@ -77,6 +74,7 @@ impl Resolver {
                 crate::language::scope::check(&call, pos)?;
                 Ok(call)
             }
+            ("jsonb_array_length", [x]) => self.array_length(x, pos),
             ("abs", [x]) => Ok(Expr::Call(Function::Abs, vec![self.number(name, x, pos)?])),
             ("round", [x]) => self.round(x, 0, pos),
             ("round", [x, places]) => {
@@ -151,18 +149,27 @@ impl Resolver {
     }
 
     fn segment(&mut self, values: &[&Ast], pos: Pos) -> Result<Expr, CompileError> {
-        let tag = match values {
-            [Ast::Value(value)] => match &value.value {
-                AstValue::SingleQuotedString(tag) if !tag.is_empty() => Some(tag.clone()),
-                _ => None,
-            },
-            _ => None,
-        };
-        let Some(tag) = tag else {
+        let Some(tag) = constant_name(values) else {
             return Err(CompileError::new(code::ARGUMENTS, pos, "segment takes the tag of a segment as constant text")
                 .suggest("Write segment('vip')"));
         };
         Ok(Expr::Segment(self.segment_index(tag, pos)?))
+    }
+}
+
+fn bucket(values: &[&Ast], pos: Pos) -> Result<Expr, CompileError> {
+    constant_name(values).map(Expr::Bucket).ok_or_else(|| {
+        CompileError::new(code::ARGUMENTS, pos, "bucket takes a name as constant text: each name shares users out anew")
+            .suggest("Write bucket('checkout-test') < 50 for half of all users")
+    })
+}
+
+/// The one argument, if it is a text that is not empty.
+fn constant_name(values: &[&Ast]) -> Option<String> {
+    let [Ast::Value(value)] = values else { return None };
+    match &value.value {
+        AstValue::SingleQuotedString(name) if !name.is_empty() => Some(name.clone()),
+        _ => None,
     }
 }
 
@@ -185,7 +192,10 @@ fn scalar_form(name: &str) -> Option<&'static str> {
         "position" => "position(part IN text)",
         "to_timestamp" => "to_timestamp(seconds)",
         "starts_with" => "starts_with(text, start)",
+        "jsonb_array_length" => "jsonb_array_length(payload->'list')",
         "abs" => "abs(number)",
+        "bucket" => "bucket('name')",
+        "segment" => "segment('tag')",
         "round" => "round(number) or round(number, places)",
         "coalesce" => "coalesce(a, b, …)",
         "nullif" => "nullif(a, b)",

@@ -6,6 +6,8 @@ mod call;
 mod cast;
 mod compare;
 mod condition;
+mod funnel;
+mod json;
 mod literal;
 mod operand;
 mod path;
@@ -123,6 +125,7 @@ impl Resolver {
         match tree {
             Ast::BinaryOp { left, op, right } => match comparison(op) {
                 Some(op) => self.comparison(left, op, right, pos),
+                None if json::is_json_test(op) => self.json_test(left, op, right, pos),
                 None => match pattern::regex_operator(op) {
                     Some((not, ignore_case)) => {
                         Ok(negated_if(not, self.matched(left, right, PatternKind::Regex, ignore_case, pos)?))
@@ -259,8 +262,8 @@ fn unsupported(tree: &Ast, pos: Pos) -> CompileError {
         }
         Ast::CompoundFieldAccess { .. } => (
             code::UNKNOWN_COLUMN,
-            "there is no such column".to_owned(),
-            "The user's columns are users.email, users.name, users.created_at; properties are payload->>'name', traits->>'name'",
+            "a name does not go on like this".to_owned(),
+            "Properties are payload->>'name' and traits->>'name', the user's columns users.email, users.name, users.created_at",
         ),
         Ast::Ceil { .. } => return unknown_function("ceil", pos),
         Ast::Floor { .. } => return unknown_function("floor", pos),

@@ -164,8 +164,12 @@ pub(super) fn mismatch(a: Type, b: Type, pos: Pos) -> CompileError {
 
 /// `->` where a value is needed.
 pub(super) fn json_value(pos: Pos) -> CompileError {
-    CompileError::new(code::TYPE, pos, "-> gives JSON, which only takes further steps and IS [NOT] NULL")
-        .suggest("End the path with ->> to get text: payload->'cart'->>'size'")
+    CompileError::new(
+        code::TYPE,
+        pos,
+        "-> gives JSON, which only takes further steps, ?, @>, jsonb_array_length and IS [NOT] NULL",
+    )
+    .suggest("End the path with ->> to get text: payload->'cart'->>'size'")
 }
 
 /// `now()` outside its one place.

@@ -178,6 +178,29 @@ fn distinct_values_are_shown_with_the_newest_event_of_each() {
 }
 
 #[test]
+fn a_funnel_shows_the_event_of_each_step() {
+    // The order of 20 is the last start from which one of 30 is reached.
+    let condition = only("funnel(INTERVAL '1 day', order_total < 30, order_total = 30) = 2");
+    assert_eq!((condition.truth, value(&condition)), (Some(true), (int(2), None)));
+    assert_eq!(evidence(&condition), [(Some(2), text("1"), None), (Some(3), text("2"), None)]);
+    assert_eq!(condition.next_change, None);
+
+    let recent = "FILTER (WHERE created_at > now() - INTERVAL '3 days')";
+    let condition = only(&format!("funnel(INTERVAL '9 days', url = '/a', url = '/b', url = '/a') {recent} = 3"));
+    let expected = [(Some(1), text("1"), Some(4)), (Some(2), text("2"), Some(5)), (Some(3), text("3"), Some(6))];
+    assert_eq!((value(&condition), evidence(&condition)), ((int(3), None), expected.to_vec()));
+    assert_eq!(condition.next_change, Some(Timestamp(4 * DAY)));
+
+    // Unfinished, it shows how far the user came; from day 4 on the next step is behind the only first one that is left.
+    let condition = only(&format!("funnel(INTERVAL '9 days', url = '/a', url = '/b', url = '/c') {recent} = 2"));
+    let expected = [(Some(1), text("1"), Some(4)), (Some(2), text("2"), Some(5))];
+    assert_eq!((value(&condition), evidence(&condition)), ((int(2), None), expected.to_vec()));
+    assert_eq!(condition.next_change, Some(Timestamp(4 * DAY)));
+    let none = only("funnel(INTERVAL '9 days', url = '/c', url = '/a') = 0");
+    assert_eq!((none.truth, value(&none), evidence(&none)), (Some(true), (int(0), None), Vec::new()));
+}
+
+#[test]
 fn the_case_that_counts_for_the_user_is_shown() {
     let condition = only("count(*) FILTER (WHERE url = '/a' OR traits->>'plan' = 'pro') >= 3");
     let values: Vec<&Value> = condition.values.iter().map(|value| &value.value).collect();

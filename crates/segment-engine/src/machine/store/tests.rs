@@ -1,5 +1,6 @@
 //! The names of stores, which checkpoints hold, are those that stand in `tests/checkpoints/fingerprints.txt`.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "the tables stand in files")]
 
 use std::fmt::Write;
 use std::path::Path;
@@ -26,4 +27,43 @@ fn names_of_stores_do_not_change() {
         assert_eq!(found, stored);
     }
     assert_eq!(found.lines().count(), stored.lines().count());
+}
+
+#[test]
+fn the_activities_that_a_store_keeps_are_each_named_once() {
+    let cases: [(&str, Option<&[&str]>); 7] = [
+        ("activity_type = 'a'", Some(&["a"])),
+        ("activity_type IN ('b', 'a') AND url = '/'", Some(&["a", "b"])),
+        ("activity_type = 'a' AND url = '/' OR activity_type IN ('a', 'b') AND url = '/b'", Some(&["a", "b"])),
+        ("activity_type = 'a' OR url = '/'", None),
+        ("activity_type <> 'a'", None),
+        (
+            "funnel(INTERVAL '1 day', activity_type = 'b', activity_type IN ('a', 'b'), activity_type = 'a') > 0",
+            Some(&["a", "b"]),
+        ),
+        ("funnel(INTERVAL '1 day', activity_type = 'a', url = '/') > 0", None),
+    ];
+    for (clause, activities) in cases {
+        let mut stores = Vec::new();
+        lower::lower(&compile(clause).unwrap(), &[], &mut |key| {
+            stores.push(key);
+            StoreId(0)
+        });
+        assert_eq!(stores[0].activities().as_deref(), activities, "{clause}");
+    }
+}
+
+/// `tests/checkpoints/clauses.txt` is older than funnels.
+#[test]
+fn names_of_funnels_do_not_change() {
+    let clause = "funnel(INTERVAL '36 hours', url = '/a', url = '/b' OR region = 'x') \
+                  FILTER (WHERE country = 'DE' AND created_at > now() - INTERVAL '7 days') > 0";
+    let mut names = Vec::new();
+    lower::lower(&compile(clause).unwrap(), &[], &mut |key| {
+        names.push((key.fingerprint(), key.canonical_text()));
+        StoreId(0)
+    });
+    let text = "funnel 129600000000 OF url = '/a', region = 'x' OR url = '/b' WHERE country = 'DE' \
+                WHERE url = '/a' OR (region = 'x' OR url = '/b') WHILE created_at > now() - INTERVAL '7 days'";
+    assert_eq!(names, [(0x5dff_ea05_7a25_6628, text.to_owned())]);
 }

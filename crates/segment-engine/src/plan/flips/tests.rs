@@ -190,7 +190,8 @@ proptest! {
         prop_assert!(flip > now);
         let span = (flip.0.min(now.0 + 800 * DAY) - now.0) as f64;
         let inside = random.iter().map(|share| now.0 + (share * span * 0.999_999) as i64);
-        for between in inside.chain([now.0 + 1, flip.0 - 1]).filter(|micros| (now.0..flip.0).contains(micros)) {
+        let inside = inside.chain([now.0 + 1, flip.0 - 1]).filter(|micros| (now.0..flip.0).contains(micros));
+        for between in inside.filter(|micros| is_instant(Timestamp(*micros))) {
             prop_assert_eq!(&compare.truth(&x, Timestamp(between)), &truth, "at {}", Timestamp(between));
         }
     }
@@ -206,6 +207,29 @@ fn add(text: &str) -> NowStep {
 
 fn in_zone(name: &str) -> NowStep {
     NowStep::AtTimeZone(Zone::parse(name).unwrap())
+}
+
+/// Time begins on 24 November 4714 BC, which is the year -4713 of astronomers.
+#[test]
+fn a_bound_before_the_beginning_of_time_is_null_until_it_is_reached() {
+    let x = Value::Timestamp(instant("2026-01-01T00:00:00Z"));
+    let never = compare(CompareOp::Gt, steps([add("-999999999 days")]));
+    assert_eq!(never.truth(&x, instant("2026-01-01T00:00:00Z")), Value::Null);
+    assert_eq!(never.true_set(&x), InstantSet::empty());
+    assert_eq!(never.next_flip(&x, instant("2026-01-01T00:00:00Z")), Timestamp::MAX);
+    assert_eq!(never.created_at_window(), None);
+
+    let beginning = instant("2027-11-24T00:00:00Z");
+    for (op, truth) in [(CompareOp::Gt, true), (CompareOp::LtEq, false), (CompareOp::NotEq, true)] {
+        let later = compare(op, steps([add("-6740 years")]));
+        let before = Timestamp(beginning.0 - 1);
+        assert_eq!((later.truth(&x, before), later.truth(&x, beginning)), (Value::Null, Value::Bool(truth)));
+        assert_eq!(later.next_flip(&x, before), beginning, "{op:?}");
+        assert_eq!(later.next_flip(&x, instant("2026-01-01T00:00:00Z")), beginning, "{op:?}");
+        assert_eq!(later.true_set(&x).contains(before), false);
+        assert_eq!(later.true_set(&x).contains(beginning), truth);
+        assert!(later.edges(&x).contains(&beginning));
+    }
 }
 
 #[test]

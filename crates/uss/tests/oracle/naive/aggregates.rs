@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use segment_engine::decimal::Decimal;
 use segment_engine::event::Event;
-use segment_engine::value::Value;
+use segment_engine::value::{Type, Value};
 use sqlparser::ast::{Expr as Ast, Function};
 
 use super::functions::{arguments, is_distinct, name};
@@ -13,7 +13,7 @@ use super::kinds::visit;
 use super::values::compare;
 use super::{Answer, Scope};
 
-const NAMES: [&str; 9] = ["count", "sum", "avg", "min", "max", "bool_or", "bool_and", "first", "last"];
+const NAMES: [&str; 10] = ["count", "sum", "avg", "min", "max", "bool_or", "bool_and", "first", "last", "funnel"];
 
 pub fn is_aggregate(function: &Function) -> bool {
     NAMES.contains(&name(function).as_str())
@@ -70,6 +70,9 @@ impl Scope<'_> {
             }
         }
         rows.sort_by_key(|event| (event.created_at, event.processed_at, event.position));
+        if name(function) == "funnel" {
+            return self.funnel(&rows, &arguments(function));
+        }
         let Some(argument) = arguments(function).first().copied() else {
             return Ok(Value::Int(rows.len() as i64));
         };
@@ -96,6 +99,32 @@ impl Scope<'_> {
             other => Err(format!("the naive interpreter does not know the aggregate {other}")),
         }
     }
+}
+
+impl Scope<'_> {
+    /// The most steps that one chain of events takes: every chain is tried.
+    fn funnel(&self, rows: &[&Event], arguments: &[&Ast]) -> Answer {
+        let [within, steps @ ..] = arguments else { return Err("a funnel without an interval".to_owned()) };
+        let Value::Interval(within) = self.value(within, Some(Type::Interval))? else {
+            return Err("a funnel within no interval".to_owned());
+        };
+        let mut matches: Vec<(i128, Vec<bool>)> = Vec::new();
+        for event in rows {
+            let row = Scope { event: Some(event), ..*self };
+            let of_event = steps.iter().map(|step| Ok(row.truth(step)? == Some(true)));
+            matches.push((event.created_at.0.into(), of_event.collect::<Result<_, String>>()?));
+        }
+        let most = matches.iter().map(|(start, _)| steps_from(&matches, 0, start - 1, start + within.fixed_micros()));
+        Ok(Value::Int(most.max().unwrap_or(0)))
+    }
+}
+
+/// The most steps, from `step` on, that events after one instant and up to another take.
+fn steps_from(matches: &[(i128, Vec<bool>)], step: usize, after: i128, up_to: i128) -> i64 {
+    let next = matches.iter().filter(|(created_at, matched)| {
+        *created_at > after && *created_at <= up_to && matched.get(step) == Some(&true)
+    });
+    next.map(|(created_at, _)| 1 + steps_from(matches, step + 1, *created_at, up_to)).max().unwrap_or(0)
 }
 
 fn distinct(values: Vec<Value>) -> Result<Vec<Value>, String> {

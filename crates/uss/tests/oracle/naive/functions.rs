@@ -4,11 +4,12 @@ use segment_engine::time::{Field, Timestamp, Unit, Zone};
 use segment_engine::value::{Type, Value};
 use serde_json::Value as Json;
 use sqlparser::ast::{
-    BinaryOperator, CaseWhen, DataType, DuplicateTreatment, Expr as Ast, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Value as Constant,
+    CaseWhen, DataType, DuplicateTreatment, Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    Ident, Value as Constant,
 };
 
 use super::kinds::{common, common_kind, of_data_type};
+use super::lists::{self, step};
 use super::values::{cast, cast_int, compare, fold_case, text_of_json};
 use super::{Answer, Scope, aggregates, kinds, texts};
 
@@ -34,8 +35,8 @@ pub fn is_distinct(function: &Function) -> bool {
 pub fn kind(name: &str, arguments: &[&Ast]) -> Option<Type> {
     let first = arguments.first().and_then(|tree| kinds::kind(tree));
     match name {
-        "count" | "length" | "strpos" => Some(Type::Int),
-        "sum" | "avg" => Some(Type::Decimal),
+        "count" | "funnel" | "length" | "strpos" | "jsonb_array_length" => Some(Type::Int),
+        "sum" | "avg" | "bucket" => Some(Type::Decimal),
         "bool_or" | "bool_and" | "starts_with" | "segment" => Some(Type::Bool),
         "lower" | "upper" | "btrim" | "ltrim" | "rtrim" | "left" | "right" | "split_part" | "replace" => {
             Some(Type::Text)
@@ -90,21 +91,6 @@ impl Scope<'_> {
             Some(json) if as_text => Value::Text(text_of_json(&json).into()),
             Some(json) => Value::Json(json.to_string().into()),
         })
-    }
-
-    fn json_value(&self, tree: &Ast) -> Result<Option<Json>, String> {
-        match tree {
-            Ast::Nested(inner) => self.json_value(inner),
-            Ast::Identifier(name) if name.value == "traits" => Ok(Some(self.user.traits_json())),
-            Ast::Identifier(name) if name.value == "payload" => {
-                let event = self.event.ok_or("payload without an event")?;
-                Ok(Some((*event.payload).clone()))
-            }
-            Ast::BinaryOp { left, op: BinaryOperator::Arrow, right } => {
-                Ok(self.json_value(left)?.and_then(|object| step(&object, right)))
-            }
-            other => Err(format!("{other} is no JSON")),
-        }
     }
 
     /// A whole number of fewer than 8 bytes must fit them.
@@ -192,6 +178,11 @@ impl Scope<'_> {
                 Constant::SingleQuotedString(tag) => Ok(Value::Bool((self.is_member)(tag)?)),
                 other => Err(format!("segment({other})")),
             },
+            ("bucket", [Ast::Value(name)]) => match &name.value {
+                Constant::SingleQuotedString(name) => Ok(lists::bucket(name, self.id)),
+                other => Err(format!("bucket({other})")),
+            },
+            ("jsonb_array_length", [list]) => self.array_length(list),
             ("coalesce", items) => {
                 let ty = common_kind(items.iter().copied()).or(wanted).unwrap_or(Type::Text);
                 for item in items {
@@ -246,16 +237,6 @@ impl Scope<'_> {
             Value::Null => Value::Null,
             other => return Err(format!("date_trunc of {other:?}")),
         })
-    }
-}
-
-/// One step into JSON: a key of an object, or the decimal index of an array.
-fn step(json: &Json, key: &Ast) -> Option<Json> {
-    let Ast::Value(constant) = key else { return None };
-    match (&constant.value, json) {
-        (Constant::SingleQuotedString(key), Json::Object(fields)) => fields.get(key).cloned(),
-        (Constant::Number(index, _), Json::Array(items)) => items.get(index.parse::<usize>().ok()?).cloned(),
-        _ => None,
     }
 }
 

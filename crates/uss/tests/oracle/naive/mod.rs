@@ -5,6 +5,7 @@
 mod aggregates;
 mod functions;
 mod kinds;
+mod lists;
 mod texts;
 mod values;
 
@@ -200,6 +201,7 @@ impl Scope<'_> {
             }
             Op::StringConcat => self.joined(left, right),
             Op::Arrow | Op::LongArrow => self.json(left, right, *op == Op::LongArrow),
+            Op::Question | Op::QuestionPipe | Op::QuestionAnd | Op::AtArrow => self.json_test(left, op, right),
             Op::PGRegexMatch => self.regex(left, right, false, false),
             Op::PGRegexIMatch => self.regex(left, right, true, false),
             Op::PGRegexNotMatch => self.regex(left, right, false, true),

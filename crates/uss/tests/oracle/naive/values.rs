@@ -74,9 +74,9 @@ pub fn arithmetic(op: &BinaryOperator, left: Value, right: Value) -> Answer {
         (Op::Minus, time, Value::Interval(length)) => length.checked_neg().and_then(|back| shift(time, back)),
         (Op::Minus, Value::Date(l), Value::Date(r)) => Some(Value::Int(i64::from(l) - i64::from(r))),
         (Op::Plus, Value::Date(day), Value::Int(days)) | (Op::Plus, Value::Int(days), Value::Date(day)) => {
-            i32::try_from(i64::from(day) + days).ok().map(Value::Date)
+            date(i64::from(day).checked_add(days))
         }
-        (Op::Minus, Value::Date(day), Value::Int(days)) => i32::try_from(i64::from(day) - days).ok().map(Value::Date),
+        (Op::Minus, Value::Date(day), Value::Int(days)) => date(i64::from(day).checked_sub(days)),
         (Op::Minus, l, r) => match (utc_micros(&l), utc_micros(&r)) {
             (Some(l), Some(r)) => Interval::from_difference(l - r).map(Value::Interval),
             _ => return Err(format!("{l:?} - {r:?}")),
@@ -86,11 +86,20 @@ pub fn arithmetic(op: &BinaryOperator, left: Value, right: Value) -> Answer {
     Ok(result.unwrap_or(Value::Null))
 }
 
+fn date(days: Option<i64>) -> Option<Value> {
+    calendar::within_dates(days?).map(Value::Date)
+}
+
+/// A midnight within time.
+fn midnight(days: i32) -> Option<i64> {
+    i64::from(days).checked_mul(DAY).and_then(calendar::within_time)
+}
+
 fn shift(time: Value, length: Interval) -> Option<Value> {
     match time {
         Value::Timestamp(instant) => calendar::add(instant.0, length).map(|us| Value::Timestamp(Timestamp(us))),
         Value::LocalTimestamp(local) => calendar::add(local, length).map(Value::LocalTimestamp),
-        Value::Date(days) => calendar::add(i64::from(days) * DAY, length).map(Value::LocalTimestamp),
+        Value::Date(days) => calendar::add(midnight(days)?, length).map(Value::LocalTimestamp),
         _ => None,
     }
 }
@@ -106,10 +115,8 @@ pub fn cast(value: Value, ty: Type) -> Value {
         (Type::Decimal, Value::Int(x)) => Some(Value::Decimal(Decimal::from_int(*x))),
         (Type::Timestamp, Value::LocalTimestamp(us)) => Some(Value::Timestamp(Timestamp(*us))),
         (Type::LocalTimestamp, Value::Timestamp(instant)) => Some(Value::LocalTimestamp(instant.0)),
-        (Type::Timestamp, Value::Date(days)) => {
-            i64::from(*days).checked_mul(DAY).map(|us| Value::Timestamp(Timestamp(us)))
-        }
-        (Type::LocalTimestamp, Value::Date(days)) => i64::from(*days).checked_mul(DAY).map(Value::LocalTimestamp),
+        (Type::Timestamp, Value::Date(days)) => midnight(*days).map(|us| Value::Timestamp(Timestamp(us))),
+        (Type::LocalTimestamp, Value::Date(days)) => midnight(*days).map(Value::LocalTimestamp),
         (Type::Date, Value::Timestamp(Timestamp(us)) | Value::LocalTimestamp(us)) => {
             i32::try_from(us.div_euclid(DAY)).ok().map(Value::Date)
         }
@@ -182,9 +189,12 @@ fn jsonb_item(json: &Json) -> String {
     }
 }
 
-/// Letter by letter; a letter that would become several stays.
+/// Letter by letter; a letter that would become several stays. The dotted capital I has a small letter of one, too.
 pub fn fold_case(text: &str, upper: bool) -> String {
     let folded = |letter: char| {
+        if letter == 'İ' && !upper {
+            return 'i';
+        }
         let mut letters: Vec<char> =
             if upper { letter.to_uppercase().collect() } else { letter.to_lowercase().collect() };
         if letters.len() == 1 { letters.remove(0) } else { letter }

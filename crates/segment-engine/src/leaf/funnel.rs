@@ -1,0 +1,246 @@
+//! How many steps of a funnel a user took: the events that match a step, and the longest chain among those that count.
+//!
+//! A chain takes one event per step, each created later than the one before, the last at most `within` after the first.
+//! An event may come late, anywhere between the others, so no event of an unfinished funnel can be left out: as a first
+//! step it may be the only one early enough, as a later step the only one late enough. What can be left out is what no
+//! chain needs any more: while a chain of all steps lasts the value is certain, and whatever ends no later than that
+//! chain never matters again.
+
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending, contributions_bytes};
+use crate::time::Timestamp;
+use crate::value::Value;
+use scan::Chain;
+pub(crate) use scan::Scan;
+
+/// The events that match a step of the funnel.
+#[derive(Clone, Debug)]
+pub struct Funnel {
+    pub(crate) steps: u8,
+    /// Microseconds from the first event of a chain to its last.
+    pub(crate) within: i64,
+    /// Those that count, by created_at, then by end. What begins and ends together is one entry.
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) pending: Pending,
+    /// A chain of all steps.
+    pub(crate) complete: Option<Complete>,
+    /// What a pass over the entries found; `None` when it is to be made again. Not stored.
+    pub(crate) scan: Option<Scan>,
+}
+
+/// The events of one instant that count until another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) created_at: Timestamp,
+    /// The first instant at which they no longer count.
+    pub(crate) until: Timestamp,
+    /// The steps they match: bit 0 is the first.
+    pub(crate) steps: u16,
+}
+
+impl Entry {
+    fn key(&self) -> (Timestamp, Timestamp) {
+        (self.created_at, self.until)
+    }
+
+    fn matches(&self, step: usize) -> bool {
+        self.steps >> step & 1 == 1
+    }
+}
+
+/// A chain of all steps: until its first event ends, the value is the number of steps whatever else comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Complete {
+    pub(crate) until: Timestamp,
+    /// One per step.
+    pub(crate) events: Vec<Entry>,
+}
+
+impl Funnel {
+    /// An empty state of a funnel with this many steps, within so many microseconds.
+    pub fn new(steps: u8, within: i64) -> Self {
+        let (entries, pending) = (Vec::new(), Pending::default());
+        Self { steps, within, entries, pending, complete: None, scan: Some(Scan::default()) }
+    }
+
+    /// Adds an event that matches the steps whose bits are set in `contribution.value`; none if that is NULL.
+    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+        let Some(entry) = entry(&contribution) else { return Ok(()) };
+        if !self.matters(entry.until) {
+            return Ok(());
+        }
+        if self.entries() >= ENTRIES_MAX {
+            self.settle(now);
+        }
+        if self.entries() >= ENTRIES_MAX {
+            return Err(Overfull);
+        }
+        if contribution.from > now {
+            return self.pending.push(contribution, self.entries.len());
+        }
+        self.begin(entry);
+        Ok(())
+    }
+
+    /// Whether what counts until then can change the value at some time.
+    fn matters(&self, until: Timestamp) -> bool {
+        self.complete.as_ref().is_none_or(|complete| complete.until < until)
+    }
+
+    fn begin(&mut self, entry: Entry) {
+        let at = self.entries.partition_point(|other| other.key() < entry.key());
+        match self.entries.get_mut(at) {
+            Some(same) if same.key() == entry.key() => {
+                if same.steps | entry.steps != same.steps {
+                    same.steps |= entry.steps;
+                    self.scan = None;
+                }
+            }
+            _ => {
+                self.entries.insert(at, entry);
+                // Mostly the newest event comes last: the pass goes on. Any other may change what it found.
+                self.scan = self.scan.take().filter(|scan| scan.is_before(entry.created_at));
+                if let Some(scan) = &mut self.scan {
+                    scan.go_on(&[entry], self.steps, self.within);
+                    self.drop_irrelevant();
+                }
+            }
+        }
+    }
+
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        self.complete = self.complete.take().filter(|complete| complete.until > now);
+        if self.scan.as_ref().is_none_or(|scan| scan.next_end() <= now) {
+            self.entries.retain(|entry| entry.until > now);
+            // A chain that goes on is still the one that began last; another may stand behind one that has ended.
+            self.scan = self.scan.take().filter(|scan| scan.outlasts(now)).map(|scan| scan.ending(&self.entries));
+        }
+        while let Some(contribution) = self.pending.pop_begun(now) {
+            if let Some(entry) = entry(&contribution).filter(|entry| entry.until > now && self.matters(entry.until)) {
+                self.begin(entry);
+            }
+        }
+        if self.scan.is_none() {
+            self.scan = Some(Scan::over(&self.entries, self.steps, self.within));
+            self.drop_irrelevant();
+        }
+    }
+
+    /// Once a chain has all steps, what ends no later than the chain goes.
+    fn drop_irrelevant(&mut self) {
+        let Some(chain) = self.scan.as_ref().and_then(|scan| scan.chain(self.steps)) else { return };
+        if !self.matters(chain.until) {
+            return;
+        }
+        let events = self.events_of(chain, self.steps);
+        self.complete = Some(Complete { until: chain.until, events });
+        self.entries.retain(|entry| entry.until > chain.until);
+        self.pending.0.retain(|contribution| contribution.until > chain.until);
+        if self.entries.is_empty() {
+            self.entries.shrink_to_fit();
+        }
+    }
+
+    /// The earliest events that make a chain of `length` steps, begin with it, and last as long.
+    fn events_of(&self, chain: Chain, length: u8) -> Vec<Entry> {
+        let start = self.entries.partition_point(|entry| entry.created_at < chain.start);
+        let mut events: Vec<Entry> = Vec::with_capacity(length.into());
+        for entry in self.entries[start..].iter().filter(|entry| entry.until >= chain.until) {
+            let is_later = events.last().is_none_or(|last| last.created_at < entry.created_at);
+            if events.len() < length.into() && is_later && entry.matches(events.len()) {
+                events.push(*entry);
+            }
+        }
+        events
+    }
+
+    /// The most steps that a chain has. Call after settling.
+    pub fn value(&self) -> u8 {
+        match &self.complete {
+            Some(_) => self.steps,
+            None => self.scan.as_ref().map_or(0, Scan::length),
+        }
+    }
+
+    /// The events of a longest chain, one per step, in order. Call after settling.
+    pub(super) fn chain(&self) -> Vec<Entry> {
+        if let Some(complete) = &self.complete {
+            return complete.events.clone();
+        }
+        let length = self.value();
+        let chain = self.scan.as_ref().and_then(|scan| scan.chain(length));
+        chain.map_or_else(Vec::new, |chain| self.events_of(chain, length))
+    }
+
+    pub(crate) fn next_change(&self) -> Timestamp {
+        match &self.complete {
+            Some(complete) => complete.until,
+            None => {
+                let chain = self.scan.as_ref().and_then(|scan| scan.chain(scan.length()));
+                self.pending.next().min(chain.map_or(Timestamp::MAX, |chain| chain.until))
+            }
+        }
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        let complete = self.complete.as_ref().map_or(0, |complete| complete.events.capacity());
+        let scan = self.scan.as_ref().map_or(0, Scan::heap_bytes);
+        let entries = (self.entries.capacity() + complete) * size_of::<Entry>();
+        size_of::<Self>() + entries + scan + contributions_bytes(&self.pending.0)
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.entries.len() + self.pending.0.len()
+    }
+
+    pub(super) fn merge(&mut self, other: Funnel, now: Timestamp) -> Result<(), Overfull> {
+        if let Some(complete) = other.complete.filter(|complete| self.matters(complete.until)) {
+            self.complete = Some(complete);
+        }
+        self.entries.extend(other.entries);
+        self.entries.sort_by_key(Entry::key);
+        self.entries.dedup_by(|next, kept| {
+            let is_same = next.key() == kept.key();
+            kept.steps |= if is_same { next.steps } else { 0 };
+            is_same
+        });
+        self.pending.0.extend(other.pending.0);
+        self.pending.0.sort_by_key(|contribution| std::cmp::Reverse(contribution.from));
+        if let Some(complete) = &self.complete {
+            self.entries.retain(|entry| entry.until > complete.until);
+            self.pending.0.retain(|contribution| contribution.until > complete.until);
+        }
+        self.scan = None;
+        self.settle(now);
+        match self.entries().checked_sub(ENTRIES_MAX) {
+            None | Some(0) => Ok(()),
+            Some(excess) => {
+                self.drop_excess(excess, now);
+                Err(Overfull)
+            }
+        }
+    }
+
+    /// Those that wait, then the oldest.
+    fn drop_excess(&mut self, excess: usize, now: Timestamp) {
+        let waiting = excess.min(self.pending.0.len());
+        self.pending.0.drain(..waiting);
+        self.entries.drain(..excess - waiting);
+        self.scan = None;
+        self.settle(now);
+    }
+}
+
+fn entry(contribution: &Contribution) -> Option<Entry> {
+    match contribution.value {
+        Value::Int(steps) => Some(Entry {
+            created_at: contribution.order.created_at(),
+            until: contribution.until,
+            steps: u16::try_from(steps).expect("a bit per step, of which a named bound keeps few"),
+        }),
+        _ => None,
+    }
+}
