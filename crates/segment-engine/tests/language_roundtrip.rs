@@ -19,6 +19,14 @@ fn text() -> impl Strategy<Value = String> {
             inner.clone().prop_map(|x| format!("lower({x})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("coalesce({x}, {y})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("nullif({x}, {y})")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} || ({y}))")),
+            inner.clone().prop_map(|x| format!("(length({x}) || ({x}))")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("trim(LEADING {x} FROM {y})")),
+            inner.clone().prop_map(|x| format!("trim({x})")),
+            inner.clone().prop_map(|x| format!("left({x}, -2)")),
+            inner.clone().prop_map(|x| format!("substring({x} FROM 2 FOR length({x}) - 1)")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("split_part({x}, {y}, -1)")),
+            (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("replace({x}, 'a', {y})")),
             inner.clone().prop_map(|x| format!("CASE WHEN {x} = 'a' THEN {x} END")),
             inner.prop_map(|x| format!("({x})::text")),
         ]
@@ -59,6 +67,8 @@ fn time() -> impl Strategy<Value = String> {
         Just("processed_at"),
         Just("TIMESTAMPTZ '2026-01-01'"),
         Just("(payload->>'t')::timestamptz"),
+        Just("to_timestamp((payload->>'n')::numeric)"),
+        Just("to_timestamp(strpos(url, 'x'))"),
     ];
     leaf.prop_map(str::to_owned).prop_recursive(2, 4, 1, |inner| {
         prop_oneof![
@@ -103,6 +113,8 @@ fn condition() -> impl Strategy<Value = String> {
         (number(), number()).prop_map(|(x, y)| format!("{x} NOT IN ({y}, 3, 1.5, NULL)")),
         (number(), number()).prop_map(|(x, y)| format!("{x} IS DISTINCT FROM {y}")),
         text().prop_map(|x| format!("{x} LIKE 'a%'")),
+        text().prop_map(|x| format!(r"{x} NOT LIKE 'a!%\' ESCAPE '!'")),
+        text().prop_map(|x| format!("{x} IN ('9', '8', '7', '6', '5', '4', '3', '2', NULL)")),
         text().prop_map(|x| format!("{x} !~* '^a'")),
         number().prop_map(|x| format!("{x} IS NOT NULL")),
         Just("TRUE".to_owned()),

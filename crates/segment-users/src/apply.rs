@@ -9,7 +9,6 @@ use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
 use ports::records::json_text::{JsonText, trees};
 use ports::records::{SegmentRecord, UserRecord};
 use segment_engine::event::{Position, UserId};
-use segment_engine::language;
 use segment_engine::machine::{Cause, Definition, ManualList, Profile, Rule, Source};
 use segment_engine::time::Timestamp;
 
@@ -197,8 +196,8 @@ impl Partition {
                 let rule = if manual {
                     Rule::Manual
                 } else {
-                    match language::compile_stored(&where_statement) {
-                        Ok(plan) => plan.into(),
+                    match self.ports.plans.plan(&where_statement) {
+                        Ok(plan) => Rule::Where(plan),
                         Err(error) => {
                             let message = format!("segment {tag} keeps its old version: {error}");
                             return Ok(Err(BadRecord { code: "BAD_SEGMENT", message }));

@@ -22,6 +22,7 @@ mod lane;
 pub mod memberships;
 pub mod notify;
 pub mod partition;
+pub mod plans;
 pub mod recovery;
 pub mod retention;
 pub mod service;

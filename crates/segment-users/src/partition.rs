@@ -13,6 +13,7 @@ use segment_engine::time::Timestamp;
 
 use crate::backfill::Backfill;
 use crate::notify;
+use crate::plans::Plans;
 use crate::settings::Settings;
 
 /// What a partition's worker works with. Cheap to clone.
@@ -26,6 +27,8 @@ pub struct Ports {
     pub warehouse: Arc<dyn Warehouse>,
     /// When things are emitted, and how far time may advance.
     pub clock: Arc<dyn Clock>,
+    /// What clauses mean, compiled once for all partitions.
+    pub plans: Plans,
 }
 
 /// Why a worker stopped. It does not retry by itself: the service restarts it from its last commit.

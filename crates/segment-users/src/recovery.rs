@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backfill::Backfill;
 use crate::partition::{Gone, Partition, Ports, WorkerError};
+use crate::plans::Plans;
 use crate::settings::Settings;
 
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -223,7 +224,7 @@ async fn read_generation(
         Err(CheckpointError::Corrupt { reason, .. }) => return Ok(Err(reason)),
         loaded => loaded?,
     };
-    match loaded.map(|loaded| State::read(loaded, settings)).transpose() {
+    match loaded.map(|loaded| State::read(loaded, settings, &ports.plans)).transpose() {
         Err(source @ SnapshotError::Newer(_)) => Err(WorkerError::Newer { partition: id, source }),
         read => Ok(read.map_err(|error| error.to_string())),
     }
@@ -233,7 +234,8 @@ async fn read_generation(
 pub(crate) async fn check_latest(id: u32, ports: &Ports, settings: Settings) -> Result<(), CheckpointError> {
     let Some(latest) = ports.checkpoints.load(id, Generation::Latest).await? else { return Ok(()) };
     // Beside the workers' turns: it may be large.
-    let read = tokio::task::spawn_blocking(move || State::read(latest, settings).map(drop)).await;
+    let plans = ports.plans.clone();
+    let read = tokio::task::spawn_blocking(move || State::read(latest, settings, &plans).map(drop)).await;
     let read = read.map_err(|error| CheckpointError::Unavailable(error.to_string()))?;
     read.map_err(|error| CheckpointError::Corrupt { partition: id, reason: error.to_string() })
 }
@@ -243,10 +245,12 @@ impl State {
         Self { machine: Machine::new(settings.machine), gone: HashMap::new(), marker: START }
     }
 
-    fn read(restored: Restored, settings: Settings) -> Result<Self, SnapshotError> {
+    fn read(restored: Restored, settings: Settings, plans: &Plans) -> Result<Self, SnapshotError> {
         let state: PartitionState = postcard::from_bytes(&restored.partition_state)
             .map_err(|error| SnapshotError::Format(error.to_string()))?;
-        let mut machine = Machine::load_state(&state.machine, restored.marker.next_offset, settings.machine)?;
+        let offset = restored.marker.next_offset;
+        let mut plan = |clause: &str| plans.plan(clause);
+        let mut machine = Machine::load_state_with(&state.machine, offset, settings.machine, &mut plan)?;
         for (_, block) in &restored.users {
             machine.load_user(block)?;
         }

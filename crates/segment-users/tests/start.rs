@@ -12,6 +12,7 @@ use ports::log::Progress;
 use ports::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
 use segment_engine::time::Timestamp;
 use segment_users::partition::Ports;
+use segment_users::plans::Plans;
 use segment_users::service::Service;
 use segment_users::settings::Settings;
 use tokio::sync::Barrier;
@@ -79,6 +80,7 @@ async fn start(checkpoints: Arc<Together>) -> Result<Service, String> {
         checkpoints,
         warehouse: Arc::new(MemoryWarehouse::default()),
         clock,
+        plans: Plans::default(),
     };
     let starting = Service::start(ports, Settings::default(), Arc::new(MemoryConfigStore::default()));
     let started = tokio::time::timeout(PATIENCE, starting).await.expect("the partitions wait for each other for ever");

@@ -37,7 +37,7 @@ const ENGINE_IS_BUILT_OF: [&str; 11] = [
     "jiff",
     "md-5",
     "postcard",
-    "regex",
+    "regex-automata",
     "regex-syntax",
     "rustc-hash",
     "serde",

@@ -6,6 +6,7 @@ use duckdb::types::{TimeUnit, Value};
 use duckdb::{Connection, OptionalExt, Transaction, params};
 use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, WarehouseError};
 use segment_engine::decimal::{Decimal, PRECISION, SCALE};
+use segment_engine::eval::jsonb_ordered;
 use segment_engine::event::{Event, UserId};
 use segment_engine::time::Timestamp;
 
@@ -98,7 +99,7 @@ impl<'a> Rows<'a> {
                 event.element_id.as_deref(),
                 timestamp(event.created_at),
                 timestamp(event.processed_at),
-                event.payload.to_string(),
+                jsonb_ordered(&event.payload),
                 event.event_id.as_deref(),
                 event.position.partition,
                 event.position.offset,
@@ -141,7 +142,7 @@ impl<'a> Rows<'a> {
                 appender.append_row(params![
                     row.user.0,
                     key,
-                    value.to_string(),
+                    jsonb_ordered(value),
                     at,
                     position.partition,
                     position.offset

@@ -2,7 +2,7 @@
 
 use super::{Scope, evaluate, letters};
 use crate::plan::{CompareOp, Expr, Field, Function, Unit, Zone};
-use crate::time::{Timestamp, calendar};
+use crate::time::{Timestamp, calendar, is_within_written_years};
 use crate::value::Value;
 
 /// The value of a call. NULL for a NULL argument, but for `nullif`.
@@ -32,8 +32,30 @@ pub(super) fn call<S: Scope>(function: &Function, arguments: &[Expr], scope: &mu
         Function::DateTrunc(unit) => date_trunc(*unit, &first),
         Function::Extract(field) => extract(*field, &first),
         Function::AtTimeZone(zone) => at_time_zone(zone, &first),
+        Function::ToTimestamp => to_timestamp(&first),
+        Function::Concat
+        | Function::Trim(_)
+        | Function::Left
+        | Function::Right
+        | Function::Substring
+        | Function::SplitPart
+        | Function::Replace
+        | Function::StrPos => {
+            let rest = arguments[1..].iter().map(|argument| evaluate(argument, scope)).collect::<Vec<_>>();
+            super::text::call(function, &first, &rest).unwrap_or(Value::Null)
+        }
         Function::JsonArrayLength => unreachable!("it was handled above, without a copy of the list"),
     }
+}
+
+/// So many seconds after 1970 began. What is finer than microseconds is cut off, as where times are read from text.
+fn to_timestamp(seconds: &Value) -> Value {
+    let micros = match seconds {
+        Value::Decimal(seconds) => i64::try_from(seconds.scaled().div_euclid(1_000)).ok(),
+        _ => None,
+    };
+    let micros = micros.filter(|micros| is_within_written_years(*micros));
+    micros.map_or(Value::Null, |micros| Value::Timestamp(Timestamp(micros)))
 }
 
 fn text(value: &Value, change: impl Fn(&str) -> String) -> Value {

@@ -5,8 +5,8 @@ use serde_json::{Number, Value as Json};
 use crate::plan::{JsonPath, JsonStep, JsonTest};
 use crate::value::Value;
 
-/// The value at a path. A last step `->>` gives text: a string's own, JSON text of anything else, and NULL for JSON's
-/// null; `->` gives JSON. NULL where there is nothing.
+/// The value at a path. A last step `->>` gives text: a string's own, a jsonb's of a list or an object, JSON text of anything
+/// else, and NULL for JSON's null; `->` gives JSON. NULL where there is nothing.
 pub fn read_path(root: &Json, path: &JsonPath) -> Value {
     read_steps(root, &path.keys, path.as_text)
 }
@@ -18,6 +18,7 @@ pub fn read_steps(root: &Json, steps: &[JsonStep], as_text: bool) -> Value {
         Some(json) if !as_text => Value::Json(json.to_string().into()),
         Some(Json::Null) => Value::Null,
         Some(Json::String(text)) => Value::from(text.as_str()),
+        Some(json @ (Json::Array(_) | Json::Object(_))) => Value::from(super::jsonb_text(json)),
         Some(json) => Value::Text(json.to_string().into()),
     }
 }

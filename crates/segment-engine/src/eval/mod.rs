@@ -3,10 +3,12 @@
 mod bucket;
 mod functions;
 mod json;
+mod jsonb;
 mod letters;
+mod text;
 
 use crate::event::Event;
-use crate::plan::{EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
+use crate::plan::{CompareOp, EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
 use crate::time::Timestamp;
 use crate::value::Value;
 use serde_json::Value as Json;
@@ -14,6 +16,7 @@ use serde_json::Value as Json;
 pub use bucket::bucket;
 pub(crate) use json::find;
 pub use json::{read_path, read_steps};
+pub use jsonb::{jsonb_ordered, jsonb_text};
 
 #[cfg(test)]
 mod tests;
@@ -112,14 +115,7 @@ fn text_truth<S: Scope>(condition: &Expr, scope: &S) -> Option<bool> {
         },
         Expr::InList(x, items) => {
             let text = scope.borrowed_text(x)?;
-            for item in items {
-                match item {
-                    Expr::Literal(Value::Text(constant), _) if **constant == *text => return Some(true),
-                    Expr::Literal(Value::Text(_), _) => {}
-                    _ => return None,
-                }
-            }
-            Some(false)
+            items.holds_text(text)
         }
         Expr::Match(inner, pattern) => Some(pattern.matches(scope.borrowed_text(inner)?)),
         _ => None,
@@ -141,7 +137,10 @@ fn truth<S: Scope>(condition: &Expr, scope: &mut S) -> Value {
         Expr::IsTrue(inner) => Value::Bool(evaluate(inner, scope).is_true()),
         Expr::InList(x, items) => match evaluate(x, scope) {
             Value::Null => Value::Null,
-            x => fold_until(items.iter(), true, |item| x.compare(crate::plan::CompareOp::Eq, &evaluate(item, scope))),
+            x => match items.find(&x) {
+                Some(truth) => truth,
+                None => fold_until(items.iter(), true, |item| x.compare(CompareOp::Eq, &evaluate(item, scope))),
+            },
         },
         Expr::Match(inner, pattern) => match evaluate(inner, scope) {
             Value::Text(text) => Value::Bool(pattern.matches(&text)),

@@ -161,7 +161,7 @@ fn reads_json_as_postgres_does() {
 fn conditions_have_three_values() {
     let (yes, no, unknown) = (Some(true), Some(false), None);
     let junction = |items: &[Option<bool>]| items.iter().map(|item| truth(*item)).collect::<Vec<_>>();
-    let in_list = |x: Expr, items: Vec<Expr>| Expr::InList(Box::new(x), items);
+    let in_list = |x: Expr, items: Vec<Expr>| Expr::InList(Box::new(x), items.into());
     let cases = [
         (Expr::And(junction(&[yes, unknown, no])), no),
         (Expr::And(junction(&[yes, unknown])), unknown),
@@ -199,7 +199,7 @@ fn what_is_decided_is_not_evaluated_further() {
         (Expr::Or(vec![ask(), ask()]), 1),
         (Expr::Coalesce(vec![int(1), Expr::Aggregate(0, Type::Int)]), 0),
         (Expr::Coalesce(vec![null(), Expr::Aggregate(0, Type::Int)]), 1),
-        (Expr::InList(Box::new(int(1)), vec![int(1), Expr::Aggregate(0, Type::Int)]), 0),
+        (Expr::InList(Box::new(int(1)), vec![int(1), Expr::Aggregate(0, Type::Int)].into()), 0),
         (compare(CompareOp::Eq, null(), Expr::Aggregate(0, Type::Int)), 0),
         (Expr::Case { branches: vec![(truth(Some(true)), int(1)), (ask(), int(2))], otherwise: Box::new(int(3)) }, 0),
         (Expr::Case { branches: vec![(truth(None), ask()), (ask(), int(2))], otherwise: Box::new(ask()) }, 1),
@@ -296,9 +296,9 @@ fn text_at_hand_gives_the_same_answers() {
             compare(CompareOp::Lt, x.clone(), text("X")),
             compare(CompareOp::GtEq, x.clone(), x.clone()),
             compare(CompareOp::NotEq, x.clone(), null()),
-            Expr::InList(Box::new(x.clone()), vec![text("3"), text("X1")]),
-            Expr::InList(Box::new(x.clone()), vec![null(), text("")]),
-            Expr::InList(Box::new(x.clone()), vec![text("a"), x.clone()]),
+            Expr::InList(Box::new(x.clone()), vec![text("3"), text("X1")].into()),
+            Expr::InList(Box::new(x.clone()), vec![null(), text("")].into()),
+            Expr::InList(Box::new(x.clone()), vec![text("a"), x.clone()].into()),
             Expr::Match(Box::new(x.clone()), like.clone()),
         ];
         for condition in conditions {

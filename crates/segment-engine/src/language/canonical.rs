@@ -4,7 +4,7 @@
 
 use super::fold;
 use super::print::{Names, expression};
-use crate::plan::{Aggregate, AggregateFunction, CompareOp, EventColumn, Expr, JsonTest, TimeCompare};
+use crate::plan::{Aggregate, AggregateFunction, CompareOp, EventColumn, Expr, JsonTest, List, TimeCompare};
 use crate::value::{Type, Value};
 
 /// The canonical form.
@@ -55,7 +55,8 @@ fn node(expr: Expr, names: &Names<'_>) -> Expr {
         Expr::Not(inner) => negate(*inner, names),
         Expr::Compare(op, left, right) => compare(op, *left, *right, names),
         Expr::NotDistinct(left, right) => not_distinct(*left, *right, names),
-        Expr::InList(x, items) => in_list(*x, items, names),
+        Expr::InList(x, items) if items.is_sorted_constants() && !is_null(&x) => fold::folded(Expr::InList(x, items)),
+        Expr::InList(x, items) => in_list(*x, items.into_vec(), names),
         Expr::Case { branches, otherwise } => case(branches, *otherwise),
         Expr::Coalesce(items) => coalesce(items),
         Expr::Cast(inner, ty) if inner.value_type() == ty => *inner,
@@ -116,9 +117,9 @@ fn alternatives(condition: Expr, is_and: bool) -> Result<(Expr, Vec<Expr>), Expr
     match condition {
         Expr::Compare(CompareOp::Eq, x, value) if !is_and && is_constant(&value) => Ok((*x, vec![*value])),
         Expr::Compare(CompareOp::NotEq, x, value) if is_and && is_constant(&value) => Ok((*x, vec![*value])),
-        Expr::InList(x, values) if !is_and && values.iter().all(is_constant) => Ok((*x, values)),
+        Expr::InList(x, values) if !is_and && values.iter().all(is_constant) => Ok((*x, values.into_vec())),
         Expr::Not(inner) if is_and => match *inner {
-            Expr::InList(x, values) if values.iter().all(is_constant) => Ok((*x, values)),
+            Expr::InList(x, values) if values.iter().all(is_constant) => Ok((*x, values.into_vec())),
             other => Err(Expr::Not(Box::new(other))),
         },
         other => Err(other),
@@ -197,7 +198,7 @@ fn in_list(x: Expr, items: Vec<Expr>, names: &Names<'_>) -> Expr {
     if items.len() == 1 {
         return compare(CompareOp::Eq, x, items.remove(0), names);
     }
-    fold::folded(Expr::InList(Box::new(x), items))
+    fold::folded(Expr::InList(Box::new(x), List::sorted(items)))
 }
 
 fn case(branches: Vec<(Expr, Expr)>, otherwise: Expr) -> Expr {

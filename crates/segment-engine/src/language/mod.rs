@@ -9,6 +9,8 @@ mod error;
 mod fold;
 mod form;
 mod limits;
+mod lists;
+mod look_alikes;
 mod names;
 mod print;
 mod resolve;
@@ -27,24 +29,26 @@ use error::Pos;
 /// # Errors
 /// What is not in the language is refused, with a stable code, the position, the reason, and what to write instead.
 pub fn compile(where_statement: &str) -> Result<Plan, CompileError> {
-    compiled(where_statement, resolve::Resolver::default())
+    compiled(where_statement, false)
 }
 
-/// As [`compile`], for a clause that was saved, perhaps by an earlier build: takes what that took and a new clause may no longer
-/// say (zones by their abbreviation), with the same meaning as then. So a segment never stops because of an upgrade.
+/// Compiles a where clause that was accepted when it was saved, perhaps by an earlier build. It is not held to what has been
+/// refused only since (a bare text as a condition, a zone by its abbreviation, the memory of all patterns together), and means
+/// what it meant then: a segment does not stop because of an upgrade.
 ///
 /// # Errors
 /// As [`compile`].
-pub fn compile_stored(where_statement: &str) -> Result<Plan, CompileError> {
-    compiled(where_statement, resolve::Resolver::of_stored())
+pub fn compile_saved(where_statement: &str) -> Result<Plan, CompileError> {
+    compiled(where_statement, true)
 }
 
-fn compiled(where_statement: &str, mut resolver: resolve::Resolver) -> Result<Plan, CompileError> {
+fn compiled(where_statement: &str, saved: bool) -> Result<Plan, CompileError> {
     let Some(tree) = syntax::parse(where_statement)? else {
         // An empty clause selects every known user.
         let formula = canonical::bool_literal(true);
         return Ok(Plan { formula, aggregates: Vec::new(), segments: Vec::new(), normal_form: "TRUE".to_owned() });
     };
+    let mut resolver = resolve::Resolver::new(saved);
     let condition = resolver.condition(&tree, Pos::START)?;
     let quotable = (where_statement.len() <= limits::QUOTED_LENGTH_MAX).then_some(&tree);
     let formula = form::formula(condition, quotable, &mut resolver)?;

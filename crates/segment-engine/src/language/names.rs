@@ -1,5 +1,6 @@
 //! The names of the language, and the nearest one to a name that is none of them.
 
+use super::print::quoted;
 use crate::plan::{EventColumn, UserColumn};
 
 /// Event columns by every name they answer to. The first name of a column is its name in the normal form.
@@ -36,6 +37,7 @@ const FUNCTIONS: &[&str] = &[
     "avg",
     "bool_and",
     "bool_or",
+    "btrim",
     "bucket",
     "coalesce",
     "count",
@@ -45,16 +47,27 @@ const FUNCTIONS: &[&str] = &[
     "funnel",
     "jsonb_array_length",
     "last",
+    "left",
     "length",
     "lower",
+    "ltrim",
     "max",
     "min",
     "now",
     "nullif",
+    "position",
+    "replace",
+    "right",
     "round",
+    "rtrim",
     "segment",
+    "split_part",
     "starts_with",
+    "strpos",
+    "substring",
     "sum",
+    "to_timestamp",
+    "trim",
     "upper",
 ];
 
@@ -65,7 +78,17 @@ const FOREIGN_FUNCTIONS: &[(&str, &str)] = &[
     ("cardinality", "Write jsonb_array_length(x)"),
     ("ceil", "Use round(x)"),
     ("char_length", "Write length(x)"),
-    ("concat", "Compare the parts separately"),
+    ("character_length", "Write length(x)"),
+    ("charindex", "Write strpos(x, 'part')"),
+    ("concat", "Write x || y, or coalesce(x, '') || coalesce(y, '') where a part may be NULL"),
+    ("concat_ws", "Write x || ', ' || y"),
+    ("contains", "Write strpos(x, 'part') > 0, or x LIKE '%part%'"),
+    ("ends_with", "Write x LIKE '%end'"),
+    ("from_unixtime", "Write to_timestamp(seconds)"),
+    ("instr", "Write strpos(x, 'part')"),
+    ("mid", "Write substring(x, 2, 3)"),
+    ("overlay", "Write left(x, 2) || 'new' || substring(x, 6)"),
+    ("to_date", "Write x::date"),
     ("countif", "Write count(*) FILTER (WHERE …)"),
     ("current_date", "Write now()::date"),
     ("current_time", "Write now()"),
@@ -85,12 +108,8 @@ const FOREIGN_FUNCTIONS: &[(&str, &str)] = &[
     ("len", "Write length(x)"),
     ("localtimestamp", "Write now()"),
     ("nvl", "Write coalesce(x, y)"),
-    ("position", "Write x LIKE '%part%'"),
     ("regexp_matches", "Write x ~ 'pattern'"),
-    ("substring", "Write x LIKE 'start%' or starts_with(x, 'start')"),
     ("sysdate", "Write now()"),
-    ("to_timestamp", "Write x::timestamptz"),
-    ("trim", "Compare with LIKE"),
     ("current_user", "A clause is already about one user"),
 ];
 
@@ -104,29 +123,62 @@ pub(super) fn event_column_name(column: EventColumn) -> &'static str {
     EVENT_COLUMNS.iter().find(|(_, known)| *known == column).map_or("", |(name, _)| name)
 }
 
-/// What to write instead of an unknown column.
-pub(super) fn suggest_column(name: &str) -> String {
-    let user_columns = USER_COLUMNS.iter().map(|(name, _)| *name);
-    let bare = name.strip_prefix("users.").or_else(|| name.strip_prefix("events.")).unwrap_or(name);
-    if event_column(bare).is_some() && name.starts_with("events.") {
+/// What to write instead of an unknown column, given its parts as written.
+pub(super) fn suggest_column(parts: &[&str]) -> String {
+    let (table, path) = match parts {
+        [table, path @ ..] if !path.is_empty() => (table.to_lowercase(), path),
+        _ => (String::new(), parts),
+    };
+    let name = path[0];
+    let bare = name.to_lowercase();
+    let is_user_column = path.len() == 1 && USER_COLUMNS.iter().any(|(known, _)| *known == bare);
+    match table.as_str() {
+        "traits" | "trait" => return format!("Write {}", property("traits", path)),
+        "payload" | "properties" | "events" | "event" => {
+            return match event_column(&bare).filter(|_| path.len() == 1) {
+                Some(_) if table.starts_with("event") => format!("Write {bare}, without the table"),
+                Some(_) => format!("Write {bare}, which is a column"),
+                None => format!("Write {}", property("payload", path)),
+            };
+        }
+        "users" | "user" if is_user_column => return format!("Did you mean users.{bare}?"),
+        "users" | "user" => {
+            let known: Vec<String> = USER_COLUMNS.iter().map(|(name, _)| format!("users.{name}")).collect();
+            return format!(
+                "The user's columns are {}; other attributes are {}",
+                known.join(", "),
+                property("traits", path)
+            );
+        }
+        _ => {}
+    }
+    if !table.is_empty() && path.len() == 1 && event_column(&bare).is_some() {
         return format!("Write {bare}, without the table");
     }
-    if !name.starts_with("events.") && USER_COLUMNS.iter().any(|(known, _)| *known == bare) {
+    if is_user_column {
         return format!("Did you mean users.{bare}?");
     }
-    if name.starts_with("users.") {
-        let known: Vec<String> = user_columns.map(|name| format!("users.{name}")).collect();
-        return format!("The user's columns are {}; other attributes are traits->>'{bare}'", known.join(", "));
-    }
-    if matches!(bare, "payload" | "traits") {
+    if path.len() == 1 && table.is_empty() && matches!(bare.as_str(), "payload" | "traits") {
         return format!("Name a property: {bare}->>'name'");
     }
-    match nearest(bare, EVENT_COLUMNS.iter().map(|(name, _)| *name)) {
+    let near =
+        nearest(&bare, EVENT_COLUMNS.iter().map(|(name, _)| *name)).filter(|_| table.is_empty() && path.len() == 1);
+    match near {
         Some(near) => format!("Did you mean {near}?"),
         None => {
-            format!("A property of the payload is payload->>'{bare}', an attribute of the user is traits->>'{bare}'")
+            let (payload, traits) = (property("payload", parts), property("traits", parts));
+            format!("A property of the payload is {payload}, an attribute of the user is {traits}")
         }
     }
+}
+
+/// `payload->'cart'->>'size'`.
+fn property(root: &str, path: &[&str]) -> String {
+    let steps = path.iter().enumerate().map(|(place, key)| {
+        let arrow = if place + 1 == path.len() { "->>" } else { "->" };
+        format!("{arrow}{}", quoted(key))
+    });
+    format!("{root}{}", steps.collect::<String>())
 }
 
 /// What to write instead of an unknown function.

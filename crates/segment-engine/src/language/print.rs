@@ -2,12 +2,13 @@
 
 mod spelling;
 
-use spelling::{fixed_interval, interval_literal, literal, quoted, text_array, type_name};
+pub(super) use spelling::quoted;
+use spelling::{fixed_interval, interval_literal, literal, text_array, type_name};
 
 use super::names::event_column_name;
 use crate::plan::{
     Aggregate, AggregateFunction, ArithmeticOp, Expr, Function, JsonPath, JsonStep, JsonTest, NowExpr, NowStep,
-    Pattern, PatternKind, TimeCompare, UserColumn,
+    Pattern, PatternKind, TimeCompare, TrimSide, UserColumn,
 };
 use crate::time::Interval;
 use crate::value::{Type, Value};
@@ -303,6 +304,31 @@ impl Printer<'_> {
                 self.expr(&arguments[0], Binding::Zone);
                 self.push(&format!(" AT TIME ZONE {}", quoted(zone.name())));
             }
+            Function::Concat => {
+                self.expr(&arguments[0], Binding::Path);
+                self.push(" || ");
+                self.expr(&arguments[1], Binding::Sum);
+            }
+            Function::Trim(side) => {
+                let name = match side {
+                    TrimSide::Both => "btrim",
+                    TrimSide::Leading => "ltrim",
+                    TrimSide::Trailing => "rtrim",
+                };
+                match &arguments[1] {
+                    Expr::Literal(Value::Text(characters), _) if &**characters == " " => {
+                        self.call(name, &arguments[..1])
+                    }
+                    _ => self.call(name, arguments),
+                }
+            }
+            Function::Left => self.call("left", arguments),
+            Function::Right => self.call("right", arguments),
+            Function::Substring => self.call("substring", arguments),
+            Function::SplitPart => self.call("split_part", arguments),
+            Function::Replace => self.call("replace", arguments),
+            Function::StrPos => self.call("strpos", arguments),
+            Function::ToTimestamp => self.call("to_timestamp", arguments),
         }
     }
 
@@ -378,6 +404,7 @@ fn binding(expr: &Expr) -> Binding {
         Expr::Literal(Value::Decimal(number), _) if number.to_string().starts_with('-') => Binding::Product,
         Expr::Literal(Value::Null, _) => Binding::Cast,
         Expr::Call(Function::AtTimeZone(_), _) => Binding::Zone,
+        Expr::Call(Function::Concat, _) => Binding::Path,
         Expr::Cast(..) | Expr::CastInt(..) => Binding::Cast,
         _ => Binding::Atom,
     }

@@ -8,6 +8,8 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace
 
 use super::error::{CompileError, Pos, code};
 use super::limits::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, TOKENS_MAX};
+use super::lists::{Item, Lists, too_many_constants};
+use super::look_alikes::look_alike;
 
 /// What the parser's own recursion may reach. A level of nesting costs it one step per binding strength (OR, AND, NOT, IS,
 /// comparison, BETWEEN, sum, product, sign) and one for the parenthesis, so it is never reached below [`NESTING_MAX`]:
@@ -28,6 +30,9 @@ pub(super) fn parse(text: &str) -> Result<Option<Ast>, CompileError> {
         // What a clause cannot match must not stop it on its way either: no record of the log holds this character.
         return Err(CompileError::new(code::SYNTAX, end_of(before), "the character NUL, which no text can contain")
             .suggest("Remove it"));
+    }
+    if let Some(error) = look_alike(text) {
+        return Err(error);
     }
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location().map_err(|error| {
         CompileError::new(code::SYNTAX, pos_of(error.location).unwrap_or(Pos::START), lower_first(&error.message))
@@ -74,6 +79,9 @@ pub(super) fn start_of(tree: &Ast, outer: Pos) -> Pos {
             | Ast::Between { expr: inner, .. }
             | Ast::Like { expr: inner, .. }
             | Ast::ILike { expr: inner, .. }
+            | Ast::Trim { expr: inner, .. }
+            | Ast::Substring { expr: inner, .. }
+            | Ast::Position { expr: inner, .. }
             | Ast::SimilarTo { expr: inner, .. }
             | Ast::AtTimeZone { timestamp: inner, .. } => inner,
             Ast::Function(call) => break call.name.span(),
@@ -97,6 +105,7 @@ fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileErro
     let mut kept = Vec::with_capacity(tokens.len());
     let mut open: Vec<Pos> = Vec::new();
     let mut depth = Depth::default();
+    let (mut lists, mut words) = (Lists::default(), 0);
     let mut tokens = tokens.into_iter().flat_map(apart).filter(|token| !is_blank(&token.token)).peekable();
     while let Some(token) = tokens.next() {
         let pos = pos_of(token.span.start).unwrap_or(Pos::START);
@@ -120,7 +129,12 @@ fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileErro
                 ) => {}
             other => refuse_token(other, pos)?,
         }
-        if kept.len() == TOKENS_MAX {
+        match lists.after(&token.token) {
+            Item::None => words += 1,
+            Item::Constant => {}
+            Item::TooMany(max) => return Err(too_many_constants(max, pos)),
+        }
+        if words > TOKENS_MAX {
             return Err(CompileError::new(code::TOO_LONG, pos, format!("the clause has more than {TOKENS_MAX} words"))
                 .suggest("Split it into several segments and combine them with segment('tag')"));
         }
@@ -230,6 +244,7 @@ fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
         | Token::Mul
         | Token::Div
         | Token::DoubleColon
+        | Token::StringConcat
         | Token::Arrow
         | Token::LongArrow
         | Token::QuestionPipe
@@ -242,7 +257,8 @@ fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
         | Token::ExclamationMarkTilde
         | Token::ExclamationMarkTildeAsterisk => return Ok(()),
         Token::DoubleEq => (code::SYNTAX, "== is not SQL".to_owned(), "Write ="),
-        Token::StringConcat => (code::UNSUPPORTED, unknown(token), "Compare the parts separately"),
+        Token::Overlap => (code::UNSUPPORTED, unknown(token), "Write AND"),
+        Token::ExclamationMark => (code::UNSUPPORTED, unknown(token), "Write NOT, or <> between two values"),
         Token::Mod => (code::UNSUPPORTED, unknown(token), "There is no remainder"),
         Token::DoubleQuotedString(_) => (code::SYNTAX, unknown(token), "Text stands in single quotes: 'text'"),
         Token::HashArrow | Token::HashLongArrow => {

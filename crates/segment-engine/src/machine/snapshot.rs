@@ -1,5 +1,7 @@
 //! Writing a machine down and reading it back: what a checkpoint holds, and what travels when users merge.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +9,9 @@ use super::user::{ManualList, Profile, Source, User};
 use super::{Definition, Departed, Machine, RecentIds, Rule, Settings, StoreId};
 use crate::encoding::{ManualListLayout, ProfileLayout};
 use crate::event::UserId;
-use crate::language::{CompileError, compile_stored};
+use crate::language::{CompileError, compile_saved};
 use crate::leaf::State;
+use crate::plan::Plan;
 use crate::time::Timestamp;
 
 /// What this build writes. Format 3 differs in how it names stores only, see [`super::format_3`].
@@ -220,13 +223,23 @@ impl Machine {
     /// Reads the machine back, without users. `offset` is where the log stands: stores of versions that were not yet in
     /// force need the history before it.
     pub fn load_state(bytes: &[u8], offset: u64, settings: Settings) -> Result<Self, SnapshotError> {
+        Self::load_state_with(bytes, offset, settings, &mut |clause| compile_saved(clause).map(Arc::new))
+    }
+
+    /// As [`Machine::load_state`], with the plans of clauses from `plan`: machines of one process can share them.
+    pub fn load_state_with(
+        bytes: &[u8],
+        offset: u64,
+        settings: Settings,
+        plan: &mut dyn FnMut(&str) -> Result<Arc<Plan>, CompileError>,
+    ) -> Result<Self, SnapshotError> {
         let block: MachineBlock = read(bytes)?;
         let mut machine = Machine::new(settings);
         machine.now = block.now;
         machine.has_history = block.has_history;
         let (in_force, pending): (Vec<_>, Vec<_>) = block.segments.into_iter().partition(|segment| segment.in_force);
         for segment in in_force {
-            let (index, _) = machine.catalog.define(definition(segment)?, None);
+            let (index, _) = machine.catalog.define(definition(segment, plan)?, None);
             machine.catalog.activate(index);
         }
         if machine.catalog.digest_in_force(block.format) != block.digest {
@@ -235,7 +248,7 @@ impl Machine {
             ));
         }
         for segment in pending {
-            machine.catalog.define(definition(segment)?, block.has_history.then_some(offset));
+            machine.catalog.define(definition(segment, plan)?, block.has_history.then_some(offset));
         }
         Ok(machine)
     }
@@ -251,10 +264,13 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SnapshotError> {
     postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))
 }
 
-fn definition(segment: SegmentBlock) -> Result<Definition, SnapshotError> {
+fn definition(
+    segment: SegmentBlock,
+    plan: &mut dyn FnMut(&str) -> Result<Arc<Plan>, CompileError>,
+) -> Result<Definition, SnapshotError> {
     let SegmentBlock { id, tag, version, where_statement, .. } = segment;
     let rule = match &where_statement {
-        Some(text) => compile_stored(text).map_err(|source| SnapshotError::Clause { tag: tag.clone(), source })?.into(),
+        Some(text) => Rule::Where(plan(text).map_err(|source| SnapshotError::Clause { tag: tag.clone(), source })?),
         None => Rule::Manual,
     };
     Ok(Definition { id, tag, version, where_statement: where_statement.unwrap_or_default(), rule })

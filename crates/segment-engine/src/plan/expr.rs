@@ -1,6 +1,6 @@
 //! The typed expression tree. Every node is well typed by construction: the compiler inserts the casts.
 
-use super::{JsonPath, JsonTest, Pattern, TimeCompare};
+use super::{JsonPath, JsonTest, List, Pattern, TimeCompare};
 use crate::value::{Type, Value};
 
 /// An expression over one event (in an [`Aggregate`](super::Aggregate)) or over one user (in a formula), and `now`.
@@ -48,7 +48,7 @@ pub enum Expr {
     /// `x IS TRUE` for a boolean. Never NULL.
     IsTrue(Box<Expr>),
     /// `x IN (…)`, all constants or expressions of the type of `x`.
-    InList(Box<Expr>, Vec<Expr>),
+    InList(Box<Expr>, List),
     /// `LIKE`, `ILIKE`, `~`, `~*` with a constant pattern, of text.
     Match(Box<Expr>, Pattern),
 
@@ -153,7 +153,38 @@ pub enum Function {
     AtTimeZone(super::Zone),
     /// Of JSON: how many elements a list has. NULL for what is no list.
     JsonArrayLength,
+    /// `a || b` of texts; NULL beyond [`TEXT_BYTES_MAX`].
+    Concat,
+    /// Of text, characters: the text without those at its ends.
+    Trim(TrimSide),
+    /// Of text, count: its first characters; all but the last of a negative count.
+    Left,
+    /// Of text, count: its last characters; all but the first of a negative count.
+    Right,
+    /// Of text, first place from 1, and perhaps count.
+    Substring,
+    /// Of text, separator, number from 1: that part, from the end where negative.
+    SplitPart,
+    /// Of text, what, by what; NULL beyond [`TEXT_BYTES_MAX`].
+    Replace,
+    /// Of text, text: the place from 1 at which the second begins in the first, 0 if nowhere.
+    StrPos,
+    /// Of a decimal: that many seconds after 1970 began, as a timestamp; NULL outside the years 0001 to 9999.
+    ToTimestamp,
 }
+
+/// Which end of a text is trimmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum TrimSide {
+    Both,
+    Leading,
+    Trailing,
+}
+
+/// Bytes of a text that `||` or `replace` makes; a longer one is NULL. Both can multiply what they are given, and `max` or
+/// `count(DISTINCT …)` would keep the result per user.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 impl EventColumn {
     /// The type of the column.
@@ -222,8 +253,17 @@ fn arithmetic_type(op: ArithmeticOp, left: Type, right: Type) -> Type {
 impl Function {
     fn value_type(&self, arguments: &[Expr]) -> Type {
         match self {
-            Function::Lower | Function::Upper => Type::Text,
-            Function::Length | Function::JsonArrayLength => Type::Int,
+            Function::Lower
+            | Function::Upper
+            | Function::Concat
+            | Function::Trim(_)
+            | Function::Left
+            | Function::Right
+            | Function::Substring
+            | Function::SplitPart
+            | Function::Replace => Type::Text,
+            Function::Length | Function::StrPos | Function::JsonArrayLength => Type::Int,
+            Function::ToTimestamp => Type::Timestamp,
             Function::StartsWith => Type::Bool,
             Function::Extract(_) => Type::Decimal,
             Function::AtTimeZone(_) if arguments[0].value_type() == Type::Timestamp => Type::LocalTimestamp,

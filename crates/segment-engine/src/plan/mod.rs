@@ -4,16 +4,18 @@ mod expr;
 mod flips;
 mod instants;
 mod json;
+mod list;
 mod now;
 mod pattern;
 mod regular;
 mod steps;
 mod walk;
 
-pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, UserColumn};
+pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, TEXT_BYTES_MAX, TrimSide, UserColumn};
 pub use flips::FIELD_STEPS_MAX;
 pub use instants::InstantSet;
 pub use json::{JsonConstant, JsonPath, JsonStep, JsonTest};
+pub use list::List;
 pub use now::{NowExpr, NowStep, TimeCompare};
 pub use pattern::{PATTERN_PROGRAM_BYTES_MAX, Pattern, PatternError, PatternKind};
 

@@ -1,20 +1,30 @@
 //! Text patterns: `LIKE`, `ILIKE`, `~`, `~*`.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
+use regex_automata::meta::Regex;
 
 use super::regular::{Plain, REPETITIONS_MAX, plain};
 
 /// The greatest size of a compiled pattern, in bytes: keeps a pattern such as `(a{1000}){1000}` from filling the memory.
 pub const PATTERN_PROGRAM_BYTES_MAX: usize = 1 << 20;
 
-/// A constant text pattern, compiled. Patterns are equal if they are written and read alike.
-#[derive(Clone, Debug)]
-pub struct Pattern {
+/// Bytes of the table of states that a thread builds while it matches; where a text needs more of them, it begins anew.
+const MATCHING_BYTES_MAX: usize = 1 << 18;
+
+/// A constant text pattern, compiled. Patterns are equal if they are written and read alike. Copies share what they hold,
+/// the tables that grow in matching too.
+#[derive(Clone)]
+pub struct Pattern(Arc<Compiled>);
+
+struct Compiled {
     text: String,
     kind: PatternKind,
     ignore_case: bool,
+    /// What the matcher was built from.
+    expression: String,
     regex: Regex,
     re2: String,
 }
@@ -58,37 +68,44 @@ impl Pattern {
         };
         // As in Postgres, `.` is any character, line ends included.
         let Plain { regex, re2 } = plain(&expression, ignore_case)?;
-        let built = RegexBuilder::new(&regex).size_limit(PATTERN_PROGRAM_BYTES_MAX).build();
-        let regex = built.map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
-            other => PatternError::Syntax(other.to_string()),
+        let config =
+            Regex::config().nfa_size_limit(Some(PATTERN_PROGRAM_BYTES_MAX)).hybrid_cache_capacity(MATCHING_BYTES_MAX);
+        let built = Regex::builder().configure(config).build(&regex);
+        let compiled = built.map_err(|error| match error.size_limit() {
+            Some(_) => PatternError::TooLarge,
+            None => PatternError::Syntax(error.to_string()),
         })?;
-        Ok(Pattern { text, kind, ignore_case, regex, re2 })
+        Ok(Pattern(Arc::new(Compiled { text, kind, ignore_case, expression: regex, regex: compiled, re2 })))
+    }
+
+    /// How many bytes it takes, but for the tables that grow in matching.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.regex.memory_usage() + self.0.expression.len() + self.0.re2.len()
     }
 
     /// The pattern as written.
     pub fn text(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// It as a regular expression that RE2 reads in the same way; finding it anywhere in a text is a match.
     pub fn re2(&self) -> &str {
-        &self.re2
+        &self.0.re2
     }
 
     /// How it is read.
     pub fn kind(&self) -> PatternKind {
-        self.kind
+        self.0.kind
     }
 
     /// Whether case is ignored (`ILIKE`, `~*`).
     pub fn ignores_case(&self) -> bool {
-        self.ignore_case
+        self.0.ignore_case
     }
 
     /// Whether a text matches.
     pub fn matches(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        self.0.regex.is_match(text)
     }
 }
 
@@ -110,15 +127,34 @@ fn expression_of_like(pattern: &str) -> Result<String, PatternError> {
             '\\' => characters.next().ok_or(PatternError::EndsWithEscape)?,
             other => other,
         };
-        expression.push_str(&regex::escape(literal.encode_utf8(&mut [0; 4])));
+        expression.push_str(&regex_syntax::escape(literal.encode_utf8(&mut [0; 4])));
     }
     expression.push_str(r"\z");
     Ok(expression)
 }
 
+/// This text is part of what stored states are named by: it stays as it was with the `regex` crate's own type.
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Regex<'a>(&'a str);
+        impl fmt::Debug for Regex<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple("Regex").field(&self.0).finish()
+            }
+        }
+        f.debug_struct("Pattern")
+            .field("text", &self.0.text)
+            .field("kind", &self.0.kind)
+            .field("ignore_case", &self.0.ignore_case)
+            .field("regex", &Regex(&self.0.expression))
+            .field("re2", &self.0.re2)
+            .finish()
+    }
+}
+
 impl PartialEq for Pattern {
     fn eq(&self, other: &Pattern) -> bool {
-        (&self.text, self.kind, self.ignore_case) == (&other.text, other.kind, other.ignore_case)
+        (&self.0.text, self.0.kind, self.0.ignore_case) == (&other.0.text, other.0.kind, other.0.ignore_case)
     }
 }
 
@@ -126,7 +162,7 @@ impl Eq for Pattern {}
 
 impl Hash for Pattern {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.text, self.kind, self.ignore_case).hash(state);
+        (&self.0.text, self.0.kind, self.0.ignore_case).hash(state);
     }
 }
 
@@ -168,6 +204,17 @@ mod tests {
             let compiled = Pattern::new(pattern, kind, ignore_case).unwrap();
             assert_eq!(compiled.matches(text), expected, "{text:?} {kind:?} {pattern:?}");
         }
+    }
+
+    /// Stored states are named by it.
+    #[test]
+    fn prints_as_it_always_did() {
+        let pattern = Pattern::new("a%", PatternKind::Like, true).unwrap();
+        let text = concat!(
+            r#"Pattern { text: "a%", kind: Like, ignore_case: true, "#,
+            r#"regex: Regex("(?:\\A[Aa][\0-\u{10ffff}]*\\z)"), re2: "(?:\\A[Aa][\\x00-\u{10ffff}]*\\z)" }"#
+        );
+        assert_eq!(format!("{pattern:?}"), text);
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Expr {
             | Expr::Cast(inner, _)
             | Expr::CastInt(inner, _)
             | Expr::JsonTest(inner, _) => vec![inner],
-            Expr::InList(x, items) => std::iter::once(&**x).chain(items).collect(),
+            Expr::InList(x, items) => std::iter::once(&**x).chain(items.iter()).collect(),
             Expr::Case { branches, otherwise } => {
                 branches.iter().flat_map(|(when, then)| [when, then]).chain([&**otherwise]).collect()
             }
@@ -82,7 +82,7 @@ impl Expr {
             Expr::JsonTest(inner, test) => Expr::JsonTest(boxed(inner, f), test),
             Expr::InList(x, items) => {
                 let x = boxed(x, f);
-                Expr::InList(x, items.into_iter().map(f).collect())
+                Expr::InList(x, items.map(f))
             }
             Expr::Case { branches, otherwise } => {
                 let branches = branches.into_iter().map(|(when, then)| (f(when), f(then))).collect();

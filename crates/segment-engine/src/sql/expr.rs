@@ -1,6 +1,8 @@
 //! Expressions as SQL. Every text this writes can stand as an operand: it is a name, a call, or in parentheses.
 
-use crate::plan::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, Pattern, PatternKind, Plan, UserColumn};
+use crate::plan::{
+    ArithmeticOp, CompareOp, EventColumn, Expr, Function, Pattern, PatternKind, Plan, TrimSide, UserColumn,
+};
 use crate::sql::aggregate::value_sql;
 use crate::sql::cast::{cast_int_sql, cast_sql, literal_sql};
 use crate::sql::text::{call, quoted};
@@ -99,6 +101,14 @@ impl<'a> ExprWriter<'a> {
         format!("({})", equals.collect::<Vec<_>>().join(" OR "))
     }
 
+    /// The parts of `a || b || c`. Side by side: nested calls would take DuckDB seconds to plan.
+    fn parts(&self, expr: &Expr, parts: &mut Vec<String>) {
+        match expr {
+            Expr::Call(Function::Concat, sides) => sides.iter().for_each(|side| self.parts(side, parts)),
+            other => parts.push(self.sql(other)),
+        }
+    }
+
     fn case(&self, branches: &[(Expr, Expr)], otherwise: &Expr) -> String {
         let whens = branches.iter().map(|(when, then)| format!("WHEN {} THEN {}", self.sql(when), self.sql(then)));
         format!("(CASE {} ELSE {} END)", whens.collect::<Vec<_>>().join(" "), self.sql(otherwise))
@@ -153,6 +163,23 @@ impl<'a> ExprWriter<'a> {
             Function::Extract(field) if ty == Type::Interval => time::extracted_from_interval(*field, &x),
             Function::Extract(field) => time::extracted(*field, &x, ty),
             Function::AtTimeZone(zone) => time::at_zone(&x, zone.name()),
+            Function::Concat => {
+                let mut parts = Vec::new();
+                self.parts(&arguments[0], &mut parts);
+                self.parts(&arguments[1], &mut parts);
+                call("concat", &[&format!("[{}]", parts.join(", "))])
+            }
+            Function::Trim(TrimSide::Both) => format!("trim({})", self.list(arguments)),
+            Function::Trim(TrimSide::Leading) => format!("ltrim({})", self.list(arguments)),
+            Function::Trim(TrimSide::Trailing) => format!("rtrim({})", self.list(arguments)),
+            Function::Left => call("left", &[&self.list(arguments)]),
+            Function::Right => call("right", &[&self.list(arguments)]),
+            Function::Substring if arguments.len() == 2 => call("substring", &[&self.list(arguments)]),
+            Function::Substring => call("substring_for", &[&self.list(arguments)]),
+            Function::SplitPart => call("split_part", &[&self.list(arguments)]),
+            Function::Replace => call("replace", &[&self.list(arguments)]),
+            Function::StrPos => call("strpos", &[&self.list(arguments)]),
+            Function::ToTimestamp => call("to_timestamp", &[&x]),
             Function::JsonArrayLength => call("json_length", &[&x]),
         }
     }

@@ -34,8 +34,8 @@ pub fn at_path(root: &str, path: &JsonPath) -> String {
         }
     }
     match (path.as_text, pending.is_empty()) {
-        (true, true) => format!("json_extract_string({object}, '$')"),
-        (true, false) => format!("json_extract_string({object}, {})", json_pointer(&pending)),
+        (true, true) => call("json_text", &[&object, "'$'"]),
+        (true, false) => call("json_text", &[&object, &json_pointer(&pending)]),
         (false, true) => object,
         (false, false) => extracted(&object, &pending),
     }

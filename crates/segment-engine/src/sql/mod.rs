@@ -16,4 +16,8 @@ mod time;
 pub use question::{QueryError, SegmentSource, member_query, members_query, size_query};
 
 /// Defines the macros that the generated queries call. Creates the schema they stand in; may be repeated.
-pub const MACROS: &str = concat!("CREATE SCHEMA IF NOT EXISTS user_segment_analytics;\n", include_str!("macros.sql"));
+pub const MACROS: &str = concat!(
+    "CREATE SCHEMA IF NOT EXISTS user_segment_analytics;\n",
+    include_str!("macros.sql"),
+    include_str!("text_macros.sql")
+);

@@ -210,6 +210,12 @@ impl From<&str> for Value {
     }
 }
 
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::Text(text.into())
+    }
+}
+
 impl From<Option<&str>> for Value {
     fn from(text: Option<&str>) -> Value {
         text.map_or(Value::Null, Value::from)

@@ -16,6 +16,7 @@ use segment_engine::time::Timestamp;
 use segment_users::archiver::Archiver;
 use segment_users::definitions;
 use segment_users::partition::{Partition, Ports};
+use segment_users::plans::Plans;
 use segment_users::settings::Settings;
 use serde_json::{Value, json};
 
@@ -30,6 +31,7 @@ pub fn memory(partitions: u32) -> (Arc<ManualClock>, Ports) {
         checkpoints: Arc::new(MemoryCheckpoints::default()),
         warehouse: Arc::new(MemoryWarehouse::default()),
         clock: clock.clone(),
+        plans: Plans::default(),
     };
     (clock, ports)
 }

@@ -16,6 +16,7 @@ use ports::log::Log;
 use ports::warehouse::Warehouse;
 use segment_engine::machine;
 use segment_users::partition::Ports;
+use segment_users::plans::Plans;
 use segment_users::retention::look_interval;
 use segment_users::service::Service;
 use tokio::sync::{Notify, watch};
@@ -85,6 +86,7 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
         checkpoints: opened.checkpoints.clone(),
         warehouse: opened.warehouse.clone(),
         clock: opened.clock.clone(),
+        plans: Plans::default(),
     };
     let worker = segment_users::settings::Settings {
         checkpoint_interval_micros: i64::from(settings.checkpoint_seconds) * SECOND_MICROS,

@@ -1,6 +1,8 @@
 //! Random clauses: a weighted grammar of the language. Few different values, so that conditions are often just true or
 //! just false.
 
+mod texts;
+
 use crate::random::Random;
 
 /// Which clauses to write.
@@ -183,7 +185,9 @@ impl Clauses<'_> {
         let (column, values) = *self.random.pick(&TEXT_COLUMNS);
         let value = self.quoted(values);
         let other = self.quoted(values);
-        match self.random.below(18) {
+        match self.random.below(22) {
+            18..21 => self.made_text_condition(column),
+            21 => self.long_list(column, values),
             0..5 => format!("({column} = {value})"),
             5 => format!("({column} {} {value})", self.comparison()),
             6 => format!("({column} IN ({value}, {other}))"),
@@ -195,9 +199,22 @@ impl Clauses<'_> {
             9 => format!("({column} {})", self.random.text(&["IS NULL", "IS NOT NULL"])),
             10 => format!("({column} {} 'n' AND 'v')", self.random.text(&["BETWEEN", "NOT BETWEEN"])),
             11 => {
-                let pattern = self.random.text(&["%o%", "p_ge%", "us", "%t", "", "%\\%", "%\n%", "É%"]);
                 let operator = self.random.text(&["LIKE", "NOT LIKE", "ILIKE", "NOT ILIKE"]);
-                format!("({column} {operator} '{pattern}')")
+                let pattern = match self.random.chance(30) {
+                    true => self.random.text(&[
+                        "'%!%%' ESCAPE '!'",
+                        "'%!_1%' ESCAPE '!'",
+                        "'%!!%' ESCAPE '!'",
+                        "'%oo%' ESCAPE 'o'",
+                        "'%\\%' ESCAPE ''",
+                        "'/shop/cart_10%%' ESCAPE '%'",
+                    ]),
+                    false => {
+                        let pattern = self.random.text(&["%o%", "p_ge%", "us", "%t", "", "%\\%", "%\n%", "É%"]);
+                        format!("'{pattern}'")
+                    }
+                };
+                format!("({column} {operator} {pattern})")
             }
             12 => {
                 let pattern = match !self.portable() && self.random.chance(40) {
@@ -245,7 +262,13 @@ impl Clauses<'_> {
     }
 
     fn payload_condition(&mut self) -> String {
-        match self.random.below(7) {
+        match self.random.below(9) {
+            6 => format!("(to_timestamp((payload->>'since')::numeric) {} {})", self.comparison(), self.now_bound()),
+            7 => format!(
+                "(to_timestamp((payload->>'since')::numeric) {} TIMESTAMPTZ '{}')",
+                self.comparison(),
+                self.middle
+            ),
             0 => format!("(payload->'cart'->>'size' {} 'L')", self.comparison()),
             1 => format!("(CAST(payload->>'seats' AS INT) {} {})", self.comparison(), self.random.between(0, 3)),
             2 => format!("((payload->>'gift')::boolean {})", self.random.text(&["IS TRUE", "IS NULL", "= FALSE"])),
@@ -254,6 +277,11 @@ impl Clauses<'_> {
             5 => format!("((payload->>'expires')::date {} DATE '{}')", self.comparison(), &self.middle[..10]),
             _ => self.random.text(&[
                 "(payload->'cart'->>'lines' IS NOT NULL)",
+                "(payload->'cart'->>'lines' = '[1, 2.5, \"a,b:c\"]')",
+                "(payload->>'cart' = '{\"id\": 7, \"size\": \"S\", \"lines\": [1, 2.5, \"a,b:c\"]}')",
+                "(payload->>'cart' < '{\"size\": \"M\"}')",
+                "(length(payload->>'cart') > 13)",
+                "(traits->>'address' = '{\"city\": \"Ulm\"}')",
                 "(payload->'cart'->'lines'->>'0' IS NULL)",
                 "(payload->'cart'->'lines' IS NULL)",
                 "(payload->'cart'->>'0' = 'zero')",

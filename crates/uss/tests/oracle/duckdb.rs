@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use duckdb::Connection;
+use segment_engine::eval::jsonb_ordered;
 use segment_engine::event::{Event, UserId};
 use segment_engine::language::compile;
 use segment_engine::plan::Plan;
@@ -66,7 +67,7 @@ impl DuckDb {
             owner_rows.extend(owned.iter().map(|(offset, user)| format!("({number}, {offset}, {user})")));
             user_rows.extend(world.users.iter().map(|(id, user)| {
                 let texts = [Some(user.key.as_str()), user.email.as_deref(), user.name.as_deref()].map(text);
-                let traits = text(Some(&user.traits_json().to_string()));
+                let traits = text(Some(&jsonb_ordered(&user.traits_json())));
                 format!("({number}, {id}, {}, '{}', {traits})", texts.join(", "), user.created_at)
             }));
         }
@@ -169,6 +170,6 @@ fn event_row(event: &Event) -> String {
         text(event.element_id.as_deref()),
         event.created_at,
         event.processed_at,
-        text(Some(&event.payload.to_string()))
+        text(Some(&jsonb_ordered(&event.payload)))
     )
 }

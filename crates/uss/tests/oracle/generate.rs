@@ -179,7 +179,7 @@ impl Generator {
                 fields[field] = json!(self.random.text(values));
             }
         }
-        let properties: [(&str, usize, &[Json]); 8] = [
+        let properties: [(&str, usize, &[Json]); 9] = [
             ("url", 60, &clauses::URLS.map(Json::from)),
             (
                 "order_total",
@@ -195,13 +195,14 @@ impl Generator {
                 40,
                 &[
                     json!({"size": "L"}),
-                    json!({"size": "S", "lines": [1, 2]}),
+                    json!({"size": "S", "lines": [1, 2.5, "a,b:c"], "id": 7}),
                     json!({"0": "zero"}),
                     json!([]),
                     json!(null),
                 ],
             ),
             ("expires", 40, &[json!("2026-02-30"), json!("soon")]),
+            ("since", 40, &[json!("later"), json!(1_772_000_000_000_i64), json!(-1), json!("1e30")]),
         ];
         // Sums of these overflow, averages do not. PostgreSQL has longer numbers.
         if self.dialect == Dialect::Whole && self.random.chance(4) {
@@ -220,12 +221,18 @@ impl Generator {
         for (property, percent, values) in properties {
             if self.random.chance(percent) && payload.get(property).is_none() {
                 let value = self.random.pick(values).clone();
-                let moment = match self.random.chance(10) {
-                    true => format!("{}T24:00:00Z", &Timestamp(self.moment()).to_string()[..10]),
-                    false => self.written_moment(),
+                let moment = self.moment();
+                payload[property] = match property {
+                    "expires" if self.random.chance(70) => match self.random.chance(10) {
+                        true => json!(format!("{}T24:00:00Z", &Timestamp(moment).to_string()[..10])),
+                        false => json!(self.written_moment()),
+                    },
+                    // As text, since a number of JSON may lose its last digits.
+                    "since" if self.random.chance(70) => {
+                        json!(format!("{}.{:06}", moment.div_euclid(SECOND), moment.rem_euclid(SECOND)))
+                    }
+                    _ => value,
                 };
-                let dated = property == "expires" && self.random.chance(70);
-                payload[property] = if dated { json!(moment) } else { value };
             }
         }
         What::Event { key, event_id, created_at: created_at.map(Timestamp), fields, payload }

@@ -19,6 +19,16 @@ CREATE FUNCTION segment(tag text) RETURNS boolean VOLATILE LANGUAGE sql AS $$
     SELECT EXISTS (SELECT FROM uss.members m WHERE m.instant = current_setting('uss.instant')::int
         AND m.tag = $1 AND m.user_id = current_setting('uss.user')::bigint) $$;
 
+-- Seconds after 1970 began, finer fractions than microseconds cut off; of the years 0001 to 9999.
+CREATE FUNCTION to_timestamp(seconds numeric) RETURNS timestamptz IMMUTABLE STRICT LANGUAGE sql AS $$
+    SELECT CASE WHEN seconds >= -62135596800 AND seconds < 253402300800
+        THEN 'epoch'::timestamptz OPERATOR(pg_catalog.+) make_interval(secs =>
+            (floor(seconds OPERATOR(pg_catalog.*) 1000000) OPERATOR(pg_catalog./) 1000000)::float8) END $$;
+
+-- Where PostgreSQL raises.
+CREATE FUNCTION split_part(x text, separator text, n int) RETURNS text IMMUTABLE STRICT LANGUAGE sql AS $$
+    SELECT CASE WHEN n <> 0 THEN pg_catalog.split_part(x, separator, n) END $$;
+
 -- Volatile for the same reason.
 CREATE FUNCTION bucket(name text) RETURNS numeric VOLATILE LANGUAGE sql AS $$
     SELECT ('x' || left(md5($1 || ':' || current_setting('uss.user')), 8))::bit(32)::bigint % 10000 * 0.01 $$;

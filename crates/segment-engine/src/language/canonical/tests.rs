@@ -93,7 +93,7 @@ fn condition() -> impl Strategy<Value = Expr> {
     let leaf = prop_oneof![
         (op(), number(), number()).prop_map(|(op, x, y)| Expr::Compare(op, Box::new(x), Box::new(y))),
         (op(), text(), text()).prop_map(|(op, x, y)| Expr::Compare(op, Box::new(x), Box::new(y))),
-        (text(), prop::collection::vec(text(), 1..4)).prop_map(|(x, items)| Expr::InList(Box::new(x), items)),
+        (text(), prop::collection::vec(text(), 1..4)).prop_map(|(x, items)| Expr::InList(Box::new(x), items.into())),
         (number(), number()).prop_map(|(x, y)| Expr::NotDistinct(Box::new(x), Box::new(y))),
         number().prop_map(|x| Expr::IsNull(Box::new(x))),
         any::<bool>().prop_map(bool_literal),

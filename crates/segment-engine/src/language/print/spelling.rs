@@ -56,7 +56,7 @@ fn text_of(value: &Value) -> String {
     }
 }
 
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::language) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     // Writing to a String cannot fail.
     let _ = write!(quoted, "'{}'", text.replace('\'', "''"));

@@ -57,6 +57,10 @@ impl Resolver {
         }
     }
 
+    pub(super) fn wrong_call(&self, name: &str, pos: Pos) -> CompileError {
+        scalar_form(name).map_or_else(|| unknown_function(name, pos), |form| wrong_arguments(form, pos))
+    }
+
     fn scalar(&mut self, name: &str, values: &[&Ast], pos: Pos) -> Result<Expr, CompileError> {
         let Some(form) = scalar_form(name) else { return Err(unknown_function(name, pos)) };
         match (name, values) {
@@ -83,6 +87,13 @@ impl Resolver {
                     None => Err(wrong_arguments(form, pos).suggest("The places are a constant from 0 to 9")),
                 }
             }
+            ("to_timestamp", [_, _]) => Err(wrong_arguments(form, pos).suggest(
+                "Times are read from text by a cast, in the spellings of ISO 8601: (payload->>'at')::timestamptz",
+            )),
+            ("to_timestamp", [seconds]) => {
+                let seconds = cast_to(self.number(name, seconds, pos)?, Type::Decimal);
+                Ok(Expr::Call(Function::ToTimestamp, vec![seconds]))
+            }
             ("coalesce", [_, ..]) => {
                 let items = self.operands(values, pos)?;
                 Ok(Expr::Coalesce(self.unify(items)?))
@@ -91,7 +102,10 @@ impl Resolver {
                 let items = self.operands(values, pos)?;
                 Ok(Expr::Call(Function::NullIf, self.unify(items)?))
             }
-            _ => Err(wrong_arguments(form, pos)),
+            _ => match self.text_call(name, values, pos)? {
+                Some(call) => Ok(call),
+                None => Err(wrong_arguments(form, pos)),
+            },
         }
     }
 
@@ -109,7 +123,7 @@ impl Resolver {
             .collect()
     }
 
-    fn argument(&mut self, function: &str, tree: &Ast, ty: Type, outer: Pos) -> Result<Expr, CompileError> {
+    pub(super) fn argument(&mut self, function: &str, tree: &Ast, ty: Type, outer: Pos) -> Result<Expr, CompileError> {
         let pos = start_of(tree, outer);
         let operand = self.resolve(tree, pos)?;
         let argument = self.of_type(operand, ty, pos)?;
@@ -165,6 +179,18 @@ fn scalar_form(name: &str) -> Option<&'static str> {
         "lower" => "lower(text)",
         "upper" => "upper(text)",
         "length" => "length(text)",
+        "trim" => "trim(text), trim('characters' FROM text) or trim(LEADING | TRAILING | BOTH 'characters' FROM text)",
+        "btrim" => "btrim(text) or btrim(text, characters)",
+        "ltrim" => "ltrim(text) or ltrim(text, characters)",
+        "rtrim" => "rtrim(text) or rtrim(text, characters)",
+        "left" => "left(text, count)",
+        "right" => "right(text, count)",
+        "substring" => "substring(text FROM place FOR count), substring(text, place) or substring(text, place, count)",
+        "split_part" => "split_part(text, separator, number)",
+        "replace" => "replace(text, what, by)",
+        "strpos" => "strpos(text, part)",
+        "position" => "position(part IN text)",
+        "to_timestamp" => "to_timestamp(seconds)",
         "starts_with" => "starts_with(text, start)",
         "jsonb_array_length" => "jsonb_array_length(payload->'list')",
         "abs" => "abs(number)",

@@ -1,6 +1,6 @@
 //! Comparisons, `IN`, `BETWEEN`, null tests, `CASE`.
 
-use sqlparser::ast::{CaseWhen, Expr as Ast};
+use sqlparser::ast::{BinaryOperator, CaseWhen, Expr as Ast};
 
 use super::operand::{Operand, now_misplaced};
 use super::{CompareOp, CompileError, Expr, Pos, Resolver, Type, code, comparison, null, start_of};
@@ -15,9 +15,16 @@ impl Resolver {
     ) -> Result<Expr, CompileError> {
         for side in [left, right] {
             // Postgres refuses the chain too, and `1 < x < 5` never means what it looks like.
-            if matches!(side, Ast::BinaryOp { op, .. } if comparison(op).is_some()) {
-                return Err(CompileError::new(code::SYNTAX, start_of(side, pos), "comparisons do not chain")
-                    .suggest("Write a < b AND b < c, or put one of them into parentheses"));
+            if let Ast::BinaryOp { op, right: middle, .. } = side
+                && comparison(op).is_some()
+            {
+                let is_joined = matches!(&**middle, Ast::BinaryOp { op: BinaryOperator::StringConcat, .. });
+                return Err(CompileError::new(code::SYNTAX, start_of(side, pos), "comparisons do not chain").suggest(
+                    match is_joined {
+                        true => "|| joins texts; between conditions write OR",
+                        false => "Write a < b AND b < c, or put one of them into parentheses",
+                    },
+                ));
             }
         }
         let left = self.operand(left, pos)?;
@@ -72,7 +79,7 @@ impl Resolver {
         }
         let mut unified = self.unify(std::iter::once(x).chain(items).collect())?;
         let x = unified.remove(0);
-        Ok(Expr::InList(Box::new(x), unified))
+        Ok(Expr::InList(Box::new(x), unified.into()))
     }
 
     pub(super) fn not_distinct(&mut self, left: &Ast, right: &Ast, pos: Pos) -> Result<Expr, CompileError> {

@@ -5,30 +5,33 @@ mod arithmetic;
 mod call;
 mod cast;
 mod compare;
+mod condition;
 mod funnel;
 mod json;
 mod literal;
 mod operand;
 mod path;
 mod pattern;
+mod text;
 mod time;
 mod time_function;
 mod zone;
 
 pub(super) use time::clock_inside_aggregate;
 
-use sqlparser::ast::{BinaryOperator, Expr as Ast, UnaryOperator};
+use sqlparser::ast::{BinaryOperator, Expr as Ast, Ident, UnaryOperator};
 
 use super::canonical;
 use super::error::{CompileError, Pos, code};
 use super::limits::{DEPTH_MAX, SEGMENTS_MAX};
 use super::names;
-use super::print::Names;
+use super::print::{Names, quoted};
 use super::scope;
 use super::syntax::start_of;
 use crate::plan::{Aggregate, CompareOp, Expr, PatternKind, UserColumn};
 use crate::value::{Type, Value};
 use operand::Operand;
+use pattern::Patterns;
 
 type Resolved = Result<Operand, CompileError>;
 
@@ -45,33 +48,16 @@ pub(super) struct Resolver {
     pub bare_column: Option<(Pos, String)>,
     /// The first `extract(… FROM now())` outside any aggregate.
     pub clock_reading: Option<Pos>,
-    /// Whether an earlier build may have taken the clause: then it is taken still.
-    is_stored: bool,
-    patterns: usize,
+    /// Whether the clause was accepted when it was saved: then it is not held to what has been refused only since.
+    saved: bool,
+    patterns: Patterns,
     depth: usize,
     inside_aggregate: bool,
 }
 
 impl Resolver {
-    /// Of a clause that was saved.
-    pub fn of_stored() -> Self {
-        Self { is_stored: true, ..Self::default() }
-    }
-
-    /// Resolves an expression that must be boolean.
-    pub fn condition(&mut self, tree: &Ast, outer: Pos) -> Result<Expr, CompileError> {
-        let pos = start_of(tree, outer);
-        let operand = self.resolve(tree, pos)?;
-        let condition = self.of_type(operand, Type::Bool, pos)?;
-        match condition.value_type() {
-            Type::Bool => Ok(condition),
-            other => Err(CompileError::new(
-                code::NOT_BOOLEAN,
-                pos,
-                format!("a condition is needed here, this is {}", operand::describe(other)),
-            )
-            .suggest("Compare it with something: … = 'value', … > 0, … IS NOT NULL")),
-        }
+    pub fn new(saved: bool) -> Resolver {
+        Resolver { saved, ..Resolver::default() }
     }
 
     /// Resolves an expression that does not depend on `now()`. Untyped literals become text.
@@ -98,16 +84,13 @@ impl Resolver {
             Ast::Value(value) => literal::literal(&value.value, pos),
             Ast::TypedString(typed) => self.typed_string(typed, pos),
             Ast::Interval(interval) => literal::interval(interval, pos).map(Operand::Typed),
-            Ast::Identifier(name) => self.column(&folded_name(name), pos).map_err(|error| match name.quote_style {
-                Some(_) => {
-                    error.suggest(format!("A text stands in single quotes: '{}'", name.value.replace('\'', "''")))
-                }
-                None => error,
-            }),
-            Ast::CompoundIdentifier(parts) => {
-                let name: Vec<String> = parts.iter().map(folded_name).collect();
-                self.column(&name.join("."), pos)
+            Ast::Identifier(name) => {
+                self.column(std::slice::from_ref(name), pos).map_err(|error| match name.quote_style {
+                    Some(_) => error.suggest(format!("A text stands in single quotes: {}", quoted(&name.value))),
+                    None => error,
+                })
             }
+            Ast::CompoundIdentifier(parts) => self.column(parts, pos),
             Ast::BinaryOp { left, op: op @ (BinaryOperator::And | BinaryOperator::Or), right } => {
                 self.chain(left, op, right, pos)
             }
@@ -123,6 +106,8 @@ impl Resolver {
                 self.path(tree, pos).map(Operand::Typed)
             }
             Ast::BinaryOp { left, op, right } if is_arithmetic(op) => self.arithmetic(left, op, right, pos),
+            Ast::BinaryOp { left, op: BinaryOperator::StringConcat, right } => self.concat(left, right, pos),
+            Ast::Trim { .. } | Ast::Substring { .. } | Ast::Position { .. } => self.spelled_out(tree, pos),
             Ast::Case { operand, conditions, else_result, .. } => {
                 let case = self.case(operand.as_deref(), conditions, else_result.as_deref(), pos)?;
                 scope::check(&case, pos)?;
@@ -162,32 +147,17 @@ impl Resolver {
             Ast::InList { expr, list, negated: not } => Ok(negated_if(*not, self.in_list(expr, list, pos)?)),
             Ast::Between { expr, negated: not, low, high } => Ok(negated_if(*not, self.between(expr, low, high, pos)?)),
             Ast::Like { negated: not, any, expr, pattern, escape_char } => {
-                Ok(negated_if(*not, self.like(expr, pattern, *any || escape_char.is_some(), false, pos)?))
+                Ok(negated_if(*not, self.like(expr, pattern, escape_char.as_deref(), *any, false, pos)?))
             }
             Ast::ILike { negated: not, any, expr, pattern, escape_char } => {
-                Ok(negated_if(*not, self.like(expr, pattern, *any || escape_char.is_some(), true, pos)?))
+                Ok(negated_if(*not, self.like(expr, pattern, escape_char.as_deref(), *any, true, pos)?))
             }
             other => Err(unsupported(other, pos)),
         }
     }
 
-    /// A chain of AND or OR: its left spine is walked, not recursed into, so that a long clause is no deep one.
-    fn chain(&mut self, left: &Ast, op: &BinaryOperator, right: &Ast, pos: Pos) -> Resolved {
-        let mut operands = vec![right];
-        let mut spine = left;
-        while let Ast::BinaryOp { left, op: inner, right } = spine
-            && inner == op
-        {
-            operands.push(right);
-            spine = left;
-        }
-        operands.push(spine);
-        let conditions =
-            operands.into_iter().rev().map(|tree| self.condition(tree, pos)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Operand::Typed(if *op == BinaryOperator::And { Expr::And(conditions) } else { Expr::Or(conditions) }))
-    }
-
-    fn column(&mut self, name: &str, pos: Pos) -> Resolved {
+    fn column(&mut self, parts: &[Ident], pos: Pos) -> Resolved {
+        let name = &*parts.iter().map(folded_name).collect::<Vec<_>>().join(".");
         if let Some(column) = names::event_column(name) {
             self.note_bare_column(name, pos);
             return Ok(Operand::Typed(Expr::Event(column)));
@@ -198,7 +168,7 @@ impl Resolver {
             .map(|(_, column)| *column);
         match user_column {
             Some(column) => Ok(Operand::Typed(Expr::User(column))),
-            None => Err(unknown_column(name, pos)),
+            None => Err(unknown_column(parts, pos)),
         }
     }
 
@@ -234,13 +204,16 @@ impl Resolver {
 }
 
 /// A name as Postgres reads it: lower case unless quoted.
-fn folded_name(name: &sqlparser::ast::Ident) -> String {
+fn folded_name(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
-fn unknown_column(name: &str, pos: Pos) -> CompileError {
-    CompileError::new(code::UNKNOWN_COLUMN, pos, format!("there is no column {name}"))
-        .suggest(names::suggest_column(name))
+fn unknown_column(parts: &[Ident], pos: Pos) -> CompileError {
+    let folded = parts.iter().map(folded_name).collect::<Vec<_>>().join(".");
+    // The names of properties keep their case, so suggestions have it as written.
+    let written: Vec<&str> = parts.iter().map(|part| part.value.as_str()).collect();
+    CompileError::new(code::UNKNOWN_COLUMN, pos, format!("there is no column {folded}"))
+        .suggest(names::suggest_column(&written))
 }
 
 fn is_arithmetic(op: &BinaryOperator) -> bool {
@@ -288,9 +261,11 @@ fn unsupported(tree: &Ast, pos: Pos) -> CompileError {
         Ast::Wildcard(_) | Ast::QualifiedWildcard(..) => {
             (code::UNSUPPORTED, "* stands only in count(*)".to_owned(), "Name a column")
         }
-        Ast::Trim { .. } => return unknown_function("trim", pos),
-        Ast::Substring { .. } => return unknown_function("substring", pos),
-        Ast::Position { .. } => return unknown_function("position", pos),
+        Ast::CompoundFieldAccess { .. } => (
+            code::UNKNOWN_COLUMN,
+            "a name does not go on like this".to_owned(),
+            "Properties are payload->>'name' and traits->>'name', the user's columns users.email, users.name, users.created_at",
+        ),
         Ast::Ceil { .. } => return unknown_function("ceil", pos),
         Ast::Floor { .. } => return unknown_function("floor", pos),
         Ast::Overlay { .. } => return unknown_function("overlay", pos),

@@ -64,8 +64,15 @@ impl Resolver {
                 }
                 "traits" => Ok(Some(Root::Traits)),
                 other if super::names::event_column(other).is_some() => Err(not_json(other, pos)),
-                other => Err(unknown_column(other, pos)),
+                _ => Err(unknown_column(std::slice::from_ref(name), pos)),
             },
+            // `AT TIME ZONE` binds closer than `->>`, in Postgres too.
+            Ast::AtTimeZone { time_zone, .. } => Err(super::zone::zone_not_constant(start_of(time_zone, pos))),
+            // And so does `||`, from left to right.
+            Ast::BinaryOp { op: BinaryOperator::StringConcat, .. } => {
+                Err(not_json("what || joins", pos)
+                    .suggest("Put the property in parentheses: region || (payload->>'name')"))
+            }
             _ => Ok(None),
         }
     }

@@ -3,7 +3,7 @@
 use sqlparser::ast::Expr as Ast;
 
 use super::time_function::constant_text;
-use super::{CompileError, Pos, Resolver, code};
+use super::{CompileError, Pos, Resolver, code, start_of};
 use crate::plan::Zone;
 
 /// Abbreviations that the time zone database has as zones. PostgreSQL takes these for the fixed offset of the winter, whatever
@@ -43,9 +43,9 @@ const OTHERS: [(&str, &str); 18] = [
 impl Resolver {
     pub(super) fn zone_of(&self, tree: &Ast, pos: Pos) -> Result<Zone, CompileError> {
         let Some(name) = constant_text(tree) else {
-            return Err(refused(pos, "a time zone is a constant text".to_owned()));
+            return Err(zone_not_constant(start_of(tree, pos)));
         };
-        if !self.is_stored
+        if !self.saved
             && let Some(zones) = zones_of(&FIXED_OFFSETS, name)
         {
             let message = format!(
@@ -56,6 +56,19 @@ impl Resolver {
         }
         Zone::parse(name).ok_or_else(|| unknown(name, pos))
     }
+}
+
+/// A zone that an event, a trait or a calculation would give.
+pub(super) fn zone_not_constant(pos: Pos) -> CompileError {
+    CompileError::new(
+        code::BAD_LITERAL,
+        pos,
+        "a time zone is a constant text: which instants flip a clause must not depend on an event or a trait",
+    )
+    .suggest(
+        "Write a name of the IANA database, 'Europe/Berlin'; for several zones a condition for each: traits->>'tz' = \
+         'Europe/Berlin' AND (now() AT TIME ZONE 'Europe/Berlin')::date = … OR traits->>'tz' = 'America/New_York' AND …",
+    )
 }
 
 fn unknown(name: &str, pos: Pos) -> CompileError {

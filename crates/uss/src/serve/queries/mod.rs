@@ -12,7 +12,7 @@ use ports::log::Log;
 use ports::segment_queries::{BackfillProgress, Explanation, Preview, SegmentQueries, SegmentQueryError};
 use ports::warehouse::Warehouse;
 use segment_engine::event::UserId;
-use segment_engine::language::{compile, compile_stored};
+use segment_engine::language::{compile, compile_saved};
 use segment_engine::plan::Plan;
 use segment_engine::sql::{QueryError, SegmentSource, members_query};
 use segment_users::service::Engine;
@@ -73,7 +73,7 @@ impl EngineQueries {
             if segment.kind == SegmentKind::Manual {
                 let members = self.store.members(segment.id, Page::ALL).await?;
                 named.lists.insert(tag, members.iter().map(|member| member.user.id).collect());
-            } else if let Ok(plan) = compile_stored(&segment.where_statement) {
+            } else if let Ok(plan) = compile_saved(&segment.where_statement) {
                 tags.extend(plan.segments.iter().cloned());
                 named.plans.insert(tag, plan);
             }

@@ -8,6 +8,7 @@ use ports::log::{NewRecord, Progress, Topic};
 use ports::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
 use segment_engine::time::Timestamp;
 use segment_users::partition::Ports;
+use segment_users::plans::Plans;
 use segment_users::service::Service;
 use segment_users::settings::Settings;
 
@@ -72,6 +73,7 @@ async fn service() -> (Arc<Stuck>, Opened, Service) {
         checkpoints: opened.checkpoints.clone(),
         warehouse: opened.warehouse.clone(),
         clock: opened.clock.clone(),
+        plans: Plans::default(),
     };
     let settings = Settings { checkpoint_interval_micros: 0, ..Settings::default() };
     let service = Service::start(ports, settings, opened.memberships.clone()).await.unwrap();

@@ -40,6 +40,11 @@ pub fn children(tree: &Ast) -> Vec<&Ast> {
         Ast::InList { expr, list, .. } => std::iter::once(&**expr).chain(list).collect(),
         Ast::Between { expr, low, high, .. } => vec![expr, low, high],
         Ast::Like { expr, pattern, .. } | Ast::ILike { expr, pattern, .. } => vec![expr, pattern],
+        Ast::Trim { expr, trim_what, .. } => std::iter::once(&**expr).chain(trim_what.as_deref()).collect(),
+        Ast::Substring { expr, substring_from, substring_for, .. } => {
+            [Some(&**expr), substring_from.as_deref(), substring_for.as_deref()].into_iter().flatten().collect()
+        }
+        Ast::Position { expr, r#in } => vec![expr, r#in],
         Ast::AtTimeZone { timestamp, time_zone } => vec![timestamp, time_zone],
         Ast::Case { operand, conditions, else_result, .. } => {
             let whens = conditions.iter().flat_map(|when| [&when.condition, &when.result]);

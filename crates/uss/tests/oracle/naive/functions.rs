@@ -11,7 +11,7 @@ use sqlparser::ast::{
 use super::kinds::{common, common_kind, of_data_type};
 use super::lists::{self, step};
 use super::values::{cast, cast_int, compare, fold_case, text_of_json};
-use super::{Answer, Scope, aggregates, kinds};
+use super::{Answer, Scope, aggregates, kinds, texts};
 
 pub fn name(function: &Function) -> String {
     function.name.to_string().to_ascii_lowercase()
@@ -35,10 +35,13 @@ pub fn is_distinct(function: &Function) -> bool {
 pub fn kind(name: &str, arguments: &[&Ast]) -> Option<Type> {
     let first = arguments.first().and_then(|tree| kinds::kind(tree));
     match name {
-        "count" | "funnel" | "length" | "jsonb_array_length" => Some(Type::Int),
+        "count" | "funnel" | "length" | "strpos" | "jsonb_array_length" => Some(Type::Int),
         "sum" | "avg" | "bucket" => Some(Type::Decimal),
         "bool_or" | "bool_and" | "starts_with" | "segment" => Some(Type::Bool),
-        "lower" | "upper" => Some(Type::Text),
+        "lower" | "upper" | "btrim" | "ltrim" | "rtrim" | "left" | "right" | "split_part" | "replace" => {
+            Some(Type::Text)
+        }
+        "to_timestamp" => Some(Type::Timestamp),
         "now" | "current_timestamp" => Some(Type::Timestamp),
         "date_trunc" => arguments.get(1).and_then(|tree| kinds::kind(tree)),
         "coalesce" | "nullif" => common_kind(arguments.iter().copied()),
@@ -196,6 +199,10 @@ impl Scope<'_> {
                 Ok(if compare(&a, &b)?.is_some_and(std::cmp::Ordering::is_eq) { Value::Null } else { a })
             }
             ("date_trunc", [unit, time]) => self.date_trunc(unit, time),
+            ("btrim" | "ltrim" | "rtrim" | "left" | "right" | "split_part" | "replace" | "strpos", arguments) => {
+                self.text_function(&name, arguments)
+            }
+            ("to_timestamp", [seconds]) => Ok(texts::to_timestamp(cast(self.any(seconds)?, Type::Decimal))),
             (_, [x, rest @ ..]) => {
                 let wanted = match name.as_str() {
                     "round" | "abs" => Type::Decimal,

@@ -38,6 +38,8 @@ pub fn kind(tree: &Ast) -> Option<Type> {
             _ => Some(Type::LocalTimestamp),
         },
         Ast::Extract { .. } => Some(Type::Decimal),
+        Ast::Trim { .. } | Ast::Substring { .. } => Some(Type::Text),
+        Ast::Position { .. } => Some(Type::Int),
         Ast::Case { conditions, else_result, .. } => {
             let results = conditions.iter().map(|when| &when.result).chain(else_result.as_deref());
             common_kind(results)
@@ -52,7 +54,7 @@ fn binary_kind(left: &Ast, op: &BinaryOperator, right: &Ast) -> Option<Type> {
     use Type::{Date, Decimal, Int, Interval, LocalTimestamp, Timestamp};
     match op {
         BinaryOperator::Arrow => Some(Type::Json),
-        BinaryOperator::LongArrow => Some(Type::Text),
+        BinaryOperator::LongArrow | BinaryOperator::StringConcat => Some(Type::Text),
         BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply | BinaryOperator::Divide => {
             let (l, r) = operand_types(left, right);
             match (op, l?, r?) {

@@ -6,6 +6,7 @@ mod aggregates;
 mod functions;
 mod kinds;
 mod lists;
+mod texts;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,8 +129,13 @@ impl Scope<'_> {
                 let below = self.compared(expr, &BinaryOperator::LtEq, high)?;
                 Ok(boolean(negate_if(*negated, and(above, below))))
             }
-            Ast::Like { negated, expr, pattern, .. } => self.like(expr, pattern, *negated, false),
-            Ast::ILike { negated, expr, pattern, .. } => self.like(expr, pattern, *negated, true),
+            Ast::Like { negated, expr, pattern, escape_char, .. } => {
+                self.like(expr, pattern, escape_char.as_deref(), *negated, false)
+            }
+            Ast::ILike { negated, expr, pattern, escape_char, .. } => {
+                self.like(expr, pattern, escape_char.as_deref(), *negated, true)
+            }
+            Ast::Trim { .. } | Ast::Substring { .. } | Ast::Position { .. } => self.text_in_words(tree),
             Ast::Cast { expr, data_type, .. } => self.cast(expr, data_type),
             Ast::AtTimeZone { timestamp, time_zone } => self.at_time_zone(timestamp, time_zone),
             Ast::Extract { field, expr, .. } => self.extract(&field.to_string(), expr),
@@ -193,6 +199,7 @@ impl Scope<'_> {
                 let (l, r) = kinds::operand_types(left, right);
                 Ok(arithmetic(op, self.value(left, l)?, self.value(right, r)?)?)
             }
+            Op::StringConcat => self.joined(left, right),
             Op::Arrow | Op::LongArrow => self.json(left, right, *op == Op::LongArrow),
             Op::Question | Op::QuestionPipe | Op::QuestionAnd | Op::AtArrow => self.json_test(left, op, right),
             Op::PGRegexMatch => self.regex(left, right, false, false),
@@ -214,10 +221,14 @@ impl Scope<'_> {
         Ok(boolean(negate_if(negated, found)))
     }
 
-    fn like(&self, expr: &Ast, pattern: &Ast, negated: bool, ignore_case: bool) -> Answer {
+    fn like(&self, expr: &Ast, pattern: &Ast, escape: Option<&Ast>, negated: bool, ignore_case: bool) -> Answer {
         let (text, pattern) = (self.value(expr, Some(Type::Text))?, self.value(pattern, Some(Type::Text))?);
         let (Value::Text(text), Value::Text(pattern)) = (text, pattern) else { return Ok(Value::Null) };
-        Ok(Value::Bool(like(&text, &pattern, ignore_case) != negated))
+        let escape = match escape.map(|escape| self.value(escape, Some(Type::Text))).transpose()? {
+            Some(Value::Text(escape)) => escape.chars().next(),
+            _ => Some('\\'),
+        };
+        Ok(Value::Bool(like(&text, &pattern, escape, ignore_case) != negated))
     }
 
     fn regex(&self, expr: &Ast, pattern: &Ast, ignore_case: bool, negated: bool) -> Answer {

@@ -166,11 +166,26 @@ fn from_text(text: &str, ty: Type) -> Option<Value> {
     }
 }
 
-/// What `->>` gives: a text without its quotes, anything else as JSON.
+/// What `->>` gives: a text without its quotes, a list or an object as PostgreSQL prints a jsonb, anything else as JSON.
 pub fn text_of_json(json: &Json) -> String {
     match json {
         Json::String(text) => text.clone(),
+        Json::Array(items) => format!("[{}]", items.iter().map(jsonb_item).collect::<Vec<_>>().join(", ")),
+        Json::Object(fields) => {
+            let mut keys: Vec<&String> = fields.keys().collect();
+            keys.sort_by(|a, b| a.len().cmp(&b.len()).then(a.as_bytes().cmp(b.as_bytes())));
+            let fields = keys.into_iter().map(|key| format!("{}: {}", Json::from(&**key), jsonb_item(&fields[key])));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
+    }
+}
+
+/// What stands in a list or an object: a string in its quotes.
+fn jsonb_item(json: &Json) -> String {
+    match json {
+        Json::String(_) => json.to_string(),
+        other => text_of_json(other),
     }
 }
 
@@ -187,22 +202,39 @@ pub fn fold_case(text: &str, upper: bool) -> String {
     text.chars().map(folded).collect()
 }
 
-/// `LIKE` by trying every split.
-pub fn like(text: &str, pattern: &str, ignore_case: bool) -> bool {
-    let letters = |text: &str| -> Vec<char> {
-        if ignore_case { fold_case(text, false).chars().collect() } else { text.chars().collect() }
-    };
-    like_letters(&letters(text), &letters(pattern))
+/// A sign of a `LIKE` pattern.
+enum Sign {
+    Any,
+    One,
+    Letter(char),
 }
 
-fn like_letters(text: &[char], pattern: &[char]) -> bool {
-    match pattern {
+/// `LIKE` by trying every split.
+pub fn like(text: &str, pattern: &str, escape: Option<char>, ignore_case: bool) -> bool {
+    let folded = |text: &str| if ignore_case { fold_case(text, false) } else { text.to_owned() };
+    let mut signs = Vec::new();
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        let sign = match letter {
+            letter if Some(letter) == escape => Sign::Letter(letters.next().unwrap_or(letter)),
+            '%' => Sign::Any,
+            '_' => Sign::One,
+            letter => Sign::Letter(letter),
+        };
+        signs.push(match sign {
+            Sign::Letter(letter) => Sign::Letter(folded(&letter.to_string()).chars().next().unwrap_or(letter)),
+            sign => sign,
+        });
+    }
+    like_letters(&folded(text).chars().collect::<Vec<_>>(), &signs)
+}
+
+fn like_letters(text: &[char], signs: &[Sign]) -> bool {
+    match signs {
         [] => text.is_empty(),
-        ['%', rest @ ..] => (0..=text.len()).any(|skipped| like_letters(&text[skipped..], rest)),
-        ['_', rest @ ..] => !text.is_empty() && like_letters(&text[1..], rest),
-        ['\\', letter, rest @ ..] | [letter, rest @ ..] => {
-            text.first() == Some(letter) && like_letters(&text[1..], rest)
-        }
+        [Sign::Any, rest @ ..] => (0..=text.len()).any(|skipped| like_letters(&text[skipped..], rest)),
+        [Sign::One, rest @ ..] => !text.is_empty() && like_letters(&text[1..], rest),
+        [Sign::Letter(letter), rest @ ..] => text.first() == Some(letter) && like_letters(&text[1..], rest),
     }
 }
 
