@@ -24,6 +24,7 @@ const ROLES: [&[&str]; 3] = [
         "uss_backfill_progress_ratio",
         "uss_build_info",
         "uss_checkpoint_age_seconds",
+        "uss_connections",
         "uss_consumer_lag_records",
         "uss_deadline_to_transition_seconds",
         "uss_event_processing_seconds",
