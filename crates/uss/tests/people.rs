@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Launch, Server};
+use support::{Launch, Server, eventually};
 
 /// Sends an event with an email: the status and the code.
 async fn track(server: &Server, email: &str) -> (u16, Value) {
@@ -57,7 +57,10 @@ async fn an_email_is_one_person_whichever_comes_first() {
     let link = json!({"from": {"idType": "email", "id": "BOB@X"}, "to": {"idType": "cookie", "id": "visitor"},
         "survivor": "to"});
     assert_eq!(server.post("/identities/link", &link).await.body["data"], json!({"userId": visitor, "absorbed": bob}));
-    assert_eq!(server.segments_of(visitor).await, [seen]);
+    eventually("the state of the absorbed user has arrived", async || {
+        (server.segments_of(visitor).await == [seen]).then_some(())
+    })
+    .await;
     let two_people = json!({"from": {"idType": "cookie", "id": "crm-1"}, "to": {"idType": "cookie", "id": "visitor"}});
     let refused = server.post("/identities/link", &two_people).await;
     assert_eq!((refused.status, refused.body["code"].as_str()), (409, Some("IDENTITY_EXCLUSIVE")), "{}", refused.body);

@@ -134,8 +134,10 @@ async fn no_cell_of_a_csv_is_a_formula() {
         ("'=1", "'=1"),
         ("a@b.c", "a@b.c"),
     ];
+    let told = (1..).find(|user| partition_of(*user, PARTITIONS) == 2).expect("every partition has users");
     for (user, (client_id, _)) in (1..).zip(cases) {
         world.data("POST", "/api/v1/users", json!({"clientRefId": client_id, "name": client_id})).await;
+        world.notify(told, &[1], &[]).await;
         let changes = json!([{"userId": user, "entered": [1], "effectiveAt": STARTED}]);
         let body = json!({"partition": 2, "from": user - 1, "to": user, "changes": changes});
         world.data("PUT", "/api/v1/memberships", body).await;

@@ -161,6 +161,29 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_date(x) AS list_trans
     [user_segment_analytics.uss_written_time(x)],
     lambda w: CASE WHEN w.offset IS NOT NULL THEN CAST(make_timestamp(w.day) AS DATE) END)[1];
 
+-- Time goes from 4714-11-24 BC to 294246-12-31, dates to 5874897-12-31; what lies outside is NULL.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_in_time(x) AS nullif(nullif(
+    greatest(least(x, TIMESTAMP '294247-01-01 00:00:00'), TIMESTAMP '4714-11-23 (BC) 23:59:59.999999'),
+    TIMESTAMP '294247-01-01 00:00:00'), TIMESTAMP '4714-11-23 (BC) 23:59:59.999999');
+CREATE OR REPLACE MACRO user_segment_analytics.uss_in_dates(x) AS nullif(nullif(
+    greatest(least(x, DATE '5874898-01-01'), DATE '4714-11-23 (BC)'), DATE '5874898-01-01'), DATE '4714-11-23 (BC)');
+
+-- The midnight of a date; NULL after the end of time, or, where it is only compared, after all times.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_midnight(x) AS
+    user_segment_analytics.uss_in_time(TRY_CAST(x AS TIMESTAMP));
+CREATE OR REPLACE MACRO user_segment_analytics.uss_midnight_in_order(x) AS list_transform([x], lambda day: CASE
+    WHEN day IS NOT NULL THEN coalesce(make_timestamptz(epoch_us(TRY_CAST(day AS TIMESTAMP))), TIMESTAMPTZ 'infinity') END)[1];
+
+-- There is no year 0: before the year 1 is the year -1.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_written_year(x) AS
+    list_transform([x], lambda year: CASE WHEN year > 0 THEN year ELSE year - 1 END)[1];
+
+-- Times as Postgres writes them: the era at the end.
+CREATE OR REPLACE MACRO user_segment_analytics.uss_time_to_text(x) AS
+    regexp_replace(CAST(x AS VARCHAR), '^(.*) \(BC\)(.*)$', '\1\2 BC');
+CREATE OR REPLACE MACRO user_segment_analytics.uss_instant_to_text(x) AS
+    regexp_replace(CAST(x AS VARCHAR) || '+00', '^(.*) \(BC\)(.*)$', '\1\2 BC');
+
 -- The shortest spelling: 12.5, 3.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_decimal_to_text(x) AS rtrim(rtrim(CAST(x AS VARCHAR), '0'), '.');
 
