@@ -373,7 +373,9 @@ fn digest_of<'a>(stores: impl Iterator<Item = &'a Store>, format: u8) -> u64 {
 /// A formula that reads only stores may hold by default if it holds when all are empty; one that reads anything else must be asked.
 fn may_hold_by_default(formula: &Formula, plan: &Plan) -> bool {
     let mut asks = !plan.segments.is_empty();
-    plan.formula.walk(&mut |node| asks |= matches!(node, Expr::Trait(_) | Expr::User(_) | Expr::TimeCompare(_)));
+    plan.formula.walk(&mut |node| {
+        asks |= matches!(node, Expr::Trait(_) | Expr::User(_) | Expr::Bucket(_) | Expr::TimeCompare(_))
+    });
     let mut nobody = super::user::User::new(crate::event::UserId(0));
     asks || formula.evaluate(&mut nobody, crate::time::Timestamp(0)).holds
 }
