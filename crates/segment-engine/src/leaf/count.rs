@@ -1,16 +1,18 @@
 //! How many contributions count.
 
+use std::collections::VecDeque;
+
 use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
 use crate::time::Timestamp;
 
 /// A count, exact up to `cap`: those that count for ever are a number, of the others the ends are kept.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Count {
     /// Counts above it need not be told apart.
     pub(crate) cap: u64,
     pub(crate) for_ever: u64,
     /// Ends of those that have begun, latest last.
-    pub(crate) ends: Vec<Timestamp>,
+    pub(crate) ends: VecDeque<Timestamp>,
     pub(crate) pending: Pending,
 }
 
@@ -68,7 +70,7 @@ impl Count {
     }
 
     /// The ends of those that will end, latest last.
-    pub(super) fn ends(&self) -> &[Timestamp] {
+    pub(super) fn ends(&self) -> &VecDeque<Timestamp> {
         &self.ends
     }
 
@@ -87,7 +89,7 @@ impl Count {
     }
 
     pub(crate) fn next_change(&self) -> Timestamp {
-        self.pending.next().min(self.ends.first().copied().unwrap_or(Timestamp::MAX))
+        self.pending.next().min(self.ends.front().copied().unwrap_or(Timestamp::MAX))
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -95,7 +97,7 @@ impl Count {
     }
 
     pub(super) fn entries(&self) -> usize {
-        self.ends.len() + self.pending.0.len()
+        self.ends.len() + self.pending.len()
     }
 
     pub(super) fn merge(&mut self, other: Count, now: Timestamp) -> Result<(), Overfull> {
@@ -103,7 +105,7 @@ impl Count {
         for end in other.ends {
             self.begin(end)?;
         }
-        for contribution in other.pending.0 {
+        for contribution in other.pending.into_contributions() {
             self.add(contribution, now)?;
         }
         self.settle(now);
