@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending, add_all};
 use crate::time::Timestamp;
 
 /// A count, exact up to `cap`: those that count for ever are a number, of the others the ends are kept.
@@ -36,7 +36,7 @@ impl Count {
             self.for_ever = (self.for_ever + 1).min(self.cap);
         } else {
             if self.entries() >= ENTRIES_MAX {
-                return Err(Overfull);
+                return Err(Overfull { until });
             }
             let at = self.ends.partition_point(|end| *end < until);
             self.ends.insert(at, until);
@@ -102,14 +102,10 @@ impl Count {
 
     pub(super) fn merge(&mut self, other: Count, now: Timestamp) -> Result<(), Overfull> {
         self.for_ever = (self.for_ever + other.for_ever).min(self.cap);
-        for end in other.ends {
-            self.begin(end)?;
-        }
-        for contribution in other.pending.into_contributions() {
-            self.add(contribution, now)?;
-        }
+        let begun = add_all(other.ends, |end| self.begin(end));
+        let waiting = add_all(other.pending.into_contributions(), |contribution| self.add(contribution, now));
         self.settle(now);
         self.drop_excess();
-        Ok(())
+        add_all([begun, waiting], |outcome| outcome)
     }
 }

@@ -1,6 +1,6 @@
 //! The distinct values among what counts.
 
-use super::{Contribution, ENTRIES_MAX, Ends, Overfull, Pending};
+use super::{Contribution, ENTRIES_MAX, Ends, Overfull, Pending, add_all};
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -43,7 +43,7 @@ impl Distinct {
             return Ok(());
         }
         if !is_capped && self.entries() >= ENTRIES_MAX {
-            return Err(Overfull);
+            return Err(Overfull { until });
         }
         self.ends.insert(value, until);
         if is_capped {
@@ -85,13 +85,9 @@ impl Distinct {
     }
 
     pub(super) fn merge(&mut self, other: Distinct, now: Timestamp) -> Result<(), Overfull> {
-        for (value, until) in other.ends.into_entries() {
-            self.begin(value, until)?;
-        }
-        for contribution in other.pending.into_contributions() {
-            self.add(contribution, now)?;
-        }
+        let begun = add_all(other.ends.into_entries(), |(value, until)| self.begin(value, until));
+        let waiting = add_all(other.pending.into_contributions(), |contribution| self.add(contribution, now));
         self.settle(now);
-        Ok(())
+        add_all([begun, waiting], |outcome| outcome)
     }
 }

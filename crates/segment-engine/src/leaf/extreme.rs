@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending, add_all};
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -74,7 +74,7 @@ impl Extreme {
             self.stairs.range(..at).rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
         let first = at - equals.count();
         if self.entries() >= ENTRIES_MAX && first == at && dominated == 0 {
-            return Err(Overfull);
+            return Err(Overfull { until: new.until });
         }
         self.stairs.drain(first..at + dominated);
         self.stairs.insert(first, new);
@@ -115,10 +115,9 @@ impl Extreme {
     }
 
     pub(super) fn merge(&mut self, other: Extreme, now: Timestamp) -> Result<(), Overfull> {
-        for contribution in other.stairs.into_iter().chain(other.pending.into_contributions()) {
-            self.add(contribution, now)?;
-        }
+        let contributions = other.stairs.into_iter().chain(other.pending.into_contributions());
+        let outcome = add_all(contributions, |contribution| self.add(contribution, now));
         self.settle(now);
-        Ok(())
+        outcome
     }
 }

@@ -37,9 +37,22 @@ use crate::time::Timestamp;
 /// The most entries one leaf state of one user may hold. Beyond it the event is refused for that leaf, loudly.
 pub const ENTRIES_MAX: usize = 100_000;
 
-/// A leaf state reached [`ENTRIES_MAX`]: the contribution was not added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overfull;
+/// A leaf state reached [`ENTRIES_MAX`]: contributions were not added. What it says may be wrong until the last of them would
+/// have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Overfull {
+    /// That instant.
+    pub until: Timestamp,
+}
+
+/// Adds one contribution after another; an error tells of all that were not added.
+pub(crate) fn add_all<T>(
+    contributions: impl IntoIterator<Item = T>,
+    mut add: impl FnMut(T) -> Result<(), Overfull>,
+) -> Result<(), Overfull> {
+    let refused = contributions.into_iter().filter_map(|contribution| add(contribution).err()).max();
+    refused.map_or(Ok(()), Err)
+}
 
 /// The state of one leaf of one user.
 #[derive(Clone, Debug)]
@@ -124,7 +137,7 @@ impl Pending {
     /// begins.
     fn push(&mut self, contribution: Contribution, others: usize) -> Result<(), Overfull> {
         if self.len() + others >= ENTRIES_MAX {
-            return Err(Overfull);
+            return Err(Overfull { until: contribution.until });
         }
         self.0.push(contribution.from, contribution);
         Ok(())

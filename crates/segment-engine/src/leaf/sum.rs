@@ -1,6 +1,6 @@
 //! The total of what counts, for `sum` and `avg`.
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending, Queue};
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending, Queue, add_all};
 use crate::decimal::Decimal;
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -31,7 +31,7 @@ impl Sum {
     fn begin(&mut self, until: Timestamp, amount: i128) -> Result<(), Overfull> {
         if until < Timestamp::MAX {
             if self.entries() >= ENTRIES_MAX {
-                return Err(Overfull);
+                return Err(Overfull { until });
             }
             self.ending.push(until, amount);
         }
@@ -94,14 +94,10 @@ impl Sum {
         let ending_total: I256 = other.ending.iter().fold(I256::ZERO, |sum, (_, amount)| sum + I256::from(*amount));
         self.total += other.total - ending_total;
         self.count += other.count - other.ending.len() as u64;
-        for (until, amount) in other.ending.into_entries() {
-            self.begin(until, amount)?;
-        }
-        for contribution in other.pending.into_contributions() {
-            self.add(contribution, now)?;
-        }
+        let begun = add_all(other.ending.into_entries(), |(until, amount)| self.begin(until, amount));
+        let waiting = add_all(other.pending.into_contributions(), |contribution| self.add(contribution, now));
         self.settle(now);
-        Ok(())
+        add_all([begun, waiting], |outcome| outcome)
     }
 }
 
