@@ -6,9 +6,16 @@ use segment_engine::plan::Plan;
 use serde_json::json;
 use uss_http::Problem;
 
-/// Compiles a clause; a refusal is a 400 with position and suggestion.
+/// Compiles a clause that is to be saved; a refusal is a 400 with position and suggestion.
 pub(crate) fn checked(where_statement: &str) -> Result<Plan, Problem> {
-    compile(where_statement).map_err(refusal)
+    let plan = compile(where_statement).map_err(refusal)?;
+    machine::check_thresholds(&plan).map_err(refusal)?;
+    Ok(plan)
+}
+
+/// The plan of a clause that is saved already, maybe by a build that accepted more.
+pub(crate) fn saved(where_statement: &str) -> Option<Plan> {
+    compile(where_statement).ok()
 }
 
 /// The class of what the engine keeps per user for it.

@@ -5,6 +5,7 @@ use ports::config_store::Segment;
 use ports::records::instant;
 use ports::segment_queries::{ConditionReport, Evidence, Explanation, ValueReport};
 use segment_engine::event::UserId;
+use segment_engine::leaf::ENTRIES_MAX;
 use segment_engine::time::Timestamp;
 use segment_engine::value::{Type, Value};
 use serde_json::json;
@@ -41,12 +42,20 @@ fn view(user: UserId, segment: &Segment, explanation: Explanation) -> serde_json
 }
 
 fn condition(report: ConditionReport) -> serde_json::Value {
+    let message = report.limited.then(|| {
+        format!(
+            "the user has more than {ENTRIES_MAX} events or values in one window; those beyond are left out, so the condition \
+             may be wrong. Shorten the window or use a lower threshold"
+        )
+    });
     json!({
         "condition": report.condition,
         "truth": report.truth,
         "values": report.values.into_iter().map(value).collect::<Vec<_>>(),
         "evidence": report.evidence.into_iter().map(evidence).collect::<Vec<_>>(),
         "nextChange": report.next_change.map(instant::format),
+        "limited": report.limited,
+        "message": message,
     })
 }
 

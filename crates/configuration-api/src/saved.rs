@@ -54,8 +54,7 @@ pub(crate) async fn members_before(api: &Api, segment: i64) -> Before {
 
 /// Tells of a segment that was just saved. `before`: its members until then, where its clause is another now.
 pub(crate) async fn told(api: &Api, segment: Segment, before: Option<Before>) -> SavedView {
-    let cost =
-        (segment.kind == SegmentKind::Computed).then(|| clause::checked(&segment.where_statement).ok()).flatten();
+    let cost = (segment.kind == SegmentKind::Computed).then(|| clause::saved(&segment.where_statement)).flatten();
     let (moves, progress) =
         tokio::join!(moves(api, &segment.where_statement, before), in_time(api.queries.progress(segment.id)));
     let (moves, would_enter_reason) = match moves {

@@ -24,7 +24,7 @@ pub use outbox::{Outbox, OutboxEntry, OutboxRow};
 pub use segments::{
     NewSegment, Segment, SegmentChange, SegmentKind, SegmentStore, change_segment, cycle_refused, in_use, unknown_tags,
 };
-pub use traits::{TraitStore, TraitValue, Traits, merge_traits, true_since};
+pub use traits::{TRAITS_BYTES_MAX, TRAITS_MAX, TraitStore, TraitValue, Traits, merge_traits, set_newer, true_since};
 pub use users::{NewUser, UpdatedUser, User, UserChange, UserStore};
 
 /// The whole port. Cheap to share behind an `Arc<dyn ConfigStore>`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use ports::config_store::{OutboxEntry, TraitStore, TraitValue, Traits};
+use ports::config_store::{OutboxEntry, TraitStore, TraitValue, Traits, set_newer};
 use ports::records::json_text::JsonText;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
@@ -63,14 +63,8 @@ impl TraitStore for SqlConfigStore {
         let tx = self.begin().await?;
         let user = users::require(&tx, user).await?.id;
         let mut own = load(&tx, user).await?;
-        let newer = |key: &str| own.get(key).is_none_or(|old| old.created_at <= created_at);
-        let set: Traits = traits
-            .iter()
-            .filter(|(key, _)| newer(key))
-            .map(|(key, value)| (key.clone(), TraitValue { value: value.clone(), created_at }))
-            .collect();
+        let set = set_newer(&mut own, &traits, created_at)?;
         store(&tx, user, &set).await?;
-        own.extend(set);
         if !traits.is_empty() {
             outbox::send(&tx, vec![OutboxEntry::traits(UserId(user), traits, created_at)]).await?;
         }

@@ -87,6 +87,14 @@ async fn clauses_are_validated_with_positions() {
             ("POST", path, json!({"whereStatement": "segment('none')"}), 400, "UNKNOWN_SEGMENT"),
             ("POST", path, json!({}), 400, "INVALID_BODY"),
             ("POST", path, json!({"whereStatement": "count(*) >"}), 400, "where_syntax"),
+            ("POST", path, json!({"whereStatement": "count(DISTINCT url) > 100000"}), 400, "where_threshold"),
+            (
+                "POST",
+                PATH,
+                json!({"tag": "never", "whereStatement": "count(DISTINCT url) > 100000"}),
+                400,
+                "where_threshold",
+            ),
         ])
         .await;
 }
@@ -155,7 +163,10 @@ async fn the_engine_is_asked() {
     let expected = json!({"segmentId": 1, "version": 2, "ratio": 0.5, "partitions": {"inForce": 2, "total": 4}});
     assert_eq!(progress, expected);
     let explained = world.data("GET", "/api/v1/users/1/segments/a/explain", Value::Null).await;
+    let message = "the user has more than 100000 events or values in one window; those beyond are left out, so the \
+        condition may be wrong. Shorten the window or use a lower threshold";
     let condition = json!({"condition": "count(*) > 0", "truth": true, "nextChange": null,
+        "limited": true, "message": message,
         "values": [{"expression": "count(*)", "value": 1, "counted": 1},
             {"expression": "min(created_at)", "value": STARTED, "counted": null}],
         "evidence": [{"of": 0, "createdAt": null, "value": null, "until": STARTED},

@@ -80,6 +80,7 @@ impl SegmentQueries for Engine {
                 Evidence { of: 1, created_at: Some(START), value: Some(Held::Timestamp(START)), until: Timestamp::MAX },
             ],
             next_change: None,
+            limited: true,
         };
         Ok(Explanation {
             at: START,

@@ -47,6 +47,46 @@ pub trait TraitStore: Send + Sync + 'static {
     ) -> Result<Traits, ConfigStoreError>;
 }
 
+/// The most traits of a user, removed ones included: their mark stays.
+pub const TRAITS_MAX: usize = 10_000;
+/// The most bytes of a user's traits: names and JSON texts.
+pub const TRAITS_BYTES_MAX: usize = 1 << 20;
+
+/// Sets traits as [`TraitStore::set_traits`] says. Answers those that took effect.
+///
+/// # Errors
+/// [`ConfigStoreError::Conflict`] with the code `TRAITS_FULL` if the user has more than the bounds then, and more than
+/// before: whoever has too many, since users merged, can still remove some.
+pub fn set_newer(
+    own: &mut Traits,
+    traits: &BTreeMap<String, JsonText>,
+    created_at: Timestamp,
+) -> Result<Traits, ConfigStoreError> {
+    let before = size(own);
+    let newer = traits.iter().filter(|(key, _)| own.get(*key).is_none_or(|old| old.created_at <= created_at));
+    let set: Traits =
+        newer.map(|(key, value)| (key.clone(), TraitValue { value: value.clone(), created_at })).collect();
+    let mut all = own.clone();
+    all.extend(set.clone());
+    let (count, bytes) = size(&all);
+    if count > TRAITS_MAX.max(before.0) || bytes > TRAITS_BYTES_MAX.max(before.1) {
+        return Err(ConfigStoreError::conflict(
+            "TRAITS_FULL",
+            format!(
+                "the user would have {count} traits of {bytes} bytes; at most {TRAITS_MAX} traits (removed ones included) and \
+                 {TRAITS_BYTES_MAX} bytes of names and values are kept per user. Shorten or remove some, and keep histories in events"
+            ),
+        ));
+    }
+    *own = all;
+    Ok(set)
+}
+
+/// How many, and how many bytes.
+fn size(traits: &Traits) -> (usize, usize) {
+    (traits.len(), traits.iter().map(|(key, held)| key.len() + held.value.as_str().len()).sum())
+}
+
 /// The union of a survivor's traits and an absorbed user's: key by key the newer wins, of equal ones the survivor's.
 pub fn merge_traits(mut survivor: Traits, absorbed: Traits) -> Traits {
     for (key, theirs) in absorbed {

@@ -40,6 +40,7 @@ where
     users::pages_follow_each_other(fresh().await).await;
     users::traits_newer_wins(fresh().await).await;
     users::traits_stand_as_they_were_sent(fresh().await).await;
+    users::traits_of_a_user_are_bounded(fresh().await).await;
     identities::resolution_order(fresh().await).await;
     identities::unknown_ones_become_users(fresh().await).await;
     identities::attach_conflicts(fresh().await).await;

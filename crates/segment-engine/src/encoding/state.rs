@@ -2,12 +2,15 @@
 
 use ethnum::I256;
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::VecDeque;
 
 use super::written_as;
 use crate::event::Position;
 use crate::leaf::funnel::{Complete, Entry, Scan};
-use crate::leaf::{Contribution, Count, Distinct, Extreme, Funnel, Order, Pending, Rank, Ring, State, Sum};
+use crate::leaf::{
+    Contribution, Count, Distinct, Ends, Extreme, Funnel, Order, Pending, Queue, Rank, Ring, State, Sum,
+};
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -34,7 +37,7 @@ struct RingLayout {
 struct CountLayout {
     cap: u64,
     for_ever: u64,
-    ends: Vec<Timestamp>,
+    ends: VecDeque<Timestamp>,
     pending: Pending,
 }
 
@@ -43,7 +46,9 @@ struct CountLayout {
 struct SumLayout {
     total: I256,
     count: u64,
-    ending: Vec<(Timestamp, i128)>,
+    /// `(Timestamp, i128)` each, latest first.
+    #[serde(serialize_with = "write_amounts", deserialize_with = "read_amounts")]
+    ending: Queue<i128>,
     pending: Pending,
 }
 
@@ -52,7 +57,7 @@ struct SumLayout {
 struct ExtremeLayout {
     #[serde(with = "RankLayout")]
     rank: Rank,
-    stairs: Vec<Contribution>,
+    stairs: VecDeque<Contribution>,
     pending: Pending,
 }
 
@@ -69,7 +74,9 @@ enum RankLayout {
 #[serde(remote = "Distinct")]
 struct DistinctLayout {
     cap: u64,
-    ends: FxHashMap<Value, Timestamp>,
+    /// A map from `Value` to `Timestamp`.
+    #[serde(serialize_with = "write_ends", deserialize_with = "read_ends")]
+    ends: Ends,
     pending: Pending,
 }
 
@@ -102,7 +109,36 @@ struct CompleteLayout {
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Pending")]
-struct PendingLayout(Vec<Contribution>);
+struct PendingLayout(
+    /// `Contribution` each, soonest last.
+    #[serde(serialize_with = "write_contributions", deserialize_with = "read_contributions")]
+    Queue<Contribution>,
+);
+
+fn write_amounts<S: Serializer>(queue: &Queue<i128>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(queue.latest_first())
+}
+
+fn read_amounts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Queue<i128>, D::Error> {
+    Ok(Vec::<(Timestamp, i128)>::deserialize(deserializer)?.into_iter().collect())
+}
+
+fn write_ends<S: Serializer>(ends: &Ends, serializer: S) -> Result<S::Ok, S::Error> {
+    ends.by_value().serialize(serializer)
+}
+
+fn read_ends<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ends, D::Error> {
+    Ok(FxHashMap::deserialize(deserializer)?.into())
+}
+
+fn write_contributions<S: Serializer>(queue: &Queue<Contribution>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(queue.latest_first().into_iter().map(|(_, contribution)| contribution))
+}
+
+fn read_contributions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Queue<Contribution>, D::Error> {
+    let contributions = Vec::<Contribution>::deserialize(deserializer)?;
+    Ok(contributions.into_iter().map(|contribution| (contribution.from, contribution)).collect())
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Contribution")]

@@ -1,16 +1,18 @@
 //! How many contributions count.
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use std::collections::VecDeque;
+
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending, add_all};
 use crate::time::Timestamp;
 
 /// A count, exact up to `cap`: those that count for ever are a number, of the others the ends are kept.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Count {
     /// Counts above it need not be told apart.
     pub(crate) cap: u64,
     pub(crate) for_ever: u64,
     /// Ends of those that have begun, latest last.
-    pub(crate) ends: Vec<Timestamp>,
+    pub(crate) ends: VecDeque<Timestamp>,
     pub(crate) pending: Pending,
 }
 
@@ -34,7 +36,7 @@ impl Count {
             self.for_ever = (self.for_ever + 1).min(self.cap);
         } else {
             if self.entries() >= ENTRIES_MAX {
-                return Err(Overfull);
+                return Err(Overfull { until });
             }
             let at = self.ends.partition_point(|end| *end < until);
             self.ends.insert(at, until);
@@ -68,7 +70,7 @@ impl Count {
     }
 
     /// The ends of those that will end, latest last.
-    pub(super) fn ends(&self) -> &[Timestamp] {
+    pub(super) fn ends(&self) -> &VecDeque<Timestamp> {
         &self.ends
     }
 
@@ -87,7 +89,7 @@ impl Count {
     }
 
     pub(crate) fn next_change(&self) -> Timestamp {
-        self.pending.next().min(self.ends.first().copied().unwrap_or(Timestamp::MAX))
+        self.pending.next().min(self.ends.front().copied().unwrap_or(Timestamp::MAX))
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -95,19 +97,15 @@ impl Count {
     }
 
     pub(super) fn entries(&self) -> usize {
-        self.ends.len() + self.pending.0.len()
+        self.ends.len() + self.pending.len()
     }
 
     pub(super) fn merge(&mut self, other: Count, now: Timestamp) -> Result<(), Overfull> {
         self.for_ever = (self.for_ever + other.for_ever).min(self.cap);
-        for end in other.ends {
-            self.begin(end)?;
-        }
-        for contribution in other.pending.0 {
-            self.add(contribution, now)?;
-        }
+        let begun = add_all(other.ends, |end| self.begin(end));
+        let waiting = add_all(other.pending.into_contributions(), |contribution| self.add(contribution, now));
         self.settle(now);
         self.drop_excess();
-        Ok(())
+        add_all([begun, waiting], |outcome| outcome)
     }
 }

@@ -1,16 +1,15 @@
 //! The distinct values among what counts.
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use super::{Contribution, ENTRIES_MAX, Ends, Overfull, Pending, add_all};
 use crate::time::Timestamp;
 use crate::value::Value;
-use rustc_hash::FxHashMap;
 
 /// Each value with the latest end of its contributions; exact up to `cap` values.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Distinct {
     /// Counts above it need not be told apart.
     pub(crate) cap: u64,
-    pub(crate) ends: FxHashMap<Value, Timestamp>,
+    pub(crate) ends: Ends,
     pub(crate) pending: Pending,
 }
 
@@ -33,27 +32,24 @@ impl Distinct {
         }
     }
 
-    fn begin(&mut self, value: Value, until: Timestamp) -> Result<(), Overfull> {
-        if let Some(end) = self.ends.get_mut(&value) {
-            *end = until.max(*end);
-            return Ok(());
-        }
-        if self.entries() >= ENTRIES_MAX {
-            return Err(Overfull);
-        }
-        self.ends.insert(value, until);
-        if self.ends.len() as u64 > self.cap {
-            self.drop_soonest();
-        }
-        Ok(())
-    }
-
     /// With more than `cap` values the one that ends soonest can go: `cap` others count at least as long. (Should it come
     /// again, it comes with its new end.)
-    fn drop_soonest(&mut self) {
-        if let Some(soonest) = self.ends.iter().min_by_key(|(_, end)| **end).map(|(value, _)| value.clone()) {
-            self.ends.remove(&soonest);
+    fn begin(&mut self, value: Value, until: Timestamp) -> Result<(), Overfull> {
+        if self.ends.extend(&value, until) {
+            return Ok(());
         }
+        let is_capped = self.value() >= self.cap;
+        if is_capped && until <= self.ends.next() {
+            return Ok(());
+        }
+        if !is_capped && self.entries() >= ENTRIES_MAX {
+            return Err(Overfull { until });
+        }
+        self.ends.insert(value, until);
+        if is_capped {
+            self.ends.drop_soonest();
+        }
+        Ok(())
     }
 
     pub(super) fn settle(&mut self, now: Timestamp) {
@@ -63,7 +59,7 @@ impl Distinct {
                 debug_assert!(begun.is_ok(), "it had its place while it waited");
             }
         }
-        self.ends.retain(|_, end| *end > now);
+        self.ends.settle(now);
     }
 
     /// How many values. Call after settling.
@@ -73,30 +69,25 @@ impl Distinct {
 
     /// Each value, and until when it counts.
     pub(super) fn ends(&self) -> impl Iterator<Item = (&Value, Timestamp)> {
-        self.ends.iter().map(|(value, end)| (value, *end))
+        self.ends.iter()
     }
 
     pub(crate) fn next_change(&self) -> Timestamp {
-        self.ends.values().copied().min().unwrap_or(Timestamp::MAX).min(self.pending.next())
+        self.ends.next().min(self.pending.next())
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        let texts: usize = self.ends.keys().map(Value::heap_bytes).sum();
-        self.ends.capacity() * size_of::<(Value, Timestamp)>() + texts + self.pending.heap_bytes()
+        self.ends.heap_bytes() + self.pending.heap_bytes()
     }
 
     pub(super) fn entries(&self) -> usize {
-        self.ends.len() + self.pending.0.len()
+        self.ends.len() + self.pending.len()
     }
 
     pub(super) fn merge(&mut self, other: Distinct, now: Timestamp) -> Result<(), Overfull> {
-        for (value, until) in other.ends {
-            self.begin(value, until)?;
-        }
-        for contribution in other.pending.0 {
-            self.add(contribution, now)?;
-        }
+        let begun = add_all(other.ends.into_entries(), |(value, until)| self.begin(value, until));
+        let waiting = add_all(other.pending.into_contributions(), |contribution| self.add(contribution, now));
         self.settle(now);
-        Ok(())
+        add_all([begun, waiting], |outcome| outcome)
     }
 }

@@ -1,8 +1,9 @@
 //! The contribution of the best rank: `min`, `max`, `bool_or`, `bool_and`, `first`, `last`.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending, contributions_bytes};
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending, add_all};
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -36,18 +37,18 @@ impl Rank {
 }
 
 /// The best contribution now, and those that will be the best when it ends.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Extreme {
     pub(crate) rank: Rank,
     /// Best first. Each ends later than the one before it: any other is dominated and dropped.
-    pub(crate) stairs: Vec<Contribution>,
+    pub(crate) stairs: VecDeque<Contribution>,
     pub(crate) pending: Pending,
 }
 
 impl Extreme {
     /// An empty state.
     pub fn new(rank: Rank) -> Self {
-        Self { rank, stairs: Vec::new(), pending: Pending::default() }
+        Self { rank, stairs: VecDeque::new(), pending: Pending::default() }
     }
 
     /// Adds one.
@@ -67,15 +68,16 @@ impl Extreme {
         if at > 0 && self.stairs[at - 1].until >= new.until {
             return Ok(());
         }
-        let dominated = self.stairs[at..].iter().take_while(|other| other.until <= new.until).count();
+        let dominated = self.stairs.range(at..).take_while(|other| other.until <= new.until).count();
         // Equals of the new one stand before `at`: those that end sooner are dominated too.
         let equals =
-            self.stairs[..at].iter().rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
+            self.stairs.range(..at).rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
         let first = at - equals.count();
         if self.entries() >= ENTRIES_MAX && first == at && dominated == 0 {
-            return Err(Overfull);
+            return Err(Overfull { until: new.until });
         }
-        self.stairs.splice(first..at + dominated, [new]);
+        self.stairs.drain(first..at + dominated);
+        self.stairs.insert(first, new);
         Ok(())
     }
 
@@ -96,26 +98,26 @@ impl Extreme {
     }
 
     pub(super) fn best(&self) -> Option<&Contribution> {
-        self.stairs.first()
+        self.stairs.front()
     }
 
     pub(crate) fn next_change(&self) -> Timestamp {
-        self.pending.next().min(self.stairs.first().map_or(Timestamp::MAX, |best| best.until))
+        self.pending.next().min(self.stairs.front().map_or(Timestamp::MAX, |best| best.until))
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        contributions_bytes(&self.stairs) + self.pending.heap_bytes()
+        let texts: usize = self.stairs.iter().map(|contribution| contribution.value.heap_bytes()).sum();
+        self.stairs.capacity() * size_of::<Contribution>() + texts + self.pending.heap_bytes()
     }
 
     pub(super) fn entries(&self) -> usize {
-        self.stairs.len() + self.pending.0.len()
+        self.stairs.len() + self.pending.len()
     }
 
     pub(super) fn merge(&mut self, other: Extreme, now: Timestamp) -> Result<(), Overfull> {
-        for contribution in other.stairs.into_iter().chain(other.pending.0) {
-            self.add(contribution, now)?;
-        }
+        let contributions = other.stairs.into_iter().chain(other.pending.into_contributions());
+        let outcome = add_all(contributions, |contribution| self.add(contribution, now));
         self.settle(now);
-        Ok(())
+        outcome
     }
 }

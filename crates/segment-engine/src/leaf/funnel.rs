@@ -10,7 +10,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending, contributions_bytes};
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
 use crate::time::Timestamp;
 use crate::value::Value;
 use scan::Chain;
@@ -76,7 +76,7 @@ impl Funnel {
             self.settle(now);
         }
         if self.entries() >= ENTRIES_MAX {
-            return Err(Overfull);
+            return Err(Overfull { until: entry.until });
         }
         if contribution.from > now {
             return self.pending.push(contribution, self.entries.len());
@@ -138,7 +138,7 @@ impl Funnel {
         let events = self.events_of(chain, self.steps);
         self.complete = Some(Complete { until: chain.until, events });
         self.entries.retain(|entry| entry.until > chain.until);
-        self.pending.0.retain(|contribution| contribution.until > chain.until);
+        self.pending.0.retain(|contribution: &Contribution| contribution.until > chain.until);
         if self.entries.is_empty() {
             self.entries.shrink_to_fit();
         }
@@ -189,11 +189,11 @@ impl Funnel {
         let complete = self.complete.as_ref().map_or(0, |complete| complete.events.capacity());
         let scan = self.scan.as_ref().map_or(0, Scan::heap_bytes);
         let entries = (self.entries.capacity() + complete) * size_of::<Entry>();
-        size_of::<Self>() + entries + scan + contributions_bytes(&self.pending.0)
+        size_of::<Self>() + entries + scan + self.pending.heap_bytes()
     }
 
     pub(super) fn entries(&self) -> usize {
-        self.entries.len() + self.pending.0.len()
+        self.entries.len() + self.pending.len()
     }
 
     pub(super) fn merge(&mut self, other: Funnel, now: Timestamp) -> Result<(), Overfull> {
@@ -207,30 +207,35 @@ impl Funnel {
             kept.steps |= if is_same { next.steps } else { 0 };
             is_same
         });
-        self.pending.0.extend(other.pending.0);
-        self.pending.0.sort_by_key(|contribution| std::cmp::Reverse(contribution.from));
+        for contribution in other.pending.into_contributions() {
+            self.pending.0.push(contribution.from, contribution);
+        }
         if let Some(complete) = &self.complete {
             self.entries.retain(|entry| entry.until > complete.until);
-            self.pending.0.retain(|contribution| contribution.until > complete.until);
+            self.pending.0.retain(|contribution: &Contribution| contribution.until > complete.until);
         }
         self.scan = None;
         self.settle(now);
         match self.entries().checked_sub(ENTRIES_MAX) {
             None | Some(0) => Ok(()),
-            Some(excess) => {
-                self.drop_excess(excess, now);
-                Err(Overfull)
-            }
+            Some(excess) => Err(self.drop_excess(excess, now)),
         }
     }
 
-    /// Those that wait, then the oldest.
-    fn drop_excess(&mut self, excess: usize, now: Timestamp) {
-        let waiting = excess.min(self.pending.0.len());
-        self.pending.0.drain(..waiting);
-        self.entries.drain(..excess - waiting);
+    /// Those that wait, the soonest last, then the oldest.
+    fn drop_excess(&mut self, excess: usize, now: Timestamp) -> Overfull {
+        let mut waiting: Vec<Contribution> = std::mem::take(&mut self.pending).into_contributions().collect();
+        waiting.sort_by_key(|contribution| std::cmp::Reverse(contribution.from));
+        let of_waiting = excess.min(waiting.len());
+        let dropped = waiting.drain(..of_waiting).map(|contribution| contribution.until);
+        let dropped = dropped.chain(self.entries.drain(..excess - of_waiting).map(|entry| entry.until));
+        let until = dropped.max().unwrap_or(now);
+        for contribution in waiting {
+            self.pending.0.push(contribution.from, contribution);
+        }
         self.scan = None;
         self.settle(now);
+        Overfull { until }
     }
 }
 

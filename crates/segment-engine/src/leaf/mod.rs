@@ -5,14 +5,20 @@
 //! two states merge into the one that would have seen both sets. That one operation serves late events, backfills, merges
 //! of users and checkpoints.
 //!
+//! Adding an event costs O(log n) of n entries, so a user whose states are full is as fast as any other. Where entries are
+//! kept in order (a [`Count`] and an [`Extreme`] tell them by rank) that is so of events in order; one that is late moves
+//! the entries on one side of it.
+//!
 //! A state keeps only what can matter: a contribution that counts now is dropped once enough others count at every
 //! later instant at which it would.
 
 mod contribution;
 mod count;
 mod distinct;
+mod ends;
 mod extreme;
 pub(crate) mod funnel;
+mod queue;
 mod ring;
 mod shown;
 mod sum;
@@ -20,8 +26,10 @@ mod sum;
 pub use contribution::{Contribution, Order, contributions};
 pub use count::Count;
 pub use distinct::Distinct;
+pub(crate) use ends::Ends;
 pub use extreme::{Extreme, Rank};
 pub use funnel::Funnel;
+pub(crate) use queue::Queue;
 pub use ring::Ring;
 pub use shown::{Kept, Shown};
 pub use sum::Sum;
@@ -31,9 +39,22 @@ use crate::time::Timestamp;
 /// The most entries one leaf state of one user may hold. Beyond it the event is refused for that leaf, loudly.
 pub const ENTRIES_MAX: usize = 100_000;
 
-/// A leaf state reached [`ENTRIES_MAX`]: the contribution was not added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overfull;
+/// A leaf state reached [`ENTRIES_MAX`]: contributions were not added. What it says may be wrong until the last of them would
+/// have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Overfull {
+    /// That instant.
+    pub until: Timestamp,
+}
+
+/// Adds one contribution after another; an error tells of all that were not added.
+pub(crate) fn add_all<T>(
+    contributions: impl IntoIterator<Item = T>,
+    mut add: impl FnMut(T) -> Result<(), Overfull>,
+) -> Result<(), Overfull> {
+    let refused = contributions.into_iter().filter_map(|contribution| add(contribution).err()).max();
+    refused.map_or(Ok(()), Err)
+}
 
 /// The state of one leaf of one user.
 #[derive(Clone, Debug)]
@@ -116,36 +137,42 @@ impl State {
     }
 }
 
-/// Contributions that have not begun, soonest last.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Pending(pub(crate) Vec<Contribution>);
+/// Contributions that have not begun.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pending(pub(crate) Queue<Contribution>);
 
 impl Pending {
     /// `others` is how many entries the state has besides: the bound is of all, so that one that waits has its place when it
     /// begins.
     fn push(&mut self, contribution: Contribution, others: usize) -> Result<(), Overfull> {
-        if self.0.len() + others >= ENTRIES_MAX {
-            return Err(Overfull);
+        if self.len() + others >= ENTRIES_MAX {
+            return Err(Overfull { until: contribution.until });
         }
-        let at = self.0.partition_point(|other| other.from > contribution.from);
-        self.0.insert(at, contribution);
+        self.0.push(contribution.from, contribution);
         Ok(())
     }
 
     fn pop_begun(&mut self, now: Timestamp) -> Option<Contribution> {
-        if self.0.last()?.from > now { None } else { self.0.pop() }
+        self.0.pop_until(now).map(|(_, contribution)| contribution)
+    }
+
+    fn into_contributions(self) -> impl Iterator<Item = Contribution> {
+        self.0.into_entries().map(|(_, contribution)| contribution)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
     }
 
     fn heap_bytes(&self) -> usize {
-        contributions_bytes(&self.0)
+        let texts: usize = self.0.iter().map(|(_, contribution)| contribution.value.heap_bytes()).sum();
+        self.0.heap_bytes() + texts
     }
 
     fn next(&self) -> Timestamp {
-        self.0.last().map_or(Timestamp::MAX, |contribution| contribution.from)
+        self.0.next()
     }
 }
 
-fn contributions_bytes(contributions: &Vec<Contribution>) -> usize {
-    let texts: usize = contributions.iter().map(|contribution| contribution.value.heap_bytes()).sum();
-    contributions.capacity() * size_of::<Contribution>() + texts
-}
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,7 @@ fn of_count(count: &Count, max: usize) -> Shown {
 }
 
 fn of_sum(sum: &Sum, max: usize) -> Shown {
-    let kept = sum.ending().iter().take(max).map(|&(until, amount)| Kept {
+    let kept = sum.ending().into_iter().take(max).map(|(until, &amount)| Kept {
         created_at: None,
         value: Decimal::from_scaled(amount).map(Value::Decimal),
         until,

@@ -1,19 +1,19 @@
 //! The total of what counts, for `sum` and `avg`.
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use super::{Contribution, ENTRIES_MAX, Overfull, Pending, Queue, add_all};
 use crate::decimal::Decimal;
 use crate::time::Timestamp;
 use crate::value::Value;
 use ethnum::I256;
 
 /// A running total. It is wider than a decimal, so that an overflow now (NULL) does not spoil the total later.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Sum {
     /// Of all that count now, in units of 10⁻⁹.
     pub(crate) total: I256,
     pub(crate) count: u64,
-    /// Those among them that will end, latest first.
-    pub(crate) ending: Vec<(Timestamp, i128)>,
+    /// The amounts of those among them that will end, by their ends.
+    pub(crate) ending: Queue<i128>,
     pub(crate) pending: Pending,
 }
 
@@ -31,10 +31,9 @@ impl Sum {
     fn begin(&mut self, until: Timestamp, amount: i128) -> Result<(), Overfull> {
         if until < Timestamp::MAX {
             if self.entries() >= ENTRIES_MAX {
-                return Err(Overfull);
+                return Err(Overfull { until });
             }
-            let at = self.ending.partition_point(|(end, _)| *end > until);
-            self.ending.insert(at, (until, amount));
+            self.ending.push(until, amount);
         }
         self.total += I256::from(amount);
         self.count += 1;
@@ -48,11 +47,7 @@ impl Sum {
                 debug_assert!(begun.is_ok(), "it had its place while it waited");
             }
         }
-        while let Some(&(end, amount)) = self.ending.last() {
-            if end > now {
-                break;
-            }
-            self.ending.pop();
+        while let Some((_, amount)) = self.ending.pop_until(now) {
             self.total -= I256::from(amount);
             self.count -= 1;
         }
@@ -79,34 +74,30 @@ impl Sum {
     }
 
     /// The ends and amounts of those that will end, latest first.
-    pub(super) fn ending(&self) -> &[(Timestamp, i128)] {
-        &self.ending
+    pub(super) fn ending(&self) -> Vec<(Timestamp, &i128)> {
+        self.ending.latest_first()
     }
 
     pub(crate) fn next_change(&self) -> Timestamp {
-        self.pending.next().min(self.ending.last().map_or(Timestamp::MAX, |(end, _)| *end))
+        self.pending.next().min(self.ending.next())
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.ending.capacity() * size_of::<(Timestamp, i128)>() + self.pending.heap_bytes()
+        self.ending.heap_bytes() + self.pending.heap_bytes()
     }
 
     pub(super) fn entries(&self) -> usize {
-        self.ending.len() + self.pending.0.len()
+        self.ending.len() + self.pending.len()
     }
 
     pub(super) fn merge(&mut self, other: Sum, now: Timestamp) -> Result<(), Overfull> {
         let ending_total: I256 = other.ending.iter().fold(I256::ZERO, |sum, (_, amount)| sum + I256::from(*amount));
         self.total += other.total - ending_total;
         self.count += other.count - other.ending.len() as u64;
-        for (until, amount) in other.ending {
-            self.begin(until, amount)?;
-        }
-        for contribution in other.pending.0 {
-            self.add(contribution, now)?;
-        }
+        let begun = add_all(other.ending.into_entries(), |(until, amount)| self.begin(until, amount));
+        let waiting = add_all(other.pending.into_contributions(), |contribution| self.add(contribution, now));
         self.settle(now);
-        Ok(())
+        add_all([begun, waiting], |outcome| outcome)
     }
 }
 

@@ -120,6 +120,13 @@ impl Catalog {
         self.stores[id.0 as usize].as_ref().expect("a store in use is there")
     }
 
+    /// The ids of the segments that read a store, in force or not yet.
+    pub(super) fn segments_of(&self, store: StoreId) -> impl Iterator<Item = i64> {
+        let versions = self.slots.iter().flat_map(|slot| slot.in_force.iter().chain(&slot.pending));
+        let reading = versions.filter(move |compiled| compiled.stores.binary_search(&store).is_ok());
+        reading.map(|compiled| compiled.definition.id)
+    }
+
     /// Compiles a definition and makes the stores it lacks, with this fence (`None`: there is no history to read).
     /// Answers the segment's index, and the stores that are no longer read.
     pub(super) fn define(&mut self, definition: Definition, fence: Option<u64>) -> (u32, Vec<StoreId>) {

@@ -46,6 +46,8 @@ pub struct ConditionReport {
     pub evidence: Vec<Evidence>,
     /// The instant at which its truth changes if nothing more happens; `None` for never.
     pub next_change: Option<Timestamp>,
+    /// Whether the user has more events than are kept: those beyond are left out, and the condition may be wrong.
+    pub limited: bool,
 }
 
 /// The value of an aggregate, a trait, a column of the user or a membership.
@@ -104,6 +106,7 @@ impl Machine {
                 values,
                 evidence,
                 next_change: condition_change(formula, node, user, self.now),
+                limited: self.is_limited(user, &formula.stores_of(node)),
             });
         });
         reports

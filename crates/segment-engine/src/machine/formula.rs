@@ -92,6 +92,24 @@ impl Formula {
         });
     }
 
+    /// The stores that one of its nodes reads.
+    pub fn stores_of(&self, node: &Node) -> Vec<StoreId> {
+        let mut stores = Vec::new();
+        node.visit(&mut |part| match part {
+            Node::AtLeast { store, .. } => stores.push(*store),
+            Node::Test(expr) => expr.walk(&mut |part| {
+                let of = |index: &usize| self.readings[*index].map(|reading| reading.store);
+                match part {
+                    Expr::Aggregate(index, _) => stores.extend(of(index)),
+                    Expr::AggregateBy { cases, .. } => stores.extend(cases.iter().filter_map(of)),
+                    _ => {}
+                }
+            }),
+            _ => {}
+        });
+        stores
+    }
+
     /// The expressions that are evaluated as they stand.
     pub fn tests(&self) -> Vec<&Expr> {
         let mut tests = Vec::new();

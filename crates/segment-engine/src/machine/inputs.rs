@@ -3,10 +3,10 @@
 use super::store::{StoreId, StoreKey};
 use super::triggers::Readers;
 use super::user::{ManualList, Profile, Source, User};
-use super::{Cause, EventKey, Failure, Machine};
+use super::{Cause, EventKey, Machine};
 use crate::eval::{EventScope, evaluate};
 use crate::event::{Event, UserId};
-use crate::leaf::{ENTRIES_MAX, Overfull, State};
+use crate::leaf::{Overfull, State};
 use crate::plan::Expr;
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -60,19 +60,12 @@ impl Machine {
             let User { dirty, .. } = user;
             let mut found = std::mem::take(dirty);
             let state = user.state_or(id, || key.empty());
-            if add_and_note(state, key, event, now, readers, &mut found).is_err() {
-                overfull.extend(readers.all());
-            }
+            let added = add_and_note(state, key, event, now, readers, &mut found);
+            overfull.extend(added.err().map(|overfull| (id, overfull)));
             user.dirty = found;
         }
-        if !overfull.is_empty() {
-            let segments = overfull.into_iter().filter_map(|index| self.catalog.id_of(index)).collect();
-            let reason = format!(
-                "more than {} events of one user count in one window; shorten the window or use a threshold, and give a funnel a \
-                 window in its FILTER",
-                ENTRIES_MAX
-            );
-            self.failures.push(Failure { user: event.user_id, segments, reason });
+        for (id, overfull) in overfull {
+            self.refused(slot, id, overfull);
         }
     }
 
@@ -171,22 +164,29 @@ impl Machine {
         lacking.extend(anew.map(|(id, _)| id));
         lacking.sort_unstable();
         lacking.dedup();
-        let mut failed = false;
+        let is_absorbed = |id: StoreId| lacking.binary_search(&id).is_err() && self.catalog.is_complete(id);
+        for (id, until) in other.limited.stores(now).filter(|(id, _)| is_absorbed(*id)) {
+            // It was told of the absorbed user.
+            user.limited.note(id, until, now);
+        }
+        let mut overfull = Vec::new();
         for (id, state) in other.states {
-            if lacking.binary_search(&id).is_ok() || self.catalog.store(id).fence.is_some() {
+            if !is_absorbed(id) {
                 continue;
             }
             match user.states.binary_search_by_key(&id, |(id, _)| *id) {
-                Ok(place) => failed |= user.states[place].1.merge(state, now).is_err(),
+                Ok(place) => {
+                    let merged = user.states[place].1.merge(state, now);
+                    overfull.extend(merged.err().map(|overfull| (id, overfull)));
+                }
                 Err(place) => user.states.insert(place, (id, state)),
             }
         }
         // Everything about the user may have changed: a merge is rare, a missed segment would be wrong for good.
         user.dirty
             .extend(self.catalog.slots.iter().zip(0..).filter(|(slot, _)| slot.in_force.is_some()).map(|(_, at)| at));
-        if failed {
-            let reason = "the merged user has more entries in one window than can be held".to_owned();
-            self.failures.push(Failure { user: survivor, segments: Vec::new(), reason });
+        for (id, refusal) in overfull {
+            self.refused(slot, id, refusal);
         }
         self.touch(slot, Cause::Merge);
         lacking

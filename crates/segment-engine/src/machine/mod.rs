@@ -7,6 +7,7 @@
 //! * the records of one instant are applied together, then the users they touched are evaluated once ([`Machine::settle`]);
 //! * a user's changes are collected as [`Change`]s, in order.
 
+mod bounds;
 mod catalog;
 mod cost;
 mod evaluate;
@@ -14,6 +15,7 @@ mod explain;
 mod format_3;
 mod formula;
 mod inputs;
+mod limited;
 mod lower;
 mod recent;
 mod segments;
@@ -27,11 +29,12 @@ mod user;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+pub use bounds::check_thresholds;
 pub use catalog::{Definition, Rule};
 pub use cost::{Cost, cost};
 pub use explain::{ConditionReport, Evidence, Explanation, ValueReport};
 pub use inputs::Departed;
-pub use recent::{EventKey, REMEMBERED_MICROS, Receipt, RecentIds};
+pub use recent::{EventKey, REMEMBERED_IDS, REMEMBERED_MICROS, Receipt, RecentIds};
 pub use snapshot::SnapshotError;
 pub use store::StoreId;
 pub use tally::SegmentCount;

@@ -12,6 +12,14 @@ pub const REMEMBERED_MICROS: i64 = 24 * 3_600 * 1_000_000;
 /// their receipt, and may wait for a partition that lags behind.
 const LATE_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
+/// How many event ids of a user are remembered at least, the newest: of those that a client gave, and again of those that
+/// count once. Beyond it the oldest are forgotten, and a delivery with one of them counts as a new one.
+pub const REMEMBERED_IDS: usize = 100_000;
+
+/// How many ids there may be of both kinds before the surplus is forgotten: so seldom that looking at all of them costs
+/// little per id.
+const IDS_MAX: usize = 2 * REMEMBERED_IDS + REMEMBERED_IDS / 4;
+
 /// The event ids a user's accepted records brought, as hashes. The one place that decides what a duplicate is, for the
 /// machine and the archiver alike.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +69,25 @@ impl RecentIds {
             self.expiring.push_back((at, hash));
             self.forget(at, remembered);
         }
+        self.forget_surplus();
+    }
+
+    /// Which ids go follows from the ids alone, not from when the process was started.
+    fn forget_surplus(&mut self) {
+        if self.received.len() <= IDS_MAX {
+            return;
+        }
+        for once in [false, true] {
+            let of_kind = self.received.iter().filter(|(_, receipt)| receipt.once == once);
+            let mut ids: Vec<(Timestamp, u128)> = of_kind.map(|(hash, receipt)| (receipt.at, *hash)).collect();
+            let Some(surplus) = ids.len().checked_sub(REMEMBERED_IDS).filter(|surplus| *surplus > 0) else { continue };
+            ids.select_nth_unstable(surplus - 1);
+            for (_, hash) in &ids[..surplus] {
+                self.received.remove(hash);
+            }
+        }
+        let received = &self.received;
+        self.expiring.retain(|(at, hash)| received.get(hash).is_some_and(|receipt| receipt.at == *at));
     }
 
     fn forget(&mut self, now: Timestamp, remembered: i64) {
@@ -83,6 +110,7 @@ impl RecentIds {
         }
         self.expiring.extend(other.expiring);
         self.expiring.make_contiguous().sort_unstable();
+        self.forget_surplus();
     }
 
     /// How many ids are remembered.
@@ -105,6 +133,8 @@ fn fnv1a(id: &str) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     const DAY: i64 = REMEMBERED_MICROS;
@@ -129,6 +159,46 @@ mod tests {
         assert!(recent.accept(EventKey { id: "a", once: false }, Timestamp(DAY + 1), DAY), "a day is over");
         assert!(recent.accept(EventKey { id: "b", once: false }, Timestamp(9 * DAY), DAY));
         assert!(!recent.accept(once, Timestamp(10 * DAY), DAY));
+    }
+
+    /// Sends ids of a kind, one a microsecond.
+    fn send(recent: &mut RecentIds, once: bool, ids: std::ops::Range<usize>) -> Vec<bool> {
+        let accept = |n: usize| {
+            let (id, at) = (format!("{once} {n}"), Timestamp(n as i64));
+            recent.accept(EventKey { id: &id, once }, at, DAY)
+        };
+        ids.map(accept).collect()
+    }
+
+    #[test]
+    fn the_newest_ids_are_remembered_and_never_more_than_the_bound() {
+        for once in [false, true] {
+            let mut recent = RecentIds::default();
+            let other = send(&mut recent, !once, 0..1_000);
+            assert!(other.into_iter().all(|accepted| accepted));
+            let sent = 4 * REMEMBERED_IDS;
+            assert!(send(&mut recent, once, 0..sent).into_iter().all(|accepted| accepted), "once: {once}");
+            assert!(recent.len() <= IDS_MAX && recent.expiring.len() <= IDS_MAX, "{} ids", recent.len());
+            let mut again = recent.clone();
+            assert!(!send(&mut again, once, sent - REMEMBERED_IDS..sent).contains(&true), "the newest are duplicates");
+            assert!(!send(&mut again, !once, 0..1_000).contains(&true), "those of the other kind are not pushed out");
+            assert_eq!(send(&mut recent, once, 0..1), [true], "the oldest is forgotten");
+        }
+    }
+
+    #[test]
+    fn a_merge_keeps_the_bound_and_what_is_stored_goes_on_alike() {
+        let (mut recent, mut other) = (RecentIds::default(), RecentIds::default());
+        send(&mut recent, true, 0..2 * REMEMBERED_IDS);
+        send(&mut other, true, 2 * REMEMBERED_IDS..4 * REMEMBERED_IDS);
+        recent.merge(other);
+        assert_eq!(recent.len(), REMEMBERED_IDS);
+        let mut stored: RecentIds = postcard::from_bytes(&postcard::to_stdvec(&recent).unwrap()).unwrap();
+        for ids in [&mut recent, &mut stored] {
+            assert!(!send(ids, true, 3 * REMEMBERED_IDS..4 * REMEMBERED_IDS).contains(&true));
+            send(ids, true, 4 * REMEMBERED_IDS..6 * REMEMBERED_IDS);
+        }
+        assert_eq!(recent.received, stored.received);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::catalog::Store;
 use super::inputs::holds;
-use super::{Cause, Definition, Failure, Machine, Source, StoreId};
+use super::{Cause, Definition, Machine, Source, StoreId};
 use crate::event::{Event, UserId};
 use crate::time::Timestamp;
 
@@ -85,9 +85,9 @@ impl Machine {
         }
         let user = self.users[*slot as usize].as_mut().expect("the index has only users that are there");
         let added = entry.key.add(user.state_or(store, || entry.key.empty()), event, now);
-        if added.is_err() {
-            let reason = "the history has more entries in one window than can be held".to_owned();
-            self.failures.push(Failure { user: user.id, segments: Vec::new(), reason });
+        if let Err(overfull) = added {
+            let slot = *slot;
+            self.refused(slot, store, overfull);
         }
     }
 
@@ -146,6 +146,7 @@ impl Machine {
         }
         for user in self.users.iter_mut().flatten() {
             user.states.retain(|(id, _)| !unused.contains(id));
+            user.limited.forget(unused);
             self.tally.measure(user);
         }
     }

@@ -60,6 +60,13 @@ struct UserBlock {
     sources: Vec<Source>,
 }
 
+/// What follows a [`UserBlock`] where there is something of it. Builds that do not know it read what stands before.
+#[derive(Default, Serialize, Deserialize)]
+struct UserAppendix {
+    /// Stores that lack events, each with the instant until which it does.
+    limited: Vec<(u64, Timestamp)>,
+}
+
 /// A departed user, and which stores its machine kept for it.
 #[derive(Serialize, Deserialize)]
 struct DepartedBlock {
@@ -134,7 +141,14 @@ impl Machine {
             wakeups: wakeups.collect(),
             sources: user.sources.clone(),
         };
-        postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
+        let mut bytes = postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written");
+        let limited = user.limited.stores(self.now);
+        let limited: Vec<_> = limited.filter_map(|(id, until)| Some((store(id)?.fingerprint, until))).collect();
+        if !limited.is_empty() {
+            let appendix = postcard::to_stdvec(&UserAppendix { limited });
+            bytes.extend(appendix.expect("blocks hold nothing that cannot be written"));
+        }
+        bytes
     }
 
     /// Reads a user's block back.
@@ -173,7 +187,12 @@ impl Machine {
     }
 
     fn read_user(&self, bytes: &[u8]) -> Result<User, SnapshotError> {
-        let block: UserBlock = read(bytes)?;
+        let (block, rest) = read::<UserBlock>(bytes)?;
+        let appendix = if rest.is_empty() {
+            UserAppendix::default()
+        } else {
+            postcard::from_bytes(rest).map_err(|error| SnapshotError::Format(error.to_string()))?
+        };
         let mut user = User::new(block.id);
         user.client_ref_id = block.client_ref_id;
         user.profile = block.profile;
@@ -186,8 +205,13 @@ impl Machine {
         // A store that waits for history gets all of it from there. What a block has for it, written when the store was
         // complete but not yet in force, or in an earlier life of the same store, would count twice.
         let names = self.catalog.names(block.format);
-        let kept = |(name, state)| Some((*names.get(&name).filter(|id| self.catalog.is_complete(**id))?, state));
-        user.states = block.states.into_iter().filter_map(kept).collect();
+        let store = |name| names.get(&name).copied().filter(|id| self.catalog.is_complete(*id));
+        user.states = block.states.into_iter().filter_map(|(name, state)| Some((store(name)?, state))).collect();
+        for (name, until) in appendix.limited {
+            if let Some(id) = store(name) {
+                user.limited.note(id, until, self.now);
+            }
+        }
         user.states.sort_unstable_by_key(|(id, _)| *id);
         user.members = block.members.iter().filter_map(|id| self.catalog.index_of(*id)).collect();
         user.members.sort_unstable();
@@ -233,7 +257,7 @@ impl Machine {
         settings: Settings,
         plan: &mut dyn FnMut(&str) -> Result<Arc<Plan>, CompileError>,
     ) -> Result<Self, SnapshotError> {
-        let block: MachineBlock = read(bytes)?;
+        let (block, _) = read::<MachineBlock>(bytes)?;
         let mut machine = Machine::new(settings);
         machine.now = block.now;
         machine.has_history = block.has_history;
@@ -254,14 +278,14 @@ impl Machine {
     }
 }
 
-/// Reads a block, whose first byte is its format.
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SnapshotError> {
+/// Reads a block, whose first byte is its format; answers what follows it as well.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), SnapshotError> {
     match bytes.first() {
         Some(format) if *format > FORMAT => return Err(SnapshotError::Newer(*format)),
         Some(format) if *format < FORMAT_MIN => return Err(SnapshotError::Format(format!("format {format}"))),
         _ => {}
     }
-    postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))
+    postcard::take_from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))
 }
 
 fn definition(

@@ -90,14 +90,10 @@ impl StoreKey {
             ring.insert(event.created_at.0);
             return Ok(());
         }
-        let mut outcome = Ok(());
-        let mut add = |contribution| {
-            if let Err(overfull) = add_to(state, contribution, now) {
-                outcome = Err(overfull);
-            }
-        };
-        contributions(self.timed.as_ref(), self.argument.as_ref(), event, now, &mut add);
-        outcome
+        let mut refused = None;
+        let add = |contribution| refused = refused.max(add_to(state, contribution, now).err());
+        contributions(self.timed.as_ref(), self.argument.as_ref(), event, now, add);
+        refused.map_or(Ok(()), Err)
     }
 
     /// Whether it reads whose event it is, which changes when users merge.

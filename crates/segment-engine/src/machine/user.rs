@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Cause;
+use super::limited::Limited;
 use super::recent::RecentIds;
 use super::store::StoreId;
 use crate::eval::{find, read_steps};
@@ -27,6 +28,8 @@ pub struct User {
     pub(super) recent: RecentIds,
     /// By store.
     pub(super) states: Vec<(StoreId, State)>,
+    /// Which of those lack events.
+    pub(super) limited: Limited,
     /// Indexes of the segments the user is told to be in, ascending.
     pub(super) members: Vec<u32>,
     /// The number of notifications told so far.
@@ -78,6 +81,7 @@ impl User {
             manual: ManualList::default(),
             recent: RecentIds::default(),
             states: Vec::new(),
+            limited: Limited::default(),
             members: Vec::new(),
             sequence: 0,
             wakeups: Vec::new(),

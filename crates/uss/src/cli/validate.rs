@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use segment_engine::language::{CompileError, compile};
-use segment_engine::machine::cost;
+use segment_engine::machine::{check_thresholds, cost};
 
 use super::{fail, say};
 
@@ -17,7 +17,8 @@ pub struct Validate {
 
 impl Validate {
     pub(super) fn run(self) -> ExitCode {
-        match compile(&self.where_statement) {
+        let accepted = |plan| check_thresholds(&plan).map(|()| plan);
+        match compile(&self.where_statement).and_then(accepted) {
             Ok(plan) => {
                 say(&plan.normal_form);
                 let cost = cost(&plan);

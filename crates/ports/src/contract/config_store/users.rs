@@ -3,7 +3,7 @@
 use segment_engine::event::UserId;
 
 use super::{Store, at, code, key, traits, user};
-use crate::config_store::{NewUser, Page, UserChange};
+use crate::config_store::{NewUser, Page, TRAITS_BYTES_MAX, TRAITS_MAX, UserChange};
 
 pub(super) async fn create_read_change_delete(store: Store) {
     let new = NewUser { client_ref_id: Some("c1".into()), name: Some("Ada".into()), email: Some("a@b.c".into()) };
@@ -104,6 +104,30 @@ pub(super) async fn traits_newer_wins(store: Store) {
     assert_eq!(all["plan"].value.as_str(), r#""max""#);
     assert_eq!(code(store.set_traits(UserId(9), traits("{}"), at(1)).await.unwrap_err()), "NOT_FOUND");
     assert_eq!(code(store.traits(UserId(9)).await.unwrap_err()), "NOT_FOUND");
+}
+
+pub(super) async fn traits_of_a_user_are_bounded(store: Store) {
+    let id = user(&store, "a").await.id;
+    let many = |prefix: &str, count: usize| {
+        let text: Vec<String> = (0..count).map(|n| format!(r#""{prefix}{n}":1"#)).collect();
+        traits(&format!("{{{}}}", text.join(",")))
+    };
+    store.set_traits(id, many("a", TRAITS_MAX - 1), at(1)).await.unwrap();
+    let sent = store.outbox_end().await.unwrap();
+    let refused = store.set_traits(id, many("b", 2), at(2)).await.unwrap_err();
+    assert_eq!(code(refused), "TRAITS_FULL");
+    assert_eq!(store.traits(id).await.unwrap().len(), TRAITS_MAX - 1, "nothing of it was set");
+    assert_eq!(store.outbox_end().await.unwrap(), sent, "nor told");
+    store.set_traits(id, many("b", 1), at(3)).await.unwrap();
+    store.set_traits(id, traits(r#"{"a0": 2, "a1": null}"#), at(4)).await.unwrap();
+    assert_eq!(code(store.set_traits(id, many("c", 1), at(5)).await.unwrap_err()), "TRAITS_FULL");
+
+    let id = user(&store, "b").await.id;
+    let long = |bytes: usize| traits(&format!(r#"{{"x": "{}"}}"#, "y".repeat(bytes - 3)));
+    store.set_traits(id, long(TRAITS_BYTES_MAX), at(1)).await.unwrap();
+    assert_eq!(code(store.set_traits(id, long(TRAITS_BYTES_MAX + 1), at(2)).await.unwrap_err()), "TRAITS_FULL");
+    assert_eq!(code(store.set_traits(id, traits(r#"{"z": 1}"#), at(2)).await.unwrap_err()), "TRAITS_FULL");
+    store.set_traits(id, traits(r#"{"x": null, "z": 1}"#), at(3)).await.unwrap();
 }
 
 pub(super) async fn traits_stand_as_they_were_sent(store: Store) {

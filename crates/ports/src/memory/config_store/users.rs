@@ -8,8 +8,8 @@ use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, State};
 use crate::config_store::{
-    ConfigStoreError, NewUser, OutboxEntry, Page, TraitStore, TraitValue, Traits, UpdatedUser, User, UserChange,
-    UserStore,
+    ConfigStoreError, NewUser, OutboxEntry, Page, TraitStore, Traits, UpdatedUser, User, UserChange, UserStore,
+    set_newer,
 };
 use crate::records::json_text::JsonText;
 
@@ -171,11 +171,7 @@ impl TraitStore for MemoryConfigStore {
         let mut state = self.state();
         let user = state.survivor(user)?;
         let own = state.traits.entry(user).or_default();
-        for (key, value) in &traits {
-            if own.get(key).is_none_or(|old| old.created_at <= created_at) {
-                own.insert(key.clone(), TraitValue { value: value.clone(), created_at });
-            }
-        }
+        set_newer(own, &traits, created_at)?;
         let all = own.clone();
         if !traits.is_empty() {
             state.send(OutboxEntry::traits(user, traits, created_at));

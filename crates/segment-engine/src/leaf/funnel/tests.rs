@@ -117,7 +117,7 @@ fn the_bound_is_of_what_is_needed() {
     for number in 1..=ENTRIES_MAX {
         assert_eq!(funnel.add(event(number, A), now), Ok(()));
     }
-    assert_eq!(funnel.add(event(ENTRIES_MAX + 1, A), now), Err(Overfull));
+    assert_eq!(funnel.add(event(ENTRIES_MAX + 1, A), now), Err(Overfull { until: Timestamp::MAX }));
     assert_eq!((funnel.entries(), value_at(&mut funnel, now.0)), (ENTRIES_MAX, 1));
     // Of two states that are too much together the newest events stay, and the reader is told.
     let mut other = Funnel::new(2, i64::MAX);
@@ -125,7 +125,7 @@ fn the_bound_is_of_what_is_needed() {
     assert_eq!(funnel.clone().merge(other, now), Ok(()), "together they are complete");
     let mut other = Funnel::new(2, i64::MAX);
     assert_eq!(other.add(event(0, B), now), Ok(()));
-    assert_eq!(funnel.merge(other, now), Err(Overfull));
+    assert_eq!(funnel.merge(other, now), Err(Overfull { until: Timestamp::MAX }));
     assert_eq!((funnel.entries(), value_at(&mut funnel, now.0)), (ENTRIES_MAX, 1));
 }
 
