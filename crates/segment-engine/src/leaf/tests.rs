@@ -1,7 +1,7 @@
 //! States against lists of everything they were given.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
@@ -81,7 +81,7 @@ fn assert_equal(states: &mut [State; 6], all: &[Contribution], now: Timestamp) {
             _ => unreachable!(),
         })
         .collect();
-    let distinct = counting.iter().collect::<HashSet<_>>().len() as u64;
+    let distinct = counting.iter().collect::<BTreeSet<_>>().len() as u64;
     for state in states.iter_mut() {
         state.settle(now);
     }
