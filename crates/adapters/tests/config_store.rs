@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use adapters::sql::SqlConfigStore;
 use ports::config_store::{ConfigStore, ConfigStoreError, IdentityRules, NewUser, UserStore};
-use sea_orm::{ConnectOptions, ConnectionTrait, Database};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
@@ -39,15 +39,21 @@ async fn a_file_that_cannot_be_opened_is_an_error() {
     assert!(SqlConfigStore::open_sqlite(missing, IdentityRules::default()).await.is_err());
 }
 
+/// Holds SQLite's write lock, as another process would, until it commits.
+async fn hold_lock(path: &std::path::Path) -> Result<DatabaseConnection, DbErr> {
+    let mut options = ConnectOptions::new(format!("sqlite:{}", path.display()));
+    options.max_connections(1);
+    let other = Database::connect(options).await?;
+    other.execute_unprepared("BEGIN IMMEDIATE").await?;
+    Ok(other)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_waits_for_the_lock_of_another_process() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("config.db");
     let store = SqlConfigStore::open_sqlite(&path, IdentityRules::default()).await?;
-    let mut options = ConnectOptions::new(format!("sqlite:{}", path.display()));
-    options.max_connections(1);
-    let other = Database::connect(options).await?;
-    other.execute_unprepared("BEGIN IMMEDIATE").await?;
+    let other = hold_lock(&path).await?;
     let write = {
         let store = store.clone();
         tokio::spawn(async move { store.create_user(NewUser::default(), Timestamp(7)).await })
@@ -65,10 +71,7 @@ async fn a_lock_that_is_never_given_up_is_told_until_it_is() -> Result<(), Box<d
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("config.db");
     let store = SqlConfigStore::open_sqlite(&path, IdentityRules::default()).await?;
-    let mut options = ConnectOptions::new(format!("sqlite:{}", path.display()));
-    options.max_connections(1);
-    let other = Database::connect(options).await?;
-    other.execute_unprepared("BEGIN IMMEDIATE").await?;
+    let other = hold_lock(&path).await?;
     let refused = store.create_user(NewUser::default(), Timestamp(7)).await;
     assert!(matches!(refused, Err(ConfigStoreError::Unavailable(_))), "{refused:?}");
     assert_eq!(store.users(ports::config_store::Page::ALL).await?, [], "it can be read");

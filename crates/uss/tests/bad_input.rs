@@ -14,15 +14,6 @@ fn with(field: &str, value: Value) -> String {
     event.to_string()
 }
 
-/// How many events of the user `known` are in the log.
-async fn accepted(server: &Server) -> usize {
-    let records = server.records("event_ingested_topic").await;
-    records
-        .iter()
-        .filter(|record| record["value"]["client_ref_id"] == "known" && record["value"]["type"].is_null())
-        .count()
-}
-
 #[tokio::test]
 async fn a_bad_event_is_refused_with_its_reason_and_kept_on_the_error_topic() {
     let data = tempfile::tempdir().unwrap();
@@ -59,7 +50,7 @@ async fn a_bad_event_is_refused_with_its_reason_and_kept_on_the_error_topic() {
     let empty = server.send("application/json", "").await.unwrap();
     assert_eq!((empty.status, &empty.body["code"]), (400, &json!("EMPTY_BODY")), "no event came");
     assert_eq!(server.event(&json!({"id": "known"})).await.status, 200);
-    assert_eq!(accepted(&server).await, 1, "the good event, and no other");
+    assert_eq!(server.events_of_known().await, 1, "the good event, and no other");
     let metrics = support::text(&format!("{}/metrics", server.metrics[0])).await;
     let count = |outcome: &str| {
         let line = format!("uss_events_total{{outcome=\"{outcome}\"}} ");
@@ -90,12 +81,12 @@ async fn one_bad_event_among_ten_thousand_costs_no_other() {
         assert_eq!(rejected.len(), 1, "{media}");
         assert_eq!((&rejected[0]["index"], &rejected[0]["code"]), (&json!(BAD), &json!("INVALID_ORDER_TOTAL")));
         assert_eq!(answer.body["not_admitted"], json!([]));
-        assert_eq!(accepted(&server).await, times * (EVENTS - 1));
+        assert_eq!(server.events_of_known().await, times * (EVENTS - 1));
         assert_eq!(server.records("error_topic").await.len(), times);
     }
     let broken = server.send("application/json", format!("[{},", lines[0])).await.unwrap();
     assert_eq!((broken.status, &broken.body["ok"]), (400, &json!(false)), "{}", broken.body);
-    assert_eq!(accepted(&server).await, 2 * (EVENTS - 1), "of a broken array nothing is taken");
+    assert_eq!(server.events_of_known().await, 2 * (EVENTS - 1), "of a broken array nothing is taken");
     let cut_off = server.send("application/x-ndjson", format!("{}\n{{\"id\":", lines[0])).await.unwrap();
     assert_eq!((&cut_off.body["accepted"], &cut_off.body["rejected"][0]["index"]), (&json!(1), &json!(1)));
 }

@@ -284,6 +284,16 @@ impl Server {
         }
     }
 
+    /// How many events of the user `known` are in the log.
+    pub async fn events_of_known(&self) -> usize {
+        let records = self.records("event_ingested_topic").await;
+        let of_known = |record: &&Value| {
+            let value = &record["value"];
+            value["client_ref_id"] == "known" && value["type"].is_null()
+        };
+        records.iter().filter(of_known).count()
+    }
+
     /// Every record of a topic, partition after partition.
     pub async fn records(&self, topic: &str) -> Vec<Value> {
         let topics = self.get("/topics").await.body;
