@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use adapters::duckdb::DuckDbWarehouse;
+use ports::contract;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse};
 use segment_engine::eval::{EventScope, evaluate};
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, UserId};
 use segment_engine::language::compile;
 use segment_engine::sql::{member_query, members_query};
 use segment_engine::time::Timestamp;
@@ -20,24 +21,9 @@ fn now() -> Timestamp {
 }
 
 fn event(number: usize, created_at: &str, x: &Json) -> Event {
-    Event {
-        user_id: UserId(number as i64),
-        event_id: None,
-        client_ref_id: "c".into(),
-        id_type: None,
-        region: None,
-        device_type: None,
-        country: None,
-        activity_type: None,
-        url: None,
-        order_total: None,
-        order_id: None,
-        element_id: None,
-        created_at: Timestamp::parse_iso(created_at).unwrap(),
-        processed_at: now(),
-        payload: json!({ "x": x }).into(),
-        position: Position { partition: 0, offset: number as u64 },
-    }
+    let created_at = Timestamp::parse_iso(created_at).unwrap();
+    let least = contract::warehouse::event(number as i64, 0, number as u64);
+    Event { created_at, processed_at: now(), payload: json!({ "x": x }).into(), ..least }
 }
 
 async fn warehouse(events: &[Event], folder: &tempfile::TempDir) -> DuckDbWarehouse {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
-use support::{Launch, Server};
+use support::Launch;
 
 const KEY: &str = "admin-0123456789abcdef";
 const EVENT: &str = r#"{"id":"known","payload":{"activity_type":"page_viewed"}}"#;

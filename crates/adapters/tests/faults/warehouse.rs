@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adapters::duckdb::DuckDbWarehouse;
+use ports::contract;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError};
 use segment_engine::event::{Event, Position, UserId};
 use segment_engine::time::Timestamp;
@@ -22,24 +23,8 @@ fn open(folder: &Path) -> DuckDbWarehouse {
 }
 
 fn event(user: i64, offset: u64, payload: serde_json::Value) -> ArchiveRow {
-    let event = Event {
-        user_id: UserId(user),
-        event_id: Some(format!("{user} at {offset}").into()),
-        client_ref_id: "client".into(),
-        id_type: None,
-        region: None,
-        device_type: None,
-        country: None,
-        activity_type: None,
-        url: None,
-        order_total: None,
-        order_id: None,
-        element_id: None,
-        created_at: Timestamp(1_700_000_000_000_000),
-        processed_at: Timestamp(1_700_000_000_000_000 + offset as i64),
-        payload: Arc::new(payload),
-        position: Position { partition: PARTITION, offset },
-    };
+    let event_id = Some(format!("{user} at {offset}").into());
+    let event = Event { event_id, payload: Arc::new(payload), ..contract::warehouse::event(user, PARTITION, offset) };
     ArchiveRow::Event { event: Box::new(event), once: user == 2 }
 }
 

@@ -36,8 +36,8 @@ pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
     reopening_keeps_everything(&place()).await;
 }
 
-/// An event with the least there can be.
-pub(super) fn event(user: i64, partition: u32, offset: u64) -> Event {
+/// An event with the least there can be. Adapters' own tests begin with it too.
+pub fn event(user: i64, partition: u32, offset: u64) -> Event {
     Event {
         user_id: UserId(user),
         event_id: None,
