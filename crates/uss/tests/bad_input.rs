@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Launch, Server};
+use support::Launch;
 
 /// An event with one field replaced.
 fn with(field: &str, value: Value) -> String {
