@@ -18,7 +18,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use ports::checkpoints::{Checkpoint, Generation};
 use ports::clock::ManualClock;
 use ports::log::{NewRecord, Topic, partition_of};
-use ports::memory::MemoryConfigStore;
+use ports_testkit::memory::MemoryConfigStore;
 use segment_engine::event::UserId;
 use segment_engine::machine;
 use segment_engine::time::Timestamp;
