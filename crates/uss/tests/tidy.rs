@@ -42,7 +42,7 @@ const EDGES: [(&str, &[&str]); 10] = [
 ];
 
 /// Everything the engine is built of. Each is pure and synchronous as it is used here; think before you add one.
-const ENGINE_IS_BUILT_OF: [&str; 11] = [
+const ENGINE_IS_BUILT_OF: [&str; 12] = [
     "ethnum",
     "jiff",
     "md-5",
@@ -53,6 +53,7 @@ const ENGINE_IS_BUILT_OF: [&str; 11] = [
     "serde",
     "serde_json",
     "sqlparser",
+    "strsim",
     "thiserror",
 ];
 
