@@ -11,12 +11,13 @@
 //!
 //! Beside the workers: [`definitions`] brings segment definitions into every partition, [`backfill`] reads the history of a new
 //! one, [`archiver`] brings events into the warehouse, [`memberships`] brings transitions into the config store, [`retention`]
-//! trims the log, [`service`] runs them all, [`figures`] says how far they are.
+//! trims the log, [`erasure`] wipes what deleted users left in files, [`service`] runs them all, [`figures`] says how far they are.
 
 pub mod apply;
 pub mod archiver;
 pub mod backfill;
 pub mod definitions;
+pub mod erasure;
 pub mod figures;
 mod lane;
 pub mod memberships;

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::definitions;
+use crate::erasure::Erasure;
 use crate::lane::{self, Lane, Question, until_stopped};
 use crate::partition::{Ports, WorkerError};
 use crate::retention::Retention;
@@ -71,6 +72,12 @@ impl Service {
             tasks.spawn(until_stopped(stopped.clone(), "retention", 0, move || {
                 let retention = retention.clone();
                 async move { retention.run().await }
+            }));
+        }
+        if let Some(erasure) = Erasure::new(ports.clone(), settings).map(Arc::new) {
+            tasks.spawn(until_stopped(stopped.clone(), "erasure", 0, move || {
+                let erasure = erasure.clone();
+                async move { erasure.run().await }
             }));
         }
         let log = ports.log.clone();

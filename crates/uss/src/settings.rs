@@ -78,6 +78,7 @@ pub struct Settings {
     pub event_id_hours: u32,
     pub checkpoint_seconds: u32,
     pub log_retention: LogRetention,
+    pub erase_interval: EraseInterval,
     pub notify_all_segments: bool,
     pub log_level: String,
     pub log_format: String,
@@ -92,6 +93,11 @@ pub struct Settings {
 #[serde(try_from = "Duration")]
 pub struct LogRetention(pub Option<i64>);
 
+/// How long at least between two times that deleted users are wiped out of files, in microseconds; `None`: never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Duration")]
+pub struct EraseInterval(pub Option<i64>);
+
 /// A duration as people write it.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -102,13 +108,12 @@ enum Duration {
     Text(String),
 }
 
-impl TryFrom<Duration> for LogRetention {
-    type Error = String;
-
-    /// An interval as in where clauses, or seconds. A month has no length of its own; nothing is no length to keep anything for.
-    fn try_from(duration: Duration) -> Result<Self, String> {
-        let text = match duration {
-            Duration::Text(text) if text == "forever" => return Ok(Self(None)),
+impl Duration {
+    /// An interval as in where clauses, or seconds, in microseconds. A month has no length of its own; no length at all is
+    /// none, as `forever` is. The error is what was written.
+    fn micros(self) -> Result<Option<i64>, String> {
+        let text = match self {
+            Duration::Text(text) if text == "forever" => return Ok(None),
             Duration::Text(text) => text,
             Duration::Whole(seconds) => seconds.to_string(),
             Duration::Number(number) => number.to_string(),
@@ -117,12 +122,32 @@ impl TryFrom<Duration> for LogRetention {
         let interval = Interval::parse(&text).filter(|interval| interval.months == 0);
         let micros = interval.and_then(|interval| i64::try_from(interval.fixed_micros()).ok());
         match micros {
-            Some(0) => Ok(Self(None)),
-            Some(micros) if micros > 0 => Ok(Self(Some(micros))),
-            _ => Err(format!(
-                "'{text}' is no retention: say for instance 7 days, 36 hours or 3600 (seconds); forever or 0 never trims"
-            )),
+            Some(0) => Ok(None),
+            Some(micros) if micros > 0 => Ok(Some(micros)),
+            _ => Err(text),
         }
+    }
+}
+
+impl TryFrom<Duration> for LogRetention {
+    type Error = String;
+
+    fn try_from(duration: Duration) -> Result<Self, String> {
+        duration.micros().map(Self).map_err(|text| {
+            format!("'{text}' is no retention: say for instance 7 days, 36 hours or 3600 (seconds); forever or 0 never trims")
+        })
+    }
+}
+
+impl TryFrom<Duration> for EraseInterval {
+    type Error = String;
+
+    fn try_from(duration: Duration) -> Result<Self, String> {
+        duration.micros().map(Self).map_err(|text| {
+            format!(
+                "'{text}' is no interval: say for instance 1 day, 12 hours or 3600 (seconds); forever or 0 never wipes"
+            )
+        })
     }
 }
 

@@ -95,6 +95,7 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
             tell_all_segments: settings.notify_all_segments,
         },
         retention_micros: settings.log_retention.0,
+        erase_interval_micros: settings.erase_interval.0,
         ..segment_users::settings::Settings::default()
     };
     Service::start(ports, worker, opened.memberships.clone())
