@@ -26,7 +26,9 @@ impl Partition {
             Err(bad) => Err(bad),
         };
         if let Err(bad) = outcome {
-            tracing::warn!(partition = self.id, offset = record.offset, code = bad.code, "{}", bad.message);
+            // The message may quote what a user sent. It goes to the error topic, which forgets.
+            let (partition, offset, code) = (self.id, record.offset, bad.code);
+            tracing::warn!(partition, offset, code, "a record was not applied; the error topic says why");
             let at = self.ports.clock.now();
             self.outgoing.push(notify::bad_record(bad.code, bad.message, record, self.id, at));
         }

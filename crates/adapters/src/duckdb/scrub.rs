@@ -60,6 +60,8 @@ pub fn count(connection: &Connection, table: Table) -> Result<i64, WarehouseErro
 
 /// Moves the first rows of a table to its end. Returns how many; 0 if the table is empty.
 pub fn move_piece(connection: &mut Connection, table: Table) -> Result<i64, WarehouseError> {
+    // Rows that are added after a checkpoint begin a new row group; others may join one with rows that were deleted.
+    connection.execute_batch("CHECKPOINT").map_err(unavailable)?;
     let moved = try_move(connection, table).map_err(unavailable)?;
     connection.execute_batch("CHECKPOINT").map_err(unavailable)?;
     Ok(moved)
