@@ -139,6 +139,18 @@ async fn a_deleted_user_leaves_the_warehouse_file() {
     assert_eq!(history(&warehouse).await[..before.len() / 2], before[..before.len() / 2]);
 }
 
+#[tokio::test]
+async fn what_a_killed_query_had_spilled_is_removed_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let spilled = folder.join("warehouse.duckdb.tmp");
+    std::fs::create_dir(&spilled).unwrap();
+    std::fs::write(spilled.join("duckdb_temp_storage_DEFAULT-0.tmp"), secret(2, "note")).unwrap();
+    assert_eq!(found(folder, 2), ["note"]);
+    let _warehouse = open(folder);
+    assert_eq!(found(folder, 2), Vec::<&str>::new());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrub_that_is_cut_off_loses_no_row_and_the_next_one_finishes() {
     const EVENTS: u64 = 300_000;

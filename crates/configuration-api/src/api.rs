@@ -12,6 +12,8 @@ use segment_engine::time::Timestamp;
 use tokio::sync::{Notify, watch};
 use uss_http::Problem;
 
+use crate::erasure::ErasureDelays;
+
 /// The names that the topics have outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicNames {
@@ -76,6 +78,8 @@ pub struct Api {
     pub topics: TopicNames,
     /// Called with what is gone: what was remembered of it no longer holds.
     pub forget: Arc<dyn Fn(Gone) + Send + Sync>,
+    /// What a deletion answers.
+    pub erasure: ErasureDelays,
     /// True once the server is told to stop: answers without an end of their own end then.
     pub stopped: watch::Receiver<bool>,
 }

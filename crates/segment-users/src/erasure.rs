@@ -14,6 +14,22 @@ use crate::partition::Ports;
 use crate::retention::look_interval;
 use crate::settings::Settings;
 
+/// How long after its deletion a user has left the warehouse's files, in microseconds, besides the time that wiping them takes:
+/// an interval may have begun just before. `None`: never.
+pub fn warehouse_delay(interval_micros: Option<i64>) -> Option<i64> {
+    let interval = interval_micros?;
+    let look = i64::try_from(look_interval(interval_micros).as_micros()).ok()?;
+    interval.checked_add(look)
+}
+
+/// As [`warehouse_delay`], of the log's files. The deletion's own record leaves the log when its retention has passed. A file
+/// that holds records of a user may hold others of the interval after it, so the files follow within two intervals.
+pub fn log_delay(retention_micros: Option<i64>, interval_micros: Option<i64>) -> Option<i64> {
+    let look = i64::try_from(look_interval(retention_micros).as_micros()).ok()?;
+    let wiped = warehouse_delay(interval_micros)?.checked_mul(2)?;
+    retention_micros?.checked_add(look)?.checked_add(wiped)
+}
+
 /// Wipes the files, when it is time for that.
 pub struct Erasure {
     log: Arc<dyn Log>,
@@ -51,5 +67,25 @@ impl Erasure {
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "what was trimmed stays in the log's files until they can be wiped"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+    const DAY: i64 = 86_400 * SECOND;
+
+    #[test]
+    fn a_user_has_left_the_files_after_intervals_and_looks() {
+        // A look comes every five minutes, or a 24th of what it is for; at least a second.
+        assert_eq!(warehouse_delay(Some(DAY)), Some(DAY + 300 * SECOND));
+        assert_eq!(warehouse_delay(Some(3_600 * SECOND)), Some(3_750 * SECOND));
+        assert_eq!(log_delay(Some(7 * DAY), Some(DAY)), Some(9 * DAY + 900 * SECOND));
+        assert_eq!(log_delay(Some(SECOND), Some(SECOND)), Some(6 * SECOND));
+        let never = [log_delay(None, Some(DAY)), log_delay(Some(DAY), None), warehouse_delay(None)];
+        assert_eq!(never, [None; 3]);
+        assert_eq!(log_delay(Some(i64::MAX), Some(i64::MAX)), None, "beyond time");
     }
 }

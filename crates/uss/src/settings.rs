@@ -264,6 +264,7 @@ mod tests {
         let settings = Settings::read(None, &Flags { partitions: Some(4) }).unwrap();
         assert_eq!(settings.partitions, 4);
         assert_eq!(settings.log_retention, LogRetention(Some(7 * 86_400_000_000)));
+        assert_eq!(settings.erase_interval, EraseInterval(Some(86_400_000_000)));
     }
 
     #[test]
@@ -276,6 +277,9 @@ mod tests {
         for refused in ["", "soon", "-1 day", "1 month", "1 year", "7 daze", "999999999999 days"] {
             assert!(read(refused).is_err_and(|message| message.contains("7 days")), "{refused}");
         }
+        let erasing = |text: &str| EraseInterval::try_from(Duration::Text(text.to_owned())).map(|EraseInterval(it)| it);
+        assert_eq!((erasing("12 hours"), erasing("forever")), (Ok(Some(43_200_000_000)), Ok(None)));
+        assert!(erasing("soon").is_err_and(|message| message.contains("'soon'") && message.contains("1 day")));
         let number: LogRetention = serde_json::from_str("3600").unwrap();
         assert_eq!(number, LogRetention(Some(3_600_000_000)));
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use configuration_api::{Api, Gone, Holds, Relay, TopicNames, router};
+use configuration_api::{Api, ErasureDelays, Gone, Holds, Relay, TopicNames, router};
 use http_body_util::BodyExt;
 use ports::clock::ManualClock;
 use ports::config_store::ConfigStore;
@@ -27,6 +27,7 @@ use uss_http::ApiKeys;
 pub const PARTITIONS: u32 = 4;
 /// 2026-01-01T00:00:00Z
 pub const START: Timestamp = Timestamp(1_767_225_600_000_000);
+const SECOND: i64 = 1_000_000;
 pub const STARTED: &str = "2026-01-01T00:00:00.000000Z";
 
 pub struct World {
@@ -143,6 +144,7 @@ impl World {
             written: Arc::new(Notify::new()),
             topics: TopicNames::default(),
             forget: Arc::new(move |gone| forgotten.lock().unwrap().push(gone)),
+            erasure: ErasureDelays { config_store: Some(SECOND), warehouse: Some(60 * SECOND), log: None },
             stopped: self.stop.subscribe(),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
-use configuration_api::{Api, Gone, Holds, Relay, StoreIdentities, TopicNames};
+use configuration_api::{Api, ErasureDelays, Gone, Holds, Relay, StoreIdentities, TopicNames};
 use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
@@ -15,6 +15,7 @@ use ports::identities::{CaselessTypes, Identity};
 use ports::log::Log;
 use ports::warehouse::Warehouse;
 use segment_engine::machine;
+use segment_users::erasure::{log_delay, warehouse_delay};
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;
 use segment_users::retention::look_interval;
@@ -146,6 +147,7 @@ pub fn start_scrubbing(opened: &Opened, settings: &Settings) -> JoinHandle<()> {
 /// The configuration service.
 pub fn configuration(
     opened: &Opened,
+    settings: &Settings,
     service: &Service,
     ingestion: &Arc<Ingestion>,
     topics: TopicNames,
@@ -166,8 +168,16 @@ pub fn configuration(
                 ingestion.forget_identity(&Identity { id_type: Some(id_type), id });
             }
         }),
+        erasure: erasure_delays(settings),
         stopped,
     }
+}
+
+/// When a deleted user has left each store's files.
+fn erasure_delays(settings: &Settings) -> ErasureDelays {
+    let (retention, interval) = (settings.log_retention.0, settings.erase_interval.0);
+    let config_store = i64::try_from(look_interval(retention).as_micros()).ok();
+    ErasureDelays { config_store, warehouse: warehouse_delay(interval), log: log_delay(retention, interval) }
 }
 
 /// Who may call.
