@@ -11,23 +11,23 @@ use ports::log::Log;
 use ports::warehouse::Warehouse;
 
 use crate::partition::Ports;
-use crate::retention::look_interval;
+use crate::retention::trim_interval;
 use crate::settings::Settings;
 
 /// How long after its deletion a user has left the warehouse's files, in microseconds, besides the time that wiping them takes:
 /// an interval may have begun just before. `None`: never.
 pub fn warehouse_delay(interval_micros: Option<i64>) -> Option<i64> {
     let interval = interval_micros?;
-    let look = i64::try_from(look_interval(interval_micros).as_micros()).ok()?;
-    interval.checked_add(look)
+    let check = i64::try_from(trim_interval(interval_micros).as_micros()).ok()?;
+    interval.checked_add(check)
 }
 
 /// As [`warehouse_delay`], of the log's files. The deletion's own record leaves the log when its retention has passed. A file
 /// that holds records of a user may hold others of the interval after it, so the files follow within two intervals.
 pub fn log_delay(retention_micros: Option<i64>, interval_micros: Option<i64>) -> Option<i64> {
-    let look = i64::try_from(look_interval(retention_micros).as_micros()).ok()?;
+    let check = i64::try_from(trim_interval(retention_micros).as_micros()).ok()?;
     let wiped = warehouse_delay(interval_micros)?.checked_mul(2)?;
-    retention_micros?.checked_add(look)?.checked_add(wiped)
+    retention_micros?.checked_add(check)?.checked_add(wiped)
 }
 
 /// Wipes the files, when it is time for that.
@@ -45,17 +45,17 @@ impl Erasure {
         Some(Self { log, warehouse, clock, interval_micros: settings.erase_interval_micros? })
     }
 
-    /// Looks again and again until cancelled; cancel-safe.
+    /// Erases again and again until cancelled; cancel-safe.
     pub async fn run(&self) -> Result<(), Infallible> {
-        let interval = look_interval(Some(self.interval_micros));
+        let interval = trim_interval(Some(self.interval_micros));
         loop {
-            self.look().await;
+            self.erase_once().await;
             tokio::time::sleep(interval).await;
         }
     }
 
-    /// Wipes what is due. A store that fails does not keep the other, and is tried again at the next look.
-    pub async fn look(&self) {
+    /// Wipes what is due. A store that fails does not keep the other, and is tried again the next time.
+    pub async fn erase_once(&self) {
         let now = self.clock.now();
         match self.warehouse.scrub(now, self.interval_micros).await {
             Ok(true) => tracing::info!("deleted users have left the warehouse's files"),
@@ -78,8 +78,8 @@ mod tests {
     const DAY: i64 = 86_400 * SECOND;
 
     #[test]
-    fn a_user_has_left_the_files_after_intervals_and_looks() {
-        // A look comes every five minutes, or a 24th of what it is for; at least a second.
+    fn a_user_has_left_the_files_after_intervals_and_checks() {
+        // A check comes every five minutes, or after a 24th of what it is for; at least a second.
         assert_eq!(warehouse_delay(Some(DAY)), Some(DAY + 300 * SECOND));
         assert_eq!(warehouse_delay(Some(3_600 * SECOND)), Some(3_750 * SECOND));
         assert_eq!(log_delay(Some(7 * DAY), Some(DAY)), Some(9 * DAY + 900 * SECOND));

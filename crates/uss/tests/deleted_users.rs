@@ -143,7 +143,7 @@ impl World {
         }
         let retention = Retention::new(self.ports.clone(), settings(), self.store.clone()).unwrap();
         eventually("the records have left the log", async || {
-            retention.look().await;
+            retention.trim_once().await;
             let mut left = 0;
             for ((topic, partition), end) in places.iter().zip(&ends) {
                 left += end - log.bounds(*topic, *partition).await.unwrap().0;
@@ -164,19 +164,19 @@ async fn after_the_retention_a_deleted_user_is_in_no_file() {
     let (stays, goes) = (world.user("stays").await, world.user("goes").await);
     world.events("stays", stays).await;
     world.events("goes", goes).await;
-    service.engine().fresh().await.unwrap();
-    service.engine().archived().await.unwrap();
+    service.handle().wait_until_applied().await.unwrap();
+    service.handle().wait_until_archived().await.unwrap();
     assert_plain_is_found(folder, "stays");
     assert_plain_is_found(folder, "goes");
 
     world.clock.set(Timestamp(start.0 + DAY));
     world.store.delete_user(goes).await.unwrap();
     world.relay.move_all().await.unwrap();
-    service.engine().fresh().await.unwrap();
-    service.engine().archived().await.unwrap();
+    service.handle().wait_until_applied().await.unwrap();
+    service.handle().wait_until_archived().await.unwrap();
     world.store.scrub().await.unwrap();
     let erasure = Erasure::new(world.ports.clone(), settings()).unwrap();
-    erasure.look().await;
+    erasure.erase_once().await;
     let left = found(folder, "goes");
     let in_log = folder.join("log").display().to_string();
     assert!(left.iter().all(|(_, file)| file.starts_with(&in_log)), "within a day it is in the log alone: {left:?}");
@@ -191,7 +191,7 @@ async fn after_the_retention_a_deleted_user_is_in_no_file() {
     world.clock.set(Timestamp(start.0 + 9 * DAY));
     world.trim().await;
     world.events("stays", stays).await;
-    erasure.look().await;
+    erasure.erase_once().await;
     assert_eq!(found(folder, "goes"), []);
     assert_plain_is_found(folder, "stays");
     service.stop().await;
@@ -200,7 +200,7 @@ async fn after_the_retention_a_deleted_user_is_in_no_file() {
     let world = World::open(folder, Timestamp(start.0 + 9 * DAY + DAY / 2)).await;
     let service = world.service().await;
     world.events("stays", stays).await;
-    service.engine().archived().await.unwrap();
+    service.handle().wait_until_archived().await.unwrap();
     assert_eq!(found(folder, "goes"), [], "after a restart");
     assert_plain_is_found(folder, "stays");
     let events = "SELECT count(*), count(DISTINCT user_id) FROM user_segment_analytics.user_events";
