@@ -7,6 +7,7 @@ mod activities;
 mod answer;
 mod api;
 mod clause;
+mod clock;
 mod db_actions;
 mod explain;
 mod fields;

@@ -11,11 +11,11 @@ use axum::routing::{get, post, put};
 use tokio::sync::Notify;
 use uss_http::operations::{self, Health};
 use uss_http::serve::{Shape, finish};
-use uss_http::{Access, ApiKeys, Problem};
+use uss_http::{Access, ApiKeys};
 
 use crate::api::Api;
 use crate::live::Hub;
-use crate::{activities, db_actions, explain, identities, memberships, segments, topics, traits, transitions, users};
+use crate::{activities, clock, db_actions, explain, identities, memberships, segments, topics, traits, transitions, users};
 
 /// The largest body of the calls between services, which are batches.
 const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -73,6 +73,8 @@ fn log_routes(api: &Api) -> Router<Api> {
     let hub = Arc::new(Hub::new(api.log.clone(), api.stopped.clone()));
     Router::new()
         .route("/api/v1/transitions/stream", get(transitions::live).layer(Extension(hub)))
+        .route("/api/v1/clock", get(clock::get))
+        .route("/api/v1/clock/accept", post(clock::accept))
         .route("/api/v1/topics", get(topics::list))
         .route("/api/v1/topics/{name}/records", get(topics::records))
 }
@@ -88,7 +90,7 @@ fn service_routes() -> Router<Api> {
 /// The store takes changes, the log carries them to the engine.
 async fn check_health(api: Api) -> Health {
     let (store, log) = tokio::join!(api.store.ping(), api.log.ping());
-    vec![("configStore", store.map_err(Problem::from)), ("log", log.map_err(Problem::from))]
+    vec![("configStore", store.into()), ("log", log.into())]
 }
 
 /// Wakes the relay after every call that may have written.

@@ -45,7 +45,7 @@ pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigin
 /// The log takes events, the users port says whose they are.
 async fn check_health(ingestion: Arc<Ingestion>) -> Health {
     let (log, users) = tokio::join!(ingestion.log().ping(), ingestion.identities().ping());
-    vec![("log", log.map_err(Problem::from)), ("users", users.map_err(Problem::from))]
+    vec![("log", log.into()), ("users", users.into())]
 }
 
 /// Options of one request, for admins: an import makes its users, and its event ids count once.

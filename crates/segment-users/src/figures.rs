@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ports::clock::ClockStatus;
 use ports::log::{LogError, Progress, Topic};
 use segment_engine::machine::SegmentCount;
 use segment_engine::time::Timestamp;
@@ -73,6 +74,8 @@ pub struct Figures {
     pub segments: BTreeMap<i64, SegmentFigures>,
     /// In order.
     pub partitions: Vec<Standing>,
+    /// Of the clock that all partitions go by.
+    pub clock: ClockStatus,
 }
 
 /// A segment over all partitions.
@@ -106,7 +109,7 @@ impl Engine {
     pub async fn figures(&self) -> Result<Figures, LogError> {
         let deadline = Instant::now() + WAIT_MAX;
         let asked: Vec<_> = self.lanes.iter().map(ask).collect();
-        let mut figures = Figures::default();
+        let mut figures = Figures { clock: self.clock.status(), ..Figures::default() };
         for ((id, lane), answer) in (0..).zip(self.lanes.iter()).zip(asked) {
             if let Ok(Ok(said)) = timeout_at(deadline, answer).await {
                 lane.said.set(said);
@@ -168,6 +171,10 @@ impl Figures {
     pub fn report(&self) {
         metrics::gauge!("uss_users").set(self.users as f64);
         metrics::gauge!("uss_state_bytes").set(self.state_bytes as f64);
+        let jump_micros = self.clock.jump.map_or(0, |jump| jump.ahead_micros);
+        metrics::gauge!("uss_clock_jump_seconds").set(jump_micros as f64 / MICROS_PER_SECOND);
+        metrics::gauge!("uss_clock_behind_seconds").set(self.clock.behind_micros as f64 / MICROS_PER_SECOND);
+        metrics::counter!("uss_clock_jumps_total").absolute(self.clock.jumps);
         for (id, standing) in self.partitions.iter().enumerate() {
             let partition = id.to_string();
             metrics::gauge!("uss_consumer_lag_records", "partition" => partition.clone())

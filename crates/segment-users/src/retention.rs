@@ -72,8 +72,12 @@ impl Retention {
         }
     }
 
-    /// Trims what may be trimmed now. A partition that cannot be does not keep the others.
+    /// Trims what may be trimmed now. A partition that cannot be does not keep the others. Nothing is trimmed while nobody is sure
+    /// what time it is: records that left cannot come back.
     pub async fn look(&self) {
+        if self.ports.clock.status().jump.is_some() {
+            return;
+        }
         let before = Timestamp(self.ports.clock.now().0.saturating_sub(self.retention_micros));
         if let Err(error) = self.trim_errors(before).await {
             tracing::error!("the error topic could not be trimmed: {error}");

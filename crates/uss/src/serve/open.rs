@@ -9,7 +9,7 @@ use configuration_api::{Api, Gone, Holds, Relay, StoreIdentities, TopicNames};
 use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
-use ports::clock::{Clock, SystemClock};
+use ports::clock::{Clock, GuardedClock};
 use ports::config_store::{ConfigStore, IdentityKey, IdentityRules, MembershipStore};
 use ports::identities::{CaselessTypes, Identity};
 use ports::log::Log;
@@ -25,6 +25,7 @@ use uss_http::serve::Shape;
 use uss_http::{AllowedHosts, AllowedOrigins, ApiKeys, CrossSiteGuard, operations};
 
 use super::StartError;
+use super::clock;
 use super::data_format;
 use super::folder;
 use super::health;
@@ -51,13 +52,19 @@ pub struct Opened {
 }
 
 /// Opens every adapter the settings name.
-pub async fn open(settings: &Settings, identity_rules: IdentityRules) -> Result<Opened, StartError> {
+pub async fn open(
+    settings: &Settings,
+    identity_rules: IdentityRules,
+    clock: Arc<GuardedClock>,
+    accept_clock: bool,
+) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     folder::prepare(folder)?;
     data_format::check(folder)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
         .map_err(|error| StartError::new(format!("{}: {error}", folder.join("log").display())))?;
+    // Before anything is written with a time in it.
+    clock::start(&log, &clock, accept_clock).await?;
     let file = folder.join("warehouse.duckdb");
     let warehouse =
         DuckDbWarehouse::open(&file).map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
