@@ -30,7 +30,7 @@ mod transitions;
 mod users;
 mod views;
 
-pub use api::{Api, Gone, TopicNames};
+pub use api::{Api, Gone, SegmentBound, TopicNames};
 pub use db_actions::load_sample_data;
 pub use holds::Holds;
 pub use relay::Relay;

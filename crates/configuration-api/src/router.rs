@@ -10,6 +10,7 @@ use axum::response::Response;
 use axum::routing::{get, post, put};
 use tokio::sync::Notify;
 use uss_http::operations::{self, Health};
+use uss_http::pace::Pace;
 use uss_http::serve::{Shape, finish};
 use uss_http::{Access, ApiKeys};
 
@@ -25,7 +26,7 @@ pub fn router(api: Api, keys: &ApiKeys) -> Router {
     let routes =
         Router::new().merge(user_routes()).merge(segment_routes()).merge(log_routes(&api)).merge(service_routes());
     let routes = routes.layer(from_fn_with_state(api.clone(), wake_relay));
-    let routes = keys.guard(routes, Access::Admin);
+    let routes = keys.guard(Pace::default().hold(routes), Access::Admin);
     let health = operations::health({
         let api = api.clone();
         move || check_health(api.clone())

@@ -124,7 +124,7 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let relay = open::start_relay(&opened, stopped.clone());
         let scrubbing = open::start_scrubbing(&opened, settings);
-        let api = open::configuration(&opened, &service, &ingestion, topics, stopped.clone());
+        let api = open::configuration(&opened, &service, &ingestion, topics, settings, stopped.clone());
         let routers = open::routers(&opened, api.clone(), &service, ingestion.clone(), &access, metrics);
         let addresses = listeners.addresses();
         let idle = Duration::from_secs(u64::from(settings.idle_connection_seconds));

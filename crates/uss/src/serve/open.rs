@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
-use configuration_api::{Api, Gone, Holds, Relay, StoreIdentities, TopicNames};
+use configuration_api::{Api, Gone, Holds, Relay, SegmentBound, StoreIdentities, TopicNames};
 use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
@@ -155,6 +155,7 @@ pub fn configuration(
     service: &Service,
     ingestion: &Arc<Ingestion>,
     topics: TopicNames,
+    settings: &Settings,
     stopped: watch::Receiver<bool>,
 ) -> Api {
     let ingestion = ingestion.clone();
@@ -166,6 +167,7 @@ pub fn configuration(
         clock: opened.clock.clone(),
         written: opened.written.clone(),
         topics,
+        segments: SegmentBound::of(settings.segments_max),
         forget: Arc::new(move |gone| match gone {
             Gone::User(user) => ingestion.forget(user),
             Gone::Identity(IdentityKey { id_type, id }) => {
