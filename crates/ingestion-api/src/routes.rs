@@ -33,15 +33,13 @@ use crate::unpack::unpack;
 pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigins) -> Router {
     let events = Router::new().route("/api/v1/events", post(post_events));
     let others = ingestion.limits.body_pace.hold(errors::routes().route("/api/v1/users", get(find_user)));
-    // Whoever may ask across origins asks without a key first. Pages of any origin may send events, but read nothing here.
-    let events = keys.guard(events, Access::Ingest).layer(cors::layer(origins));
-    let others = keys.guard(others, Access::Admin).layer(cors::layer(&origins.named()));
+    let guarded = keys.guard(events, Access::Ingest).merge(keys.guard(others, Access::Admin));
     let health = operations::health({
         let ingestion = Arc::clone(&ingestion);
         move || check_health(Arc::clone(&ingestion))
     });
-    let routes = events.merge(others).with_state(ingestion).layer(from_fn(unpack)).merge(health);
-    finish(routes, Shape::Ingestion)
+    let routes = guarded.with_state(ingestion).layer(from_fn(unpack)).merge(health);
+    finish(routes, Shape::Ingestion).layer(cors::layer(origins))
 }
 
 /// The log takes events, the users port says whose they are.
