@@ -78,7 +78,8 @@ impl SegmentBound {
         if store.segments(Page { after: 0, limit: most }).await?.len() < most {
             return Ok(counting);
         }
-        let message = format!("there are {most} segments, as many as there may be; delete one, or raise USS_SEGMENTS_MAX");
+        let message =
+            format!("there are {most} segments, as many as there may be; delete one, or raise USS_SEGMENTS_MAX");
         Err(Problem::conflict("SEGMENTS_FULL", message))
     }
 }

@@ -16,7 +16,9 @@ use uss_http::{Access, ApiKeys};
 
 use crate::api::Api;
 use crate::live::Hub;
-use crate::{activities, clock, db_actions, explain, identities, memberships, segments, topics, traits, transitions, users};
+use crate::{
+    activities, clock, db_actions, explain, identities, memberships, segments, topics, traits, transitions, users,
+};
 
 /// The largest body of the calls between services, which are batches.
 const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;

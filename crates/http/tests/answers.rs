@@ -14,8 +14,8 @@ use ports::warehouse::WarehouseError;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use uss_http::extract::{Json, Path, Query};
-use uss_http::serve::{Shape, finish};
 use uss_http::operations::Condition;
+use uss_http::serve::{Shape, finish};
 use uss_http::{Access, ApiKeys, Problem, operations};
 
 const ADMIN: &str = "admin-0123456789abcdef";

@@ -137,10 +137,10 @@ async fn only_pages_that_are_allowed_change_anything() {
 async fn all_pages_may_send_events_but_none_may_do_what_admins_do() {
     let keys = ApiKeys::default();
     let route = |path| Router::new().route(path, any(|| async { "done" }));
-    let router =
-        keys.guard(route("/events"), Access::Ingest).merge(keys.guard(route("/errors/replay"), Access::Admin));
+    let router = keys.guard(route("/events"), Access::Ingest).merge(keys.guard(route("/errors/replay"), Access::Admin));
     let router = finish(router, Shape::Ingestion);
-    let from = |origin: &'static str| [("host", "localhost:4000"), ("origin", origin), ("sec-fetch-site", "cross-site")];
+    let from =
+        |origin: &'static str| [("host", "localhost:4000"), ("origin", origin), ("sec-fetch-site", "cross-site")];
     let evil = "https://evil.example";
     let named = format!("*,{SHOP}");
     // The setting, the origin of the page, and whether it may send events and replay what was rejected.

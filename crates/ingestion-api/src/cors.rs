@@ -15,9 +15,8 @@ const EVENTS: &str = "/api/v1/events";
 pub(crate) fn layer(origins: &AllowedOrigins) -> CorsLayer {
     let (any, named) = (origins.is_any(), origins.named());
     let of_listed = named.clone();
-    let allowed = move |origin: &HeaderValue, request: &Parts| {
-        named.names(origin) || (any && request.uri.path() == EVENTS)
-    };
+    let allowed =
+        move |origin: &HeaderValue, request: &Parts| named.names(origin) || (any && request.uri.path() == EVENTS);
     let with_credentials = move |origin: &HeaderValue, _: &Parts| !any || of_listed.names(origin);
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(allowed))

@@ -15,8 +15,8 @@ use futures_util::stream;
 use ports::event_sink::{Refused, SinkOutcome};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
-use uss_http::pace::too_slow;
 use uss_http::Problem;
+use uss_http::pace::too_slow;
 
 use crate::body::next_piece;
 use crate::capacity::Reservation;

@@ -227,7 +227,11 @@ async fn nothing_leaves_while_the_clock_is_in_doubt() {
         clock.advance_micros(10 * SECOND);
     }
     trimmed.trim().await;
-    assert_eq!(trimmed.bounds(Topic::Events, partition).await, everything, "it is old, but nobody is sure what time it is");
+    assert_eq!(
+        trimmed.bounds(Topic::Events, partition).await,
+        everything,
+        "it is old, but nobody is sure what time it is"
+    );
     system.advance_micros(-day);
     trimmed.trim().await;
     assert_eq!(trimmed.bounds(Topic::Events, partition).await, (everything.1, everything.1));

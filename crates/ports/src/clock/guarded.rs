@@ -224,10 +224,9 @@ impl State {
     }
 
     fn status(&self, reading: Reading, limits: Limits) -> ClockStatus {
-        let jump = self.doubt.map(|_| Jump {
-            ahead_micros: self.drift(reading),
-            taken_in_micros: self.taken_in(reading, limits),
-        });
+        let jump = self
+            .doubt
+            .map(|_| Jump { ahead_micros: self.drift(reading), taken_in_micros: self.taken_in(reading, limits) });
         let behind_micros = self.behind(Timestamp(self.expected(reading)), limits);
         ClockStatus { jump, behind_micros, jumps: self.jumps }
     }
