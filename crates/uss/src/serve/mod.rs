@@ -10,7 +10,6 @@ mod health;
 mod listen;
 mod logging;
 mod open;
-mod queries;
 mod registry;
 #[cfg(test)]
 mod tests;
