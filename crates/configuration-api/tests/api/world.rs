@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use configuration_api::{Api, ErasureDelays, Gone, Holds, Relay, TopicNames, router};
+use configuration_api::{Api, ErasureDelays, Gone, Holds, Relay, SegmentBound, TopicNames, router};
 use http_body_util::BodyExt;
 use ports::clock::ManualClock;
 use ports::config_store::ConfigStore;
@@ -39,6 +39,7 @@ pub struct World {
     pub forgotten: Arc<Mutex<Vec<Gone>>>,
     pub holds: Arc<Holds>,
     pub keys: ApiKeys,
+    pub segments: SegmentBound,
     /// Tells the server to stop.
     pub stop: watch::Sender<bool>,
 }
@@ -125,6 +126,7 @@ impl World {
             forgotten: Arc::default(),
             holds: Arc::new(Holds::new(Arc::new(Notify::new()))),
             keys: ApiKeys::default(),
+            segments: SegmentBound::of(2_000),
             stop: watch::Sender::new(false),
         }
     }
@@ -143,6 +145,7 @@ impl World {
             clock: self.clock.clone(),
             written: Arc::new(Notify::new()),
             topics: TopicNames::default(),
+            segments: self.segments.clone(),
             forget: Arc::new(move |gone| forgotten.lock().unwrap().push(gone)),
             erasure: ErasureDelays { config_store: Some(SECOND), warehouse: Some(60 * SECOND), log: None },
             stopped: self.stop.subscribe(),

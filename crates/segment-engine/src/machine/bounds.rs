@@ -2,11 +2,14 @@
 
 use super::lower::lower;
 use super::store::{StoreId, StoreKey, StoreKind};
+use crate::decimal::Decimal;
 use crate::language::CompileError;
 use crate::leaf::ENTRIES_MAX;
 use crate::plan::{CompareOp, Expr, Plan};
+use crate::value::{Type, Value};
 
-/// Refuses a clause that compares a count with more than is kept of one user: below a window, or of distinct values.
+/// Refuses a clause that compares a count with more than is kept of one user: below a window, or of distinct values. A count
+/// is a whole number, so a decimal asks for the next one.
 ///
 /// Clauses are held to it when they are saved. Those of earlier builds still compile, and tell of each user for whom the bound
 /// matters.
@@ -15,6 +18,7 @@ use crate::plan::{CompareOp, Expr, Plan};
 /// With the code `where_threshold`, and the largest number that can be asked.
 pub fn check_thresholds(plan: &Plan) -> Result<(), CompileError> {
     let mut keys: Vec<StoreKey> = Vec::new();
+    let plan = &Plan { formula: whole(&plan.formula), ..plan.clone() };
     let formula = lower(plan, &vec![0; plan.segments.len()], &mut |key| {
         keys.push(key);
         StoreId(u32::try_from(keys.len() - 1).expect("a clause has few stores"))
@@ -39,6 +43,30 @@ pub fn check_thresholds(plan: &Plan) -> Result<(), CompileError> {
         line: 1,
         column: 1,
     })
+}
+
+/// A condition with whole numbers in the place of decimals that counts are compared with. Not for evaluation: `= 1.5`, which no
+/// count is, becomes `= 2`.
+fn whole(condition: &Expr) -> Expr {
+    match condition {
+        Expr::And(items) => Expr::And(items.iter().map(whole).collect()),
+        Expr::Or(items) => Expr::Or(items.iter().map(whole).collect()),
+        Expr::Not(inner) => Expr::Not(Box::new(whole(inner))),
+        Expr::Compare(op, left, right) => match (&**left, &**right) {
+            (Expr::Cast(count, Type::Decimal), Expr::Literal(Value::Decimal(number), _)) => {
+                // `> 1.5` and `<= 1.5` ask about 1, the others about 2.
+                let asks_below = matches!(op, CompareOp::Gt | CompareOp::LtEq);
+                let scaled = number.scaled();
+                let floor = scaled.div_euclid(Decimal::ONE.scaled());
+                let is_whole = scaled.rem_euclid(Decimal::ONE.scaled()) == 0;
+                let number = if asks_below || is_whole { floor } else { floor + 1 };
+                let number = i64::try_from(number).unwrap_or(if number < 0 { i64::MIN } else { i64::MAX });
+                Expr::Compare(*op, count.clone(), Box::new(Expr::Literal(Value::Int(number), Type::Int)))
+            }
+            _ => condition.clone(),
+        },
+        _ => condition.clone(),
+    }
 }
 
 /// Whether everything that a count counts is an entry of its state. What counts for ever is a number, which has no bound.
@@ -86,6 +114,15 @@ mod tests {
             (format!("count(*) {today} >= 150000"), 150_000),
             (format!("count(*) {either} >= 150000"), 150_000),
             ("count(*) FILTER (WHERE segment('a') AND created_at > now() - INTERVAL '1 day') > 200000".into(), 200_001),
+            (format!("count(*) {MONTH} >= 150000.5"), 150_001),
+            (format!("count(*) {MONTH} > 150000.5"), 150_001),
+            (format!("count(*) {MONTH} > 100000.0"), 100_001),
+            (format!("count(*) {MONTH} >= 100000.000000001"), 100_001),
+            (format!("count(*) {MONTH} < 150000.5"), 150_001),
+            (format!("count(*) {MONTH} <= 100000.5"), 100_001),
+            (format!("150000.5 <= count(*) {MONTH} OR count(*) > 5"), 150_001),
+            (format!("count(*) {MONTH} >= 1e20"), i64::MAX.unsigned_abs()),
+            ("count(DISTINCT url) >= 100000.1".to_owned(), 100_001),
             ("count(DISTINCT url) >= 100001".to_owned(), 100_001),
             (format!("count(DISTINCT url) {MONTH} >= 100001"), 100_001),
         ];
@@ -103,6 +140,13 @@ mod tests {
             format!("count(*) {MONTH} >= 100000"),
             format!("count(*) {MONTH} < 100000"),
             format!("count(*) {MONTH} > 99999"),
+            format!("count(*) {MONTH} >= 99999.5"),
+            format!("count(*) {MONTH} > 99999.9"),
+            format!("count(*) {MONTH} >= 100000.0"),
+            format!("count(*) {MONTH} <= 99999.5"),
+            format!("count(*) {MONTH} >= -1e20"),
+            "count(*) >= 150000.5".to_owned(),
+            format!("sum(order_total) {MONTH} > 150000.5"),
             format!("sum(order_total) {MONTH} > 150000"),
             "count(DISTINCT url) >= 100000".to_owned(),
             // Without an end the count is a number.

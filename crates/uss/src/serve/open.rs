@@ -5,11 +5,11 @@ use std::sync::Arc;
 use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
-use configuration_api::{Api, ErasureDelays, Gone, Holds, Relay, StoreIdentities, TopicNames};
+use configuration_api::{Api, ErasureDelays, Gone, Holds, Relay, SegmentBound, StoreIdentities, TopicNames};
 use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
-use ports::clock::{Clock, SystemClock};
+use ports::clock::{Clock, GuardedClock};
 use ports::config_store::{ConfigStore, IdentityKey, IdentityRules, MembershipStore};
 use ports::identities::{CaselessTypes, Identity};
 use ports::log::Log;
@@ -27,6 +27,7 @@ use uss_http::serve::Shape;
 use uss_http::{AllowedHosts, AllowedOrigins, ApiKeys, CrossSiteGuard, operations};
 
 use super::StartError;
+use super::clock;
 use super::data_format;
 use super::folder;
 use super::health;
@@ -54,13 +55,19 @@ pub struct Opened {
 }
 
 /// Opens every adapter the settings name.
-pub async fn open(settings: &Settings, identity_rules: IdentityRules) -> Result<Opened, StartError> {
+pub async fn open(
+    settings: &Settings,
+    identity_rules: IdentityRules,
+    clock: Arc<GuardedClock>,
+    accept_clock: bool,
+) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     folder::prepare(folder)?;
     data_format::check(folder)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
         .map_err(|error| StartError::new(format!("{}: {error}", folder.join("log").display())))?;
+    // Before anything is written with a time in it.
+    clock::start(&log, &clock, accept_clock).await?;
     let file = folder.join("warehouse.duckdb");
     let warehouse =
         DuckDbWarehouse::open(&file).map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
@@ -153,10 +160,10 @@ pub fn start_scrubbing(opened: &Opened, settings: &Settings) -> JoinHandle<()> {
 /// The configuration service.
 pub fn configuration(
     opened: &Opened,
-    settings: &Settings,
     service: &Service,
     ingestion: &Arc<Ingestion>,
     topics: TopicNames,
+    settings: &Settings,
     stopped: watch::Receiver<bool>,
 ) -> Api {
     let ingestion = ingestion.clone();
@@ -171,6 +178,7 @@ pub fn configuration(
         clock: opened.clock.clone(),
         written: opened.written.clone(),
         topics,
+        segments: SegmentBound::of(settings.segments_max),
         forget: Arc::new(move |gone| match gone {
             Gone::User(user) => ingestion.forget(user),
             Gone::Identity(IdentityKey { id_type, id }) => {
