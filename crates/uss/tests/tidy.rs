@@ -47,12 +47,13 @@ const ENGINE_IS_BUILT_OF: [&str; 11] = [
 ];
 
 /// Libraries that only the crates named may see: a backend has one adapter, and HTTP one edge.
-const HELD: [(&str, &[&str]); 9] = [
+const HELD: [(&str, &[&str]); 10] = [
     ("axum", &["configuration-api", "ingestion-api", "uss", "uss-http"]),
     ("tower-http", &["configuration-api", "ingestion-api", "uss-http"]),
     ("fjall", &["adapters"]),
     // `uss import` reads Parquet with it; no service does.
     ("duckdb", &["adapters", "uss"]),
+    ("libsqlite3-sys", &["adapters"]),
     ("sea-orm", &["adapters"]),
     ("sea-orm-migration", &["adapters"]),
     ("reqwest", &["adapters", "bench", "uss"]),
