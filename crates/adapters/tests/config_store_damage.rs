@@ -180,7 +180,7 @@ fn assert_damage(error: &ConfigStoreError) {
 
 /// The same rows in a file as SQLite makes it, and builds before checksums did.
 async fn plain(whole: &Path, file: &Path) {
-    let mut options = ConnectOptions::new(format!("sqlite://{}?vfs={VFS}", whole.display()));
+    let mut options = ConnectOptions::new(format!("sqlite://{}?vfs={VFS}&mode=rwc", whole.display()));
     let from = Database::connect(options.max_connections(1).clone()).await.unwrap();
     from.execute_unprepared(&format!("ATTACH 'file:{}?vfs=unix&mode=rwc' AS plain", file.display())).await.unwrap();
     let of = |sql: &str| Statement::from_string(from.get_database_backend(), sql.to_owned());
