@@ -9,8 +9,8 @@ use std::sync::Arc;
 use ports::checkpoints::{Checkpoint, Generation};
 use ports::config_store::MembershipStore;
 use ports::log::{Topic, partition_of};
-use ports::memory::MemoryConfigStore;
 use ports::records::{Cause, Notification};
+use ports_testkit::memory::MemoryConfigStore;
 use segment_engine::event::UserId;
 use segment_users::archiver::Archiver;
 use segment_users::memberships::MembershipWriter;
@@ -317,7 +317,7 @@ async fn readers_that_stand_before_the_first_record_go_on_from_it() {
     trimmed.go_on(1_000).await;
     // As if somebody had begun a new store and a new warehouse.
     let store = Arc::new(MemoryConfigStore::default());
-    let warehouse = Arc::new(ports::memory::MemoryWarehouse::default());
+    let warehouse = Arc::new(ports_testkit::memory::MemoryWarehouse::default());
     trimmed.store = store.clone();
     trimmed.store_memberships().await;
     for partition in 0..PARTITIONS {

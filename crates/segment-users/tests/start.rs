@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::clock::ManualClock;
 use ports::log::Progress;
-use ports::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
+use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
 use segment_engine::time::Timestamp;
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use ports::clock::ManualClock;
 use ports::log::{NewRecord, Topic, partition_of};
-use ports::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
 use ports::records::{ConfigRecord, Notification};
+use ports_testkit::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
 use segment_engine::time::Timestamp;
 use segment_users::archiver::Archiver;
 use segment_users::definitions;

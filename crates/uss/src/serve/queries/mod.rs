@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use configuration_api::relay::PRODUCER;
+use configuration_api::PRODUCER;
 use ports::clock::Clock;
 use ports::config_store::{ConfigStore, Page, SegmentKind};
 use ports::log::Log;

@@ -5,7 +5,7 @@ use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generatio
 use ports::clock::ManualClock;
 use ports::config_store::{NewSegment, NewUser};
 use ports::log::{NewRecord, Progress, Topic};
-use ports::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
+use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
 use segment_engine::time::Timestamp;
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;
