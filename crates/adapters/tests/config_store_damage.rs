@@ -173,6 +173,56 @@ async fn a_damaged_page_is_refused_and_never_served() {
     }
 }
 
+/// A store that was killed after its last writes, with what it answered after each write.
+async fn killed(folder: &Path) -> (Vec<u8>, Vec<u8>, Vec<Vec<String>>) {
+    let file = folder.join("killed.sqlite");
+    let store = open(&file).await.unwrap();
+    store.scrub().await.unwrap();
+    let mut states = Vec::new();
+    for number in 1..=12 {
+        let user = store.create_user(NewUser::default(), NOW).await.unwrap().id;
+        states.push(seen(&store).await.unwrap());
+        store.attach_identity(user, cookie(number), NOW).await.unwrap();
+        states.push(seen(&store).await.unwrap());
+    }
+    let wal = std::fs::read(folder.join("killed.sqlite-wal")).unwrap();
+    (std::fs::read(file).unwrap(), wal, states)
+}
+
+/// A last write that is damaged looks like one that was under way when the power failed. Everything before it does not.
+#[tokio::test]
+async fn a_damaged_write_ahead_log_loses_nothing_silently_but_its_last_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bytes, wal, states) = killed(folder.path()).await;
+    let (whole, may_be_lost) = states.split_last().unwrap();
+    let mut chance = Chance(2);
+    let mut refused = 0;
+    for case in 0..150 {
+        let mut damaged = wal.clone();
+        let at = if case < 32 { case } else { chance.below(wal.len()) };
+        match case % 3 {
+            0 => damaged[at] ^= 1 << chance.below(8),
+            1 => damaged[at..].iter_mut().take(1 + chance.below(PAGE)).for_each(|byte| *byte = 0),
+            _ => damaged.swap(at, chance.below(wal.len())),
+        }
+        let file = folder.path().join(format!("wal {case}.sqlite"));
+        std::fs::write(&file, &bytes).unwrap();
+        std::fs::write(folder.path().join(format!("wal {case}.sqlite-wal")), damaged).unwrap();
+        match open(&file).await {
+            Ok(store) => {
+                let answer = seen(&store).await.unwrap();
+                let is_late = at > wal.len() * 3 / 4 && may_be_lost[may_be_lost.len() - 3..].contains(&answer);
+                assert!(answer == *whole || is_late, "case {case}, at {at} of {}", wal.len());
+            }
+            Err(error) => {
+                refused += 1;
+                assert_damage(&error);
+            }
+        }
+    }
+    assert!(refused > 75, "{refused}");
+}
+
 fn assert_damage(error: &ConfigStoreError) {
     let ConfigStoreError::Corrupt(what) = error else { panic!("{error}") };
     assert!(what.contains("restore the data folder"), "{what}");

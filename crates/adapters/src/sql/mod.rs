@@ -111,7 +111,7 @@ async fn connect_sqlite(
 impl ConfigStore for SqlConfigStore {
     async fn ping(&self) -> Result<()> {
         if let Some(page) = checksums::damaged_page(&self.file) {
-            let what = format!("page {page} of {} is not as it was written", self.file.display());
+            let what = format!("page {page} of its file is not as it was written");
             return Err(ConfigStoreError::Corrupt(checksums::with_advice(what)));
         }
         self.readers.execute_unprepared("SELECT 1").await.map_err(unavailable)?;

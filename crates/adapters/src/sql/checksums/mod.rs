@@ -3,11 +3,12 @@
 //! SQLite leaves the last [`RESERVED`] bytes of each page alone. There stand a mark and a CRC-32 of the page's number and
 //! content. [`vfs`] computes them on each write to the file and compares them on each read from it; [`protect`] makes new
 //! files with room for them, and copies files of earlier builds into such ones. The write-ahead log has checksums of
-//! SQLite's own. Why: `docs/decisions/0011-checksums-of-config-store-pages.md`.
+//! SQLite's own; [`wal`] notices where SQLite would end it too early. Why: `docs/decisions/0012-checksums-of-config-store-pages.md`.
 
 mod damage;
 mod protect;
 mod vfs;
+mod wal;
 
 pub(super) use damage::{damaged_page, is_damage, with_advice};
 pub(super) use protect::{Protection, protect};

@@ -12,7 +12,7 @@ use ports::config_store::ConfigStoreError;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sea_orm::sqlx::{self, ConnectOptions as _, Connection as _};
 
-use super::{PAGE, RESERVED, VFS, damage, has_mark, is_whole, vfs, with_advice};
+use super::{PAGE, RESERVED, VFS, damage, has_mark, is_whole, vfs, wal, with_advice};
 
 /// Whether a file's pages have checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,9 @@ pub async fn protect(file: &Path) -> Result<Protection, ConfigStoreError> {
     let copy = beside(file, "-new");
     for left in [copy.clone(), beside(&copy, "-journal")] {
         remove(&left).map_err(|error| failed(error.into()))?;
+    }
+    if let Some(lost) = wal::lost_commits(&beside(file, "-wal")).map_err(|error| failed(error.into()))? {
+        return Err(ConfigStoreError::Corrupt(with_advice(format!("its write-ahead log has lost commits: {lost}"))));
     }
     match look(file).map_err(|error| failed(error.into()))? {
         Found::WithChecksums => Ok(Protection::Checksums),
