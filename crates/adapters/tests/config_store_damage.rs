@@ -50,8 +50,12 @@ async fn fill(store: &SqlConfigStore) {
     let new = NewActivity { title: "Seen".to_owned(), description: None, code: "seen".to_owned() };
     store.create_activity(new, NOW).await.unwrap();
     store.link_activity(1, 1).await.unwrap();
-    let change =
-        |user| MembershipChange { user_id: UserId(user), entered: vec![1], left: vec![], effective_at: Timestamp(user) };
+    let change = |user| MembershipChange {
+        user_id: UserId(user),
+        entered: vec![1],
+        left: vec![],
+        effective_at: Timestamp(user),
+    };
     let batch = MembershipBatch { partition: 1, from: 0, to: 9, changes: (1..=USERS).map(change).collect() };
     store.apply_memberships(batch).await.unwrap();
     for user in 30..40 {

@@ -16,7 +16,9 @@ pub fn run(bytes: &[u8]) {
     match compile(&plan.normal_form) {
         Ok(again) => assert_eq!(again, plan, "{clause}\n{}\n{}", plan.normal_form, again.normal_form),
         // It may be longer than the clause.
-        Err(error) => assert!(error.code.to_lowercase().starts_with("where_too_"), "{clause}\n{}\n{error}", plan.normal_form),
+        Err(error) => {
+            assert!(error.code.to_lowercase().starts_with("where_too_"), "{clause}\n{}\n{error}", plan.normal_form)
+        }
     }
     let members = [UserId(1)];
     let by_hand = |_: &str| Some(SegmentSource::Members(&members));

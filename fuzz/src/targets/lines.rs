@@ -18,7 +18,13 @@ const PARTITIONS: u32 = 2;
 
 /// Small, so that inputs of a few hundred bytes meet the bounds.
 fn limits() -> Limits {
-    Limits { event_bytes_max: 96, line_bytes_max: 160, error_text_bytes_max: 64, chunk_events_max: 3, ..Limits::default() }
+    Limits {
+        event_bytes_max: 96,
+        line_bytes_max: 160,
+        error_text_bytes_max: 64,
+        chunk_events_max: 3,
+        ..Limits::default()
+    }
 }
 
 /// What a client is told, and what stands in the log.

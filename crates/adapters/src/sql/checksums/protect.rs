@@ -163,5 +163,9 @@ async fn reserve(source: &mut SqliteConnection) -> Result<(), CopyError> {
             (&raw mut bytes).cast(),
         )
     };
-    if outcome == libsqlite3_sys::SQLITE_OK { Ok(()) } else { Err(CopyError::Other("SQLite leaves no room in its pages")) }
+    if outcome == libsqlite3_sys::SQLITE_OK {
+        Ok(())
+    } else {
+        Err(CopyError::Other("SQLite leaves no room in its pages"))
+    }
 }

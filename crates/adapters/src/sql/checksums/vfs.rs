@@ -148,12 +148,7 @@ unsafe extern "C" fn characteristics(file: *mut sqlite3_file) -> c_int {
     unsafe { inner_characteristics(file) & !SQLITE_IOCAP_SUBPAGE_READ }
 }
 
-unsafe extern "C" fn read(
-    file: *mut sqlite3_file,
-    into: *mut c_void,
-    amount: c_int,
-    offset: sqlite3_int64,
-) -> c_int {
+unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, amount: c_int, offset: sqlite3_int64) -> c_int {
     // SAFETY: as called; `into` takes `amount` bytes, and after these two outcomes all of them are set.
     unsafe {
         let outcome = inner_read(file, into, amount, offset);
