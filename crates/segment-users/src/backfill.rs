@@ -6,7 +6,7 @@ use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
 use ports::warehouse::HistoryOf;
 use segment_engine::event::{Event, UserId};
-use segment_engine::machine::StoreId;
+use segment_engine::machine::AccumulatorId;
 
 use crate::partition::{Partition, WorkerError};
 
@@ -21,7 +21,7 @@ pub struct Backfill {
 #[derive(Debug)]
 struct Job {
     /// What is being filled.
-    stores: Vec<StoreId>,
+    stores: Vec<AccumulatorId>,
     /// The warehouse must have the partition up to here: with each user, and each merge, comes history.
     archived: u64,
     /// Whose history is still to be read: a user, and the id it was received with, its own or a merged user's.
@@ -118,7 +118,7 @@ impl Partition {
     /// Reads the history of users into stores: per pair a user, and the id its events were received with.
     pub(crate) async fn read_history(
         &mut self,
-        stores: &[StoreId],
+        stores: &[AccumulatorId],
         sources: &[(UserId, UserId)],
     ) -> Result<(), WorkerError> {
         // A user that was merged away meanwhile took its sources along.

@@ -7,11 +7,8 @@
 //!
 //! Numbers that are their own layout (timestamps, decimals, ids) derive theirs where they are defined.
 
-mod state;
-mod user;
+mod accumulator;
 mod value;
-
-pub(crate) use user::{ManualListLayout, ProfileLayout};
 
 /// Gives a type the layout that is described apart from it.
 macro_rules! written_as {

@@ -1,4 +1,4 @@
-//! Why a user is in a segment or not, and when that will change: read off the state, nothing is asked of anyone.
+//! Why a user is in a segment or not, and when that will change: from the machine's state alone.
 
 mod evidence;
 #[cfg(test)]
@@ -13,15 +13,15 @@ use crate::plan::{Expr, Plan};
 use crate::time::Timestamp;
 use crate::value::Value;
 
-/// A forecast gives up after this many looks; it then says nothing rather than something wrong.
+/// After so many evaluations a forecast gives up and returns `None`.
 const FORECAST_STEPS_MAX: usize = 10_000;
 
-/// Why, and until when.
+/// Why a user is in a segment or not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// Whether the user is a member.
     pub member: bool,
-    /// The instant the answer is about.
+    /// The instant at which all this holds.
     pub at: Timestamp,
     /// The version of the segment that is in force for the user.
     pub version: u64,
@@ -29,47 +29,49 @@ pub struct Explanation {
     pub normal_form: Option<String>,
     /// The conditions that AND, OR and NOT join, in the order of the clause.
     pub conditions: Vec<ConditionReport>,
-    /// The instant at which membership changes to the opposite if nothing more happens; `None` for never.
+    /// When the membership will change if nothing more happens; `None` for never.
     pub next_change: Option<Timestamp>,
 }
 
-/// One condition.
+/// One condition of a clause.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConditionReport {
-    /// As the normal form has it.
+    /// The condition as the normal form has it.
     pub condition: String,
-    /// Its truth; `None` is NULL.
+    /// `None` is NULL.
     pub truth: Option<bool>,
     /// What it reads of the user.
     pub values: Vec<ValueReport>,
-    /// What is behind the values, as far as it is kept: of each the longest-lasting first.
+    /// The events behind the values, as far as they are kept: for each value the longest-lasting first.
     pub evidence: Vec<Evidence>,
-    /// The instant at which its truth changes if nothing more happens; `None` for never.
+    /// When the truth will change if nothing more happens; `None` for never.
     pub next_change: Option<Timestamp>,
-    /// Whether the user has more events than are kept: those beyond are left out, and the condition may be wrong.
+    /// Whether the user has more events than are kept: the others are left out, and the condition may
+    /// be wrong.
     pub limited: bool,
 }
 
 /// The value of an aggregate, a trait, a column of the user or a membership.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValueReport {
-    /// As the normal form has it.
+    /// The expression as the normal form has it.
     pub expression: String,
-    /// A count that is kept only up to a threshold is shown up to that.
+    /// A count that is kept only up to a threshold is at most that.
     pub value: Value,
-    /// How many events the aggregate is over (of `count(DISTINCT …)`: how many values), whether they are kept one by one or
-    /// as this number alone. `None` if that is not kept, as of `max` and `last`, or if it is no aggregate.
+    /// How many events the aggregate is over (for `count(DISTINCT …)`: how many values). `None` if that
+    /// is not kept, as for `max` and `last`, or if the value is no aggregate.
     pub counted: Option<u64>,
 }
 
 /// An event that counts, or the setting of a trait.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
-    /// The index of the value it is behind.
+    /// The index of its value in [`ConditionReport::values`].
     pub of: usize,
-    /// When the event was created, if that is kept or follows from what is; since when the trait is as it is.
+    /// When the event was created, if that is kept or follows from its end. For a trait: since when it
+    /// has its value.
     pub created_at: Option<Timestamp>,
-    /// The value that it gives, if it gives one and that is kept.
+    /// The event's value for the aggregate, if it has one and that is kept.
     pub value: Option<Value>,
     /// The first instant at which it no longer counts; [`Timestamp::MAX`] for never.
     pub until: Timestamp,
@@ -106,13 +108,13 @@ impl Machine {
                 values,
                 evidence,
                 next_change: condition_change(formula, node, user, self.now),
-                limited: self.is_limited(user, &formula.stores_of(node)),
+                limited: self.is_limited(user, &formula.accumulators_of(node)),
             });
         });
         reports
     }
 
-    /// The first instant after now at which the segment's truth differs, the user being left alone.
+    /// Returns the first instant after now at which the membership changes if nothing more happens.
     fn forecast(&self, index: u32, mut user: User) -> Option<Timestamp> {
         let before = user.is_member(index);
         let mut involved = vec![index];
@@ -147,7 +149,8 @@ impl Machine {
     }
 }
 
-/// The conditions below AND, OR and NOT, each with its lowered form: lowering keeps those three as they are.
+/// Visits the conditions below AND, OR and NOT, each with its lowered form. Lowering keeps those three
+/// as they are.
 fn atoms(expr: &Expr, node: &Node, visit: &mut dyn FnMut(&Expr, &Node)) {
     match (expr, node) {
         (Expr::And(exprs), Node::And(nodes)) | (Expr::Or(exprs), Node::Or(nodes)) => {
@@ -158,7 +161,8 @@ fn atoms(expr: &Expr, node: &Node, visit: &mut dyn FnMut(&Expr, &Node)) {
     }
 }
 
-/// The first instant after now at which a condition's truth differs, memberships of other segments staying as they are.
+/// Returns the first instant after now at which a condition's truth changes if nothing more happens
+/// and the memberships of other segments stay as they are.
 fn condition_change(formula: &Formula, node: &Node, user: &User, now: Timestamp) -> Option<Timestamp> {
     let mut user = user.clone();
     let (before, mut next) = formula.truth_until(node, &mut user, now);

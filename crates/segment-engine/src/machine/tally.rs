@@ -1,35 +1,36 @@
-//! What a machine counts of itself as it goes, so that telling it looks at no user.
+//! Counts that a machine keeps up to date, so that reading them costs no loop over users.
 
 use std::mem::size_of;
 
 use super::Machine;
+use super::accumulator_key::AccumulatorId;
 use super::recent::RecentIds;
-use super::store::StoreId;
 use super::user::{Profile, Traits, User};
+use crate::accumulator::Accumulator;
 use crate::event::UserId;
-use crate::leaf::State;
 use crate::time::Timestamp;
 
-/// The memory that a user takes besides what it points to: its place, its entry in the index, its wake-up.
+/// The memory that a user takes without its allocations: the slot, the entry in the index, the
+/// wake-up.
 const USER_BYTES: usize = size_of::<Option<User>>() + size_of::<(UserId, u32)>() + size_of::<(i64, u32)>();
 
 /// A segment, and how many users are in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentCount {
-    /// Its id.
+    /// The config store's id of the segment.
     pub id: i64,
-    /// The tag of its newest version.
+    /// The tag of the newest version.
     pub tag: String,
-    /// Its newest version, in force or not.
+    /// The newest version, in force or pending.
     pub version: u64,
-    /// How many users have been told to be in it.
+    /// How many users are in it, as emitted so far.
     pub members: u64,
 }
 
-/// The counts behind the answers.
+/// The counts themselves.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// By segment, at its index.
+    /// By the segment's index.
     members: Vec<u64>,
     state_bytes: usize,
 }
@@ -51,32 +52,32 @@ impl Tally {
         }
     }
 
-    /// Looks again how large a user is.
+    /// Measures a user again.
     pub(super) fn measure(&mut self, user: &mut User) {
         self.forget(user);
         user.measured_bytes = user.bytes();
         self.state_bytes += user.measured_bytes;
     }
 
-    /// The user goes.
+    /// Takes a user that is removed out of the count of bytes.
     pub(super) fn forget(&mut self, user: &User) {
         self.state_bytes -= user.measured_bytes;
     }
 }
 
 impl Machine {
-    /// How many users are known.
+    /// Returns how many users are known.
     pub fn user_count(&self) -> usize {
         self.by_id.len()
     }
 
-    /// About how many bytes of memory the users take: each as it was at the last checkpoint, so those that came since are
-    /// not in it.
+    /// Returns about how many bytes of memory the users take. Each is measured at a checkpoint, so
+    /// users that came since the last one are not in it.
     pub fn state_bytes(&self) -> usize {
         self.tally.state_bytes
     }
 
-    /// How many users are in each segment.
+    /// Returns how many users are in each segment.
     pub fn segment_counts(&self) -> impl Iterator<Item = SegmentCount> {
         self.catalog.slots.iter().enumerate().filter_map(|(index, slot)| {
             let definition = &slot.pending.as_ref().or(slot.in_force.as_ref())?.definition;
@@ -87,17 +88,17 @@ impl Machine {
 }
 
 impl User {
-    /// About how much memory the user takes: what is allocated for its collections, and the texts in them. What the
-    /// allocator adds is not counted.
+    /// Returns about how many bytes the user takes: the allocations of its collections and the
+    /// strings in them, without the allocator's overhead.
     fn bytes(&self) -> usize {
-        let states: usize = self.states.iter().map(|(_, state)| state.heap_bytes()).sum();
+        let accumulators: usize = self.accumulators.iter().map(|(_, accumulator)| accumulator.heap_bytes()).sum();
         USER_BYTES
             + self.client_ref_id.as_deref().map_or(0, str::len)
             + self.profile.heap_bytes()
             + self.traits.heap_bytes()
             + self.recent.heap_bytes()
-            + self.states.capacity() * size_of::<(StoreId, State)>()
-            + states
+            + self.accumulators.capacity() * size_of::<(AccumulatorId, Accumulator)>()
+            + accumulators
             + self.manual.segments.capacity() * size_of::<i64>()
             + self.members.capacity() * size_of::<u32>()
             + self.wakeups.capacity() * size_of::<(Timestamp, u32)>()
@@ -119,7 +120,7 @@ impl Traits {
 
 impl RecentIds {
     fn heap_bytes(&self) -> usize {
-        // An id stands in the map and, if it expires, in the queue.
+        // The map has every id, and the queue those that expire: counted as if all did.
         self.len() * 2 * size_of::<(u128, Timestamp)>()
     }
 }

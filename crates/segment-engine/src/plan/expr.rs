@@ -1,7 +1,7 @@
 //! The typed expression tree. Every node is well typed by construction: the compiler inserts the casts.
 
 use super::{JsonPath, JsonTest, List, Pattern, TimeCompare};
-use crate::value::{Type, Value};
+use crate::value::{ArithmeticOp, CompareOp, Type, Value};
 
 /// An expression over one event (in an [`Aggregate`](super::Aggregate)) or over one user (in a formula), and `now`.
 ///
@@ -104,28 +104,6 @@ pub enum UserColumn {
     Email,
     Name,
     CreatedAt,
-}
-
-/// A comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the operators'")]
-pub enum CompareOp {
-    Eq,
-    NotEq,
-    Lt,
-    LtEq,
-    Gt,
-    GtEq,
-}
-
-/// Arithmetic with two operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the operators'")]
-pub enum ArithmeticOp {
-    Add,
-    Sub,
-    Mul,
-    Div,
 }
 
 /// A scalar function.
@@ -269,55 +247,6 @@ impl Function {
             Function::AtTimeZone(_) if arguments[0].value_type() == Type::Timestamp => Type::LocalTimestamp,
             Function::AtTimeZone(_) => Type::Timestamp,
             Function::Round(_) | Function::Abs | Function::NullIf | Function::DateTrunc(_) => arguments[0].value_type(),
-        }
-    }
-}
-
-impl CompareOp {
-    /// As written in SQL.
-    pub fn symbol(self) -> &'static str {
-        match self {
-            CompareOp::Eq => "=",
-            CompareOp::NotEq => "<>",
-            CompareOp::Lt => "<",
-            CompareOp::LtEq => "<=",
-            CompareOp::Gt => ">",
-            CompareOp::GtEq => ">=",
-        }
-    }
-
-    /// The operator with its sides exchanged: `a op b` is `b flipped a`.
-    pub fn flipped(self) -> CompareOp {
-        match self {
-            CompareOp::Eq | CompareOp::NotEq => self,
-            CompareOp::Lt => CompareOp::Gt,
-            CompareOp::LtEq => CompareOp::GtEq,
-            CompareOp::Gt => CompareOp::Lt,
-            CompareOp::GtEq => CompareOp::LtEq,
-        }
-    }
-
-    /// The operator of `NOT (a op b)`; both are NULL alike.
-    pub fn negated(self) -> CompareOp {
-        match self {
-            CompareOp::Eq => CompareOp::NotEq,
-            CompareOp::NotEq => CompareOp::Eq,
-            CompareOp::Lt => CompareOp::GtEq,
-            CompareOp::LtEq => CompareOp::Gt,
-            CompareOp::Gt => CompareOp::LtEq,
-            CompareOp::GtEq => CompareOp::Lt,
-        }
-    }
-}
-
-impl ArithmeticOp {
-    /// As written in SQL.
-    pub fn symbol(self) -> &'static str {
-        match self {
-            ArithmeticOp::Add => "+",
-            ArithmeticOp::Sub => "-",
-            ArithmeticOp::Mul => "*",
-            ArithmeticOp::Div => "/",
         }
     }
 }

@@ -7,19 +7,22 @@ mod json;
 mod list;
 mod now;
 mod pattern;
+mod pattern_error;
 mod regular;
 mod steps;
 mod walk;
 
-pub use expr::{ArithmeticOp, CompareOp, EventColumn, Expr, Function, TEXT_BYTES_MAX, TrimSide, UserColumn};
+pub use expr::{EventColumn, Expr, Function, TEXT_BYTES_MAX, TrimSide, UserColumn};
 pub use flips::FIELD_STEPS_MAX;
 pub use instants::InstantSet;
 pub use json::{JsonConstant, JsonPath, JsonStep, JsonTest};
 pub use list::List;
 pub use now::{NowExpr, NowStep, TimeCompare};
-pub use pattern::{PATTERN_PROGRAM_BYTES_MAX, Pattern, PatternError, PatternKind};
+pub use pattern::{Pattern, PatternKind};
+pub use pattern_error::{PATTERN_PROGRAM_BYTES_MAX, PatternError};
 
 pub use crate::time::{Field, Unit, Zone};
+pub use crate::value::{ArithmeticOp, CompareOp};
 
 use crate::value::Type;
 

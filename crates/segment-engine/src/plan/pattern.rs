@@ -6,10 +6,8 @@ use std::sync::Arc;
 
 use regex_automata::meta::Regex;
 
-use super::regular::{Plain, REPETITIONS_MAX, plain};
-
-/// The greatest size of a compiled pattern, in bytes: keeps a pattern such as `(a{1000}){1000}` from filling the memory.
-pub const PATTERN_PROGRAM_BYTES_MAX: usize = 1 << 20;
+use super::pattern_error::{PATTERN_PROGRAM_BYTES_MAX, PatternError};
+use super::regular::{Plain, plain};
 
 /// Bytes of the table of states that a thread builds while it matches; where a text needs more of them, it begins anew.
 const MATCHING_BYTES_MAX: usize = 1 << 18;
@@ -36,26 +34,6 @@ pub enum PatternKind {
     Like,
     /// A regular expression of linear time; matches anywhere.
     Regex,
-}
-
-/// Why a pattern is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    /// Postgres refuses it too.
-    #[error("a LIKE pattern must not end with its escape character; write `\\\\` for a backslash")]
-    EndsWithEscape,
-    /// Compiled, it exceeds [`PATTERN_PROGRAM_BYTES_MAX`].
-    #[error("the pattern is too large; use smaller repetition counts or fewer alternatives")]
-    TooLarge,
-    /// It is no regular expression, or uses what cannot be matched in linear time (back references, look-around).
-    #[error("{0}")]
-    Syntax(String),
-    /// More than [`REPETITIONS_MAX`].
-    #[error("a part is repeated more than {REPETITIONS_MAX} times, nested counts multiplied; use smaller counts")]
-    TooManyRepetitions,
-    /// Not every matcher knows it.
-    #[error("{0} cannot be used in a regular expression; write it without")]
-    Unsupported(&'static str),
 }
 
 impl Pattern {

@@ -5,10 +5,7 @@ use regex_syntax::ParserBuilder;
 use regex_syntax::hir::print::Printer;
 use regex_syntax::hir::{Capture, Class, Hir, HirKind, Look, Repetition};
 
-use super::pattern::PatternError;
-
-/// How often a part may be repeated, nested counts multiplied: RE2's limit.
-pub const REPETITIONS_MAX: u32 = 1_000;
+use super::pattern_error::{PatternError, REPETITIONS_MAX};
 
 /// An expression written out.
 pub(super) struct Plain {

@@ -9,11 +9,11 @@ mod cast;
 mod expr;
 mod funnel;
 mod json;
-mod question;
+mod query;
 mod text;
 mod time;
 
-pub use question::{QueryError, SegmentSource, member_query, members_query, size_query};
+pub use query::{QueryError, SegmentSource, member_query, members_query, size_query};
 
 /// Defines the macros that the generated queries call. Creates the schema they stand in; may be repeated.
 pub const MACROS: &str = concat!(

@@ -4,15 +4,7 @@
 //! whole range of the 64-bit microseconds, so that no bound of `now()` can fall outside it.
 
 use super::Interval;
-
-/// Microseconds in a second.
-pub const SECOND: i64 = 1_000_000;
-/// Microseconds in a minute.
-pub const MINUTE: i64 = 60 * SECOND;
-/// Microseconds in an hour.
-pub const HOUR: i64 = 60 * MINUTE;
-/// Microseconds in a day without change of offset.
-pub const DAY: i64 = 24 * HOUR;
+pub use super::units::{DAY, HOUR, MINUTE, SECOND};
 
 /// The first microsecond of time, PostgreSQL's: 24 November 4714 BC.
 pub const EARLIEST: i64 = -210_866_803_200_000_000;

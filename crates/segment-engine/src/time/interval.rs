@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::calendar::DAY;
+use super::units::DAY;
 
 /// A length of time as SQL has it: months, days and microseconds are kept apart, since neither a month nor (in a zone
 /// with daylight saving) a day has a fixed length.

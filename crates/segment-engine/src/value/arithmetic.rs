@@ -1,8 +1,7 @@
 //! Arithmetic. What leaves the range of its type is NULL, as is a division by zero.
 
-use super::Value;
+use super::{ArithmeticOp, Value};
 use crate::decimal::Decimal;
-use crate::plan::ArithmeticOp;
 use crate::time::calendar::{self, DAY};
 use crate::time::{Interval, Timestamp};
 

@@ -4,15 +4,17 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::decimal::Decimal;
-use crate::plan::CompareOp;
 use crate::time::calendar::DAY;
 use crate::time::{Interval, Timestamp};
 
 mod arithmetic;
 mod cast;
+mod operator;
 
 #[cfg(test)]
 mod tests;
+
+pub use operator::{ArithmeticOp, CompareOp};
 
 /// The type of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -174,20 +176,6 @@ impl Value {
             Value::Int(number) => Some(Decimal::from_int(*number)),
             Value::Decimal(number) => Some(*number),
             _ => None,
-        }
-    }
-}
-
-impl CompareOp {
-    /// Whether a comparison of this outcome satisfies the operator.
-    pub fn holds(self, ordering: Ordering) -> bool {
-        match self {
-            CompareOp::Eq => ordering.is_eq(),
-            CompareOp::NotEq => ordering.is_ne(),
-            CompareOp::Lt => ordering.is_lt(),
-            CompareOp::LtEq => ordering.is_le(),
-            CompareOp::Gt => ordering.is_gt(),
-            CompareOp::GtEq => ordering.is_ge(),
         }
     }
 }

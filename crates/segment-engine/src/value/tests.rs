@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::plan::ArithmeticOp;
+use crate::value::ArithmeticOp;
 
 fn interval(text: &str) -> Value {
     Value::Interval(Interval::parse(text).unwrap())

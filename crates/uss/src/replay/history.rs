@@ -1,7 +1,7 @@
 //! The events of the replay so far: what a new segment is filled from, as the warehouse would do it in the service.
 
 use segment_engine::event::Event;
-use segment_engine::machine::{Machine, StoreId};
+use segment_engine::machine::{AccumulatorId, Machine};
 
 use super::error::Problem;
 use super::identities::Identities;
@@ -53,7 +53,7 @@ impl History {
     }
 
     /// Gives these stores what they lack, under the users whose it is now.
-    pub fn give(&self, machine: &mut Machine, stores: &[StoreId], identities: &Identities) {
+    pub fn give(&self, machine: &mut Machine, stores: &[AccumulatorId], identities: &Identities) {
         for event in &self.events {
             let source = event.user_id;
             let event = Event { user_id: identities.survivor(source), ..event.clone() };

@@ -1,25 +1,26 @@
 //! The total of what counts, for `sum` and `avg`.
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending, Queue, add_all};
+use super::{CapacityExceeded, Contribution, ENTRIES_MAX, Pending, Queue, add_all};
 use crate::decimal::Decimal;
 use crate::time::Timestamp;
 use crate::value::Value;
 use ethnum::I256;
 
-/// A running total. It is wider than a decimal, so that an overflow now (NULL) does not spoil the total later.
+/// A running total. It is wider than a decimal, so that the total is exact again after an overflow,
+/// which is NULL.
 #[derive(Clone, Debug, Default)]
 pub struct Sum {
-    /// Of all that count now, in units of 10⁻⁹.
+    /// Of all contributions that count now, in units of 10⁻⁹.
     pub(crate) total: I256,
     pub(crate) count: u64,
-    /// The amounts of those among them that will end, by their ends.
+    /// The amounts that will end, by their ends.
     pub(crate) ending: Queue<i128>,
     pub(crate) pending: Pending,
 }
 
 impl Sum {
-    /// Adds one; NULL values are skipped.
-    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+    /// Adds a contribution. NULL values are skipped.
+    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), CapacityExceeded> {
         let Some(amount) = amount(&contribution.value) else { return Ok(()) };
         if contribution.from > now {
             self.pending.push(contribution, self.ending.len())
@@ -28,10 +29,10 @@ impl Sum {
         }
     }
 
-    fn begin(&mut self, until: Timestamp, amount: i128) -> Result<(), Overfull> {
+    fn begin(&mut self, until: Timestamp, amount: i128) -> Result<(), CapacityExceeded> {
         if until < Timestamp::MAX {
             if self.entries() >= ENTRIES_MAX {
-                return Err(Overfull { until });
+                return Err(CapacityExceeded { until });
             }
             self.ending.push(until, amount);
         }
@@ -53,12 +54,12 @@ impl Sum {
         }
     }
 
-    /// `sum`: NULL if nothing counts or the total does not fit.
+    /// Returns `sum`; NULL if nothing counts or the total does not fit a decimal.
     pub fn total(&self) -> Value {
         if self.count == 0 { Value::Null } else { decimal(self.total) }
     }
 
-    /// `avg`: NULL likewise; rounded half away from zero.
+    /// Returns `avg`, rounded half away from zero; NULL as for `sum`.
     pub fn average(&self) -> Value {
         if self.count == 0 {
             return Value::Null;
@@ -68,12 +69,12 @@ impl Sum {
         decimal((self.total + half) / count)
     }
 
-    /// How many count. Call after settling.
+    /// Returns how many count. Call after settling.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The ends and amounts of those that will end, latest first.
+    /// Returns the ends and amounts of those that will end, latest first.
     pub(super) fn ending(&self) -> Vec<(Timestamp, &i128)> {
         self.ending.latest_first()
     }
@@ -90,7 +91,7 @@ impl Sum {
         self.ending.len() + self.pending.len()
     }
 
-    pub(super) fn merge(&mut self, other: Sum, now: Timestamp) -> Result<(), Overfull> {
+    pub(super) fn merge(&mut self, other: Sum, now: Timestamp) -> Result<(), CapacityExceeded> {
         let ending_total: I256 = other.ending.iter().fold(I256::ZERO, |sum, (_, amount)| sum + I256::from(*amount));
         self.total += other.total - ending_total;
         self.count += other.count - other.ending.len() as u64;

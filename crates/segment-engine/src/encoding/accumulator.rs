@@ -6,18 +6,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::VecDeque;
 
 use super::written_as;
-use crate::event::Position;
-use crate::leaf::funnel::{Complete, Entry, Scan};
-use crate::leaf::{
-    Contribution, Count, Distinct, Ends, Extreme, Funnel, Order, Pending, Queue, Rank, Ring, State, Sum,
+use crate::accumulator::funnel::{Complete, Entry, Scan};
+use crate::accumulator::{
+    Accumulator, Contribution, Count, Distinct, Ends, Extreme, Funnel, NewestK, Order, Pending, Queue, Rank, Sum,
 };
+use crate::event::Position;
 use crate::time::Timestamp;
 use crate::value::Value;
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "State")]
-enum StateLayout {
-    Ring(Ring),
+#[serde(remote = "Accumulator")]
+enum AccumulatorLayout {
+    NewestK(NewestK),
     Count(Count),
     Sum(Sum),
     Extreme(Extreme),
@@ -26,8 +26,8 @@ enum StateLayout {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Ring")]
-struct RingLayout {
+#[serde(remote = "NewestK")]
+struct NewestKLayout {
     newest: Vec<i64>,
     capacity: u32,
 }
@@ -167,8 +167,8 @@ struct PositionLayout {
 }
 
 written_as! {
-    State: StateLayout,
-    Ring: RingLayout,
+    Accumulator: AccumulatorLayout,
+    NewestK: NewestKLayout,
     Count: CountLayout,
     Sum: SumLayout,
     Extreme: ExtremeLayout,

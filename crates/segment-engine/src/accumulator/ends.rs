@@ -1,4 +1,4 @@
-//! Until when each of some values counts.
+//! Values, and until when each of them counts.
 
 use rustc_hash::FxHashMap;
 
@@ -6,10 +6,11 @@ use super::Queue;
 use crate::time::Timestamp;
 use crate::value::Value;
 
-/// Values, each with its end, and which of them ends soonest.
+/// Values with their ends, and a queue by end.
 ///
-/// A value's end is only ever put off. So the queue has one entry for each value that will end, at its end or an earlier one;
-/// only the soonest is always exact. Whatever an extension costs later is paid for once by the entry that it moves.
+/// An end can only be put off. The queue has one entry for each value that will end, at its end or at
+/// an earlier one; only the soonest entry is always exact. So an extension costs nothing at first, and
+/// later at most one move of the entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ends {
     by_value: FxHashMap<Value, Timestamp>,
@@ -17,7 +18,7 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Puts a value's end off. Answers whether the value is there.
+    /// Puts a value's end off. Returns whether the value is there.
     pub(super) fn extend(&mut self, value: &Value, until: Timestamp) -> bool {
         let Some(end) = self.by_value.get_mut(value) else { return false };
         *end = until.max(*end);
@@ -54,7 +55,7 @@ impl Ends {
         self.soonest.postpone(|value| by_value.get(value).copied().unwrap_or(Timestamp::MIN));
     }
 
-    /// The soonest end; [`Timestamp::MAX`] if there is none.
+    /// Returns the soonest end; [`Timestamp::MAX`] if there is none.
     pub(super) fn next(&self) -> Timestamp {
         self.soonest.next()
     }
@@ -68,12 +69,12 @@ impl Ends {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        // The queue shares the texts.
+        // The queue shares the strings.
         let texts: usize = self.by_value.keys().map(Value::heap_bytes).sum();
         self.by_value.capacity() * size_of::<(Value, Timestamp)>() + self.soonest.heap_bytes() + texts
     }
 
-    /// As it is stored: the queue follows from it.
+    /// Returns what is stored: the queue follows from it.
     pub(crate) fn by_value(&self) -> &FxHashMap<Value, Timestamp> {
         &self.by_value
     }

@@ -1,29 +1,30 @@
-//! How many contributions count.
+//! Counting contributions.
 
 use std::collections::VecDeque;
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending, add_all};
+use super::{CapacityExceeded, Contribution, ENTRIES_MAX, Pending, add_all};
 use crate::time::Timestamp;
 
-/// A count, exact up to `cap`: those that count for ever are a number, of the others the ends are kept.
+/// A count, exact up to `cap`. Contributions that count for ever are a number; of the others the ends
+/// are kept.
 #[derive(Clone, Debug, Default)]
 pub struct Count {
-    /// Counts above it need not be told apart.
+    /// The greatest count that is kept: greater ones count as this.
     pub(crate) cap: u64,
     pub(crate) for_ever: u64,
-    /// Ends of those that have begun, latest last.
+    /// The ends of those that have begun, latest last.
     pub(crate) ends: VecDeque<Timestamp>,
     pub(crate) pending: Pending,
 }
 
 impl Count {
-    /// An empty count that is exact up to `cap`.
+    /// Returns an empty count that is exact up to `cap`.
     pub fn new(cap: u64) -> Self {
         Self { cap, ..Self::default() }
     }
 
-    /// Adds one that counts from `contribution.from` on.
-    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+    /// Adds a contribution. Its value does not matter.
+    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), CapacityExceeded> {
         if contribution.from > now {
             self.pending.push(contribution, self.ends.len())
         } else {
@@ -31,12 +32,12 @@ impl Count {
         }
     }
 
-    fn begin(&mut self, until: Timestamp) -> Result<(), Overfull> {
+    fn begin(&mut self, until: Timestamp) -> Result<(), CapacityExceeded> {
         if until == Timestamp::MAX {
             self.for_ever = (self.for_ever + 1).min(self.cap);
         } else {
             if self.entries() >= ENTRIES_MAX {
-                return Err(Overfull { until });
+                return Err(CapacityExceeded { until });
             }
             let at = self.ends.partition_point(|end| *end < until);
             self.ends.insert(at, until);
@@ -45,7 +46,7 @@ impl Count {
         Ok(())
     }
 
-    /// One that ends soonest can go once `cap` others count at least as long.
+    /// Drops those that end soonest while `cap` others count at least as long.
     fn drop_excess(&mut self) {
         let room = usize::try_from(self.cap - self.for_ever).unwrap_or(usize::MAX);
         if self.ends.len() > room {
@@ -64,17 +65,18 @@ impl Count {
         self.ends.drain(..ended);
     }
 
-    /// How many count. Call after settling.
+    /// Returns how many count. Call after settling.
     pub fn value(&self) -> u64 {
         (self.for_ever + self.ends.len() as u64).min(self.cap)
     }
 
-    /// The ends of those that will end, latest last.
+    /// Returns the ends of those that will end, latest last.
     pub(super) fn ends(&self) -> &VecDeque<Timestamp> {
         &self.ends
     }
 
-    /// Until when at least `k` count if nothing is added; `None` if fewer do now. Call after settling.
+    /// Returns until when at least `k` count if nothing is added; `None` if fewer count now. Call after
+    /// settling.
     pub fn at_least_until(&self, k: u64) -> Option<Timestamp> {
         if self.for_ever >= k {
             return Some(Timestamp::MAX);
@@ -83,7 +85,7 @@ impl Count {
         self.ends.len().checked_sub(nth).map(|at| self.ends[at])
     }
 
-    /// When the next one begins.
+    /// Returns when the next pending one begins; [`Timestamp::MAX`] if there is none.
     pub fn next_begin(&self) -> Timestamp {
         self.pending.next()
     }
@@ -100,7 +102,7 @@ impl Count {
         self.ends.len() + self.pending.len()
     }
 
-    pub(super) fn merge(&mut self, other: Count, now: Timestamp) -> Result<(), Overfull> {
+    pub(super) fn merge(&mut self, other: Count, now: Timestamp) -> Result<(), CapacityExceeded> {
         self.for_ever = (self.for_ever + other.for_ever).min(self.cap);
         let begun = add_all(other.ends, |end| self.begin(end));
         let waiting = add_all(other.pending.into_contributions(), |contribution| self.add(contribution, now));

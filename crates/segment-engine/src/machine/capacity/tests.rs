@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::accumulator::ENTRIES_MAX;
 use crate::event::{Event, Position, UserId};
 use crate::language::compile;
-use crate::leaf::ENTRIES_MAX;
 use crate::machine::{Cause, Definition, Failure, Machine, Settings};
 use crate::time::Timestamp;
 
@@ -19,8 +19,8 @@ fn define(machine: &mut Machine, id: i64, clause: &str) {
     let rule = compile(clause).unwrap().into();
     let definition = Definition { id, tag: format!("s{id}"), version: 1, where_statement: clause.to_owned(), rule };
     machine.define(definition, 0, machine.now());
-    for store in machine.incomplete() {
-        machine.complete(store);
+    for accumulator in machine.incomplete() {
+        machine.complete(accumulator);
     }
     machine.activate(id, 1, machine.now());
     machine.settle();
@@ -59,7 +59,7 @@ fn send(machine: &mut Machine, user: UserId, numbers: std::ops::Range<i64>) {
     machine.settle();
 }
 
-fn told(machine: &mut Machine) -> Vec<Vec<i64>> {
+fn reported(machine: &mut Machine) -> Vec<Vec<i64>> {
     machine.take_failures().into_iter().map(|Failure { segments, .. }| segments).collect()
 }
 
@@ -76,30 +76,30 @@ fn restarted(machine: &Machine) -> Machine {
 }
 
 #[test]
-fn a_full_state_is_told_once_per_user_and_segment_whatever_follows() {
+fn a_full_accumulator_is_reported_once_per_user_and_segment() {
     let mut machine = machine();
     send(&mut machine, BOT, 0..FULL);
-    assert_eq!((told(&mut machine), limited(&machine)), (vec![], [false; 3]), "the bound itself is kept exactly");
+    assert_eq!((reported(&mut machine), limited(&machine)), (vec![], [false; 3]), "the bound itself is kept exactly");
     send(&mut machine, BOT, FULL..FULL + 1);
-    let mut first = told(&mut machine);
+    let mut first = reported(&mut machine);
     first.sort_unstable();
     assert_eq!((first, limited(&machine)), (vec![vec![1], vec![2], vec![3]], [true; 3]));
     send(&mut machine, BOT, FULL + 1..FULL + 1_000);
-    assert_eq!(told(&mut machine), Vec::<Vec<i64>>::new());
+    assert_eq!(reported(&mut machine), Vec::<Vec<i64>>::new());
     send(&mut machine, UserId(2), FULL + 1_000..FULL + 1_001);
     assert!(!machine.explain(UserId(2), "s1").unwrap().conditions[0].limited, "others are exact");
 
     let mut machine = restarted(&machine);
     assert_eq!(limited(&machine), [true; 3], "a checkpoint holds it");
     send(&mut machine, BOT, FULL + 1_001..FULL + 1_002);
-    assert_eq!(told(&mut machine), Vec::<Vec<i64>>::new(), "and that it was told");
+    assert_eq!(reported(&mut machine), Vec::<Vec<i64>>::new(), "and that it was reported");
 }
 
 #[test]
-fn when_what_was_left_out_would_have_ended_the_answer_is_exact_again() {
+fn an_accumulator_is_exact_again_when_the_refused_events_would_have_ended() {
     let mut machine = machine();
     send(&mut machine, BOT, 0..FULL + 10);
-    assert_eq!(told(&mut machine).len(), 3);
+    assert_eq!(reported(&mut machine).len(), 3);
     // The last event left out counts up to and including an hour after.
     machine.advance(Timestamp(FULL + 9 + HOUR), usize::MAX);
     assert_eq!(limited(&machine), [true; 3]);
@@ -107,11 +107,11 @@ fn when_what_was_left_out_would_have_ended_the_answer_is_exact_again() {
     assert_eq!(limited(&machine), [false, false, true], "what counts for ever is missing for ever");
     let start = FULL + 10 + HOUR;
     send(&mut machine, BOT, start..start + FULL);
-    assert_eq!(told(&mut machine), Vec::<Vec<i64>>::new());
+    assert_eq!(reported(&mut machine), Vec::<Vec<i64>>::new());
     send(&mut machine, BOT, start + FULL..start + FULL + 10);
-    let mut again = told(&mut machine);
+    let mut again = reported(&mut machine);
     again.sort_unstable();
-    assert_eq!(again, [[1], [2]], "a new time beyond the bound is told again");
+    assert_eq!(again, [[1], [2]], "a new time beyond the bound is reported again");
 }
 
 #[test]
@@ -122,10 +122,10 @@ fn a_merged_user_lacks_what_either_lacked() {
     let departed = machine.remove_user(UserId(2), Cause::Merge, Timestamp(FULL + 10)).unwrap();
     assert!(machine.absorb(BOT, departed, 9, Timestamp(FULL + 10)).is_empty());
     machine.settle();
-    assert_eq!((told(&mut machine).len(), limited(&machine)), (3, [true; 3]), "together they are too many");
+    assert_eq!((reported(&mut machine).len(), limited(&machine)), (3, [true; 3]), "together they are too many");
     let departed = machine.remove_user(BOT, Cause::Merge, Timestamp(FULL + 10)).unwrap();
     let departed = machine.load_departed(&machine.save_departed(&departed)).unwrap();
     assert!(machine.absorb(BOT, departed, 9, Timestamp(FULL + 10)).is_empty());
     machine.settle();
-    assert_eq!((told(&mut machine).len(), limited(&machine)), (0, [true; 3]), "it goes with the user");
+    assert_eq!((reported(&mut machine).len(), limited(&machine)), (0, [true; 3]), "it goes with the user");
 }

@@ -1,4 +1,4 @@
-//! Things by instant, the soonest at hand.
+//! A priority queue by instant.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -6,7 +6,8 @@ use std::collections::binary_heap::PeekMut;
 
 use crate::time::Timestamp;
 
-/// A priority queue: adding and taking the soonest cost O(log n), in whatever order the instants come.
+/// A priority queue by instant. To add an item or to take the soonest one costs O(log n), in whatever
+/// order they are added.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue<T>(BinaryHeap<Reverse<Entry<T>>>);
 
@@ -21,7 +22,7 @@ impl<T> Queue<T> {
         self.0.push(Reverse(Entry { at, item }));
     }
 
-    /// The instant of the soonest; [`Timestamp::MAX`] if there is none.
+    /// Returns the instant of the soonest item; [`Timestamp::MAX`] if there is none.
     pub(super) fn next(&self) -> Timestamp {
         self.0.peek().map_or(Timestamp::MAX, |Reverse(entry)| entry.at)
     }
@@ -30,12 +31,13 @@ impl<T> Queue<T> {
         self.0.pop().map(|Reverse(Entry { at, item })| (at, item))
     }
 
-    /// The soonest, if its instant is not after `now`.
+    /// Takes the soonest item, if its instant is not after `now`.
     pub(super) fn pop_until(&mut self, now: Timestamp) -> Option<(Timestamp, T)> {
         if self.is_empty() || self.next() > now { None } else { self.pop() }
     }
 
-    /// Moves the soonest to the instant that `later` answers of it, as often as that is a later one.
+    /// Moves the soonest item to the instant that `later` returns for it, and repeats this for the then
+    /// soonest until `later` returns no later instant. [`Timestamp::MAX`] removes an item.
     pub(super) fn postpone(&mut self, later: impl Fn(&T) -> Timestamp) {
         while let Some(mut soonest) = self.0.peek_mut() {
             let at = later(&soonest.0.item);
@@ -49,22 +51,22 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Drops those that are not to be kept.
+    /// Drops the items for which `keep` is false.
     pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         self.0.retain(|Reverse(entry)| keep(&entry.item));
     }
 
-    /// All of them, in no order.
+    /// Returns all items, in no order.
     pub(super) fn into_entries(self) -> impl Iterator<Item = (Timestamp, T)> {
         self.0.into_iter().map(|Reverse(Entry { at, item })| (at, item))
     }
 
-    /// In no order.
+    /// Returns all items, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Timestamp, &T)> {
         self.0.iter().map(|Reverse(entry)| (entry.at, &entry.item))
     }
 
-    /// The latest first.
+    /// Returns all items, the latest first.
     pub(crate) fn latest_first(&self) -> Vec<(Timestamp, &T)> {
         let mut entries: Vec<(Timestamp, &T)> = self.iter().collect();
         entries.sort_by_key(|(at, _)| Reverse(*at));
@@ -79,7 +81,7 @@ impl<T> Queue<T> {
         self.0.is_empty()
     }
 
-    /// Without what the items point to.
+    /// Returns the size of the queue without what the items point to.
     pub(super) fn heap_bytes(&self) -> usize {
         self.0.capacity() * size_of::<Entry<T>>()
     }

@@ -6,16 +6,16 @@ use crate::plan::{Expr, TimeCompare};
 use crate::time::Timestamp;
 use crate::value::Value;
 
-/// One event's part in an aggregate during one span of time.
+/// What one event contributes to an aggregate during one span of time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contribution {
     /// The first instant at which it counts.
     pub from: Timestamp,
-    /// The first instant at which it no longer does; [`Timestamp::MAX`] for "for ever".
+    /// The first instant at which it no longer counts; [`Timestamp::MAX`] for never.
     pub until: Timestamp,
     /// The aggregate's argument. `Bool(true)` for `count(*)`.
     pub value: Value,
-    /// Where the event stands among the user's.
+    /// The event's place in the order of the user's events.
     pub order: Order,
 }
 
@@ -28,27 +28,27 @@ pub struct Order {
 }
 
 impl Order {
-    /// Of an event.
+    /// Returns the order of an event.
     pub fn of(event: &Event) -> Self {
         Self { created_at: event.created_at, processed_at: event.processed_at, position: event.position }
     }
 
-    /// Of an event of which no more is known.
+    /// Returns the order of an event that is received when it is created, at offset 0.
     #[cfg(test)]
     pub(super) fn created(created_at: Timestamp) -> Self {
         Self { created_at, processed_at: created_at, position: Position { partition: 0, offset: 0 } }
     }
 
-    /// When the event was created.
     pub(super) fn created_at(self) -> Timestamp {
         self.created_at
     }
 }
 
-/// Calls `add` with each maximal span from `now` on during which `filter` is TRUE of the event and `argument` has one value.
+/// Calls `add` with each maximal span from `now` on during which `filter` is TRUE of the event and
+/// `argument` has one value.
 ///
-/// Both depend on now only through comparisons whose flips are known in advance, so the future divides into finitely many
-/// spans in which nothing changes; one look at each suffices.
+/// Both depend on now only through comparisons whose flips are known in advance. These divide the
+/// future into finitely many spans in which nothing changes, so one evaluation per span is enough.
 pub fn contributions(
     filter: Option<&Expr>,
     argument: Option<&Expr>,
@@ -83,7 +83,7 @@ pub fn contributions(
     }
 }
 
-/// The argument's value if the filter is TRUE at `now`.
+/// Returns the argument's value if the filter is TRUE at `now`.
 fn value_at(filter: Option<&Expr>, argument: Option<&Expr>, event: &Event, now: Timestamp) -> Option<Value> {
     let mut scope = EventScope { event, now };
     if filter.is_some_and(|filter| evaluate(filter, &mut scope) != Value::Bool(true)) {
@@ -92,7 +92,7 @@ fn value_at(filter: Option<&Expr>, argument: Option<&Expr>, event: &Event, now: 
     Some(argument.map_or(Value::Bool(true), |argument| evaluate(argument, &mut scope)))
 }
 
-/// The comparisons with now in an expression.
+/// Returns the comparisons with now in an expression.
 pub(crate) fn time_compares(expr: &Expr) -> Vec<&TimeCompare> {
     let mut found = Vec::new();
     expr.walk(&mut |node| {

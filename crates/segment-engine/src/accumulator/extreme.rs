@@ -1,9 +1,9 @@
-//! The contribution of the best rank: `min`, `max`, `bool_or`, `bool_and`, `first`, `last`.
+//! The best contribution, for `min`, `max`, `bool_or`, `bool_and`, `first` and `last`.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending, add_all};
+use super::{CapacityExceeded, Contribution, ENTRIES_MAX, Pending, add_all};
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -40,19 +40,20 @@ impl Rank {
 #[derive(Clone, Debug)]
 pub struct Extreme {
     pub(crate) rank: Rank,
-    /// Best first. Each ends later than the one before it: any other is dominated and dropped.
+    /// Best first. Each ends later than the one before it: a contribution that is worse and does not end
+    /// later never matters, and is dropped.
     pub(crate) stairs: VecDeque<Contribution>,
     pub(crate) pending: Pending,
 }
 
 impl Extreme {
-    /// An empty state.
+    #[allow(missing_docs, reason = "the name says it")]
     pub fn new(rank: Rank) -> Self {
         Self { rank, stairs: VecDeque::new(), pending: Pending::default() }
     }
 
-    /// Adds one.
-    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+    /// Adds a contribution.
+    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), CapacityExceeded> {
         if self.rank.skips(&contribution.value) {
             return Ok(());
         }
@@ -63,18 +64,18 @@ impl Extreme {
         }
     }
 
-    fn begin(&mut self, new: Contribution) -> Result<(), Overfull> {
+    fn begin(&mut self, new: Contribution) -> Result<(), CapacityExceeded> {
         let at = self.stairs.partition_point(|other| self.rank.compare(other, &new) != Ordering::Less);
         if at > 0 && self.stairs[at - 1].until >= new.until {
             return Ok(());
         }
         let dominated = self.stairs.range(at..).take_while(|other| other.until <= new.until).count();
-        // Equals of the new one stand before `at`: those that end sooner are dominated too.
+        // Contributions of the same rank stand before `at`: of them too those that end sooner are dropped.
         let equals =
             self.stairs.range(..at).rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
         let first = at - equals.count();
         if self.entries() >= ENTRIES_MAX && first == at && dominated == 0 {
-            return Err(Overfull { until: new.until });
+            return Err(CapacityExceeded { until: new.until });
         }
         self.stairs.drain(first..at + dominated);
         self.stairs.insert(first, new);
@@ -92,7 +93,7 @@ impl Extreme {
         self.stairs.drain(..ended);
     }
 
-    /// The best value; NULL if nothing counts. Call after settling.
+    /// Returns the best value; NULL if nothing counts. Call after settling.
     pub fn value(&self) -> Value {
         self.best().map_or(Value::Null, |best| best.value.clone())
     }
@@ -114,7 +115,7 @@ impl Extreme {
         self.stairs.len() + self.pending.len()
     }
 
-    pub(super) fn merge(&mut self, other: Extreme, now: Timestamp) -> Result<(), Overfull> {
+    pub(super) fn merge(&mut self, other: Extreme, now: Timestamp) -> Result<(), CapacityExceeded> {
         let contributions = other.stairs.into_iter().chain(other.pending.into_contributions());
         let outcome = add_all(contributions, |contribution| self.add(contribution, now));
         self.settle(now);

@@ -1,6 +1,7 @@
-//! The names of stores, which checkpoints hold, are those that stand in `tests/checkpoints/fingerprints.txt`.
+//! The names of accumulators, which checkpoints hold, are those in
+//! `tests/checkpoints/fingerprints.txt`.
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "the tables stand in files")]
+#![allow(clippy::disallowed_methods, reason = "the tables are files")]
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,7 +11,7 @@ use crate::language::compile;
 use crate::machine::{format_3, lower};
 
 #[test]
-fn names_of_stores_do_not_change() {
+fn names_of_accumulators_do_not_change() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
     let clauses = std::fs::read_to_string(folder.join("clauses.txt")).unwrap();
     let mut found = String::new();
@@ -19,7 +20,7 @@ fn names_of_stores_do_not_change() {
         lower::lower(&plan, &vec![0; plan.segments.len()], &mut |key| {
             let (name, name_3) = (key.fingerprint(), format_3::fingerprint(&key));
             writeln!(found, "{name:016x} {name_3:016x} {}", key.canonical_text()).unwrap();
-            StoreId(0)
+            AccumulatorId(0)
         });
     }
     let stored = std::fs::read_to_string(folder.join("fingerprints.txt")).unwrap();
@@ -30,7 +31,7 @@ fn names_of_stores_do_not_change() {
 }
 
 #[test]
-fn the_activities_that_a_store_keeps_are_each_named_once() {
+fn each_activity_that_an_accumulator_keeps_is_returned_once() {
     let cases: [(&str, Option<&[&str]>); 7] = [
         ("activity_type = 'a'", Some(&["a"])),
         ("activity_type IN ('b', 'a') AND url = '/'", Some(&["a", "b"])),
@@ -44,12 +45,12 @@ fn the_activities_that_a_store_keeps_are_each_named_once() {
         ("funnel(INTERVAL '1 day', activity_type = 'a', url = '/') > 0", None),
     ];
     for (clause, activities) in cases {
-        let mut stores = Vec::new();
+        let mut accumulators = Vec::new();
         lower::lower(&compile(clause).unwrap(), &[], &mut |key| {
-            stores.push(key);
-            StoreId(0)
+            accumulators.push(key);
+            AccumulatorId(0)
         });
-        assert_eq!(stores[0].activities().as_deref(), activities, "{clause}");
+        assert_eq!(accumulators[0].activities().as_deref(), activities, "{clause}");
     }
 }
 
@@ -61,7 +62,7 @@ fn names_of_funnels_do_not_change() {
     let mut names = Vec::new();
     lower::lower(&compile(clause).unwrap(), &[], &mut |key| {
         names.push((key.fingerprint(), key.canonical_text()));
-        StoreId(0)
+        AccumulatorId(0)
     });
     let text = "funnel 129600000000 OF url = '/a', region = 'x' OR url = '/b' WHERE country = 'DE' \
                 WHERE url = '/a' OR (region = 'x' OR url = '/b') WHILE created_at > now() - INTERVAL '7 days'";

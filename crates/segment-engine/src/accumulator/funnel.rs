@@ -1,20 +1,19 @@
-//! How many steps of a funnel a user took: the events that match a step, and the longest chain among those that count.
+//! How many steps of a funnel a user took: the longest chain among the events that count.
 //!
-//! A chain takes one event per step, each created later than the one before, the last at most `within` after the first.
-//! An event may come late, anywhere between the others, so no event of an unfinished funnel can be left out: as a first
-//! step it may be the only one early enough, as a later step the only one late enough. What can be left out is what no
-//! chain needs any more: while a chain of all steps lasts the value is certain, and whatever ends no later than that
-//! chain never matters again.
+//! A chain has one event per step, each created later than the one before, the last at most `within`
+//! after the first. A late event may come between any two others, so an unfinished funnel needs all its
+//! events: any of them may turn out to be the only one early or late enough. But while a chain of all
+//! steps lasts, the value is certain, and events that end no later than that chain never matter again.
 
 mod scan;
 #[cfg(test)]
 mod tests;
 
-use super::{Contribution, ENTRIES_MAX, Overfull, Pending};
+use super::{CapacityExceeded, Contribution, ENTRIES_MAX, Pending};
 use crate::time::Timestamp;
 use crate::value::Value;
 use scan::Chain;
-pub(crate) use scan::Scan;
+pub(crate) use scan::{Entry, Scan};
 
 /// The events that match a step of the funnel.
 #[derive(Clone, Debug)]
@@ -22,36 +21,16 @@ pub struct Funnel {
     pub(crate) steps: u8,
     /// Microseconds from the first event of a chain to its last.
     pub(crate) within: i64,
-    /// Those that count, by created_at, then by end. What begins and ends together is one entry.
+    /// Those that count, by `created_at`, then by end. Events for which both are equal share an entry.
     pub(crate) entries: Vec<Entry>,
     pub(crate) pending: Pending,
     /// A chain of all steps.
     pub(crate) complete: Option<Complete>,
-    /// What a pass over the entries found; `None` when it is to be made again. Not stored.
+    /// The chains among the entries; `None` if the entries must be scanned again. Not stored.
     pub(crate) scan: Option<Scan>,
 }
 
-/// The events of one instant that count until another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) created_at: Timestamp,
-    /// The first instant at which they no longer count.
-    pub(crate) until: Timestamp,
-    /// The steps they match: bit 0 is the first.
-    pub(crate) steps: u16,
-}
-
-impl Entry {
-    fn key(&self) -> (Timestamp, Timestamp) {
-        (self.created_at, self.until)
-    }
-
-    fn matches(&self, step: usize) -> bool {
-        self.steps >> step & 1 == 1
-    }
-}
-
-/// A chain of all steps: until its first event ends, the value is the number of steps whatever else comes.
+/// A chain of all steps. Until the first of its events ends, the value is the number of steps.
 #[derive(Clone, Debug)]
 pub(crate) struct Complete {
     pub(crate) until: Timestamp,
@@ -60,14 +39,15 @@ pub(crate) struct Complete {
 }
 
 impl Funnel {
-    /// An empty state of a funnel with this many steps, within so many microseconds.
+    /// Returns an empty accumulator for a funnel with this many steps, within this many microseconds.
     pub fn new(steps: u8, within: i64) -> Self {
         let (entries, pending) = (Vec::new(), Pending::default());
         Self { steps, within, entries, pending, complete: None, scan: Some(Scan::default()) }
     }
 
-    /// Adds an event that matches the steps whose bits are set in `contribution.value`; none if that is NULL.
-    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+    /// Adds an event. It matches the steps whose bits are set in `contribution.value`, and none if that
+    /// is NULL.
+    pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), CapacityExceeded> {
         let Some(entry) = entry(&contribution) else { return Ok(()) };
         if !self.matters(entry.until) {
             return Ok(());
@@ -76,7 +56,7 @@ impl Funnel {
             self.settle(now);
         }
         if self.entries() >= ENTRIES_MAX {
-            return Err(Overfull { until: entry.until });
+            return Err(CapacityExceeded { until: entry.until });
         }
         if contribution.from > now {
             return self.pending.push(contribution, self.entries.len());
@@ -85,7 +65,7 @@ impl Funnel {
         Ok(())
     }
 
-    /// Whether what counts until then can change the value at some time.
+    /// Whether an event that ends then can ever change the value.
     fn matters(&self, until: Timestamp) -> bool {
         self.complete.as_ref().is_none_or(|complete| complete.until < until)
     }
@@ -101,7 +81,7 @@ impl Funnel {
             }
             _ => {
                 self.entries.insert(at, entry);
-                // Mostly the newest event comes last: the pass goes on. Any other may change what it found.
+                // Mostly the newest event comes last, and the scan goes on. Any other may change what it found.
                 self.scan = self.scan.take().filter(|scan| scan.is_before(entry.created_at));
                 if let Some(scan) = &mut self.scan {
                     scan.go_on(&[entry], self.steps, self.within);
@@ -115,7 +95,7 @@ impl Funnel {
         self.complete = self.complete.take().filter(|complete| complete.until > now);
         if self.scan.as_ref().is_none_or(|scan| scan.next_end() <= now) {
             self.entries.retain(|entry| entry.until > now);
-            // A chain that goes on is still the one that began last; another may stand behind one that has ended.
+            // A chain that lasts is still the best of its length. If one has ended, another may take its place.
             self.scan = self.scan.take().filter(|scan| scan.outlasts(now)).map(|scan| scan.ending(&self.entries));
         }
         while let Some(contribution) = self.pending.pop_begun(now) {
@@ -129,7 +109,7 @@ impl Funnel {
         }
     }
 
-    /// Once a chain has all steps, what ends no later than the chain goes.
+    /// Once a chain has all steps, drops the events that end no later than the chain.
     fn drop_irrelevant(&mut self) {
         let Some(chain) = self.scan.as_ref().and_then(|scan| scan.chain(self.steps)) else { return };
         if !self.matters(chain.until) {
@@ -144,7 +124,8 @@ impl Funnel {
         }
     }
 
-    /// The earliest events that make a chain of `length` steps, begin with it, and last as long.
+    /// Returns the earliest events that form a chain of `length` steps, begin when this one does, and
+    /// last as long.
     fn events_of(&self, chain: Chain, length: u8) -> Vec<Entry> {
         let start = self.entries.partition_point(|entry| entry.created_at < chain.start);
         let mut events: Vec<Entry> = Vec::with_capacity(length.into());
@@ -157,7 +138,7 @@ impl Funnel {
         events
     }
 
-    /// The most steps that a chain has. Call after settling.
+    /// Returns the length of the longest chain. Call after settling.
     pub fn value(&self) -> u8 {
         match &self.complete {
             Some(_) => self.steps,
@@ -165,7 +146,7 @@ impl Funnel {
         }
     }
 
-    /// The events of a longest chain, one per step, in order. Call after settling.
+    /// Returns the events of a longest chain, one per step, in order. Call after settling.
     pub(super) fn chain(&self) -> Vec<Entry> {
         if let Some(complete) = &self.complete {
             return complete.events.clone();
@@ -196,7 +177,7 @@ impl Funnel {
         self.entries.len() + self.pending.len()
     }
 
-    pub(super) fn merge(&mut self, other: Funnel, now: Timestamp) -> Result<(), Overfull> {
+    pub(super) fn merge(&mut self, other: Funnel, now: Timestamp) -> Result<(), CapacityExceeded> {
         if let Some(complete) = other.complete.filter(|complete| self.matters(complete.until)) {
             self.complete = Some(complete);
         }
@@ -222,8 +203,9 @@ impl Funnel {
         }
     }
 
-    /// Those that wait, the soonest last, then the oldest.
-    fn drop_excess(&mut self, excess: usize, now: Timestamp) -> Overfull {
+    /// Drops the latest to begin of those that are pending, then the oldest entries. Returns until when
+    /// that matters.
+    fn drop_excess(&mut self, excess: usize, now: Timestamp) -> CapacityExceeded {
         let mut waiting: Vec<Contribution> = std::mem::take(&mut self.pending).into_contributions().collect();
         waiting.sort_by_key(|contribution| std::cmp::Reverse(contribution.from));
         let of_waiting = excess.min(waiting.len());
@@ -235,7 +217,7 @@ impl Funnel {
         }
         self.scan = None;
         self.settle(now);
-        Overfull { until }
+        CapacityExceeded { until }
     }
 }
 
@@ -244,7 +226,7 @@ fn entry(contribution: &Contribution) -> Option<Entry> {
         Value::Int(steps) => Some(Entry {
             created_at: contribution.order.created_at(),
             until: contribution.until,
-            steps: u16::try_from(steps).expect("a bit per step, of which a named bound keeps few"),
+            steps: u16::try_from(steps).expect("a bit per step, and a named bound limits the steps"),
         }),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! States against lists of everything they were given.
+//! Accumulators compared with lists of everything that was added to them.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -16,10 +16,10 @@ const CAP: u64 = 4;
 enum Step {
     Add(Contribution),
     Advance(i64),
-    /// The rest goes to the other of two states, as that of another user.
+    /// From here on contributions go to the other of two accumulators, like that of another user.
     Swap,
-    /// As after a restart.
-    Store,
+    /// Stores the accumulator and loads it again, like a restart.
+    Reload,
     Merge,
 }
 
@@ -43,36 +43,36 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => contributions.prop_map(|(from, until, value)| Step::Add(contribution(from, until, value))),
         4 => (0..15_i64).prop_map(Step::Advance),
         1 => Just(Step::Swap),
-        1 => Just(Step::Store),
+        1 => Just(Step::Reload),
         1 => Just(Step::Merge),
     ];
     prop::collection::vec(step, 1..80)
 }
 
-fn add(state: &mut State, contribution: Contribution, now: Timestamp) {
-    match state {
-        State::Count(state) => state.add(contribution, now),
-        State::Sum(state) => state.add(contribution, now),
-        State::Extreme(state) => state.add(contribution, now),
-        State::Distinct(state) => state.add(contribution, now),
-        State::Ring(_) | State::Funnel(_) => unreachable!("each has tests of its own"),
+fn add(accumulator: &mut Accumulator, contribution: Contribution, now: Timestamp) {
+    match accumulator {
+        Accumulator::Count(inner) => inner.add(contribution, now),
+        Accumulator::Sum(inner) => inner.add(contribution, now),
+        Accumulator::Extreme(inner) => inner.add(contribution, now),
+        Accumulator::Distinct(inner) => inner.add(contribution, now),
+        Accumulator::NewestK(_) | Accumulator::Funnel(_) => unreachable!("each has tests of its own"),
     }
     .unwrap();
 }
 
-fn empty() -> [State; 6] {
+fn empty() -> [Accumulator; 6] {
     [
-        State::Count(Count::new(u64::MAX)),
-        State::Count(Count::new(CAP)),
-        State::Sum(Sum::default()),
-        State::Extreme(Extreme::new(Rank::Greatest)),
-        State::Distinct(Distinct::new(u64::MAX)),
-        State::Distinct(Distinct::new(CAP)),
+        Accumulator::Count(Count::new(u64::MAX)),
+        Accumulator::Count(Count::new(CAP)),
+        Accumulator::Sum(Sum::default()),
+        Accumulator::Extreme(Extreme::new(Rank::Greatest)),
+        Accumulator::Distinct(Distinct::new(u64::MAX)),
+        Accumulator::Distinct(Distinct::new(CAP)),
     ]
 }
 
-/// What the states say, and what the list says.
-fn assert_equal(states: &mut [State; 6], all: &[Contribution], now: Timestamp) {
+/// Compares the accumulators with the list.
+fn assert_equal(accumulators: &mut [Accumulator; 6], all: &[Contribution], now: Timestamp) {
     let counting: Vec<i64> = all
         .iter()
         .filter(|contribution| contribution.from <= now && now < contribution.until)
@@ -82,17 +82,17 @@ fn assert_equal(states: &mut [State; 6], all: &[Contribution], now: Timestamp) {
         })
         .collect();
     let distinct = counting.iter().collect::<BTreeSet<_>>().len() as u64;
-    for state in states.iter_mut() {
-        state.settle(now);
+    for accumulator in accumulators.iter_mut() {
+        accumulator.settle(now);
     }
     let [
-        State::Count(count),
-        State::Count(capped),
-        State::Sum(sum),
-        State::Extreme(max),
-        State::Distinct(values),
-        State::Distinct(few),
-    ] = states
+        Accumulator::Count(count),
+        Accumulator::Count(capped),
+        Accumulator::Sum(sum),
+        Accumulator::Extreme(max),
+        Accumulator::Distinct(values),
+        Accumulator::Distinct(few),
+    ] = accumulators
     else {
         unreachable!()
     };
@@ -105,14 +105,14 @@ fn assert_equal(states: &mut [State; 6], all: &[Contribution], now: Timestamp) {
     assert_eq!(few.value(), distinct.min(CAP));
 }
 
-fn stored(state: &State) -> State {
-    postcard::from_bytes(&postcard::to_stdvec(state).unwrap()).unwrap()
+fn stored(accumulator: &Accumulator) -> Accumulator {
+    postcard::from_bytes(&postcard::to_stdvec(accumulator).unwrap()).unwrap()
 }
 
 proptest! {
     #[test]
-    fn states_count_what_a_list_of_everything_does(steps in steps()) {
-        let (mut states, mut all) = (empty(), Vec::new());
+    fn accumulators_equal_a_list_of_everything(steps in steps()) {
+        let (mut accumulators, mut all) = (empty(), Vec::new());
         let (mut others, mut others_all) = (empty(), Vec::new());
         let mut now = Timestamp(0);
         for step in steps {
@@ -121,42 +121,43 @@ proptest! {
                     // An event counts from its receipt on.
                     let contribution = Contribution { from: contribution.from.max(now), ..contribution };
                     if contribution.from < contribution.until {
-                        states.iter_mut().for_each(|state| {
-                            state.settle(now);
-                            add(state, contribution.clone(), now);
+                        accumulators.iter_mut().for_each(|accumulator| {
+                            accumulator.settle(now);
+                            add(accumulator, contribution.clone(), now);
                         });
                         all.push(contribution);
                     }
                 }
                 Step::Advance(by) => now.0 += by,
                 Step::Swap => {
-                    std::mem::swap(&mut states, &mut others);
+                    std::mem::swap(&mut accumulators, &mut others);
                     std::mem::swap(&mut all, &mut others_all);
                 }
-                Step::Store => states = states.each_ref().map(stored),
+                Step::Reload => accumulators = accumulators.each_ref().map(stored),
                 Step::Merge => {
-                    for (state, other) in states.iter_mut().zip(std::mem::replace(&mut others, empty())) {
-                        state.merge(other, now).unwrap();
+                    for (accumulator, other) in accumulators.iter_mut().zip(std::mem::replace(&mut others, empty())) {
+                        accumulator.merge(other, now).unwrap();
                     }
                     all.append(&mut others_all);
                 }
             }
-            assert_equal(&mut states, &all, now);
-            // No state says that it changes later than it does.
-            let next = states.iter().map(State::next_change).min().unwrap();
+            assert_equal(&mut accumulators, &all, now);
+            // No accumulator changes before its `next_change`.
+            let next = accumulators.iter().map(Accumulator::next_change).min().unwrap();
             if next < Timestamp(now.0 + 100) {
                 assert!(next > now);
-                assert_equal(&mut states.clone(), &all, next);
+                assert_equal(&mut accumulators.clone(), &all, next);
             } else {
-                assert_equal(&mut states.clone(), &all, Timestamp(now.0 + 99));
+                assert_equal(&mut accumulators.clone(), &all, Timestamp(now.0 + 99));
             }
         }
     }
 }
 
-/// At the bound an event costs what it costs below it: this takes minutes if each looks at all entries.
+/// At the bound an event costs the same as below it: the test takes minutes if each loops over all
+/// entries.
 #[test]
-fn a_full_state_takes_events_as_fast_as_any() {
+fn a_full_accumulator_takes_events_as_fast_as_any() {
     let mut distinct = Distinct::new(u64::MAX);
     let mut sum = Sum::default();
     let (mut refused, window) = (0, ENTRIES_MAX as i64 + 10);
@@ -176,9 +177,9 @@ fn a_full_state_takes_events_as_fast_as_any() {
     assert!(distinct.entries() <= ENTRIES_MAX && sum.entries() <= ENTRIES_MAX, "{refused} refused");
 }
 
-/// An address that is seen again and again has one entry, however often its end is put off.
+/// A value that is added again and again has one entry, however often its end is put off.
 #[test]
-fn values_that_come_again_take_no_more_room() {
+fn repeated_values_take_no_more_memory() {
     let mut distinct = Distinct::new(u64::MAX);
     let mut largest = 0;
     for n in 0..10_000 {

@@ -1,26 +1,26 @@
-//! The distinct values among what counts.
+//! Counting distinct values.
 
-use super::{Contribution, ENTRIES_MAX, Ends, Overfull, Pending, add_all};
+use super::{CapacityExceeded, Contribution, ENTRIES_MAX, Ends, Pending, add_all};
 use crate::time::Timestamp;
 use crate::value::Value;
 
-/// Each value with the latest end of its contributions; exact up to `cap` values.
+/// Each value with the latest end of its contributions. Exact up to `cap` values.
 #[derive(Clone, Debug, Default)]
 pub struct Distinct {
-    /// Counts above it need not be told apart.
+    /// The greatest count that is kept: greater ones count as this.
     pub(crate) cap: u64,
     pub(crate) ends: Ends,
     pub(crate) pending: Pending,
 }
 
 impl Distinct {
-    /// An empty state that is exact up to `cap` values.
+    /// Returns an empty accumulator that is exact up to `cap` values.
     pub fn new(cap: u64) -> Self {
         Self { cap, ..Self::default() }
     }
 
-    /// Adds one; NULL is no value.
-    pub fn add(&mut self, mut contribution: Contribution, now: Timestamp) -> Result<(), Overfull> {
+    /// Adds a contribution. NULL does not count as a value.
+    pub fn add(&mut self, mut contribution: Contribution, now: Timestamp) -> Result<(), CapacityExceeded> {
         contribution.value = contribution.value.distinct_key();
         if contribution.value == Value::Null {
             return Ok(());
@@ -32,9 +32,9 @@ impl Distinct {
         }
     }
 
-    /// With more than `cap` values the one that ends soonest can go: `cap` others count at least as long. (Should it come
-    /// again, it comes with its new end.)
-    fn begin(&mut self, value: Value, until: Timestamp) -> Result<(), Overfull> {
+    /// With more than `cap` values, the one that ends soonest is dropped: `cap` others count at least as
+    /// long. (If it is added again, that is with its new end.)
+    fn begin(&mut self, value: Value, until: Timestamp) -> Result<(), CapacityExceeded> {
         if self.ends.extend(&value, until) {
             return Ok(());
         }
@@ -43,7 +43,7 @@ impl Distinct {
             return Ok(());
         }
         if !is_capped && self.entries() >= ENTRIES_MAX {
-            return Err(Overfull { until });
+            return Err(CapacityExceeded { until });
         }
         self.ends.insert(value, until);
         if is_capped {
@@ -62,12 +62,12 @@ impl Distinct {
         self.ends.settle(now);
     }
 
-    /// How many values. Call after settling.
+    /// Returns how many values count. Call after settling.
     pub fn value(&self) -> u64 {
         self.ends.len() as u64
     }
 
-    /// Each value, and until when it counts.
+    /// Returns each value, and until when it counts.
     pub(super) fn ends(&self) -> impl Iterator<Item = (&Value, Timestamp)> {
         self.ends.iter()
     }
@@ -84,7 +84,7 @@ impl Distinct {
         self.ends.len() + self.pending.len()
     }
 
-    pub(super) fn merge(&mut self, other: Distinct, now: Timestamp) -> Result<(), Overfull> {
+    pub(super) fn merge(&mut self, other: Distinct, now: Timestamp) -> Result<(), CapacityExceeded> {
         let begun = add_all(other.ends.into_entries(), |(value, until)| self.begin(value, until));
         let waiting = add_all(other.pending.into_contributions(), |contribution| self.add(contribution, now));
         self.settle(now);

@@ -1,11 +1,12 @@
-//! Against the definition, by brute force: every chain of the events that count is tried.
+//! Funnels compared with their definition by brute force: every chain of the events that count is
+//! tried.
 
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::leaf::Order;
+use crate::accumulator::Order;
 
 /// An event of `steps` (bits) that counts from `from` until `until`.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +18,7 @@ struct Fact {
 }
 
 impl Fact {
-    /// It counts from its receipt for ever.
+    /// Counts from its receipt on, for ever.
     fn kept(created_at: i64, steps: i64) -> Fact {
         Fact { created_at, steps, from: 0, until: i64::MAX }
     }
@@ -29,7 +30,8 @@ impl Fact {
     }
 }
 
-/// The longest chain whose next step is `step`, after the instant and up to the other.
+/// Returns the length of the longest chain from `step` on, of events created after `after` and up to
+/// `up_to`.
 fn longest(facts: &[&Fact], step: u8, steps: u8, after: i64, up_to: i64) -> u8 {
     let next = facts.iter().filter(|fact| {
         step < steps && fact.steps >> step & 1 == 1 && fact.created_at > after && fact.created_at <= up_to
@@ -37,14 +39,14 @@ fn longest(facts: &[&Fact], step: u8, steps: u8, after: i64, up_to: i64) -> u8 {
     next.map(|fact| 1 + longest(facts, step + 1, steps, fact.created_at, up_to)).max().unwrap_or(0)
 }
 
-/// The value by the definition.
+/// Returns the value by the definition.
 fn value(facts: &[Fact], steps: u8, within: i64, now: i64) -> u8 {
     let counting: Vec<&Fact> = facts.iter().filter(|fact| fact.from <= now && now < fact.until).collect();
     let starts = counting.iter().map(|fact| fact.created_at);
     starts.map(|start| longest(&counting, 0, steps, start - 1, start + within)).max().unwrap_or(0)
 }
 
-fn state_of(facts: &[Fact], steps: u8, within: i64, now: i64) -> Funnel {
+fn funnel_of(facts: &[Fact], steps: u8, within: i64, now: i64) -> Funnel {
     let mut funnel = Funnel::new(steps, within);
     for fact in facts.iter().filter(|fact| fact.until > now) {
         funnel.add(fact.contribution(now), Timestamp(now)).expect("they are few");
@@ -57,7 +59,7 @@ fn value_at(funnel: &mut Funnel, now: i64) -> u8 {
     funnel.value()
 }
 
-/// When they were created, and the steps they match.
+/// When each was created, and the steps that it matches.
 type Events = &'static [(i64, i64)];
 
 const A: i64 = 1;
@@ -65,32 +67,32 @@ const B: i64 = 2;
 const C: i64 = 4;
 
 #[test]
-fn what_makes_a_chain() {
+fn a_chain_has_one_event_per_step_in_order_and_in_time() {
     let cases: [(&str, Events, u8); 12] = [
         ("nothing", &[], 0),
-        ("only a later step", &[(1, B), (2, C)], 0),
+        ("only later steps", &[(1, B), (2, C)], 0),
         ("in order", &[(1, A), (2, B), (3, C)], 3),
         ("in the wrong order", &[(1, B), (2, A)], 1),
         ("a step is missing", &[(1, A), (2, C)], 1),
         ("one event is one step", &[(1, A | B | C)], 1),
-        ("two events of one instant are no two steps", &[(1, A), (1, B)], 1),
+        ("two events of one instant are not two steps", &[(1, A), (1, B)], 1),
         ("one instant between others is one step", &[(1, A), (2, B), (2, C), (3, C)], 3),
         ("the last exactly at the end", &[(0, A), (5, B), (10, C)], 3),
-        ("the last behind the end", &[(0, A), (5, B), (11, C)], 2),
+        ("the last after the end", &[(0, A), (5, B), (11, C)], 2),
         ("a later start is early enough", &[(0, A), (1, A), (5, B), (11, C)], 3),
         ("a start after the middle is too late", &[(0, A), (5, B), (6, A), (11, C)], 2),
     ];
     for (what, events, steps) in cases {
         let facts: Vec<Fact> = events.iter().map(|(created_at, steps)| Fact::kept(*created_at, *steps)).collect();
         assert_eq!(value(&facts, 3, 10, 100), steps, "{what}, by the definition");
-        assert_eq!(value_at(&mut state_of(&facts, 3, 10, 100), 100), steps, "{what}");
+        assert_eq!(value_at(&mut funnel_of(&facts, 3, 10, 100), 100), steps, "{what}");
     }
 }
 
 #[test]
 fn a_funnel_that_is_complete_for_ever_keeps_one_event_per_step() {
     let facts = [(1, A), (1, B), (2, A), (3, B), (9, A)].map(|(created_at, steps)| Fact::kept(created_at, steps));
-    let mut funnel = state_of(&facts, 2, 10, 100);
+    let mut funnel = funnel_of(&facts, 2, 10, 100);
     assert_eq!((value_at(&mut funnel, 100), funnel.entries()), (2, 0));
     assert_eq!(funnel.next_change(), Timestamp::MAX);
     let events: Vec<i64> = funnel.chain().iter().map(|entry| entry.created_at.0).collect();
@@ -100,48 +102,49 @@ fn a_funnel_that_is_complete_for_ever_keeps_one_event_per_step() {
 }
 
 #[test]
-fn in_a_window_what_ends_before_the_chain_goes_and_what_is_newer_stays() {
+fn in_a_window_events_that_end_before_the_chain_are_dropped_and_newer_ones_stay() {
     let windowed = |created_at, steps| Fact { created_at, steps, from: 0, until: created_at + 30 };
     let facts = [windowed(1, A), windowed(2, A), windowed(3, B), windowed(4, A)];
-    let mut funnel = state_of(&facts, 2, 10, 10);
-    // The chain of 2 and 3 lasts until 32; the A of 1 has gone by then.
+    let mut funnel = funnel_of(&facts, 2, 10, 10);
+    // The chain of 2 and 3 lasts until 32; the A of 1 ends before that.
     assert_eq!((value_at(&mut funnel, 10), funnel.entries(), funnel.next_change()), (2, 2, Timestamp(32)));
     assert_eq!((value_at(&mut funnel, 31), value_at(&mut funnel, 32), value_at(&mut funnel, 34)), (2, 1, 0));
 }
 
 #[test]
-fn the_bound_is_of_what_is_needed() {
+fn the_bound_applies_to_the_entries_that_are_needed() {
     let mut funnel = Funnel::new(2, i64::MAX);
     let now = Timestamp(1_000_000);
     let event = |number: usize, steps| Fact::kept(number as i64, steps).contribution(now.0);
     for number in 1..=ENTRIES_MAX {
         assert_eq!(funnel.add(event(number, A), now), Ok(()));
     }
-    assert_eq!(funnel.add(event(ENTRIES_MAX + 1, A), now), Err(Overfull { until: Timestamp::MAX }));
+    assert_eq!(funnel.add(event(ENTRIES_MAX + 1, A), now), Err(CapacityExceeded { until: Timestamp::MAX }));
     assert_eq!((funnel.entries(), value_at(&mut funnel, now.0)), (ENTRIES_MAX, 1));
-    // Of two states that are too much together the newest events stay, and the reader is told.
+    // If two accumulators have too many entries together, the newest stay, and the merge reports it.
     let mut other = Funnel::new(2, i64::MAX);
     assert_eq!(other.add(event(ENTRIES_MAX + 2, B), now), Ok(()));
     assert_eq!(funnel.clone().merge(other, now), Ok(()), "together they are complete");
     let mut other = Funnel::new(2, i64::MAX);
     assert_eq!(other.add(event(0, B), now), Ok(()));
-    assert_eq!(funnel.merge(other, now), Err(Overfull { until: Timestamp::MAX }));
+    assert_eq!(funnel.merge(other, now), Err(CapacityExceeded { until: Timestamp::MAX }));
     assert_eq!((funnel.entries(), value_at(&mut funnel, now.0)), (ENTRIES_MAX, 1));
 }
 
-/// `tests/checkpoints` is older than funnels: this holds their layout. Numbers are postcard's varints, signed ones zigzag.
+/// The checkpoints in `tests/checkpoints` are older than funnels, so this test has their layout.
+/// Numbers are postcard's varints, signed ones zigzag.
 #[test]
 fn the_layout_does_not_change() {
     let windowed = |created_at, steps, from| Fact { created_at, steps, from, until: created_at + 30 };
     let facts = [windowed(1, A, 0), windowed(2, B, 0), windowed(3, A | C, 0), windowed(5, C, 9)];
-    let mut funnel = state_of(&facts, 2, 10, 4);
+    let mut funnel = funnel_of(&facts, 2, 10, 4);
     funnel.settle(Timestamp(4));
     let stored: [&[u8]; 9] = [
         // The variant, steps, within.
         &[5, 2, 20],
         // Two entries that outlast the chain: created at 2, until 32, of B; at 3, until 33, of A and C.
         &[2, 4, 64, 2, 6, 66, 5],
-        // One that waits: from 9 until 35,
+        // One that is pending: from 9 until 35,
         &[1, 18, 70],
         // as a whole number of C,
         &[2, 8],
@@ -154,11 +157,11 @@ fn the_layout_does_not_change() {
         &[2, 62, 1],
         &[4, 64, 2],
     ];
-    let state = crate::leaf::State::Funnel(Box::new(funnel));
-    assert_eq!(postcard::to_stdvec(&state).unwrap(), stored.concat());
+    let accumulator = crate::accumulator::Accumulator::Funnel(Box::new(funnel));
+    assert_eq!(postcard::to_stdvec(&accumulator).unwrap(), stored.concat());
 }
 
-/// Small numbers, so that instants meet. Windows as of `created_at`, and spans of all kinds.
+/// Small numbers, so that instants coincide. Windows of `created_at`, and spans of all kinds.
 fn fact() -> impl Strategy<Value = Fact> {
     let span = prop_oneof![
         2 => Just(None),
@@ -177,51 +180,52 @@ fn fact() -> impl Strategy<Value = Fact> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Events come at rising instants in any order of creation, to one of two users who merge at some time, with a
-    /// checkpoint on the way; at every instant the value is that of the definition, and it changes only when it was said.
+    /// Events arrive in any order of creation, for two users who merge at some time, with a checkpoint
+    /// on the way. At every instant the value is that of the definition, and it changes only at
+    /// `next_change`.
     #[test]
     fn equals_the_definition(
         facts in prop::collection::vec((fact(), 0..3_i64, any::<bool>()), 0..10),
         steps in 1..4_u8,
         within in 1..12_i64,
         merged_at in 0..12_usize,
-        asked in any::<bool>(),
+        reads in any::<bool>(),
     ) {
-        let mut states = [Funnel::new(steps, within), Funnel::new(steps, within)];
+        let mut accumulators = [Funnel::new(steps, within), Funnel::new(steps, within)];
         let (mut known, mut now): ([Vec<Fact>; 2], i64) = Default::default();
         for (number, (fact, later, second)) in facts.into_iter().enumerate() {
             now += later;
             if number == merged_at {
-                let [first, second] = &mut states;
+                let [first, second] = &mut accumulators;
                 let second = postcard::from_bytes(&postcard::to_stdvec(second).unwrap()).unwrap();
                 prop_assert_eq!(first.merge(second, Timestamp(now)), Ok(()));
                 let moved = std::mem::take(&mut known[1]);
                 known[0].extend(moved);
-                states[1] = Funnel::new(steps, within);
+                accumulators[1] = Funnel::new(steps, within);
             }
             let user = usize::from(second && number < merged_at);
             let fact = Fact { from: fact.from.max(now), ..fact };
             if fact.from < fact.until {
-                prop_assert_eq!(states[user].add(fact.contribution(now), Timestamp(now)), Ok(()));
+                prop_assert_eq!(accumulators[user].add(fact.contribution(now), Timestamp(now)), Ok(()));
                 known[user].push(fact);
             }
-            if asked {
-                prop_assert_eq!(value_at(&mut states[user], now), value(&known[user], steps, within, now));
+            if reads {
+                prop_assert_eq!(value_at(&mut accumulators[user], now), value(&known[user], steps, within, now));
             }
         }
-        for (mut state, known) in states.into_iter().zip(known) {
-            let mut expected = value_at(&mut state, now);
-            let mut next = state.next_change();
+        for (mut accumulator, known) in accumulators.into_iter().zip(known) {
+            let mut expected = value_at(&mut accumulator, now);
+            let mut next = accumulator.next_change();
             for at in now..60 {
                 if Timestamp(at) >= next {
-                    expected = value_at(&mut state, at);
-                    next = state.next_change();
+                    expected = value_at(&mut accumulator, at);
+                    next = accumulator.next_change();
                     prop_assert!(next > Timestamp(at));
                 }
-                prop_assert_eq!(expected, value(&known, steps, within, at), "at {} of {:?}", at, state);
-                let mut asked = state.clone();
-                prop_assert_eq!(value_at(&mut asked, at), expected, "asked at {}", at);
-                let chain = asked.chain();
+                prop_assert_eq!(expected, value(&known, steps, within, at), "at {} of {:?}", at, accumulator);
+                let mut read = accumulator.clone();
+                prop_assert_eq!(value_at(&mut read, at), expected, "read at {}", at);
+                let chain = read.chain();
                 prop_assert_eq!(chain.len(), usize::from(expected));
                 prop_assert!(chain.iter().enumerate().all(|(step, entry)| entry.matches(step) && entry.until.0 > at));
                 prop_assert!(chain.windows(2).all(|pair| pair[0].created_at < pair[1].created_at));

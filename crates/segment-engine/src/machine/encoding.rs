@@ -1,27 +1,28 @@
-//! What is kept of a user besides leaf states.
+//! The stored layouts of what is kept of a user besides accumulators. `crate::encoding` has the others, and the rules.
 
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::written_as;
+use super::recent::{Receipt, RecentIds};
+use super::user::{ManualList, Profile, Source};
+use crate::encoding::written_as;
 use crate::event::UserId;
-use crate::machine::{ManualList, Profile, Receipt, RecentIds, Source};
 use crate::time::Timestamp;
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Profile")]
-pub(crate) struct ProfileLayout {
+pub(super) struct ProfileLayout {
     email: Option<String>,
     name: Option<String>,
     created_at: Option<Timestamp>,
 }
 
-/// In records of the log the list has names, so there it derives its own.
+/// In records of the log the fields of the list have names: the type itself derives that layout.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "ManualList")]
-pub(crate) struct ManualListLayout {
+pub(super) struct ManualListLayout {
     version: u64,
     segments: Vec<i64>,
 }
@@ -44,7 +45,7 @@ struct RecentIdsLayout {
 #[serde(remote = "Receipt")]
 struct ReceiptLayout {
     at: Timestamp,
-    once: bool,
+    dedupe_forever: bool,
 }
 
 written_as!(RecentIds: RecentIdsLayout, Receipt: ReceiptLayout, Source: SourceLayout);
