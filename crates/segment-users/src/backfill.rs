@@ -21,7 +21,7 @@ pub struct Backfill {
 #[derive(Debug)]
 struct Job {
     /// What is being filled.
-    stores: Vec<AccumulatorId>,
+    accumulators: Vec<AccumulatorId>,
     /// The warehouse must have the partition up to here: with each user, and each merge, comes history.
     archived: u64,
     /// Whose history is still to be read: a user, and the id it was received with, its own or a merged user's.
@@ -44,7 +44,7 @@ impl Partition {
     pub async fn backfill_step(&mut self) -> Result<bool, WorkerError> {
         if self.backfill.job.is_none() {
             let Some(archived) = self.machine.fence() else {
-                // What reads only stores that a backfill completed for others is ready too.
+                // What reads only accumulators that a backfill completed for others is ready too.
                 self.announce().await?;
                 return Ok(false);
             };
@@ -53,8 +53,8 @@ impl Partition {
                 merged.chain([(user, user)])
             };
             let sources: Vec<_> = self.machine.user_ids().flat_map(of_user).collect();
-            let stores = self.machine.incomplete();
-            self.backfill.job = Some(Job { stores, archived, sources_total: sources.len(), sources });
+            let accumulators = self.machine.incomplete();
+            self.backfill.job = Some(Job { accumulators, archived, sources_total: sources.len(), sources });
         }
         let Some(mut job) = self.backfill.job.take() else { return Ok(false) };
         let rest = job.sources.len().saturating_sub(self.settings.backfill_users_per_step);
@@ -70,8 +70,8 @@ impl Partition {
             self.backfill.job = Some(job);
             return Ok(true);
         }
-        for store in job.stores {
-            self.machine.complete(store);
+        for accumulator in job.accumulators {
+            self.machine.complete(accumulator);
         }
         self.announce().await?;
         Ok(true)
@@ -82,7 +82,7 @@ impl Partition {
         if self.ports.warehouse.archive_position(self.id).await? < job.archived {
             return Ok(false);
         }
-        self.read_history(&job.stores, &job.sources[rest..]).await?;
+        self.read_history(&job.accumulators, &job.sources[rest..]).await?;
         Ok(true)
     }
 
@@ -115,23 +115,23 @@ impl Partition {
         }
     }
 
-    /// Reads the history of users into stores: per pair a user, and the id its events were received with.
+    /// Reads the history of users into accumulators: per pair a user, and the id its events were received with.
     pub(crate) async fn read_history(
         &mut self,
-        stores: &[AccumulatorId],
+        accumulators: &[AccumulatorId],
         sources: &[(UserId, UserId)],
     ) -> Result<(), WorkerError> {
         // A user that was merged away meanwhile took its sources along.
         let present = sources.iter().filter(|(user, _)| self.machine.knows(*user));
         let users: HashMap<UserId, UserId> = present.map(|(user, source)| (*source, *user)).collect();
-        let below = |source, user| self.machine.history_below(stores, user, source);
+        let below = |source, user| self.machine.history_below(accumulators, user, source);
         let asked: Vec<_> =
             users.iter().map(|(source, user)| HistoryOf { user: *source, below: below(*source, *user) }).collect();
         for event in self.ports.warehouse.history(&asked).await? {
             let source = event.user_id;
             let event = Event { user_id: users[&source], ..event };
-            for store in stores {
-                self.machine.add_history(*store, source, &event);
+            for accumulator in accumulators {
+                self.machine.add_history(*accumulator, source, &event);
             }
         }
         Ok(())
@@ -157,7 +157,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Fills every incomplete store before going on: when the log says that a version took effect here and a crash lost what had
+    /// Fills every incomplete accumulator before going on: when the log says that a version took effect here and a crash lost what had
     /// been read for it. A job that is running is finished, not begun again: what it has read counts already.
     pub(crate) async fn backfill_now(&mut self) -> Result<(), WorkerError> {
         while !self.machine.incomplete().is_empty() {

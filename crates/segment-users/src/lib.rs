@@ -5,7 +5,7 @@
 //! 1. `ingestion-api/src/admission.rs` decides whether the body is an event; its routes resolve the user and append the event to the log.
 //! 2. [`partition`]: the partition's worker reads it in its next turn;
 //! 3. [`mod@apply`] decodes it and hands it to the machine,
-//! 4. where `segment-engine/src/machine/inputs.rs` updates the leaf states that its filters let it into,
+//! 4. where `segment-engine/src/machine/inputs.rs` updates the accumulators that its filters let it into,
 //! 5. and `segment-engine/src/machine/evaluate.rs` evaluates the segments whose conditions flipped.
 //! 6. [`notify`] turns each change into a notification; the turn's commit appends them with the consumed offset, at once.
 //!

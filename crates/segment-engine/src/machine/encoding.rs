@@ -6,13 +6,13 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::recent::{Receipt, RecentIds};
-use super::user::{ManualList, Profile, Source};
+use super::user::{ManualList, Source, UserProfile};
 use crate::encoding::written_as;
 use crate::event::UserId;
 use crate::time::Timestamp;
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Profile")]
+#[serde(remote = "UserProfile")]
 pub(super) struct ProfileLayout {
     email: Option<String>,
     name: Option<String>,

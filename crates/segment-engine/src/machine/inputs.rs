@@ -2,7 +2,7 @@
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
 use super::triggers::Readers;
-use super::user::{ManualList, Profile, Source, User};
+use super::user::{ManualList, Source, User, UserProfile};
 use super::{Cause, EventKey, Machine};
 use crate::accumulator::{Accumulator, CapacityExceeded};
 use crate::eval::{EventScope, evaluate};
@@ -72,7 +72,7 @@ impl Machine {
     }
 
     /// Applies that a user was created or their profile changed.
-    pub fn profile(&mut self, id: UserId, client_ref_id: Option<&str>, profile: Profile, at: Timestamp) {
+    pub fn profile(&mut self, id: UserId, client_ref_id: Option<&str>, profile: UserProfile, at: Timestamp) {
         self.reach(at);
         let slot = self.slot_or_new(id, Cause::User);
         let user = self.users[slot as usize].as_mut().expect("just found or made");

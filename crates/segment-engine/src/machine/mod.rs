@@ -43,7 +43,7 @@ pub use inputs::Departed;
 pub use recent::{EventKey, REMEMBERED_IDS, REMEMBERED_MICROS, Receipt, RecentIds};
 pub use snapshot::SnapshotError;
 pub use tally::SegmentCount;
-pub use user::{ManualList, Profile, Source, Traits};
+pub use user::{ManualList, Source, Traits, UserProfile};
 
 use crate::event::UserId;
 use crate::time::Timestamp;

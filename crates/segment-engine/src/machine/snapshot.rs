@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{ManualListLayout, ProfileLayout};
-use super::user::{ManualList, Profile, Source, User};
+use super::user::{ManualList, Source, User, UserProfile};
 use super::{AccumulatorId, Definition, Departed, Machine, RecentIds, Rule, Settings};
 use crate::accumulator::Accumulator;
 use crate::event::UserId;
@@ -49,7 +49,7 @@ struct UserBlock {
     id: UserId,
     client_ref_id: Option<Box<str>>,
     #[serde(with = "ProfileLayout")]
-    profile: Profile,
+    profile: UserProfile,
     /// Key, JSON text, since.
     traits: Vec<(String, String, Timestamp)>,
     #[serde(with = "ManualListLayout")]

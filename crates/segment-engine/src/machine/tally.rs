@@ -5,7 +5,7 @@ use std::mem::size_of;
 use super::Machine;
 use super::accumulator_key::AccumulatorId;
 use super::recent::RecentIds;
-use super::user::{Profile, Traits, User};
+use super::user::{Traits, User, UserProfile};
 use crate::accumulator::Accumulator;
 use crate::event::UserId;
 use crate::time::Timestamp;
@@ -105,7 +105,7 @@ impl User {
     }
 }
 
-impl Profile {
+impl UserProfile {
     fn heap_bytes(&self) -> usize {
         [&self.email, &self.name].into_iter().flatten().map(String::capacity).sum()
     }

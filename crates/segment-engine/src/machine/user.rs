@@ -21,7 +21,7 @@ pub struct User {
     pub(super) id: UserId,
     /// The client id first seen for the user.
     pub(super) client_ref_id: Option<Box<str>>,
-    pub(super) profile: Profile,
+    pub(super) profile: UserProfile,
     pub(super) traits: Traits,
     /// The manual segments the user is in.
     pub(super) manual: ManualList,
@@ -78,7 +78,7 @@ impl User {
         Self {
             id,
             client_ref_id: None,
-            profile: Profile::default(),
+            profile: UserProfile::default(),
             traits: Traits::default(),
             manual: ManualList::default(),
             recent: RecentIds::default(),
@@ -174,7 +174,7 @@ impl User {
 /// The columns of the user, as the config store has them. All are `None` for a user that is known
 /// from events only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Profile {
+pub struct UserProfile {
     /// `users.email`.
     pub email: Option<String>,
     /// `users.name`.
@@ -183,7 +183,7 @@ pub struct Profile {
     pub created_at: Option<Timestamp>,
 }
 
-impl Profile {
+impl UserProfile {
     pub(super) fn column(&self, column: UserColumn) -> Value {
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, |text| Value::Text(text.into()));
         match column {

@@ -43,8 +43,8 @@ fn parse_words(text: &str) -> Option<Interval> {
             Amount::Number(number)
                 if after.starts_with(' ') && matches!(Amount::parse(rest), Some((Amount::Clock(_), _))) =>
             {
-                parts.add(number, Unit::Day);
-                1 << Unit::Day as u32
+                parts.add(number, IntervalUnit::Day);
+                1 << IntervalUnit::Day as u32
             }
             Amount::Number(number) => {
                 let (word, after) = take_while(rest, |character| character.is_ascii_alphabetic());
@@ -52,18 +52,18 @@ fn parse_words(text: &str) -> Option<Interval> {
                     return None;
                 }
                 // The last number may be bare: it counts seconds.
-                let unit = if rest.is_empty() { Unit::Second } else { unit_of_word(word)? };
+                let unit = if rest.is_empty() { IntervalUnit::Second } else { unit_of_word(word)? };
                 parts.add(number, unit);
                 rest = after.trim_start_matches(SEPARATORS);
                 1 << unit as u32
             }
             Amount::Clock(micros) => {
                 parts.micros += i128::from(micros);
-                1 << Unit::Hour as u32 | 1 << Unit::Minute as u32 | 1 << Unit::Second as u32
+                1 << IntervalUnit::Hour as u32 | 1 << IntervalUnit::Minute as u32 | 1 << IntervalUnit::Second as u32
             }
             Amount::YearsMonths(months) => {
                 parts.months += i128::from(months);
-                1 << Unit::Year as u32 | 1 << Unit::Month as u32
+                1 << IntervalUnit::Year as u32 | 1 << IntervalUnit::Month as u32
             }
         };
         // A unit may be given once only.
@@ -86,13 +86,13 @@ fn parse_iso(text: &str) -> Option<Interval> {
         let (number, after) = Number::parse(rest)?;
         let designator = after.chars().next()?;
         let unit = match (designator, in_time) {
-            ('y', false) => Unit::Year,
-            ('m', false) => Unit::Month,
-            ('w', false) => Unit::Week,
-            ('d', false) => Unit::Day,
-            ('h', true) => Unit::Hour,
-            ('m', true) => Unit::Minute,
-            ('s', true) => Unit::Second,
+            ('y', false) => IntervalUnit::Year,
+            ('m', false) => IntervalUnit::Month,
+            ('w', false) => IntervalUnit::Week,
+            ('d', false) => IntervalUnit::Day,
+            ('h', true) => IntervalUnit::Hour,
+            ('m', true) => IntervalUnit::Minute,
+            ('s', true) => IntervalUnit::Second,
             _ => return None,
         };
         parts.add(number, unit);
@@ -103,7 +103,7 @@ fn parse_iso(text: &str) -> Option<Interval> {
 }
 
 #[derive(Clone, Copy)]
-enum Unit {
+enum IntervalUnit {
     Microsecond,
     Millisecond,
     Second,
@@ -119,20 +119,22 @@ enum Unit {
 }
 
 /// Postgres' words for the units.
-fn unit_of_word(word: &str) -> Option<Unit> {
+fn unit_of_word(word: &str) -> Option<IntervalUnit> {
     Some(match word {
-        "microsecond" | "microseconds" | "microsecon" | "us" | "usec" | "usecs" | "useconds" => Unit::Microsecond,
-        "millisecond" | "milliseconds" | "ms" | "msec" | "msecs" | "mseconds" => Unit::Millisecond,
-        "second" | "seconds" | "sec" | "secs" | "s" => Unit::Second,
-        "minute" | "minutes" | "min" | "mins" | "m" => Unit::Minute,
-        "hour" | "hours" | "hr" | "hrs" | "h" => Unit::Hour,
-        "day" | "days" | "d" => Unit::Day,
-        "week" | "weeks" | "w" => Unit::Week,
-        "month" | "months" | "mon" | "mons" => Unit::Month,
-        "year" | "years" | "yr" | "yrs" | "y" => Unit::Year,
-        "decade" | "decades" | "dec" | "decs" => Unit::Decade,
-        "century" | "centuries" | "cent" | "c" => Unit::Century,
-        "millennium" | "millennia" | "mil" | "mils" => Unit::Millennium,
+        "microsecond" | "microseconds" | "microsecon" | "us" | "usec" | "usecs" | "useconds" => {
+            IntervalUnit::Microsecond
+        }
+        "millisecond" | "milliseconds" | "ms" | "msec" | "msecs" | "mseconds" => IntervalUnit::Millisecond,
+        "second" | "seconds" | "sec" | "secs" | "s" => IntervalUnit::Second,
+        "minute" | "minutes" | "min" | "mins" | "m" => IntervalUnit::Minute,
+        "hour" | "hours" | "hr" | "hrs" | "h" => IntervalUnit::Hour,
+        "day" | "days" | "d" => IntervalUnit::Day,
+        "week" | "weeks" | "w" => IntervalUnit::Week,
+        "month" | "months" | "mon" | "mons" => IntervalUnit::Month,
+        "year" | "years" | "yr" | "yrs" | "y" => IntervalUnit::Year,
+        "decade" | "decades" | "dec" | "decs" => IntervalUnit::Decade,
+        "century" | "centuries" | "cent" | "c" => IntervalUnit::Century,
+        "millennium" | "millennia" | "mil" | "mils" => IntervalUnit::Millennium,
         _ => return None,
     })
 }
@@ -245,23 +247,23 @@ struct Parts {
 }
 
 impl Parts {
-    fn add(&mut self, number: Number, unit: Unit) {
+    fn add(&mut self, number: Number, unit: IntervalUnit) {
         match unit {
-            Unit::Microsecond => self.add_micros(&number, 1),
-            Unit::Millisecond => self.add_micros(&number, 1_000),
-            Unit::Second => self.add_micros(&number, SECOND),
-            Unit::Minute => self.add_micros(&number, MINUTE),
-            Unit::Hour => self.add_micros(&number, HOUR),
-            Unit::Day => self.add_days(&number, 1),
-            Unit::Week => self.add_days(&number, 7),
-            Unit::Month => {
+            IntervalUnit::Microsecond => self.add_micros(&number, 1),
+            IntervalUnit::Millisecond => self.add_micros(&number, 1_000),
+            IntervalUnit::Second => self.add_micros(&number, SECOND),
+            IntervalUnit::Minute => self.add_micros(&number, MINUTE),
+            IntervalUnit::Hour => self.add_micros(&number, HOUR),
+            IntervalUnit::Day => self.add_days(&number, 1),
+            IntervalUnit::Week => self.add_days(&number, 7),
+            IntervalUnit::Month => {
                 self.months += i128::from(number.whole);
                 self.add_days(&Number { whole: 0, ..number }, 30);
             }
-            Unit::Year => self.add_years(&number, 1),
-            Unit::Decade => self.add_years(&number, 10),
-            Unit::Century => self.add_years(&number, 100),
-            Unit::Millennium => self.add_years(&number, 1_000),
+            IntervalUnit::Year => self.add_years(&number, 1),
+            IntervalUnit::Decade => self.add_years(&number, 10),
+            IntervalUnit::Century => self.add_years(&number, 100),
+            IntervalUnit::Millennium => self.add_years(&number, 1_000),
         }
     }
 

@@ -28,7 +28,7 @@ impl Written {
     /// Reads a time; blanks around it are ignored. Fractions beyond microseconds are cut off, second 60 is the next minute's
     /// first, and the years are 0000 to 9999.
     pub fn read(text: &str) -> Option<Written> {
-        let mut reader = Reader { rest: text.trim_ascii().as_bytes(), in_sql: true };
+        let mut reader = TimeReader { rest: text.trim_ascii().as_bytes(), in_sql: true };
         let mut written = Written { day: reader.date()?, time: 0, offset: None, in_sql: true };
         let date_end = reader.rest;
         if reader.skip(b'T') || reader.skip(b't') {
@@ -57,13 +57,13 @@ impl Written {
     }
 }
 
-struct Reader<'a> {
+struct TimeReader<'a> {
     rest: &'a [u8],
     /// Whether nothing was met that PostgreSQL refuses or reads in another way.
     in_sql: bool,
 }
 
-impl Reader<'_> {
+impl TimeReader<'_> {
     fn skip(&mut self, byte: u8) -> bool {
         match self.rest.split_first() {
             Some((first, rest)) if *first == byte => {

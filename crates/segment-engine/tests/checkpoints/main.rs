@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use segment_engine::event::{Event, Position, UserId};
 use segment_engine::language::compile;
-use segment_engine::machine::{Cause, Change, Definition, Machine, ManualList, Profile, Rule, Settings, SnapshotError};
+use segment_engine::machine::{self, Cause, Change, Definition, Machine, ManualList, Rule, SnapshotError, UserProfile};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
@@ -60,8 +60,8 @@ fn event(n: i64, at: i64) -> Event {
     }
 }
 
-fn profile(n: i64) -> Profile {
-    Profile { email: Some(format!("u{n}@example.com")), name: None, created_at: Some(Timestamp(START)) }
+fn profile(n: i64) -> UserProfile {
+    UserProfile { email: Some(format!("u{n}@example.com")), name: None, created_at: Some(Timestamp(START)) }
 }
 
 /// A machine with every kind of clause, and a machine that a user is on the way from.
@@ -71,7 +71,7 @@ struct World {
 }
 
 fn world() -> World {
-    let mut machine = Machine::new(Settings::default());
+    let mut machine = Machine::new(machine::Settings::default());
     let at = Timestamp(START);
     let clauses = std::fs::read_to_string(folder().join("clauses.txt")).unwrap();
     for (id, clause) in (1..).zip(clauses.lines()) {
@@ -97,10 +97,10 @@ fn world() -> World {
     let absorbed = machine.remove_user(UserId(4), Cause::Merge, at).unwrap();
     let departed = machine.save_departed(&absorbed);
     let lacking = machine.absorb(UserId(3), absorbed, 60, at);
-    for store in lacking {
+    for accumulator in lacking {
         for n in (0..60).filter(|n| 1 + n % USERS == 4) {
             let event = Event { user_id: UserId(3), ..event(n, START + n * 7 * 60 * MINUTE) };
-            machine.add_history(store, UserId(4), &event);
+            machine.add_history(accumulator, UserId(4), &event);
         }
     }
     machine.define(definition(PENDING, "pending", Some("count(*) FILTER (WHERE url = '/pending') = 0")), 60, at);
@@ -114,10 +114,10 @@ fn later(machine: &mut Machine, departed: &[u8]) -> Vec<Change> {
     let departed = machine.load_departed(departed).unwrap();
     let at = Timestamp(START + 21 * DAY);
     let lacking = machine.absorb(UserId(5), departed, 60, at);
-    for store in lacking {
+    for accumulator in lacking {
         for n in (0..60).filter(|n| 1 + n % USERS == 4) {
             let event = Event { user_id: UserId(5), ..event(n, START + n * 7 * 60 * MINUTE) };
-            machine.add_history(store, UserId(4), &event);
+            machine.add_history(accumulator, UserId(4), &event);
         }
     }
     for n in 60..80 {
@@ -163,7 +163,7 @@ fn load(text: &str) -> World {
         let lines = text.lines().filter_map(|line| line.split_once(' '));
         lines.filter(move |(found, _)| *found == kind).map(|(_, block)| bytes(block))
     };
-    let mut machine = Machine::load_state(&blocks("state").next().unwrap(), 60, Settings::default()).unwrap();
+    let mut machine = Machine::load_state(&blocks("state").next().unwrap(), 60, machine::Settings::default()).unwrap();
     for block in blocks("user") {
         machine.load_user(&block).unwrap();
     }
@@ -221,6 +221,6 @@ fn a_newer_format_is_told_apart_from_damage() {
     let block = newer(machine.save_user(UserId(1)).unwrap());
     assert!(matches!(machine.load_user(&block), Err(SnapshotError::Newer(200))));
     let state = newer(machine.save_state());
-    assert!(matches!(Machine::load_state(&state, 0, Settings::default()), Err(SnapshotError::Newer(200))));
-    assert!(matches!(Machine::load_state(&[2, 0], 0, Settings::default()), Err(SnapshotError::Format(_))));
+    assert!(matches!(Machine::load_state(&state, 0, machine::Settings::default()), Err(SnapshotError::Newer(200))));
+    assert!(matches!(Machine::load_state(&[2, 0], 0, machine::Settings::default()), Err(SnapshotError::Format(_))));
 }
