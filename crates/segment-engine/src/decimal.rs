@@ -1,4 +1,4 @@
-//! DECIMAL(38,9): the one type of fractional numbers. No floating point anywhere, so sums do not depend on order.
+//! DECIMAL(38,9), the one type of fractional numbers. There is no floating point, so sums do not depend on order.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ const EXPONENT_MAX: i64 = (i32::MAX / 2) as i64;
 
 /// A decimal number with 9 fractional digits and at most 38 digits in all: the number times 10⁹.
 ///
-/// Every operation that leaves this range answers `None`, which SQL sees as NULL.
+/// Every operation that leaves this range returns `None`, which is NULL in SQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Decimal(i128);
@@ -32,22 +32,22 @@ impl Decimal {
     /// 1
     pub const ONE: Decimal = Decimal(UNIT);
 
-    /// The number `scaled / 10⁹`; `None` if it has more than 38 digits.
+    /// Returns the number `scaled / 10⁹`; `None` if it has more than 38 digits.
     pub const fn from_scaled(scaled: i128) -> Option<Decimal> {
         if -LIMIT < scaled && scaled < LIMIT { Some(Decimal(scaled)) } else { None }
     }
 
-    /// The number times 10⁹.
+    /// Returns the number times 10⁹.
     pub const fn scaled(self) -> i128 {
         self.0
     }
 
-    /// A whole number; every `i64` fits.
+    /// Returns a whole number; every `i64` fits.
     pub const fn from_int(number: i64) -> Decimal {
         Decimal(number as i128 * UNIT)
     }
 
-    /// The nearest whole number, half away from zero; `None` if it is no `i64`.
+    /// Returns the nearest whole number, half away from zero; `None` if that does not fit an `i64`.
     pub fn to_int(self) -> Option<i64> {
         i64::try_from(divide_half_away(self.0, UNIT)).ok()
     }
@@ -76,18 +76,18 @@ impl Decimal {
         Decimal::from_scaled(if negative { -magnitude } else { magnitude })
     }
 
-    /// The sum.
+    /// Returns the sum.
     pub fn checked_add(self, other: Decimal) -> Option<Decimal> {
-        // An i128 holds 1.7 · 10³⁸: less than the sum of two great numbers.
+        // An i128 holds 1.7 · 10³⁸, which is less than the sum of two large numbers.
         Decimal::from_scaled(self.0.checked_add(other.0)?)
     }
 
-    /// The difference.
+    /// Returns the difference.
     pub fn checked_sub(self, other: Decimal) -> Option<Decimal> {
         Decimal::from_scaled(self.0.checked_sub(other.0)?)
     }
 
-    /// The product, half away from zero.
+    /// Returns the product, half away from zero.
     pub fn checked_mul(self, other: Decimal) -> Option<Decimal> {
         match self.0.checked_mul(other.0) {
             Some(product) => Decimal::from_scaled(divide_half_away(product, UNIT)),
@@ -95,7 +95,7 @@ impl Decimal {
         }
     }
 
-    /// The quotient, half away from zero; `None` also for division by zero.
+    /// Returns the quotient, half away from zero; `None` also for division by zero.
     pub fn checked_div(self, other: Decimal) -> Option<Decimal> {
         if other.0 == 0 {
             return None;
@@ -106,17 +106,17 @@ impl Decimal {
         }
     }
 
-    /// The number with the other sign. Never `None`: the range is symmetric.
+    /// Returns the negated number. Never `None`, because the range is symmetric.
     pub fn checked_neg(self) -> Option<Decimal> {
         Some(Decimal(-self.0))
     }
 
-    /// The number without its sign. Never `None`: the range is symmetric.
+    /// Returns the absolute value. Never `None`, because the range is symmetric.
     pub fn checked_abs(self) -> Option<Decimal> {
         Some(Decimal(self.0.abs()))
     }
 
-    /// The nearest number with this many fractional digits, half away from zero.
+    /// Returns the nearest number with this many fractional digits, half away from zero.
     pub fn round(self, places: u8) -> Option<Decimal> {
         let Some(dropped) = SCALE.checked_sub(places) else { return Some(self) };
         let step = 10_i128.pow(u32::from(dropped));
@@ -145,18 +145,18 @@ impl fmt::Display for Decimal {
     }
 }
 
-/// The exponent after an `e`: a whole number with an optional sign.
+/// Returns the exponent after an `e`: a whole number with an optional sign.
 fn parse_exponent(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    // All digits, so the only error is a number too long for an i64, which is too large anyway.
+    // All digits, so the only possible error is a number beyond i64, which is too large anyway.
     let exponent: i64 = text.parse().ok()?;
     (exponent.abs() < EXPONENT_MAX).then_some(exponent)
 }
 
-/// The number made of the first `kept` digits (zeros after the last), rounded half away by the digit after them.
+/// Returns the number made of the first `kept` digits (zeros after the last), rounded half away by the digit after them.
 fn scaled_from_digits(digits: impl Iterator<Item = u8>, kept: i64) -> Option<i128> {
     let mut number: i128 = 0;
     let mut missing = kept;
@@ -194,7 +194,7 @@ fn divide_half_away(dividend: i128, divisor: i128) -> i128 {
     }
 }
 
-/// `dividend / divisor`, half away from zero, in the wide type that no product of two decimals overflows.
+/// Returns `dividend / divisor`, half away from zero. No product of two decimals overflows the wide type.
 fn from_wide_quotient(dividend: I256, divisor: I256) -> Option<Decimal> {
     let (quotient, remainder) = (dividend / divisor, dividend % divisor);
     let away = if (dividend < 0) == (divisor < 0) { I256::ONE } else { I256::MINUS_ONE };

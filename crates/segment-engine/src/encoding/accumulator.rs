@@ -1,4 +1,4 @@
-//! Leaf states.
+//! The stored layouts of accumulators.
 
 use ethnum::I256;
 use rustc_hash::FxHashMap;

@@ -1,17 +1,17 @@
-//! Reading JSON: the value at a path, and what is asked of it.
+//! Reading JSON: values at paths, and tests of them.
 
 use serde_json::{Number, Value as Json};
 
 use crate::plan::{JsonPath, JsonStep, JsonTest};
 use crate::value::Value;
 
-/// The value at a path. A last step `->>` gives text: a string's own, a jsonb's of a list or an object, JSON text of anything
-/// else, and NULL for JSON's null; `->` gives JSON. NULL where there is nothing.
+/// Returns the value at a path. A last step `->>` gives text: the string itself, the jsonb text of a list or an object, the JSON
+/// text of other values, and NULL for JSON's null. A last step `->` gives JSON. NULL if there is no value.
 pub fn read_path(root: &Json, path: &JsonPath) -> Value {
     read_steps(root, &path.keys, path.as_text)
 }
 
-/// As [`read_path`], by the steps that are left of a path.
+/// Like [`read_path`], for the last steps of a path.
 pub fn read_steps(root: &Json, steps: &[JsonStep], as_text: bool) -> Value {
     match find(root, steps) {
         None => Value::Null,
@@ -23,13 +23,12 @@ pub fn read_steps(root: &Json, steps: &[JsonStep], as_text: bool) -> Value {
     }
 }
 
-/// The JSON at the end of the steps.
+/// Returns the JSON at the end of the steps.
 pub(crate) fn find<'a>(root: &'a Json, steps: &[JsonStep]) -> Option<&'a Json> {
     steps.iter().try_fold(root, step)
 }
 
-/// A text is the key of an object only, and a number the place in a list only. A value alone counts as a list of one, as
-/// for Postgres.
+/// A key applies only to an object, and an index only to a list. A single value counts as a list of one, as in Postgres.
 fn step<'a>(json: &'a Json, step: &JsonStep) -> Option<&'a Json> {
     match (step, json) {
         (JsonStep::Key(key), Json::Object(members)) => members.get(key),
@@ -44,7 +43,7 @@ fn place(index: i32, length: usize) -> Option<usize> {
     usize::try_from(if index < 0 { length as i64 + index } else { index }).ok()
 }
 
-/// The outcome of a test of the JSON at a path, `None` if there is nothing.
+/// Returns the result of a test of the JSON at a path; `None` stands for no JSON there.
 pub(super) fn tested(json: Option<&Json>, test: &JsonTest) -> Value {
     match (test, json) {
         (JsonTest::HoldsAsMember(constant), json) => {
@@ -57,7 +56,7 @@ pub(super) fn tested(json: Option<&Json>, test: &JsonTest) -> Value {
     }
 }
 
-/// The `?` of jsonb.
+/// jsonb's `?`.
 fn has(json: &Json, text: &str) -> bool {
     match json {
         Json::Object(members) => members.contains_key(text),
@@ -66,7 +65,7 @@ fn has(json: &Json, text: &str) -> bool {
     }
 }
 
-/// The `@>` of jsonb: that of [`is_within`], and a list contains each of its values alone.
+/// jsonb's `@>`: like [`is_within`], but a list also contains each of its single values.
 fn contains(json: &Json, constant: &Json) -> bool {
     match (json, constant) {
         (Json::Array(items), alone) if !matches!(alone, Json::Array(_) | Json::Object(_)) => {
@@ -76,7 +75,8 @@ fn contains(json: &Json, constant: &Json) -> bool {
     }
 }
 
-/// Whether the constant is in the value: member for member of an object, each element in any of a list, else equal.
+/// Whether the constant is in the value: every member in the member of the same key, every element in any element, other values
+/// if they are equal.
 fn is_within(constant: &Json, json: &Json) -> bool {
     match (constant, json) {
         (Json::Object(wanted), Json::Object(members)) => {
@@ -91,7 +91,7 @@ fn is_within(constant: &Json, json: &Json) -> bool {
     }
 }
 
-/// By value: `1` is `1.0`.
+/// Compares by value: `1` equals `1.0`.
 fn equal_numbers(left: &Number, right: &Number) -> bool {
     match (left.as_i128(), right.as_i128()) {
         (Some(left), Some(right)) => left == right,
@@ -101,7 +101,7 @@ fn equal_numbers(left: &Number, right: &Number) -> bool {
     }
 }
 
-/// Only a whole number has an exact counterpart, and one too great for 128 bits is held at their end, which is none.
+/// Compares exactly. A float beyond 128 bits is converted to their end, which no other number equals.
 fn is_whole(float: f64, whole: i128) -> bool {
     float.fract() == 0.0 && float as i128 == whole
 }

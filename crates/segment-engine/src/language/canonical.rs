@@ -7,13 +7,13 @@ use super::print::{Names, expression};
 use crate::plan::{Aggregate, AggregateFunction, CompareOp, EventColumn, Expr, JsonTest, List, TimeCompare};
 use crate::value::{Type, Value};
 
-/// The canonical form.
+/// Returns the canonical form.
 pub(super) fn canonical(expr: Expr, names: &Names<'_>) -> Expr {
     let expr = expr.map_children(&mut |child| canonical(child, names));
     node(expr, names)
 }
 
-/// The canonical form of an aggregate.
+/// Returns the canonical form of an aggregate.
 pub(super) fn aggregate(aggregate: Aggregate, names: &Names<'_>) -> Aggregate {
     let Aggregate { function, argument, filter } = aggregate;
     let argument = argument.map(|argument| canonical(argument, names));
@@ -37,7 +37,7 @@ fn is_never_null(expr: &Expr) -> bool {
     }
 }
 
-/// A canonical condition, simplified for a place where NULL counts as FALSE.
+/// Returns a canonical condition, simplified for a place where NULL counts as FALSE.
 pub(super) fn as_filter(condition: Expr, names: &Names<'_>) -> Expr {
     match condition {
         Expr::Literal(Value::Null, Type::Bool) => bool_literal(false),
@@ -47,7 +47,7 @@ pub(super) fn as_filter(condition: Expr, names: &Names<'_>) -> Expr {
     }
 }
 
-/// The canonical form of a node over canonical operands.
+/// Returns the canonical form of a node over canonical operands.
 fn node(expr: Expr, names: &Names<'_>) -> Expr {
     match expr {
         Expr::And(items) => junction(items, true, names),
@@ -112,7 +112,7 @@ fn alternatives_joined(items: Vec<Expr>, is_and: bool, names: &Names<'_>) -> Vec
     joined
 }
 
-/// What a condition compares with constants for equality (negated under AND), or the condition itself.
+/// Returns what a condition compares with constants for equality (negated under AND), or the condition itself.
 fn alternatives(condition: Expr, is_and: bool) -> Result<(Expr, Vec<Expr>), Expr> {
     match condition {
         Expr::Compare(CompareOp::Eq, x, value) if !is_and && is_constant(&value) => Ok((*x, vec![*value])),
@@ -148,7 +148,7 @@ fn negate(inner: Expr, names: &Names<'_>) -> Expr {
     }
 }
 
-/// The constant on the right, else the lesser text on the left.
+/// Returns the constant on the right, else the lesser text on the left.
 fn compare(op: CompareOp, left: Expr, right: Expr, names: &Names<'_>) -> Expr {
     if is_null(&left) || is_null(&right) {
         return null_condition();

@@ -6,7 +6,7 @@ use crate::plan::{Expr, TimeCompare};
 use crate::time::is_within_written_years;
 use crate::value::{Type, Value};
 
-/// The node itself, or the constant it is worth if all its operands are constants and it can be written as one.
+/// Returns the node itself, or the constant it is worth if all its operands are constants and it can be written as one.
 pub(super) fn folded(expr: Expr) -> Expr {
     if matches!(expr, Expr::TimeCompare(_)) {
         return expr;
@@ -28,12 +28,12 @@ pub(super) fn is_writable(value: &Value) -> bool {
     !is_time || value.calendar_micros().is_some_and(is_within_written_years)
 }
 
-/// A cast of a constant; NULL if it fails.
+/// Returns a cast of a constant; NULL if it fails.
 pub(super) fn cast(value: Value, ty: Type) -> Value {
     value.cast(ty)
 }
 
-/// A number without a fraction that fits 64 bits.
+/// Returns a number without a fraction that fits 64 bits.
 pub(super) fn whole(number: Decimal) -> Option<i64> {
     number.to_int().filter(|whole| Decimal::from(*whole) == number)
 }

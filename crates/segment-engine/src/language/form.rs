@@ -9,7 +9,7 @@ use super::syntax::start_of;
 use crate::plan::{Aggregate, AggregateFunction, CompareOp, Expr};
 use crate::value::{Type, Value};
 
-/// The canonical formula over one user.
+/// Returns the canonical formula over one user.
 ///
 /// * A bare event column and no aggregate: the row form, true if any event satisfies the clause.
 /// * An aggregate and no bare event column: the clause itself.
@@ -61,7 +61,7 @@ fn mixed_forms(column: &str, pos: Pos, tree: Option<&Ast>) -> CompileError {
     ))
 }
 
-/// The operand of the outermost AND and OR that stands at a position.
+/// Returns the operand of the outermost AND and OR that stands at a position.
 fn operand_at(tree: &Ast, pos: Pos) -> &Ast {
     match tree {
         Ast::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {

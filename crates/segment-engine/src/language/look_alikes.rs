@@ -9,7 +9,7 @@ use super::print::quoted;
 /// Quotes and primes of all kinds but the straight ones.
 const QUOTES: &str = "‘’‚‛“”„‟«»‹›′″‴‵‶´＇＂";
 
-/// The first such character outside quotes.
+/// Returns the first such character outside quotes.
 pub(super) fn look_alike(text: &str) -> Option<CompileError> {
     let mut pos = Pos::START;
     let mut inside: Option<char> = None;
@@ -57,7 +57,7 @@ fn refused(character: char, rest: &str, pos: Pos) -> Option<CompileError> {
     Some(CompileError::new(code::SYNTAX, pos, message).suggest(suggestion))
 }
 
-/// What stands between this quote and the next like it, in straight ones, if it is short.
+/// Returns what stands between this quote and the next like it, in straight ones, if it is short.
 fn straight(rest: &str) -> String {
     const SHORT_CHARS: usize = 40;
     let text: Vec<char> = rest.chars().skip(1).take(SHORT_CHARS).collect();

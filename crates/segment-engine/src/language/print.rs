@@ -39,14 +39,14 @@ enum Binding {
     Atom,
 }
 
-/// The text of an expression.
+/// Returns the text of an expression.
 pub fn expression(expr: &Expr, names: &Names<'_>) -> String {
     let mut printer = Printer { text: String::new(), names: *names };
     printer.expr(expr, Binding::Or);
     printer.text
 }
 
-/// The text of an aggregate.
+/// Returns the text of an aggregate.
 pub fn aggregate(aggregate: &Aggregate, names: &Names<'_>) -> String {
     let mut printer = Printer { text: String::new(), names: *names };
     printer.aggregate(aggregate);

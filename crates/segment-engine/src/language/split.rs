@@ -11,7 +11,7 @@ use super::print::{Names, expression};
 use crate::plan::{Aggregate, Expr};
 use crate::value::{Type, Value};
 
-/// The formula over pure aggregates, these aggregates, and the tags of the segments it reads.
+/// Returns the formula over pure aggregates, these aggregates, and the tags of the segments it reads.
 pub(super) fn split(
     formula: Expr,
     names: &Names<'_>,
@@ -118,7 +118,7 @@ fn collect_terms(expr: &Expr, terms: &mut Vec<Expr>) {
     expr.children().into_iter().for_each(|child| collect_terms(child, terms));
 }
 
-/// The conditions on the user among the operands of one AND or OR, joined, if there are several.
+/// Returns the conditions on the user among the operands of one AND or OR, joined, if there are several.
 fn joint_term(expr: &Expr) -> Option<Expr> {
     let of_user = |items: &[Expr]| -> Option<Vec<Expr>> {
         let found: Vec<Expr> = items.iter().filter(|item| is_term(item)).cloned().collect();
@@ -131,7 +131,7 @@ fn joint_term(expr: &Expr) -> Option<Expr> {
     }
 }
 
-/// The aggregate where each term has the truth that its digit of `assignment` says.
+/// Returns the aggregate where each term has the truth that its digit of `assignment` says.
 fn assigned(aggregate: &Aggregate, terms: &[Expr], assignment: usize, names: &Names<'_>) -> Aggregate {
     let truths: Vec<(&Expr, Expr)> = terms
         .iter()

@@ -1,9 +1,9 @@
-//! When comparisons with now change: the exact instants, by inverting the bound step by step.
+//! The exact instants at which comparisons with now change, by inverting the bound step by step.
 //!
-//! Each step of a bound is a function of microseconds that is non-decreasing, or non-decreasing on each of a few pieces:
-//! days where months are added (the clamp to the end of the month steps back at midnight), stretches between two changes
-//! of offset where there is a zone. So the values that a step takes to `v` or later are a small set of intervals in closed
-//! form, and going through the steps backwards gives the instants of now.
+//! Each step of a bound is a function of microseconds that is non-decreasing, or non-decreasing on each of a few pieces. With
+//! months the pieces are days, because the clamp to the end of the month steps back at midnight; with a zone they are the
+//! stretches between two changes of offset. So the times that a step takes to `v` or later are a small set of intervals in closed
+//! form. Going through the steps backwards gives the instants of now.
 
 use super::instants::InstantSet;
 use super::now::{Motion, TimeCompare};
@@ -15,16 +15,16 @@ use crate::value::{Type, Value};
 #[cfg(test)]
 mod tests;
 
-/// How many stretches of a field [`TimeCompare::next_flip`] looks at before it answers "check again". A day's hours, a
-/// month's days, and an hour's minutes fit in.
+/// How many stretches of a field [`TimeCompare::next_flip`] looks at before it returns an instant at which to check again. The
+/// hours of a day, the days of a month and the minutes of an hour fit in.
 pub const FIELD_STEPS_MAX: usize = 64;
 
 impl TimeCompare {
-    /// Exactly the instants of now at which the comparison is TRUE, given the value of `x`.
+    /// Returns exactly the instants of now at which the comparison is TRUE, given the value of `x`.
     ///
     /// # Panics
-    /// If the bound extracts a field other than the epoch, which is true again and again for ever. The compiler lets
-    /// such a comparison stand only outside aggregates, where [`next_flip`](TimeCompare::next_flip) is asked.
+    /// If the bound extracts a field other than the epoch: such a comparison is true again and again for ever. The compiler
+    /// allows it only outside aggregates, where [`next_flip`](TimeCompare::next_flip) is called.
     pub fn true_set(&self, x: &Value) -> InstantSet {
         let field = self.bound.field();
         let Some((not_less, greater)) = edges(field, x) else { return InstantSet::empty() };
@@ -41,7 +41,7 @@ impl TimeCompare {
         if self.bound.stays_in_time() { set } else { set.intersect(&self.bound.instants_in_time()) }
     }
 
-    /// The instants at which the truth of the comparison may become another: TRUE, FALSE or NULL.
+    /// Returns the instants at which the truth of the comparison (TRUE, FALSE or NULL) may change.
     pub fn edges(&self, x: &Value) -> Vec<Timestamp> {
         let true_set = self.true_set(x);
         let in_time = if self.bound.stays_in_time() { InstantSet::all() } else { self.bound.instants_in_time() };
@@ -49,10 +49,10 @@ impl TimeCompare {
         intervals.flat_map(|(start, end)| [*start, *end]).collect()
     }
 
-    /// The first instant after `now` at which [`truth`](TimeCompare::truth) differs from that at `now`, given the value
+    /// Returns the first instant after `now` at which [`truth`](TimeCompare::truth) differs from that at `now`, given the value
     /// of `x`; [`Timestamp::MAX`] if it never does.
     ///
-    /// Where the bound extracts a field, it may be an earlier instant at which to ask again.
+    /// If the bound extracts a field, it may return an earlier instant at which to call it again.
     pub fn next_flip(&self, x: &Value, now: Timestamp) -> Timestamp {
         match self.bound.field() {
             None | Some(Field::Epoch) if !self.bound.stays_in_time() => self.next_edge(x, now),
@@ -69,8 +69,8 @@ impl TimeCompare {
         flips.min().unwrap_or(Timestamp::MAX)
     }
 
-    /// [`next_flip`](TimeCompare::next_flip) for a bound that never steps back, without building a set: this is asked
-    /// at every evaluation.
+    /// [`next_flip`](TimeCompare::next_flip) for a bound that never steps back. It builds no set, because it runs at every
+    /// evaluation.
     fn next_flip_of_steady(&self, x: &Value, now: Timestamp) -> Option<Timestamp> {
         let (not_less, greater) = edges(self.bound.field(), x)?;
         let reaches = |value| self.bound.first_reaching(value);
@@ -112,7 +112,7 @@ impl TimeCompare {
 }
 
 impl NowExpr {
-    /// The instants at which the bound is at `value` or later.
+    /// Returns the instants at which the bound is at `value` or later.
     fn instants_from(&self, value: i128) -> InstantSet {
         match self.first_reaching(value) {
             Some(first) => InstantSet::between(first, Timestamp::MAX),
@@ -123,7 +123,7 @@ impl NowExpr {
         }
     }
 
-    /// The first instant at which the bound is at `value` or later, if it can be told that it stays there.
+    /// Returns the first instant at which the bound is at `value` or later, if it never steps back from there.
     fn first_reaching(&self, value: i128) -> Option<Timestamp> {
         fn invert<'a>(mut motions: impl Iterator<Item = Motion<'a>>, value: Timestamp) -> Option<Timestamp> {
             match motions.next() {
@@ -134,12 +134,12 @@ impl NowExpr {
         invert(self.motions(), Timestamp(calendar::saturate(value)))
     }
 
-    /// The instants at which the bound lies in the set.
+    /// Returns the instants at which the bound lies in the set.
     fn instants_of(&self, values: &InstantSet) -> InstantSet {
         preimage(self.motions(), values)
     }
 
-    /// The instants at which no step leaves the range of time.
+    /// Returns the instants at which no step leaves the range of time.
     fn instants_in_time(&self) -> InstantSet {
         let in_time = InstantSet::between(Timestamp(calendar::EARLIEST), Timestamp(calendar::LATEST + 1));
         let mut instants = InstantSet::all();
@@ -150,7 +150,7 @@ impl NowExpr {
     }
 }
 
-/// The times that the steps, one after the other, take into the set.
+/// Returns the times that the steps, applied in order, take into the set.
 fn preimage<'a>(mut motions: impl Iterator<Item = Motion<'a>>, values: &InstantSet) -> InstantSet {
     fn invert<'a>(motions: &mut dyn Iterator<Item = Motion<'a>>, values: &InstantSet) -> InstantSet {
         match motions.next() {
@@ -162,7 +162,7 @@ fn preimage<'a>(mut motions: impl Iterator<Item = Motion<'a>>, values: &InstantS
 }
 
 impl Motion<'_> {
-    /// The times that the step takes into the set.
+    /// Returns the times that the step takes into the set.
     fn preimage(self, values: &InstantSet) -> InstantSet {
         let mut pieces = Vec::with_capacity(values.intervals().len());
         for &(start, end) in values.intervals() {
@@ -175,7 +175,7 @@ impl Motion<'_> {
         InstantSet::from_pieces(pieces)
     }
 
-    /// The times that the step takes to `value` or later.
+    /// Returns the times that the step takes to `value` or later.
     fn times_from(self, value: Timestamp) -> InstantSet {
         if let Some(first) = self.first_reaching(value) {
             return InstantSet::between(first, Timestamp::MAX);
@@ -184,13 +184,13 @@ impl Motion<'_> {
             Motion::Months(interval) => times_from_months(interval, value.0),
             Motion::ToLocal(zone) => times_from_local(zone, value.0),
             Motion::ToInstant(zone) => times_from_instant(zone, value.0),
-            Motion::Shift(_) | Motion::Floor(_) => unreachable!("they never step back"),
+            Motion::Shift(_) | Motion::Floor(_) => unreachable!("these never step back"),
         }
     }
 
-    /// The first time that the step takes to `value` or later; `None` for a step that can step back.
+    /// Returns the first time that the step takes to `value` or later; `None` for a step that can step back.
     fn first_reaching(self, value: Timestamp) -> Option<Timestamp> {
-        // "Always" and "never" stay what they are.
+        // The ends of the range stand for "always" and "never".
         if value == Timestamp::MIN || value == Timestamp::MAX {
             return Some(value);
         }
@@ -204,13 +204,13 @@ impl Motion<'_> {
     }
 }
 
-/// The times that the interval, which has months, takes to `value` or later.
+/// Returns the times that the interval, which has months, takes to `value` or later.
 ///
-/// The day of the sum is non-decreasing in the day, and within a day the sum follows the time of day. So the days that
-/// the months take to the day of `value` (none, or up to four where they are clamped) count from its time of day to
-/// midnight, and every later day as a whole.
+/// The day of the sum is non-decreasing in the day, and within a day the sum follows the time of day. The months take no day, one
+/// day, or up to four clamped days to the day of `value`: these are included from its time of day to midnight. Every later day is
+/// included as a whole.
 fn times_from_months(interval: Interval, value: i64) -> InstantSet {
-    // Adding months moves the day by less than a clamp's 3 days from where taking them away again leads.
+    // Subtracting months and adding them again moves a day by at most the 3 days of a clamp.
     const DAYS_BEFORE: i64 = 4;
     const DAYS_AFTER: i64 = 8;
     let months = i64::from(interval.months);
@@ -234,26 +234,26 @@ fn times_from_months(interval: Interval, value: i64) -> InstantSet {
     InstantSet::from_pieces(pieces)
 }
 
-/// The instants at which the zone's local time is `value` or later.
+/// Returns the instants at which the zone's local time is `value` or later.
 fn times_from_local(zone: &Zone, value: i64) -> InstantSet {
-    // No instant further from it than this has a local time on the other side of `value`.
+    // Local times of instants further away are all on the same side of `value`.
     let from = value.saturating_sub(OFFSET_MICROS_MAX);
     let until = value.saturating_add(OFFSET_MICROS_MAX);
     let offsets = zone.transitions(from, until).into_iter().map(|transition| (transition.at, transition.after));
     pieces_of_offsets(zone.offset_at(from), offsets, |offset| value.saturating_sub(offset))
 }
 
-/// The local times that the zone takes to the instant `value` or later.
+/// Returns the local times that the zone takes to the instant `value` or later.
 fn times_from_instant(zone: &Zone, value: i64) -> InstantSet {
-    // A local time that may be on either side is as near as above, and so is the change whose offset it is read with.
+    // Local times near `value` are as near as above, and so is the change whose offset they are read with.
     let from = value.saturating_sub(2 * OFFSET_MICROS_MAX);
     let until = value.saturating_add(2 * OFFSET_MICROS_MAX);
     let offsets = zone.transitions(from, until).into_iter().map(|transition| (transition.local(), transition.after));
     pieces_of_offsets(zone.offset_at(from), offsets, |offset| value.saturating_add(offset))
 }
 
-/// The union over the stretches of one offset of their part from `start(offset)` on. `changes` gives where the next
-/// stretch begins, and its offset.
+/// Returns the union, over the stretches with one offset, of their part from `start(offset)` on. `changes` has the start of each
+/// further stretch and its offset.
 fn pieces_of_offsets(
     first_offset: i64,
     changes: impl Iterator<Item = (i64, i64)>,
@@ -269,9 +269,10 @@ fn pieces_of_offsets(
     InstantSet::from_pieces(pieces)
 }
 
-/// The least microseconds of the bound that are not less than `x`, and the least that are greater. `None` if `x` is NULL.
+/// Returns the least microseconds of the bound that are not less than `x`, and the least that are greater. `None` if `x` is
+/// NULL.
 ///
-/// For the fields that count fractions of a second, these are microseconds of the epoch or of the minute.
+/// For fields with fractions of a second, these are microseconds of the epoch or of the minute.
 fn edges(field: Option<Field>, x: &Value) -> Option<(i128, i128)> {
     let Some(field) = field else {
         let instant = x.instant()?;
@@ -281,7 +282,7 @@ fn edges(field: Option<Field>, x: &Value) -> Option<(i128, i128)> {
         Value::Decimal(number) => number.scaled(),
         _ => return None,
     };
-    // A field's unit over a microsecond, and so what divides 10⁻⁹ units into microseconds.
+    // How many 10⁻⁹ units of the field a microsecond has.
     let divisor = match field {
         Field::Microsecond => 1_000_000_000,
         Field::Millisecond => 1_000_000,
@@ -292,8 +293,8 @@ fn edges(field: Option<Field>, x: &Value) -> Option<(i128, i128)> {
     Some((if is_whole { floor } else { floor + 1 }, floor + 1))
 }
 
-/// The stretch `[start, end)` around `micros` within which the field compares with `x` in one way; `None` at the ends of
-/// the range.
+/// Returns the stretch `[start, end)` around `micros` in which the field's comparison with `x` does not change; `None` at the ends
+/// of the range.
 fn stretch(field: Field, edges: (i128, i128), micros: i64) -> Option<(i64, i64)> {
     if let Some(unit) = field.constant_within() {
         return Some((unit.floor(micros)?, unit.next(micros)?));

@@ -39,7 +39,7 @@ pub fn aggregate_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>) -> String {
     }
 }
 
-/// The sums of the whole units and of the nanos of the argument, which no number of events overflows.
+/// Returns the sums of the whole units and of the nanos of the argument, which no number of events overflows.
 fn sums(argument: &Expr, x: &str, filter: &str) -> [String; 2] {
     match argument.value_type() {
         Type::Int => [format!("sum({x}){filter}"), format!("sum(CAST({x} * 0 AS HUGEINT)){filter}")],
@@ -47,7 +47,7 @@ fn sums(argument: &Expr, x: &str, filter: &str) -> [String; 2] {
     }
 }
 
-/// The value of the aggregate of this index, from the tables that hold it: NULL for none of their users is 0 where the
+/// Returns the value of the aggregate of this index, from the tables that hold it: NULL for none of their users is 0 where the
 /// aggregate is never NULL.
 pub fn value_sql(index: usize, aggregate: &Aggregate) -> String {
     match aggregate.function {

@@ -7,7 +7,7 @@ use serde_json::{Number, Value as Json};
 use crate::plan::{JsonPath, JsonStep, JsonTest};
 use crate::sql::text::{call, json_pointer, quoted};
 
-/// The value at a path below `root`.
+/// Returns the value at a path below `root`.
 ///
 /// A JSON null at a text's end is NULL as a missing key is. A key made of digits would be an index to DuckDB where it
 /// meets an array; the language, as Postgres, takes a text for the key of an object only.
@@ -45,7 +45,7 @@ fn extracted(object: &str, keys: &[&str]) -> String {
     format!("json_extract({object}, {})", json_pointer(keys))
 }
 
-/// The outcome of a test of the JSON `x`: NULL of NULL, but for a member, which what is missing does not hold.
+/// Returns the outcome of a test of the JSON `x`: NULL of NULL, but for a member, which what is missing does not hold.
 pub fn tested(x: &str, test: &JsonTest) -> String {
     let root = Place { variable: "j0".to_owned(), keys: Vec::new() };
     let joined = |texts: &[String], operator: &str| {

@@ -30,7 +30,7 @@ pub enum QueryError {
     Cycle(String),
 }
 
-/// One row for each member at `now`: the user id, ascending.
+/// Returns one row for each member at `now`: the user id, ascending.
 ///
 /// # Errors
 /// A tag that `resolve` does not know, or segments that refer to each other in a circle.
@@ -43,7 +43,7 @@ pub fn members_query<'a>(
     Ok(format!("{}\nSELECT user_id FROM {} ORDER BY user_id", query.ctes(), query.root))
 }
 
-/// One row if this user is a member at `now`, none if not. Reads only this user's events.
+/// Returns one row if this user is a member at `now`, none if not. Reads only this user's events.
 ///
 /// # Errors
 /// As [`members_query`].
@@ -57,7 +57,7 @@ pub fn member_query<'a>(
     Ok(format!("{}\nSELECT user_id FROM {}", query.ctes(), query.root))
 }
 
-/// One row: the number of members at `now`.
+/// Returns one row: the number of members at `now`.
 ///
 /// # Errors
 /// As [`members_query`].

@@ -1,6 +1,6 @@
 //! The one place where names and texts become SQL.
 
-/// A text constant. DuckDB takes everything between the quotes literally, but a statement ends at a NUL.
+/// Returns a text constant. DuckDB takes everything between the quotes literally, but a statement ends at a NUL.
 pub fn quoted(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     match doubled.contains('\0') {
@@ -9,7 +9,7 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// A JSON pointer (RFC 6901) to the keys: steps into arrays by their decimal index.
+/// Returns a JSON pointer (RFC 6901) to the keys: steps into arrays by their decimal index.
 pub fn json_pointer(keys: &[impl AsRef<str>]) -> String {
     quoted(
         &keys.iter().map(|key| format!("/{}", key.as_ref().replace('~', "~0").replace('/', "~1"))).collect::<String>(),

@@ -5,17 +5,17 @@ use crate::sql::text::{call, quoted};
 use crate::time::{Field, Interval, Timestamp, Unit};
 use crate::value::Type;
 
-/// An instant as a constant.
+/// Returns an instant as a constant.
 pub fn timestamp(instant: Timestamp) -> String {
     format!("make_timestamptz({}::BIGINT)", instant.0)
 }
 
-/// An interval as a constant.
+/// Returns an interval as a constant.
 pub fn interval(interval: &Interval) -> String {
     format!("(to_months({}) + to_days({}) + to_microseconds({}))", interval.months, interval.days, interval.micros)
 }
 
-/// A time of one of the three types as an instant: a local time is read in UTC, a date as its midnight, which is NULL after
+/// Returns a time of one of the three types as an instant: a local time is read in UTC, a date as its midnight, which is NULL after
 /// the end of time.
 pub fn as_instant(sql: &str, ty: Type) -> String {
     match ty {
@@ -24,7 +24,7 @@ pub fn as_instant(sql: &str, ty: Type) -> String {
     }
 }
 
-/// A time of one of the three types as a local time in UTC; of a date as above.
+/// Returns a time of one of the three types as a local time in UTC; of a date as above.
 pub fn as_local(sql: &str, ty: Type) -> String {
     match ty {
         Type::Timestamp => format!("make_timestamp(epoch_us({sql}))"),
@@ -33,7 +33,7 @@ pub fn as_local(sql: &str, ty: Type) -> String {
     }
 }
 
-/// A time of one of the three types as an instant to compare with others: a date after the end of time is after them all.
+/// Returns a time of one of the three types as an instant to compare with others: a date after the end of time is after them all.
 pub fn in_order(sql: &str, ty: Type) -> String {
     match ty {
         Type::Date => call("midnight_in_order", &[sql]),
@@ -50,7 +50,7 @@ pub fn shifted(time: &str, ty: Type, operator: char, interval: &str) -> String {
     }
 }
 
-/// A date so many days later or earlier.
+/// Returns a date so many days later or earlier.
 pub fn moved_date(date: &str, operator: char, days: &str) -> String {
     call("in_dates", &[&format!("TRY({date} {operator} CAST({days} AS INTEGER))")])
 }

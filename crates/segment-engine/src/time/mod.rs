@@ -1,4 +1,4 @@
-//! Instants and lengths of time: whole microseconds, UTC.
+//! Instants and intervals: whole microseconds, UTC.
 
 pub mod calendar;
 mod fields;

@@ -12,11 +12,11 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// Before every instant that can be written.
     pub const MIN: Timestamp = Timestamp(i64::MIN);
-    /// After every instant that can be written: "never".
+    /// After every instant that can be written. It stands for "never".
     pub const MAX: Timestamp = Timestamp(i64::MAX);
 
-    /// The instant this long after, months and days counted in UTC: first the months, the day clamped to the end of the
-    /// month, then the days, then the rest, as Postgres does. `None` outside the range of the type.
+    /// Adds an interval in UTC, in Postgres' order: first the months (the day is clamped to the end of the month), then the
+    /// days, then the rest. `None` outside the range of time.
     pub fn checked_add(self, interval: Interval) -> Option<Timestamp> {
         calendar::add(self.0, interval).map(Timestamp)
     }

@@ -25,7 +25,7 @@ pub enum ArithmeticOp {
 }
 
 impl CompareOp {
-    /// As written in SQL.
+    /// Returns the operator as SQL writes it.
     pub fn symbol(self) -> &'static str {
         match self {
             CompareOp::Eq => "=",
@@ -37,7 +37,7 @@ impl CompareOp {
         }
     }
 
-    /// The operator with its sides exchanged: `a op b` is `b flipped a`.
+    /// Returns the operator for exchanged sides: `a op b` is `b flipped a`.
     pub fn flipped(self) -> CompareOp {
         match self {
             CompareOp::Eq | CompareOp::NotEq => self,
@@ -48,7 +48,7 @@ impl CompareOp {
         }
     }
 
-    /// The operator of `NOT (a op b)`; both are NULL alike.
+    /// Returns the operator of `NOT (a op b)`. Both are NULL for the same operands.
     pub fn negated(self) -> CompareOp {
         match self {
             CompareOp::Eq => CompareOp::NotEq,
@@ -60,7 +60,7 @@ impl CompareOp {
         }
     }
 
-    /// Whether a comparison of this outcome satisfies the operator.
+    /// Whether the operator holds for operands that compare like this.
     pub fn holds(self, ordering: Ordering) -> bool {
         match self {
             CompareOp::Eq => ordering.is_eq(),
@@ -74,7 +74,7 @@ impl CompareOp {
 }
 
 impl ArithmeticOp {
-    /// As written in SQL.
+    /// Returns the operator as SQL writes it.
     pub fn symbol(self) -> &'static str {
         match self {
             ArithmeticOp::Add => "+",

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::time::Interval;
 use crate::value::{Type, Value};
 
-/// A constant, spelled with its type where that is not plain from the spelling.
+/// Returns a constant, spelled with its type where that is not plain from the spelling.
 pub(super) fn literal(value: &Value, ty: Type) -> String {
     match value {
         Value::Null => format!("NULL::{}", type_name(ty)),
@@ -43,7 +43,7 @@ pub(super) fn interval_literal(interval: Interval) -> String {
     if parts.is_empty() { "INTERVAL '0 days'".to_owned() } else { format!("INTERVAL '{}'", parts.join(" ")) }
 }
 
-/// An interval of this many microseconds, in days and what is left.
+/// Returns an interval of this many microseconds, in days and what is left.
 pub(super) fn fixed_interval(micros: i64) -> String {
     let interval = Interval::from_difference(micros.into()).expect("64 bits of microseconds are not too many days");
     interval_literal(interval)

@@ -164,7 +164,7 @@ fn bucket(values: &[&Ast], pos: Pos) -> Result<Expr, CompileError> {
     })
 }
 
-/// The one argument, if it is a text that is not empty.
+/// Returns the one argument, if it is a text that is not empty.
 fn constant_name(values: &[&Ast]) -> Option<String> {
     let [Ast::Value(value)] = values else { return None };
     match &value.value {
@@ -173,7 +173,7 @@ fn constant_name(values: &[&Ast]) -> Option<String> {
     }
 }
 
-/// How a scalar function is called.
+/// Returns how a scalar function is called.
 fn scalar_form(name: &str) -> Option<&'static str> {
     Some(match name {
         "lower" => "lower(text)",
@@ -217,7 +217,7 @@ pub(super) fn wrong_type(function: &str, wanted: &str, found: Type, pos: Pos) ->
         .suggest_maybe(suggestion)
 }
 
-/// The arguments as plain expressions; every extra that SQL has for calls is refused.
+/// Returns the arguments as plain expressions; every extra that SQL has for calls is refused.
 fn arguments<'a>(call: &'a AstFunction, name: &str, pos: Pos) -> Result<Arguments<'a>, CompileError> {
     let refuse = |what: &str| Err(CompileError::new(code::UNSUPPORTED, pos, format!("{name}: {what}")));
     let is_plain = !call.uses_odbc_syntax

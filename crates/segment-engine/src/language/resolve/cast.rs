@@ -14,7 +14,7 @@ pub(super) enum Target {
     Int(u8),
 }
 
-/// The type of this name.
+/// Returns the type of this name.
 pub(super) fn target(data_type: &DataType, pos: Pos) -> Result<Target, CompileError> {
     use DataType as D;
     Ok(match data_type {
@@ -109,7 +109,7 @@ impl Resolver {
     }
 }
 
-/// The casts that Postgres knows between these types.
+/// Returns the casts that Postgres knows between these types.
 fn castable(from: Type, to: Type) -> bool {
     from == to
         || from == Type::Text

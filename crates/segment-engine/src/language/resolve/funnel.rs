@@ -37,7 +37,7 @@ impl Resolver {
         Ok(canonical::aggregate(Aggregate { function, argument: Some(Expr::Steps(steps)), filter }, &self.names()))
     }
 
-    /// The interval in microseconds: a constant of fixed length.
+    /// Returns the interval in microseconds: a constant of fixed length.
     fn within(&mut self, tree: &Ast, outer: Pos) -> Result<i64, CompileError> {
         let pos = start_of(tree, outer);
         let operand = self.resolve(tree, pos)?;
@@ -75,7 +75,7 @@ impl Resolver {
     }
 }
 
-/// The days that come closest to an interval with months.
+/// Returns the days that come closest to an interval with months.
 fn days_about(interval: Interval) -> i64 {
     let years = i64::from(interval.months / 12) * 365;
     years + i64::from(interval.months % 12) * 30 + i64::from(interval.days)

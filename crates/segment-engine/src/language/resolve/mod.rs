@@ -193,7 +193,7 @@ impl Resolver {
         Ok(self.segments.len() - 1)
     }
 
-    /// The canonical form of an expression met so far: constants folded.
+    /// Returns the canonical form of an expression met so far: constants folded.
     fn canonical(&self, expr: Expr) -> Expr {
         canonical::canonical(expr, &self.names())
     }
@@ -203,7 +203,7 @@ impl Resolver {
     }
 }
 
-/// A name as Postgres reads it: lower case unless quoted.
+/// Returns a name as Postgres reads it: lower case unless quoted.
 fn folded_name(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }

@@ -35,7 +35,7 @@ impl Operand {
 }
 
 impl Resolver {
-    /// The expression of an operand that must not depend on now; untyped literals become text.
+    /// Returns the expression of an operand that must not depend on now; untyped literals become text.
     pub(super) fn typed(&self, operand: Operand, pos: Pos) -> Result<Expr, CompileError> {
         match operand {
             Operand::Typed(expr) => Ok(expr),
@@ -45,7 +45,7 @@ impl Resolver {
         }
     }
 
-    /// The same, where an untyped literal takes the given type. A typed operand is left as it is.
+    /// Returns the same, where an untyped literal takes the given type. A typed operand is left as it is.
     pub(super) fn of_type(&self, operand: Operand, ty: Type, pos: Pos) -> Result<Expr, CompileError> {
         match operand {
             Operand::Null => Ok(null(ty)),
@@ -74,12 +74,12 @@ impl Resolver {
     }
 }
 
-/// A text literal as a value.
+/// Returns a text literal as a value.
 pub(super) fn text_literal(text: &str) -> Expr {
     Expr::Literal(Value::Text(text.into()), Type::Text)
 }
 
-/// The literal read as a type.
+/// Returns the literal read as a type.
 pub(super) fn parse_literal(text: &str, ty: Type, pos: Pos) -> Result<Expr, CompileError> {
     match fold::cast(Value::Text(text.into()), ty) {
         Value::Null => {
@@ -101,7 +101,7 @@ pub(super) fn cast_to(expr: Expr, ty: Type) -> Expr {
     if expr.value_type() == ty { expr } else { Expr::Cast(Box::new(expr), ty) }
 }
 
-/// The type both widen to without loss.
+/// Returns the type both widen to without loss.
 fn common_type(a: Type, b: Type) -> Option<Type> {
     let time_rank = |ty| match ty {
         Type::Date => Some(0),

@@ -52,7 +52,7 @@ impl Resolver {
         Ok(root.at(JsonPath { keys, as_text: as_text.unwrap_or(true) }))
     }
 
-    /// The payload or the traits, if the tree names them.
+    /// Returns the payload or the traits, if the tree names them.
     pub(super) fn root(&mut self, tree: &Ast, outer: Pos) -> Result<Option<Root>, CompileError> {
         let pos = start_of(tree, outer);
         match tree {

@@ -132,7 +132,7 @@ fn escape_character(escape: &Ast, pos: Pos) -> Result<Option<char>, CompileError
     }
 }
 
-/// The `LIKE` pattern that means the same with the escape character `\`.
+/// Returns the `LIKE` pattern that means the same with the escape character `\`.
 fn with_backslashes(pattern: &str, escape: Option<char>, pos: Pos) -> Result<String, CompileError> {
     let mut text = String::with_capacity(pattern.len());
     let mut characters = pattern.chars();

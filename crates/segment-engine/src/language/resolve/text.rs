@@ -35,7 +35,7 @@ impl Resolver {
         Ok(Operand::Typed(self.canonical(Expr::Call(Function::Concat, sides.into()))))
     }
 
-    /// The calls whose arguments stand between commas; `None` if there are too few or too many.
+    /// Returns the calls whose arguments stand between commas; `None` if there are too few or too many.
     pub(super) fn text_call(&mut self, name: &str, values: &[&Ast], pos: Pos) -> Result<Option<Expr>, CompileError> {
         use Type::{Int, Text};
         let (function, types): (Function, &[Type]) = match (name, values.len()) {
@@ -60,7 +60,7 @@ impl Resolver {
         Ok(Some(Expr::Call(function, arguments)))
     }
 
-    /// The calls that the parser reads by their words.
+    /// Returns the calls that the parser reads by their words.
     pub(super) fn spelled_out(&mut self, tree: &Ast, pos: Pos) -> Resolved {
         let (name, values): (_, Vec<&Ast>) = match tree {
             Ast::Trim { expr, trim_where, trim_what, trim_characters } => {

@@ -100,7 +100,7 @@ impl Resolver {
         }
     }
 
-    /// The argument of a function of time; a date is taken as its midnight in UTC, as Postgres does.
+    /// Returns the argument of a function of time; a date is taken as its midnight in UTC, as Postgres does.
     fn time_argument(&self, operand: Operand, function: &str, pos: Pos) -> Result<Expr, CompileError> {
         let time = self.typed(operand, pos)?;
         match time.value_type() {
