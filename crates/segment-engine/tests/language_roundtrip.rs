@@ -1,10 +1,10 @@
-//! Any clause the grammar can make: it compiles, and its normal form compiles to the same plan.
+//! Any clause that the grammar can make compiles, and its normal form compiles to the same plan.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use proptest::prelude::*;
 use segment_engine::language::compile;
 
-/// Text of a value of the event or of constants, by type.
+/// An expression of type text over the event or constants.
 fn text() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("region"),
@@ -195,7 +195,7 @@ fn clause() -> impl Strategy<Value = String> {
     prop_oneof![condition(), formula]
 }
 
-/// A constant near an end of what can be written, and what leads over it.
+/// A constant near an end of the range that can be written, and steps beyond it.
 fn edge() -> impl Strategy<Value = String> {
     let day = prop_oneof![Just("0001-01-01"), Just("0001-12-31"), Just("9999-01-01"), Just("9999-12-31")];
     let time = prop_oneof![Just("00:00"), Just("23:59:59.999999"), Just("23:59:60"), Just("24:00")];
@@ -254,7 +254,7 @@ fn clause_at_an_edge() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Codes of bounds that a generated clause, or its longer normal form, may run into.
+/// Codes of bounds that a generated clause, or its longer normal form, may exceed.
 fn is_bound(code: &str) -> bool {
     code.starts_with("where_too_")
 }
@@ -276,7 +276,7 @@ proptest! {
         }
     }
 
-    /// A clause whose normal form could not be read again would be saved, and lost at the next start.
+    /// A clause whose normal form cannot be read again would be saved, and lost at the next start.
     #[test]
     fn at_the_edges_a_clause_is_refused_or_its_normal_form_compiles_to_the_same_plan(clause in clause_at_an_edge()) {
         let Ok(plan) = compile(&clause) else { return Ok(()) };

@@ -1,13 +1,13 @@
-//! One form for expressions that mean the same by form: constants folded, NOT pushed down, operands in one order.
+//! One form for expressions that differ only in form: constants are folded, NOT is pushed down, operands are sorted.
 //!
-//! Every rewrite keeps SQL's three-valued truth; only [`as_filter`] may take NULL for FALSE, since a filter does.
+//! Every rewrite keeps SQL's three-valued truth. Only [`as_filter`] may treat NULL as FALSE, because a filter does.
 
 use super::fold;
 use super::print::{Names, expression};
 use crate::plan::{Aggregate, AggregateFunction, CompareOp, EventColumn, Expr, JsonTest, List, TimeCompare};
 use crate::value::{Type, Value};
 
-/// Returns the canonical form.
+/// Returns the canonical form of an expression.
 pub(super) fn canonical(expr: Expr, names: &Names<'_>) -> Expr {
     let expr = expr.map_children(&mut |child| canonical(child, names));
     node(expr, names)
@@ -20,7 +20,7 @@ pub(super) fn aggregate(aggregate: Aggregate, names: &Names<'_>) -> Aggregate {
     let filter = filter.map(|filter| as_filter(canonical(filter, names), names));
     Aggregate {
         function,
-        // count(x) of what is never NULL counts events.
+        // count(x) of an x that is never NULL counts events.
         argument: argument.filter(|x| function != AggregateFunction::Count || !is_never_null(x)),
         filter: filter.filter(|filter| !is_literal(filter, &Value::Bool(true))),
     }
@@ -37,7 +37,7 @@ fn is_never_null(expr: &Expr) -> bool {
     }
 }
 
-/// Returns a canonical condition, simplified for a place where NULL counts as FALSE.
+/// Simplifies a canonical condition for a place where NULL counts as FALSE.
 pub(super) fn as_filter(condition: Expr, names: &Names<'_>) -> Expr {
     match condition {
         Expr::Literal(Value::Null, Type::Bool) => bool_literal(false),
@@ -61,15 +61,15 @@ fn node(expr: Expr, names: &Names<'_>) -> Expr {
         Expr::Coalesce(items) => coalesce(items),
         Expr::Cast(inner, ty) if inner.value_type() == ty => *inner,
         Expr::TimeCompare(compare) if is_null(&compare.x) => null_condition(),
-        // A step takes the events for which its condition is TRUE, as a filter does. It stays a condition, constant or not.
+        // Like a filter, a step takes the events for which its condition is TRUE. It stays a condition, even if constant.
         Expr::Steps(items) => Expr::Steps(items.into_iter().map(|item| as_filter(item, names)).collect()),
-        // Of one text, any of them is all of them.
+        // With one string, any of them is all of them.
         Expr::JsonTest(x, JsonTest::HasAll(texts)) if texts.len() == 1 => Expr::JsonTest(x, JsonTest::HasAny(texts)),
         other => fold::folded(other),
     }
 }
 
-/// AND or OR: flat, without repetitions and neutral constants, in the order of the operands' texts.
+/// Makes an AND or OR: flat, without repetitions and neutral constants, sorted by the operands' texts.
 fn junction(items: Vec<Expr>, is_and: bool, names: &Names<'_>) -> Expr {
     let mut flat = Vec::with_capacity(items.len());
     for item in items {
@@ -92,7 +92,7 @@ fn junction(items: Vec<Expr>, is_and: bool, names: &Names<'_>) -> Expr {
     }
 }
 
-/// `x = a OR x = b` as `x IN (a, b)`, and `x <> a AND x <> b` as `x NOT IN (a, b)`.
+/// Turns `x = a OR x = b` into `x IN (a, b)`, and `x <> a AND x <> b` into `x NOT IN (a, b)`.
 fn alternatives_joined(items: Vec<Expr>, is_and: bool, names: &Names<'_>) -> Vec<Expr> {
     let mut lists: Vec<(Expr, Vec<Expr>)> = Vec::new();
     let mut joined = Vec::with_capacity(items.len());
@@ -112,7 +112,7 @@ fn alternatives_joined(items: Vec<Expr>, is_and: bool, names: &Names<'_>) -> Vec
     joined
 }
 
-/// Returns what a condition compares with constants for equality (negated under AND), or the condition itself.
+/// Returns what a condition compares with which constants for equality (for inequality under AND), or the condition itself.
 fn alternatives(condition: Expr, is_and: bool) -> Result<(Expr, Vec<Expr>), Expr> {
     match condition {
         Expr::Compare(CompareOp::Eq, x, value) if !is_and && is_constant(&value) => Ok((*x, vec![*value])),
@@ -148,7 +148,7 @@ fn negate(inner: Expr, names: &Names<'_>) -> Expr {
     }
 }
 
-/// Returns the constant on the right, else the lesser text on the left.
+/// Puts a constant on the right; without one, the operand with the lesser text on the left.
 fn compare(op: CompareOp, left: Expr, right: Expr, names: &Names<'_>) -> Expr {
     if is_null(&left) || is_null(&right) {
         return null_condition();
@@ -164,7 +164,7 @@ fn compare(op: CompareOp, left: Expr, right: Expr, names: &Names<'_>) -> Expr {
         (_, Expr::Literal(Value::Bool(truth), _), CompareOp::Eq | CompareOp::NotEq) => {
             if *truth == (op == CompareOp::Eq) { left } else { negate(left, names) }
         }
-        // A count compared with 5.0: as whole numbers.
+        // A count compared with 5.0 is compared with 5.
         (Expr::Cast(inner, Type::Decimal), Expr::Literal(Value::Decimal(number), _), _)
             if inner.value_type() == Type::Int =>
         {

@@ -1,4 +1,4 @@
-//! Expression to text: one spelling per meaning, which compiles to the same expression again.
+//! From expression to text: one spelling per expression, which compiles to the same expression again.
 
 mod spelling;
 
@@ -13,16 +13,16 @@ use crate::plan::{
 use crate::time::Interval;
 use crate::value::{Type, Value};
 
-/// What the indexes in an expression stand for.
+/// The aggregates and segments that an expression refers to by index.
 #[derive(Clone, Copy)]
 pub struct Names<'a> {
-    /// Of [`Expr::Aggregate`].
+    /// For [`Expr::Aggregate`].
     pub aggregates: &'a [Aggregate],
-    /// Of [`Expr::Segment`].
+    /// For [`Expr::Segment`].
     pub segments: &'a [String],
 }
 
-/// How close an operator binds, as Postgres has it; an operand that binds less closely stands in parentheses.
+/// How closely an operator binds, as in Postgres. An operand that binds less closely needs parentheses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Binding {
     Or,
@@ -63,7 +63,7 @@ impl Printer<'_> {
         self.text.push_str(text);
     }
 
-    /// Prints `expr` where at least `needed` is required.
+    /// Prints `expr`, in parentheses if it binds less closely than `needed`.
     fn expr(&mut self, expr: &Expr, needed: Binding) {
         let in_parentheses = binding(expr) < needed;
         if in_parentheses {
@@ -101,7 +101,7 @@ impl Printer<'_> {
                 let binding = binding(expr);
                 self.expr(left, binding);
                 self.push(&format!(" {} ", op.symbol()));
-                // Left-associative: an equal on the right would be read as another left.
+                // Left-associative: on the right the same operator needs parentheses.
                 self.expr(right, if binding == Binding::Sum { Binding::Product } else { Binding::Zone });
             }
             Expr::Negate(inner) => {
@@ -125,7 +125,7 @@ impl Printer<'_> {
         }
     }
 
-    /// A condition; `not` is "NOT " where the operator itself takes the negation.
+    /// Prints a condition. `not` is "NOT " if the operator itself takes the negation.
     fn condition(&mut self, condition: &Expr, not: &str) {
         match condition {
             Expr::And(items) => self.joined(items, " AND ", Binding::Not),
@@ -168,7 +168,7 @@ impl Printer<'_> {
                 self.push("NOT ");
                 self.expr(inner, Binding::Atom);
             }
-            other => unreachable!("{other:?} is no condition: `node` prints it"),
+            other => unreachable!("`node` prints every expression that is not a condition: {other:?}"),
         }
     }
 
@@ -179,7 +179,7 @@ impl Printer<'_> {
         }
     }
 
-    /// The right side of a comparison: a whole decimal needs no `.0` beside something that is known to be decimal.
+    /// Prints the right side of a comparison. A whole decimal needs no `.0` if the left side has the type already.
     fn beside(&mut self, right: &Expr, left: &Expr) {
         match (right, left) {
             (Expr::Literal(Value::Decimal(number), _), left) if !matches!(left, Expr::Literal(..)) => {
@@ -363,7 +363,7 @@ impl Printer<'_> {
         }
     }
 
-    /// As the choice it is: the first term decides on TRUE, FALSE, NULL, then the others within.
+    /// Prints the choice as a CASE: the first term chooses among TRUE, FALSE and NULL, then the others within.
     fn aggregate_by(&mut self, terms: &[Expr], cases: &[usize], ty: Type) {
         let Some((term, rest)) = terms.split_first() else {
             return self.node(&Expr::Aggregate(cases[0], ty));
@@ -391,13 +391,13 @@ fn binding(expr: &Expr) -> Binding {
         Expr::Not(_) => Binding::Not,
         Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) => Binding::Is,
         Expr::Compare(..) | Expr::TimeCompare(_) => Binding::Comparison,
-        // Postgres binds `~` closer than a comparison, the parser like one: parentheses are right for both.
+        // `~` binds closer than a comparison in Postgres, but not in the parser: parentheses are right for both.
         Expr::Match(_, pattern) if pattern.kind() == PatternKind::Regex => Binding::Comparison,
         Expr::InList(..) | Expr::Match(..) => Binding::In,
         Expr::Payload(_) | Expr::Trait(_) | Expr::JsonTest(..) => Binding::Path,
         Expr::Arithmetic(ArithmeticOp::Add | ArithmeticOp::Sub, ..) => Binding::Sum,
         Expr::Arithmetic(..) => Binding::Product,
-        // A signed number is no atom: `-1::text` would be read as `-(1::text)`.
+        // A signed number is not an atom: `-1::text` is read as `-(1::text)`.
         Expr::Negate(_) => Binding::Product,
         Expr::Literal(Value::Int(i64::MIN), _) => Binding::Cast,
         Expr::Literal(Value::Int(number), _) if *number < 0 => Binding::Product,
@@ -415,7 +415,7 @@ fn takes_not(condition: &Expr) -> bool {
     matches!(condition, Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) | Expr::InList(..) | Expr::Match(..))
 }
 
-/// `g(now())` as text. Each step wraps the text so far.
+/// Returns the text of `g(now())`. Each step wraps the text so far.
 fn now_expression(now: &NowExpr) -> String {
     let mut text = "now()".to_owned();
     let mut binds = Binding::Atom;
@@ -436,7 +436,7 @@ fn now_expression(now: &NowExpr) -> String {
     text
 }
 
-/// Backwards where no part goes forwards.
+/// Prints `operand ± interval`, with a minus if no part of the interval is positive.
 fn shifted(operand: &str, interval: Interval) -> String {
     let is_backwards = interval.months <= 0 && interval.days <= 0 && interval.micros <= 0;
     match interval.checked_neg() {

@@ -1,4 +1,4 @@
-//! The queries: a plan, and those it refers to, as one statement.
+//! The queries: a plan, and those that it refers to, as one statement.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::sql::funnel::funnel_sql;
 use crate::sql::time;
 use crate::time::Timestamp;
 
-/// What stands behind a tag.
+/// The segment with a tag.
 #[derive(Clone, Copy, Debug)]
 pub enum SegmentSource<'a> {
     /// A computed segment.
@@ -19,21 +19,21 @@ pub enum SegmentSource<'a> {
     Members(&'a [UserId]),
 }
 
-/// Why there is no query.
+/// Why a query cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     /// A clause names a segment that does not exist.
     #[error("there is no segment '{0}': create it, or correct the tag")]
     UnknownSegment(String),
     /// The segments refer to each other in a circle.
-    #[error("segment '{0}' refers to itself by way of other segments: take one of the references out")]
+    #[error("segment '{0}' refers to itself through other segments: remove one of the references")]
     Cycle(String),
 }
 
-/// Returns one row for each member at `now`: the user id, ascending.
+/// Returns a query with one row per member at `now`: the user id, ascending.
 ///
 /// # Errors
-/// A tag that `resolve` does not know, or segments that refer to each other in a circle.
+/// If `resolve` does not know a tag, or if segments refer to each other in a circle.
 pub fn members_query<'a>(
     plan: &Plan,
     resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
@@ -43,10 +43,10 @@ pub fn members_query<'a>(
     Ok(format!("{}\nSELECT user_id FROM {} ORDER BY user_id", query.ctes(), query.root))
 }
 
-/// Returns one row if this user is a member at `now`, none if not. Reads only this user's events.
+/// Returns a query with one row if this user is a member at `now`, and none otherwise. It reads only this user's events.
 ///
 /// # Errors
-/// As [`members_query`].
+/// Like [`members_query`].
 pub fn member_query<'a>(
     plan: &Plan,
     resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
@@ -57,10 +57,10 @@ pub fn member_query<'a>(
     Ok(format!("{}\nSELECT user_id FROM {}", query.ctes(), query.root))
 }
 
-/// Returns one row: the number of members at `now`.
+/// Returns a query with one row: the number of members at `now`.
 ///
 /// # Errors
-/// As [`members_query`].
+/// Like [`members_query`].
 pub fn size_query<'a>(
     plan: &Plan,
     resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
@@ -70,7 +70,7 @@ pub fn size_query<'a>(
     Ok(format!("{}\nSELECT count(*) FROM {}", query.ctes(), query.root))
 }
 
-/// The common table expressions of a plan and of all it refers to, those first.
+/// The common table expressions of a plan, after those of the segments that it refers to.
 struct Query<'q, 'a> {
     resolve: &'q dyn Fn(&str) -> Option<SegmentSource<'a>>,
     now: Timestamp,
@@ -121,7 +121,7 @@ impl<'q, 'a> Query<'q, 'a> {
         table
     }
 
-    /// Tables: the aggregates of the users with events, each funnel's steps, and the members.
+    /// Adds the tables of a plan: the aggregates of users with events, each funnel's steps, and the members.
     fn add_plan(&mut self, plan: &Plan) -> Result<String, QueryError> {
         let segments = plan.segments.iter().map(|tag| self.add_tag(tag)).collect::<Result<Vec<_>, _>>()?;
         let number = self.ctes.len();
@@ -139,7 +139,7 @@ impl<'q, 'a> Query<'q, 'a> {
         Ok(format!("segment_{number}"))
     }
 
-    /// Answers the joins that bring in the aggregates' values.
+    /// Adds the tables of the aggregates. Returns the joins that read their values.
     fn add_aggregates(&mut self, plan: &Plan, number: usize, writer: &ExprWriter<'_>) -> String {
         let of_user = self.user.map(|user| format!(" AND e.user_id = {user}")).unwrap_or_default();
         let now = time::timestamp(self.now);
@@ -171,7 +171,7 @@ mod tests {
     use crate::language::compile;
 
     #[test]
-    fn a_tag_is_written_once_and_before_what_names_it() {
+    fn a_tag_is_written_once_and_before_the_segment_that_names_it() {
         let vip = compile("count(*) > 3").unwrap();
         let both = compile("segment('vip') AND segment('vip') AND count(*) FILTER (WHERE segment('vip')) > 1").unwrap();
         let sql = members_query(&both, &|_| Some(SegmentSource::Plan(&vip)), Timestamp(5)).unwrap();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_resolved_is_said() {
+    fn unknown_and_circular_segments_are_errors() {
         let plan = compile("segment('a')").unwrap();
         let unknown = members_query(&plan, &|_| None, Timestamp(0));
         assert_eq!(unknown, Err(QueryError::UnknownSegment("a".to_owned())));

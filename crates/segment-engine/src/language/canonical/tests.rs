@@ -1,4 +1,4 @@
-//! The canonical form and the split keep SQL's three-valued truth: checked by evaluation before and after.
+//! The canonical form and the split keep SQL's three-valued truth. The tests evaluate before and after.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -123,7 +123,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn keeps_the_value(condition in condition(), mut world in world()) {
+    fn the_canonical_form_has_the_same_value(condition in condition(), mut world in world()) {
         let tags = tags();
         let names = Names { aggregates: &[], segments: &tags };
         let before = evaluate(&condition, &mut world);

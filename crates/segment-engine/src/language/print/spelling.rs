@@ -5,13 +5,13 @@ use std::fmt::Write;
 use crate::time::Interval;
 use crate::value::{Type, Value};
 
-/// Returns a constant, spelled with its type where that is not plain from the spelling.
+/// Returns a constant, with its type where the spelling does not show it.
 pub(super) fn literal(value: &Value, ty: Type) -> String {
     match value {
         Value::Null => format!("NULL::{}", type_name(ty)),
         Value::Bool(true) => "TRUE".to_owned(),
         Value::Bool(false) => "FALSE".to_owned(),
-        // Without its sign it is no whole number of 64 bits.
+        // Without its sign this number does not fit 64 bits.
         Value::Int(i64::MIN) => format!("'{}'::bigint", i64::MIN),
         Value::Int(number) => number.to_string(),
         Value::Decimal(number) => {
@@ -43,9 +43,9 @@ pub(super) fn interval_literal(interval: Interval) -> String {
     if parts.is_empty() { "INTERVAL '0 days'".to_owned() } else { format!("INTERVAL '{}'", parts.join(" ")) }
 }
 
-/// Returns an interval of this many microseconds, in days and what is left.
+/// Returns an interval of this many microseconds, as days and the rest.
 pub(super) fn fixed_interval(micros: i64) -> String {
-    let interval = Interval::from_difference(micros.into()).expect("64 bits of microseconds are not too many days");
+    let interval = Interval::from_difference(micros.into()).expect("the days of 64 bits of microseconds fit 32 bits");
     interval_literal(interval)
 }
 
