@@ -1,4 +1,5 @@
-//! DECIMAL(38,9), the one type of fractional numbers. There is no floating point, so sums do not depend on order.
+//! DECIMAL(38,9), the one type of fractional numbers. There is no floating point, so sums do not
+//! depend on order.
 
 use std::fmt;
 
@@ -16,7 +17,8 @@ pub const PRECISION: u8 = 38;
 const UNIT: i128 = 1_000_000_000;
 /// 10³⁸: the first scaled number that has too many digits.
 const LIMIT: i128 = 10_i128.pow(PRECISION as u32);
-/// Postgres refuses exponents beyond this as bad syntax; it also keeps the arithmetic on exponents from overflowing.
+/// Postgres refuses exponents beyond this as bad syntax; it also keeps the arithmetic on exponents
+/// from overflowing.
 const EXPONENT_MAX: i64 = (i32::MAX / 2) as i64;
 
 /// A decimal number with 9 fractional digits and at most 38 digits in all: the number times 10⁹.
@@ -52,8 +54,9 @@ impl Decimal {
         i64::try_from(divide_half_away(self.0, UNIT)).ok()
     }
 
-    /// Reads a number in Postgres' syntax (`12`, `-1.5`, `.5`, `5.`, `1e-3`, blanks around it). Digits beyond the ninth
-    /// fractional one are rounded half away from zero. `None` for anything else, also `NaN` and `Infinity`.
+    /// Reads a number in Postgres' syntax (`12`, `-1.5`, `.5`, `5.`, `1e-3`, blanks around it).
+    /// Digits beyond the ninth fractional one are rounded half away from zero. `None` for anything
+    /// else, also `NaN` and `Infinity`.
     pub fn parse(text: &str) -> Option<Decimal> {
         let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\u{b}');
         let (negative, text) = match text.as_bytes().first()? {
@@ -156,7 +159,8 @@ fn parse_exponent(text: &str) -> Option<i64> {
     (exponent.abs() < EXPONENT_MAX).then_some(exponent)
 }
 
-/// Returns the number made of the first `kept` digits (zeros after the last), rounded half away by the digit after them.
+/// Returns the number made of the first `kept` digits (zeros after the last), rounded half away by
+/// the digit after them.
 fn scaled_from_digits(digits: impl Iterator<Item = u8>, kept: i64) -> Option<i128> {
     let mut number: i128 = 0;
     let mut missing = kept;
@@ -194,7 +198,8 @@ fn divide_half_away(dividend: i128, divisor: i128) -> i128 {
     }
 }
 
-/// Returns `dividend / divisor`, half away from zero. No product of two decimals overflows the wide type.
+/// Returns `dividend / divisor`, half away from zero. No product of two decimals overflows the wide
+/// type.
 fn from_wide_quotient(dividend: I256, divisor: I256) -> Option<Decimal> {
     let (quotient, remainder) = (dividend / divisor, dividend % divisor);
     let away = if (dividend < 0) == (divisor < 0) { I256::ONE } else { I256::MINUS_ONE };

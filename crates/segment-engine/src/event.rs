@@ -18,7 +18,8 @@ impl std::fmt::Display for UserId {
     }
 }
 
-/// The position of a record in the log. It decides between events of `first` and `last` that are equal otherwise.
+/// The position of a record in the log. It decides between events of `first` and `last` that are
+/// equal otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The partition of the event topic to which the record was first appended.
@@ -58,7 +59,8 @@ pub struct Event {
     pub created_at: Timestamp,
     /// When the log received it.
     pub processed_at: Timestamp,
-    /// The whole payload as sent, with unknown top-level fields added. `payload->>'…'` reads it. A JSON object.
+    /// The whole payload as sent, with unknown top-level fields added. `payload->>'…'` reads it. A
+    /// JSON object.
     pub payload: Arc<serde_json::Value>,
     /// The position of the event's record in the log.
     pub position: Position,

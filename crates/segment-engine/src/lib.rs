@@ -1,7 +1,8 @@
-//! The segment engine: what a where clause means, and which users are in which segment at which instant.
+//! The segment engine: what a where clause means, and which users are in which segment at which
+//! instant.
 //!
-//! The crate is pure and synchronous. It does no I/O, reads no clock, draws no random numbers and starts no threads: the same
-//! inputs give the same outputs, and time is an argument.
+//! The crate is pure and synchronous. It does no I/O, reads no clock, draws no random numbers and
+//! starts no threads: the same inputs give the same outputs, and time is an argument.
 
 pub mod accumulator;
 pub mod decimal;

@@ -1,7 +1,7 @@
 //! The language in tables: what clauses become, and which ones are refused, where and why.
 //!
-//! Cases are separated by empty lines: the clause, then what is expected. `UPDATE_EXPECT=1 cargo test` writes what the compiler
-//! returns now, for review in the diff.
+//! Cases are separated by empty lines: the clause, then what is expected. `UPDATE_EXPECT=1 cargo
+//! test` writes what the compiler returns now, for review in the diff.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "the tables are files")]
 
@@ -28,7 +28,8 @@ fn refused_clauses_say_where_and_why() {
     });
 }
 
-/// Otherwise it would be refused only where the clause's record is read, after the clause was saved.
+/// Otherwise it would be refused only where the clause's record is read, after the clause was
+/// saved.
 #[test]
 fn the_character_nul_is_refused_anywhere() {
     for (clause, place) in [
@@ -43,7 +44,8 @@ fn the_character_nul_is_refused_anywhere() {
     }
 }
 
-/// A segment that an earlier build saved goes on with the zone it had. Other abbreviations are refused as before.
+/// A segment that an earlier build saved goes on with the zone it had. Other abbreviations are
+/// refused as before.
 #[test]
 fn a_saved_clause_may_name_a_zone_by_its_abbreviation() {
     for zone in ["CET", "EET", "MET", "WET", "EST", "MST", "HST"] {

@@ -13,13 +13,13 @@ pub struct Breakdown {
     /// How many count, up to the threshold that the accumulator is kept for; of a [`Distinct`], how
     /// many values. `None` where the accumulator knows only the best one.
     pub counted: Option<u64>,
-    /// Those that are kept one by one, the longest-lasting first; of a [`Funnel`] those of a longest
-    /// chain, by step.
+    /// Those that are kept one by one, the longest-lasting first; of a [`Funnel`] those of a
+    /// longest chain, by step.
     pub contributors: Vec<Contributor>,
 }
 
-/// A contribution. In a window mostly only the end is kept; with the window's length it says when the
-/// event was created.
+/// A contribution. In a window mostly only the end is kept; with the window's length it says when
+/// the event was created.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contributor {
     /// When the event was created, if that is kept.
@@ -31,8 +31,8 @@ pub struct Contributor {
 }
 
 impl Accumulator {
-    /// Returns what counts now, at most `max` contributions one by one. `window` is that of a threshold
-    /// over a [`NewestK`]. Call after [`Accumulator::settle`].
+    /// Returns what counts now, at most `max` contributions one by one. `window` is that of a
+    /// threshold over a [`NewestK`]. Call after [`Accumulator::settle`].
     pub fn breakdown(&self, window: i64, now: Timestamp, max: usize) -> Breakdown {
         match self {
             Accumulator::NewestK(newest_k) => of_newest_k(newest_k, window, now, max),

@@ -9,7 +9,8 @@ pub const ENTRIES_MAX: usize = 100_000;
 /// An accumulator has [`ENTRIES_MAX`] entries, so contributions were not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CapacityExceeded {
-    /// When the last of the missing contributions would have ended. Until then the value may be wrong.
+    /// When the last of the missing contributions would have ended. Until then the value may be
+    /// wrong.
     pub until: Timestamp,
 }
 

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::{CapacityExceeded, Contribution, ENTRIES_MAX, Pending, add_all};
 use crate::time::Timestamp;
 
-/// A count, exact up to `cap`. Contributions that count for ever are a number; of the others the ends
-/// are kept.
+/// A count, exact up to `cap`. Contributions that count for ever are a number; of the others the
+/// ends are kept.
 #[derive(Clone, Debug, Default)]
 pub struct Count {
     /// The greatest count that is kept: greater ones count as this.
@@ -75,8 +75,8 @@ impl Count {
         &self.ends
     }
 
-    /// Returns until when at least `k` count if nothing is added; `None` if fewer count now. Call after
-    /// settling.
+    /// Returns until when at least `k` count if nothing is added; `None` if fewer count now. Call
+    /// after settling.
     pub fn at_least_until(&self, k: u64) -> Option<Timestamp> {
         if self.for_ever >= k {
             return Some(Timestamp::MAX);

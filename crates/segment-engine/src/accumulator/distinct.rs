@@ -32,8 +32,8 @@ impl Distinct {
         }
     }
 
-    /// With more than `cap` values, the one that ends soonest is dropped: `cap` others count at least as
-    /// long. (If it is added again, that is with its new end.)
+    /// With more than `cap` values, the one that ends soonest is dropped: `cap` others count at
+    /// least as long. (If it is added again, that is with its new end.)
     fn begin(&mut self, value: Value, until: Timestamp) -> Result<(), CapacityExceeded> {
         if self.ends.extend(&value, until) {
             return Ok(());

@@ -8,9 +8,9 @@ use crate::value::Value;
 
 /// Values with their ends, and a queue by end.
 ///
-/// An end can only be put off. The queue has one entry for each value that will end, at its end or at
-/// an earlier one; only the soonest entry is always exact. So an extension costs nothing at first, and
-/// later at most one move of the entry.
+/// An end can only be put off. The queue has one entry for each value that will end, at its end or
+/// at an earlier one; only the soonest entry is always exact. So an extension costs nothing at
+/// first, and later at most one move of the entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ends {
     by_value: FxHashMap<Value, Timestamp>,

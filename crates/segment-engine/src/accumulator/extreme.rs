@@ -40,8 +40,8 @@ impl Rank {
 #[derive(Clone, Debug)]
 pub struct Extreme {
     pub(crate) rank: Rank,
-    /// Best first. Each ends later than the one before it: a contribution that is worse and does not end
-    /// later never matters, and is dropped.
+    /// Best first. Each ends later than the one before it: a contribution that is worse and does
+    /// not end later never matters, and is dropped.
     pub(crate) stairs: VecDeque<Contribution>,
     pub(crate) pending: Pending,
 }
@@ -70,7 +70,8 @@ impl Extreme {
             return Ok(());
         }
         let dominated = self.stairs.range(at..).take_while(|other| other.until <= new.until).count();
-        // Contributions of the same rank stand before `at`: of them too those that end sooner are dropped.
+        // Contributions of the same rank stand before `at`: of them too those that end sooner are
+        // dropped.
         let equals =
             self.stairs.range(..at).rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
         let first = at - equals.count();

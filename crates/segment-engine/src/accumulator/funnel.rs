@@ -1,9 +1,10 @@
 //! How many steps of a funnel a user took: the longest chain among the events that count.
 //!
-//! A chain has one event per step, each created later than the one before, the last at most `within`
-//! after the first. A late event may come between any two others, so an unfinished funnel needs all its
-//! events: any of them may turn out to be the only one early or late enough. But while a chain of all
-//! steps lasts, the value is certain, and events that end no later than that chain never matter again.
+//! A chain has one event per step, each created later than the one before, the last at most
+//! `within` after the first. A late event may come between any two others, so an unfinished funnel
+//! needs all its events: any of them may turn out to be the only one early or late enough. But
+//! while a chain of all steps lasts, the value is certain, and events that end no later than that
+//! chain never matter again.
 
 mod scan;
 #[cfg(test)]
@@ -21,7 +22,8 @@ pub struct Funnel {
     pub(crate) steps: u8,
     /// Microseconds from the first event of a chain to its last.
     pub(crate) within: i64,
-    /// Those that count, by `created_at`, then by end. Events for which both are equal share an entry.
+    /// Those that count, by `created_at`, then by end. Events for which both are equal share an
+    /// entry.
     pub(crate) entries: Vec<Entry>,
     pub(crate) pending: Pending,
     /// A chain of all steps.
@@ -39,14 +41,15 @@ pub(crate) struct Complete {
 }
 
 impl Funnel {
-    /// Returns an empty accumulator for a funnel with this many steps, within this many microseconds.
+    /// Returns an empty accumulator for a funnel with this many steps, within this many
+    /// microseconds.
     pub fn new(steps: u8, within: i64) -> Self {
         let (entries, pending) = (Vec::new(), Pending::default());
         Self { steps, within, entries, pending, complete: None, scan: Some(Scan::default()) }
     }
 
-    /// Adds an event. It matches the steps whose bits are set in `contribution.value`, and none if that
-    /// is NULL.
+    /// Adds an event. It matches the steps whose bits are set in `contribution.value`, and none if
+    /// that is NULL.
     pub fn add(&mut self, contribution: Contribution, now: Timestamp) -> Result<(), CapacityExceeded> {
         let Some(entry) = entry(&contribution) else { return Ok(()) };
         if !self.matters(entry.until) {
@@ -81,7 +84,8 @@ impl Funnel {
             }
             _ => {
                 self.entries.insert(at, entry);
-                // Mostly the newest event comes last, and the scan goes on. Any other may change what it found.
+                // Mostly the newest event comes last, and the scan goes on. Any other may change
+                // what it found.
                 self.scan = self.scan.take().filter(|scan| scan.is_before(entry.created_at));
                 if let Some(scan) = &mut self.scan {
                     scan.go_on(&[entry], self.steps, self.within);
@@ -95,7 +99,8 @@ impl Funnel {
         self.complete = self.complete.take().filter(|complete| complete.until > now);
         if self.scan.as_ref().is_none_or(|scan| scan.next_end() <= now) {
             self.entries.retain(|entry| entry.until > now);
-            // A chain that lasts is still the best of its length. If one has ended, another may take its place.
+            // A chain that lasts is still the best of its length. If one has ended, another may
+            // take its place.
             self.scan = self.scan.take().filter(|scan| scan.outlasts(now)).map(|scan| scan.ending(&self.entries));
         }
         while let Some(contribution) = self.pending.pop_begun(now) {
@@ -124,8 +129,8 @@ impl Funnel {
         }
     }
 
-    /// Returns the earliest events that form a chain of `length` steps, begin when this one does, and
-    /// last as long.
+    /// Returns the earliest events that form a chain of `length` steps, begin when this one does,
+    /// and last as long.
     fn events_of(&self, chain: Chain, length: u8) -> Vec<Entry> {
         let start = self.entries.partition_point(|entry| entry.created_at < chain.start);
         let mut events: Vec<Entry> = Vec::with_capacity(length.into());
@@ -203,8 +208,8 @@ impl Funnel {
         }
     }
 
-    /// Drops the latest to begin of those that are pending, then the oldest entries. Returns until when
-    /// that matters.
+    /// Drops the latest to begin of those that are pending, then the oldest entries. Returns until
+    /// when that matters.
     fn drop_excess(&mut self, excess: usize, now: Timestamp) -> CapacityExceeded {
         let mut waiting: Vec<Contribution> = std::mem::take(&mut self.pending).into_contributions().collect();
         waiting.sort_by_key(|contribution| std::cmp::Reverse(contribution.from));

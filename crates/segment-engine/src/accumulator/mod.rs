@@ -1,4 +1,5 @@
-//! Accumulators: what is kept of a user's events to answer one aggregate, now and at every later instant.
+//! Accumulators: what is kept of a user's events to answer one aggregate, now and at every later
+//! instant.
 //!
 //! An event is added as contributions: spans of time during which it counts, each with a value
 //! ([`contribution`]). An accumulator is a commutative monoid over disjoint sets of contributions:
@@ -54,14 +55,14 @@ pub enum Accumulator {
     Extreme(Extreme),
     /// The distinct values.
     Distinct(Distinct),
-    /// The events that match steps of a funnel. Boxed, because the largest variant decides the size of
-    /// all accumulators, and funnels are few.
+    /// The events that match steps of a funnel. Boxed, because the largest variant decides the size
+    /// of all accumulators, and funnels are few.
     Funnel(Box<Funnel>),
 }
 
 impl Accumulator {
-    /// Moves the accumulator to `now`: contributions that have begun count, those that have ended are
-    /// dropped.
+    /// Moves the accumulator to `now`: contributions that have begun count, those that have ended
+    /// are dropped.
     pub fn settle(&mut self, now: Timestamp) {
         match self {
             Accumulator::NewestK(_) => {}

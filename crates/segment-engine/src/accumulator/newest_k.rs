@@ -1,9 +1,11 @@
 //! The newest `created_at`s of the events that one filter takes.
 
-/// The newest `created_at`s in microseconds, newest first, at most as many as the largest threshold.
+/// The newest `created_at`s in microseconds, newest first, at most as many as the largest
+/// threshold.
 ///
-/// They decide every "at least k events in the last …" over one filter, whatever the window: only the
-/// k-th newest matters. No time is needed, since a window decides when it is read which events count.
+/// They decide every "at least k events in the last …" over one filter, whatever the window: only
+/// the k-th newest matters. No time is needed, since a window decides when it is read which events
+/// count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewestK {
     pub(crate) newest: Vec<i64>,
@@ -25,7 +27,8 @@ impl NewestK {
         &self.newest
     }
 
-    /// Adds an event. Returns its index (0 is the newest), or `None` if `capacity` others are newer.
+    /// Adds an event. Returns its index (0 is the newest), or `None` if `capacity` others are
+    /// newer.
     pub fn insert(&mut self, created_at: i64) -> Option<usize> {
         let place = match self.newest.first() {
             Some(&newest) if created_at < newest => self.newest.partition_point(|&other| other >= created_at),
@@ -46,8 +49,8 @@ impl NewestK {
         self.newest.get(k as usize - 1).copied()
     }
 
-    /// Returns the first instant at which fewer than `k` events count in a window of this length (an
-    /// event counts before `created_at` + `window`). `None` if there are fewer than k.
+    /// Returns the first instant at which fewer than `k` events count in a window of this length
+    /// (an event counts before `created_at` + `window`). `None` if there are fewer than k.
     pub fn at_least_until(&self, k: u32, window: i64) -> Option<i64> {
         self.nth(k).map(|created_at| created_at.saturating_add(window))
     }

@@ -8,8 +8,8 @@ use crate::time::Timestamp;
 pub(crate) struct Pending(pub(crate) Queue<Contribution>);
 
 impl Pending {
-    /// `others` is how many entries the accumulator has besides. The bound is on both together, so that
-    /// a pending contribution has its place when it begins.
+    /// `others` is how many entries the accumulator has besides. The bound is on both together, so
+    /// that a pending contribution has its place when it begins.
     pub(super) fn push(&mut self, contribution: Contribution, others: usize) -> Result<(), CapacityExceeded> {
         if self.len() + others >= ENTRIES_MAX {
             return Err(CapacityExceeded { until: contribution.until });

@@ -6,8 +6,8 @@ use std::collections::binary_heap::PeekMut;
 
 use crate::time::Timestamp;
 
-/// A priority queue by instant. To add an item or to take the soonest one costs O(log n), in whatever
-/// order they are added.
+/// A priority queue by instant. To add an item or to take the soonest one costs O(log n), in
+/// whatever order they are added.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue<T>(BinaryHeap<Reverse<Entry<T>>>);
 
@@ -36,8 +36,8 @@ impl<T> Queue<T> {
         if self.is_empty() || self.next() > now { None } else { self.pop() }
     }
 
-    /// Moves the soonest item to the instant that `later` returns for it, and repeats this for the then
-    /// soonest until `later` returns no later instant. [`Timestamp::MAX`] removes an item.
+    /// Moves the soonest item to the instant that `later` returns for it, and repeats this for the
+    /// then soonest until `later` returns no later instant. [`Timestamp::MAX`] removes an item.
     pub(super) fn postpone(&mut self, later: impl Fn(&T) -> Timestamp) {
         while let Some(mut soonest) = self.0.peek_mut() {
             let at = later(&soonest.0.item);

@@ -9,8 +9,8 @@ use crate::value::Value;
 /// How many buckets there are, each a hundredth of a percent.
 const BUCKETS: u32 = 10_000;
 
-/// Returns `bucket('name')` of a user: the first 32 bits of `md5(name || ':' || user_id)` as an unsigned number, modulo 10,000,
-/// divided by 100.
+/// Returns `bucket('name')` of a user: the first 32 bits of `md5(name || ':' || user_id)` as an
+/// unsigned number, modulo 10,000, divided by 100.
 pub fn bucket(name: &str, user: UserId) -> Value {
     let digest = Md5::new().chain_update(name).chain_update(":").chain_update(user.to_string()).finalize();
     let [a, b, c, d, ..] = <[u8; 16]>::from(digest);

@@ -5,8 +5,9 @@ use serde_json::{Number, Value as Json};
 use crate::plan::{JsonPath, JsonStep, JsonTest};
 use crate::value::Value;
 
-/// Returns the value at a path. A last step `->>` gives text: the string itself, the jsonb text of a list or an object, the JSON
-/// text of other values, and NULL for JSON's null. A last step `->` gives JSON. NULL if there is no value.
+/// Returns the value at a path. A last step `->>` gives text: the string itself, the jsonb text of
+/// a list or an object, the JSON text of other values, and NULL for JSON's null. A last step `->`
+/// gives JSON. NULL if there is no value.
 pub fn read_path(root: &Json, path: &JsonPath) -> Value {
     read_steps(root, &path.keys, path.as_text)
 }
@@ -28,7 +29,8 @@ pub(crate) fn find<'a>(root: &'a Json, steps: &[JsonStep]) -> Option<&'a Json> {
     steps.iter().try_fold(root, step)
 }
 
-/// A key applies only to an object, and an index only to a list. A single value counts as a list of one, as in Postgres.
+/// A key applies only to an object, and an index only to a list. A single value counts as a list of
+/// one, as in Postgres.
 fn step<'a>(json: &'a Json, step: &JsonStep) -> Option<&'a Json> {
     match (step, json) {
         (JsonStep::Key(key), Json::Object(members)) => members.get(key),
@@ -75,8 +77,8 @@ fn contains(json: &Json, constant: &Json) -> bool {
     }
 }
 
-/// Whether the constant is in the value: every member in the member of the same key, every element in any element, other values
-/// if they are equal.
+/// Whether the constant is in the value: every member in the member of the same key, every element
+/// in any element, other values if they are equal.
 fn is_within(constant: &Json, json: &Json) -> bool {
     match (constant, json) {
         (Json::Object(wanted), Json::Object(members)) => {
@@ -101,7 +103,8 @@ fn equal_numbers(left: &Number, right: &Number) -> bool {
     }
 }
 
-/// Compares exactly. A float beyond 128 bits is converted to their end, which no other number equals.
+/// Compares exactly. A float beyond 128 bits is converted to their end, which no other number
+/// equals.
 fn is_whole(float: f64, whole: i128) -> bool {
     float.fract() == 0.0 && float as i128 == whole
 }

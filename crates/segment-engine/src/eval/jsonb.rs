@@ -2,15 +2,17 @@
 
 use serde_json::{Number, Value as Json};
 
-/// Returns the text of a jsonb: blanks after commas and colons; keys by length, then by bytes; numbers without an exponent.
+/// Returns the text of a jsonb: blanks after commas and colons; keys by length, then by bytes;
+/// numbers without an exponent.
 pub fn jsonb_text(json: &Json) -> String {
     let mut writer = Writer { text: String::new(), plain_numbers: true };
     writer.value(json);
     writer.text
 }
 
-/// Returns the text to store so that SQL prints it like a jsonb. Keys are in the order of a jsonb, because SQL cannot sort them.
-/// Numbers are as they were read, because SQL prints a single number like that.
+/// Returns the text to store so that SQL prints it like a jsonb. Keys are in the order of a jsonb,
+/// because SQL cannot sort them. Numbers are as they were read, because SQL prints a single number
+/// like that.
 pub fn jsonb_ordered(json: &Json) -> String {
     let mut writer = Writer { text: String::new(), plain_numbers: false };
     writer.value(json);

@@ -1,6 +1,8 @@
-//! `lower` and `upper`, letter by letter as in Postgres, by Unicode's simple mappings: one letter becomes one letter.
+//! `lower` and `upper`, letter by letter as in Postgres, by Unicode's simple mappings: one letter
+//! becomes one letter.
 //!
-//! The mappings are those of Unicode 15, like the warehouse's, because a newer compiler must not change memberships.
+//! The mappings are those of Unicode 15, like the warehouse's, because a newer compiler must not
+//! change memberships.
 
 /// Returns `lower(text)`.
 pub(super) fn lower(text: &str) -> String {
@@ -12,9 +14,9 @@ pub(super) fn upper(text: &str) -> String {
     text.chars().map(|letter| simple(letter, letter.to_uppercase(), SIMPLE_UPPER)).collect()
 }
 
-/// Runs of letters whose full mapping, the one of the standard library, has several letters, but that have a simple mapping too:
-/// the first and the last letter, and the distance to the other case. Other letters with several letters in their full mapping
-/// do not change.
+/// Runs of letters whose full mapping, the one of the standard library, has several letters, but
+/// that have a simple mapping too: the first and the last letter, and the distance to the other
+/// case. Other letters with several letters in their full mapping do not change.
 type Runs = &'static [(char, char, i32)];
 
 /// The capital I with dot.

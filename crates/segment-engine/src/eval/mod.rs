@@ -31,8 +31,9 @@ pub trait Scope {
     fn payload(&self, _: &JsonPath) -> Value {
         Value::Null
     }
-    /// Returns the text that an expression reads from the event, if that needs no copy: filters mostly compare text with
-    /// constants. `None` if it is NULL or not a text, or if it must be evaluated.
+    /// Returns the text that an expression reads from the event, if that needs no copy: filters
+    /// mostly compare text with constants. `None` if it is NULL or not a text, or if it must be
+    /// evaluated.
     fn borrowed_text(&self, _: &Expr) -> Option<&str> {
         None
     }
@@ -106,7 +107,8 @@ pub fn evaluate<S: Scope>(expr: &Expr, scope: &mut S) -> Value {
     }
 }
 
-/// Returns the truth of a condition that compares borrowed text with constants; `None` for other conditions.
+/// Returns the truth of a condition that compares borrowed text with constants; `None` for other
+/// conditions.
 fn text_truth<S: Scope>(condition: &Expr, scope: &S) -> Option<bool> {
     match condition {
         Expr::Compare(op, left, right) => match &**right {
@@ -159,8 +161,8 @@ fn steps<S: Scope>(conditions: &[Expr], scope: &mut S) -> Value {
     if mask == 0 { Value::Null } else { Value::Int(mask) }
 }
 
-/// `OR` for `decisive = true`, `AND` for `false`. The first decisive operand is the result; without one it is NULL if any
-/// operand is.
+/// `OR` for `decisive = true`, `AND` for `false`. The first decisive operand is the result; without
+/// one it is NULL if any operand is.
 fn fold_until<'a>(
     operands: impl Iterator<Item = &'a Expr>,
     decisive: bool,
@@ -177,7 +179,8 @@ fn fold_until<'a>(
     if any_null { Value::Null } else { Value::Bool(!decisive) }
 }
 
-/// Returns the index of the case of an `AggregateBy`: a number with a digit per term, TRUE 0, FALSE 1, NULL 2.
+/// Returns the index of the case of an `AggregateBy`: a number with a digit per term, TRUE 0, FALSE
+/// 1, NULL 2.
 pub(crate) fn chosen_case<S: Scope>(terms: &[Expr], scope: &mut S) -> usize {
     terms.iter().fold(0, |index, term| {
         let digit = match evaluate(term, scope).as_bool() {
@@ -191,8 +194,8 @@ pub(crate) fn chosen_case<S: Scope>(terms: &[Expr], scope: &mut S) -> usize {
 
 /// One event and now: the scope of an aggregate's filter and argument.
 ///
-/// It has no traits, user columns, segments or aggregates, because accumulators must not depend on anything that can change
-/// without an event.
+/// It has no traits, user columns, segments or aggregates, because accumulators must not depend on
+/// anything that can change without an event.
 #[derive(Clone, Copy, Debug)]
 pub struct EventScope<'a> {
     #[allow(missing_docs, reason = "the name says it")]

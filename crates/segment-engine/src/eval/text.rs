@@ -1,4 +1,5 @@
-//! The text functions of PostgreSQL. They count characters. They are NULL for NULL, and where PostgreSQL reports an error.
+//! The text functions of PostgreSQL. They count characters. They are NULL for NULL, and where
+//! PostgreSQL reports an error.
 
 use crate::plan::{Function, TEXT_BYTES_MAX, TrimSide};
 use crate::value::Value;
@@ -68,8 +69,8 @@ fn right(x: &str, count: i64) -> &str {
     }
 }
 
-/// Returns the characters from the place `from` (the first is 1) up to, but not including, `from + count`. Places before the
-/// first count, but are empty.
+/// Returns the characters from the place `from` (the first is 1) up to, but not including, `from +
+/// count`. Places before the first count, but are empty.
 fn substring(x: &str, from: i64, count: i64) -> Option<&str> {
     if count < 0 {
         return None;
@@ -92,7 +93,8 @@ fn part<'a>(x: &'a str, separator: &str, number: i64) -> Option<&'a str> {
     })
 }
 
-/// Computes the length before it makes the result, which can be a million times as long as the operands.
+/// Computes the length before it makes the result, which can be a million times as long as the
+/// operands.
 fn replaced(x: &str, what: &str, by: &str) -> Option<String> {
     if what.is_empty() {
         return Some(x.to_owned());

@@ -1,6 +1,8 @@
-//! One form for expressions that differ only in form: constants are folded, NOT is pushed down, operands are sorted.
+//! One form for expressions that differ only in form: constants are folded, NOT is pushed down,
+//! operands are sorted.
 //!
-//! Every rewrite keeps SQL's three-valued truth. Only [`as_filter`] may treat NULL as FALSE, because a filter does.
+//! Every rewrite keeps SQL's three-valued truth. Only [`as_filter`] may treat NULL as FALSE,
+//! because a filter does.
 
 use super::fold;
 use super::print::{Names, expression};
@@ -61,7 +63,8 @@ fn node(expr: Expr, names: &Names<'_>) -> Expr {
         Expr::Coalesce(items) => coalesce(items),
         Expr::Cast(inner, ty) if inner.value_type() == ty => *inner,
         Expr::TimeCompare(compare) if is_null(&compare.x) => null_condition(),
-        // Like a filter, a step takes the events for which its condition is TRUE. It stays a condition, even if constant.
+        // Like a filter, a step takes the events for which its condition is TRUE. It stays a
+        // condition, even if constant.
         Expr::Steps(items) => Expr::Steps(items.into_iter().map(|item| as_filter(item, names)).collect()),
         // With one string, any of them is all of them.
         Expr::JsonTest(x, JsonTest::HasAll(texts)) if texts.len() == 1 => Expr::JsonTest(x, JsonTest::HasAny(texts)),
@@ -69,7 +72,8 @@ fn node(expr: Expr, names: &Names<'_>) -> Expr {
     }
 }
 
-/// Makes an AND or OR: flat, without repetitions and neutral constants, sorted by the operands' texts.
+/// Makes an AND or OR: flat, without repetitions and neutral constants, sorted by the operands'
+/// texts.
 fn junction(items: Vec<Expr>, is_and: bool, names: &Names<'_>) -> Expr {
     let mut flat = Vec::with_capacity(items.len());
     for item in items {
@@ -112,7 +116,8 @@ fn alternatives_joined(items: Vec<Expr>, is_and: bool, names: &Names<'_>) -> Vec
     joined
 }
 
-/// Returns what a condition compares with which constants for equality (for inequality under AND), or the condition itself.
+/// Returns what a condition compares with which constants for equality (for inequality under AND),
+/// or the condition itself.
 fn alternatives(condition: Expr, is_and: bool) -> Result<(Expr, Vec<Expr>), Expr> {
     match condition {
         Expr::Compare(CompareOp::Eq, x, value) if !is_and && is_constant(&value) => Ok((*x, vec![*value])),

@@ -13,7 +13,8 @@ impl Pos {
     pub const START: Pos = Pos { line: 1, column: 1 };
 }
 
-/// Why a where clause is refused: a stable code, the position, the reason, and what to write instead.
+/// Why a where clause is refused: a stable code, the position, the reason, and what to write
+/// instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompileError {
     /// Stable, for programs: `where_…`.

@@ -6,7 +6,8 @@ use crate::plan::{Expr, TimeCompare};
 use crate::time::is_within_written_years;
 use crate::value::{Type, Value};
 
-/// Returns the node, or its value if all its operands are constants and the value can be written as a constant.
+/// Returns the node, or its value if all its operands are constants and the value can be written as
+/// a constant.
 pub(super) fn folded(expr: Expr) -> Expr {
     if matches!(expr, Expr::TimeCompare(_)) {
         return expr;
@@ -22,8 +23,8 @@ pub(super) fn folded(expr: Expr) -> Expr {
     }
 }
 
-/// Whether a constant has a spelling that is read as the same constant again. Of times, only those in the years 0001 to 9999
-/// have.
+/// Whether a constant has a spelling that is read as the same constant again. Of times, only those
+/// in the years 0001 to 9999 have.
 pub(super) fn is_writable(value: &Value) -> bool {
     let is_time = matches!(value, Value::Timestamp(_) | Value::LocalTimestamp(_) | Value::Date(_));
     !is_time || value.calendar_micros().is_some_and(is_within_written_years)

@@ -25,7 +25,8 @@ pub(super) fn formula(condition: Expr, tree: Option<&Ast>, resolver: &mut Resolv
     row_form(condition, pos, resolver)
 }
 
-/// Turns "some event satisfies `e AND u`", where `u` does not read the event, into "some event satisfies `e`, and `u`".
+/// Turns "some event satisfies `e AND u`", where `u` does not read the event, into "some event
+/// satisfies `e`, and `u`".
 fn row_form(condition: Expr, pos: Pos, resolver: &mut Resolver) -> Result<Expr, CompileError> {
     let operands = match condition {
         Expr::And(operands) => operands,

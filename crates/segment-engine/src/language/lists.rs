@@ -1,5 +1,5 @@
-//! Finds the tokens that are constants of an `IN`. They are counted separately from the other tokens of a clause, because they
-//! do not nest.
+//! Finds the tokens that are constants of an `IN`. They are counted separately from the other
+//! tokens of a clause, because they do not nest.
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;

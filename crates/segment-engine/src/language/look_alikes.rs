@@ -1,7 +1,7 @@
 //! Characters from web pages and word processors that look like characters of SQL.
 //!
-//! The parser takes every letter outside ASCII as part of a name, so its error would be about a column that users cannot see.
-//! Inside quotes these characters are ordinary text.
+//! The parser takes every letter outside ASCII as part of a name, so its error would be about a
+//! column that users cannot see. Inside quotes these characters are ordinary text.
 
 use super::error::{CompileError, Pos, code};
 use super::print::quoted;

@@ -1,8 +1,10 @@
-//! The one compiler, from where clause to [`Plan`]. Refusing, running, previewing, explaining and SQL all start here.
+//! The one compiler, from where clause to [`Plan`]. Refusing, running, previewing, explaining and
+//! SQL all start here.
 //!
-//! The language is a closed grammar: [`syntax`] checks bounds and parses the text, [`resolve`] turns the parse tree into typed
-//! expressions and refuses everything that it does not know, [`canonical`] brings them to one form, [`split`] takes conditions
-//! on the user out of the aggregates, and [`print`] writes the result in one spelling.
+//! The language is a closed grammar: [`syntax`] checks bounds and parses the text, [`resolve`]
+//! turns the parse tree into typed expressions and refuses everything that it does not know,
+//! [`canonical`] brings them to one form, [`split`] takes conditions on the user out of the
+//! aggregates, and [`print`] writes the result in one spelling.
 
 mod canonical;
 mod error;
@@ -27,14 +29,16 @@ use error::Pos;
 /// Compiles a where clause.
 ///
 /// # Errors
-/// Everything that is not in the language is refused with a stable code, the position, the reason, and what to write instead.
+/// Everything that is not in the language is refused with a stable code, the position, the reason,
+/// and what to write instead.
 pub fn compile(where_statement: &str) -> Result<Plan, CompileError> {
     compiled(where_statement, false)
 }
 
-/// Compiles a where clause that was accepted when it was saved, perhaps by an earlier build. Checks that were added since do not
-/// apply (a text as a condition, a zone by its abbreviation, the memory of all patterns together), and the clause means what it
-/// meant then: a segment does not stop because of an upgrade.
+/// Compiles a where clause that was accepted when it was saved, perhaps by an earlier build. Checks
+/// that were added since do not apply (a text as a condition, a zone by its abbreviation, the
+/// memory of all patterns together), and the clause means what it meant then: a segment does not
+/// stop because of an upgrade.
 ///
 /// # Errors
 /// Like [`compile`].

@@ -1,4 +1,5 @@
-//! From expression to text: one spelling per expression, which compiles to the same expression again.
+//! From expression to text: one spelling per expression, which compiles to the same expression
+//! again.
 
 mod spelling;
 
@@ -22,7 +23,8 @@ pub struct Names<'a> {
     pub segments: &'a [String],
 }
 
-/// How closely an operator binds, as in Postgres. An operand that binds less closely needs parentheses.
+/// How closely an operator binds, as in Postgres. An operand that binds less closely needs
+/// parentheses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Binding {
     Or,
@@ -179,7 +181,8 @@ impl Printer<'_> {
         }
     }
 
-    /// Prints the right side of a comparison. A whole decimal needs no `.0` if the left side has the type already.
+    /// Prints the right side of a comparison. A whole decimal needs no `.0` if the left side has
+    /// the type already.
     fn beside(&mut self, right: &Expr, left: &Expr) {
         match (right, left) {
             (Expr::Literal(Value::Decimal(number), _), left) if !matches!(left, Expr::Literal(..)) => {
@@ -363,7 +366,8 @@ impl Printer<'_> {
         }
     }
 
-    /// Prints the choice as a CASE: the first term chooses among TRUE, FALSE and NULL, then the others within.
+    /// Prints the choice as a CASE: the first term chooses among TRUE, FALSE and NULL, then the
+    /// others within.
     fn aggregate_by(&mut self, terms: &[Expr], cases: &[usize], ty: Type) {
         let Some((term, rest)) = terms.split_first() else {
             return self.node(&Expr::Aggregate(cases[0], ty));
@@ -391,7 +395,8 @@ fn binding(expr: &Expr) -> Binding {
         Expr::Not(_) => Binding::Not,
         Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) => Binding::Is,
         Expr::Compare(..) | Expr::TimeCompare(_) => Binding::Comparison,
-        // `~` binds closer than a comparison in Postgres, but not in the parser: parentheses are right for both.
+        // `~` binds closer than a comparison in Postgres, but not in the parser: parentheses are
+        // right for both.
         Expr::Match(_, pattern) if pattern.kind() == PatternKind::Regex => Binding::Comparison,
         Expr::InList(..) | Expr::Match(..) => Binding::In,
         Expr::Payload(_) | Expr::Trait(_) | Expr::JsonTest(..) => Binding::Path,
@@ -410,7 +415,8 @@ fn binding(expr: &Expr) -> Binding {
     }
 }
 
-/// Conditions whose own operator takes NOT: `IS NOT NULL`, `NOT IN`, `NOT LIKE`, `!~`, `IS DISTINCT FROM`.
+/// Conditions whose own operator takes NOT: `IS NOT NULL`, `NOT IN`, `NOT LIKE`, `!~`, `IS DISTINCT
+/// FROM`.
 fn takes_not(condition: &Expr) -> bool {
     matches!(condition, Expr::IsNull(_) | Expr::IsTrue(_) | Expr::NotDistinct(..) | Expr::InList(..) | Expr::Match(..))
 }

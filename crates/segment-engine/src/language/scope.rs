@@ -1,7 +1,8 @@
 //! A comparison may not mix values of the event with values of the user.
 //!
-//! What an aggregate keeps per user must not depend on traits, or every change of a trait would need the history. A whole
-//! condition on the user inside an aggregate is allowed: [`split`](super::split) takes it out.
+//! What an aggregate keeps per user must not depend on traits, or every change of a trait would
+//! need the history. A whole condition on the user inside an aggregate is allowed:
+//! [`split`](super::split) takes it out.
 
 use super::error::{CompileError, Pos, code};
 use super::names::event_column_name;

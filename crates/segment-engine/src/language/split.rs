@@ -1,8 +1,9 @@
-//! From the clause's formula to the plan: takes conditions on the user out of the aggregates, and numbers aggregates and segments
-//! in the order in which the formula reads them.
+//! From the clause's formula to the plan: takes conditions on the user out of the aggregates, and
+//! numbers aggregates and segments in the order in which the formula reads them.
 //!
-//! `count(*) FILTER (WHERE traits->>'plan' = 'pro' AND region = 'X')` becomes one aggregate per truth of the condition on the
-//! user (TRUE, FALSE, NULL), each over the event alone. The formula chooses among them when it is evaluated.
+//! `count(*) FILTER (WHERE traits->>'plan' = 'pro' AND region = 'X')` becomes one aggregate per
+//! truth of the condition on the user (TRUE, FALSE, NULL), each over the event alone. The formula
+//! chooses among them when it is evaluated.
 
 use super::canonical;
 use super::error::{CompileError, Pos, code};
@@ -11,7 +12,8 @@ use super::print::{Names, expression};
 use crate::plan::{Aggregate, Expr};
 use crate::value::{Type, Value};
 
-/// Returns the formula over pure aggregates, these aggregates, and the tags of the segments that it reads.
+/// Returns the formula over pure aggregates, these aggregates, and the tags of the segments that it
+/// reads.
 pub(super) fn split(
     formula: Expr,
     names: &Names<'_>,
@@ -119,7 +121,8 @@ fn collect_terms(expr: &Expr, terms: &mut Vec<Expr>) {
     expr.children().into_iter().for_each(|child| collect_terms(child, terms));
 }
 
-/// Returns the conditions on the user among the operands of one AND or OR, joined, if there are several.
+/// Returns the conditions on the user among the operands of one AND or OR, joined, if there are
+/// several.
 fn joint_term(expr: &Expr) -> Option<Expr> {
     let of_user = |items: &[Expr]| -> Option<Vec<Expr>> {
         let found: Vec<Expr> = items.iter().filter(|item| is_term(item)).cloned().collect();

@@ -1,4 +1,5 @@
-//! From text to parse tree: checks bounds and tokens first, then parses one expression with nothing after it.
+//! From text to parse tree: checks bounds and tokens first, then parses one expression with nothing
+//! after it.
 
 use sqlparser::ast::{Expr as Ast, Spanned};
 use sqlparser::dialect::PostgreSqlDialect;
@@ -11,9 +12,10 @@ use super::limits::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, TOKENS_MAX};
 use super::lists::{Item, Lists, too_many_constants};
 use super::look_alikes::look_alike;
 
-/// The limit of the parser's own recursion. A level of nesting costs one step per binding strength (OR, AND, NOT, IS,
-/// comparison, BETWEEN, sum, product, sign) and one for the parenthesis, so that [`NESTING_MAX`] is reached first. In places the
-/// parser reports its own limit as a syntax error, which would mislead.
+/// The limit of the parser's own recursion. A level of nesting costs one step per binding strength
+/// (OR, AND, NOT, IS, comparison, BETWEEN, sum, product, sign) and one for the parenthesis, so that
+/// [`NESTING_MAX`] is reached first. In places the parser reports its own limit as a syntax error,
+/// which would mislead.
 const PARSER_RECURSION_MAX: usize = 10 * NESTING_MAX;
 
 /// Parses a clause; `None` if it is empty.
@@ -27,7 +29,8 @@ pub(super) fn parse(text: &str) -> Result<Option<Ast>, CompileError> {
         .suggest("Split it into several segments and combine them with segment('tag')"));
     }
     if let Some((before, _)) = text.split_once('\0') {
-        // No text of an event can have this character, and a record with it would be refused after the clause was saved.
+        // No text of an event can have this character, and a record with it would be refused after
+        // the clause was saved.
         return Err(CompileError::new(
             code::SYNTAX,
             end_of(before),
@@ -58,8 +61,8 @@ pub(super) fn parse(text: &str) -> Result<Option<Ast>, CompileError> {
     Ok(Some(tree))
 }
 
-/// Returns where an expression begins, or `outer` if the parser did not keep the position. It walks down the left side, because
-/// the parser computes its own spans from all parts, recursively.
+/// Returns where an expression begins, or `outer` if the parser did not keep the position. It walks
+/// down the left side, because the parser computes its own spans from all parts, recursively.
 pub(super) fn start_of(tree: &Ast, outer: Pos) -> Pos {
     let mut leftmost = tree;
     let span = loop {
@@ -104,7 +107,8 @@ fn pos_of(location: Location) -> Option<Pos> {
     (location.line > 0).then_some(Pos { line: location.line, column: location.column })
 }
 
-/// Drops white space. Refuses comments, tokens that the language does not use, and clauses that are too long or too deep.
+/// Drops white space. Refuses comments, tokens that the language does not use, and clauses that are
+/// too long or too deep.
 fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileError> {
     let mut kept = Vec::with_capacity(tokens.len());
     let mut open: Vec<Pos> = Vec::new();
@@ -125,7 +129,8 @@ fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileErro
             Token::RParen if open.pop().is_none() => {
                 return Err(CompileError::new(code::SYNTAX, pos, "this ) closes nothing"));
             }
-            // Before a text or a parenthesis a question mark is the operator of jsonb; elsewhere it is a parameter.
+            // Before a text or a parenthesis a question mark is the operator of jsonb; elsewhere it
+            // is a parameter.
             Token::Question
                 if matches!(
                     tokens.peek().map(|next| &next.token),
@@ -166,8 +171,9 @@ fn apart(token: TokenWithSpan) -> Vec<TokenWithSpan> {
     vec![TokenWithSpan { token: arrow, span: token.span }, TokenWithSpan { token: Token::Minus, span: sign }]
 }
 
-/// How deep the parser will recurse, and how high the tree will be. The parser recurses into parentheses, `CASE`, signs and
-/// `NOT`, and each operator after the first adds a level to the tree.
+/// How deep the parser will recurse, and how high the tree will be. The parser recurses into
+/// parentheses, `CASE`, signs and `NOT`, and each operator after the first adds a level to the
+/// tree.
 #[derive(Default)]
 struct Depth {
     parentheses: usize,

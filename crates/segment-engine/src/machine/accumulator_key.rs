@@ -51,10 +51,10 @@ impl AccumulatorKey {
         fnv1a(&self.canonical_text())
     }
 
-    /// Returns the key in the language's one spelling. Equal keys have equal texts, and different keys
-    /// different ones, since the compiler reads the spelling back as the same expression. To change a
-    /// text is to change the format of checkpoints; `tests/checkpoints` compares the texts with stored
-    /// ones.
+    /// Returns the key in the language's one spelling. Equal keys have equal texts, and different
+    /// keys different ones, since the compiler reads the spelling back as the same expression. To
+    /// change a text is to change the format of checkpoints; `tests/checkpoints` compares the texts
+    /// with stored ones.
     pub fn canonical_text(&self) -> String {
         let mut text = match self.kind {
             AccumulatorKind::NewestK(capacity) => format!("newest {capacity}"),

@@ -6,11 +6,11 @@ use crate::accumulator::ENTRIES_MAX;
 use crate::language::CompileError;
 use crate::plan::{CompareOp, Expr, Plan};
 
-/// Refuses a clause that compares a count with more than an accumulator keeps per user, in a window or
-/// of distinct values.
+/// Refuses a clause that compares a count with more than an accumulator keeps per user, in a window
+/// or of distinct values.
 ///
-/// This is checked when a clause is saved. Clauses that earlier builds saved still compile, and each
-/// user beyond the bound is reported.
+/// This is checked when a clause is saved. Clauses that earlier builds saved still compile, and
+/// each user beyond the bound is reported.
 ///
 /// # Errors
 /// `where_threshold`, with the largest number that can be asked for.

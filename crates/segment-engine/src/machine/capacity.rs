@@ -6,9 +6,9 @@ use crate::accumulator::{CapacityExceeded, ENTRIES_MAX};
 use crate::time::Timestamp;
 
 impl Machine {
-    /// Notes that an accumulator of the user was full and refused events. Reports a failure when that
-    /// begins, for the segments of which it was not reported before: a user who stays beyond the
-    /// bound has one record, not one per event.
+    /// Notes that an accumulator of the user was full and refused events. Reports a failure when
+    /// that begins, for the segments of which it was not reported before: a user who stays beyond
+    /// the bound has one record, not one per event.
     pub(super) fn refused(
         &mut self,
         slot: u32,

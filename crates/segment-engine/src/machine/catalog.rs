@@ -65,7 +65,8 @@ pub(super) struct Slot {
 /// Where the history of an accumulator ends and its live events begin.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fence {
-    /// The log offset at which the accumulator was created: it got this partition's later events live.
+    /// The log offset at which the accumulator was created: it got this partition's later events
+    /// live.
     pub(super) offset: u64,
     /// Absorbed users of whom it got events live, each with the offset up to which the survivor had
     /// their events before.
@@ -298,8 +299,8 @@ impl Catalog {
         pending.is_some_and(|compiled| compiled.accumulators.iter().all(|id| in_force(*id)))
     }
 
-    /// Puts the pending version in force. Returns the accumulators that no segment reads any longer:
-    /// users may drop theirs.
+    /// Puts the pending version in force. Returns the accumulators that no segment reads any
+    /// longer: users may drop theirs.
     pub(super) fn activate(&mut self, index: u32) -> Vec<AccumulatorId> {
         let Some(pending) = self.slots[index as usize].pending.take() else { return Vec::new() };
         let unused = self.retire(index);
@@ -363,8 +364,8 @@ impl Catalog {
         unused
     }
 
-    /// Ranks the segment above the segments it names, and its dependants above it. The configuration
-    /// API refuses cycles; if one comes all the same, `rank_max` ends the loop.
+    /// Ranks the segment above the segments it names, and its dependants above it. The
+    /// configuration API refuses cycles; if one comes all the same, `rank_max` ends the loop.
     fn rank_from(&mut self, index: u32) {
         let rank_max = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let mut queue = vec![(index, true)];

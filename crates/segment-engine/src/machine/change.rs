@@ -54,7 +54,8 @@ pub struct Change {
     pub segments: Option<Vec<i64>>,
 }
 
-/// What could not be applied. The caller reports it on the error topic, and everything else goes on.
+/// What could not be applied. The caller reports it on the error topic, and everything else goes
+/// on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     #[allow(missing_docs, reason = "the name says it")]

@@ -19,8 +19,8 @@ pub enum Cost {
     Distinct,
     /// An entry per event in a window of time.
     Window,
-    /// An entry per event that matches, until an instant that is the same for all of them: a constant
-    /// one, or that of the last step of a funnel.
+    /// An entry per event that matches, until an instant that is the same for all of them: a
+    /// constant one, or that of the last step of a funnel.
     History,
 }
 
@@ -109,8 +109,8 @@ fn cost_until_the_end(key: &AccumulatorKey, timed: &Expr) -> Cost {
     }
 }
 
-/// Whether an event counts from its receipt on or never: every condition is a time later than a bound
-/// that never steps back.
+/// Whether an event counts from its receipt on or never: every condition is a time later than a
+/// bound that never steps back.
 fn only_ends(timed: &Expr) -> bool {
     let only_ends = |condition: &Expr| match condition {
         Expr::TimeCompare(compare) => {

@@ -1,4 +1,5 @@
-//! The stored layouts of what is kept of a user besides accumulators. `crate::encoding` has the others, and the rules.
+//! The stored layouts of what is kept of a user besides accumulators. `crate::encoding` has the
+//! others, and the rules.
 
 use std::collections::VecDeque;
 

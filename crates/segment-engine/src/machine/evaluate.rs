@@ -89,8 +89,8 @@ impl Machine {
         self.users[slot as usize] = Some(user);
     }
 
-    /// Emits the difference between the memberships that were emitted (ids of segments) and those that
-    /// hold. `sequence` is that of the last change emitted.
+    /// Emits the difference between the memberships that were emitted (ids of segments) and those
+    /// that hold. `sequence` is that of the last change emitted.
     pub fn reconcile(&mut self, id: UserId, emitted: &[i64], sequence: u64, cause: Cause) {
         let Some(slot) = self.by_id.get(&id).copied() else { return };
         let Some(user) = self.users[slot as usize].as_mut() else { return };
@@ -110,7 +110,8 @@ impl Machine {
         self.verdict_at(index, user, self.now)
     }
 
-    /// Whether the segment holds for the user at `now`, and until when at least, if nothing happens.
+    /// Whether the segment holds for the user at `now`, and until when at least, if nothing
+    /// happens.
     pub(super) fn verdict_at(&self, index: u32, user: &mut User, now: Timestamp) -> (bool, Timestamp) {
         let Some(compiled) = self.catalog.in_force(index) else { return (false, Timestamp::MAX) };
         match &compiled.formula {

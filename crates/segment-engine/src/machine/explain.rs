@@ -42,12 +42,13 @@ pub struct ConditionReport {
     pub truth: Option<bool>,
     /// What it reads of the user.
     pub values: Vec<ValueReport>,
-    /// The events behind the values, as far as they are kept: for each value the longest-lasting first.
+    /// The events behind the values, as far as they are kept: for each value the longest-lasting
+    /// first.
     pub evidence: Vec<Evidence>,
     /// When the truth will change if nothing more happens; `None` for never.
     pub next_change: Option<Timestamp>,
-    /// Whether the user has more events than are kept: the others are left out, and the condition may
-    /// be wrong.
+    /// Whether the user has more events than are kept: the others are left out, and the condition
+    /// may be wrong.
     pub limited: bool,
 }
 
@@ -58,8 +59,8 @@ pub struct ValueReport {
     pub expression: String,
     /// A count that is kept only up to a threshold is at most that.
     pub value: Value,
-    /// How many events the aggregate is over (for `count(DISTINCT …)`: how many values). `None` if that
-    /// is not kept, as for `max` and `last`, or if the value is no aggregate.
+    /// How many events the aggregate is over (for `count(DISTINCT …)`: how many values). `None` if
+    /// that is not kept, as for `max` and `last`, or if the value is no aggregate.
     pub counted: Option<u64>,
 }
 
@@ -68,8 +69,8 @@ pub struct ValueReport {
 pub struct Evidence {
     /// The index of its value in [`ConditionReport::values`].
     pub of: usize,
-    /// When the event was created, if that is kept or follows from its end. For a trait: since when it
-    /// has its value.
+    /// When the event was created, if that is kept or follows from its end. For a trait: since when
+    /// it has its value.
     pub created_at: Option<Timestamp>,
     /// The event's value for the aggregate, if it has one and that is kept.
     pub value: Option<Value>,
@@ -78,7 +79,8 @@ pub struct Evidence {
 }
 
 impl Machine {
-    /// Explains a user's membership at the machine's instant. `None` for an unknown user or segment.
+    /// Explains a user's membership at the machine's instant. `None` for an unknown user or
+    /// segment.
     pub fn explain(&self, user: UserId, tag: &str) -> Option<Explanation> {
         let index = self.catalog.index_of_tag(tag)?;
         let compiled = self.catalog.in_force(index)?;
@@ -149,8 +151,8 @@ impl Machine {
     }
 }
 
-/// Visits the conditions below AND, OR and NOT, each with its lowered form. Lowering keeps those three
-/// as they are.
+/// Visits the conditions below AND, OR and NOT, each with its lowered form. Lowering keeps those
+/// three as they are.
 fn atoms(expr: &Expr, node: &Node, visit: &mut dyn FnMut(&Expr, &Node)) {
     match (expr, node) {
         (Expr::And(exprs), Node::And(nodes)) | (Expr::Or(exprs), Node::Or(nodes)) => {

@@ -7,8 +7,8 @@
 
 use super::accumulator_key::{AccumulatorKey, AccumulatorKind, fnv1a};
 
-/// Returns the name that format 3 gives an accumulator. The words in it are those of the builds that
-/// wrote the format.
+/// Returns the name that format 3 gives an accumulator. The words in it are those of the builds
+/// that wrote the format.
 pub(super) fn fingerprint(key: &AccumulatorKey) -> u64 {
     let AccumulatorKey { fixed, timed, argument, kind } = key;
     let kind = match kind {

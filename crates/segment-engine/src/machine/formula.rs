@@ -39,10 +39,11 @@ pub enum Node {
     Or(Vec<Node>),
     /// SQL's NOT.
     Not(Box<Node>),
-    /// At least `k` events or values count. Of a [`NewestK`](crate::accumulator::NewestK) those count
-    /// that were created less than `window` microseconds ago.
+    /// At least `k` events or values count. Of a [`NewestK`](crate::accumulator::NewestK) those
+    /// count that were created less than `window` microseconds ago.
     AtLeast { accumulator: AccumulatorId, k: u64, window: i64 },
-    /// One of `cases`, by the truth of the terms: TRUE 0, FALSE 1, NULL 2, the first term most significant.
+    /// One of `cases`, by the truth of the terms: TRUE 0, FALSE 1, NULL 2, the first term most
+    /// significant.
     Switch { terms: Vec<Node>, cases: Vec<Node> },
     /// Membership of the segment with this index.
     Segment(u32),

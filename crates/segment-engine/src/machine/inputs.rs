@@ -127,7 +127,8 @@ impl Machine {
         let mut user = self.users[slot as usize].take()?;
         self.free.push(slot);
         self.tally.forget(&user);
-        // What other records of this instant changed is evaluated for the survivor, if there is one.
+        // What other records of this instant changed is evaluated for the survivor, if there is
+        // one.
         user.dirty.clear();
         user.dirty_cause = None;
         self.changed.push(id);
@@ -140,9 +141,9 @@ impl Machine {
     /// histories and traits. Manual lists are merged by [`Machine::manual`]. `departed` has the
     /// absorbed user's events below the offset `below` of their partition.
     ///
-    /// Returns the accumulators that still need the absorbed user's events: the caller adds them from
-    /// history by [`Machine::add_history`], at this instant. Accumulators that wait for their history
-    /// get them with it.
+    /// Returns the accumulators that still need the absorbed user's events: the caller adds them
+    /// from history by [`Machine::add_history`], at this instant. Accumulators that wait for their
+    /// history get them with it.
     #[must_use]
     pub fn absorb(&mut self, survivor: UserId, departed: Departed, below: u64, at: Timestamp) -> Vec<AccumulatorId> {
         self.reach(at);
@@ -158,12 +159,14 @@ impl Machine {
         }
         for source in other.sources.into_iter().chain([Source { user: other.id, below }]) {
             user.extend(source);
-            // What an accumulator under a fence got of the source live stood in the absorbed user's, which is dropped.
+            // What an accumulator under a fence got of the source live stood in the absorbed
+            // user's, which is dropped.
             for fence in self.catalog.fences() {
                 fence.sources.remove(&source.user);
             }
         }
-        // The absorbed user's events are the survivor's from now on: accumulators that read `user_id` read them again.
+        // The absorbed user's events are the survivor's from now on: accumulators that read
+        // `user_id` read them again.
         let anew = self.catalog.complete_accumulators().filter(|(_, accumulator)| accumulator.key.reads_user_id());
         lacking.extend(anew.map(|(id, _)| id));
         lacking.sort_unstable();
@@ -186,7 +189,8 @@ impl Machine {
                 Err(place) => user.accumulators.insert(place, (id, accumulator)),
             }
         }
-        // Anything about the user may have changed. Merges are rare, and a segment that is missed would stay wrong.
+        // Anything about the user may have changed. Merges are rare, and a segment that is missed
+        // would stay wrong.
         user.dirty
             .extend(self.catalog.slots.iter().zip(0..).filter(|(slot, _)| slot.in_force.is_some()).map(|(_, at)| at));
         for (id, refusal) in exceeded {
@@ -196,8 +200,8 @@ impl Machine {
         lacking
     }
 
-    /// Notes that an event of an absorbed user reached the survivor after the merge: accumulators that
-    /// wait for history got it live.
+    /// Notes that an event of an absorbed user reached the survivor after the merge: accumulators
+    /// that wait for history got it live.
     pub fn extend_source(&mut self, survivor: UserId, source: Source) {
         let slot = self.slot_or_new(survivor, Cause::Event);
         let mut user = self.users[slot as usize].take().expect("just found or made");
@@ -236,8 +240,9 @@ fn add_and_note(
         (Some((before, begin_before)), Some((after, begin_after))) => {
             dirty.extend(readers.crossed(before, after));
             dirty.extend(readers.values());
-            // An entry that begins sooner than all others brings the next flip forward. An end does not: a condition
-            // that holds is evaluated again when it may end, and one more entry only makes it last longer.
+            // An entry that begins sooner than all others brings the next flip forward. An end does
+            // not: a condition that holds is evaluated again when it may end, and one more entry
+            // only makes it last longer.
             if begin_after < begin_before {
                 dirty.extend(readers.all());
             }

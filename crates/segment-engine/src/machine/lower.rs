@@ -16,12 +16,12 @@ fn bucket(threshold: u64) -> u64 {
     threshold.checked_next_power_of_two().unwrap_or(u64::MAX)
 }
 
-/// The largest threshold that the newest k answer. They keep as many entries as the threshold, so for
-/// a larger one a count with its own window is cheaper.
+/// The largest threshold that the newest k answer. They keep as many entries as the threshold, so
+/// for a larger one a count with its own window is cheaper.
 const NEWEST_K_MAX: u64 = 4_096;
 
-/// Lowers a plan. `accumulator` finds or adds the accumulator of a key; `segments` has the machine's
-/// index of each tag of the plan.
+/// Lowers a plan. `accumulator` finds or adds the accumulator of a key; `segments` has the
+/// machine's index of each tag of the plan.
 pub fn lower(plan: &Plan, segments: &[u32], accumulator: &mut dyn FnMut(AccumulatorKey) -> AccumulatorId) -> Formula {
     let mut lowering = Lowering { plan, segments, accumulator, readings: vec![None; plan.aggregates.len()] };
     let root = lowering.node(&plan.formula);
@@ -109,8 +109,8 @@ fn negate(node: Node) -> Node {
     }
 }
 
-/// Returns the key of the accumulator that says whether a count reaches `k`, and the window to read it
-/// with.
+/// Returns the key of the accumulator that says whether a count reaches `k`, and the window to read
+/// it with.
 fn threshold_key(aggregate: &Aggregate, k: u64) -> (AccumulatorKey, i64) {
     let (fixed, timed) = split_filter(aggregate);
     if aggregate.function == AggregateFunction::CountDistinct {
@@ -164,8 +164,8 @@ fn key(fixed: Vec<Expr>, mut timed: Vec<Expr>, argument: Option<Expr>, kind: Acc
     AccumulatorKey { fixed, timed, argument, kind }
 }
 
-/// Returns a filter's conjuncts: those that do not depend on now, and those that do. `count(x)` gets
-/// the conjunct that x is not NULL.
+/// Returns a filter's conjuncts: those that do not depend on now, and those that do. `count(x)`
+/// gets the conjunct that x is not NULL.
 fn split_filter(aggregate: &Aggregate) -> (Vec<Expr>, Vec<Expr>) {
     let mut conjuncts = match &aggregate.filter {
         None => Vec::new(),

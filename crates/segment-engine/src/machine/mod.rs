@@ -1,12 +1,12 @@
 //! The machine: users, segments and time in; transitions out.
 //!
-//! One machine holds the users of one partition. The caller applies records in log order, each at its
-//! instant of receipt, and advances time as far as the log allows:
+//! One machine holds the users of one partition. The caller applies records in log order, each at
+//! its instant of receipt, and advances time as far as the log allows:
 //!
 //! * before an instant's records are applied, every deadline up to that instant fires, each at its
 //!   own instant;
-//! * the records of one instant are applied together, then the users that they touched are evaluated
-//!   once ([`Machine::settle`]);
+//! * the records of one instant are applied together, then the users that they touched are
+//!   evaluated once ([`Machine::settle`]);
 //! * the machine collects a user's changes as [`Change`]s, in order.
 
 mod accumulator_key;
@@ -176,8 +176,8 @@ impl Machine {
         }
     }
 
-    /// Fires the deadlines up to `at` and advances to it. At the machine's own instant it does nothing:
-    /// records of one instant are evaluated together.
+    /// Fires the deadlines up to `at` and advances to it. At the machine's own instant it does
+    /// nothing: records of one instant are evaluated together.
     fn reach(&mut self, at: Timestamp) {
         if at > self.now {
             self.advance(at, usize::MAX);

@@ -8,8 +8,9 @@ use rustc_hash::FxHashMap;
 /// How long an event id is remembered by default: 24 hours.
 pub const REMEMBERED_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
-/// How much longer an id is kept, for records that arrive after newer ones: records that are sent on
-/// to the survivor of a merge keep their instant of receipt, and may wait for a partition that lags.
+/// How much longer an id is kept, for records that arrive after newer ones: records that are sent
+/// on to the survivor of a merge keep their instant of receipt, and may wait for a partition that
+/// lags.
 const LATE_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
 /// How many event ids of a user are remembered at least, the newest first: so many of those that a
@@ -21,8 +22,8 @@ pub const REMEMBERED_IDS: usize = 100_000;
 /// that looping over all of them costs little per id.
 const IDS_MAX: usize = 2 * REMEMBERED_IDS + REMEMBERED_IDS / 4;
 
-/// The hashes of the event ids of a user's accepted records. This is the one place that decides what a
-/// duplicate is, for the machine and the archiver.
+/// The hashes of the event ids of a user's accepted records. This is the one place that decides
+/// what a duplicate is, for the machine and the archiver.
 #[derive(Clone, Debug, Default)]
 pub struct RecentIds {
     pub(crate) received: FxHashMap<u128, Receipt>,
@@ -50,9 +51,9 @@ pub struct EventKey<'a> {
 }
 
 impl RecentIds {
-    /// Whether the record is accepted; then it is remembered. A record is a duplicate if the user has
-    /// an accepted record with this id that was received at most `remembered` microseconds before, or
-    /// if both are to be deduped forever.
+    /// Whether the record is accepted; then it is remembered. A record is a duplicate if the user
+    /// has an accepted record with this id that was received at most `remembered` microseconds
+    /// before, or if both are to be deduped forever.
     pub fn accept(&mut self, key: EventKey<'_>, received: Timestamp, remembered: i64) -> bool {
         let is_duplicate = |earlier: &Receipt| {
             key.dedupe_forever && earlier.dedupe_forever || received.0.saturating_sub(earlier.at.0) <= remembered

@@ -7,8 +7,8 @@ use crate::event::{Event, UserId};
 use crate::time::Timestamp;
 
 impl Machine {
-    /// Takes a segment's new version. `offset` is the log's position: what was received before it is
-    /// history. Until [`Machine::activate`] the old version stays in force.
+    /// Takes a segment's new version. `offset` is the log's position: what was received before it
+    /// is history. Until [`Machine::activate`] the old version stays in force.
     pub fn define(&mut self, definition: Definition, offset: u64, at: Timestamp) {
         self.reach(at);
         let (_, unused) = self.catalog.define(definition, self.has_history.then_some(offset));
@@ -22,9 +22,9 @@ impl Machine {
         pending.map(|compiled| (compiled.definition.id, compiled.definition.version)).collect()
     }
 
-    /// Whether the new version can take effect where it is defined: there is no history, or versions
-    /// in force keep all accumulators that it reads. That follows from the log alone; how far a
-    /// backfill has come does not.
+    /// Whether the new version can take effect where it is defined: there is no history, or
+    /// versions in force keep all accumulators that it reads. That follows from the log alone; how
+    /// far a backfill has come does not.
     pub fn needs_no_history(&self, segment: i64) -> bool {
         !self.has_history || self.catalog.index_of(segment).is_some_and(|index| self.catalog.is_covered(index))
     }
@@ -82,8 +82,8 @@ impl Machine {
         }
     }
 
-    /// Adds an event of `source` to one accumulator of the event's user, unless the accumulator got it
-    /// live.
+    /// Adds an event of `source` to one accumulator of the event's user, unless the accumulator got
+    /// it live.
     pub fn add_history(&mut self, accumulator: AccumulatorId, source: UserId, event: &Event) {
         let (now, user) = (self.now, event.user_id);
         let (Some(Some(entry)), Some(slot)) =
@@ -115,8 +115,8 @@ impl Machine {
         }
     }
 
-    /// Puts a segment's new version in force. The difference is emitted when the instant is complete,
-    /// together with the changes by the instant's other records.
+    /// Puts a segment's new version in force. The difference is emitted when the instant is
+    /// complete, together with the changes by the instant's other records.
     pub fn activate(&mut self, segment: i64, version: u64, at: Timestamp) {
         self.reach(at);
         let Some(index) = self.catalog.index_of(segment) else { return };

@@ -42,7 +42,8 @@ pub enum SnapshotError {
     },
 }
 
-/// A user, with names that mean the same in every machine: segments by id, accumulators by fingerprint.
+/// A user, with names that mean the same in every machine: segments by id, accumulators by
+/// fingerprint.
 #[derive(Serialize, Deserialize)]
 struct UserBlock {
     format: u8,
@@ -62,7 +63,8 @@ struct UserBlock {
     sources: Vec<Source>,
 }
 
-/// Follows a [`UserBlock`] if it has anything in it. Builds that do not know it read only the block.
+/// Follows a [`UserBlock`] if it has anything in it. Builds that do not know it read only the
+/// block.
 #[derive(Default, Serialize, Deserialize)]
 struct UserAppendix {
     /// Accumulators that lack events, each with the instant until which it lacks them.
@@ -83,8 +85,8 @@ struct MachineBlock {
     now: Timestamp,
     has_history: bool,
     segments: Vec<SegmentBlock>,
-    /// Of the accumulators in force. A build that names them differently would not find those of the
-    /// users again; the digest tells it.
+    /// Of the accumulators in force. A build that names them differently would not find those of
+    /// the users again; the digest tells it.
     digest: u64,
 }
 
@@ -126,7 +128,8 @@ impl Machine {
 
     fn user_block(&self, user: &User) -> Vec<u8> {
         debug_assert!(user.dirty.is_empty(), "the instant is settled");
-        // Incomplete accumulators are left out: after a restart their whole history is read again, up to the checkpoint.
+        // Incomplete accumulators are left out: after a restart their whole history is read again,
+        // up to the checkpoint.
         let name = |id: AccumulatorId| {
             let shared = self.catalog.accumulators[id.0 as usize].as_ref()?;
             shared.fence.is_none().then_some(shared.fingerprint)
@@ -181,8 +184,9 @@ impl Machine {
         let block: DepartedBlock =
             postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
         let user = self.read_user(&block.user)?;
-        // If the other machine kept the same accumulators as this one, an accumulator that the user does not have is one
-        // without events. Otherwise, because one machine is ahead with a definition, the other may not have kept it.
+        // If the other machine kept the same accumulators as this one, an accumulator that the user
+        // does not have is one without events. Otherwise, because one machine is ahead with a
+        // definition, the other may not have kept it.
         let format = block.user.first().copied().unwrap_or(FORMAT);
         let lacking = if block.digest == self.catalog.digest(format) {
             Vec::new()
@@ -209,8 +213,9 @@ impl Machine {
         }
         user.manual = block.manual;
         user.recent = block.recent;
-        // An accumulator that waits for history reads all of it from there. A block may have it nevertheless: written
-        // when it was complete but not yet in force, or before it was removed and defined again. It would count twice.
+        // An accumulator that waits for history reads all of it from there. A block may have it
+        // nevertheless: written when it was complete but not yet in force, or before it was removed
+        // and defined again. It would count twice.
         let names = self.catalog.names(block.format);
         let id_of = |name| names.get(&name).copied().filter(|id| self.catalog.is_complete(*id));
         user.accumulators =
@@ -252,8 +257,8 @@ impl Machine {
         postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
     }
 
-    /// Loads a machine from its block, without users. `offset` is the log's position: accumulators of
-    /// versions that were not yet in force need the history before it.
+    /// Loads a machine from its block, without users. `offset` is the log's position: accumulators
+    /// of versions that were not yet in force need the history before it.
     pub fn load_state(bytes: &[u8], offset: u64, settings: Settings) -> Result<Self, SnapshotError> {
         Self::load_state_with(bytes, offset, settings, &mut |clause| compile_saved(clause).map(Arc::new))
     }

@@ -151,7 +151,8 @@ impl Readers {
         thresholds.chain(&self.values).copied()
     }
 
-    /// Returns the segments for which a count that grew from `before` to `after` crossed a threshold.
+    /// Returns the segments for which a count that grew from `before` to `after` crossed a
+    /// threshold.
     pub(super) fn crossed(&self, before: u64, after: u64) -> impl Iterator<Item = u32> {
         let start = self.thresholds.partition_point(|(k, _)| *k <= before);
         let end = self.thresholds.partition_point(|(k, _)| *k <= after);
@@ -159,18 +160,18 @@ impl Readers {
         windows.flat_map(|(_, segments)| segments.iter().copied())
     }
 
-    /// Calls `flipped` with the segments for which an event turned a threshold true at `now`. `place`
-    /// is its index among the newest events.
+    /// Calls `flipped` with the segments for which an event turned a threshold true at `now`.
+    /// `place` is its index among the newest events.
     ///
-    /// Only the k-th newest with k > `place` changed. The windows that the new k-th falls into and the
-    /// old one did not are a range of the sorted windows.
+    /// Only the k-th newest with k > `place` changed. The windows that the new k-th falls into and
+    /// the old one did not are a range of the sorted windows.
     pub(super) fn turned_true(&self, newest: &[i64], place: usize, now: i64, mut flipped: impl FnMut(u32)) {
         let start = self.thresholds.partition_point(|(k, _)| *k <= place as u64);
         for (k, windows) in &self.thresholds[start..] {
             let k = *k as usize;
             let Some(&nth) = newest.get(k - 1) else { break };
-            // The former k-th now has the next index. If it was pushed out of the last one, the range is only larger,
-            // which costs a needless evaluation.
+            // The former k-th now has the next index. If it was pushed out of the last one, the
+            // range is only larger, which costs a needless evaluation.
             let before = newest.get(k).copied();
             let low = windows.partition_point(|(window, _)| nth.saturating_add(*window) <= now);
             let high = before.map_or(windows.len(), |before| {

@@ -34,8 +34,8 @@ pub struct User {
     pub(super) members: Vec<u32>,
     /// How many changes were emitted so far.
     pub(super) sequence: u64,
-    /// When to evaluate a segment again: at most one entry per segment, never later than the instant
-    /// at which it flips.
+    /// When to evaluate a segment again: at most one entry per segment, never later than the
+    /// instant at which it flips.
     pub(super) wakeups: Vec<(Timestamp, u32)>,
     /// The instant at which the timers wake the user; any other wake-up is stale.
     pub(super) armed: Timestamp,
@@ -56,8 +56,8 @@ pub struct User {
 /// A user's memberships of manual segments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManualList {
-    /// Of two lists of a user the one with the greater version holds, in whatever order they arrive:
-    /// a list that a merge makes takes another way than one that is set.
+    /// Of two lists of a user the one with the greater version holds, in whatever order they
+    /// arrive: a list that a merge makes takes another way than one that is set.
     #[serde(default)]
     pub version: u64,
     /// Ids of manual segments.
@@ -199,8 +199,9 @@ impl UserProfile {
 pub struct Traits(BTreeMap<String, (serde_json::Value, Timestamp)>);
 
 impl Traits {
-    /// Sets a key, unless the present value is newer; of two values of one age the later record wins.
-    /// `null` is kept and marks that the key was removed then. Returns whether the value was set.
+    /// Sets a key, unless the present value is newer; of two values of one age the later record
+    /// wins. `null` is kept and marks that the key was removed then. Returns whether the value was
+    /// set.
     pub fn set(&mut self, key: &str, value: serde_json::Value, created_at: Timestamp) -> bool {
         match self.0.get(key) {
             Some((_, since)) if *since > created_at => false,
@@ -211,8 +212,8 @@ impl Traits {
         }
     }
 
-    /// Adds an absorbed user's traits: key by key the newer value wins; of two values of one age the
-    /// present one stays.
+    /// Adds an absorbed user's traits: key by key the newer value wins; of two values of one age
+    /// the present one stays.
     pub fn absorb(&mut self, other: Traits) {
         for (key, (value, created_at)) in other.0 {
             if self.0.get(&key).is_none_or(|(_, since)| *since < created_at) {

@@ -1,11 +1,14 @@
-//! The typed expression tree. Every node is well typed by construction: the compiler inserts the casts.
+//! The typed expression tree. Every node is well typed by construction: the compiler inserts the
+//! casts.
 
 use super::{JsonPath, JsonTest, List, Pattern, TimeCompare};
 use crate::value::{ArithmeticOp, CompareOp, Type, Value};
 
-/// An expression over one event (in an [`Aggregate`](super::Aggregate)) or over one user (in a formula), and `now`.
+/// An expression over one event (in an [`Aggregate`](super::Aggregate)) or over one user (in a
+/// formula), and `now`.
 ///
-/// Boolean nodes follow SQL's three-valued logic; any other node with a NULL operand is NULL unless it says otherwise.
+/// Boolean nodes follow SQL's three-valued logic; any other node with a NULL operand is NULL unless
+/// it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expr {
     /// A constant. NULL carries the type the compiler inferred for it.
@@ -22,8 +25,9 @@ pub enum Expr {
     User(UserColumn),
     /// The value of the plan's aggregate of this index, and its type.
     Aggregate(usize, Type),
-    /// The value of one of several aggregates, chosen by conditions on the user that were written inside the aggregate.
-    /// `cases` has `3^terms.len()` aggregate indexes; term 0 is the most significant digit: TRUE 0, FALSE 1, NULL 2.
+    /// The value of one of several aggregates, chosen by conditions on the user that were written
+    /// inside the aggregate. `cases` has `3^terms.len()` aggregate indexes; term 0 is the most
+    /// significant digit: TRUE 0, FALSE 1, NULL 2.
     #[allow(missing_docs, reason = "explained above")]
     AggregateBy { terms: Vec<Expr>, cases: Vec<usize>, ty: Type },
     /// Whether the user is a member of the plan's segment of this index. Never NULL.
@@ -32,8 +36,8 @@ pub enum Expr {
     /// The only node that reads `now`.
     TimeCompare(Box<TimeCompare>),
 
-    /// Both sides have the same type, except that the three time types compare with each other, as instants in UTC (a date
-    /// as its midnight). Text compares by bytes.
+    /// Both sides have the same type, except that the three time types compare with each other, as
+    /// instants in UTC (a date as its midnight). Text compares by bytes.
     Compare(CompareOp, Box<Expr>, Box<Expr>),
     /// `IS NOT DISTINCT FROM`: equality for which NULL is a value. Never NULL.
     NotDistinct(Box<Expr>, Box<Expr>),
@@ -52,8 +56,8 @@ pub enum Expr {
     /// `LIKE`, `ILIKE`, `~`, `~*` with a constant pattern, of text.
     Match(Box<Expr>, Pattern),
 
-    /// Int with Int (`/` gives Decimal), Decimal with Decimal, time ± Interval, time − time (an Interval), Interval ± Interval.
-    /// Overflow and division by zero give NULL.
+    /// Int with Int (`/` gives Decimal), Decimal with Decimal, time ± Interval, time − time (an
+    /// Interval), Interval ± Interval. Overflow and division by zero give NULL.
     Arithmetic(ArithmeticOp, Box<Expr>, Box<Expr>),
     /// Arithmetic negation of an Int, Decimal or Interval.
     Negate(Box<Expr>),
@@ -68,10 +72,12 @@ pub enum Expr {
     Cast(Box<Expr>, Type),
     /// A cast to int4 or int2 that is NULL outside its range: 4 or 2 bytes.
     CastInt(Box<Expr>, u8),
-    /// The conditions that are TRUE, as the sum of 2^index (an Int); NULL if none is. Only as the argument of a funnel.
+    /// The conditions that are TRUE, as the sum of 2^index (an Int); NULL if none is. Only as the
+    /// argument of a funnel.
     Steps(Vec<Expr>),
 
-    /// A test of the JSON at a path. The path is an [`Expr::Payload`] or an [`Expr::Trait`] that ends in `->`.
+    /// A test of the JSON at a path. The path is an [`Expr::Payload`] or an [`Expr::Trait`] that
+    /// ends in `->`.
     JsonTest(Box<Expr>, JsonTest),
     /// `bucket('name')`: the user's bucket among 10,000, as a decimal from 0.00 to 99.99.
     Bucket(String),
@@ -160,8 +166,8 @@ pub enum TrimSide {
     Trailing,
 }
 
-/// How many bytes a text from `||` or `replace` may have; a longer one is NULL. Both can multiply the length of their operands,
-/// and `max` or `count(DISTINCT …)` would keep the result per user.
+/// How many bytes a text from `||` or `replace` may have; a longer one is NULL. Both can multiply
+/// the length of their operands, and `max` or `count(DISTINCT …)` would keep the result per user.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 impl EventColumn {

@@ -1,9 +1,10 @@
 //! The exact instants at which comparisons with now change, by inverting the bound step by step.
 //!
-//! Each step of a bound is a function of microseconds that is non-decreasing, or non-decreasing on each of a few pieces. With
-//! months the pieces are days, because the clamp to the end of the month steps back at midnight; with a zone they are the
-//! stretches between two changes of offset. So the times that a step takes to `v` or later are a small set of intervals in closed
-//! form. Going through the steps backwards gives the instants of now.
+//! Each step of a bound is a function of microseconds that is non-decreasing, or non-decreasing on
+//! each of a few pieces. With months the pieces are days, because the clamp to the end of the month
+//! steps back at midnight; with a zone they are the stretches between two changes of offset. So the
+//! times that a step takes to `v` or later are a small set of intervals in closed form. Going
+//! through the steps backwards gives the instants of now.
 
 use super::instants::InstantSet;
 use super::now::{Motion, TimeCompare};
@@ -15,16 +16,18 @@ use crate::value::{Type, Value};
 #[cfg(test)]
 mod tests;
 
-/// How many stretches of a field [`TimeCompare::next_flip`] looks at before it returns an instant at which to check again. The
-/// hours of a day, the days of a month and the minutes of an hour fit in.
+/// How many stretches of a field [`TimeCompare::next_flip`] looks at before it returns an instant
+/// at which to check again. The hours of a day, the days of a month and the minutes of an hour fit
+/// in.
 pub const FIELD_STEPS_MAX: usize = 64;
 
 impl TimeCompare {
     /// Returns exactly the instants of now at which the comparison is TRUE, given the value of `x`.
     ///
     /// # Panics
-    /// If the bound extracts a field other than the epoch: such a comparison is true again and again for ever. The compiler
-    /// allows it only outside aggregates, where [`next_flip`](TimeCompare::next_flip) is called.
+    /// If the bound extracts a field other than the epoch: such a comparison is true again and
+    /// again for ever. The compiler allows it only outside aggregates, where
+    /// [`next_flip`](TimeCompare::next_flip) is called.
     pub fn true_set(&self, x: &Value) -> InstantSet {
         let field = self.bound.field();
         let Some((not_less, greater)) = edges(field, x) else { return InstantSet::empty() };
@@ -49,8 +52,8 @@ impl TimeCompare {
         intervals.flat_map(|(start, end)| [*start, *end]).collect()
     }
 
-    /// Returns the first instant after `now` at which [`truth`](TimeCompare::truth) differs from that at `now`, given the value
-    /// of `x`; [`Timestamp::MAX`] if it never does.
+    /// Returns the first instant after `now` at which [`truth`](TimeCompare::truth) differs from
+    /// that at `now`, given the value of `x`; [`Timestamp::MAX`] if it never does.
     ///
     /// If the bound extracts a field, it may return an earlier instant at which to call it again.
     pub fn next_flip(&self, x: &Value, now: Timestamp) -> Timestamp {
@@ -69,8 +72,8 @@ impl TimeCompare {
         flips.min().unwrap_or(Timestamp::MAX)
     }
 
-    /// [`next_flip`](TimeCompare::next_flip) for a bound that never steps back. It builds no set, because it runs at every
-    /// evaluation.
+    /// [`next_flip`](TimeCompare::next_flip) for a bound that never steps back. It builds no set,
+    /// because it runs at every evaluation.
     fn next_flip_of_steady(&self, x: &Value, now: Timestamp) -> Option<Timestamp> {
         let (not_less, greater) = edges(self.bound.field(), x)?;
         let reaches = |value| self.bound.first_reaching(value);
@@ -123,7 +126,8 @@ impl NowExpr {
         }
     }
 
-    /// Returns the first instant at which the bound is at `value` or later, if it never steps back from there.
+    /// Returns the first instant at which the bound is at `value` or later, if it never steps back
+    /// from there.
     fn first_reaching(&self, value: i128) -> Option<Timestamp> {
         fn invert<'a>(mut motions: impl Iterator<Item = Motion<'a>>, value: Timestamp) -> Option<Timestamp> {
             match motions.next() {
@@ -188,7 +192,8 @@ impl Motion<'_> {
         }
     }
 
-    /// Returns the first time that the step takes to `value` or later; `None` for a step that can step back.
+    /// Returns the first time that the step takes to `value` or later; `None` for a step that can
+    /// step back.
     fn first_reaching(self, value: Timestamp) -> Option<Timestamp> {
         // The ends of the range stand for "always" and "never".
         if value == Timestamp::MIN || value == Timestamp::MAX {
@@ -206,9 +211,9 @@ impl Motion<'_> {
 
 /// Returns the times that the interval, which has months, takes to `value` or later.
 ///
-/// The day of the sum is non-decreasing in the day, and within a day the sum follows the time of day. The months take no day, one
-/// day, or up to four clamped days to the day of `value`: these are included from its time of day to midnight. Every later day is
-/// included as a whole.
+/// The day of the sum is non-decreasing in the day, and within a day the sum follows the time of
+/// day. The months take no day, one day, or up to four clamped days to the day of `value`: these
+/// are included from its time of day to midnight. Every later day is included as a whole.
 fn times_from_months(interval: Interval, value: i64) -> InstantSet {
     // Subtracting months and adding them again moves a day by at most the 3 days of a clamp.
     const DAYS_BEFORE: i64 = 4;
@@ -245,15 +250,16 @@ fn times_from_local(zone: &Zone, value: i64) -> InstantSet {
 
 /// Returns the local times that the zone takes to the instant `value` or later.
 fn times_from_instant(zone: &Zone, value: i64) -> InstantSet {
-    // Local times near `value` are as near as above, and so is the change whose offset they are read with.
+    // Local times near `value` are as near as above, and so is the change whose offset they are
+    // read with.
     let from = value.saturating_sub(2 * OFFSET_MICROS_MAX);
     let until = value.saturating_add(2 * OFFSET_MICROS_MAX);
     let offsets = zone.transitions(from, until).into_iter().map(|transition| (transition.local(), transition.after));
     pieces_of_offsets(zone.offset_at(from), offsets, |offset| value.saturating_add(offset))
 }
 
-/// Returns the union, over the stretches with one offset, of their part from `start(offset)` on. `changes` has the start of each
-/// further stretch and its offset.
+/// Returns the union, over the stretches with one offset, of their part from `start(offset)` on.
+/// `changes` has the start of each further stretch and its offset.
 fn pieces_of_offsets(
     first_offset: i64,
     changes: impl Iterator<Item = (i64, i64)>,
@@ -269,8 +275,8 @@ fn pieces_of_offsets(
     InstantSet::from_pieces(pieces)
 }
 
-/// Returns the least microseconds of the bound that are not less than `x`, and the least that are greater. `None` if `x` is
-/// NULL.
+/// Returns the least microseconds of the bound that are not less than `x`, and the least that are
+/// greater. `None` if `x` is NULL.
 ///
 /// For fields with fractions of a second, these are microseconds of the epoch or of the minute.
 fn edges(field: Option<Field>, x: &Value) -> Option<(i128, i128)> {
@@ -293,8 +299,8 @@ fn edges(field: Option<Field>, x: &Value) -> Option<(i128, i128)> {
     Some((if is_whole { floor } else { floor + 1 }, floor + 1))
 }
 
-/// Returns the stretch `[start, end)` around `micros` in which the field's comparison with `x` does not change; `None` at the ends
-/// of the range.
+/// Returns the stretch `[start, end)` around `micros` in which the field's comparison with `x` does
+/// not change; `None` at the ends of the range.
 fn stretch(field: Field, edges: (i128, i128), micros: i64) -> Option<(i64, i64)> {
     if let Some(unit) = field.constant_within() {
         return Some((unit.floor(micros)?, unit.next(micros)?));

@@ -26,7 +26,8 @@ impl InstantSet {
         if start < end { InstantSet { intervals: vec![(start, end)] } } else { InstantSet::empty() }
     }
 
-    /// Returns the instants of any of the intervals `[start, end)`, which may overlap, be empty, and come in any order.
+    /// Returns the instants of any of the intervals `[start, end)`, which may overlap, be empty,
+    /// and come in any order.
     pub fn from_pieces(mut pieces: Vec<(Timestamp, Timestamp)>) -> InstantSet {
         pieces.retain(|(start, end)| start < end);
         pieces.sort_unstable();
@@ -51,8 +52,8 @@ impl InstantSet {
         self.intervals.get(next).is_some_and(|(start, _)| *start <= now)
     }
 
-    /// Returns the first instant after `now` at which [`contains`](InstantSet::contains) differs from that at `now`;
-    /// [`Timestamp::MAX`] if it never does.
+    /// Returns the first instant after `now` at which [`contains`](InstantSet::contains) differs
+    /// from that at `now`; [`Timestamp::MAX`] if it never does.
     pub fn next_change(&self, now: Timestamp) -> Timestamp {
         let next = self.intervals.partition_point(|(_, end)| *end <= now);
         match self.intervals.get(next) {

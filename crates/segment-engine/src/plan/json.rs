@@ -9,7 +9,8 @@ use serde_json::Value as Json;
 /// A path into the payload or the traits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JsonPath {
-    /// Steps from the outside in. There is at least one, and the first is a key, because payload and traits are objects.
+    /// Steps from the outside in. There is at least one, and the first is a key, because payload
+    /// and traits are objects.
     pub keys: Vec<JsonStep>,
     /// Whether the last step is `->>` (text) rather than `->` (JSON).
     pub as_text: bool,
@@ -27,18 +28,21 @@ pub enum JsonStep {
 /// A test of a JSON value by `?`, `?|`, `?&` or `@>`. NULL for NULL, unless stated otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum JsonTest {
-    /// Whether it has any of these strings: as a key of an object, as an element of a list, or as the value itself.
+    /// Whether it has any of these strings: as a key of an object, as an element of a list, or as
+    /// the value itself.
     HasAny(Vec<String>),
     /// Whether it has all of these strings.
     HasAll(Vec<String>),
     /// Whether it contains the constant, by the rules of jsonb.
     Contains(JsonConstant),
-    /// Whether an object that has it under a key contains an object that has the constant under the same key. Never NULL, since
-    /// a missing value contains nothing. Unlike for `Contains`, a list does not contain a single value.
+    /// Whether an object that has it under a key contains an object that has the constant under the
+    /// same key. Never NULL, since a missing value contains nothing. Unlike for `Contains`, a list
+    /// does not contain a single value.
     HoldsAsMember(JsonConstant),
 }
 
-/// A JSON constant, in one form for all constants that contain, and are contained in, the same values.
+/// A JSON constant, in one form for all constants that contain, and are contained in, the same
+/// values.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JsonConstant(Arc<Json>);
 
@@ -56,7 +60,8 @@ impl JsonPath {
 }
 
 impl JsonConstant {
-    /// Brings a constant to its form: elements of lists are sorted and unique, and whole numbers have no fraction.
+    /// Brings a constant to its form: elements of lists are sorted and unique, and whole numbers
+    /// have no fraction.
     pub fn new(json: Json) -> JsonConstant {
         JsonConstant(Arc::new(normal(json)))
     }
@@ -81,7 +86,8 @@ fn normal(json: Json) -> Json {
     }
 }
 
-/// Returns a number like `1.0` as a whole number. At most 53 bits, because a float cannot tell longer ones apart.
+/// Returns a number like `1.0` as a whole number. At most 53 bits, because a float cannot tell
+/// longer ones apart.
 fn whole(number: &serde_json::Number) -> Option<Json> {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     let float = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT_MAX)?;

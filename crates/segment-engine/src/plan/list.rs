@@ -1,4 +1,5 @@
-//! The items of an `IN`. A list may have thousands, so all copies of a plan share it, and items are found by binary search.
+//! The items of an `IN`. A list may have thousands, so all copies of a plan share it, and items are
+//! found by binary search.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use super::Expr;
 use crate::value::Value;
 
-/// Lists of at least this many constants have an index; shorter ones are searched from front to back.
+/// Lists of at least this many constants have an index; shorter ones are searched from front to
+/// back.
 const INDEXED_FROM: usize = 8;
 
 /// The items of an `IN`. Equality, hash and `Debug` are those of the items.
@@ -45,12 +47,14 @@ impl List {
         self.items.to_vec()
     }
 
-    /// Returns the list with every item changed by `f`. Sorted constants have no parts to change, and stay as they are.
+    /// Returns the list with every item changed by `f`. Sorted constants have no parts to change,
+    /// and stay as they are.
     pub(crate) fn map(self, f: &mut impl FnMut(Expr) -> Expr) -> List {
         if self.is_sorted { self } else { self.into_vec().into_iter().map(f).collect::<Vec<_>>().into() }
     }
 
-    /// Returns the truth of `x IN (…)` for a value that is not NULL; `None` if the list has no index.
+    /// Returns the truth of `x IN (…)` for a value that is not NULL; `None` if the list has no
+    /// index.
     pub fn find(&self, x: &Value) -> Option<Value> {
         let index = self.index.as_ref()?;
         let found = index.places.binary_search_by(|place| order(&self.items[*place as usize], x)).is_ok();
@@ -87,7 +91,8 @@ fn order(constant: &Expr, x: &Value) -> Ordering {
 }
 
 impl Index {
-    /// Returns the index of constants that all compare with each other; `None` for other items, and for few.
+    /// Returns the index of constants that all compare with each other; `None` for other items, and
+    /// for few.
     fn of(items: &[Expr]) -> Option<Index> {
         let mut values = Vec::with_capacity(items.len());
         let mut has_null = false;

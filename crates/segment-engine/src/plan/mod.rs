@@ -29,7 +29,8 @@ use crate::value::Type;
 /// A compiled where clause. Clauses that differ only in form compile to equal plans.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Plan {
-    /// The condition on one user at one instant, of type boolean. It reads events only through [`Expr::Aggregate`].
+    /// The condition on one user at one instant, of type boolean. It reads events only through
+    /// [`Expr::Aggregate`].
     pub formula: Expr,
     /// The distinct aggregates that the formula reads, by index.
     pub aggregates: Vec<Aggregate>,
@@ -41,7 +42,8 @@ pub struct Plan {
 
 /// One aggregate over a user's events: `function(argument) FILTER (WHERE filter)`.
 ///
-/// Both expressions are over one event and `now`: they contain no trait, user column, segment or aggregate.
+/// Both expressions are over one event and `now`: they contain no trait, user column, segment or
+/// aggregate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Aggregate {
     /// What is computed.
@@ -75,7 +77,8 @@ pub enum AggregateFunction {
     First,
     /// The argument of the last event by (created_at, processed_at, log position).
     Last,
-    /// How many steps the longest chain of events has. The argument is [`Expr::Steps`]. 0 if there is none, never NULL.
+    /// How many steps the longest chain of events has. The argument is [`Expr::Steps`]. 0 if there
+    /// is none, never NULL.
     Funnel {
         /// The last event of a chain is created at most this many microseconds after the first.
         within: i64,

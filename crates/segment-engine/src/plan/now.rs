@@ -8,7 +8,8 @@ use crate::value::{Type, Value};
 /// `x op g(now())`, where `x` does not depend on now.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TimeCompare {
-    /// The side that does not depend on now: a time, or a number if the bound ends in [`NowStep::Extract`].
+    /// The side that does not depend on now: a time, or a number if the bound ends in
+    /// [`NowStep::Extract`].
     pub x: Expr,
     /// The comparison, with `x` on the left.
     pub op: CompareOp,
@@ -26,7 +27,8 @@ pub struct NowExpr {
 /// One step of a [`NowExpr`]. The value starts as a timestamp.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NowStep {
-    /// `± INTERVAL` on a timestamp (days and months in UTC), a local timestamp, or a date (gives a local timestamp).
+    /// `± INTERVAL` on a timestamp (days and months in UTC), a local timestamp, or a date (gives a
+    /// local timestamp).
     Add(Interval),
     /// `date_trunc(unit, …)` on a timestamp (in UTC) or a local timestamp.
     Trunc(Unit),
@@ -70,8 +72,8 @@ impl NowStep {
     }
 }
 
-/// A step as a function of microseconds since 1970-01-01 00:00, for all three time types (a date as its midnight). Results are
-/// clamped to 64 bits, whose ends are outside the range of time.
+/// A step as a function of microseconds since 1970-01-01 00:00, for all three time types (a date as
+/// its midnight). Results are clamped to 64 bits, whose ends are outside the range of time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Motion<'a> {
     /// Moves by a fixed length.
@@ -99,7 +101,8 @@ impl Motion<'_> {
         }
     }
 
-    /// Whether a result outside the range of time is NULL. Not for a zone's offset, which is only hours.
+    /// Whether a result outside the range of time is NULL. Not for a zone's offset, which is only
+    /// hours.
     pub(super) fn can_leave_time(self) -> bool {
         match self {
             Motion::Shift(length) => length != 0,
@@ -146,8 +149,9 @@ impl NowExpr {
         }
     }
 
-    /// Whether the bound never steps back while now advances. Then the instants at which a `>` or `<` holds are one interval.
-    /// Months step back at the ends of months, local times when the clock is set back.
+    /// Whether the bound never steps back while now advances. Then the instants at which a `>` or
+    /// `<` holds are one interval. Months step back at the ends of months, local times when the
+    /// clock is set back.
     pub fn is_non_decreasing(&self) -> bool {
         self.motions().all(|motion| matches!(motion, Motion::Shift(_) | Motion::Floor(_))) && self.field().is_none()
     }
@@ -167,8 +171,8 @@ impl NowExpr {
         self.motions().map(Motion::reach).sum::<i128>() < MARGIN
     }
 
-    /// Returns the microseconds of `g(now)`, or, if it extracts a field, of the time that the field is extracted from. `None` if
-    /// a step leaves the range of time.
+    /// Returns the microseconds of `g(now)`, or, if it extracts a field, of the time that the field
+    /// is extracted from. `None` if a step leaves the range of time.
     pub(super) fn micros(&self, now: Timestamp) -> Option<i64> {
         self.motions().try_fold(now.0, |micros, motion| {
             let moved = motion.apply(micros);
@@ -191,8 +195,8 @@ impl TimeCompare {
         x.compare(self.op, &self.bound.value(now))
     }
 
-    /// For `created_at >= now() - length` (or `>`), returns the window: an event counts at every instant before `created_at` +
-    /// this many microseconds. `None` for other comparisons.
+    /// For `created_at >= now() - length` (or `>`), returns the window: an event counts at every
+    /// instant before `created_at` + this many microseconds. `None` for other comparisons.
     pub fn created_at_window(&self) -> Option<i64> {
         match self.op {
             CompareOp::GtEq => self.age_of_created_at(1),
@@ -201,8 +205,8 @@ impl TimeCompare {
         }
     }
 
-    /// For `created_at <= now() - length` (or `<`), returns the delay: an event counts from `created_at` + this many
-    /// microseconds on. `None` for other comparisons.
+    /// For `created_at <= now() - length` (or `<`), returns the delay: an event counts from
+    /// `created_at` + this many microseconds on. `None` for other comparisons.
     pub fn created_at_delay(&self) -> Option<i64> {
         match self.op {
             CompareOp::LtEq => self.age_of_created_at(0),

@@ -9,11 +9,12 @@ use regex_automata::meta::Regex;
 use super::pattern_error::{PATTERN_PROGRAM_BYTES_MAX, PatternError};
 use super::regular::{Plain, plain};
 
-/// How many bytes the table of states may take that a thread builds while it matches. When it is full, the matcher clears it.
+/// How many bytes the table of states may take that a thread builds while it matches. When it is
+/// full, the matcher clears it.
 const MATCHING_BYTES_MAX: usize = 1 << 18;
 
-/// A compiled text pattern. Patterns are equal if their texts and options are. Copies share everything, including the tables
-/// that grow while matching.
+/// A compiled text pattern. Patterns are equal if their texts and options are. Copies share
+/// everything, including the tables that grow while matching.
 #[derive(Clone)]
 pub struct Pattern(Arc<Compiled>);
 
@@ -111,7 +112,8 @@ fn expression_of_like(pattern: &str) -> Result<String, PatternError> {
     Ok(expression)
 }
 
-/// Checkpoints of format 3 name accumulators by this text, so it stays as it was with the `regex` crate's own type.
+/// Checkpoints of format 3 name accumulators by this text, so it stays as it was with the `regex`
+/// crate's own type.
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         struct Regex<'a>(&'a str);

@@ -1,6 +1,7 @@
 //! Why a pattern is refused, and the bounds that it may exceed.
 
-/// How many bytes a compiled pattern may take. Without a bound, a pattern like `(a{1000}){1000}` would fill the memory.
+/// How many bytes a compiled pattern may take. Without a bound, a pattern like `(a{1000}){1000}`
+/// would fill the memory.
 pub const PATTERN_PROGRAM_BYTES_MAX: usize = 1 << 20;
 
 /// How often a part may be repeated, nested counts multiplied. This is RE2's limit.
@@ -15,8 +16,8 @@ pub enum PatternError {
     /// The compiled pattern exceeds [`PATTERN_PROGRAM_BYTES_MAX`].
     #[error("the pattern is too large; use smaller repetition counts or fewer alternatives")]
     TooLarge,
-    /// It is not a regular expression, or it uses something that cannot be matched in linear time (back references,
-    /// look-around).
+    /// It is not a regular expression, or it uses something that cannot be matched in linear time
+    /// (back references, look-around).
     #[error("{0}")]
     Syntax(String),
     /// More than [`REPETITIONS_MAX`].

@@ -1,5 +1,6 @@
-//! One meaning of regular expressions for two matchers. Expressions are written out so plainly, with classes as ranges and
-//! without flags and names, that the `regex` crate here and RE2 in DuckDB read them alike.
+//! One meaning of regular expressions for two matchers. Expressions are written out so plainly,
+//! with classes as ranges and without flags and names, that the `regex` crate here and RE2 in
+//! DuckDB read them alike.
 
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::print::Printer;
@@ -15,20 +16,22 @@ pub(super) struct Plain {
     pub re2: String,
 }
 
-/// Reads an expression as the `regex` crate does. `.` matches every character, and `\b` is a boundary of ASCII words.
+/// Reads an expression as the `regex` crate does. `.` matches every character, and `\b` is a
+/// boundary of ASCII words.
 pub(super) fn plain(expression: &str, ignore_case: bool) -> Result<Plain, PatternError> {
     let mut parser = ParserBuilder::new().case_insensitive(ignore_case).dot_matches_new_line(true).build();
     let parsed = parser.parse(expression).map_err(|error| PatternError::Syntax(error.to_string()))?;
     let mut regex = String::new();
     Printer::new().print(&common(&parsed, REPETITIONS_MAX)?, &mut regex).expect("a String takes every text");
-    // The printer escapes literals, so only its own spelling of word boundaries and of the empty class is replaced here. NUL
-    // would end the query.
+    // The printer escapes literals, so only its own spelling of word boundaries and of the empty
+    // class is replaced here. NUL would end the query.
     let re2 = [(r"(?-u:\b)", r"\b"), (r"(?-u:\B)", r"\B"), ("[a&&b]", r"[^\x00-\x{10FFFF}]"), ("\0", r"\x00")];
     let re2 = re2.iter().fold(regex.clone(), |text, (ours, theirs)| text.replace(ours, theirs));
     Ok(Plain { regex, re2 })
 }
 
-/// Returns the expression with only what both matchers know. The part may be repeated at most `repetitions` times.
+/// Returns the expression with only what both matchers know. The part may be repeated at most
+/// `repetitions` times.
 fn common(part: &Hir, repetitions: u32) -> Result<Hir, PatternError> {
     let all = |parts: &[Hir]| parts.iter().map(|part| common(part, repetitions)).collect::<Result<Vec<_>, _>>();
     Ok(match part.kind() {

@@ -39,7 +39,8 @@ pub fn aggregate_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>) -> String {
     }
 }
 
-/// Returns the sums of the argument's whole units and of its nanos, which do not overflow for any number of events.
+/// Returns the sums of the argument's whole units and of its nanos, which do not overflow for any
+/// number of events.
 fn sums(argument: &Expr, x: &str, filter: &str) -> [String; 2] {
     match argument.value_type() {
         Type::Int => [format!("sum({x}){filter}"), format!("sum(CAST({x} * 0 AS HUGEINT)){filter}")],
@@ -47,8 +48,8 @@ fn sums(argument: &Expr, x: &str, filter: &str) -> [String; 2] {
     }
 }
 
-/// Returns the value of the aggregate with this index. The tables have no rows for users without events: their NULL becomes 0 if
-/// the aggregate is never NULL.
+/// Returns the value of the aggregate with this index. The tables have no rows for users without
+/// events: their NULL becomes 0 if the aggregate is never NULL.
 pub fn value_sql(index: usize, aggregate: &Aggregate) -> String {
     match aggregate.function {
         AggregateFunction::Count | AggregateFunction::CountDistinct => format!("coalesce(a.a{index}, 0)"),

@@ -1,10 +1,12 @@
-//! Constants and casts. Postgres and DuckDB read and print text differently, so macros convert text.
+//! Constants and casts. Postgres and DuckDB read and print text differently, so macros convert
+//! text.
 
 use crate::sql::text::{call, quoted};
 use crate::sql::time;
 use crate::value::{Type, Value};
 
-/// Returns a constant. NULL gets its type, so that DuckDB chooses the same operators as for other values.
+/// Returns a constant. NULL gets its type, so that DuckDB chooses the same operators as for other
+/// values.
 pub fn literal_sql(value: &Value, ty: Type) -> String {
     match value {
         Value::Null => format!("CAST(NULL AS {})", type_name(ty)),
@@ -57,8 +59,9 @@ pub fn cast_sql(x: &str, from: Type, to: Type) -> String {
     }
 }
 
-/// Returns a cast to a whole number of 4 or 2 bytes; NULL outside its range. It does not use TRY_CAST: DuckDB 1.5.6 drops a
-/// narrowing TRY_CAST from a comparison with a constant, and with it the NULL.
+/// Returns a cast to a whole number of 4 or 2 bytes; NULL outside its range. It does not use
+/// TRY_CAST: DuckDB 1.5.6 drops a narrowing TRY_CAST from a comparison with a constant, and with it
+/// the NULL.
 pub fn cast_int_sql(x: &str, from: Type, bytes: u8) -> String {
     call(if bytes == 2 { "int2" } else { "int4" }, &[&cast_sql(x, from, Type::Int)])
 }

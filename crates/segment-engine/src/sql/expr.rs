@@ -1,4 +1,5 @@
-//! Expressions as SQL. Everything that is written here can be an operand: it is a name, a call, or in parentheses.
+//! Expressions as SQL. Everything that is written here can be an operand: it is a name, a call, or
+//! in parentheses.
 
 use crate::plan::{
     ArithmeticOp, CompareOp, EventColumn, Expr, Function, Pattern, PatternKind, Plan, TrimSide, UserColumn,
@@ -10,8 +11,8 @@ use crate::sql::{json, time};
 use crate::time::Timestamp;
 use crate::value::Type;
 
-/// Writes the expressions of one plan. Events are `e`, users `u`, traits `t`, aggregates `a`, the funnel with index i is `f<i>`,
-/// and the members of the plan's segment with index i are `s<i>`.
+/// Writes the expressions of one plan. Events are `e`, users `u`, traits `t`, aggregates `a`, the
+/// funnel with index i is `f<i>`, and the members of the plan's segment with index i are `s<i>`.
 pub struct ExprWriter<'a> {
     plan: &'a Plan,
     now: Timestamp,
@@ -77,7 +78,8 @@ impl<'a> ExprWriter<'a> {
         value_sql(index, &self.plan.aggregates[index])
     }
 
-    /// Writes a choice among aggregates. The digits of the case's index are the terms' truths, the first is the most significant.
+    /// Writes a choice among aggregates. The digits of the case's index are the terms' truths, the
+    /// first is the most significant.
     fn aggregate_by(&self, terms: &[Expr], cases: &[usize]) -> String {
         let Some((term, rest)) = terms.split_first() else {
             return self.aggregate(cases[0]);
@@ -101,7 +103,8 @@ impl<'a> ExprWriter<'a> {
         format!("({})", equals.collect::<Vec<_>>().join(" OR "))
     }
 
-    /// Collects the parts of `a || b || c` for one call, because DuckDB needs seconds to plan nested calls.
+    /// Collects the parts of `a || b || c` for one call, because DuckDB needs seconds to plan
+    /// nested calls.
     fn parts(&self, expr: &Expr, parts: &mut Vec<String>) {
         match expr {
             Expr::Call(Function::Concat, sides) => sides.iter().for_each(|side| self.parts(side, parts)),
@@ -206,7 +209,8 @@ fn compare_sql(op: CompareOp, left: (&str, Type), right: (&str, Type)) -> String
     format!("({l} {operator} {r})")
 }
 
-/// DuckDB's LIKE has no escape character by default, and its ILIKE compares lower case, so ILIKE is a regular expression.
+/// DuckDB's LIKE has no escape character by default, and its ILIKE compares lower case, so ILIKE is
+/// a regular expression.
 fn match_sql(x: &str, pattern: &Pattern) -> String {
     match (pattern.kind(), pattern.ignores_case()) {
         (PatternKind::Like, false) => format!(r"({x} LIKE {} ESCAPE '\')", quoted(pattern.text())),

@@ -9,8 +9,8 @@ use crate::sql::text::{call, json_pointer, quoted};
 
 /// Returns the value at a path below `root`.
 ///
-/// With `->>` JSON's null is NULL, like a missing key. DuckDB takes a key of digits as an index of an array; in the language, as
-/// in Postgres, a key applies to an object only.
+/// With `->>` JSON's null is NULL, like a missing key. DuckDB takes a key of digits as an index of
+/// an array; in the language, as in Postgres, a key applies to an object only.
 pub fn at_path(root: &str, path: &JsonPath) -> String {
     let mut object = root.to_owned();
     let mut pending: Vec<&str> = Vec::new();
@@ -45,7 +45,8 @@ fn extracted(object: &str, keys: &[&str]) -> String {
     format!("json_extract({object}, {})", json_pointer(keys))
 }
 
-/// Returns the result of a test of the JSON `x`. It is NULL for NULL, except for a member: a missing value holds none.
+/// Returns the result of a test of the JSON `x`. It is NULL for NULL, except for a member: a
+/// missing value holds none.
 pub fn tested(x: &str, test: &JsonTest) -> String {
     let root = Place { variable: "j0".to_owned(), keys: Vec::new() };
     let joined = |texts: &[String], operator: &str| {
@@ -90,7 +91,8 @@ impl Place {
     }
 }
 
-/// Returns SQL for whether the constant is in the value, by the rules of jsonb. `depth` makes names of variables unique.
+/// Returns SQL for whether the constant is in the value, by the rules of jsonb. `depth` makes names
+/// of variables unique.
 fn within(constant: &Json, place: &Place, depth: usize) -> String {
     let value = place.sql();
     match constant {
@@ -129,7 +131,8 @@ fn any_element(constant: &Json, list: &Place, depth: usize) -> String {
     )
 }
 
-/// Returns SQL for whether the value equals the number. DuckDB has whole numbers of 64 bits, and floats for all others.
+/// Returns SQL for whether the value equals the number. DuckDB has whole numbers of 64 bits, and
+/// floats for all others.
 fn is_number(value: &str, number: &Number) -> String {
     let exact = |whole: i128| whole as f64 as i128 == whole;
     let (whole, float) = match (number.as_i128(), number.as_f64()) {

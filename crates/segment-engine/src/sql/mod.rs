@@ -1,8 +1,9 @@
 //! A plan as SQL for DuckDB: a second, independent way to find the users in a segment.
 //!
-//! The queries read three relations of the schema `user_segment_analytics`: the view `user_events` (one row per event, absorbed
-//! users already mapped to their survivors), `users` (all known users without absorbed ones) and `traits`. [`MACROS`] must have
-//! been run in the database. Nothing depends on the session's time zone.
+//! The queries read three relations of the schema `user_segment_analytics`: the view `user_events`
+//! (one row per event, absorbed users already mapped to their survivors), `users` (all known users
+//! without absorbed ones) and `traits`. [`MACROS`] must have been run in the database. Nothing
+//! depends on the session's time zone.
 
 mod aggregate;
 mod cast;

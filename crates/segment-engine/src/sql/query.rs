@@ -43,7 +43,8 @@ pub fn members_query<'a>(
     Ok(format!("{}\nSELECT user_id FROM {} ORDER BY user_id", query.ctes(), query.root))
 }
 
-/// Returns a query with one row if this user is a member at `now`, and none otherwise. It reads only this user's events.
+/// Returns a query with one row if this user is a member at `now`, and none otherwise. It reads
+/// only this user's events.
 ///
 /// # Errors
 /// Like [`members_query`].
@@ -121,7 +122,8 @@ impl<'q, 'a> Query<'q, 'a> {
         table
     }
 
-    /// Adds the tables of a plan: the aggregates of users with events, each funnel's steps, and the members.
+    /// Adds the tables of a plan: the aggregates of users with events, each funnel's steps, and the
+    /// members.
     fn add_plan(&mut self, plan: &Plan) -> Result<String, QueryError> {
         let segments = plan.segments.iter().map(|tag| self.add_tag(tag)).collect::<Result<Vec<_>, _>>()?;
         let number = self.ctes.len();

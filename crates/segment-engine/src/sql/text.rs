@@ -1,6 +1,7 @@
 //! The one place that puts names and strings into SQL.
 
-/// Returns a text constant. DuckDB reads everything between the quotes literally, except that a statement ends at a NUL.
+/// Returns a text constant. DuckDB reads everything between the quotes literally, except that a
+/// statement ends at a NUL.
 pub fn quoted(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     match doubled.contains('\0') {

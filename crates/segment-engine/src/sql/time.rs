@@ -1,4 +1,5 @@
-//! Times in SQL. Every step on an instant goes through UTC explicitly, so that the session's time zone does not matter.
+//! Times in SQL. Every step on an instant goes through UTC explicitly, so that the session's time
+//! zone does not matter.
 
 use crate::plan::{NowExpr, NowStep};
 use crate::sql::text::{call, quoted};
@@ -15,7 +16,8 @@ pub fn interval(interval: &Interval) -> String {
     format!("(to_months({}) + to_days({}) + to_microseconds({}))", interval.months, interval.days, interval.micros)
 }
 
-/// Returns a time of any type as an instant: a local time is in UTC, a date is its midnight, which is NULL after the end of time.
+/// Returns a time of any type as an instant: a local time is in UTC, a date is its midnight, which
+/// is NULL after the end of time.
 pub fn as_instant(sql: &str, ty: Type) -> String {
     match ty {
         Type::LocalTimestamp | Type::Date => format!("make_timestamptz(epoch_us({}))", as_local(sql, ty)),
@@ -32,7 +34,8 @@ pub fn as_local(sql: &str, ty: Type) -> String {
     }
 }
 
-/// Returns a time of any type as an instant for comparisons: a date after the end of time is after all instants.
+/// Returns a time of any type as an instant for comparisons: a date after the end of time is after
+/// all instants.
 pub fn in_order(sql: &str, ty: Type) -> String {
     match ty {
         Type::Date => call("midnight_in_order", &[sql]),
@@ -40,7 +43,8 @@ pub fn in_order(sql: &str, ty: Type) -> String {
     }
 }
 
-/// Returns `time operator interval`: for an instant an instant (days and months in UTC), for a local time or date a local time.
+/// Returns `time operator interval`: for an instant an instant (days and months in UTC), for a
+/// local time or date a local time.
 pub fn shifted(time: &str, ty: Type, operator: char, interval: &str) -> String {
     let local = call("in_time", &[&format!("TRY({} {operator} {interval})", as_local(time, ty))]);
     match ty {
@@ -54,7 +58,8 @@ pub fn moved_date(date: &str, operator: char, days: &str) -> String {
     call("in_dates", &[&format!("TRY({date} {operator} CAST({days} AS INTEGER))")])
 }
 
-/// Returns `date_trunc(unit, time)`: for an instant an instant (in UTC), for other times a local time.
+/// Returns `date_trunc(unit, time)`: for an instant an instant (in UTC), for other times a local
+/// time.
 pub fn truncated(unit: Unit, time: &str, ty: Type) -> String {
     let local = call("in_time", &[&format!("date_trunc('{}', {})", unit.name(), as_local(time, ty))]);
     match ty {
@@ -63,7 +68,8 @@ pub fn truncated(unit: Unit, time: &str, ty: Type) -> String {
     }
 }
 
-/// Returns `extract(field FROM …)` of a time as a DECIMAL(38,9): seconds have their fraction, as in Postgres.
+/// Returns `extract(field FROM …)` of a time as a DECIMAL(38,9): seconds have their fraction, as in
+/// Postgres.
 pub fn extracted(field: Field, time: &str, ty: Type) -> String {
     let local = as_local(time, ty);
     let millionths = |micros: String| call("millionths", &[&micros]);

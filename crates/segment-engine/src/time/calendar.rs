@@ -1,15 +1,16 @@
-//! The proleptic Gregorian calendar over plain numbers: days and microseconds since 1970-01-01 00:00.
+//! The proleptic Gregorian calendar over plain numbers: days and microseconds since 1970-01-01
+//! 00:00.
 //!
-//! It serves instants in UTC and local times. It is our own arithmetic, because no library covers the whole range of 64-bit
-//! microseconds, and every bound of `now()` must be in range.
+//! It serves instants in UTC and local times. It is our own arithmetic, because no library covers
+//! the whole range of 64-bit microseconds, and every bound of `now()` must be in range.
 
 use super::Interval;
 pub use super::units::{DAY, HOUR, MINUTE, SECOND};
 
 /// The first microsecond of time, PostgreSQL's: 24 November 4714 BC.
 pub const EARLIEST: i64 = -210_866_803_200_000_000;
-/// The last microsecond of time: the end of the year 294246, the last whole year that 64 bits hold. (PostgreSQL's is 30 years
-/// later.)
+/// The last microsecond of time: the end of the year 294246, the last whole year that 64 bits hold.
+/// (PostgreSQL's is 30 years later.)
 pub const LATEST: i64 = 9_223_371_244_799_999_999;
 /// The first and the last date, PostgreSQL's: 24 November 4714 BC, 31 December 5874897.
 pub const DATES: std::ops::RangeInclusive<i64> = -2_440_588..=2_145_042_905;
@@ -29,8 +30,9 @@ pub struct Civil {
 }
 
 impl Civil {
-    /// Returns the day of the calendar, by the algorithm `civil_from_days` of Howard Hinnant, "chrono-Compatible Low-Level Date
-    /// Algorithms". Years begin in March, so that the leap day is the last of its year.
+    /// Returns the day of the calendar, by the algorithm `civil_from_days` of Howard Hinnant,
+    /// "chrono-Compatible Low-Level Date Algorithms". Years begin in March, so that the leap day is
+    /// the last of its year.
     pub fn from_days(days: i64) -> Civil {
         let shifted = days + 719_468; // since 0000-03-01
         let cycle = shifted.div_euclid(CYCLE_DAYS);
@@ -69,8 +71,8 @@ pub fn month_length(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Adds months to a day, clamped to the end of the month: 31 January + 1 month is 28 or 29 February.
-/// Non-decreasing in `days`.
+/// Adds months to a day, clamped to the end of the month: 31 January + 1 month is 28 or 29
+/// February. Non-decreasing in `days`.
 pub fn add_months(days: i64, months: i64) -> i64 {
     let Civil { year, month, day } = Civil::from_days(days);
     let index = year * 12 + (month - 1) + months;

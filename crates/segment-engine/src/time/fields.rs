@@ -1,4 +1,5 @@
-//! `date_trunc` and `extract` over a calendar: microseconds since 1970-01-01 00:00, in UTC or local.
+//! `date_trunc` and `extract` over a calendar: microseconds since 1970-01-01 00:00, in UTC or
+//! local.
 
 use super::Interval;
 use super::calendar::{self, Civil, DAY, HOUR, MINUTE, SECOND};
@@ -82,8 +83,8 @@ impl Unit {
         }
     }
 
-    /// Returns the start of the unit that `micros` is in, as `date_trunc` does. Non-decreasing. `None` before the range of the
-    /// type.
+    /// Returns the start of the unit that `micros` is in, as `date_trunc` does. Non-decreasing.
+    /// `None` before the range of the type.
     pub fn floor(self, micros: i64) -> Option<i64> {
         self.start(micros, 0)
     }
@@ -97,7 +98,8 @@ impl Unit {
     fn start(self, micros: i64, later: i64) -> Option<i64> {
         match self.length() {
             Length::Micros(length) => {
-                // 1970-01-01 was a Thursday, 3 days after the start of a week. All other units start at 0.
+                // 1970-01-01 was a Thursday, 3 days after the start of a week. All other units
+                // start at 0.
                 let phase = if self == Unit::Week { 3 * DAY } else { 0 };
                 let floor = i128::from(micros) - (i128::from(micros) + i128::from(phase)).rem_euclid(length.into());
                 i64::try_from(floor + i128::from(length * later)).ok()
@@ -181,8 +183,8 @@ impl Field {
         Some(Decimal::from_int(number))
     }
 
-    /// Returns the greatest unit within which the field has one value; `None` for the fields that change with every
-    /// microsecond.
+    /// Returns the greatest unit within which the field has one value; `None` for the fields that
+    /// change with every microsecond.
     pub fn constant_within(self) -> Option<Unit> {
         match self {
             Field::Epoch | Field::Microsecond | Field::Millisecond | Field::Second => None,

@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 
 use super::units::DAY;
 
-/// An interval of SQL. Months, days and microseconds are separate, since neither a month nor, in a zone with daylight saving, a
-/// day has a fixed length.
+/// An interval of SQL. Months, days and microseconds are separate, since neither a month nor, in a
+/// zone with daylight saving, a day has a fixed length.
 ///
-/// `==` compares the parts, because equality of plans needs that: adding a month is not adding 30 days.
-/// [`sql_cmp`](Interval::sql_cmp) is SQL's comparison, where `1 month = 30 days`.
+/// `==` compares the parts, because equality of plans needs that: adding a month is not adding 30
+/// days. [`sql_cmp`](Interval::sql_cmp) is SQL's comparison, where `1 month = 30 days`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Interval {
     /// Calendar months (a year is 12).
@@ -22,8 +22,8 @@ pub struct Interval {
 const DAYS_PER_MONTH: i64 = 30;
 
 impl Interval {
-    /// Returns the interval of a difference between instants: 24 hours become a day, as in Postgres' `timestamp - timestamp`.
-    /// `None` if there are too many days.
+    /// Returns the interval of a difference between instants: 24 hours become a day, as in
+    /// Postgres' `timestamp - timestamp`. `None` if there are too many days.
     pub fn from_difference(micros: i128) -> Option<Interval> {
         let day = i128::from(DAY);
         // Division truncates, so both parts have the same sign.
@@ -35,7 +35,8 @@ impl Interval {
         i128::from(self.days) * i128::from(DAY) + i128::from(self.micros)
     }
 
-    /// Returns the microseconds by which SQL compares intervals: a month is 30 days, a day 24 hours.
+    /// Returns the microseconds by which SQL compares intervals: a month is 30 days, a day 24
+    /// hours.
     pub fn comparable_micros(self) -> i128 {
         i128::from(self.months) * i128::from(DAYS_PER_MONTH * DAY) + self.fixed_micros()
     }
@@ -45,8 +46,8 @@ impl Interval {
         self.comparable_micros().cmp(&other.comparable_micros())
     }
 
-    /// Returns one representative of all intervals that are equal in SQL, for `DISTINCT`, where `==` and the hash must agree
-    /// with SQL's equality. `None` if there are too many days.
+    /// Returns one representative of all intervals that are equal in SQL, for `DISTINCT`, where
+    /// `==` and the hash must agree with SQL's equality. `None` if there are too many days.
     pub fn normalized(self) -> Option<Interval> {
         Interval::from_difference(self.comparable_micros())
     }

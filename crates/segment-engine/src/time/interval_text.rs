@@ -13,10 +13,11 @@ const SEPARATORS: [char; 2] = [' ', ','];
 const FRACTION_UNIT: i128 = 1_000_000_000;
 
 impl Interval {
-    /// Reads an interval: `7 days`, `1 year 2 months`, `90 min`, `1 day 02:03:04.5`, `-1 week`, `3 hours ago`, `1.5 days`,
-    /// `1-2` (years and months), `1 2:03` (days, hours and minutes), ISO 8601 `P1DT2H`. A fraction of a unit is given in smaller
-    /// units as in Postgres (that of a month as days of a month of 30 days). `None` if the text is not an interval, or if it is
-    /// too long.
+    /// Reads an interval: `7 days`, `1 year 2 months`, `90 min`, `1 day 02:03:04.5`, `-1 week`, `3
+    /// hours ago`, `1.5 days`, `1-2` (years and months), `1 2:03` (days, hours and minutes), ISO
+    /// 8601 `P1DT2H`. A fraction of a unit is given in smaller units as in Postgres (that of a
+    /// month as days of a month of 30 days). `None` if the text is not an interval, or if it is too
+    /// long.
     pub fn parse(text: &str) -> Option<Interval> {
         let text = text.trim_ascii().to_ascii_lowercase();
         match text.strip_prefix('p') {

@@ -1,7 +1,7 @@
 //! Spellings of times: what events and imports read, and what casts read.
 //!
-//! The values of casts are PostgreSQL 15.18's for `text::timestamptz`. A comment says where PostgreSQL reads a text that we
-//! refuse.
+//! The values of casts are PostgreSQL 15.18's for `text::timestamptz`. A comment says where
+//! PostgreSQL reads a text that we refuse.
 
 use super::*;
 
@@ -201,8 +201,8 @@ fn a_cast_does_not_read_what_postgresql_refuses() {
     }
 }
 
-/// PostgreSQL reads some of these: `2023-366`, `T2401` and `T115961` as times of the next day, `T12:00.5` as twelve minutes,
-/// names of zones, and others. Here a cast of them is NULL.
+/// PostgreSQL reads some of these: `2023-366`, `T2401` and `T115961` as times of the next day,
+/// `T12:00.5` as twelve minutes, names of zones, and others. Here a cast of them is NULL.
 #[test]
 fn everything_else_is_refused() {
     for (text, _) in cases(REFUSED) {
@@ -232,7 +232,8 @@ fn a_time_without_an_offset_is_local_to_the_zone() {
 }
 
 proptest::proptest! {
-    /// For any pieces in any order: no panic, and an event reads all that a cast reads, as the same time.
+    /// For any pieces in any order: no panic, and an event reads all that a cast reads, as the same
+    /// time.
     #[test]
     fn what_a_cast_reads_an_event_reads_too(
         pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..9)

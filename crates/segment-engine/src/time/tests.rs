@@ -1,4 +1,5 @@
-//! Expected values are those of PostgreSQL 15, except where "Whose SQL" in the language's reference says otherwise.
+//! Expected values are those of PostgreSQL 15, except where "Whose SQL" in the language's reference
+//! says otherwise.
 
 #![allow(clippy::unwrap_used)]
 

@@ -18,21 +18,23 @@ pub fn is_within_written_years(micros: i64) -> bool {
 }
 
 impl Timestamp {
-    /// Reads a time as a cast in a clause does: those spellings of [`Timestamp::parse_iso`] that PostgreSQL reads too, as the
-    /// same instant. Without an offset it is UTC. Years 0001 to 9999.
+    /// Reads a time as a cast in a clause does: those spellings of [`Timestamp::parse_iso`] that
+    /// PostgreSQL reads too, as the same instant. Without an offset it is UTC. Years 0001 to 9999.
     pub fn parse(text: &str) -> Option<Timestamp> {
         as_in_sql(text).map(|written| instant(&written, written.local()))
     }
 
-    /// Reads everything that ISO 8601, RFC 3339 and common exporters write: `2026-01-01T00:00:00.5+02:00`, also with a blank for
-    /// `T` and a comma for the point, with `Z`, `UTC`, `+0200` or `+02`, after a blank too, without seconds, time (midnight) or
-    /// offset (UTC), and without separators. Years 0000 to 9999, as written and in UTC, so that every time that is read can be
-    /// printed and read again.
+    /// Reads everything that ISO 8601, RFC 3339 and common exporters write:
+    /// `2026-01-01T00:00:00.5+02:00`, also with a blank for `T` and a comma for the point, with
+    /// `Z`, `UTC`, `+0200` or `+02`, after a blank too, without seconds, time (midnight) or offset
+    /// (UTC), and without separators. Years 0000 to 9999, as written and in UTC, so that every time
+    /// that is read can be printed and read again.
     pub fn parse_iso(text: &str) -> Option<Timestamp> {
         Timestamp::parse_iso_in(text, |local| local)
     }
 
-    /// Like [`Timestamp::parse_iso`], but `to_instant` returns the instant of a local time without an offset.
+    /// Like [`Timestamp::parse_iso`], but `to_instant` returns the instant of a local time without
+    /// an offset.
     pub fn parse_iso_in(text: &str, to_instant: impl FnOnce(i64) -> i64) -> Option<Timestamp> {
         let written = Written::read(text)?;
         let local = written.local();
@@ -47,8 +49,8 @@ impl Timestamp {
     }
 }
 
-/// Reads a local time, `timestamp` in SQL, like [`Timestamp::parse`]. An offset is ignored, as in Postgres. Returns microseconds
-/// since 1970-01-01 00:00 on that calendar.
+/// Reads a local time, `timestamp` in SQL, like [`Timestamp::parse`]. An offset is ignored, as in
+/// Postgres. Returns microseconds since 1970-01-01 00:00 on that calendar.
 pub fn parse_local(text: &str) -> Option<i64> {
     Some(as_in_sql(text)?.local())
 }
@@ -70,8 +72,8 @@ pub fn date_text(days: i32) -> String {
     text + era
 }
 
-/// RFC 3339 in UTC with six fractional digits: `2026-01-01T00:00:00.000000Z`. Years beyond 9999 have more digits and
-/// years before 0 a sign.
+/// RFC 3339 in UTC with six fractional digits: `2026-01-01T00:00:00.000000Z`. Years beyond 9999
+/// have more digits and years before 0 a sign.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, time) = calendar::split(self.0);

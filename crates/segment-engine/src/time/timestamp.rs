@@ -15,8 +15,8 @@ impl Timestamp {
     /// After every instant that can be written. It stands for "never".
     pub const MAX: Timestamp = Timestamp(i64::MAX);
 
-    /// Adds an interval in UTC, in Postgres' order: first the months (the day is clamped to the end of the month), then the
-    /// days, then the rest. `None` outside the range of time.
+    /// Adds an interval in UTC, in Postgres' order: first the months (the day is clamped to the end
+    /// of the month), then the days, then the rest. `None` outside the range of time.
     pub fn checked_add(self, interval: Interval) -> Option<Timestamp> {
         calendar::add(self.0, interval).map(Timestamp)
     }

@@ -1,8 +1,8 @@
 //! The one reader of times, for everything that ISO 8601, RFC 3339 and common exporters write.
 //!
-//! It reads from left to right, and plain RFC 3339 without a detour, because it reads every event's time. Each spelling has one
-//! meaning. PostgreSQL refuses some spellings, or reads them as another time. A cast in a clause must not read these, so the
-//! reader notes whether it met one.
+//! It reads from left to right, and plain RFC 3339 without a detour, because it reads every event's
+//! time. Each spelling has one meaning. PostgreSQL refuses some spellings, or reads them as another
+//! time. A cast in a clause must not read these, so the reader notes whether it met one.
 
 use super::calendar::{Civil, DAY, HOUR, MINUTE, SECOND, month_length};
 
@@ -16,7 +16,8 @@ const ABBREVIATION_LETTERS_MAX: usize = 5;
 pub(super) struct Written {
     /// Days since 1970-01-01.
     pub day: i64,
-    /// The time of day in microseconds, up to 24:00: as a time that is the next day, but as a date it is not.
+    /// The time of day in microseconds, up to 24:00: as a time that is the next day, but as a date
+    /// it is not.
     pub time: i64,
     /// The offset from UTC in microseconds, if written.
     pub offset: Option<i64>,
@@ -25,8 +26,8 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Reads a time, ignoring blanks around it. Digits beyond microseconds are cut off, second 60 is the first of the next
-    /// minute, and the years are 0000 to 9999.
+    /// Reads a time, ignoring blanks around it. Digits beyond microseconds are cut off, second 60
+    /// is the first of the next minute, and the years are 0000 to 9999.
     pub fn read(text: &str) -> Option<Written> {
         let mut reader = TimeReader { rest: text.trim_ascii().as_bytes(), in_sql: true };
         let mut written = Written { day: reader.date()?, time: 0, offset: None, in_sql: true };
@@ -96,7 +97,8 @@ impl TimeReader<'_> {
         (min..=max).contains(&length).then(|| self.take(length))
     }
 
-    /// Reads `2023-10-31`, `2023/10/31`, `20231031`, a day of the year `2023-304`, a day of a week `2023-W44-2` or `2023W442`.
+    /// Reads `2023-10-31`, `2023/10/31`, `20231031`, a day of the year `2023-304`, a day of a week
+    /// `2023-W44-2` or `2023W442`.
     fn date(&mut self) -> Option<i64> {
         match self.digits() {
             4 => {
@@ -167,7 +169,8 @@ impl TimeReader<'_> {
                 }
             }
         };
-        // PostgreSQL and ISO 8601 disagree about fractions of a minute or an hour, so they are refused.
+        // PostgreSQL and ISO 8601 disagree about fractions of a minute or an hour, so they are
+        // refused.
         let fraction = if second.is_some() { self.fraction()? } else { 0 };
         let second = second.unwrap_or(0);
         let time = hour * HOUR + minute * MINUTE + second * SECOND + fraction;
@@ -188,7 +191,8 @@ impl TimeReader<'_> {
         (!digits.is_empty()).then(|| (0..6).fold(0, |micros, place| micros * 10 + digit_at(place)))
     }
 
-    /// Reads `Z`, `UTC`, `GMT`, `+02`, `+0200`, `+02:00` or `+02:00:30`. ISO 8601 allows the character U+2212 for minus.
+    /// Reads `Z`, `UTC`, `GMT`, `+02`, `+0200`, `+02:00` or `+02:00:30`. ISO 8601 allows the
+    /// character U+2212 for minus.
     fn offset(&mut self) -> Option<i64> {
         for name in [&b"z"[..], b"utc", b"gmt"] {
             if let Some((start, rest)) = self.rest.split_at_checked(name.len())
@@ -222,8 +226,8 @@ impl TimeReader<'_> {
         (hour < 24 && minute < 60 && second < 60).then_some(if negative { -offset } else { offset })
     }
 
-    /// Skips what Go (`+0200 CEST`) and Java (`+02:00[Europe/Paris]`, RFC 9557) write after the offset, which is already
-    /// complete. `None` if anything else follows.
+    /// Skips what Go (`+0200 CEST`) and Java (`+02:00[Europe/Paris]`, RFC 9557) write after the
+    /// offset, which is already complete. `None` if anything else follows.
     fn zone_names(&mut self) -> Option<()> {
         if self.rest.is_empty() {
             return Some(());

@@ -1,4 +1,5 @@
-//! Time zones: from instants to local times and back, by the time zone database that is compiled in.
+//! Time zones: from instants to local times and back, by the time zone database that is compiled
+//! in.
 
 use std::hash::{Hash, Hasher};
 
@@ -30,8 +31,9 @@ pub struct Transition {
 }
 
 impl Transition {
-    /// Returns the first local time that has the new offset. A local time that the change skips is read with the old offset and
-    /// one that it repeats with the new one, so in both cases this is where the clock has the new offset.
+    /// Returns the first local time that has the new offset. A local time that the change skips is
+    /// read with the old offset and one that it repeats with the new one, so in both cases this is
+    /// where the clock has the new offset.
     pub fn local(self) -> i64 {
         self.at.saturating_add(self.after)
     }
@@ -58,8 +60,8 @@ impl Zone {
         instant.saturating_add(self.offset_at(instant))
     }
 
-    /// Returns the instant of a local time. If the clock shows the time twice, it is the later instant; if it skips the time,
-    /// the offset before the change holds.
+    /// Returns the instant of a local time. If the clock shows the time twice, it is the later
+    /// instant; if it skips the time, the offset before the change holds.
     pub fn to_instant(&self, local: i64) -> i64 {
         let (moment, _) = in_range(local);
         let offset = match self.rules.to_ambiguous_timestamp(Offset::UTC.to_datetime(moment)).offset() {
@@ -91,8 +93,9 @@ impl Zone {
     }
 }
 
-/// Returns an instant that the library knows, and how many microseconds later the given one is. The library knows the years
-/// −9999 to 9999. After them, zones go on by yearly rules on a calendar that repeats every 400 years.
+/// Returns an instant that the library knows, and how many microseconds later the given one is. The
+/// library knows the years −9999 to 9999. After them, zones go on by yearly rules on a calendar
+/// that repeats every 400 years.
 fn in_range(micros: i64) -> (jiff::Timestamp, i128) {
     const LAST: i64 = 253_000_000_000; // in the year 9987
     const FIRST: i64 = -377_000_000_000; // in the year −9978: no zone has rules so early

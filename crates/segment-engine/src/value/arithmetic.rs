@@ -6,7 +6,8 @@ use crate::time::calendar::{self, DAY};
 use crate::time::{Interval, Timestamp};
 
 impl Value {
-    /// Returns `left op right`; NULL if either is NULL, on overflow, on division by zero, and for types without this operator.
+    /// Returns `left op right`; NULL if either is NULL, on overflow, on division by zero, and for
+    /// types without this operator.
     pub fn arithmetic(op: ArithmeticOp, left: &Value, right: &Value) -> Value {
         numbers(op, left, right).or_else(|| times(op, left, right)).unwrap_or(Value::Null)
     }
@@ -103,8 +104,8 @@ fn moved_date(date: i32, days: i64) -> Option<Value> {
 }
 
 impl Value {
-    /// Returns a time, or the midnight of a date, as microseconds on its calendar; `None` for other types and for dates after
-    /// the end of time.
+    /// Returns a time, or the midnight of a date, as microseconds on its calendar; `None` for other
+    /// types and for dates after the end of time.
     pub(crate) fn calendar_micros(&self) -> Option<i64> {
         match self {
             Value::Timestamp(Timestamp(micros)) | Value::LocalTimestamp(micros) => Some(*micros),

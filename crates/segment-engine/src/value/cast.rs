@@ -7,8 +7,8 @@ use crate::decimal::Decimal;
 use crate::time::{self, Interval, Timestamp, calendar};
 
 impl Value {
-    /// Returns the value as another type; NULL if that is not possible. Local times and dates are taken as UTC, and fractions
-    /// are rounded to whole numbers half away from zero.
+    /// Returns the value as another type; NULL if that is not possible. Local times and dates are
+    /// taken as UTC, and fractions are rounded to whole numbers half away from zero.
     pub fn cast(&self, to: Type) -> Value {
         let result = match to {
             Type::Text => self.to_text().map(Value::Text),
@@ -27,7 +27,8 @@ impl Value {
         result.unwrap_or(Value::Null)
     }
 
-    /// Returns the value as an integer of this many bytes; NULL outside its range, and where [`cast`](Value::cast) gives NULL.
+    /// Returns the value as an integer of this many bytes; NULL outside its range, and where
+    /// [`cast`](Value::cast) gives NULL.
     pub fn cast_int(&self, bytes: u8) -> Value {
         let bits = u32::from(bytes) * 8;
         match self.to_int() {
@@ -113,7 +114,8 @@ fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t', '\n', '\r', '\u{b}', '\u{c}'])
 }
 
-/// Reads Postgres' words: any unambiguous prefix of true, false, yes, no, on, off, in any case; 1 and 0.
+/// Reads Postgres' words: any unambiguous prefix of true, false, yes, no, on, off, in any case; 1
+/// and 0.
 fn parse_bool(text: &str) -> Option<bool> {
     const WORDS: [(&str, usize, bool); 8] = [
         ("true", 1, true),

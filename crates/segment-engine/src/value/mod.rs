@@ -48,8 +48,9 @@ impl Type {
 
 /// A value.
 ///
-/// `==` and the hash compare the representation, because equality of plans needs that. SQL's comparison is
-/// [`sql_cmp`](Value::sql_cmp). Between [`distinct_key`](Value::distinct_key)s, `==` is SQL's equality too.
+/// `==` and the hash compare the representation, because equality of plans needs that. SQL's
+/// comparison is [`sql_cmp`](Value::sql_cmp). Between [`distinct_key`](Value::distinct_key)s, `==`
+/// is SQL's equality too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// SQL's NULL, of any type.
@@ -101,9 +102,9 @@ impl Value {
         matches!(self, Value::Bool(true))
     }
 
-    /// Compares as SQL does; `None` if either value is NULL, or if the types do not compare. Int and Decimal compare as
-    /// numbers, the three time types as instants in UTC (a date as its midnight), text by bytes, intervals with months of 30
-    /// days.
+    /// Compares as SQL does; `None` if either value is NULL, or if the types do not compare. Int
+    /// and Decimal compare as numbers, the three time types as instants in UTC (a date as its
+    /// midnight), text by bytes, intervals with months of 30 days.
     pub fn sql_cmp(&self, other: &Value) -> Option<Ordering> {
         match (self, other) {
             (Value::Bool(left), Value::Bool(right)) => Some(left.cmp(right)),
@@ -130,8 +131,8 @@ impl Value {
         }
     }
 
-    /// Returns one representative of all values that are equal in SQL, for `DISTINCT`. Only for intervals is it another value:
-    /// `1 month` equals `30 days`.
+    /// Returns one representative of all values that are equal in SQL, for `DISTINCT`. Only for
+    /// intervals is it another value: `1 month` equals `30 days`.
     pub fn distinct_key(self) -> Value {
         match self {
             Value::Interval(interval) => Value::Interval(interval.normalized().unwrap_or(interval)),
@@ -162,8 +163,8 @@ impl Value {
         }
     }
 
-    /// Returns the microseconds since 1970-01-01 00:00 for the three time types. Wide, since a date can be further away than
-    /// an instant.
+    /// Returns the microseconds since 1970-01-01 00:00 for the three time types. Wide, since a date
+    /// can be further away than an instant.
     pub(crate) fn instant(&self) -> Option<i128> {
         match self {
             Value::Timestamp(Timestamp(micros)) | Value::LocalTimestamp(micros) => Some(i128::from(*micros)),

@@ -1,8 +1,10 @@
-//! Checkpoints outlive builds: this build reads every format that was ever released, from bytes that an older build wrote.
+//! Checkpoints outlive builds: this build reads every format that was ever released, from bytes
+//! that an older build wrote.
 //!
-//! `format-N.txt` has, in hexadecimal, what a build of format N saved of the machine that [`world`] makes: its state, its users,
-//! and a user on the way to another machine. Such a file is never written again. A new format gets one with
-//! `WRITE_CHECKPOINT=format-N.txt cargo test -p segment-engine --test checkpoints`.
+//! `format-N.txt` has, in hexadecimal, what a build of format N saved of the machine that [`world`]
+//! makes: its state, its users, and a user on the way to another machine. Such a file is never
+//! written again. A new format gets one with `WRITE_CHECKPOINT=format-N.txt cargo test -p
+//! segment-engine --test checkpoints`.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "the checkpoints are files")]
 
@@ -33,7 +35,8 @@ fn definition(id: i64, tag: &str, clause: Option<&str>) -> Definition {
     Definition { id, tag: tag.to_owned(), version: 1, where_statement: clause.unwrap_or_default().to_owned(), rule }
 }
 
-/// Returns the n-th event. Users, activities, strings, numbers and times vary; some events are late, some are ahead.
+/// Returns the n-th event. Users, activities, strings, numbers and times vary; some events are
+/// late, some are ahead.
 fn event(n: i64, at: i64) -> Event {
     let text = |text: &str| Some(text.into());
     let activity = ["page_viewed", "product_purchased", "cart_viewed", "x"][n as usize % 4];

@@ -23,7 +23,8 @@ impl Entry {
 }
 
 /// For each length the chain that began last, among the entries passed. Of two chains of one length
-/// the one that began later is never worse: every entry that can follow the other can follow it too.
+/// the one that began later is never worse: every entry that can follow the other can follow it
+/// too.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scan {
     /// By length, from 1.
@@ -54,7 +55,8 @@ impl Scan {
     /// Continues with the entries of one instant, later than all before. No two of them are in one
     /// chain.
     pub(super) fn go_on(&mut self, instant: &[Entry], steps: u8, within: i64) {
-        // From the last step to the first, so that no step continues a chain that was found at this instant.
+        // From the last step to the first, so that no step continues a chain that was found at this
+        // instant.
         for step in (0..usize::from(steps)).rev() {
             for entry in instant.iter().filter(|entry| entry.matches(step)) {
                 let Some(chain) = self.longer(step, entry, within) else { continue };
@@ -105,8 +107,8 @@ impl Scan {
         self.chains.iter().all(|chain| chain.until > now)
     }
 
-    /// Returns the same scan for when only these entries are left. Entries that a complete chain made
-    /// irrelevant may still be in the chains.
+    /// Returns the same scan for when only these entries are left. Entries that a complete chain
+    /// made irrelevant may still be in the chains.
     pub(super) fn ending(self, entries: &[Entry]) -> Self {
         let ends = entries.iter().map(|entry| entry.until).chain(self.chains.iter().map(|chain| chain.until));
         let first_end = ends.min().unwrap_or(Timestamp::MAX);

@@ -30,8 +30,8 @@ impl Fact {
     }
 }
 
-/// Returns the length of the longest chain from `step` on, of events created after `after` and up to
-/// `up_to`.
+/// Returns the length of the longest chain from `step` on, of events created after `after` and up
+/// to `up_to`.
 fn longest(facts: &[&Fact], step: u8, steps: u8, after: i64, up_to: i64) -> u8 {
     let next = facts.iter().filter(|fact| {
         step < steps && fact.steps >> step & 1 == 1 && fact.created_at > after && fact.created_at <= up_to
@@ -121,7 +121,8 @@ fn the_bound_applies_to_the_entries_that_are_needed() {
     }
     assert_eq!(funnel.add(event(ENTRIES_MAX + 1, A), now), Err(CapacityExceeded { until: Timestamp::MAX }));
     assert_eq!((funnel.entries(), value_at(&mut funnel, now.0)), (ENTRIES_MAX, 1));
-    // If two accumulators have too many entries together, the newest stay, and the merge reports it.
+    // If two accumulators have too many entries together, the newest stay, and the merge reports
+    // it.
     let mut other = Funnel::new(2, i64::MAX);
     assert_eq!(other.add(event(ENTRIES_MAX + 2, B), now), Ok(()));
     assert_eq!(funnel.clone().merge(other, now), Ok(()), "together they are complete");
@@ -142,7 +143,8 @@ fn the_layout_does_not_change() {
     let stored: [&[u8]; 9] = [
         // The variant, steps, within.
         &[5, 2, 20],
-        // Two entries that outlast the chain: created at 2, until 32, of B; at 3, until 33, of A and C.
+        // Two entries that outlast the chain: created at 2, until 32, of B; at 3, until 33, of A
+        // and C.
         &[2, 4, 64, 2, 6, 66, 5],
         // One that is pending: from 9 until 35,
         &[1, 18, 70],
@@ -180,9 +182,9 @@ fn fact() -> impl Strategy<Value = Fact> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Events arrive in any order of creation, for two users who merge at some time, with a checkpoint
-    /// on the way. At every instant the value is that of the definition, and it changes only at
-    /// `next_change`.
+    /// Events arrive in any order of creation, for two users who merge at some time, with a
+    /// checkpoint on the way. At every instant the value is that of the definition, and it changes
+    /// only at `next_change`.
     #[test]
     fn equals_the_definition(
         facts in prop::collection::vec((fact(), 0..3_i64, any::<bool>()), 0..10),

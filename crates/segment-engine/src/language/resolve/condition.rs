@@ -31,7 +31,8 @@ impl Resolver {
         }
     }
 
-    /// Resolves a chain of AND or OR. It loops down the left spine instead of recursing, so that a long clause is not a deep one.
+    /// Resolves a chain of AND or OR. It loops down the left spine instead of recursing, so that a
+    /// long clause is not a deep one.
     pub(super) fn chain(&mut self, left: &Ast, op: &BinaryOperator, right: &Ast, pos: Pos) -> Resolved {
         let mut operands = vec![right];
         let mut spine = left;
@@ -57,7 +58,8 @@ impl Resolver {
 /// How many constants a suggestion repeats at most.
 const SUGGESTED_MAX: usize = 5;
 
-/// For `x = 'a' OR 'b'`, where the constant at `place` is a condition by itself, returns `x IN ('a', 'b')`.
+/// For `x = 'a' OR 'b'`, where the constant at `place` is a condition by itself, returns `x IN
+/// ('a', 'b')`.
 fn meant(operands: &[&Ast], place: usize, op: &BinaryOperator) -> Option<String> {
     let constants: Vec<String> =
         operands[place..].iter().map_while(|tree| constant(tree)).take(SUGGESTED_MAX).collect();

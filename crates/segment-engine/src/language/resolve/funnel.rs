@@ -27,7 +27,8 @@ impl Resolver {
             return Err(wrong_arguments(FORM, pos).suggest("Add at least one condition"));
         }
         if steps.len() > FUNNEL_STEPS_MAX {
-            let message = format!("a funnel may have at most {FUNNEL_STEPS_MAX} steps, but this one has {}", steps.len());
+            let message =
+                format!("a funnel may have at most {FUNNEL_STEPS_MAX} steps, but this one has {}", steps.len());
             return Err(CompileError::new(code::TOO_MANY_STEPS, pos, message)
                 .suggest("Leave out steps that users cannot skip anyway"));
         }

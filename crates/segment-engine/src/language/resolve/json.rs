@@ -60,12 +60,10 @@ impl Resolver {
         let value = self.value(tree, pos)?;
         match (&value, value.value_type()) {
             (Expr::Payload(_) | Expr::Trait(_), Type::Json) => Ok(Subject::Path(value)),
-            (Expr::Payload(_) | Expr::Trait(_), _) => Err(CompileError::new(
-                code::TYPE,
-                pos,
-                format!("->> gives text, but {op} needs JSON"),
-            )
-            .suggest(format!("End the path with ->: payload->'tags' {op} …"))),
+            (Expr::Payload(_) | Expr::Trait(_), _) => {
+                Err(CompileError::new(code::TYPE, pos, format!("->> gives text, but {op} needs JSON"))
+                    .suggest(format!("End the path with ->: payload->'tags' {op} …")))
+            }
             (_, found) => Err(wrong_type(&op.to_string(), "a property of payload or traits", found, pos)),
         }
     }
@@ -83,7 +81,8 @@ impl Resolver {
     }
 }
 
-/// Turns a test of a whole object into tests of its properties, so that a segment knows which traits it depends on.
+/// Turns a test of a whole object into tests of its properties, so that a segment knows which
+/// traits it depends on.
 fn of_root(root: Root, test: JsonTest) -> Expr {
     let property = |key: String| root.at(JsonPath { keys: vec![JsonStep::Key(key)], as_text: false });
     let present = |key: String| negated(Expr::IsNull(Box::new(property(key))));

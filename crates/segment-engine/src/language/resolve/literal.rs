@@ -36,7 +36,8 @@ fn number(digits: &str, pos: Pos) -> Result<Expr, CompileError> {
 }
 
 impl Resolver {
-    /// Resolves `DATE '…'`, `TIMESTAMP '…'` or `TIMESTAMPTZ '…'`. Unlike a cast, a literal that cannot be read is an error.
+    /// Resolves `DATE '…'`, `TIMESTAMP '…'` or `TIMESTAMPTZ '…'`. Unlike a cast, a literal that
+    /// cannot be read is an error.
     pub(super) fn typed_string(&self, typed: &TypedString, pos: Pos) -> Resolved {
         let Target::Plain(ty) = target(&typed.data_type, pos)? else {
             return Err(CompileError::new(code::UNSUPPORTED, pos, format!("{typed} is not a literal of the language"))

@@ -1,4 +1,5 @@
-//! From parse tree to typed expression: resolves names, checks types, and allows `now()` only in comparisons.
+//! From parse tree to typed expression: resolves names, checks types, and allows `now()` only in
+//! comparisons.
 
 mod aggregate;
 mod arithmetic;
@@ -38,7 +39,8 @@ type Resolved = Result<Operand, CompileError>;
 /// The state while resolving a clause.
 #[derive(Default)]
 pub(super) struct Resolver {
-    /// The aggregates as written, without repetitions. Their filters may still have conditions on the user.
+    /// The aggregates as written, without repetitions. Their filters may still have conditions on
+    /// the user.
     pub aggregates: Vec<Aggregate>,
     /// Where each aggregate was found first.
     pub aggregate_positions: Vec<Pos>,

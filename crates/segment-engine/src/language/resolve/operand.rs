@@ -35,7 +35,8 @@ impl Operand {
 }
 
 impl Resolver {
-    /// Returns the expression of an operand that must not depend on now. Untyped literals become text.
+    /// Returns the expression of an operand that must not depend on now. Untyped literals become
+    /// text.
     pub(super) fn typed(&self, operand: Operand, pos: Pos) -> Result<Expr, CompileError> {
         match operand {
             Operand::Typed(expr) => Ok(expr),
@@ -45,7 +46,8 @@ impl Resolver {
         }
     }
 
-    /// Like [`Resolver::typed`], but an untyped literal takes the given type. A typed operand stays as it is.
+    /// Like [`Resolver::typed`], but an untyped literal takes the given type. A typed operand stays
+    /// as it is.
     pub(super) fn of_type(&self, operand: Operand, ty: Type, pos: Pos) -> Result<Expr, CompileError> {
         match operand {
             Operand::Null => Ok(null(ty)),
@@ -54,7 +56,8 @@ impl Resolver {
         }
     }
 
-    /// Brings operands to one type: untyped literals adapt, whole numbers widen, dates and local times become times.
+    /// Brings operands to one type: untyped literals adapt, whole numbers widen, dates and local
+    /// times become times.
     pub(super) fn unify(&self, operands: Vec<(Operand, Pos)>) -> Result<Vec<Expr>, CompileError> {
         let mut common: Option<Type> = None;
         for (operand, pos) in &operands {
@@ -158,8 +161,12 @@ pub(super) fn mismatch(a: Type, b: Type, pos: Pos) -> CompileError {
         _ if a == Type::Interval || b == Type::Interval => Some("Compare an interval with INTERVAL '7 days'"),
         _ => None,
     };
-    CompileError::new(code::TYPE, pos, format!("{} and {} differ in type: both must have one type", describe(a), describe(b)))
-        .suggest_maybe(suggestion.map(str::to_owned))
+    CompileError::new(
+        code::TYPE,
+        pos,
+        format!("{} and {} differ in type: both must have one type", describe(a), describe(b)),
+    )
+    .suggest_maybe(suggestion.map(str::to_owned))
 }
 
 /// The error for `->` where a value is needed.

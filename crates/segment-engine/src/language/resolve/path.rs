@@ -108,7 +108,11 @@ fn key(tree: &Ast, outer: Pos) -> Result<JsonStep, CompileError> {
 
 fn index(digits: &str, pos: Pos) -> Result<JsonStep, CompileError> {
     digits.parse().map(JsonStep::Index).map_err(|_| {
-        CompileError::new(code::TYPE, pos, format!("{digits} is not an index of a list: that is a whole number of 32 bits"))
-            .suggest("Write payload->'items'->0 for the first element, ->-1 for the last")
+        CompileError::new(
+            code::TYPE,
+            pos,
+            format!("{digits} is not an index of a list: that is a whole number of 32 bits"),
+        )
+        .suggest("Write payload->'items'->0 for the first element, ->-1 for the last")
     })
 }

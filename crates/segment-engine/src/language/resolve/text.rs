@@ -1,4 +1,5 @@
-//! Text functions, `||`, and the spellings with words: `trim(BOTH … FROM …)`, `substring(… FROM …)`, `position(… IN …)`.
+//! Text functions, `||`, and the spellings with words: `trim(BOTH … FROM …)`, `substring(… FROM
+//! …)`, `position(… IN …)`.
 
 use sqlparser::ast::{Expr as Ast, TrimWhereField, Value as AstValue};
 

@@ -87,7 +87,8 @@ impl Resolver {
                     .suggest("Write now() - created_at < INTERVAL '3 days'"));
             }
         };
-        let too_long = || CompileError::new(code::BAD_LITERAL, limit_pos, "this interval is longer than the range of time");
+        let too_long =
+            || CompileError::new(code::BAD_LITERAL, limit_pos, "this interval is longer than the range of time");
         let length = length.ok_or_else(too_long)?;
         // x - g op length  ⇔  x op g + length;   g - x op length  ⇔  x flipped-op g - length.
         let (op, shift) =
@@ -147,7 +148,8 @@ impl Resolver {
     }
 }
 
-/// Moves `± INTERVAL` of fixed length from x to the bound, so that equal windows become equal expressions.
+/// Moves `± INTERVAL` of fixed length from x to the bound, so that equal windows become equal
+/// expressions.
 fn moved(mut x: Expr, mut bound: NowExpr) -> (Expr, NowExpr) {
     loop {
         match x {
@@ -194,7 +196,8 @@ fn now_needs_interval(pos: Pos) -> CompileError {
         .suggest("Write now() - INTERVAL '7 days', or now()::date - 7")
 }
 
-/// The error for `extract(… FROM now())` in a condition on events: every event would flip again and again.
+/// The error for `extract(… FROM now())` in a condition on events: every event would flip again and
+/// again.
 pub(in crate::language) fn clock_inside_aggregate(pos: Pos) -> CompileError {
     CompileError::new(code::NOW_MISPLACED, pos, "extract(… FROM now()) is not allowed in a condition on an event")
         .suggest("Put it beside the aggregate: count(*) FILTER (WHERE …) > 0 AND extract(hour FROM now()) >= 9")

@@ -72,7 +72,8 @@ impl Resolver {
         match self.resolve(x, pos)? {
             Operand::Now(mut now) if now.value_type().is_time() => {
                 if matches!(field, Field::Second | Field::Millisecond | Field::Microsecond) {
-                    let message = "from now(), only the epoch and fields that change at most once a minute can be extracted";
+                    let message =
+                        "from now(), only the epoch and fields that change at most once a minute can be extracted";
                     return Err(CompileError::new(code::NOW_MISPLACED, pos, message)
                         .suggest("Compare times instead: created_at >= now() - INTERVAL '30 seconds'"));
                 }
@@ -100,7 +101,8 @@ impl Resolver {
         }
     }
 
-    /// Returns the argument of a function of time. A date becomes its midnight in UTC, as in Postgres.
+    /// Returns the argument of a function of time. A date becomes its midnight in UTC, as in
+    /// Postgres.
     fn time_argument(&self, operand: Operand, function: &str, pos: Pos) -> Result<Expr, CompileError> {
         let time = self.typed(operand, pos)?;
         match time.value_type() {

@@ -6,8 +6,8 @@ use super::time_function::constant_text;
 use super::{CompileError, Pos, Resolver, code, start_of};
 use crate::plan::Zone;
 
-/// Abbreviations that are also zones of the time zone database. PostgreSQL takes them for the fixed offset of the winter, even if
-/// the zone of that name has summer time.
+/// Abbreviations that are also zones of the time zone database. PostgreSQL takes them for the fixed
+/// offset of the winter, even if the zone of that name has summer time.
 const FIXED_OFFSETS: [(&str, &str); 7] = [
     ("CET", "'Europe/Paris' or 'Europe/Berlin'"),
     ("EET", "'Europe/Athens' or 'Europe/Helsinki'"),

@@ -104,8 +104,8 @@ fn greatest_threshold(node: &Node) -> Option<(AccumulatorId, i64)> {
     greatest.map(|(_, accumulator, window)| (accumulator, window))
 }
 
-/// Returns when the event was created whose contribution ends at `until`. That is known if it ends by
-/// leaving a window of `created_at`, and for no other reason.
+/// Returns when the event was created whose contribution ends at `until`. That is known if it ends
+/// by leaving a window of `created_at`, and for no other reason.
 fn created_at(key: &AccumulatorKey, until: Timestamp) -> Option<Timestamp> {
     if until == Timestamp::MAX || key.argument.as_ref().is_some_and(Expr::reads_now) {
         return None;

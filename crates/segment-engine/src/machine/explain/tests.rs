@@ -36,8 +36,8 @@ fn event(machine: &mut Machine, url: &str, order_total: &str, created_at: i64, a
     machine.settle();
 }
 
-/// Explains a clause for a user with orders of 10, 20 and 30 on days 1, 2 and 3, from `/a`, `/b` and
-/// `/a`, and the plan `pro` since day 2. It is noon of day 3.
+/// Explains a clause for a user with orders of 10, 20 and 30 on days 1, 2 and 3, from `/a`, `/b`
+/// and `/a`, and the plan `pro` since day 2. It is noon of day 3.
 fn explained(clause: &str) -> Vec<ConditionReport> {
     let mut machine = Machine::new(Settings::default());
     let rule = Rule::from(compile(clause).unwrap());
@@ -192,7 +192,8 @@ fn a_funnel_shows_the_event_of_each_step() {
     assert_eq!((value(&condition), evidence(&condition)), ((int(3), None), expected.to_vec()));
     assert_eq!(condition.next_change, Some(Timestamp(4 * DAY)));
 
-    // An unfinished funnel shows how far the user came. On day 4 the first event leaves the window, and with it the chain.
+    // An unfinished funnel shows how far the user came. On day 4 the first event leaves the window,
+    // and with it the chain.
     let condition = only(&format!("funnel(INTERVAL '9 days', url = '/a', url = '/b', url = '/c') {recent} = 2"));
     let expected = [(Some(1), text("1"), Some(4)), (Some(2), text("2"), Some(5))];
     assert_eq!((value(&condition), evidence(&condition)), ((int(2), None), expected.to_vec()));

@@ -1,4 +1,5 @@
-//! Flips compared with the definition: `truth` at instants around every place where it might change.
+//! Flips compared with the definition: `truth` at instants around every place where it might
+//! change.
 
 #![allow(clippy::unwrap_used)]
 
@@ -251,7 +252,8 @@ fn flips_at_the_exact_microsecond() {
             "2026-01-01T15:00:00Z",
             "-inf 2026-01-08T00:00:00.000000Z",
         ),
-        // A month before 29 to 31 March is 28 February, so the bound passes noon of that day four times.
+        // A month before 29 to 31 March is 28 February, so the bound passes noon of that day four
+        // times.
         (
             CompareOp::GtEq,
             month(),
@@ -262,7 +264,8 @@ fn flips_at_the_exact_microsecond() {
         ),
         // A day of Athens with 23 hours.
         (CompareOp::GtEq, athens_day(), "2025-03-29T22:00:00Z", "-inf 2025-03-30T21:00:00.000000Z"),
-        // An hour that the clock shows twice: local time reaches 03:30, goes back, and reaches it again.
+        // An hour that the clock shows twice: local time reaches 03:30, goes back, and reaches it
+        // again.
         (
             CompareOp::LtEq,
             steps([in_zone("Europe/Athens")]),
