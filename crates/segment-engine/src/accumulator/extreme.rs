@@ -70,8 +70,7 @@ impl Extreme {
             return Ok(());
         }
         let dominated = self.stairs.range(at..).take_while(|other| other.until <= new.until).count();
-        // Contributions of the same rank stand before `at`: of them too those that end sooner are
-        // dropped.
+        // Contributions of the same rank are before `at`: those of them that end sooner are dropped too.
         let equals =
             self.stairs.range(..at).rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
         let first = at - equals.count();

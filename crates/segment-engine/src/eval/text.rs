@@ -144,7 +144,7 @@ mod tests {
 
     /// By PostgreSQL 15.
     #[test]
-    fn substrings_begin_before_the_text_and_end_behind_it() {
+    fn a_substring_may_begin_before_the_text_and_end_after_it() {
         let cases = [
             (2, 2, Some("añ")),
             (2, i64::MAX, Some("añoc")),

@@ -365,7 +365,7 @@ impl Catalog {
     }
 
     /// Ranks the segment above the segments it names, and its dependants above it. The
-    /// configuration API refuses cycles; if one comes all the same, `rank_max` ends the loop.
+    /// configuration API refuses cycles; if one occurs nevertheless, `rank_max` ends the loop.
     fn rank_from(&mut self, index: u32) {
         let rank_max = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let mut queue = vec![(index, true)];

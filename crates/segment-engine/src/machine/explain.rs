@@ -60,7 +60,7 @@ pub struct ValueReport {
     /// A count that is kept only up to a threshold is at most that.
     pub value: Value,
     /// How many events the aggregate is over (for `count(DISTINCT …)`: how many values). `None` if
-    /// that is not kept, as for `max` and `last`, or if the value is no aggregate.
+    /// that is not kept, as for `max` and `last`, or if the value is not an aggregate.
     pub counted: Option<u64>,
 }
 

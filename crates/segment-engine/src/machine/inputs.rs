@@ -159,8 +159,8 @@ impl Machine {
         }
         for source in other.sources.into_iter().chain([Source { user: other.id, below }]) {
             user.extend(source);
-            // What an accumulator under a fence got of the source live stood in the absorbed
-            // user's, which is dropped.
+            // Events of the source that an incomplete accumulator got live were in the absorbed
+            // user's accumulator, which is not taken over.
             for fence in self.catalog.fences() {
                 fence.sources.remove(&source.user);
             }

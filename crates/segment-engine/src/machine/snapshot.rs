@@ -86,7 +86,7 @@ struct MachineBlock {
     has_history: bool,
     segments: Vec<SegmentBlock>,
     /// Of the accumulators in force. A build that names them differently would not find those of
-    /// the users again; the digest tells it.
+    /// the users again; the digest reveals it.
     digest: u64,
 }
 

@@ -186,7 +186,7 @@ proptest! {
     /// checkpoint on the way. At every instant the value is that of the definition, and it changes
     /// only at `next_change`.
     #[test]
-    fn equals_the_definition(
+    fn a_funnel_equals_the_definition(
         facts in prop::collection::vec((fact(), 0..3_i64, any::<bool>()), 0..10),
         steps in 1..4_u8,
         within in 1..12_i64,
