@@ -70,7 +70,8 @@ impl Extreme {
             return Ok(());
         }
         let dominated = self.stairs.range(at..).take_while(|other| other.until <= new.until).count();
-        // Contributions of the same rank are before `at`: those of them that end sooner are dropped too.
+        // Contributions of the same rank are before `at`: those of them that end sooner are dropped
+        // too.
         let equals =
             self.stairs.range(..at).rev().take_while(|other| self.rank.compare(other, &new) == Ordering::Equal);
         let first = at - equals.count();

@@ -78,7 +78,7 @@ pub(super) struct Fence {
 pub(super) struct SharedAccumulator {
     pub(super) key: AccumulatorKey,
     pub(super) fingerprint: u64,
-    /// `None` once it has seen the whole history.
+    /// `None` once it has the whole history.
     pub(super) fence: Option<Fence>,
     /// How many versions of segments read it.
     pub(super) readers: u32,
