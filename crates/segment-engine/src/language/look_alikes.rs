@@ -4,7 +4,7 @@
 //! column that users cannot see. Inside quotes these characters are ordinary text.
 
 use super::error::{CompileError, Pos, code};
-use super::print::quoted;
+use super::quote::quoted;
 
 /// Quotes and primes of all kinds, except the straight ones.
 const QUOTES: &str = "‘’‚‛“”„‟«»‹›′″‴‵‶´＇＂";

@@ -15,6 +15,7 @@ mod lists;
 mod look_alikes;
 mod names;
 mod print;
+mod quote;
 mod resolve;
 mod scope;
 mod split;

@@ -1,6 +1,6 @@
 //! The names of the language, and suggestions for names that it does not have.
 
-use super::print::quoted;
+use super::quote::quoted;
 use crate::plan::{EventColumn, UserColumn};
 
 /// Event columns by all their names. The first name of a column is its name in the normal form.

@@ -3,10 +3,10 @@
 
 mod spelling;
 
-pub(super) use spelling::quoted;
 use spelling::{fixed_interval, interval_literal, literal, text_array, type_name};
 
 use super::names::event_column_name;
+use super::quote::quoted;
 use crate::plan::{
     Aggregate, AggregateFunction, ArithmeticOp, Expr, Function, JsonPath, JsonStep, JsonTest, NowExpr, NowStep,
     Pattern, PatternKind, TimeCompare, TrimSide, UserColumn,

@@ -1,7 +1,6 @@
 //! The spelling of constants, units and types.
 
-use std::fmt::Write;
-
+use crate::language::quote::quoted;
 use crate::time::Interval;
 use crate::value::{Type, Value};
 
@@ -54,13 +53,6 @@ fn text_of(value: &Value) -> String {
         Value::Text(text) => text.to_string(),
         _ => String::new(),
     }
-}
-
-pub(in crate::language) fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    // Writing to a String cannot fail.
-    let _ = write!(quoted, "'{}'", text.replace('\'', "''"));
-    quoted
 }
 
 pub(super) fn text_array(texts: &[String]) -> String {

@@ -4,7 +4,7 @@ use sqlparser::ast::{BinaryOperator, Expr as Ast, UnaryOperator, Value as AstVal
 
 use super::operand::{Operand, describe};
 use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, code, start_of};
-use crate::language::print::quoted;
+use crate::language::quote::quoted;
 
 impl Resolver {
     /// Resolves an expression that must be boolean.
