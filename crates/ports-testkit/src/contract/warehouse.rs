@@ -198,7 +198,7 @@ async fn receipts_are_found(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, rows).await;
     let asked = [(2, "a"), (1, "c"), (1, "a"), (3, "a"), (1, "a"), (1, "b"), (1, "")];
     let asked = asked.map(|(user, id)| (UserId(user), id.to_owned()));
-    let at = |offset: u64, once| Some(Receipt { at: event(0, 0, offset).processed_at, once });
+    let at = |offset: u64, once| Some(Receipt { at: event(0, 0, offset).processed_at, dedupe_forever: once });
     let found = warehouse.received(&asked).await.unwrap();
     let of_first = at(5, true);
     let expected = [at(7, false), None, of_first, None, of_first, at(6, false), None];
@@ -248,7 +248,7 @@ async fn chains_of_merges_are_resolved_in_any_order(warehouse: &dyn Warehouse) {
     archive(warehouse, 1, vec![alias(5, 6)]).await;
     archive(warehouse, 2, vec![alias(4, 5), alias(4, 5)]).await;
     let newest = async |user| warehouse.received(&[(UserId(user), "e".to_owned())]).await.unwrap()[0];
-    let at = |offset: u64| Some(Receipt { at: event(0, 0, offset).processed_at, once: false });
+    let at = |offset: u64| Some(Receipt { at: event(0, 0, offset).processed_at, dedupe_forever: false });
     for (user, expected) in [(1, 3), (2, 3), (3, 3), (4, 6), (5, 6), (6, 6)] {
         assert_eq!(newest(user).await, at(expected), "user {user}");
     }

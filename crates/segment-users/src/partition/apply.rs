@@ -9,7 +9,7 @@ use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
 use ports::records::json_text::{JsonText, trees};
 use ports::records::{SegmentRecord, UserRecord};
 use segment_engine::event::{Position, UserId};
-use segment_engine::machine::{Cause, Definition, ManualList, Profile, Rule, Source};
+use segment_engine::machine::{Cause, Definition, ManualList, Rule, Source, UserProfile};
 use segment_engine::time::Timestamp;
 
 use super::{Partition, Tombstone, WorkerError, notify};
@@ -85,7 +85,7 @@ impl Partition {
         }
         match input {
             UserRecord::User { user_id, client_ref_id, email, name, created_at } => {
-                let profile = Profile { email, name, created_at: Some(created_at) };
+                let profile = UserProfile { email, name, created_at: Some(created_at) };
                 self.machine.profile(user_id, client_ref_id.as_deref(), profile, at);
             }
             UserRecord::Traits { user_id, traits, created_at } => {

@@ -106,7 +106,7 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
         checkpoint_interval_micros: i64::from(settings.checkpoint_seconds) * SECOND_MICROS,
         machine: machine::Settings {
             remembered_micros: i64::from(settings.event_id_hours) * HOUR_MICROS,
-            tell_all_segments: settings.notify_all_segments,
+            emit_all_segments: settings.notify_all_segments,
         },
         retention_micros: settings.log_retention.0,
         erase_interval_micros: settings.erase_interval.0,
