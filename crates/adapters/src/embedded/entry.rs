@@ -41,6 +41,8 @@ pub enum Entry {
     Producer(String),
     /// [`HighestIds`](ports::log::HighestIds)
     HighestIds,
+    /// [`Stamp`](super::stamp::Stamp), of the last write
+    Stamp,
 }
 
 impl Entry {
@@ -51,6 +53,7 @@ impl Entry {
             Entry::Trimmed(topic, partition) => format!("trimmed/{topic:?}/{partition}").into_bytes(),
             Entry::Progress(partition) => format!("progress/{partition}").into_bytes(),
             Entry::HighestIds => b"highest-ids".to_vec(),
+            Entry::Stamp => b"stamp".to_vec(),
             Entry::Producer(name) => format!("producer/{name}").into_bytes(),
         }
     }
