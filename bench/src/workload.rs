@@ -5,30 +5,6 @@ use std::sync::Arc;
 use segment_engine::event::{Event, Position, UserId};
 use segment_engine::time::Timestamp;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, the same everywhere.
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 up to, not including, `n`.
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    /// From 0 up to, not including, 1.
-    pub fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 /// Ranks from 0, with probability proportional to 1 / (rank + 1).
 pub struct Zipf(Vec<f64>);
 
@@ -46,8 +22,8 @@ impl Zipf {
     }
 
     /// One rank.
-    pub fn pick(&self, random: &mut Random) -> usize {
-        let at = random.fraction();
+    pub fn pick(&self, random: &mut fastrand::Rng) -> usize {
+        let at = random.f64();
         self.0.partition_point(|value| *value < at)
     }
 }
@@ -76,27 +52,27 @@ impl Clauses {
 
 /// The clauses of `count` segments, all of them over rolling windows.
 pub fn clauses(count: usize, kind: Clauses) -> Vec<String> {
-    let mut random = Random(7);
+    let mut random = fastrand::Rng::with_seed(7);
     let frequent = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
     (0..count)
         .map(|_| match kind {
             Clauses::Broad => broad(&mut random, &frequent),
             Clauses::Selective { frequent_percent } => {
-                let is_frequent = random.below(100) < frequent_percent;
+                let is_frequent = random.u64(..100) < frequent_percent;
                 selective(&mut random, is_frequent.then_some(&frequent))
             }
         })
         .collect()
 }
 
-fn broad(random: &mut Random, (activities, categories): &(Zipf, Zipf)) -> String {
+fn broad(random: &mut fastrand::Rng, (activities, categories): &(Zipf, Zipf)) -> String {
     let activity = activities.pick(random);
-    let category = match random.below(2) {
+    let category = match random.u64(..2) {
         0 => String::new(),
         _ => format!(" AND element_id = 'c{}'", categories.pick(random)),
     };
-    let (k, days) = (1 + random.below(10), 1 + random.below(30));
-    let quiet = match random.below(4) {
+    let (k, days) = (1 + random.u64(..10), 1 + random.u64(..30));
+    let quiet = match random.u64(..4) {
         0 => " AND count(*) FILTER (WHERE activity_type = 'a1' AND created_at >= now() - INTERVAL '7 days') = 0",
         _ => "",
     };
@@ -106,12 +82,12 @@ fn broad(random: &mut Random, (activities, categories): &(Zipf, Zipf)) -> String
     )
 }
 
-fn selective(random: &mut Random, frequent: Option<&(Zipf, Zipf)>) -> String {
+fn selective(random: &mut fastrand::Rng, frequent: Option<&(Zipf, Zipf)>) -> String {
     let (activity, category) = match frequent {
         Some((activities, categories)) => (activities.pick(random), categories.pick(random)),
-        None => (random.below(ACTIVITIES as u64) as usize, random.below(CATEGORIES as u64) as usize),
+        None => (random.u64(..ACTIVITIES as u64) as usize, random.u64(..CATEGORIES as u64) as usize),
     };
-    let days = 1 + random.below(30);
+    let days = 1 + random.u64(..30);
     format!(
         "count(*) FILTER (WHERE activity_type = 'a{activity}' AND element_id = 'c{category}' \
          AND created_at >= now() - INTERVAL '{days} days') >= 1"
@@ -125,7 +101,7 @@ pub fn client_id(user: u64) -> String {
 
 /// Events as a site sends them, one a line of about 230 bytes, of the `users` users from `first` on; they happen now.
 pub struct Lines {
-    random: Random,
+    random: fastrand::Rng,
     activities: Zipf,
     categories: Zipf,
     first: u64,
@@ -137,21 +113,21 @@ impl Lines {
     /// From a seed.
     pub fn new(seed: u64, first: u64, users: u64, with_ids: bool) -> Self {
         let (activities, categories) = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
-        Self { random: Random(seed), activities, categories, first, users, with_ids }
+        Self { random: fastrand::Rng::with_seed(seed), activities, categories, first, users, with_ids }
     }
 
     /// The next event, without a line break.
     pub fn next(&mut self) -> String {
-        let user = self.first + self.random.below(self.users);
+        let user = self.first + self.random.u64(..self.users);
         let event_id = match self.with_ids {
-            true => format!(r#""event_id":"{:016x}","#, self.random.next()),
+            true => format!(r#""event_id":"{:016x}","#, self.random.u64(..)),
             false => String::new(),
         };
         format!(
             r#"{{"id":"{}","id_type":"cookie",{event_id}"region":"California","device_type":"mobile","country":"US","payload":{{"activity_type":"a{}","url":"https://shop.example/products/{}","order_total":"","order_id":"","element_id":"c{}"}}}}"#,
             client_id(user),
             self.activities.pick(&mut self.random),
-            self.random.below(100_000),
+            self.random.u64(..100_000),
             self.categories.pick(&mut self.random),
         )
     }
@@ -171,20 +147,20 @@ pub fn plain_event(user: u64, activity: &str, created_at: Option<Timestamp>) -> 
 
 /// `count` events of `users` users over 60 days, in order of receipt: sessions of about five events.
 pub fn events(count: usize, users: u64) -> Vec<Event> {
-    let mut random = Random(11);
+    let mut random = fastrand::Rng::with_seed(11);
     let (activities, categories) = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
     let payload = Arc::new(serde_json::json!({}));
     let step = 60 * DAY / count as i64;
-    let mut active: Vec<u64> = (0..64).map(|_| random.below(users)).collect();
+    let mut active: Vec<u64> = (0..64).map(|_| random.u64(..users)).collect();
     (0..count)
         .map(|n| {
-            let place = random.below(active.len() as u64) as usize;
-            if random.below(5) == 0 {
-                active[place] = random.below(users);
+            let place = random.u64(..active.len() as u64) as usize;
+            if random.u64(..5) == 0 {
+                active[place] = random.u64(..users);
             }
             let at = Timestamp(1_700_000_000 * SECOND + n as i64 * step);
             // One event in a hundred is late by up to a day.
-            let late = if random.below(100) == 0 { random.below(DAY as u64) as i64 } else { 0 };
+            let late = if random.u64(..100) == 0 { random.u64(..DAY as u64) as i64 } else { 0 };
             Event {
                 user_id: UserId(active[place] as i64 + 1),
                 event_id: None,

@@ -12,7 +12,7 @@ use segment_engine::time::Timestamp;
 async fn sqlite_config_store() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let count = std::sync::atomic::AtomicUsize::new(0);
-    ports::contract::config_store::run(|rules| async {
+    ports_testkit::contract::config_store::run(|rules| async {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = folder.path().join(format!("config #{number}?.db"));
         Arc::new(SqlConfigStore::open_sqlite(&path, rules).await.expect("a fresh file opens")) as Arc<dyn ConfigStore>

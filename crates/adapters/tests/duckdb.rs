@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use adapters::duckdb::{DuckDbWarehouse, READERS_MAX};
 use async_trait::async_trait;
-use ports::contract;
-use ports::contract::warehouse::WarehousePlace;
 use ports::warehouse::Warehouse;
+use ports_testkit::contract;
+use ports_testkit::contract::warehouse::WarehousePlace;
 use segment_engine::event::UserId;
 use tempfile::TempDir;
 

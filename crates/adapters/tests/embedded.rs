@@ -7,10 +7,10 @@ use adapters::embedded;
 use async_trait::async_trait;
 use ports::checkpoints::CheckpointStore;
 use ports::clock::{Clock, SystemClock};
-use ports::contract;
-use ports::contract::checkpoints::CheckpointPlace;
-use ports::contract::log::LogPlace;
 use ports::log::{Log, LogError};
+use ports_testkit::contract;
+use ports_testkit::contract::checkpoints::CheckpointPlace;
+use ports_testkit::contract::log::LogPlace;
 use tempfile::TempDir;
 
 struct Folder(TempDir);

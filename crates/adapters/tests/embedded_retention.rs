@@ -127,13 +127,9 @@ async fn what_an_interrupted_keeping_left_is_not_kept() {
 
 fn records(partitions: u32, bytes: usize, seed: u64) -> Vec<NewRecord> {
     let record = |partition| {
-        // SplitMix64, so that nothing can be made smaller.
-        let mut z = seed << 8 | u64::from(partition);
-        let mut next = || {
-            z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            ((z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8
-        };
-        let value = (0..bytes).map(|_| next()).collect();
+        // Chance, so that nothing can be made smaller.
+        let mut random = fastrand::Rng::with_seed(seed << 8 | u64::from(partition));
+        let value = std::iter::repeat_with(|| random.u8(..)).take(bytes).collect();
         NewRecord { topic: Topic::Events, partition, key: "7".to_owned(), value }
     };
     (0..partitions).map(record).collect()

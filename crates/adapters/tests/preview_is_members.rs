@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use adapters::duckdb::DuckDbWarehouse;
-use ports::contract;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse};
+use ports_testkit::contract;
 use segment_engine::eval::{EventScope, evaluate};
 use segment_engine::event::{Event, UserId};
 use segment_engine::language::compile;

@@ -1,37 +1,18 @@
 //! Users, identities, traits, segments, activities over HTTP, and who is in what and why.
 //!
-//! A write goes into the config store together with the records that tell the engine of it; [`relay`] moves those to the log.
-//! The routes are one file per resource; [`router()`] lists them all.
+//! A write goes into the config store together with the records that tell the engine of it; [`Relay`] moves those to the log.
+//! [`router()`] lists all routes.
 
-mod activities;
-mod answer;
 mod api;
-mod clause;
-mod db_actions;
-mod explain;
-mod fields;
 mod history;
-mod holds;
-mod identities;
-mod lists;
 mod live;
-mod memberships;
-mod positions;
-pub mod relay;
-mod router;
-mod saved;
+mod outbox;
+mod routes;
 mod seed;
-mod segments;
 mod store_identities;
-mod topics;
-mod traits;
-mod transitions;
-mod users;
-mod views;
+mod wire;
 
 pub use api::{Api, Gone, TopicNames};
-pub use db_actions::load_sample_data;
-pub use holds::Holds;
-pub use relay::Relay;
-pub use router::router;
+pub use outbox::{Holds, PRODUCER, Relay, RelayError};
+pub use routes::{load_sample_data, router};
 pub use store_identities::StoreIdentities;

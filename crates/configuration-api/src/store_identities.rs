@@ -9,8 +9,8 @@ use ports::identities::{Created, Identities, Identity, IdentityError, Profile, P
 use ports::records::instant;
 use segment_engine::event::UserId;
 
-use crate::holds::Holds;
-use crate::identities::resolved;
+use crate::outbox::Holds;
+use crate::routes::identities::resolved;
 
 /// Resolves identities by the config store itself.
 pub struct StoreIdentities {

@@ -109,13 +109,8 @@ fn raw_data(received: Received<'_>, limits: &Limits) -> String {
     });
     match cut {
         None => json!({ "raw": raw }).to_string(),
-        Some(cut) => json!({ "raw": raw, "length": cut.length, "sha256": hex(&cut.sha256) }).to_string(),
+        Some(cut) => json!({ "raw": raw, "length": cut.length, "sha256": hex::encode(cut.sha256) }).to_string(),
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -140,7 +135,7 @@ mod tests {
         assert_eq!(data(b"[1]", &limits), (String::new(), json!({"raw": "WzFd"})));
         assert_eq!(data(b"\xff\xfe", &limits), (String::new(), json!({"raw": "//4="})));
         let long = json!({
-            "raw": "eyJhIg==", "length": 6, "sha256": hex(&Sha256::digest(b"{\"a\":1"))
+            "raw": "eyJhIg==", "length": 6, "sha256": hex::encode(Sha256::digest(b"{\"a\":1"))
         });
         assert_eq!(data(b"{\"a\":1", &limits), (String::new(), long));
     }

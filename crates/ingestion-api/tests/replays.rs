@@ -8,7 +8,7 @@ use ingestion_api::outcome::Outcome;
 use ingestion_api::{Ingestion, Limits, Options, UnknownUsers};
 use ports::clock::ManualClock;
 use ports::log::{Log, Topic};
-use ports::memory::{MemoryIdentities, MemoryLog};
+use ports_testkit::memory::{MemoryIdentities, MemoryLog};
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 

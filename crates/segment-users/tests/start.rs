@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::clock::ManualClock;
 use ports::log::Progress;
-use ports::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
+use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
 use segment_engine::time::Timestamp;
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;
@@ -92,7 +92,7 @@ async fn as_many_partitions_are_opened_at_once_as_there_are_threads() {
     let checkpoints = checkpoints(None);
     let service = start(checkpoints.clone()).await.unwrap();
     assert_eq!(checkpoints.at_most.load(Ordering::SeqCst), THREADS);
-    assert_eq!(service.engine().figures().await.unwrap().partitions.len(), PARTITIONS as usize);
+    assert_eq!(service.handle().stats().await.unwrap().partitions.len(), PARTITIONS as usize);
     service.stop().await;
 }
 

@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use ports::log::{NewRecord, Topic, partition_of};
-use ports::memory::MemoryWarehouse;
+use ports_testkit::memory::MemoryWarehouse;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};

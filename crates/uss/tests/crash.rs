@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use load::Present;
 use serde_json::{Value, json};
-use support::{Launch, Random, Server, eventually};
+use support::{Launch, Server, eventually};
 use tokio::sync::watch;
 
 /// Users who are never linked (all together no more than a preview shows): their transitions are recomputed one by one.
@@ -55,7 +55,7 @@ async fn nothing_is_lost_or_told_twice_while_segments_change_and_users_merge() {
     let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
     let seed = from_environment("USS_CRASH_SEED", clock);
     eprintln!("USS_CRASH_SEED={seed}, {kills} kills");
-    let mut random = Random(seed);
+    let mut random = fastrand::Rng::with_seed(seed);
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "1");
     let server = launch.start();
@@ -94,24 +94,24 @@ async fn nothing_is_lost_or_told_twice_while_segments_change_and_users_merge() {
 async fn crash_again_and_again(
     mut server: Server,
     kills: u64,
-    random: &mut Random,
+    random: &mut fastrand::Rng,
     present: &watch::Sender<Present>,
     segments: &Segments,
 ) -> Server {
     for round in 0..kills {
         present.send_replace(Some((server.client(), server.ingestion.clone())));
-        let life = Duration::from_millis(50 + random.below(900));
+        let life = Duration::from_millis(50 + random.u64(..900));
         // What is under way when the time is over is cut off.
         let changes = async { tokio::join!(change_segments(&server, round, segments), link(&server, round)) };
         let ((), _cut_off) = tokio::join!(tokio::time::sleep(life), tokio::time::timeout(life, changes));
         let launch = server.kill();
         present.send_replace(None);
-        if random.below(4) == 0 {
+        if random.u64(..4) == 0 {
             // Long enough for windows to end in the outage.
-            tokio::time::sleep(Duration::from_millis(random.below(2_500))).await;
+            tokio::time::sleep(Duration::from_millis(random.u64(..2_500))).await;
         }
-        let in_recovery = random.below(4) == 0;
-        let after = Duration::from_millis(random.below(400));
+        let in_recovery = random.u64(..4) == 0;
+        let after = Duration::from_millis(random.u64(..400));
         server = tokio::task::block_in_place(|| {
             if in_recovery {
                 launch.start_and_kill(after);

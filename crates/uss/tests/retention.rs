@@ -12,7 +12,7 @@ use ports::clock::SystemClock;
 use ports::log::{Log, Topic, partition_of};
 use segment_engine::event::UserId;
 use serde_json::json;
-use support::{Launch, Random, Server, eventually};
+use support::{Launch, Server, eventually};
 
 /// The first and the next offset of the user's partition of a topic.
 async fn bounds(server: &Server, topic: &str, user: i64) -> (u64, u64) {
@@ -125,7 +125,7 @@ async fn kills_while_the_log_is_trimmed_lose_nothing() {
         .set("USS_CHECKPOINT_SECONDS", "1")
         .set("USS_LOG_RETENTION", "1 second")
         .set("USS_UNKNOWN_USERS", "create");
-    let mut random = Random(8);
+    let mut random = fastrand::Rng::with_seed(8);
     let mut trimmed = 0;
     for round in 0..ROUNDS {
         let server = launch.start();
@@ -137,9 +137,9 @@ async fn kills_while_the_log_is_trimmed_lose_nothing() {
             let event = json!({"id": format!("user-{user}"), "event_id": round.to_string()});
             assert_eq!(server.event(&event).await.status, 200);
         }
-        tokio::time::sleep(Duration::from_millis(random.below(1_500))).await;
+        tokio::time::sleep(Duration::from_millis(random.u64(..1_500))).await;
         server.kill();
-        launch.start_and_kill(Duration::from_millis(random.below(400)));
+        launch.start_and_kill(Duration::from_millis(random.u64(..400)));
     }
     let server = launch.start();
     for user in 0..USERS {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adapters::duckdb::DuckDbWarehouse;
-use ports::contract;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError};
+use ports_testkit::contract;
 use segment_engine::event::{Event, Position, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::json;
@@ -41,14 +41,8 @@ fn traits(user: i64, offset: u64) -> ArchiveRow {
 
 /// Text that does not compress well.
 fn noise(seed: u64, length: usize) -> String {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        char::from(b'a' + (state % 26) as u8)
-    };
-    std::iter::repeat_with(next).take(length).collect()
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.lowercase()).take(length).collect()
 }
 
 fn batch(from_offset: u64, rows: Vec<ArchiveRow>) -> ArchiveBatch {

@@ -100,7 +100,7 @@ async fn now(log: &dyn Log) -> Result<Vec<u64>, LogError> {
     Ok(positions)
 }
 
-/// As [`crate::positions::Positions`] are written.
+/// As [`crate::history::positions::Positions`] are written.
 fn written(positions: &[u64]) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(positions.len() * 8);

@@ -4,7 +4,7 @@ use ports::records::instant;
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::rng::Rng;
+use fastrand::Rng;
 
 /// How many events.
 pub(crate) const EVENTS: usize = 1_000;
@@ -64,7 +64,7 @@ struct Visit {
 /// The events, oldest first, with times relative to `now`. Nothing without users.
 pub(crate) fn events(users: &[Identity], now: Timestamp) -> Vec<Value> {
     let pattern: Vec<Cohort> = PATTERN.iter().flat_map(|(cohort, count)| vec![*cohort; *count]).collect();
-    let mut rng = Rng::new(SEED);
+    let mut rng = Rng::with_seed(SEED);
     let mut visits: Vec<(&Identity, Visit)> = Vec::with_capacity(EVENTS);
     for (user, cohort) in users.iter().zip(pattern.iter().cycle()) {
         visits.extend(history(*cohort, &mut rng).into_iter().map(|visit| (user, visit)));
@@ -84,7 +84,7 @@ fn history(cohort: Cohort, rng: &mut Rng) -> Vec<Visit> {
         Cohort::Browser | Cohort::Buyer => several(rng, 4, |rng| Visit {
             region: "California",
             device: "desktop",
-            activity: rng.one_of(&["page_viewed", "page_element_clicked"]),
+            activity: one_of(rng, &["page_viewed", "page_element_clicked"]),
             ..ordinary(rng, 2 * HOUR, 60 * DAY)
         }),
         Cohort::Away => views(rng, 12),
@@ -120,10 +120,10 @@ fn views(rng: &mut Rng, count: usize) -> Vec<Visit> {
 /// A visit from anywhere but California, between these many seconds ago.
 fn ordinary(rng: &mut Rng, from: i64, to: i64) -> Visit {
     Visit {
-        seconds_ago: rng.between(from, to),
-        activity: rng.one_of(&["page_viewed", "page_viewed", "page_element_clicked", "product_purchased"]),
-        device: rng.one_of(&["mobile", "desktop", "tablet"]),
-        region: rng.one_of(&["Texas", "Nevada", "Oregon", "New York", "Florida"]),
+        seconds_ago: rng.i64(from..to),
+        activity: one_of(rng, &["page_viewed", "page_viewed", "page_element_clicked", "product_purchased"]),
+        device: one_of(rng, &["mobile", "desktop", "tablet"]),
+        region: one_of(rng, &["Texas", "Nevada", "Oregon", "New York", "Florida"]),
     }
 }
 
@@ -146,6 +146,10 @@ fn event(user: &Identity, visit: Visit, number: usize, now: Timestamp) -> Value 
             "element_id": text(clicked, format!("button-{}", number % 12)),
         },
     })
+}
+
+fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    choices[rng.usize(..choices.len())]
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use ports::config_store::{NewActivity, NewUser};
 
-use super::rng::Rng;
+use fastrand::Rng;
 
 const USERS: usize = 100;
 const SEED: u64 = 0x5EED_0001;
@@ -27,7 +27,7 @@ pub(crate) struct SampleSegment {
 
 /// Users with ten first and ten last names, and client ids in the form of UUIDs.
 pub(crate) fn users() -> Vec<NewUser> {
-    let mut rng = Rng::new(SEED);
+    let mut rng = Rng::with_seed(SEED);
     let user = |index: usize| {
         let (first, last) = (FIRST_NAMES[index % 10], LAST_NAMES[index / 10]);
         let client_id = if index == 0 { FIRST_CLIENT_ID.to_owned() } else { uuid(&mut rng) };
@@ -39,7 +39,7 @@ pub(crate) fn users() -> Vec<NewUser> {
 
 /// A random UUID (RFC 9562, version 4).
 fn uuid(rng: &mut Rng) -> String {
-    let (high, low) = (rng.next(), rng.next());
+    let (high, low) = (rng.u64(..), rng.u64(..));
     let version_and_rest = 0x4000 | (high & 0x0fff);
     let variant_and_rest = 0x8000 | ((low >> 48) & 0x3fff);
     format!(

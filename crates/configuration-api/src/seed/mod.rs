@@ -2,4 +2,3 @@
 
 pub(crate) mod analytics;
 pub(crate) mod data;
-mod rng;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use configuration_api::relay::{PRODUCER, RelayError};
 use configuration_api::{Holds, Relay, StoreIdentities};
+use configuration_api::{PRODUCER, RelayError};
 use ports::identities::{Identities, Identity};
 use ports::log::{Log, Topic, partition_of};
-use ports::memory::MemoryConfigStore;
+use ports_testkit::memory::MemoryConfigStore;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 

@@ -11,7 +11,7 @@ use axum::http::{Request, Response};
 use configuration_api::{Api, router};
 use http_body_util::BodyExt;
 use ports::log::{Appended, Batch, Commit, HighestIds, Log, LogError, NewRecord, Progress, Topic};
-use ports::memory::MemoryLog;
+use ports_testkit::memory::MemoryLog;
 use tower::ServiceExt;
 
 use crate::world::World;

@@ -12,10 +12,10 @@ use ports::clock::ManualClock;
 use ports::config_store::ConfigStore;
 use ports::event_sink::{EventSink, SinkOutcome};
 use ports::log::{Log, NewRecord, Topic, partition_of};
-use ports::memory::{MemoryConfigStore, MemoryLog};
 use ports::segment_queries::{
     BackfillProgress, ConditionReport, Evidence, Explanation, Preview, SegmentQueries, SegmentQueryError, ValueReport,
 };
+use ports_testkit::memory::{MemoryConfigStore, MemoryLog};
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 use segment_engine::value::Value as Held;
@@ -108,7 +108,7 @@ impl SegmentQueries for Engine {
         Ok(BackfillProgress { version: 2, ratio: 0.5, partitions: (2, 4) })
     }
 
-    async fn await_fresh(&self) -> Result<(), SegmentQueryError> {
+    async fn wait_until_applied(&self) -> Result<(), SegmentQueryError> {
         Err(SegmentQueryError::Unavailable("it is a stand-in".to_owned()))
     }
 }

@@ -40,19 +40,19 @@ pub struct Saved {
 impl World {
     /// An event of any id that ever was, as if resolved before the latest merges; or an earlier one again.
     pub async fn event(&mut self) {
-        let again = !self.sent.is_empty() && self.random.below(6) == 0;
+        let again = !self.sent.is_empty() && self.random.u64(..6) == 0;
         let (user, event_id) = if again {
-            let index = self.random.below(self.sent.len() as u64) as usize;
+            let index = self.random.u64(..self.sent.len() as u64) as usize;
             self.sent[index].clone()
         } else {
-            let user = 1 + self.random.below(USERS as u64) as i64;
+            let user = 1 + self.random.u64(..USERS as u64) as i64;
             (user, format!("e-{}", self.sent.len()))
         };
-        let activity = ["a", "b", "c"][self.random.pick(3) as usize];
+        let activity = ["a", "b", "c"][self.random.u32(..3) as usize];
         let event = json!({
             "user_id": user, "client_ref_id": format!("client-{user}"), "id_type": "cookie", "event_id": event_id,
-            "payload": {"activity_type": activity, "order_total": self.random.below(8)}, "received_at": "",
-            "once": self.random.below(5) == 0,
+            "payload": {"activity_type": activity, "order_total": self.random.u64(..8)}, "received_at": "",
+            "once": self.random.u64(..5) == 0,
         });
         if !again {
             self.sent.push((user, event_id));
@@ -65,8 +65,8 @@ impl World {
         if alive.len() < 3 {
             return;
         }
-        let absorbed = alive[self.random.below(alive.len() as u64) as usize];
-        let survivor = alive[self.random.below(alive.len() as u64) as usize];
+        let absorbed = alive[self.random.u64(..alive.len() as u64) as usize];
+        let survivor = alive[self.random.u64(..alive.len() as u64) as usize];
         if absorbed == survivor {
             return;
         }
@@ -101,7 +101,7 @@ impl World {
     pub async fn set_list(&mut self) {
         let Some(user) = self.one_of_today() else { return };
         let (version, list) = self.lists.entry(user).or_default();
-        let chosen = self.random.below(1 << BY_HAND.len());
+        let chosen = self.random.u64(..1 << BY_HAND.len());
         *version += 1;
         *list = (0..).zip(BY_HAND).filter(|(bit, _)| chosen >> bit & 1 == 1).map(|(_, (id, _))| id).collect();
         let record = json!({"type": "manual", "user_id": user, "version": version, "segments": list});
@@ -110,9 +110,9 @@ impl World {
 
     /// Traits of any id that ever was, each with its own instant, not in order.
     pub async fn set_traits(&mut self) {
-        let user = 1 + self.random.below(USERS as u64) as i64;
-        let plan = ["pro", "free"][self.random.pick(2) as usize];
-        let at = Timestamp((self.random.below(1 << 20) << 10) as i64 + self.plans.len() as i64);
+        let user = 1 + self.random.u64(..USERS as u64) as i64;
+        let plan = ["pro", "free"][self.random.u32(..2) as usize];
+        let at = Timestamp((self.random.u64(..1 << 20) << 10) as i64 + self.plans.len() as i64);
         self.plans.push((user, plan, at));
         let record = json!({"type": "traits", "user_id": user, "traits": {"plan": plan}, "created_at": at});
         self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
@@ -120,16 +120,16 @@ impl World {
 
     fn one_of_today(&mut self) -> Option<i64> {
         let alive: BTreeSet<i64> = self.survivors.values().copied().collect();
-        alive.iter().nth(self.random.below(alive.len().max(1) as u64) as usize).copied()
+        alive.iter().nth(self.random.u64(..alive.len().max(1) as u64) as usize).copied()
     }
 
     /// A user is deleted, and with it those it absorbed.
     pub async fn delete(&mut self) {
         let alive: BTreeSet<i64> = self.survivors.values().copied().collect();
-        if alive.len() < 5 || self.random.below(3) > 0 {
+        if alive.len() < 5 || self.random.u64(..3) > 0 {
             return;
         }
-        let user = *alive.iter().nth(self.random.below(alive.len() as u64) as usize).unwrap();
+        let user = *alive.iter().nth(self.random.u64(..alive.len() as u64) as usize).unwrap();
         let one: Vec<i64> =
             self.survivors.iter().filter(|(_, now)| **now == user).map(|(absorbed, _)| *absorbed).collect();
         for user in one {
@@ -141,13 +141,13 @@ impl World {
     }
 
     pub async fn change_segment(&mut self) {
-        let id = 1 + self.random.below(TAGS as u64) as i64;
-        let record = if self.segments.contains_key(&id) && self.random.below(4) == 0 {
+        let id = 1 + self.random.u64(..TAGS as u64) as i64;
+        let record = if self.segments.contains_key(&id) && self.random.u64(..4) == 0 {
             self.segments.remove(&id);
             ConfigRecord::SegmentDeleted { id }
         } else {
             self.version += 1;
-            let clause = CLAUSES[self.random.pick(CLAUSES.len() as u32) as usize];
+            let clause = CLAUSES[self.random.u32(..CLAUSES.len() as u32) as usize];
             let saved = Saved { tag: self.tag_for(id), version: self.version, clause };
             self.segments.insert(id, saved.clone());
             let Saved { tag, version, .. } = saved;
@@ -159,12 +159,12 @@ impl World {
     /// The segment's own tag or, now and then, one that no other has at present, though another may just have given it up.
     fn tag_for(&mut self, id: i64) -> String {
         let own = self.segments.get(&id).map(|saved| saved.tag.clone());
-        if let (Some(tag), 1..) = (own, self.random.below(3)) {
+        if let (Some(tag), 1..) = (own, self.random.u64(..3)) {
             return tag;
         }
         let others: Vec<String> =
             self.segments.iter().filter(|(other, _)| **other != id).map(|(_, saved)| saved.tag.clone()).collect();
         let free: Vec<String> = (0..=TAGS).map(|tag| format!("t{tag}")).filter(|tag| !others.contains(tag)).collect();
-        free[self.random.below(free.len() as u64) as usize].clone()
+        free[self.random.u64(..free.len() as u64) as usize].clone()
     }
 }

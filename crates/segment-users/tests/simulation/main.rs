@@ -18,13 +18,13 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use ports::checkpoints::{Checkpoint, Generation};
 use ports::clock::ManualClock;
 use ports::log::{NewRecord, Topic, partition_of};
-use ports::memory::MemoryConfigStore;
+use ports_testkit::memory::MemoryConfigStore;
 use segment_engine::event::UserId;
 use segment_engine::machine;
 use segment_engine::time::Timestamp;
-use segment_users::archiver::Archiver;
+use segment_users::archiver::{Archiver, Step};
 use segment_users::definitions;
-use segment_users::memberships::MembershipWriter;
+use segment_users::membership_writer::MembershipWriter;
 use segment_users::partition::{Partition, Ports, WorkerError};
 use segment_users::retention::Retention;
 use segment_users::settings::Settings;
@@ -49,24 +49,8 @@ fn settings() -> Settings {
     }
 }
 
-/// SplitMix64: see `ports::log::partition_of`.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn pick(&mut self, bound: u32) -> u32 {
-        self.below(u64::from(bound)) as u32
-    }
-}
-
 struct World {
-    random: Random,
+    random: fastrand::Rng,
     clock: Arc<ManualClock>,
     ports: Ports,
     partitions: Vec<Partition>,
@@ -93,7 +77,7 @@ impl World {
         let (clock, ports) = support::memory(PARTITIONS);
         let survivors = (1..=USERS).map(|user| (user, user)).collect();
         let mut world = Self {
-            random: Random(seed),
+            random: fastrand::Rng::with_seed(seed),
             clock,
             ports,
             partitions: Vec::new(),
@@ -127,30 +111,30 @@ impl World {
     }
 
     async fn step(&mut self) {
-        match self.random.below(112) {
+        match self.random.u64(..112) {
             0..30 => self.event().await,
             30..33 => self.merge().await,
             33 => self.delete().await,
             34..38 => self.change_segment().await,
-            38..42 => self.clock.advance_micros(SECOND * (1 + self.random.below(9) as i64)),
+            38..42 => self.clock.advance_micros(SECOND * (1 + self.random.u64(..9) as i64)),
             42..46 => drop(definitions::relay(&self.ports.log).await.unwrap()),
             46..66 => {
-                let at = self.random.pick(PARTITIONS) as usize;
+                let at = self.random.u32(..PARTITIONS) as usize;
                 self.drive(at, What::Turn).await;
             }
             66..82 => {
                 // One archiver lags behind the others.
-                let partition = self.random.pick(PARTITIONS);
-                if partition > 0 || self.random.below(6) == 0 {
+                let partition = self.random.u32(..PARTITIONS);
+                if partition > 0 || self.random.u64(..6) == 0 {
                     self.archive(partition).await;
                 }
             }
             82..92 => {
-                let at = self.random.pick(PARTITIONS) as usize;
+                let at = self.random.u32(..PARTITIONS) as usize;
                 self.drive(at, What::Backfill).await;
             }
             92..96 => {
-                let at = self.random.pick(PARTITIONS) as usize;
+                let at = self.random.u32(..PARTITIONS) as usize;
                 self.partitions[at].checkpoint().await.unwrap();
             }
             96..100 => self.crash().await,
@@ -163,17 +147,17 @@ impl World {
 
     async fn trim(&mut self) {
         self.consume().await;
-        let writes = self.random.pick(PARTITIONS + 1);
+        let writes = self.random.u32(..PARTITIONS + 1);
         for partition in 0..writes {
             let (log, store) = (self.ports.log.clone(), self.store.clone());
             MembershipWriter::open(partition, log, store).await.unwrap().step().await.unwrap();
         }
-        Retention::new(self.ports.clone(), settings(), self.store.clone()).unwrap().look().await;
+        Retention::new(self.ports.clone(), settings(), self.store.clone()).unwrap().trim_once().await;
     }
 
     /// A partition's process stops, and its checkpoint cannot be read when it starts again.
     async fn damage(&mut self) {
-        let at = self.random.pick(PARTITIONS) as usize;
+        let at = self.random.u32(..PARTITIONS) as usize;
         let partition = at as u32;
         if let Some(marker) = self.ports.checkpoints.marker(partition, Generation::Latest).await.unwrap() {
             let users = vec![(UserId(1), Some(b"no block".to_vec()))];
@@ -187,7 +171,7 @@ impl World {
 
     async fn archive(&self, partition: u32) -> bool {
         let (log, warehouse) = (self.ports.log.clone(), self.ports.warehouse.clone());
-        Archiver::open(partition, log, warehouse, settings()).await.unwrap().step().await.unwrap()
+        Archiver::open(partition, log, warehouse, settings()).await.unwrap().step().await.unwrap() == Step::Archived
     }
 
     async fn archive_all(&self) {
@@ -202,7 +186,7 @@ impl World {
 
     /// Lets a partition work. Should it wait for the archivers, they go on meanwhile, or the process crashes there.
     async fn drive(&mut self, at: usize, what: What) -> bool {
-        let crash_if_waiting = self.random.below(8) == 0;
+        let crash_if_waiting = self.random.u64(..8) == 0;
         let mut partition = self.partitions.remove(at);
         let outcome = {
             let mut work = pin!(async {
@@ -246,7 +230,7 @@ impl World {
 
     /// One partition's process stops at once.
     async fn crash(&mut self) {
-        let at = self.random.pick(PARTITIONS) as usize;
+        let at = self.random.u32(..PARTITIONS) as usize;
         drop(self.partitions.remove(at));
         self.reopen(at).await;
     }

@@ -33,7 +33,7 @@ impl Occurrences {
         let (start, _) = hash.split_first_chunk().expect("a hash has 32 bytes");
         let occurrence = self.seen.entry(u64::from_be_bytes(*start)).or_default();
         *occurrence += 1;
-        let digits: String = hash[..ID_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hex::encode(&hash[..ID_BYTES]);
         Ok(format!("import:{digits}:{occurrence}"))
     }
 }

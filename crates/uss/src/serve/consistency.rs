@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use configuration_api::relay::PRODUCER;
+use configuration_api::PRODUCER;
 use ports::config_store::{ConfigStore, LastIds, OutboxEntry, Page};
 use ports::log::{Log, Topic};
 use ports::records::ConfigRecord;

@@ -1,29 +1,21 @@
-//! Numbers from a seed, the same everywhere and for ever.
+//! Choices from a seed.
 
-/// SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014).
-pub struct Random(u64);
+/// A seeded generator with the choices that histories and clauses are made of.
+pub struct Random(fastrand::Rng);
 
 impl Random {
     pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Random(fastrand::Rng::with_seed(seed))
     }
 
     /// A number in `0..bound`.
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        self.0.usize(..bound)
     }
 
     /// A number in `low..=high`.
     pub fn between(&mut self, low: i64, high: i64) -> i64 {
-        low + (self.next() % (high - low + 1) as u64) as i64
+        self.0.i64(low..=high)
     }
 
     /// True in `percent` of a hundred cases.

@@ -10,7 +10,7 @@ use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::support::{Random, answer};
+use crate::support::answer;
 
 /// How long a client waits before it sends again what was not acknowledged.
 const RETRY: Duration = Duration::from_millis(20);
@@ -27,15 +27,15 @@ pub async fn client(
     server: watch::Receiver<Present>,
     stop: watch::Receiver<bool>,
 ) -> BTreeMap<String, String> {
-    let mut random = Random(seed.wrapping_add(number));
+    let mut random = fastrand::Rng::with_seed(seed.wrapping_add(number));
     let (mut acknowledged, mut next) = (BTreeMap::new(), 0_u64);
     // Every other client sends lines, the rest one event at a time.
     let lines = number % 2 == 1;
     while !*stop.borrow() {
         let mut events = Vec::new();
         for _ in 0..if lines { 8 } else { 1 } {
-            let user = &users[random.below(users.len() as u64) as usize];
-            for _ in 0..=random.below(3) {
+            let user = &users[random.u64(..users.len() as u64) as usize];
+            for _ in 0..=random.u64(..3) {
                 next += 1;
                 events.push(event(user, format!("{number}-{next}"), &mut random));
             }
@@ -49,20 +49,20 @@ pub async fn client(
             let text = |value: &Value| value.as_str().unwrap().to_owned();
             acknowledged.extend(batch.iter().map(|event| (text(&event["event_id"]), text(&event["id"]))));
         }
-        tokio::time::sleep(Duration::from_millis(10 + random.below(if lines { 400 } else { 60 }))).await;
+        tokio::time::sleep(Duration::from_millis(10 + random.u64(..if lines { 400 } else { 60 }))).await;
     }
     acknowledged
 }
 
 /// An event created at its receipt or, every fourth, up to a second before or after the client's clock.
-fn event(user: &str, event_id: String, random: &mut Random) -> Value {
+fn event(user: &str, event_id: String, random: &mut fastrand::Rng) -> Value {
     let mut event = json!({
         "id": user, "id_type": "cookie", "event_id": event_id,
-        "payload": {"activity_type": "page_viewed", "order_total": random.below(50)}
+        "payload": {"activity_type": "page_viewed", "order_total": random.u64(..50)}
     });
-    if random.below(4) == 0 {
+    if random.u64(..4) == 0 {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as i64;
-        let created_at = Timestamp(now - 1_000_000 + random.below(2_000_000) as i64);
+        let created_at = Timestamp(now - 1_000_000 + random.u64(..2_000_000) as i64);
         event["created_at"] = json!(ports::records::instant::format(created_at));
     }
     event

@@ -124,7 +124,7 @@ fn matches_after_discarding(json: &Json, wanted: &Json) -> bool {
 
 /// `md5(name || ':' || user_id)`: the first 8 hexadecimal digits, modulo 10,000, over 100.
 pub fn bucket(name: &str, user: UserId) -> Value {
-    let hex: String = Md5::digest(format!("{name}:{}", user.0)).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(Md5::digest(format!("{name}:{}", user.0)));
     let number = i64::from_str_radix(&hex[..8], 16).expect("eight hexadecimal digits") % 10_000;
     let text = format!("{}.{:02}", number / 100, number % 100);
     Value::Decimal(Decimal::parse(&text).expect("a number with two decimals"))

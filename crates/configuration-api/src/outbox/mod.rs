@@ -1,0 +1,7 @@
+//! The way of outbox rows to the log.
+
+mod holds;
+mod relay;
+
+pub use holds::Holds;
+pub use relay::{PRODUCER, Relay, RelayError};

@@ -1,0 +1,89 @@
+//! What saving a segment tells besides the segment: what it costs, how many users would enter, how far it has come.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ports::config_store::{Page, Segment, SegmentKind};
+use ports::segment_queries::SegmentQueryError;
+use segment_engine::event::UserId;
+use serde::Serialize;
+use tokio::time::timeout;
+use uss_http::Problem;
+
+use super::clause;
+use crate::api::Api;
+use crate::wire::views::{ProgressView, SegmentView};
+
+/// How long an answer waits for each of these. The segment is saved by then: what is not known in time stays null.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// Members read at once.
+const MEMBERS_PAGE: usize = 1_000;
+
+/// A segment, and what its saving brings about.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SavedView {
+    #[serde(flatten)]
+    segment: SegmentView,
+    /// As `validate` tells it; null for a list kept by hand.
+    cost: Option<String>,
+    would_enter: Option<u64>,
+    would_leave: Option<u64>,
+    /// Why these two are null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_enter_reason: Option<String>,
+    progress: Option<ProgressView>,
+}
+
+/// Who was in a segment before it was saved; none in a new one.
+pub(crate) type Before = Result<BTreeSet<UserId>, String>;
+
+/// The members of a segment whose clause is about to change. Read before: afterwards they begin to change.
+pub(crate) async fn members_before(api: &Api, segment: i64) -> Before {
+    let read = async {
+        let (mut members, mut after) = (BTreeSet::new(), 0);
+        loop {
+            let page = api.store.members(segment, Page { after, limit: MEMBERS_PAGE }).await?;
+            let Some(last) = page.last() else { return Ok(members) };
+            after = last.user.id.0;
+            members.extend(page.iter().map(|member| member.user.id));
+        }
+    };
+    in_time(read).await
+}
+
+/// Tells of a segment that was just saved. `before`: its members until then, where its clause is another now.
+pub(crate) async fn told(api: &Api, segment: Segment, before: Option<Before>) -> SavedView {
+    let cost = (segment.kind == SegmentKind::Computed).then(|| clause::saved(&segment.where_statement)).flatten();
+    let (moves, progress) =
+        tokio::join!(moves(api, &segment.where_statement, before), in_time(api.queries.progress(segment.id)));
+    let (moves, would_enter_reason) = match moves {
+        Ok(moves) => (Some(moves), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    SavedView {
+        cost: cost.map(|plan| clause::cost(&plan)),
+        would_enter: moves.map(|(enter, _)| enter),
+        would_leave: moves.map(|(_, leave)| leave),
+        would_enter_reason,
+        progress: progress.ok().map(|progress| ProgressView::new(segment.id, &progress)),
+        segment: segment.into(),
+    }
+}
+
+/// How many users the clause lets in and puts out.
+async fn moves(api: &Api, where_statement: &str, before: Option<Before>) -> Result<(u64, u64), String> {
+    let Some(before) = before.transpose()? else { return Ok((0, 0)) };
+    let sample = if before.is_empty() { 0 } else { usize::MAX };
+    let after = in_time(api.queries.preview(where_statement, sample)).await?;
+    let stay = after.sample.iter().filter(|user| before.contains(user)).count() as u64;
+    Ok((after.size - stay, before.len() as u64 - stay))
+}
+
+/// The answer, if it comes in time; else why not.
+async fn in_time<T>(question: impl Future<Output = Result<T, SegmentQueryError>>) -> Result<T, String> {
+    match timeout(WAIT_MAX, question).await {
+        Ok(answer) => answer.map_err(|error| Problem::from(error).message),
+        Err(_) => Err(SegmentQueryError::TooSlow(WAIT_MAX).to_string()),
+    }
+}

@@ -1,0 +1,117 @@
+//! Transitions: of a user, of a segment, and live. The notification topic is their history.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, State};
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::stream::{self, Stream};
+use ports::log::{Log, LogError, Record, Topic, partition_of};
+use ports::records::Notification;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use uss_http::extract::{Json, Path, Query};
+use uss_http::{Kind, Problem};
+
+use crate::api::Api;
+use crate::history::positions::Positions;
+use crate::history::{self, Stretch};
+use crate::live::{Hub, Sent};
+
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct HistoryQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct StreamQuery {
+    from: Option<String>,
+}
+
+pub(crate) async fn of_user(
+    State(api): State<Api>,
+    Path(user): Path<i64>,
+    Query(query): Query<HistoryQuery>,
+) -> Result<Json<Value>, Problem> {
+    let user = api.user(user).await?.id;
+    let key = user.to_string();
+    answer(&api, vec![partition_of(user.0, api.log.partitions())], &query, |record| record.key == key).await
+}
+
+pub(crate) async fn of_segment(
+    State(api): State<Api>,
+    Path(id): Path<i64>,
+    Query(query): Query<HistoryQuery>,
+) -> Result<Json<Value>, Problem> {
+    let segment = api.segment(id).await?.id;
+    let concerns = move |record: &Record| {
+        let read = serde_json::from_slice::<Notification>(&record.value);
+        read.is_ok_and(|told| told.in_segments.contains(&segment) || told.out_segments.contains(&segment))
+    };
+    answer(&api, (0..api.log.partitions()).collect(), &query, concerns).await
+}
+
+async fn answer(
+    api: &Api,
+    partitions: Vec<u32>,
+    query: &HistoryQuery,
+    wanted: impl Fn(&Record) -> bool,
+) -> Result<Json<Value>, Problem> {
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Problem::invalid("INVALID_LIMIT", format!("limit must be between 1 and {LIMIT_MAX}")));
+    }
+    let positions = match &query.cursor {
+        Some(cursor) => Positions::parse(cursor, partitions)?,
+        None => Positions(partitions.into_iter().map(|partition| (partition, 0)).collect()),
+    };
+    let Stretch { notifications, positions, complete } =
+        history::read(api.log.as_ref(), positions, limit, wanted).await?;
+    let data = notifications.into_iter().map(RawValue::from_string).collect::<Result<Vec<_>, _>>();
+    let data = data.map_err(Problem::internal)?;
+    let next_cursor = (!complete).then(|| positions.to_string());
+    Ok(Json(json!({"data": data, "nextCursor": next_cursor})))
+}
+
+/// Server-sent events: one `transition` per notification, whose id is the position after it. `Last-Event-ID`, or `?from=`
+/// with a position (a snapshot's `Uss-Position`), goes on from there; without either it begins now. Ends when the server is
+/// told to stop.
+pub(crate) async fn live(
+    State(api): State<Api>,
+    Extension(hub): Extension<Arc<Hub>>,
+    Query(query): Query<StreamQuery>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, LogError>>>, Problem> {
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let from = match last.or(query.from) {
+        Some(position) => {
+            let positions = Positions::parse(&position, 0..api.log.partitions())?;
+            Some(retained(api.log.as_ref(), positions).await?.0.into_values().collect())
+        }
+        None => None,
+    };
+    let events = stream::try_unfold(hub.subscribe(from).await?, |mut feed| async {
+        let sent = feed.next().await?;
+        let event = |sent: Sent| Event::default().event("transition").id(sent.position()).data(sent.notification());
+        Ok(sent.map(|sent| (event(sent), feed)))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+/// Refuses a position of which the log no longer has what follows: the client would miss it without being told.
+async fn retained(log: &dyn Log, positions: Positions) -> Result<Positions, Problem> {
+    for (&partition, &position) in &positions.0 {
+        let (first, _) = log.bounds(Topic::Notifications, partition).await?;
+        if position < first {
+            let message = "notifications after this position have left the log (USS_LOG_RETENTION); read the members again, \
+                           and go on from the Uss-Position of that answer";
+            return Err(Problem::new(Kind::Gone, "POSITION_TRIMMED", message));
+        }
+    }
+    Ok(positions)
+}

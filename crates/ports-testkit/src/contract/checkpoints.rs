@@ -1,0 +1,149 @@
+//! The suite of the checkpoint port.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use segment_engine::event::UserId;
+use segment_engine::time::Timestamp;
+
+use Generation::{Kept, Latest};
+use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
+use ports::log::Progress;
+
+/// Where checkpoints lie: opening them again, after the handle before was dropped, finds what they held.
+#[async_trait]
+pub trait CheckpointPlace: Send + Sync {
+    /// Opens the checkpoints, or creates them.
+    async fn open(&self) -> Arc<dyn CheckpointStore>;
+}
+
+/// Runs the whole suite; `place` gives an empty place at each call.
+pub async fn suite<P: CheckpointPlace>(place: impl Fn() -> P) {
+    checkpoints_add_up(&*place().open().await).await;
+    partitions_are_apart(&*place().open().await).await;
+    discarding_leaves_nothing(&*place().open().await).await;
+    what_is_kept_stays_as_it_was(&*place().open().await).await;
+    falling_back_leaves_nothing_of_the_latest(&*place().open().await).await;
+    reopening_keeps_everything(&place()).await;
+}
+
+fn marker(next_offset: u64) -> Progress {
+    Progress { next_offset, time: Timestamp(-5), config_offset: 2, notifications_offset: u64::MAX }
+}
+
+fn checkpoint(partition: u32, next_offset: u64, users: &[(i64, Option<&[u8]>)]) -> Checkpoint {
+    let users = users.iter().map(|(user, block)| (UserId(*user), block.map(<[u8]>::to_vec))).collect();
+    Checkpoint { partition, users, partition_state: next_offset.to_string().into_bytes(), marker: marker(next_offset) }
+}
+
+/// Asserts what a partition restores to.
+async fn expect(store: &dyn CheckpointStore, partition: u32, next_offset: u64, users: &[(i64, &[u8])]) {
+    expect_of(store, partition, Latest, next_offset, users).await;
+}
+
+async fn expect_of(
+    store: &dyn CheckpointStore,
+    partition: u32,
+    generation: Generation,
+    next_offset: u64,
+    users: &[(i64, &[u8])],
+) {
+    assert_eq!(store.marker(partition, generation).await.unwrap(), Some(marker(next_offset)));
+    let restored = store.load(partition, generation).await.unwrap().expect("it has a marker");
+    assert_eq!(restored.marker, marker(next_offset));
+    assert_eq!(restored.partition_state, next_offset.to_string().into_bytes());
+    let expected: Vec<_> = users.iter().map(|(user, block)| (UserId(*user), block.to_vec())).collect();
+    assert_eq!(restored.users, expected);
+}
+
+async fn checkpoints_add_up(store: &dyn CheckpointStore) {
+    assert!(nothing_of(store, 0, Latest).await, "nothing yet");
+    store.write(checkpoint(0, 1, &[])).await.unwrap();
+    expect(store, 0, 1, &[]).await;
+    store.write(checkpoint(0, 2, &[(300, Some(b"c")), (-1, Some(b"")), (2, Some(b"b"))])).await.unwrap();
+    expect(store, 0, 2, &[(-1, b""), (2, b"b"), (300, b"c")]).await;
+    store.write(checkpoint(0, 3, &[(2, Some(b"b2")), (300, None), (9, None)])).await.unwrap();
+    expect(store, 0, 3, &[(-1, b""), (2, b"b2")]).await;
+    let large = vec![7; 3 << 20];
+    store.write(checkpoint(0, 4, &[(2, Some(&large))])).await.unwrap();
+    expect(store, 0, 4, &[(-1, b""), (2, &large)]).await;
+}
+
+async fn partitions_are_apart(store: &dyn CheckpointStore) {
+    store.write(checkpoint(1, 10, &[(1, Some(b"one"))])).await.unwrap();
+    store.write(checkpoint(256, 20, &[(1, Some(b"two"))])).await.unwrap();
+    expect(store, 1, 10, &[(1, b"one")]).await;
+    expect(store, 256, 20, &[(1, b"two")]).await;
+    assert!(nothing_of(store, 0, Latest).await);
+}
+
+async fn discarding_leaves_nothing(store: &dyn CheckpointStore) {
+    store.discard(0).await.unwrap();
+    store.write(checkpoint(0, 1, &[(1, Some(b"old")), (2, Some(b"old"))])).await.unwrap();
+    store.write(checkpoint(1, 1, &[(1, Some(b"kept"))])).await.unwrap();
+    store.discard(0).await.unwrap();
+    assert!(nothing_of(store, 0, Latest).await);
+    expect(store, 1, 1, &[(1, b"kept")]).await;
+    store.write(checkpoint(0, 5, &[(2, Some(b"new"))])).await.unwrap();
+    expect(store, 0, 5, &[(2, b"new")]).await;
+}
+
+async fn what_is_kept_stays_as_it_was(store: &dyn CheckpointStore) {
+    assert_eq!(store.keep(0).await.unwrap(), None, "there is nothing to keep");
+    assert!(nothing_of(store, 0, Kept).await);
+    store.write(checkpoint(0, 1, &[(-1, Some(b"a")), (2, Some(b"b"))])).await.unwrap();
+    store.write(checkpoint(1, 7, &[(2, Some(b"other"))])).await.unwrap();
+    assert!(nothing_of(store, 0, Kept).await, "a checkpoint is not kept by itself");
+    assert_eq!(store.keep(0).await.unwrap(), Some(marker(1)));
+    assert!(nothing_of(store, 1, Kept).await, "partitions are apart");
+    store.write(checkpoint(0, 2, &[(-1, None), (2, Some(b"b2")), (3, Some(b"c"))])).await.unwrap();
+    expect_of(store, 0, Kept, 1, &[(-1, b"a"), (2, b"b")]).await;
+    expect(store, 0, 2, &[(2, b"b2"), (3, b"c")]).await;
+    for next_offset in 3..6 {
+        assert_eq!(store.keep(0).await.unwrap(), Some(marker(next_offset - 1)), "in place of the one before");
+        expect_of(store, 0, Kept, next_offset - 1, &[(2, b"b2"), (3, b"c")]).await;
+        store.write(checkpoint(0, next_offset, &[])).await.unwrap();
+    }
+    let large = vec![7; 3 << 20];
+    let many: Vec<(i64, Option<&[u8]>)> = (0..9).map(|user| (user, Some(&large[..]))).collect();
+    store.write(checkpoint(0, 9, &many)).await.unwrap();
+    store.keep(0).await.unwrap();
+    let users: Vec<(i64, &[u8])> = (0..9).map(|user| (user, &large[..])).collect();
+    expect_of(store, 0, Kept, 9, &users).await;
+    store.discard(0).await.unwrap();
+    assert!(nothing_of(store, 0, Latest).await && nothing_of(store, 0, Kept).await, "discarded with the latest");
+    store.write(checkpoint(0, 1, &[(5, Some(b"new"))])).await.unwrap();
+    store.keep(0).await.unwrap();
+    expect_of(store, 0, Kept, 1, &[(5, b"new")]).await;
+}
+
+async fn falling_back_leaves_nothing_of_the_latest(store: &dyn CheckpointStore) {
+    store.write(checkpoint(0, 1, &[(1, Some(b"a")), (2, Some(b"b"))])).await.unwrap();
+    store.fall_back(0).await.unwrap();
+    expect(store, 0, 1, &[(1, b"a"), (2, b"b")]).await;
+    store.keep(0).await.unwrap();
+    for _ in 0..2 {
+        store.write(checkpoint(0, 4, &[(1, None), (2, Some(b"b2")), (3, Some(b"c"))])).await.unwrap();
+        store.fall_back(0).await.unwrap();
+        expect(store, 0, 1, &[(1, b"a"), (2, b"b")]).await;
+        expect_of(store, 0, Kept, 1, &[(1, b"a"), (2, b"b")]).await;
+    }
+    store.write(checkpoint(0, 2, &[(3, Some(b"c"))])).await.unwrap();
+    expect(store, 0, 2, &[(1, b"a"), (2, b"b"), (3, b"c")]).await;
+}
+
+async fn nothing_of(store: &dyn CheckpointStore, partition: u32, generation: Generation) -> bool {
+    store.load(partition, generation).await.unwrap().is_none()
+        && store.marker(partition, generation).await.unwrap().is_none()
+}
+
+async fn reopening_keeps_everything(place: &impl CheckpointPlace) {
+    let store = place.open().await;
+    store.write(checkpoint(3, 1, &[(1, Some(b"a")), (2, Some(b"b"))])).await.unwrap();
+    store.keep(3).await.unwrap();
+    store.write(checkpoint(3, 2, &[(1, None)])).await.unwrap();
+    drop(store);
+    let store = place.open().await;
+    expect(&*store, 3, 2, &[(2, b"b")]).await;
+    expect_of(&*store, 3, Kept, 1, &[(1, b"a"), (2, b"b")]).await;
+}

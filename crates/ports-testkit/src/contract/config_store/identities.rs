@@ -1,0 +1,167 @@
+//! Identities and merges.
+
+use segment_engine::event::UserId;
+
+use super::{Store, at, code, key, traits, user};
+use ports::config_store::{
+    Attached, Identity, IdentityKey, Link, NewUser, Page, Resolution, Survivor, Unknown, UserChange,
+};
+
+fn link(from: IdentityKey, to: IdentityKey, survivor: Survivor) -> Link {
+    Link { from, to, survivor }
+}
+
+async fn owner(store: &Store, id_type: &str, id: &str) -> Option<i64> {
+    let resolution = store.resolve(&[key(id_type, id)], Unknown::Reject, at(9)).await.unwrap();
+    resolution.owners[0].map(|user| user.0)
+}
+
+pub(super) async fn resolution_order(store: Store) {
+    let first = user(&store, "x").await.id;
+    let second = user(&store, "y").await.id;
+    store.attach_identity(second, key("cookie", "z"), at(2)).await.unwrap();
+    let keys = [key("cookie", "x"), key("cookie", "z"), key("email", "z"), key("", "y"), key("cookie", "x")];
+    let expected = [Some(first), Some(second), None, Some(second), Some(first)];
+    for _ in 0..2 {
+        assert_eq!(store.resolve(&keys, Unknown::Reject, at(3)).await.unwrap().owners, expected);
+    }
+    let pairs: Vec<IdentityKey> = store.identities(first).await.unwrap().into_iter().map(|own| own.key).collect();
+    assert_eq!(pairs, [key("cookie", "x")], "the pair became theirs");
+    // From now on the pair decides, not the client id.
+    let change = UserChange { client_ref_id: Some(Some("other".into())), ..Default::default() };
+    store.update_user(first, change, at(4)).await.unwrap();
+    assert_eq!(owner(&store, "cookie", "x").await, Some(1));
+    // "Unknown" is never kept.
+    assert_eq!(owner(&store, "cookie", "late").await, None);
+    user(&store, "late").await;
+    assert_eq!(owner(&store, "cookie", "late").await, Some(3));
+    assert_eq!(store.resolve(&[], Unknown::Create, at(5)).await.unwrap(), Resolution::default());
+}
+
+pub(super) async fn unknown_ones_become_users(store: Store) {
+    let keys = [key("cookie", "a"), key("email", "a"), key("cookie", "a")];
+    let first = store.resolve(&keys, Unknown::Create, at(1)).await.unwrap();
+    assert_eq!(first.created.iter().map(|user| user.id.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(first.owners, [Some(UserId(1)), Some(UserId(2)), Some(UserId(1))]);
+    let again = store.resolve(&keys, Unknown::Create, at(2)).await.unwrap();
+    assert_eq!((again.owners, again.created), (first.owners, Vec::new()));
+    let found = store.user_by_client_id("a").await.unwrap().unwrap();
+    assert_eq!((found.id, found.client_id()), (UserId(1), Some("a")), "by its identity, the oldest first");
+    // Ids of different types may be alike and mean different people: so the id is no client id, which goes for all types.
+    assert_eq!(found.client_ref_id, None);
+    let listed = store.users(Page::ALL).await.unwrap();
+    assert_eq!(listed.iter().map(|user| user.client_id()).collect::<Vec<_>>(), [Some("a"), Some("a")]);
+    store.attach_identity(UserId(1), key("account", "0"), at(3)).await.unwrap();
+    assert_eq!(store.user(UserId(1)).await.unwrap().unwrap().client_id(), Some("a"), "the first stays");
+    let change = UserChange { client_ref_id: Some(Some("own".into())), ..UserChange::default() };
+    assert_eq!(store.update_user(UserId(1), change, at(4)).await.unwrap().user.client_id(), Some("own"));
+    let change = UserChange { client_ref_id: Some(None), ..UserChange::default() };
+    assert_eq!(store.update_user(UserId(1), change, at(5)).await.unwrap().user.client_id(), Some("a"));
+    assert_eq!(store.users(Page::ALL).await.unwrap().len(), 2);
+}
+
+pub(super) async fn attach_conflicts(store: Store) {
+    let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
+    let given = store.attach_identity(one, key("email", "a@b.c"), at(2)).await.unwrap();
+    let expected = Identity { key: key("email", "a@b.c"), user_id: one, created_at: at(2) };
+    assert_eq!(given, Attached::New(expected.clone()));
+    let again = store.attach_identity(one, key("email", "a@b.c"), at(3)).await.unwrap();
+    assert_eq!(again, Attached::Known(expected), "twice is once");
+    // What so far only the client id said is written down.
+    let own = store.attach_identity(one, key("cookie", "x"), at(3)).await.unwrap();
+    assert!(matches!(own, Attached::New(_)), "{own:?}");
+    let cases = [
+        (two, key("email", "a@b.c"), "IDENTITY_TAKEN"),
+        (two, key("cookie", "x"), "IDENTITY_TAKEN"),
+        (one, key("email", "other@b.c"), "IDENTITY_EXCLUSIVE"),
+        (UserId(9), key("cookie", "new"), "NOT_FOUND"),
+    ];
+    for (user, key, expected) in cases {
+        assert_eq!(code(store.attach_identity(user, key, at(4)).await.unwrap_err()), expected);
+    }
+}
+
+pub(super) async fn link_merges_once(store: Store) {
+    let (old, new) = (user(&store, "x").await.id, user(&store, "y").await.id);
+    store.set_traits(old, traits(r#"{"a": 1, "b": 1}"#), at(5)).await.unwrap();
+    store.set_traits(new, traits(r#"{"a": 2, "b": 2}"#), at(5)).await.unwrap();
+    store.set_traits(new, traits(r#"{"b": 3}"#), at(6)).await.unwrap();
+
+    let both = link(key("cookie", "y"), key("cookie", "x"), Survivor::Older);
+    let linked = store.link(both.clone(), at(7)).await.unwrap();
+    assert_eq!((linked.user_id, linked.absorbed), (old, Some(new)));
+    let sent = store.outbox_end().await.unwrap();
+    let again = store.link(both, at(8)).await.unwrap();
+    assert_eq!((again.user_id, again.absorbed), (old, None));
+    assert_eq!(store.outbox_end().await.unwrap(), sent, "repeating a link changes nothing");
+
+    let found = store.user(new).await.unwrap().unwrap();
+    assert_eq!((found.id, found.merged_from), (old, Some(new)));
+    let found = store.user_by_client_id("y").await.unwrap().unwrap();
+    assert_eq!(found.id, old, "both client ids resolve to the survivor");
+    assert_eq!(owner(&store, "email", "y").await, Some(old.0));
+    let merged = store.traits(new).await.unwrap();
+    let values: Vec<&str> = merged.values().map(|held| held.value.as_str()).collect();
+    assert_eq!(values, ["1", "3"], "the newer wins, of equal ones the survivor's");
+    let listed: Vec<UserId> = store.users(Page::ALL).await.unwrap().iter().map(|user| user.id).collect();
+    assert_eq!((listed, store.count_users().await.unwrap()), (vec![old], 1));
+
+    // One side unknown: it becomes the other's. Both unknown: nobody to give them to.
+    let linked = store.link(link(key("fb", "1"), key("cookie", "y"), Survivor::From), at(9)).await.unwrap();
+    assert_eq!((linked.user_id, linked.absorbed), (old, None));
+    assert_eq!(owner(&store, "fb", "1").await, Some(old.0));
+    let nobody = link(key("fb", "2"), key("fb", "3"), Survivor::Older);
+    assert_eq!(code(store.link(nobody, at(9)).await.unwrap_err()), "NOT_FOUND");
+
+    let mut gone = store.delete_user(new).await.unwrap();
+    gone.sort_unstable();
+    assert_eq!(gone, [old, new], "the survivor and whom it absorbed");
+    assert_eq!((store.user(old).await.unwrap(), store.user(new).await.unwrap()), (None, None));
+    assert_eq!(owner(&store, "cookie", "y").await, None);
+    user(&store, "y").await;
+}
+
+pub(super) async fn chains_of_merges_stay_flat(store: Store) {
+    for id in ["1", "2", "3"] {
+        user(&store, id).await;
+    }
+    // 1 into 2, then 2 into 3: the call names the survivor.
+    for (from, to) in [("1", "2"), ("2", "3")] {
+        let linked = store.link(link(key("c", from), key("c", to), Survivor::To), at(2)).await.unwrap();
+        assert_eq!(linked.user_id.0.to_string(), to);
+    }
+    // And back again: one user already.
+    let back = link(key("c", "3"), key("c", "1"), Survivor::To);
+    assert_eq!(store.link(back, at(3)).await.unwrap().absorbed, None);
+    for id in [1, 2, 3] {
+        assert_eq!(store.user(UserId(id)).await.unwrap().unwrap().id, UserId(3));
+        assert_eq!(owner(&store, "c", &id.to_string()).await, Some(3));
+    }
+    assert_eq!(store.identities(UserId(1)).await.unwrap().len(), 3);
+    let taken = NewUser { client_ref_id: Some("1".into()), ..NewUser::default() };
+    assert_eq!(code(store.create_user(taken, at(4)).await.unwrap_err()), "CLIENT_REF_ID_TAKEN");
+}
+
+pub(super) async fn exclusive_types_refuse(store: Store) {
+    let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
+    store.attach_identity(one, key("email", "a@b.c"), at(2)).await.unwrap();
+    store.attach_identity(two, key("email", "d@e.f"), at(2)).await.unwrap();
+    let cases = [
+        link(key("cookie", "x"), key("cookie", "y"), Survivor::Older),
+        link(key("email", "a@b.c"), key("email", "d@e.f"), Survivor::To),
+        link(key("cookie", "x"), key("email", "new@e.f"), Survivor::Older),
+    ];
+    for refused in cases {
+        assert_eq!(code(store.link(refused, at(3)).await.unwrap_err()), "IDENTITY_EXCLUSIVE");
+    }
+    assert_eq!(store.users(Page::ALL).await.unwrap().len(), 2);
+}
+
+pub(super) async fn types_that_are_not_exclusive_merge(store: Store) {
+    let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
+    store.attach_identity(one, key("email", "a@b.c"), at(2)).await.unwrap();
+    store.attach_identity(two, key("email", "d@e.f"), at(2)).await.unwrap();
+    let allowed = link(key("cookie", "x"), key("cookie", "y"), Survivor::Older);
+    assert_eq!(store.link(allowed, at(4)).await.unwrap().absorbed, Some(two));
+    assert_eq!(owner(&store, "email", "d@e.f").await, Some(one.0));
+}

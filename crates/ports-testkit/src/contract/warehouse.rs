@@ -1,0 +1,288 @@
+//! The suite of the warehouse port: what holds without SQL. [`warehouse_sql`](super::warehouse_sql) has the rest.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use segment_engine::decimal::Decimal;
+use segment_engine::event::{Event, Position, UserId};
+use segment_engine::machine::Receipt;
+use segment_engine::time::Timestamp;
+use serde_json::json;
+
+use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, HistoryOf, TraitsRow, UserRow, Warehouse, WarehouseError};
+
+/// Beyond every offset.
+const ALL: u64 = u64::MAX >> 1;
+
+/// Where one warehouse lies: opening it again, after the handle before was dropped, finds what it held.
+#[async_trait]
+pub trait WarehousePlace: Send + Sync {
+    /// Opens the warehouse, or creates it.
+    async fn open(&self) -> Arc<dyn Warehouse>;
+}
+
+/// Runs the whole suite; `place` gives an empty place at each call.
+pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
+    let open = async || place().open().await;
+    positions_move_by_compare_and_set(&*open().await).await;
+    batches_at_the_same_time_are_written_once(open().await).await;
+    events_come_back_as_they_were(&*open().await).await;
+    history_is_of_one_id_in_order(&*open().await).await;
+    receipts_are_found(&*open().await).await;
+    users_are_listed(&*open().await).await;
+    departures_are_remembered(&*open().await).await;
+    chains_of_merges_are_resolved_in_any_order(&*open().await).await;
+    deleted_users_leave_nothing(&*open().await).await;
+    reopening_keeps_everything(&place()).await;
+}
+
+/// An event with the least there can be. Adapters' own tests begin with it too.
+pub fn event(user: i64, partition: u32, offset: u64) -> Event {
+    Event {
+        user_id: UserId(user),
+        event_id: None,
+        client_ref_id: format!("client of {user}").into(),
+        id_type: None,
+        region: None,
+        device_type: None,
+        country: None,
+        activity_type: None,
+        url: None,
+        order_total: None,
+        order_id: None,
+        element_id: None,
+        created_at: Timestamp(1_700_000_000_000_000),
+        processed_at: Timestamp(1_700_000_000_000_000 + offset as i64),
+        payload: Arc::new(json!({})),
+        position: Position { partition, offset },
+    }
+}
+
+pub(super) fn user(id: i64, email: &str) -> ArchiveRow {
+    let created_at = Timestamp(1_600_000_000_000_000);
+    let (client_ref_id, email) = (Some(format!("client of {id}")), Some(email.to_owned()));
+    ArchiveRow::User(UserRow { id: UserId(id), client_ref_id, email, name: None, created_at })
+}
+
+pub(super) fn alias(absorbed: i64, survivor: i64) -> ArchiveRow {
+    ArchiveRow::Alias { absorbed: UserId(absorbed), survivor: UserId(survivor) }
+}
+
+pub(super) fn row(event: Event) -> ArchiveRow {
+    ArchiveRow::Event { event: Box::new(event), once: false }
+}
+
+/// Writes rows to a partition, wherever it stands.
+pub(super) async fn archive(warehouse: &dyn Warehouse, partition: u32, rows: Vec<ArchiveRow>) {
+    let from_offset = warehouse.archive_position(partition).await.unwrap();
+    let to_offset = from_offset + rows.len() as u64 + 1;
+    warehouse.archive(ArchiveBatch { partition, from_offset, to_offset, rows }).await.unwrap();
+}
+
+async fn history(warehouse: &dyn Warehouse, asked: &[(i64, u64)]) -> Vec<Event> {
+    let asked: Vec<HistoryOf> =
+        asked.iter().map(|(user, below)| HistoryOf { user: UserId(*user), below: *below }).collect();
+    warehouse.history(&asked).await.unwrap()
+}
+
+/// User and offset of what is archived under these ids.
+async fn offsets(warehouse: &dyn Warehouse, users: &[i64]) -> Vec<(i64, u64)> {
+    let asked: Vec<(i64, u64)> = users.iter().map(|user| (*user, ALL)).collect();
+    let events = history(warehouse, &asked).await;
+    events.iter().map(|event| (event.user_id.0, event.position.offset)).collect()
+}
+
+async fn users(warehouse: &dyn Warehouse) -> Vec<i64> {
+    warehouse.users(None, 1_000).await.unwrap().iter().map(|user| user.0).collect()
+}
+
+async fn positions_move_by_compare_and_set(warehouse: &dyn Warehouse) {
+    assert_eq!(warehouse.archive_position(1).await.unwrap(), 0);
+    let batch = |from_offset, to_offset, offset| ArchiveBatch {
+        partition: 1,
+        from_offset,
+        to_offset,
+        rows: vec![user(offset as i64, "e"), row(event(7, 1, offset))],
+    };
+    warehouse.archive(batch(0, 10, 3)).await.unwrap();
+    for (from, what) in [(0, "again"), (9, "from before"), (11, "from beyond")] {
+        let refused = warehouse.archive(batch(from, 20, 12)).await;
+        let moved = matches!(refused, Err(WarehouseError::Moved { found: 10, expected }) if expected == from);
+        assert!(moved, "{what}: {refused:?}");
+    }
+    assert_eq!(warehouse.archive_position(1).await.unwrap(), 10, "a refused batch moves nothing");
+    assert_eq!(offsets(warehouse, &[7]).await, [(7, 3)], "and writes nothing");
+    assert_eq!(users(warehouse).await, [3]);
+    warehouse.archive(batch(10, 11, 10)).await.unwrap();
+    warehouse.archive(ArchiveBatch { partition: 1, from_offset: 11, to_offset: 99, rows: vec![] }).await.unwrap();
+    assert_eq!(warehouse.archive_position(1).await.unwrap(), 99, "rows or not");
+    assert_eq!(warehouse.archive_position(0).await.unwrap(), 0, "partitions are apart");
+}
+
+async fn batches_at_the_same_time_are_written_once(warehouse: Arc<dyn Warehouse>) {
+    let tasks = (0..12).map(|n: u32| {
+        let warehouse = warehouse.clone();
+        let partition = n % 3;
+        let rows = vec![row(event(5, partition, 0)), user(5, "e")];
+        let batch = ArchiveBatch { partition, from_offset: 0, to_offset: 1, rows };
+        tokio::spawn(async move { warehouse.archive(batch).await })
+    });
+    let mut written = 0;
+    for task in tasks.collect::<Vec<_>>() {
+        match task.await.unwrap() {
+            Ok(()) => written += 1,
+            Err(WarehouseError::Moved { found: 1, expected: 0 }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(written, 3, "one for each partition");
+    assert_eq!(history(&*warehouse, &[(5, ALL)]).await.len(), 3);
+}
+
+async fn events_come_back_as_they_were(warehouse: &dyn Warehouse) {
+    let text = |text: &str| Some(text.into());
+    let full = Event {
+        event_id: text("e-1"),
+        client_ref_id: "".into(),
+        id_type: text("cookie"),
+        region: text("Île-de-France \u{1f5fc}"),
+        device_type: text(""),
+        country: text("a'b\"c\\d\n"),
+        activity_type: text("product_purchased"),
+        url: text("http://x?y=%20"),
+        order_total: Decimal::parse("-12345678901234567890123456789.123456789"),
+        order_id: text("NULL"),
+        element_id: text("7"),
+        created_at: Timestamp(-1),
+        processed_at: Timestamp(1_700_000_000_123_456),
+        payload: Arc::new(json!({"deep": {"list": [1, 2.5, null, "\u{0} \u{20ac}"]}, "big": u64::MAX, "": {}})),
+        position: Position { partition: 2, offset: u64::from(u32::MAX) + 5 },
+        ..event(i64::MAX, 0, 0)
+    };
+    let far = Event { created_at: Timestamp(4_102_444_800_000_001), ..event(i64::MIN, 0, 1) };
+    let zero = Event { order_total: Decimal::parse("0"), ..event(-4, 0, 2) };
+    let written = [full, far, zero, event(4, 0, 3)];
+    archive(warehouse, 0, written.iter().cloned().map(row).collect()).await;
+    let asked: Vec<(i64, u64)> = written.iter().map(|event| (event.user_id.0, ALL)).collect();
+    assert_eq!(history(warehouse, &asked).await, written);
+}
+
+async fn history_is_of_one_id_in_order(warehouse: &dyn Warehouse) {
+    archive(warehouse, 0, [(1, 0), (2, 1), (1, 2), (3, 3), (1, 4)].map(|(user, at)| row(event(user, 0, at))).into())
+        .await;
+    archive(warehouse, 1, vec![alias(2, 1), row(event(5, 1, 1))]).await;
+    /// The (user, below) asked, the (user, offset) of the events expected.
+    type Case = (&'static [(i64, u64)], &'static [(i64, u64)]);
+    let cases: &[Case] = &[
+        (&[], &[]),
+        (&[(2, 9), (1, 9)], &[(2, 1), (1, 0), (1, 2), (1, 4)]),
+        (&[(1, 4), (5, 2)], &[(1, 0), (1, 2), (5, 1)]),
+        (&[(1, 0), (5, 1), (99, 9)], &[]),
+    ];
+    for (asked, expected) in cases {
+        let events = history(warehouse, asked).await;
+        let found: Vec<_> = events.iter().map(|event| (event.user_id.0, event.position.offset)).collect();
+        assert_eq!(found, *expected, "{asked:?}");
+    }
+}
+
+async fn receipts_are_found(warehouse: &dyn Warehouse) {
+    let delivery = |user, id: &str, offset| row(Event { event_id: Some(id.into()), ..event(user, 0, offset) });
+    let once = |user, id: &str, offset| {
+        let event = Event { event_id: Some(id.into()), ..event(user, 0, offset) };
+        ArchiveRow::Event { event: Box::new(event), once: true }
+    };
+    let rows =
+        vec![once(1, "a", 0), delivery(1, "a", 5), delivery(1, "b", 6), delivery(2, "a", 7), row(event(1, 0, 8))];
+    archive(warehouse, 0, rows).await;
+    let asked = [(2, "a"), (1, "c"), (1, "a"), (3, "a"), (1, "a"), (1, "b"), (1, "")];
+    let asked = asked.map(|(user, id)| (UserId(user), id.to_owned()));
+    let at = |offset: u64, once| Some(Receipt { at: event(0, 0, offset).processed_at, once });
+    let found = warehouse.received(&asked).await.unwrap();
+    let of_first = at(5, true);
+    let expected = [at(7, false), None, of_first, None, of_first, at(6, false), None];
+    assert_eq!(found, expected, "the newest of each and whether one counts once, in the order asked");
+    assert_eq!(warehouse.received(&[]).await.unwrap(), []);
+
+    archive(warehouse, 0, vec![alias(1, 2)]).await;
+    let asked = [(1, "a"), (2, "b"), (2, "a")].map(|(user, id)| (UserId(user), id.to_owned()));
+    let found = warehouse.received(&asked).await.unwrap();
+    assert_eq!(found, [at(7, true), at(6, false), at(7, true)], "merged users are one, by either id");
+}
+
+/// Traits of a user, set at `at`, which also tells them apart in the log.
+pub(super) fn traits(user: i64, at: i64, traits: serde_json::Value) -> ArchiveRow {
+    let serde_json::Value::Object(traits) = traits else { panic!("traits are an object") };
+    let position = Position { partition: 0, offset: at.unsigned_abs() };
+    ArchiveRow::Traits(TraitsRow { user: UserId(user), traits, created_at: Timestamp(at), position })
+}
+
+async fn users_are_listed(warehouse: &dyn Warehouse) {
+    archive(warehouse, 0, vec![user(30, "x"), user(-5, "y"), user(30, "x2"), user(200, "z"), row(event(9, 0, 0))])
+        .await;
+    archive(warehouse, 1, vec![user(200, "z2"), traits(31, 0, json!({"plan": "pro"}))]).await;
+    assert_eq!(users(warehouse).await, [-5, 30, 200], "each once, however often it changed");
+    let page = warehouse.users(None, 2).await.unwrap();
+    assert_eq!(page, [UserId(-5), UserId(30)]);
+    assert_eq!(warehouse.users(Some(page[1]), 2).await.unwrap(), [UserId(200)]);
+    assert_eq!(warehouse.users(Some(UserId(200)), 2).await.unwrap(), []);
+}
+
+async fn departures_are_remembered(warehouse: &dyn Warehouse) {
+    archive(warehouse, 0, vec![user(1, "a"), user(2, "b"), user(3, "c"), row(event(1, 0, 0))]).await;
+    archive(warehouse, 0, vec![ArchiveRow::MergeUser(UserId(1)), ArchiveRow::DeleteUser(UserId(2))]).await;
+    assert_eq!(users(warehouse).await, [3], "neither is a known user any longer");
+    let asked = [4, 2, 3, 1].map(UserId);
+    let found = warehouse.departures(&asked).await.unwrap();
+    assert_eq!(found, [None, Some(Departure::Deleted), None, Some(Departure::Merged)]);
+    assert_eq!(warehouse.departures(&[]).await.unwrap(), []);
+    archive(warehouse, 0, vec![ArchiveRow::DeleteUser(UserId(1))]).await;
+    assert_eq!(warehouse.departures(&[UserId(1)]).await.unwrap(), [Some(Departure::Deleted)], "merged, then deleted");
+}
+
+async fn chains_of_merges_are_resolved_in_any_order(warehouse: &dyn Warehouse) {
+    let delivery = |user: i64| row(Event { event_id: Some("e".into()), ..event(user, 0, user as u64) });
+    archive(warehouse, 0, (1..=6).map(delivery).collect()).await;
+    archive(warehouse, 0, vec![alias(1, 2), alias(2, 3)]).await;
+    archive(warehouse, 1, vec![alias(5, 6)]).await;
+    archive(warehouse, 2, vec![alias(4, 5), alias(4, 5)]).await;
+    let newest = async |user| warehouse.received(&[(UserId(user), "e".to_owned())]).await.unwrap()[0];
+    let at = |offset: u64| Some(Receipt { at: event(0, 0, offset).processed_at, once: false });
+    for (user, expected) in [(1, 3), (2, 3), (3, 3), (4, 6), (5, 6), (6, 6)] {
+        assert_eq!(newest(user).await, at(expected), "user {user}");
+    }
+    archive(warehouse, 0, vec![alias(3, 6), alias(6, 4)]).await;
+    assert_eq!(newest(1).await, at(6), "a merge into itself changes nothing");
+}
+
+async fn deleted_users_leave_nothing(warehouse: &dyn Warehouse) {
+    let rows = vec![
+        user(1, "a"),
+        row(event(1, 0, 0)),
+        traits(1, 0, json!({"plan": "pro"})),
+        user(2, "b"),
+        row(event(2, 0, 1)),
+        user(3, "c"),
+        row(event(3, 0, 2)),
+        alias(2, 1),
+    ];
+    archive(warehouse, 0, rows).await;
+    let rows = vec![row(event(1, 0, 3)), user(1, "again"), ArchiveRow::DeleteUser(UserId(1)), row(event(1, 0, 4))];
+    archive(warehouse, 0, rows).await;
+    assert_eq!(offsets(warehouse, &[1, 2, 3]).await, [(1, 4), (3, 2)], "what comes after a delete stays");
+    assert_eq!(users(warehouse).await, [3]);
+    archive(warehouse, 0, vec![ArchiveRow::DeleteUser(UserId(77)), user(2, "new")]).await;
+    assert_eq!(users(warehouse).await, [2, 3], "its aliases are gone too");
+}
+
+async fn reopening_keeps_everything(place: &impl WarehousePlace) {
+    let warehouse = place.open().await;
+    archive(&*warehouse, 1, vec![user(1, "a"), user(2, "b"), row(event(1, 1, 0))]).await;
+    archive(&*warehouse, 1, vec![ArchiveRow::MergeUser(UserId(1)), alias(1, 2)]).await;
+    let position = warehouse.archive_position(1).await.unwrap();
+    drop(warehouse);
+    let warehouse = place.open().await;
+    assert_eq!(warehouse.archive_position(1).await.unwrap(), position);
+    assert_eq!(history(&*warehouse, &[(1, ALL)]).await, [event(1, 1, 0)]);
+    assert_eq!(users(&*warehouse).await, [2]);
+}

@@ -1,0 +1,82 @@
+//! Checkpoints in memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use segment_engine::event::UserId;
+
+use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
+use ports::log::Progress;
+
+/// Checkpoints in memory; clones share them.
+#[derive(Clone, Default)]
+pub struct MemoryCheckpoints {
+    stored: Arc<Mutex<HashMap<(u32, Generation), Stored>>>,
+}
+
+#[derive(Clone)]
+struct Stored {
+    partition_state: Vec<u8>,
+    marker: Progress,
+    users: BTreeMap<UserId, Vec<u8>>,
+}
+
+impl MemoryCheckpoints {
+    fn stored(&self) -> MutexGuard<'_, HashMap<(u32, Generation), Stored>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes one generation the other. Answers its marker.
+    fn copy(&self, partition: u32, from: Generation, to: Generation) -> Option<Progress> {
+        let mut stored = self.stored();
+        let copy = stored.get(&(partition, from))?.clone();
+        let marker = copy.marker;
+        stored.insert((partition, to), copy);
+        Some(marker)
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for MemoryCheckpoints {
+    async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        let mut stored = self.stored();
+        let latest = (checkpoint.partition, Generation::Latest);
+        let mut users = stored.remove(&latest).map(|stored| stored.users).unwrap_or_default();
+        for (user, block) in checkpoint.users {
+            match block {
+                Some(block) => users.insert(user, block),
+                None => users.remove(&user),
+            };
+        }
+        let Checkpoint { partition_state, marker, .. } = checkpoint;
+        stored.insert(latest, Stored { partition_state, marker, users });
+        Ok(())
+    }
+
+    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
+        Ok(self.stored().get(&(partition, generation)).map(|stored| Restored {
+            partition_state: stored.partition_state.clone(),
+            marker: stored.marker,
+            users: stored.users.iter().map(|(user, block)| (*user, block.clone())).collect(),
+        }))
+    }
+
+    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError> {
+        Ok(self.stored().get(&(partition, generation)).map(|stored| stored.marker))
+    }
+
+    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+        Ok(self.copy(partition, Generation::Latest, Generation::Kept))
+    }
+
+    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError> {
+        self.copy(partition, Generation::Kept, Generation::Latest);
+        Ok(())
+    }
+
+    async fn discard(&self, partition: u32) -> Result<(), CheckpointError> {
+        self.stored().retain(|(other, _), _| *other != partition);
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! The warehouse in memory: everything but SQL.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use segment_engine::event::{Event, Position, UserId};
+use segment_engine::machine::Receipt;
+
+use ports::warehouse::{
+    ArchiveBatch, ArchiveRow, Departure, HistoryOf, Table, TraitsRow, UserRow, Warehouse, WarehouseError,
+};
+
+/// A warehouse in memory; clones share it. It refuses SQL.
+#[derive(Clone, Default)]
+pub struct MemoryWarehouse {
+    rows: Arc<Mutex<Rows>>,
+}
+
+#[derive(Default)]
+struct Rows {
+    positions: HashMap<u32, u64>,
+    events: Vec<Event>,
+    /// Where the events stand whose ids count once.
+    once: HashSet<Position>,
+    users: BTreeMap<UserId, UserRow>,
+    traits: Vec<TraitsRow>,
+    /// From each merged user to the user it is in the end.
+    survivors: HashMap<UserId, UserId>,
+    departures: HashMap<UserId, Departure>,
+}
+
+impl Rows {
+    fn resolve(&self, user: UserId) -> UserId {
+        self.survivors.get(&user).copied().unwrap_or(user)
+    }
+
+    fn apply(&mut self, row: ArchiveRow) {
+        match row {
+            ArchiveRow::Event { event, once } => {
+                if once {
+                    self.once.insert(event.position);
+                }
+                self.events.push(*event);
+            }
+            ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
+            ArchiveRow::Traits(traits) => self.traits.push(traits),
+            ArchiveRow::MergeUser(user) => {
+                self.users.remove(&user);
+                self.departures.insert(user, Departure::Merged);
+            }
+            ArchiveRow::Alias { absorbed, survivor } => self.alias(absorbed, survivor),
+            ArchiveRow::DeleteUser(user) => self.delete(user),
+        }
+    }
+
+    fn alias(&mut self, absorbed: UserId, survivor: UserId) {
+        let survivor = self.resolve(survivor);
+        if survivor == absorbed {
+            return;
+        }
+        self.survivors.insert(absorbed, survivor);
+        self.survivors.values_mut().filter(|known| **known == absorbed).for_each(|known| *known = survivor);
+    }
+
+    fn delete(&mut self, user: UserId) {
+        self.departures.insert(user, Departure::Deleted);
+        let survivors = std::mem::take(&mut self.survivors);
+        let gone = |id: &UserId| *id == user || survivors.get(id) == Some(&user);
+        self.events.retain(|event| !gone(&event.user_id));
+        self.users.retain(|id, _| !gone(id));
+        self.traits.retain(|row| !gone(&row.user));
+        self.survivors = survivors.iter().filter(|(id, _)| !gone(id)).map(|(id, to)| (*id, *to)).collect();
+    }
+}
+
+impl MemoryWarehouse {
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The traits of a user as archived: what SQL would read.
+    pub fn traits(&self, user: UserId) -> serde_json::Map<String, serde_json::Value> {
+        let rows = self.rows();
+        let mut theirs: Vec<&TraitsRow> = rows.traits.iter().filter(|row| rows.resolve(row.user) == user).collect();
+        theirs.sort_by_key(|row| (row.created_at, row.user == user, row.position.offset));
+        let mut traits = serde_json::Map::new();
+        for (key, value) in theirs.iter().flat_map(|row| &row.traits) {
+            traits.insert(key.clone(), value.clone());
+        }
+        traits.retain(|_, value| !value.is_null());
+        traits
+    }
+
+    /// The row of a user as archived: what SQL would read.
+    pub fn user(&self, user: UserId) -> Option<UserRow> {
+        self.rows().users.get(&user).cloned()
+    }
+}
+
+fn no_sql() -> WarehouseError {
+    WarehouseError::Refused("the in-memory warehouse runs no SQL: use an embedded one".to_owned())
+}
+
+#[async_trait]
+impl Warehouse for MemoryWarehouse {
+    async fn ping(&self) -> Result<(), WarehouseError> {
+        Ok(())
+    }
+
+    async fn archive_position(&self, partition: u32) -> Result<u64, WarehouseError> {
+        Ok(self.rows().positions.get(&partition).copied().unwrap_or_default())
+    }
+
+    async fn archive(&self, batch: ArchiveBatch) -> Result<(), WarehouseError> {
+        let mut rows = self.rows();
+        let found = rows.positions.get(&batch.partition).copied().unwrap_or_default();
+        if found != batch.from_offset {
+            return Err(WarehouseError::Moved { found, expected: batch.from_offset });
+        }
+        rows.positions.insert(batch.partition, batch.to_offset);
+        batch.rows.into_iter().for_each(|row| rows.apply(row));
+        Ok(())
+    }
+
+    async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Receipt>>, WarehouseError> {
+        let rows = self.rows();
+        let receipt = |(user, event_id): &(UserId, String)| {
+            let same_user = |event: &&Event| rows.resolve(event.user_id) == rows.resolve(*user);
+            let same_id = |event: &&Event| event.event_id.as_deref() == Some(event_id);
+            let found: Vec<&Event> = rows.events.iter().filter(same_user).filter(same_id).collect();
+            let at = found.iter().map(|event| event.processed_at).max()?;
+            Some(Receipt { at, once: found.iter().any(|event| rows.once.contains(&event.position)) })
+        };
+        Ok(ids.iter().map(receipt).collect())
+    }
+
+    async fn departures(&self, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError> {
+        let rows = self.rows();
+        Ok(users.iter().map(|user| rows.departures.get(user).copied()).collect())
+    }
+
+    async fn history(&self, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
+        let rows = self.rows();
+        let of = |asked: &HistoryOf| {
+            let theirs = |event: &&Event| event.user_id == asked.user && event.position.offset < asked.below;
+            let mut events: Vec<Event> = rows.events.iter().filter(theirs).cloned().collect();
+            events.sort_by_key(|event| (event.processed_at, event.position));
+            events
+        };
+        Ok(asked.iter().flat_map(of).collect())
+    }
+
+    async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {
+        let rows = self.rows();
+        let known = rows.users.keys().filter(|id| after.is_none_or(|after| **id > after));
+        Ok(known.take(limit).copied().collect())
+    }
+
+    async fn members(&self, _sql: &str) -> Result<Vec<UserId>, WarehouseError> {
+        Err(no_sql())
+    }
+
+    async fn query(&self, _sql: &str) -> Result<Table, WarehouseError> {
+        Err(no_sql())
+    }
+}

@@ -1,0 +1,209 @@
+//! One partition: log in, transitions out, one turn at a time.
+
+mod apply;
+mod backfill;
+mod notify;
+mod recovery;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore};
+use ports::clock::Clock;
+use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
+use ports::warehouse::{Warehouse, WarehouseError};
+use segment_engine::event::UserId;
+use segment_engine::machine::{Machine, SnapshotError};
+use segment_engine::time::Timestamp;
+
+pub(crate) use self::recovery::check_latest;
+use crate::plans::Plans;
+use crate::settings::Settings;
+
+/// The ports of a partition. Cheap to clone.
+#[derive(Clone)]
+pub struct Ports {
+    /// Inputs and notifications.
+    pub log: Arc<dyn Log>,
+    /// Where a restart begins.
+    pub checkpoints: Arc<dyn CheckpointStore>,
+    /// History for new segments.
+    pub warehouse: Arc<dyn Warehouse>,
+    /// When things are emitted, and how far time may advance.
+    pub clock: Arc<dyn Clock>,
+    /// The plans of clauses, compiled once for all partitions.
+    pub plans: Plans,
+}
+
+/// Why a worker stopped. It does not retry by itself: the service restarts it from its last commit.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// History could not be read.
+    #[error(transparent)]
+    Warehouse(#[from] WarehouseError),
+    /// A defect: the partition goes on from its last commit.
+    #[error("the worker panicked: {0}")]
+    Panicked(String),
+    /// A newer build wrote its checkpoint, so it must stay as it is.
+    #[error("partition {partition}: {source}")]
+    Newer {
+        /// The partition.
+        partition: u32,
+        /// Names the format, and those that this build reads.
+        source: SnapshotError,
+    },
+    /// The log no longer has the records after the checkpoint.
+    #[error(
+        "partition {partition}: the log begins at offset {first}, and no checkpoint that can be read reaches it (the last one tried stands at {checkpoint}): the state cannot be rebuilt; restore log and checkpoints from a backup"
+    )]
+    Trimmed {
+        /// The partition.
+        partition: u32,
+        /// Its first retained offset.
+        first: u64,
+        /// The offset of its checkpoint; 0 if there is none.
+        checkpoint: u64,
+    },
+}
+
+/// A partition's whole state. It has one owner.
+pub struct Partition {
+    pub(crate) id: u32,
+    pub(crate) ports: Ports,
+    pub(crate) settings: Settings,
+    pub(crate) machine: Machine,
+    /// Users that were merged or deleted. Kept for ever: ids are never given twice, and records
+    /// for these users may still be under way.
+    pub(crate) tombstones: HashMap<UserId, Tombstone>,
+    pub(crate) progress: Progress,
+    pub(crate) backfill: backfill::Backfill,
+    /// Records for other partitions and topics, for the next commit.
+    pub(crate) outgoing: Vec<NewRecord>,
+    /// The position of the last checkpoint.
+    pub(crate) marker: Progress,
+    pub(crate) checkpointed_at: Timestamp,
+}
+
+/// What became of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Tombstone {
+    /// Merged into this user, who gets the records.
+    Merged(UserId),
+    /// Deleted: records are refused.
+    Deleted,
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Records consumed.
+    pub records: usize,
+    /// Notifications emitted.
+    pub notifications: usize,
+    /// Whether more is waiting: records, or deadlines that have passed.
+    pub more: bool,
+}
+
+impl Partition {
+    /// Returns the partition's number.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Returns the next instant at which something happens even if no record arrives.
+    pub fn next_due(&self) -> Timestamp {
+        self.machine.next_due()
+    }
+
+    /// Returns the position of the last turn.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Returns the partition's machine, for reading.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Takes one turn: applies a batch of records, fires the deadlines before each, advances time as
+    /// far as the log allows, and commits the outcome in one append.
+    pub async fn turn(&mut self) -> Result<Turn, WorkerError> {
+        let batch = self
+            .ports
+            .log
+            .read(Topic::Events, self.id, self.progress.next_offset, self.settings.batch_bytes_max)
+            .await?;
+        let started = std::time::Instant::now();
+        for record in &batch.records {
+            self.apply(record).await?;
+        }
+        let reached = self.machine.advance(batch.complete_until, self.settings.wakeups_per_turn_max);
+        if !batch.records.is_empty() {
+            metrics::histogram!("uss_event_processing_seconds")
+                .record(started.elapsed().as_secs_f64() / batch.records.len() as f64);
+        }
+        let notifications = self.commit(batch.next_offset).await?;
+        Ok(Turn { records: batch.records.len(), notifications, more: !batch.records.is_empty() || !reached })
+    }
+
+    /// Stores the turn. Time that passed without a change is not written: it will pass again.
+    async fn commit(&mut self, next_offset: u64) -> Result<usize, WorkerError> {
+        let at = self.ports.clock.now();
+        let changes = self.machine.take_changes();
+        let notifications = changes.len();
+        let mut records = std::mem::take(&mut self.outgoing);
+        for failure in self.machine.take_failures() {
+            records.push(notify::failure_record(&failure, self.id, next_offset, at));
+        }
+        notify::observe(&changes, at);
+        records.extend(changes.iter().map(|change| notify::notification_record(change, self.id, at)));
+        if records.is_empty() && next_offset == self.progress.next_offset {
+            return Ok(0);
+        }
+        let progress = Progress { next_offset, time: self.machine.now(), ..self.progress };
+        self.ports.log.commit(Commit { partition: self.id, progress, records }).await?;
+        self.progress =
+            Progress { notifications_offset: progress.notifications_offset + notifications as u64, ..progress };
+        Ok(notifications)
+    }
+
+    /// Returns when the next checkpoint is due; never, if nothing has happened since the last.
+    pub(crate) fn checkpoint_due(&self) -> Timestamp {
+        let Progress { next_offset, notifications_offset, .. } = self.progress;
+        if (next_offset, notifications_offset) == (self.marker.next_offset, self.marker.notifications_offset) {
+            return Timestamp::MAX;
+        }
+        Timestamp(self.checkpointed_at.0.saturating_add(self.settings.checkpoint_interval_micros))
+    }
+
+    /// Writes a checkpoint if the last one is old enough and anything happened since.
+    pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
+        if self.ports.clock.now() < self.checkpoint_due() { Ok(()) } else { self.checkpoint().await }
+    }
+
+    /// Writes a checkpoint: the users that changed since the last one, and their position.
+    pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
+        self.machine.settle();
+        // A restart does not emit again what the checkpoint has.
+        self.commit(self.progress.next_offset).await?;
+        // The log must not hand out instants that the checkpoint has passed, so the time is committed first.
+        let progress = Progress { time: self.machine.now(), ..self.progress };
+        self.ports.log.commit(Commit { partition: self.id, progress, records: Vec::new() }).await?;
+        let committed = self.ports.log.committed(self.id).await?.unwrap_or(progress);
+        let changed = self.machine.take_changed();
+        let users = changed.into_iter().map(|id| (id, self.machine.save_user(id))).collect();
+        let partition_state = recovery::encode_state(&self.machine, &self.tombstones);
+        let checkpoint = Checkpoint { partition: self.id, users, partition_state, marker: committed };
+        self.ports.checkpoints.write(checkpoint).await?;
+        self.progress = committed;
+        self.marker = committed;
+        self.checkpointed_at = self.ports.clock.now();
+        Ok(())
+    }
+}

@@ -1,0 +1,293 @@
+//! Opening a partition: from its last checkpoint and the log to exactly where it was committed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ports::checkpoints::{CheckpointError, Generation, Restored};
+use ports::log::{Log, LogError, Progress, Topic};
+use ports::records::{Cause, Notification};
+use ports::warehouse::Departure;
+use segment_engine::event::UserId;
+use segment_engine::machine::{Change, Machine, SnapshotError};
+use segment_engine::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::backfill::Backfill;
+use super::{Partition, Ports, Tombstone, WorkerError};
+use crate::plans::Plans;
+use crate::settings::Settings;
+
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// A partition's state besides its users, as checkpoints have it.
+#[derive(Serialize, Deserialize)]
+struct PartitionState {
+    machine: Vec<u8>,
+    tombstones: HashMap<UserId, Tombstone>,
+}
+
+pub(crate) fn encode_state(machine: &Machine, tombstones: &HashMap<UserId, Tombstone>) -> Vec<u8> {
+    let state = PartitionState { machine: machine.save_state(), tombstones: tombstones.clone() };
+    postcard::to_stdvec(&state).expect("partition state is plain data")
+}
+
+const START: Progress = Progress { next_offset: 0, time: Timestamp::MIN, config_offset: 0, notifications_offset: 0 };
+
+impl Partition {
+    /// Opens a partition: restores its checkpoint, applies the log up to the last commit without
+    /// emitting anything, and compares the result with what was emitted. Only a change of the engine
+    /// can make a difference; it is emitted with the cause `repair`.
+    pub async fn open(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
+        let mut partition = Self::restore(id, ports, settings).await?;
+        let Some(committed) = partition.ports.log.committed(id).await? else { return Ok(partition) };
+        let emitted = partition.notifications_until(committed).await?;
+        let recomputed = partition.fold_until(committed).await?;
+        partition.progress = committed;
+        partition.repair(emitted, recomputed).await?;
+        Ok(partition)
+    }
+
+    async fn restore(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
+        let State { machine, tombstones, marker } = usable_state(id, &ports, settings).await?;
+        let checkpointed_at = ports.clock.now();
+        Ok(Self {
+            id,
+            ports,
+            settings,
+            machine,
+            tombstones,
+            progress: marker,
+            backfill: Backfill::default(),
+            outgoing: Vec::new(),
+            marker,
+            checkpointed_at,
+        })
+    }
+
+    /// Reads the notifications between the checkpoint and the last commit, by user.
+    async fn notifications_until(&self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Emitted>>, WorkerError> {
+        let mut emitted: BTreeMap<UserId, Vec<Emitted>> = BTreeMap::new();
+        let mut from = self.marker.notifications_offset;
+        while from < committed.notifications_offset {
+            let batch = self.ports.log.read(Topic::Notifications, self.id, from, BATCH_BYTES_MAX).await?;
+            if batch.records.is_empty() {
+                break;
+            }
+            for record in batch.records.iter().filter(|record| record.offset < committed.notifications_offset) {
+                match serde_json::from_slice::<Notification>(&record.value) {
+                    Ok(notification) => {
+                        emitted.entry(notification.user_id).or_default().push(Emitted::from(notification))
+                    }
+                    Err(error) => tracing::error!(offset = record.offset, %error, "a notification cannot be read"),
+                }
+            }
+            from = batch.next_offset;
+        }
+        Ok(emitted)
+    }
+
+    /// Applies the records up to the last commit again. Their notifications were emitted before.
+    async fn fold_until(&mut self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Emitted>>, WorkerError> {
+        while self.progress.next_offset < committed.next_offset {
+            let batch = self.ports.log.read(Topic::Events, self.id, self.progress.next_offset, BATCH_BYTES_MAX).await?;
+            if batch.records.is_empty() {
+                break;
+            }
+            for record in batch.records.iter().filter(|record| record.offset < committed.next_offset) {
+                self.apply(record).await?;
+            }
+            self.progress.next_offset = batch.next_offset.min(committed.next_offset);
+        }
+        self.machine.advance(committed.time, usize::MAX);
+        self.outgoing.clear();
+        self.machine.take_failures();
+        let mut recomputed: BTreeMap<UserId, Vec<Emitted>> = BTreeMap::new();
+        for change in self.machine.take_changes() {
+            recomputed.entry(change.user).or_default().push(Emitted::from(change));
+        }
+        Ok(recomputed)
+    }
+
+    /// Emits the difference between what was emitted and what the same records give now.
+    async fn repair(
+        &mut self,
+        emitted: BTreeMap<UserId, Vec<Emitted>>,
+        recomputed: BTreeMap<UserId, Vec<Emitted>>,
+    ) -> Result<(), WorkerError> {
+        let nothing = Vec::new();
+        let of = |user| (emitted.get(&user).unwrap_or(&nothing), recomputed.get(&user).unwrap_or(&nothing));
+        let users: BTreeSet<UserId> = emitted.keys().chain(recomputed.keys()).copied().collect();
+        let differ = users.into_iter().filter(|user| of(*user).0 != of(*user).1);
+        let users: Vec<UserId> = differ.collect();
+        let departures = self.ports.warehouse.departures(&users).await?;
+        for (user, departure) in users.into_iter().zip(departures) {
+            let (emitted, recomputed) = of(user);
+            let mut known = self.machine.memberships(user);
+            recomputed.iter().rev().for_each(|change| change.undo(&mut known));
+            emitted.iter().for_each(|change| change.redo(&mut known));
+            if known.is_empty() && !self.machine.knows(user) {
+                // The user was merged into one that was deleted, and the history went with it.
+                continue;
+            }
+            let cause = if departure == Some(Departure::Deleted) {
+                // The record of the deletion is on its way; the archiver was faster and has
+                // removed the history.
+                Cause::Delete
+            } else {
+                tracing::error!(%user, partition = self.id, "recovery finds other memberships than were emitted: repairing");
+                metrics::counter!("uss_audit_disagreements_total").increment(1);
+                Cause::Repair
+            };
+            let sequence = emitted.iter().chain(recomputed).map(|change| change.sequence).max().unwrap_or(0);
+            let last = emitted.last().map_or(sequence - recomputed.len() as u64, |change| change.sequence);
+            self.machine.reconcile(user, &known, last, cause);
+        }
+        Ok(())
+    }
+}
+
+/// What a checkpoint holds.
+struct State {
+    machine: Machine,
+    tombstones: HashMap<UserId, Tombstone>,
+    marker: Progress,
+}
+
+/// Returns the state to begin with: the latest checkpoint; if that cannot be used, the kept one; with
+/// neither, nothing, if the log still has its beginning. A checkpoint is discarded only after
+/// something else has proved usable.
+async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<State, WorkerError> {
+    let log = Retained::of(id, ports.log.as_ref()).await?;
+    match read_generation(id, ports, settings, Generation::Latest).await? {
+        Ok(Some(state)) => {
+            log.goes_on_from(state.marker)?;
+            return Ok(state);
+        }
+        Ok(None) if log.goes_on_from(START).is_ok() => return Ok(State::new(settings)),
+        Ok(None) => tracing::error!(partition = id, "there is no checkpoint, and the log has lost its beginning"),
+        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint cannot be used"),
+    }
+    match read_generation(id, ports, settings, Generation::Kept).await? {
+        Ok(Some(state)) => {
+            log.goes_on_from(state.marker)?;
+            let offset = state.marker.next_offset;
+            tracing::error!(
+                partition = id,
+                offset,
+                "falling back to the checkpoint that was kept, and the log after it"
+            );
+            ports.checkpoints.fall_back(id).await?;
+            return Ok(state);
+        }
+        Ok(None) => {}
+        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint that was kept cannot be used either"),
+    }
+    log.goes_on_from(START)?;
+    tracing::error!(partition = id, "rebuilding from the whole log");
+    ports.checkpoints.discard(id).await?;
+    Ok(State::new(settings))
+}
+
+/// The first offsets that are left of a partition's topics.
+struct Retained {
+    partition: u32,
+    events: u64,
+    notifications: u64,
+}
+
+impl Retained {
+    async fn of(partition: u32, log: &dyn Log) -> Result<Self, LogError> {
+        let (events, _) = log.bounds(Topic::Events, partition).await?;
+        let (notifications, _) = log.bounds(Topic::Notifications, partition).await?;
+        Ok(Self { partition, events, notifications })
+    }
+
+    /// Fails if records after a checkpoint are gone.
+    fn goes_on_from(&self, marker: Progress) -> Result<(), WorkerError> {
+        if self.events <= marker.next_offset && self.notifications <= marker.notifications_offset {
+            return Ok(());
+        }
+        let Self { partition, events: first, .. } = *self;
+        Err(WorkerError::Trimmed { partition, first, checkpoint: marker.next_offset })
+    }
+}
+
+/// Returns the state of a generation; `None` if there is none; or the reason why it cannot be used.
+///
+/// # Errors
+/// It cannot be read now, or a newer build wrote it.
+async fn read_generation(
+    id: u32,
+    ports: &Ports,
+    settings: Settings,
+    generation: Generation,
+) -> Result<Result<Option<State>, String>, WorkerError> {
+    let loaded = match ports.checkpoints.load(id, generation).await {
+        Err(CheckpointError::Corrupt { reason, .. }) => return Ok(Err(reason)),
+        loaded => loaded?,
+    };
+    match loaded.map(|loaded| State::read(loaded, settings, &ports.plans)).transpose() {
+        Err(source @ SnapshotError::Newer(_)) => Err(WorkerError::Newer { partition: id, source }),
+        read => Ok(read.map_err(|error| error.to_string())),
+    }
+}
+
+/// Fails if the latest checkpoint cannot be used. Retention checks it before it keeps it as the fallback.
+pub(crate) async fn check_latest(id: u32, ports: &Ports, settings: Settings) -> Result<(), CheckpointError> {
+    let Some(latest) = ports.checkpoints.load(id, Generation::Latest).await? else { return Ok(()) };
+    // On another thread than the workers' turns: it may be large.
+    let plans = ports.plans.clone();
+    let read = tokio::task::spawn_blocking(move || State::read(latest, settings, &plans).map(drop)).await;
+    let read = read.map_err(|error| CheckpointError::Unavailable(error.to_string()))?;
+    read.map_err(|error| CheckpointError::Corrupt { partition: id, reason: error.to_string() })
+}
+
+impl State {
+    fn new(settings: Settings) -> Self {
+        Self { machine: Machine::new(settings.machine), tombstones: HashMap::new(), marker: START }
+    }
+
+    fn read(restored: Restored, settings: Settings, plans: &Plans) -> Result<Self, SnapshotError> {
+        let state: PartitionState = postcard::from_bytes(&restored.partition_state)
+            .map_err(|error| SnapshotError::Format(error.to_string()))?;
+        let offset = restored.marker.next_offset;
+        let mut plan = |clause: &str| plans.plan(clause);
+        let mut machine = Machine::load_state_with(&state.machine, offset, settings.machine, &mut plan)?;
+        for (_, block) in &restored.users {
+            machine.load_user(block)?;
+        }
+        Ok(Self { machine, tombstones: state.tombstones, marker: restored.marker })
+    }
+}
+
+/// The changes of one notification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Emitted {
+    sequence: u64,
+    entered: Vec<i64>,
+    left: Vec<i64>,
+}
+
+impl Emitted {
+    fn redo(&self, members: &mut Vec<i64>) {
+        members.retain(|segment| !self.left.contains(segment));
+        members.extend(&self.entered);
+    }
+
+    fn undo(&self, members: &mut Vec<i64>) {
+        members.retain(|segment| !self.entered.contains(segment));
+        members.extend(&self.left);
+    }
+}
+
+impl From<Notification> for Emitted {
+    fn from(notification: Notification) -> Self {
+        let Notification { sequence, in_segments: entered, out_segments: left, .. } = notification;
+        Self { sequence, entered, left }
+    }
+}
+
+impl From<Change> for Emitted {
+    fn from(change: Change) -> Self {
+        Self { sequence: change.sequence, entered: change.entered, left: change.left }
+    }
+}

@@ -1,0 +1,168 @@
+#![allow(clippy::unwrap_used)]
+
+use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
+use ports::clock::ManualClock;
+use ports::config_store::{NewSegment, NewUser};
+use ports::log::{NewRecord, Progress, Topic};
+use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
+use segment_engine::time::Timestamp;
+
+use super::*;
+use crate::partition::Ports;
+use crate::plans::Plans;
+use crate::service::Service;
+use crate::settings::Settings;
+
+const NOW: Timestamp = Timestamp(1_767_225_600_000_000);
+const USER: UserId = UserId(1);
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A checkpoint store whose writes never end: a worker that writes one is stuck.
+#[derive(Default)]
+struct Stuck {
+    inner: MemoryCheckpoints,
+    reached: Notify,
+}
+
+#[async_trait]
+impl CheckpointStore for Stuck {
+    async fn write(&self, _: Checkpoint) -> Result<(), CheckpointError> {
+        self.reached.notify_one();
+        std::future::pending().await
+    }
+
+    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
+        self.inner.load(partition, generation).await
+    }
+
+    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError> {
+        self.inner.marker(partition, generation).await
+    }
+
+    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+        self.inner.keep(partition).await
+    }
+
+    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError> {
+        self.inner.fall_back(partition).await
+    }
+
+    async fn discard(&self, partition: u32) -> Result<(), CheckpointError> {
+        self.inner.discard(partition).await
+    }
+}
+
+/// A service in memory whose worker gets stuck at its first checkpoint.
+struct World {
+    stuck: Arc<Stuck>,
+    store: Arc<dyn ConfigStore>,
+    ports: Ports,
+    relayed: watch::Sender<u64>,
+    service: Service,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (clock, store) = (Arc::new(ManualClock::at(NOW)), Arc::new(MemoryConfigStore::default()));
+        let stuck = Arc::new(Stuck::default());
+        let ports = Ports {
+            log: Arc::new(MemoryLog::new(1, clock.clone())),
+            checkpoints: stuck.clone(),
+            warehouse: Arc::new(MemoryWarehouse::default()),
+            clock,
+            plans: Plans::default(),
+        };
+        let settings = Settings { checkpoint_interval_micros: 0, ..Settings::default() };
+        let service = Service::start(ports.clone(), settings, store.clone()).await.unwrap();
+        let (relayed, _) = watch::channel(0);
+        Self { stuck, store, ports, relayed, service }
+    }
+
+    fn queries(&self) -> EngineQueries {
+        let (store, relayed) = (self.store.clone(), self.relayed.subscribe());
+        let outbox = Outbox { store, written: Arc::default(), relayed };
+        EngineQueries::new(self.service.handle(), self.ports.warehouse.clone(), self.ports.clock.clone(), outbox)
+    }
+
+    /// Queries that wait only a moment.
+    fn impatient(&self) -> EngineQueries {
+        EngineQueries { engine_max: Duration::from_millis(20), ..self.queries() }
+    }
+
+    /// Appends the outbox to the log.
+    async fn relay(&self) {
+        let rows = self.store.outbox(0, usize::MAX).await.unwrap();
+        let end = rows.last().map_or(0, |row| row.id);
+        let records = rows.into_iter().map(|row| row.entry.record(1)).collect();
+        self.ports.log.append_once("outbox", end, records).await.unwrap();
+        self.relayed.send_replace(end);
+    }
+}
+
+async fn in_patience<T>(response: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, response).await.expect("a response, or an error")
+}
+
+#[tokio::test]
+async fn a_stuck_worker_does_not_hold_callers_for_ever() {
+    let world = World::new().await;
+    assert_eq!(in_patience(world.queries().wait_until_applied()).await, Ok(()));
+    let saved = segment(&world.store, "any", Some("count(*) > 0")).await;
+    world.relay().await;
+    let record = NewRecord { topic: Topic::Events, partition: 0, key: "1".to_owned(), value: b"any".to_vec() };
+    world.ports.log.append(vec![record]).await.unwrap();
+    in_patience(world.stuck.reached.notified()).await;
+    let queries = world.impatient();
+    let behind = SegmentQueryError::Behind(queries.engine_max);
+    assert_eq!(in_patience(queries.wait_until_applied()).await, Err(behind.clone()));
+    assert_eq!(in_patience(queries.progress(saved)).await, Err(behind.clone()));
+    assert_eq!(in_patience(queries.explain(USER, "any")).await, Err(behind));
+}
+
+#[tokio::test]
+async fn an_outbox_that_nobody_relays_does_not_hold_callers_for_ever() {
+    let world = World::new().await;
+    world.store.create_user(NewUser::default(), NOW).await.unwrap();
+    let queries = world.impatient();
+    assert_eq!(in_patience(queries.wait_until_applied()).await, Err(SegmentQueryError::Behind(queries.engine_max)));
+}
+
+/// Stores a segment: with a clause, or manual.
+async fn segment(store: &Arc<dyn ConfigStore>, tag: &str, clause: Option<&str>) -> i64 {
+    let new = NewSegment {
+        title: String::new(),
+        description: None,
+        tag: tag.to_owned(),
+        where_statement: clause.unwrap_or_default().to_owned(),
+        is_generic: false,
+        kind: if clause.is_some() { SegmentKind::Computed } else { SegmentKind::Manual },
+        uses: clause.map(|clause| compile(clause).unwrap().segments).unwrap_or_default(),
+    };
+    store.create_segment(new, NOW).await.unwrap().id
+}
+
+#[tokio::test]
+async fn a_preview_reads_only_what_its_clause_names() {
+    let world = World::new().await;
+    let store = &world.store;
+    let user = store.create_user(NewUser::default(), NOW).await.unwrap().id;
+    let (vip, other) = (segment(store, "vip", None).await, segment(store, "other", None).await);
+    store.set_manual_memberships(user, &[vip, other], NOW).await.unwrap();
+    segment(store, "busy", Some("count(*) > 1")).await;
+    segment(store, "dear", Some("segment('vip') AND count(*) > 2")).await;
+    segment(store, "dearest", Some("segment('dear') OR segment('vip')")).await;
+    let queries = world.queries();
+    let named = async |clause: &str| {
+        let named = queries.named(&compile(clause).unwrap()).await.unwrap();
+        let mut plans: Vec<String> = named.plans.into_keys().collect();
+        plans.sort();
+        (plans, named.lists.into_iter().collect::<Vec<_>>())
+    };
+    let texts = |tags: &[&str]| tags.iter().map(|&tag| tag.to_owned()).collect::<Vec<_>>();
+    assert_eq!(named("count(*) > 0").await, (texts(&[]), vec![]));
+    assert_eq!(named("segment('other')").await, (texts(&[]), vec![("other".to_owned(), vec![user])]));
+    let vip = ("vip".to_owned(), vec![user]);
+    assert_eq!(named("segment('dearest')").await, (texts(&["dear", "dearest"]), vec![vip.clone()]));
+    assert_eq!(named("segment('busy') AND segment('vip') AND segment('none')").await, (texts(&["busy"]), vec![vip]));
+}
