@@ -271,7 +271,8 @@ async fn no_damage_of_the_pointer_files_loses_anything() {
 #[tokio::test]
 async fn missing_files_are_missed() {
     let (files, sound) = killed_after(2).await;
-    let without = |gone: &dyn Fn(&Path) -> bool| files.iter().filter(|(path, _)| !gone(path)).cloned().collect::<Files>();
+    let without =
+        |gone: &dyn Fn(&Path) -> bool| files.iter().filter(|(path, _)| !gone(path)).cloned().collect::<Files>();
     let journals = without(&|path| path.extension().is_some_and(|extension| extension == "jnl"));
     assert!(!sound_or_refused(&journals, &sound, "no journal").await);
     let all_but_mark = without(&|path| path != Path::new("acknowledged"));

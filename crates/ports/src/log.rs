@@ -241,4 +241,8 @@ pub trait Log: Send + Sync + 'static {
 
     /// Forgets the records before `before`, at most all there are. Offsets go on where they were.
     async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError>;
+
+    /// For a log that has lost its end: the next record of the partition gets `offset` or a later one, so that no offset is
+    /// given twice. What is left stays; readers pass over the gap.
+    async fn skip_to(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError>;
 }

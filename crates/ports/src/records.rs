@@ -96,6 +96,15 @@ pub enum UserRecord {
         /// The internal id.
         user_id: UserId,
     },
+    /// The log had lost its end, and the engine with it: what the user was told to be in. What is not so is told.
+    Restored {
+        /// The internal id.
+        user_id: UserId,
+        /// The segments of the user's memberships in the config store.
+        segments: Vec<i64>,
+        /// No notification of the user had a higher `sequence`, those that are lost included.
+        sequence: u64,
+    },
 }
 
 impl UserRecord {
@@ -105,6 +114,7 @@ impl UserRecord {
             UserRecord::User { user_id, .. }
             | UserRecord::Traits { user_id, .. }
             | UserRecord::Manual { user_id, .. }
+            | UserRecord::Restored { user_id, .. }
             | UserRecord::Merge { user_id, .. }
             | UserRecord::Transfer { user_id, .. }
             | UserRecord::Forward { user_id, .. }

@@ -12,6 +12,9 @@ use super::pointers;
 use super::stamp::{Mark, Stamp};
 use super::store::StoreError;
 
+/// The code of what [`Losses::GiveUp`] gave up.
+pub const LOSS_ACCEPTED: &str = "LOG_LOSS_ACCEPTED";
+
 /// What to do about records that were acknowledged and are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Losses {
@@ -60,7 +63,7 @@ pub fn check(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Resu
             Some(number) if number > 0 && losses == Losses::Refuse => {
                 Err(StoreError::Lost(format!("its files are gone, and with them {number} writes")))
             }
-            _ => Ok(None),
+            mark => Ok(mark),
         };
     }
     if files.is_empty() && mark.is_some() && losses == Losses::Refuse {
@@ -71,7 +74,7 @@ pub fn check(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Resu
         Err(found) if losses == Losses::Refuse => return Err(StoreError::Lost(found.reason)),
         Err(found) => {
             put_aside(&found)?;
-            findings.push(Finding { code: "LOG_LOSS_ACCEPTED", message: found.reason });
+            findings.push(Finding { code: LOSS_ACCEPTED, message: found.reason });
             files = journals(folder)?;
             walk(&files)?.map_err(|found| StoreError::Corrupt(found.reason))?
         }
@@ -99,7 +102,9 @@ pub fn check_reached(number: u64, acknowledged: u64) -> Result<(), StoreError> {
         return Ok(());
     }
     let lost = acknowledged - number;
-    Err(StoreError::Lost(format!("its last {lost} writes are gone: it ends with write {number}, but write {acknowledged} was acknowledged")))
+    Err(StoreError::Lost(format!(
+        "its last {lost} writes are gone: it ends with write {number}, but write {acknowledged} was acknowledged"
+    )))
 }
 
 fn read_mark(folder: &Path, findings: &mut Vec<Finding>) -> Result<Option<u64>, StoreError> {

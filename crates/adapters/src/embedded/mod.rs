@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use checkpoints::EmbeddedCheckpoints;
-pub use damage::{Finding, Losses};
+pub use damage::{Finding, LOSS_ACCEPTED, Losses};
 pub use log::{EmbeddedLog, QUEUED_CALLS_MAX, QUEUED_KIB_MAX};
 use ports::clock::Clock;
 use ports::log::LogError;
@@ -74,12 +74,7 @@ impl From<StoreError> for OpenError {
 }
 
 /// As [`open`], and says what became of damage.
-pub fn open_with(
-    folder: &Path,
-    partitions: u32,
-    clock: Arc<dyn Clock>,
-    losses: Losses,
-) -> Result<Embedded, OpenError> {
+pub fn open_with(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, losses: Losses) -> Result<Embedded, OpenError> {
     let mut findings = Vec::new();
     let store = Arc::new(Store::open(folder, losses, &mut findings)?);
     let log = EmbeddedLog::open(store.clone(), partitions, clock).map_err(OpenError::Log)?;

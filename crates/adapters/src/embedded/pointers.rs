@@ -52,7 +52,8 @@ fn wrong_keyspace(folder: &Path, must_be: bool) -> io::Result<Option<String>> {
     let current = match fs::read(folder.join("current")) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let has_data = !read_dir(&folder.join("tables"))?.is_empty() || !read_dir(&folder.join("blobs"))?.is_empty();
+            let has_data =
+                !read_dir(&folder.join("tables"))?.is_empty() || !read_dir(&folder.join("blobs"))?.is_empty();
             return Ok((must_be || has_data).then(|| "the file `current` is missing".to_owned()));
         }
         Err(error) => return Err(error),
@@ -69,9 +70,9 @@ fn wrong_keyspace(folder: &Path, must_be: bool) -> io::Result<Option<String>> {
         }
         Err(error) => return Err(error),
     };
-    let is_sound = rest.split_first_chunk::<16>().is_some_and(|(sum, kind)| {
-        u128::from_le_bytes(*sum) == xxh3_128(&list) && kind == [0]
-    });
+    let is_sound = rest
+        .split_first_chunk::<16>()
+        .is_some_and(|(sum, kind)| u128::from_le_bytes(*sum) == xxh3_128(&list) && kind == [0]);
     Ok((!is_sound).then(|| format!("`current` and v{id} do not belong together")))
 }
 

@@ -166,6 +166,11 @@ impl Opened {
         self.db.snapshot()
     }
 
+    /// The number of the last write.
+    fn last_write(&self) -> u64 {
+        self.numbering.lock().unwrap_or_else(PoisonError::into_inner).last
+    }
+
     /// Closes the database. Answers whether its next write would go on from the last.
     fn close(self) -> bool {
         self.numbering.into_inner().unwrap_or_else(PoisonError::into_inner).goes_on
@@ -232,6 +237,11 @@ impl Store {
         drop(alone);
         let refused_below = acknowledged.filter(|_| losses == Losses::Refuse);
         let opened = Opened::open(folder, refused_below, losses == Losses::Refuse)?;
+        if let Err(StoreError::Lost(message)) =
+            damage::check_reached(opened.last_write(), acknowledged.unwrap_or_default())
+        {
+            findings.push(Finding { code: damage::LOSS_ACCEPTED, message });
+        }
         Ok(Self { folder: folder.to_owned(), opened: RwLock::new(Some(opened)) })
     }
 

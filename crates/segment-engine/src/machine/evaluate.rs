@@ -98,6 +98,10 @@ impl Machine {
         told.dedup();
         user.dirty.extend(&user.members);
         user.dirty.extend(&told);
+        if user.sequence != sequence && !user.changed {
+            user.changed = true;
+            self.changed.push(id);
+        }
         self.tally.leave(&user.members);
         self.tally.enter(&told);
         user.members = told;

@@ -78,6 +78,8 @@ impl Partition {
                 self.redirect(survivor, input, record);
                 return Ok(());
             }
+            // Told again after a loss.
+            Some(Tombstone::Deleted) if matches!(input, UserRecord::Delete { .. }) => return Ok(()),
             Some(Tombstone::Deleted) => return Err(deleted(user).into()),
             None => {}
         }
@@ -102,6 +104,10 @@ impl Partition {
             }
             UserRecord::Forward { user_id, partition, offset, appended_at, record: inner } => {
                 self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), at)?;
+            }
+            UserRecord::Restored { user_id, segments, sequence } => {
+                let sequence = self.machine.sequence(user_id).max(sequence);
+                self.machine.reconcile(user_id, &segments, sequence, Cause::Repair);
             }
             UserRecord::Delete { user_id } => {
                 self.machine.remove_user(user_id, Cause::Delete, at);

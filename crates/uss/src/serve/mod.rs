@@ -18,13 +18,14 @@ use std::time::Duration;
 use configuration_api::Api;
 use ingestion_api::Ingestion;
 use metrics_exporter_prometheus::PrometheusHandle;
+use ports::config_store::IdentityRules;
 use segment_users::service::Service;
 use tokio::sync::watch;
 
 use crate::settings::Settings;
 use checked::Checked;
 use listen::Each;
-use open::Opened;
+pub use open::{Opened, start_service};
 use registry::ByRole;
 
 /// Why the system could not be started, in words for whoever started it.
@@ -73,8 +74,7 @@ async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusH
     let Checked { unknown_users, future, access, topics, identity_rules } = Checked::of(&settings)?;
     let limits = descriptors::divide(descriptors::raise_limit(), &settings);
     let listeners = listen::bind(&settings, &access.keys, options.insecure).await?;
-    let opened = open::open(&settings, identity_rules.clone()).await?;
-    consistency::check(&opened, options.accept_loss).await?;
+    let opened = open_stores(&settings, identity_rules.clone(), options.accept_loss).await?;
     let service = open::start_service(&opened, &settings).await?;
     let ingestion = open::ingestion(&opened, unknown_users, future, identity_rules.caseless);
     let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
@@ -99,6 +99,20 @@ async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusH
     upkeep.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the stores of the data folder, and makes sure that they belong together.
+///
+/// # Errors
+/// One cannot be opened, or has lost what another knows; with `accept_loss` that is given up.
+pub async fn open_stores(
+    settings: &Settings,
+    identity_rules: IdentityRules,
+    accept_loss: bool,
+) -> Result<Opened, StartError> {
+    let opened = open::open(settings, identity_rules, accept_loss).await?;
+    consistency::check(&opened, accept_loss).await?;
+    Ok(opened)
 }
 
 async fn load_sample_data(api: Api, addresses: &Each<SocketAddr>) {
