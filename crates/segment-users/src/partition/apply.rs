@@ -240,6 +240,7 @@ impl Partition {
                 }
                 self.machine.activate(id, version, at);
             }
+            SegmentRecord::SegmentHistory {} => self.machine.assume_history(),
             SegmentRecord::SegmentRemoved { id } => self.machine.remove_segment(id, at),
         }
         Ok(())

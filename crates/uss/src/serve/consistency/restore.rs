@@ -1,7 +1,7 @@
 //! A log that has lost its end, or everything, is told again what the config store knows.
 //!
 //! All of it goes through the log, like every input: so the engine needs no way of its own, and a record that is told twice
-//! changes nothing. It costs a record or two for each user, once, before anything is served. If it is interrupted, the next
+//! changes nothing. It costs a few records for each user, once, before anything is served. If it is interrupted, the next
 //! start finds it under way and asks for it again.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use configuration_api::PRODUCER as OUTBOX;
 use ports::config_store::{OutboxEntry, Page, User};
 use ports::log::{Log, NewRecord, Topic, partition_of};
+use ports::records::SegmentRecord;
 use ports::records::json_text::JsonText;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
@@ -43,10 +44,20 @@ pub async fn restore(opened: &Opened) -> Result<(), Failure> {
         let mut memberships = MembershipWriter::open(partition, log.clone(), opened.memberships.clone()).await?;
         while memberships.step().await? {}
     }
+    // Users before segments: a segment reads the history of those who are known where it is defined.
+    let history = SegmentRecord::SegmentHistory {};
+    let history = |partition| NewRecord {
+        topic: Topic::Events,
+        partition,
+        key: "segment:0".to_owned(),
+        value: serde_json::to_vec(&history).expect("a segment record is plain data"),
+    };
+    log.append((0..log.partitions()).map(history).collect()).await?;
+    tell_users(opened, What::Known).await?;
     let segments = store::definitions(log.as_ref(), opened.store.as_ref()).await?;
     log.append(segments.into_iter().map(|entry| entry.record(log.partitions())).collect()).await?;
     definitions::relay(log).await?;
-    tell_users(opened).await?;
+    tell_users(opened, What::Memberships).await?;
     log.append_once(OUTBOX, sent(opened).await?, Vec::new()).await?;
     log.append_once(PRODUCER, begun + 1, Vec::new()).await?;
     Ok(())
@@ -63,7 +74,16 @@ async fn skip_what_is_lost(opened: &Opened) -> Result<(), Failure> {
     Ok(log.skip_to(Topic::Config, 0, log.producer_sequence(definitions::PRODUCER).await?).await?)
 }
 
-async fn tell_users(opened: &Opened) -> Result<(), Failure> {
+/// What is told of the users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// Who they are, or that they are gone.
+    Known,
+    /// What they were told to be in.
+    Memberships,
+}
+
+async fn tell_users(opened: &Opened, what: What) -> Result<(), Failure> {
     let mut told = Told { log: opened.log.clone(), records: Vec::new(), bytes: 0, sequences: Vec::new() };
     for partition in 0..opened.log.partitions() {
         told.sequences.push(opened.log.bounds(Topic::Notifications, partition).await?.1);
@@ -75,22 +95,29 @@ async fn tell_users(opened: &Opened) -> Result<(), Failure> {
             break;
         }
         for user in page {
-            for id in after + 1..user.id.0 {
+            let between = after + 1..user.id.0;
+            after = user.id.0;
+            if what == What::Memberships {
+                let sequence = told.sequence_of(user.id);
+                told.add(vec![OutboxEntry::restored(&user, sequence)]).await?;
+                continue;
+            }
+            for id in between {
                 told.add(gone(opened, UserId(id)).await?).await?;
             }
-            after = user.id.0;
-            let sequence = told.sequence_of(user.id);
-            told.add(known(opened, &user, sequence).await?).await?;
+            told.add(known(opened, &user).await?).await?;
         }
     }
-    for id in after + 1..=opened.store.last_ids().await?.user {
-        told.add(gone(opened, UserId(id)).await?).await?;
+    if what == What::Known {
+        for id in after + 1..=opened.store.last_ids().await?.user {
+            told.add(gone(opened, UserId(id)).await?).await?;
+        }
     }
     told.flush().await
 }
 
 /// What the engine must know of a user.
-async fn known(opened: &Opened, user: &User, sequence: u64) -> Result<Vec<OutboxEntry>, Failure> {
+async fn known(opened: &Opened, user: &User) -> Result<Vec<OutboxEntry>, Failure> {
     let mut entries = vec![OutboxEntry::user(user)];
     let mut traits: BTreeMap<Timestamp, BTreeMap<String, JsonText>> = BTreeMap::new();
     for (key, set) in opened.store.traits(user.id).await? {
@@ -101,7 +128,6 @@ async fn known(opened: &Opened, user: &User, sequence: u64) -> Result<Vec<Outbox
     if list.version > 0 {
         entries.push(OutboxEntry::manual(user.id, list));
     }
-    entries.push(OutboxEntry::restored(user, sequence));
     Ok(entries)
 }
 
