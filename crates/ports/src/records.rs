@@ -100,8 +100,9 @@ pub enum UserRecord {
     Restored {
         /// The internal id.
         user_id: UserId,
-        /// The segments of the user's memberships in the config store.
-        segments: Vec<i64>,
+        /// The segments of the user's memberships in the config store; left out if only numbers are to go on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        segments: Option<Vec<i64>>,
         /// No notification of the user had a higher `sequence`, those that are lost included.
         sequence: u64,
     },

@@ -93,8 +93,13 @@ impl OutboxEntry {
 
     /// The log had lost its end: what the user was told to be in, by notifications numbered up to `sequence` at most.
     pub fn restored(user: &User, sequence: u64) -> Self {
-        let segments = user.segments.iter().map(|membership| membership.segment_id).collect();
+        let segments = Some(user.segments.iter().map(|membership| membership.segment_id).collect());
         Self::about_user(user.id, &UserRecord::Restored { user_id: user.id, segments, sequence })
+    }
+
+    /// The log had lost its end: notifications of the user were numbered up to `sequence` at most.
+    pub fn numbered(user_id: UserId, sequence: u64) -> Self {
+        Self::about_user(user_id, &UserRecord::Restored { user_id, segments: None, sequence })
     }
 
     /// A user was deleted.

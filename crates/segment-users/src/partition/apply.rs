@@ -107,6 +107,8 @@ impl Partition {
             }
             UserRecord::Restored { user_id, segments, sequence } => {
                 let sequence = self.machine.sequence(user_id).max(sequence);
+                // What the user is told to be in without a list: what it is in now.
+                let segments = segments.unwrap_or_else(|| self.machine.memberships(user_id));
                 self.machine.reconcile(user_id, &segments, sequence, Cause::Repair);
             }
             UserRecord::Delete { user_id } => {

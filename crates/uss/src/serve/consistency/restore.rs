@@ -105,7 +105,8 @@ async fn tell_users(opened: &Opened, what: What) -> Result<(), Failure> {
             for id in between {
                 told.add(gone(opened, UserId(id)).await?).await?;
             }
-            told.add(known(opened, &user).await?).await?;
+            let sequence = told.sequence_of(user.id);
+            told.add(known(opened, &user, sequence).await?).await?;
         }
     }
     if what == What::Known {
@@ -117,8 +118,9 @@ async fn tell_users(opened: &Opened, what: What) -> Result<(), Failure> {
 }
 
 /// What the engine must know of a user.
-async fn known(opened: &Opened, user: &User) -> Result<Vec<OutboxEntry>, Failure> {
-    let mut entries = vec![OutboxEntry::user(user)];
+async fn known(opened: &Opened, user: &User, sequence: u64) -> Result<Vec<OutboxEntry>, Failure> {
+    // What comes of these records is numbered after what was lost.
+    let mut entries = vec![OutboxEntry::user(user), OutboxEntry::numbered(user.id, sequence)];
     let mut traits: BTreeMap<Timestamp, BTreeMap<String, JsonText>> = BTreeMap::new();
     for (key, set) in opened.store.traits(user.id).await? {
         traits.entry(set.created_at).or_default().insert(key, set.value);
