@@ -96,6 +96,16 @@ pub enum UserRecord {
         /// The internal id.
         user_id: UserId,
     },
+    /// The log had lost its end, and the engine with it: what the user was told to be in. What is not so is told.
+    Restored {
+        /// The internal id.
+        user_id: UserId,
+        /// The segments of the user's memberships in the config store; left out if only numbers are to go on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        segments: Option<Vec<i64>>,
+        /// No notification of the user had a higher `sequence`, those that are lost included.
+        sequence: u64,
+    },
 }
 
 impl UserRecord {
@@ -105,6 +115,7 @@ impl UserRecord {
             UserRecord::User { user_id, .. }
             | UserRecord::Traits { user_id, .. }
             | UserRecord::Manual { user_id, .. }
+            | UserRecord::Restored { user_id, .. }
             | UserRecord::Merge { user_id, .. }
             | UserRecord::Transfer { user_id, .. }
             | UserRecord::Forward { user_id, .. }
@@ -143,6 +154,8 @@ pub enum SegmentRecord {
         /// Its id.
         id: i64,
     },
+    /// The log had lost its end: there may be history that only the warehouse has, for new segments to be read.
+    SegmentHistory {},
 }
 
 /// A record of the config topic.

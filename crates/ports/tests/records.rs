@@ -200,6 +200,8 @@ fn user_records_come_back() {
         },
         UserRecord::Forward { user_id: UserId(2), partition: 1, offset: 2, appended_at: RECEIVED, record },
         UserRecord::Delete { user_id: UserId(1) },
+        UserRecord::Restored { user_id: UserId(1), segments: Some(vec![2, 3]), sequence: 40 },
+        UserRecord::Restored { user_id: UserId(1), segments: None, sequence: 40 },
     ];
     for record in records {
         let bytes = serde_json::to_vec(&record).unwrap();

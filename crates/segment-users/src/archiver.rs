@@ -227,7 +227,8 @@ impl Known {
                 Some(ArchiveRow::DeleteUser(absorbed))
             }
             // The survivor is deleted too, and the merged user's rows go with it.
-            Input::User(UserRecord::Delete { .. }) if departure == Some(Departure::Merged) => None,
+            // One that was deleted before has nothing left.
+            Input::User(UserRecord::Delete { .. }) if departure.is_some() => None,
             Input::User(UserRecord::Delete { .. }) => {
                 self.departed.insert(user, Departure::Deleted);
                 Some(ArchiveRow::DeleteUser(user))
@@ -256,7 +257,8 @@ impl Known {
             }
             Input::User(UserRecord::Transfer { absorbed, .. }) => Some(ArchiveRow::Alias { absorbed, survivor: user }),
             // Only the engine keeps manual lists; forwarded records have been unwrapped.
-            Input::User(UserRecord::Manual { .. } | UserRecord::Forward { .. }) | Input::Segment(_) => None,
+            Input::User(UserRecord::Manual { .. } | UserRecord::Restored { .. } | UserRecord::Forward { .. })
+            | Input::Segment(_) => None,
         }
     }
 }

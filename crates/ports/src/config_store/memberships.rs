@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use segment_engine::event::UserId;
+use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
 use super::{ConfigStoreError, Page, User};
@@ -86,6 +87,9 @@ pub trait MembershipStore: Send + Sync + 'static {
         segments: &[i64],
         now: Timestamp,
     ) -> Result<ManualSet, ConfigStoreError>;
+
+    /// The manual segments of a user, and which list this is; version 0 if none was ever set.
+    async fn manual_list(&self, user: UserId) -> Result<ManualList, ConfigStoreError>;
 
     /// The offset of the notification topic that the memberships stand at, for each partition that has any, ascending.
     async fn membership_positions(&self) -> Result<Vec<(u32, u64)>, ConfigStoreError>;

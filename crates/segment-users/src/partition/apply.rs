@@ -80,6 +80,8 @@ impl Partition {
                 self.redirect(survivor, input, record);
                 return Ok(());
             }
+            // Told again after a loss.
+            Some(Tombstone::Deleted) if matches!(input, UserRecord::Delete { .. }) => return Ok(()),
             Some(Tombstone::Deleted) => return Err(deleted(user).into()),
             None => {}
         }
@@ -104,6 +106,12 @@ impl Partition {
             }
             UserRecord::Forward { user_id, partition, offset, appended_at, record: inner } => {
                 self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), at)?;
+            }
+            UserRecord::Restored { user_id, segments, sequence } => {
+                let sequence = self.machine.sequence(user_id).max(sequence);
+                // What the user is told to be in without a list: what it is in now.
+                let segments = segments.unwrap_or_else(|| self.machine.memberships(user_id));
+                self.machine.reconcile(user_id, &segments, sequence, Cause::Repair);
             }
             UserRecord::Delete { user_id } => {
                 self.machine.remove_user(user_id, Cause::Delete, at);
@@ -236,6 +244,7 @@ impl Partition {
                 }
                 self.machine.activate(id, version, at);
             }
+            SegmentRecord::SegmentHistory {} => self.machine.assume_history(),
             SegmentRecord::SegmentRemoved { id } => self.machine.remove_segment(id, at),
         }
         Ok(())
