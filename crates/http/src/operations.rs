@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::extract::Json;
 use crate::problem::{Problem, RETRY_AFTER_SECONDS};
 
-/// `GET /metrics`: what `page` writes in Prometheus' text format.
+/// `GET /metrics`: what `page` returns, in the text format of Prometheus.
 pub fn metrics<F, Fut>(page: F) -> Router
 where
     F: Fn() -> Fut + Clone + Send + Sync + 'static,
@@ -25,10 +25,10 @@ where
     Router::new().route("/metrics", get(answer))
 }
 
-/// What a port needs for its work, each with how it is: `("log", Ok(()))`.
+/// The components that an API needs, each with its health: `("log", Ok(()))`.
 pub type Health = Vec<(&'static str, Result<(), Problem>)>;
 
-/// `GET /health-check`: 200 if everything that `check` names is well, else 503 and what is down.
+/// `GET /health-check`: 200 if every component that `check` names is healthy, else 503 and which are down.
 pub fn health<F, Fut>(check: F) -> Router
 where
     F: Fn() -> Fut + Send + Sync + 'static,
@@ -42,8 +42,7 @@ where
     Router::new().route("/health-check", get(answer))
 }
 
-/// Every component with its status, those that are down with their code; at the top the code of the first of these, for those
-/// who read no further.
+/// Every component with its status, and its code if it is down. The code of the first that is down stands at the top too.
 fn health_answer(health: Health) -> Response {
     let is_down = health.iter().find_map(|(_, state)| state.as_ref().err());
     let mut body = json!({"status": if is_down.is_some() { "down" } else { "ok" }});

@@ -1,4 +1,4 @@
-//! Answers browsers that ask whether a page may send events.
+//! Answers browsers that ask whether a page may send events (CORS).
 
 use axum::http::{Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};

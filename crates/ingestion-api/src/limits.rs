@@ -5,30 +5,30 @@ use std::time::Duration;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The bounds. All are settings.
+/// The bounds.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// One event, as sent.
+    /// One event as sent.
     pub event_bytes_max: usize,
-    /// One client's id of a user (and its type): more does not fit into an index of the config store.
+    /// A client's id of a user, and its type: more does not fit into an index of the config store.
     pub id_bytes_max: usize,
     /// The body of a single event or of a JSON array, unpacked.
     pub body_bytes_max: usize,
     /// The events of a JSON array.
     pub array_events_max: usize,
-    /// How much of a rejected event's text the error topic keeps; of longer ones also the length and a hash.
+    /// How much of a rejected event the error topic keeps; of longer ones also the length and a hash.
     pub error_text_bytes_max: usize,
     /// NDJSON: a line longer than this ends the request, and so do as many bytes of blank lines in a row. Keeps a small
     /// packed body from costing hours.
     pub line_bytes_max: usize,
-    /// NDJSON: a request of which so many events more were rejected than accepted is not read on. Some kilobytes of packed
-    /// lines could make millions of records of the error topic; a good import with many bad rows stays far below.
+    /// NDJSON: a request is not read on when this many more events were rejected than accepted. A few kilobytes of packed
+    /// lines could become millions of records of the error topic; a good import with many bad rows stays far below.
     pub rejected_surplus_max: usize,
-    /// NDJSON: how much goes into the log at once.
+    /// NDJSON: how much is appended to the log at once.
     pub chunk_bytes_max: usize,
-    /// NDJSON: how many events go into the log at once.
+    /// NDJSON: how many events are appended to the log at once.
     pub chunk_events_max: usize,
-    /// NDJSON: how long events wait for more to come before they go into the log.
+    /// NDJSON: how long events wait for more before they are appended.
     pub chunk_linger: Duration,
     /// NDJSON: how much of the answer is held back while the request is still being read. Only an answer longer than this
     /// (tens of thousands of refusals) has to be read while the request is sent.
@@ -37,17 +37,17 @@ pub struct Limits {
     pub body_pause_max: Duration,
     /// How long a single event or a JSON array may take to come, however little of it comes.
     pub body_grace: Duration,
-    /// What more it must bring to be given more time: so many bytes for each second.
+    /// Each so many bytes that come give it one second more.
     pub body_bytes_per_second_min: usize,
-    /// How long it may take to come, however much comes.
+    /// How long it may take at most.
     pub body_time_max: Duration,
-    /// Bodies being worked on, all requests together. Over it: 429.
+    /// What all requests together may hold of bodies. Over it: 429.
     pub in_flight_bytes_max: usize,
-    /// Of these, what the requests from one address may hold together: nobody takes all from everybody else.
+    /// What the requests from one address may hold of that, so that no client takes all of it.
     pub client_bytes_max: usize,
-    /// Identities remembered, in bytes of memory.
+    /// The cache of identities.
     pub identity_cache_bytes_max: usize,
-    /// Identities asked for in one call.
+    /// Identities looked up in one call.
     pub resolve_max: usize,
 }
 

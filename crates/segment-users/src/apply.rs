@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ports::ErrorCode;
 use ports::log::{NewRecord, Record, Topic, partition_of};
 use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
 use ports::records::json_text::{JsonText, trees};
@@ -26,7 +27,7 @@ impl Partition {
             Err(bad) => Err(bad),
         };
         if let Err(bad) = outcome {
-            tracing::warn!(partition = self.id, offset = record.offset, code = bad.code, "{}", bad.message);
+            tracing::warn!(partition = self.id, offset = record.offset, code = %bad.code, "{}", bad.message);
             let at = self.ports.clock.now();
             self.outgoing.push(notify::bad_record(bad.code, bad.message, record, self.id, at));
         }
@@ -39,7 +40,7 @@ impl Partition {
             Some(Gone::Merged(survivor)) => self.forward(*survivor, record),
             Some(Gone::Deleted) => return Err(deleted(user)),
             None => {
-                self.machine.event(&delivery.event, delivery.once, record.appended_at);
+                self.machine.event(&delivery.event, delivery.dedupe_forever, record.appended_at);
             }
         }
         Ok(())
@@ -126,7 +127,7 @@ impl Partition {
             Input::Event(mut delivery) => {
                 let source = Source { user: delivery.event.user_id, below: position.offset + 1 };
                 delivery.event.user_id = user;
-                self.machine.event(&delivery.event, delivery.once, at);
+                self.machine.event(&delivery.event, delivery.dedupe_forever, at);
                 self.machine.extend_source(user, source);
             }
             Input::User(UserRecord::Traits { traits, created_at, .. }) => {
@@ -164,7 +165,7 @@ impl Partition {
         state: &str,
         record: &Record,
     ) -> Result<Result<(), BadRecord>, WorkerError> {
-        let bad = |message: String| BadRecord { code: "BAD_TRANSFER", message };
+        let bad = |message: String| BadRecord { code: ErrorCode::BadTransfer, message };
         let bytes = match BASE64.decode(state) {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Err(bad(error.to_string()))),
@@ -200,7 +201,7 @@ impl Partition {
                         Ok(plan) => Rule::Where(plan),
                         Err(error) => {
                             let message = format!("segment {tag} keeps its old version: {error}");
-                            return Ok(Err(BadRecord { code: "BAD_SEGMENT", message }));
+                            return Ok(Err(BadRecord { code: ErrorCode::BadSegment, message }));
                         }
                     }
                 };
@@ -237,5 +238,8 @@ impl Partition {
 }
 
 fn deleted(user: UserId) -> BadRecord {
-    BadRecord { code: "USER_DELETED", message: format!("user {user} was deleted before this record was applied") }
+    BadRecord {
+        code: ErrorCode::UserDeleted,
+        message: format!("user {user} was deleted before this record was applied"),
+    }
 }

@@ -105,7 +105,7 @@ async fn a_rejected_event_is_found_and_accepted_once_its_user_is_there() {
 }
 
 #[tokio::test]
-async fn events_are_mended_and_all_of_a_code_are_replayed() {
+async fn one_dead_letter_is_edited_and_all_of_a_code_are_replayed() {
     let data = tempfile::tempdir().unwrap();
     let server = start(&data);
     let segment = server.segment("spent", "sum(order_total) > 10").await;

@@ -44,7 +44,7 @@ struct RecentIdsLayout {
 #[serde(remote = "Receipt")]
 struct ReceiptLayout {
     at: Timestamp,
-    once: bool,
+    dedupe_forever: bool,
 }
 
 written_as!(RecentIds: RecentIdsLayout, Receipt: ReceiptLayout, Source: SourceLayout);

@@ -2,7 +2,7 @@
 
 use super::lower::lower;
 use super::store::{StoreId, StoreKey, StoreKind};
-use crate::language::CompileError;
+use crate::language::{CompileError, code};
 use crate::leaf::ENTRIES_MAX;
 use crate::plan::{CompareOp, Expr, Plan};
 
@@ -12,7 +12,7 @@ use crate::plan::{CompareOp, Expr, Plan};
 /// matters.
 ///
 /// # Errors
-/// With the code `where_threshold`, and the largest number that can be asked.
+/// With the code `WHERE_THRESHOLD`, and the largest number that can be asked.
 pub fn check_thresholds(plan: &Plan) -> Result<(), CompileError> {
     let mut keys: Vec<StoreKey> = Vec::new();
     let formula = lower(plan, &vec![0; plan.segments.len()], &mut |key| {
@@ -30,7 +30,7 @@ pub fn check_thresholds(plan: &Plan) -> Result<(), CompileError> {
     let (things, instead) =
         if is_distinct { ("distinct values", "of fewer values") } else { ("events in a window", "without a window") };
     Err(CompileError {
-        code: "where_threshold",
+        code: code::THRESHOLD,
         message: format!(
             "this asks whether a count reaches {k}, but at most {ENTRIES_MAX} {things} are kept per user: the answer would \
              never be yes"
@@ -91,7 +91,7 @@ mod tests {
         ];
         for (clause, k) in refused {
             let error = check_thresholds(&compile(&clause).unwrap()).expect_err(&clause);
-            assert_eq!(error.code, "where_threshold", "{clause}");
+            assert_eq!(error.code, "WHERE_THRESHOLD", "{clause}");
             assert!(error.message.contains(&format!("reaches {k},")), "{clause}: {error}");
             assert!(error.suggestion.unwrap().contains("`>= 100000`"), "{clause}");
         }

@@ -28,7 +28,7 @@ impl Departed {
 
 impl Machine {
     /// Applies an event received at `at`. Answers `false` for a duplicate, which changes nothing.
-    pub fn event(&mut self, event: &Event, once: bool, at: Timestamp) -> bool {
+    pub fn event(&mut self, event: &Event, dedupe_forever: bool, at: Timestamp) -> bool {
         self.reach(at);
         let remembered = self.settings.remembered_micros;
         let slot = self.slot_or_new(event.user_id, Cause::Event);
@@ -37,7 +37,7 @@ impl Machine {
             user.client_ref_id = Some(event.client_ref_id.clone());
         }
         if let Some(id) = &event.event_id
-            && !user.recent.accept(EventKey { id, once }, event.processed_at, remembered)
+            && !user.recent.accept(EventKey { id, dedupe_forever }, event.processed_at, remembered)
         {
             return false;
         }

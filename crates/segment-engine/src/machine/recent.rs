@@ -13,7 +13,7 @@ pub const REMEMBERED_MICROS: i64 = 24 * 3_600 * 1_000_000;
 const LATE_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
 /// How many event ids of a user are remembered at least, the newest: of those that a client gave, and again of those that
-/// count once. Beyond it the oldest are forgotten, and a delivery with one of them counts as a new one.
+/// dedupe forever. Beyond it the oldest are forgotten, and a delivery with one of them counts as a new one.
 pub const REMEMBERED_IDS: usize = 100_000;
 
 /// How many ids there may be of both kinds before the surplus is forgotten: so seldom that looking at all of them costs
@@ -34,8 +34,8 @@ pub struct RecentIds {
 pub struct Receipt {
     /// When the newest was received.
     pub at: Timestamp,
-    /// Whether the id counted once for one of them: then it is remembered for ever.
-    pub once: bool,
+    /// Whether one of them dedupes forever: then the id is never forgotten.
+    pub dedupe_forever: bool,
 }
 
 /// An event id as it counts for duplicates.
@@ -43,29 +43,30 @@ pub struct Receipt {
 pub struct EventKey<'a> {
     /// The client's id of the delivery.
     pub id: &'a str,
-    /// Whether the id is derived from the content, and so counts once without a time limit.
-    pub once: bool,
+    /// Whether the id is derived from the content, and so dedupes without a time limit.
+    pub dedupe_forever: bool,
 }
 
 impl RecentIds {
     /// Whether the record is accepted: the user has no accepted record with this id received at most `remembered`
-    /// microseconds before; nor, if the id counts once, any at all for which it did. If it is, it is remembered.
+    /// microseconds before; nor, if the id dedupes forever, any earlier one that did too. If it is, it is remembered.
     pub fn accept(&mut self, key: EventKey<'_>, received: Timestamp, remembered: i64) -> bool {
-        let is_duplicate =
-            |earlier: &Receipt| key.once && earlier.once || received.0.saturating_sub(earlier.at.0) <= remembered;
+        let is_duplicate = |earlier: &Receipt| {
+            key.dedupe_forever && earlier.dedupe_forever || received.0.saturating_sub(earlier.at.0) <= remembered
+        };
         if self.received.get(&fnv1a(key.id)).is_some_and(is_duplicate) {
             return false;
         }
-        self.note(key.id, Receipt { at: received, once: key.once }, remembered);
+        self.note(key.id, Receipt { at: received, dedupe_forever: key.dedupe_forever }, remembered);
         true
     }
 
     /// Remembers an accepted record.
-    pub fn note(&mut self, id: &str, Receipt { at, once }: Receipt, remembered: i64) {
+    pub fn note(&mut self, id: &str, Receipt { at, dedupe_forever }: Receipt, remembered: i64) {
         let hash = fnv1a(id);
-        let once = once || self.received.get(&hash).is_some_and(|earlier| earlier.once);
-        self.received.insert(hash, Receipt { at, once });
-        if !once {
+        let dedupe_forever = dedupe_forever || self.received.get(&hash).is_some_and(|earlier| earlier.dedupe_forever);
+        self.received.insert(hash, Receipt { at, dedupe_forever });
+        if !dedupe_forever {
             self.expiring.push_back((at, hash));
             self.forget(at, remembered);
         }
@@ -77,8 +78,8 @@ impl RecentIds {
         if self.received.len() <= IDS_MAX {
             return;
         }
-        for once in [false, true] {
-            let of_kind = self.received.iter().filter(|(_, receipt)| receipt.once == once);
+        for dedupe_forever in [false, true] {
+            let of_kind = self.received.iter().filter(|(_, receipt)| receipt.dedupe_forever == dedupe_forever);
             let mut ids: Vec<(Timestamp, u128)> = of_kind.map(|(hash, receipt)| (receipt.at, *hash)).collect();
             let Some(surplus) = ids.len().checked_sub(REMEMBERED_IDS).filter(|surplus| *surplus > 0) else { continue };
             ids.select_nth_unstable(surplus - 1);
@@ -96,7 +97,7 @@ impl RecentIds {
                 break;
             }
             self.expiring.pop_front();
-            if self.received.get(&hash).is_some_and(|receipt| !receipt.once && receipt.at == received) {
+            if self.received.get(&hash).is_some_and(|receipt| !receipt.dedupe_forever && receipt.at == received) {
                 self.received.remove(&hash);
             }
         }
@@ -106,7 +107,8 @@ impl RecentIds {
     pub fn merge(&mut self, other: RecentIds) {
         for (hash, theirs) in other.received {
             let ours = self.received.entry(hash).or_insert(theirs);
-            *ours = Receipt { at: ours.at.max(theirs.at), once: ours.once || theirs.once };
+            *ours =
+                Receipt { at: ours.at.max(theirs.at), dedupe_forever: ours.dedupe_forever || theirs.dedupe_forever };
         }
         self.expiring.extend(other.expiring);
         self.expiring.make_contiguous().sort_unstable();
@@ -142,7 +144,7 @@ mod tests {
     #[test]
     fn a_day_after_the_accepted_record_the_id_is_free_again() {
         let mut recent = RecentIds::default();
-        let mut accept = |id, at| recent.accept(EventKey { id, once: false }, Timestamp(at), DAY);
+        let mut accept = |id, at| recent.accept(EventKey { id, dedupe_forever: false }, Timestamp(at), DAY);
         assert!(accept("a", 0));
         assert!(!accept("a", DAY), "at most 24 hours");
         assert!(accept("b", DAY));
@@ -153,36 +155,48 @@ mod tests {
     #[test]
     fn ids_derived_from_the_content_count_once_for_ever() {
         let mut recent = RecentIds::default();
-        let once = EventKey { id: "a", once: true };
-        assert!(recent.accept(once, Timestamp(0), DAY));
-        assert!(!recent.accept(EventKey { id: "a", once: false }, Timestamp(DAY), DAY), "the same id, within a day");
-        assert!(recent.accept(EventKey { id: "a", once: false }, Timestamp(DAY + 1), DAY), "a day is over");
-        assert!(recent.accept(EventKey { id: "b", once: false }, Timestamp(9 * DAY), DAY));
-        assert!(!recent.accept(once, Timestamp(10 * DAY), DAY));
+        let forever = EventKey { id: "a", dedupe_forever: true };
+        assert!(recent.accept(forever, Timestamp(0), DAY));
+        assert!(
+            !recent.accept(EventKey { id: "a", dedupe_forever: false }, Timestamp(DAY), DAY),
+            "the same id, within a day"
+        );
+        assert!(recent.accept(EventKey { id: "a", dedupe_forever: false }, Timestamp(DAY + 1), DAY), "a day is over");
+        assert!(recent.accept(EventKey { id: "b", dedupe_forever: false }, Timestamp(9 * DAY), DAY));
+        assert!(!recent.accept(forever, Timestamp(10 * DAY), DAY));
     }
 
     /// Sends ids of a kind, one a microsecond.
-    fn send(recent: &mut RecentIds, once: bool, ids: std::ops::Range<usize>) -> Vec<bool> {
+    fn send(recent: &mut RecentIds, dedupe_forever: bool, ids: std::ops::Range<usize>) -> Vec<bool> {
         let accept = |n: usize| {
-            let (id, at) = (format!("{once} {n}"), Timestamp(n as i64));
-            recent.accept(EventKey { id: &id, once }, at, DAY)
+            let (id, at) = (format!("{dedupe_forever} {n}"), Timestamp(n as i64));
+            recent.accept(EventKey { id: &id, dedupe_forever }, at, DAY)
         };
         ids.map(accept).collect()
     }
 
     #[test]
     fn the_newest_ids_are_remembered_and_never_more_than_the_bound() {
-        for once in [false, true] {
+        for dedupe_forever in [false, true] {
             let mut recent = RecentIds::default();
-            let other = send(&mut recent, !once, 0..1_000);
+            let other = send(&mut recent, !dedupe_forever, 0..1_000);
             assert!(other.into_iter().all(|accepted| accepted));
             let sent = 4 * REMEMBERED_IDS;
-            assert!(send(&mut recent, once, 0..sent).into_iter().all(|accepted| accepted), "once: {once}");
+            assert!(
+                send(&mut recent, dedupe_forever, 0..sent).into_iter().all(|accepted| accepted),
+                "dedupe_forever: {dedupe_forever}"
+            );
             assert!(recent.len() <= IDS_MAX && recent.expiring.len() <= IDS_MAX, "{} ids", recent.len());
             let mut again = recent.clone();
-            assert!(!send(&mut again, once, sent - REMEMBERED_IDS..sent).contains(&true), "the newest are duplicates");
-            assert!(!send(&mut again, !once, 0..1_000).contains(&true), "those of the other kind are not pushed out");
-            assert_eq!(send(&mut recent, once, 0..1), [true], "the oldest is forgotten");
+            assert!(
+                !send(&mut again, dedupe_forever, sent - REMEMBERED_IDS..sent).contains(&true),
+                "the newest are duplicates"
+            );
+            assert!(
+                !send(&mut again, !dedupe_forever, 0..1_000).contains(&true),
+                "those of the other kind are not pushed out"
+            );
+            assert_eq!(send(&mut recent, dedupe_forever, 0..1), [true], "the oldest is forgotten");
         }
     }
 
@@ -205,11 +219,11 @@ mod tests {
     fn an_id_of_a_client_is_forgotten_whoever_asks() {
         for another_between in [false, true] {
             let mut recent = RecentIds::default();
-            assert!(recent.accept(EventKey { id: "a", once: false }, Timestamp(0), DAY));
+            assert!(recent.accept(EventKey { id: "a", dedupe_forever: false }, Timestamp(0), DAY));
             if another_between {
-                assert!(recent.accept(EventKey { id: "b", once: false }, Timestamp(DAY + 1), DAY));
+                assert!(recent.accept(EventKey { id: "b", dedupe_forever: false }, Timestamp(DAY + 1), DAY));
             }
-            assert!(recent.accept(EventKey { id: "a", once: true }, Timestamp(DAY + 2), DAY));
+            assert!(recent.accept(EventKey { id: "a", dedupe_forever: true }, Timestamp(DAY + 2), DAY));
         }
     }
 }

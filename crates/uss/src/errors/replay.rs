@@ -1,9 +1,10 @@
-//! `uss errors replay`: one rejected event, perhaps mended, or all of them.
+//! `uss errors replay`: one dead letter, edited if need be, or all of them.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Write;
 
+use ports::ErrorCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -18,6 +19,10 @@ const REPLAYS_MAX: usize = 500;
 
 /// What can be replayed; the others on the topic are failed computations.
 const INGEST_ERROR: &str = "ingest_event_error";
+
+/// Codes of records from which no event can be sent.
+const IMPOSSIBLE: [ErrorCode; 4] =
+    [ErrorCode::NotAnEvent, ErrorCode::EventIncomplete, ErrorCode::NotPatchable, ErrorCode::RecordDamaged];
 
 /// Sends rejected events again. What was accepted once is never sent again; exit status 1 if one was refused again
 #[derive(Clone, Debug, clap::Args)]
@@ -172,11 +177,9 @@ async fn send(service: &Service, offset: u64, change: &str) -> Result<Sent, Serv
     match answer {
         Ok(Answer { outcome }) if outcome == "accepted" => Ok(Sent::Accepted),
         Ok(Answer { .. }) => Ok(Sent::Before),
-        Err(ServiceError::Refused(refusal)) => match (refusal.outcome.as_deref(), refusal.code.as_str()) {
+        Err(ServiceError::Refused(refusal)) => match (refusal.outcome.as_deref(), ErrorCode::parse(&refusal.code)) {
             (Some("rejected"), _) => Ok(Sent::Refused(refusal)),
-            (_, "NOT_AN_EVENT" | "EVENT_INCOMPLETE" | "NOT_PATCHABLE" | "RECORD_DAMAGED") => {
-                Ok(Sent::Impossible(refusal))
-            }
+            (_, Some(code)) if IMPOSSIBLE.contains(&code) => Ok(Sent::Impossible(refusal)),
             _ => Err(ServiceError::Refused(refusal)),
         },
         Err(error) => Err(error),

@@ -1,6 +1,7 @@
 //! `/health-check` of the segment service: what it cannot do its work without.
 
 use axum::Router;
+use ports::ErrorCode;
 use ports::config_store::ConfigStoreError;
 use segment_users::service::Engine;
 use uss_http::operations::{self, Health};
@@ -31,5 +32,5 @@ fn workers(engine: &Engine) -> Result<(), Problem> {
         return Ok(());
     }
     let message = format!("the workers of partitions {down:?} have failed and are starting again; the log says why");
-    Err(Problem::new(Kind::Unavailable, "WORKERS_DOWN", message))
+    Err(Problem::new(Kind::Unavailable, ErrorCode::WorkersDown, message))
 }
