@@ -89,7 +89,7 @@ impl Api {
     /// Waits, if asked, until the store's memberships include everything that is in the log now.
     pub(crate) async fn freshen(&self, fresh: bool) -> Result<(), Problem> {
         if fresh {
-            self.queries.await_fresh().await?;
+            self.queries.wait_until_applied().await?;
         }
         Ok(())
     }

@@ -99,5 +99,5 @@ pub trait SegmentQueries: Send + Sync + 'static {
 
     /// Returns when the memberships in the config store include everything that was in the log before the call, or with
     /// [`SegmentQueryError::Behind`]: not even a worker that is stuck keeps callers for ever.
-    async fn await_fresh(&self) -> Result<(), SegmentQueryError>;
+    async fn wait_until_applied(&self) -> Result<(), SegmentQueryError>;
 }

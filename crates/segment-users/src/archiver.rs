@@ -1,14 +1,17 @@
 //! The archiver: every accepted event into the warehouse, in batches, exactly once.
 //!
-//! It reads the log, which is its queue; the archive position moves in the transaction that writes the rows. What is a
-//! duplicate it decides as the machine does, by [`RecentIds`], over what the warehouse has of a user.
+//! The log is its queue. The archive position moves in the transaction that writes the rows. The
+//! archiver finds duplicates as the machine does, with [`RecentIds`] over what the warehouse has
+//! of a user.
 //!
-//! An event is archived by the partition that applies it, after what that partition applied before: events that follow an
-//! absorbed user come as `forward`, and a `transfer` waits until the absorbed user's partition is archived up to the merge. So
-//! the warehouse decides in the same order as the machine, and what a partition has archived is all that its users did.
+//! The partition that applies an event archives it, after everything that partition applied
+//! before: events that follow an absorbed user come as `forward`, and a `transfer` waits until the
+//! absorbed user's partition is archived up to the merge. So the warehouse decides in the same
+//! order as the machine, and the archive of a partition has everything its users did.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ports::log::{Batch, Log, LogError, Record, Topic, partition_of};
 use ports::records::UserRecord;
@@ -17,12 +20,11 @@ use ports::records::json_text::trees;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, TraitsRow, UserRow, Warehouse, WarehouseError};
 use segment_engine::event::{Position, UserId};
 use segment_engine::machine::{EventKey, RecentIds};
-
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::settings::Settings;
 
-/// Why the archiver stopped. Nothing is lost: it goes on from the archive position.
+/// Why the archiver stopped. It loses nothing: it goes on from the archive position.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiverError {
     /// The log failed.
@@ -31,6 +33,27 @@ pub enum ArchiverError {
     /// The warehouse failed.
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
+}
+
+/// What one step of an archiver did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A batch is in the warehouse.
+    Archived,
+    /// There was nothing to archive.
+    CaughtUp,
+    /// The next record waits for another partition's archiver.
+    Blocked,
+}
+
+/// How an archiver and the rest of the service signal each other.
+pub struct Signals {
+    /// This archiver's position.
+    pub moved: watch::Sender<u64>,
+    /// Fires when any partition's archiver moves.
+    pub any_moved: watch::Sender<()>,
+    /// The offset up to which somebody waits: below it, the archiver does not linger.
+    pub flush: watch::Receiver<u64>,
 }
 
 /// Archives one partition.
@@ -43,7 +66,7 @@ pub struct Archiver {
 }
 
 impl Archiver {
-    /// Starts where the warehouse stands.
+    /// Starts at the warehouse's position.
     pub async fn open(
         partition: u32,
         log: Arc<dyn Log>,
@@ -63,13 +86,13 @@ impl Archiver {
         self.position
     }
 
-    /// Archives one batch. Answers whether there was anything that need not wait for another partition.
-    pub async fn step(&mut self) -> Result<bool, ArchiverError> {
+    /// Archives one batch.
+    pub async fn step(&mut self) -> Result<Step, ArchiverError> {
         let batch =
             self.log.read(Topic::Events, self.partition, self.position, self.settings.archive_bytes_max).await?;
         let (inputs, to_offset) = self.inputs(&batch).await?;
         if to_offset == self.position {
-            return Ok(false);
+            return Ok(if batch.next_offset == self.position { Step::CaughtUp } else { Step::Blocked });
         }
         let mut known = self.known(&inputs).await?;
         let rows = inputs.into_iter().filter_map(|input| known.row(input)).collect();
@@ -83,11 +106,12 @@ impl Archiver {
                 return Err(error.into());
             }
         }
-        Ok(true)
+        Ok(Step::Archived)
     }
 
-    /// What of a batch can be archived together, and the offset after it. A transfer ends it: what follows is to be compared with
-    /// what the absorbed user sent. One whose user is not archived yet waits, and all after it.
+    /// Returns what of a batch can be archived together, and the offset after it. A transfer ends
+    /// it: later duplicates are found among what the absorbed user sent. A transfer whose user is
+    /// not archived yet waits, and so does all that follows.
     async fn inputs(&self, batch: &Batch) -> Result<(Vec<Arrival>, u64), ArchiverError> {
         let mut inputs = Vec::new();
         for record in &batch.records {
@@ -105,19 +129,35 @@ impl Archiver {
         Ok((inputs, batch.next_offset))
     }
 
-    /// Archives until cancelled; cancel-safe. Who is notified by `hurry` does not wait for a batch to fill.
-    pub async fn run(&mut self, moved: &watch::Sender<u64>, hurry: &Notify) -> Result<(), ArchiverError> {
-        let linger = std::time::Duration::from_millis(self.settings.archive_linger_ms);
+    /// Archives until cancelled; cancel-safe.
+    pub async fn run(&mut self, signals: Signals) -> Result<(), ArchiverError> {
+        let Signals { moved, any_moved, mut flush } = signals;
+        let mut others = any_moved.subscribe();
+        let linger = Duration::from_millis(self.settings.archive_linger_ms);
+        moved.send_replace(self.position);
+        let mut step = Step::CaughtUp;
         loop {
-            self.log.wait_for(Topic::Events, self.partition, self.position).await;
-            let _ = tokio::time::timeout(linger, hurry.notified()).await;
-            while self.step().await? {
+            if step == Step::Blocked {
+                let _ = tokio::time::timeout(linger, others.changed()).await;
+            } else {
+                self.log.wait_for(Topic::Events, self.partition, self.position).await;
+                let position = self.position;
+                let _ = tokio::time::timeout(linger, flush.wait_for(|wanted| *wanted > position)).await;
+            }
+            loop {
+                // Seen before the step: what another partition archives meanwhile ends the wait.
+                others.mark_unchanged();
+                step = self.step().await?;
+                if step != Step::Archived {
+                    break;
+                }
                 moved.send_replace(self.position);
+                any_moved.send_replace(());
             }
         }
     }
 
-    /// What cannot be read was told by the worker; there is nothing to archive of it.
+    /// Returns `None` for a record that has nothing to archive. The worker reports bad records.
     fn decode(&self, record: &Record) -> Option<Arrival> {
         let position = Position { partition: self.partition, offset: record.offset };
         match decode_input(&record.value, position, record.appended_at).ok()? {
@@ -135,7 +175,7 @@ impl Archiver {
         }
     }
 
-    /// What the warehouse knows of the users and event ids of a batch.
+    /// Reads what the warehouse knows about the users and event ids of a batch.
     async fn known(&self, inputs: &[Arrival]) -> Result<Known, ArchiverError> {
         let users: Vec<UserId> = inputs.iter().map(|arrival| arrival.user).collect();
         let departed = users.iter().copied().zip(self.warehouse.departures(&users).await?);
@@ -162,16 +202,16 @@ impl Archiver {
     }
 }
 
-/// An input of the partition, those that were sent on unwrapped.
+/// An input of the partition. Forwarded ones are unwrapped.
 struct Arrival {
-    /// Whose it is here.
+    /// The user it counts for in this partition.
     user: UserId,
-    /// Where it first stood.
+    /// Where it first stood in the log.
     position: Position,
     input: Input,
 }
 
-/// What decides about the rows of a batch, and is changed by them.
+/// What decides which rows a batch has. The rows change it.
 struct Known {
     departed: HashMap<UserId, Departure>,
     recent: HashMap<UserId, RecentIds>,
@@ -182,17 +222,17 @@ impl Known {
     fn row(&mut self, Arrival { user, position, input }: Arrival) -> Option<ArchiveRow> {
         let departure = self.departed.get(&user).copied();
         match input {
-            // Nobody is left to take the merged user's events, which wait for it.
+            // The survivor is deleted, so nobody is left to take the merged user's events.
             Input::User(UserRecord::Transfer { absorbed, .. }) if departure == Some(Departure::Deleted) => {
                 Some(ArchiveRow::DeleteUser(absorbed))
             }
-            // A merged user's rows go with the survivor's, which is deleted too: what follows it may still be on its way there.
+            // The survivor is deleted too, and the merged user's rows go with it.
             Input::User(UserRecord::Delete { .. }) if departure == Some(Departure::Merged) => None,
             Input::User(UserRecord::Delete { .. }) => {
                 self.departed.insert(user, Departure::Deleted);
                 Some(ArchiveRow::DeleteUser(user))
             }
-            // Sent on to the survivor, and archived there; or refused.
+            // Forwarded to the survivor and archived there; or refused.
             _ if departure.is_some() => None,
             Input::Event(Delivery { event, dedupe_forever }) => {
                 if let Some(id) = &event.event_id {
@@ -207,7 +247,7 @@ impl Known {
                 Some(ArchiveRow::User(UserRow { id, client_ref_id, email, name, created_at }))
             }
             Input::User(UserRecord::Traits { user_id: user, traits, created_at }) => {
-                // What the worker cannot read, it tells of.
+                // The worker reports traits that it cannot read.
                 Some(ArchiveRow::Traits(TraitsRow { user, traits: trees(&traits).ok()?, created_at, position }))
             }
             Input::User(UserRecord::Merge { .. }) => {
@@ -215,7 +255,7 @@ impl Known {
                 Some(ArchiveRow::MergeUser(user))
             }
             Input::User(UserRecord::Transfer { absorbed, .. }) => Some(ArchiveRow::Alias { absorbed, survivor: user }),
-            // Lists by hand are the engine's alone; what was sent on has been unwrapped.
+            // Only the engine keeps manual lists; forwarded records have been unwrapped.
             Input::User(UserRecord::Manual { .. } | UserRecord::Forward { .. }) | Input::Segment(_) => None,
         }
     }

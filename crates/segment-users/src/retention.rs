@@ -1,9 +1,11 @@
 //! Retention: records that are old enough, and that nobody will read again, leave the log.
 //!
-//! Who reads a partition again: its worker from its checkpoint, its archiver from the archive position, the membership writer
-//! from the store's. And the worker from an older checkpoint, should the latest be damaged: before anything is trimmed the
-//! latest is kept for that, and only what lies before the kept one leaves. It is kept anew when all that lies before it has
-//! left, so once in a retention and not at every look. The config topic stays whole: definitions are read from its beginning.
+//! Three readers may still need a partition's records: the worker after its checkpoint, the
+//! archiver after the archive position, the membership writer after the store's position. And if
+//! the latest checkpoint is damaged, the worker falls back to an older one. So before anything is
+//! trimmed, the latest checkpoint is kept as that fallback, and only records before the kept one
+//! leave. A new one is kept when everything before the old one has left: once in a retention, not
+//! at every trim. The config topic stays whole: definitions are read from its beginning.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,30 +17,29 @@ use ports::log::{Log, LogError, Progress, Topic};
 use ports::warehouse::WarehouseError;
 use segment_engine::time::Timestamp;
 
-use crate::partition::Ports;
-use crate::recovery::check_latest;
+use crate::partition::{Ports, check_latest};
 use crate::settings::Settings;
 
-/// The longest time between two looks.
-const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(300);
-/// The shortest, for retentions that are only for trying things out.
-const LOOK_INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// A look comes this many times in a retention: so much longer than asked may records stay.
-const LOOKS_PER_RETENTION: u64 = 24;
+/// The longest time between two trims.
+const TRIM_INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// The shortest, for the short retentions of tests and trials.
+const TRIM_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Trims per retention. Records may stay longer than the retention by one part in this many.
+const TRIMS_PER_RETENTION: u64 = 24;
 
-/// How long to wait between two looks for what no longer has to be kept.
-pub fn look_interval(retention_micros: Option<i64>) -> Duration {
-    let part = retention_micros.map(|micros| Duration::from_micros(micros.unsigned_abs() / LOOKS_PER_RETENTION));
-    part.unwrap_or(LOOK_INTERVAL_MAX).clamp(LOOK_INTERVAL_MIN, LOOK_INTERVAL_MAX)
+/// Returns how long to wait between two trims.
+pub fn trim_interval(retention_micros: Option<i64>) -> Duration {
+    let part = retention_micros.map(|micros| Duration::from_micros(micros.unsigned_abs() / TRIMS_PER_RETENTION));
+    part.unwrap_or(TRIM_INTERVAL_MAX).clamp(TRIM_INTERVAL_MIN, TRIM_INTERVAL_MAX)
 }
 
-/// Why a partition was not trimmed. Nothing is lost: the next look tries again.
+/// Why a partition was not trimmed. The next trim tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A checkpoint could not be kept; of a damaged one nothing is.
+    /// A checkpoint could not be kept. A damaged one never is.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// The archive position could not be read.
@@ -58,22 +59,22 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// `None` if records stay for ever.
+    /// Returns `None` if records stay for ever.
     pub fn new(ports: Ports, settings: Settings, memberships: Arc<dyn MembershipStore>) -> Option<Self> {
         Some(Self { ports, settings, memberships, retention_micros: settings.retention_micros? })
     }
 
-    /// Looks again and again until cancelled; cancel-safe.
+    /// Trims at intervals until cancelled; cancel-safe.
     pub async fn run(&self) -> Result<(), Infallible> {
-        let interval = look_interval(Some(self.retention_micros));
+        let interval = trim_interval(Some(self.retention_micros));
         loop {
-            self.look().await;
+            self.trim_once().await;
             tokio::time::sleep(interval).await;
         }
     }
 
-    /// Trims what may be trimmed now. A partition that cannot be does not keep the others.
-    pub async fn look(&self) {
+    /// Trims what may be trimmed now. A partition that cannot be trimmed does not hold up the others.
+    pub async fn trim_once(&self) {
         let before = Timestamp(self.ports.clock.now().0.saturating_sub(self.retention_micros));
         if let Err(error) = self.trim_errors(before).await {
             tracing::error!("the error topic could not be trimmed: {error}");
@@ -85,16 +86,16 @@ impl Retention {
         }
     }
 
-    /// Rejected events wait for nobody but people.
+    /// Nothing but people reads rejected events.
     async fn trim_errors(&self, before: Timestamp) -> Result<(), LogError> {
-        let old = Old::find(self.ports.log.as_ref(), Topic::Errors, 0, before).await?;
+        let old = ExpiredRange::find(self.ports.log.as_ref(), Topic::Errors, 0, before).await?;
         old.trim(u64::MAX).await
     }
 
     async fn trim_partition(&self, partition: u32, before: Timestamp) -> Result<(), RetentionError> {
         let log = self.ports.log.as_ref();
-        let events = Old::find(log, Topic::Events, partition, before).await?;
-        let notifications = Old::find(log, Topic::Notifications, partition, before).await?;
+        let events = ExpiredRange::find(log, Topic::Events, partition, before).await?;
+        let notifications = ExpiredRange::find(log, Topic::Notifications, partition, before).await?;
         if events.is_empty() && notifications.is_empty() {
             return Ok(());
         }
@@ -109,7 +110,7 @@ impl Retention {
         }
         let covers = |kept: &Progress| kept.next_offset >= events.end && kept.notifications_offset >= notifications.end;
         let kept = match self.ports.checkpoints.marker(partition, Generation::Kept).await {
-            // Of no use any longer, so it is replaced.
+            // A damaged one is replaced.
             Err(CheckpointError::Corrupt { .. }) => None,
             kept => kept?.filter(covers),
         };
@@ -128,7 +129,7 @@ impl Retention {
 }
 
 /// The records of a partition that are old enough to leave.
-struct Old<'a> {
+struct ExpiredRange<'a> {
     log: &'a dyn Log,
     topic: Topic,
     partition: u32,
@@ -137,19 +138,21 @@ struct Old<'a> {
     end: u64,
 }
 
-impl<'a> Old<'a> {
-    /// Those appended before an instant, found by halving: instants never decrease along a partition.
+impl<'a> ExpiredRange<'a> {
+    /// Finds the records appended before an instant, by bisection: instants never decrease along a
+    /// partition.
     async fn find(log: &'a dyn Log, topic: Topic, partition: u32, before: Timestamp) -> Result<Self, LogError> {
         let (first, end) = log.bounds(topic, partition).await?;
-        // Before `old` all are old, at and after `young` none is. The first look is at the first record: most find it young.
-        let (mut old, mut young, mut look) = (first, end, first);
+        // Before `old` all are expired, from `young` on none is. The first probe is the first
+        // record, since most often nothing has expired.
+        let (mut old, mut young, mut probe) = (first, end, first);
         while old < young {
-            let batch = log.read(topic, partition, look, 0).await?;
+            let batch = log.read(topic, partition, probe, 0).await?;
             match batch.records.iter().find(|record| record.offset < young) {
                 Some(record) if record.appended_at < before => old = record.offset + 1,
-                _ => young = look,
+                _ => young = probe,
             }
-            look = old + (young - old) / 2;
+            probe = old + (young - old) / 2;
         }
         Ok(Self { log, topic, partition, first, end: old })
     }
@@ -158,12 +161,12 @@ impl<'a> Old<'a> {
         self.end <= self.first
     }
 
-    /// Those of them before an offset.
+    /// Returns the part before an offset.
     fn up_to(self, offset: u64) -> Self {
         Self { end: self.end.min(offset), ..self }
     }
 
-    /// Removes those of them before an offset.
+    /// Removes the part before an offset.
     async fn trim(self, offset: u64) -> Result<(), LogError> {
         let Self { log, topic, partition, first, end } = self.up_to(offset);
         if end <= first {

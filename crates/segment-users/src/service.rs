@@ -1,72 +1,54 @@
-//! The service: every partition's tasks, started, asked and stopped together.
+//! The service: starts and stops the tasks of every partition.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use ports::clock::Clock;
 use ports::config_store::MembershipStore;
-use ports::log::{Log, LogError, Topic, partition_of};
-use segment_engine::event::UserId;
-use segment_engine::machine::Explanation;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::archiver::{Archiver, Signals};
 use crate::definitions;
-use crate::lane::{self, Lane, Question, until_stopped};
-use crate::partition::{Ports, WorkerError};
+use crate::handle::{PartitionHandle, ServiceHandle};
+use crate::membership_writer::MembershipWriter;
+use crate::partition::{Partition, Ports, WorkerError};
 use crate::retention::Retention;
 use crate::settings::Settings;
-
-/// How often archivers are sent on while somebody waits for them.
-const HURRY_AGAIN: Duration = Duration::from_millis(20);
+use crate::stats::LastStats;
+use crate::supervise::until_stopped;
+use crate::worker::{QUERIES_MAX, Worker, open_all};
 
 /// The running service. Dropping it aborts its tasks; [`Service::stop`] lets them finish.
 pub struct Service {
-    engine: Engine,
+    handle: ServiceHandle,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     stop_archivers: watch::Sender<bool>,
     archivers: JoinSet<()>,
 }
 
-/// The way to ask the running service. Cheap to clone.
-#[derive(Clone)]
-pub struct Engine {
-    pub(crate) log: Arc<dyn Log>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) lanes: Arc<[Lane]>,
-    /// Sends archivers on that wait for a batch to fill.
-    hurry: Arc<Notify>,
-}
-
-/// The service was stopped, or the partition in question is starting again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the segment service does not answer at the moment")]
-pub struct NoAnswer;
-
 impl Service {
-    /// Opens every partition and starts its tasks. Returns when all are exactly where they were committed.
+    /// Opens every partition and starts its tasks. Returns when all stand where they were committed.
     pub async fn start(
         ports: Ports,
         settings: Settings,
         memberships: Arc<dyn MembershipStore>,
     ) -> Result<Self, WorkerError> {
-        // What has not happened is to be seen as 0, not as nothing.
+        // A counter that has counted nothing shows 0, not nothing.
         metrics::counter!("uss_audit_disagreements_total").increment(0);
         let (stop_archivers, archivers_stopped) = watch::channel(false);
         let mut archivers = JoinSet::new();
-        let hurry = Arc::<Notify>::default();
+        let (any_moved, _) = watch::channel(());
         let partitions = 0..ports.log.partitions();
-        let archived: Vec<_> = partitions
-            .map(|id| lane::archive(id, &ports, settings, &hurry, archivers_stopped.clone(), &mut archivers))
+        let archiving: Vec<_> = partitions
+            .map(|id| start_archiver(id, &ports, settings, &any_moved, archivers_stopped.clone(), &mut archivers))
             .collect();
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let mut lanes = Vec::new();
-        for (partition, archived) in lane::open_all(&ports, settings).await?.into_iter().zip(archived) {
-            lanes.push(lane::start(partition, memberships.clone(), archived, stopped.clone(), &mut tasks));
+        let mut handles = Vec::new();
+        for (partition, archiving) in open_all(&ports, settings).await?.into_iter().zip(archiving) {
+            handles.push(start_partition(partition, memberships.clone(), archiving, stopped.clone(), &mut tasks));
         }
-        // After every partition was opened: only what could be begun with is kept.
+        // After every partition is open: retention keeps only a checkpoint that can be opened.
         if let Some(retention) = Retention::new(ports.clone(), settings, memberships).map(Arc::new) {
             tasks.spawn(until_stopped(stopped.clone(), "retention", 0, move || {
                 let retention = retention.clone();
@@ -75,13 +57,13 @@ impl Service {
         }
         let log = ports.log.clone();
         tasks.spawn(until_stopped(stopped, "definitions relay", 0, move || definitions::run(log.clone())));
-        let engine = Engine { log: ports.log, clock: ports.clock, lanes: lanes.into(), hurry };
-        Ok(Self { engine, stop, tasks, stop_archivers, archivers })
+        let handle = ServiceHandle { log: ports.log, clock: ports.clock, partitions: handles.into() };
+        Ok(Self { handle, stop, tasks, stop_archivers, archivers })
     }
 
-    /// The way to ask it.
-    pub fn engine(&self) -> Engine {
-        self.engine.clone()
+    /// Returns a handle for queries.
+    pub fn handle(&self) -> ServiceHandle {
+        self.handle.clone()
     }
 
     /// Stops the tasks: each worker finishes its turn and writes a checkpoint.
@@ -93,70 +75,61 @@ impl Service {
     }
 }
 
-impl Engine {
-    /// The partitions whose worker failed and has not been opened again, or has ended.
-    pub fn down(&self) -> Vec<u32> {
-        let works = |lane: &Lane| *lane.works.borrow() && lane.works.has_changed().is_ok();
-        (0..).zip(self.lanes.iter()).filter(|(_, lane)| !works(lane)).map(|(id, _)| id).collect()
-    }
-
-    /// Why the user is in the segment of this tag, or not. `None` if either is unknown to the engine.
-    pub async fn explain(&self, user: UserId, tag: &str) -> Result<Option<Explanation>, NoAnswer> {
-        let lane = &self.lanes[partition_of(user.0, self.log.partitions()) as usize];
-        ask(lane, |answer| Question::Explain { user, tag: tag.to_owned(), answer }).await
-    }
-
-    /// How far this version of a segment is in force: in how many partitions, of how many, and how much of the work is done,
-    /// from 0 to 1. `None` if a partition does not know the segment yet.
-    pub async fn progress(&self, segment: i64, version: u64) -> Result<Option<(u32, u32, f64)>, NoAnswer> {
-        let (mut in_force, mut done) = (0, 0.0);
-        for lane in self.lanes.iter() {
-            let Some(ratio) = ask(lane, |answer| Question::Progress { segment, version, answer }).await? else {
-                return Ok(None);
-            };
-            in_force += u32::from(ratio >= 1.0);
-            done += ratio;
-        }
-        let partitions = self.log.partitions();
-        Ok(Some((in_force, partitions, done / f64::from(partitions))))
-    }
-
-    /// Returns when everything that is in the log now has been applied, and its memberships are in the config store.
-    pub async fn fresh(&self) -> Result<(), LogError> {
-        // Definitions reach the partitions by way of the config topic; what is in it now must be among what is waited for.
-        definitions::relay(&self.log).await?;
-        for (partition, lane) in (0..).zip(self.lanes.iter()) {
-            let (_, end) = self.log.bounds(Topic::Events, partition).await?;
-            // A lane that was dropped ends the wait: the service stops.
-            let applied = lane.progress.clone().wait_for(|progress| progress.next_offset >= end).await.map(|at| *at);
-            if let Ok(progress) = applied {
-                let told = progress.notifications_offset;
-                let _ = lane.stored.clone().wait_for(|stored| *stored >= told).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns when the warehouse has everything that is in the log now.
-    pub async fn archived(&self) -> Result<(), LogError> {
-        for (partition, lane) in (0..).zip(self.lanes.iter()) {
-            let (_, end) = self.log.bounds(Topic::Events, partition).await?;
-            let mut archived = lane.archived.clone();
-            while *archived.borrow_and_update() < end {
-                self.hurry.notify_waiters();
-                // A lane that was dropped ends the wait: the service stops.
-                if let Ok(Err(_)) = tokio::time::timeout(HURRY_AGAIN, archived.changed()).await {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
+/// How an archiver is reached.
+struct Archiving {
+    archived: watch::Receiver<u64>,
+    flush: watch::Sender<u64>,
 }
 
-async fn ask<T>(lane: &Lane, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, NoAnswer> {
-    let (sender, answer) = oneshot::channel();
-    let questions: &mpsc::Sender<Question> = &lane.questions;
-    questions.send(question(sender)).await.map_err(|_| NoAnswer)?;
-    answer.await.map_err(|_| NoAnswer)
+/// Starts a partition's archiver. Archivers start before every worker and end after them: the
+/// recovery of one partition, or a turn, may wait for what another still has to archive.
+fn start_archiver(
+    id: u32,
+    ports: &Ports,
+    settings: Settings,
+    any_moved: &watch::Sender<()>,
+    stop: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Archiving {
+    let (moved, archived) = watch::channel(0);
+    let (flush, flush_wanted) = watch::channel(0);
+    let (log, warehouse, any_moved) = (ports.log.clone(), ports.warehouse.clone(), any_moved.clone());
+    tasks.spawn(until_stopped(stop, "archiver", id, move || {
+        let (log, warehouse) = (log.clone(), warehouse.clone());
+        let signals = Signals { moved: moved.clone(), any_moved: any_moved.clone(), flush: flush_wanted.clone() };
+        async move { Archiver::open(id, log, warehouse, settings).await?.run(signals).await }
+    }));
+    Archiving { archived, flush }
+}
+
+/// Starts the worker and the membership writer of an open partition.
+fn start_partition(
+    partition: Partition,
+    memberships: Arc<dyn MembershipStore>,
+    Archiving { archived, flush }: Archiving,
+    stop: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> PartitionHandle {
+    let (id, ports) = (partition.id(), partition.ports.clone());
+    let (queries, received) = mpsc::channel(QUERIES_MAX);
+    let (progress_sender, progress) = watch::channel(partition.progress());
+    let (marker_sender, marker) = watch::channel(partition.marker);
+    let (running_sender, running) = watch::channel(true);
+    let (stored_sender, stored) = watch::channel(0);
+    let opened_at = ports.clock.now();
+    let worker = Worker {
+        queries: received,
+        progress: progress_sender,
+        marker: marker_sender,
+        running: running_sender,
+        archived: archived.clone(),
+        stop: stop.clone(),
+    };
+    tasks.spawn(worker.run(partition));
+    tasks.spawn(until_stopped(stop, "membership writer", id, move || {
+        let (log, memberships, stored) = (ports.log.clone(), memberships.clone(), stored_sender.clone());
+        async move { MembershipWriter::open(id, log, memberships).await?.run(&stored).await }
+    }));
+    let last_stats = LastStats::default();
+    PartitionHandle { queries, progress, running, marker, archived, flush, stored, opened_at, last_stats }
 }

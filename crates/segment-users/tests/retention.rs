@@ -12,8 +12,8 @@ use ports::log::{Topic, partition_of};
 use ports::records::{Cause, Notification};
 use ports_testkit::memory::MemoryConfigStore;
 use segment_engine::event::UserId;
-use segment_users::archiver::Archiver;
-use segment_users::memberships::MembershipWriter;
+use segment_users::archiver::{Archiver, Step};
+use segment_users::membership_writer::MembershipWriter;
 use segment_users::partition::{Partition, WorkerError};
 use segment_users::retention::Retention;
 use segment_users::settings::Settings;
@@ -52,7 +52,7 @@ impl Trimmed {
     async fn trim(&self) {
         let retention = Retention::new(self.world.ports.clone(), self.settings, self.store.clone());
         if let Some(retention) = retention {
-            retention.look().await;
+            retention.trim_once().await;
         }
     }
 
@@ -325,7 +325,7 @@ async fn readers_that_stand_before_the_first_record_go_on_from_it() {
         assert!(first == end && end > 0);
         let log = trimmed.world.ports.log.clone();
         let mut archiver = Archiver::open(partition, log, warehouse.clone(), trimmed.settings).await.unwrap();
-        while archiver.step().await.unwrap() {}
+        while archiver.step().await.unwrap() == Step::Archived {}
         assert_eq!(archiver.position(), trimmed.bounds(Topic::Events, partition).await.1);
     }
     let ends: Vec<(u32, u64)> = store.membership_positions().await.unwrap();

@@ -92,7 +92,7 @@ async fn as_many_partitions_are_opened_at_once_as_there_are_threads() {
     let checkpoints = checkpoints(None);
     let service = start(checkpoints.clone()).await.unwrap();
     assert_eq!(checkpoints.at_most.load(Ordering::SeqCst), THREADS);
-    assert_eq!(service.engine().figures().await.unwrap().partitions.len(), PARTITIONS as usize);
+    assert_eq!(service.handle().stats().await.unwrap().partitions.len(), PARTITIONS as usize);
     service.stop().await;
 }
 

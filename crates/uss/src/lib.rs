@@ -9,3 +9,4 @@ pub mod replay;
 pub mod serve;
 pub mod settings;
 pub mod topic;
+pub mod users;

@@ -313,3 +313,40 @@ async fn what_is_wrong_is_said_with_what_would_be_right() {
     let said = errors(&server, &["list", "--help"]);
     assert!(said.status == 0 && said.out.contains("USS_INGESTION_URL"), "{}", said.out);
 }
+
+#[tokio::test]
+async fn users_are_looked_up_by_client_id() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(&data);
+    let segment =
+        server.segment("seen_twice", "count(*) FILTER (WHERE created_at >= now() - INTERVAL '1 day') >= 2").await;
+    server.in_force(segment).await;
+    for name in ["a & b", "once"] {
+        server.user(name).await;
+        assert_eq!(server.event(&json!({"id": name})).await.status, 200);
+    }
+    assert_eq!(server.event(&json!({"id": "a & b"})).await.status, 200);
+    let users = |words: &[&str]| run(command(&[&["users"], words, &["--url", &server.configuration]].concat()));
+
+    let found = users(&["find", "a & b"]);
+    let lines: Vec<&str> = found.out.lines().collect();
+    assert_eq!((found.status, lines[1]), (0, "client id  a & b"), "{}{}", found.out, found.error);
+    assert!(lines.last().unwrap().starts_with("segments   seen_twice since "), "{}", found.out);
+    assert!(users(&["find", "once"]).out.ends_with("segments   none\n"));
+    let missing = users(&["find", "nobody"]);
+    assert_eq!((missing.status, missing.error.as_str()), (1, "no user has the client id nobody\n"));
+
+    assert_eq!(users(&["members", "seen_twice"]).out, "a & b\n");
+    assert_eq!(users(&["members", "seen_twice", "--count"]).out, "1\n");
+
+    let explained = users(&["explain", "a & b", "seen_twice"]).out;
+    let lines: Vec<&str> = explained.lines().collect();
+    assert_eq!(lines[0], "a & b is in seen_twice");
+    assert!(lines[1].starts_with("  true     count(*) FILTER"), "{explained}");
+    assert!(lines[2].ends_with(" is 2, from 2 events"), "{explained}");
+    assert!(lines.last().unwrap().starts_with("leaves at "), "{explained}");
+
+    let transitions = users(&["transitions", "a & b"]).out;
+    assert_eq!(transitions.lines().count(), 1);
+    assert!(transitions.ends_with(" event    entered seen_twice\n"), "{transitions}");
+}

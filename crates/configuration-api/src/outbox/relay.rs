@@ -1,13 +1,15 @@
 //! Moves outbox rows to the log: in order, each once.
 //!
-//! The log remembers the last row of each append under the producer's name, so a relay that died between appending and
-//! telling the store goes on after it. There is one relay per config store, beside its one writer.
+//! The log remembers the last row of each append under the producer's name. So a relay that died
+//! after an append, and before it marked the rows as sent, goes on after them. There is one relay
+//! per config store, beside its one writer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ports::config_store::{ConfigStore, ConfigStoreError, OutboxRow};
 use ports::log::{Log, LogError};
+use tokio::sync::watch;
 
 use super::Holds;
 
@@ -48,12 +50,19 @@ pub struct Relay {
     store: Arc<dyn ConfigStore>,
     log: Arc<dyn Log>,
     holds: Arc<Holds>,
+    /// The last row in the log, as far as this relay knows.
+    relayed: watch::Sender<u64>,
 }
 
 impl Relay {
     /// A relay that leaves alone what is held.
     pub fn new(store: Arc<dyn ConfigStore>, log: Arc<dyn Log>, holds: Arc<Holds>) -> Self {
-        Self { store, log, holds }
+        Self { store, log, holds, relayed: watch::Sender::new(0) }
+    }
+
+    /// Follows the last row that is in the log.
+    pub fn relayed(&self) -> watch::Receiver<u64> {
+        self.relayed.subscribe()
     }
 
     /// Moves rows for ever. Cancel-safe: cancelling it between any two steps loses and repeats nothing.
@@ -88,6 +97,7 @@ impl Relay {
         // The end comes first: what is written later may be held by then.
         let end = end.min(self.holds.free_up_to());
         loop {
+            self.relayed.send_replace(last);
             let mut rows = self.store.outbox(last, ROWS_MAX).await?;
             rows.retain(|row| row.id <= end);
             let Some(newest) = rows.last().map(|row| row.id) else { return Ok(moved) };

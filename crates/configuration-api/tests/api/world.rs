@@ -108,7 +108,7 @@ impl SegmentQueries for Engine {
         Ok(BackfillProgress { version: 2, ratio: 0.5, partitions: (2, 4) })
     }
 
-    async fn await_fresh(&self) -> Result<(), SegmentQueryError> {
+    async fn wait_until_applied(&self) -> Result<(), SegmentQueryError> {
         Err(SegmentQueryError::Unavailable("it is a stand-in".to_owned()))
     }
 }

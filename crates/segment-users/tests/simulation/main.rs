@@ -22,9 +22,9 @@ use ports_testkit::memory::MemoryConfigStore;
 use segment_engine::event::UserId;
 use segment_engine::machine;
 use segment_engine::time::Timestamp;
-use segment_users::archiver::Archiver;
+use segment_users::archiver::{Archiver, Step};
 use segment_users::definitions;
-use segment_users::memberships::MembershipWriter;
+use segment_users::membership_writer::MembershipWriter;
 use segment_users::partition::{Partition, Ports, WorkerError};
 use segment_users::retention::Retention;
 use segment_users::settings::Settings;
@@ -152,7 +152,7 @@ impl World {
             let (log, store) = (self.ports.log.clone(), self.store.clone());
             MembershipWriter::open(partition, log, store).await.unwrap().step().await.unwrap();
         }
-        Retention::new(self.ports.clone(), settings(), self.store.clone()).unwrap().look().await;
+        Retention::new(self.ports.clone(), settings(), self.store.clone()).unwrap().trim_once().await;
     }
 
     /// A partition's process stops, and its checkpoint cannot be read when it starts again.
@@ -171,7 +171,7 @@ impl World {
 
     async fn archive(&self, partition: u32) -> bool {
         let (log, warehouse) = (self.ports.log.clone(), self.ports.warehouse.clone());
-        Archiver::open(partition, log, warehouse, settings()).await.unwrap().step().await.unwrap()
+        Archiver::open(partition, log, warehouse, settings()).await.unwrap().step().await.unwrap() == Step::Archived
     }
 
     async fn archive_all(&self) {

@@ -13,7 +13,7 @@ use ports::log::{NewRecord, Topic, partition_of};
 use ports::records::{ConfigRecord, Notification};
 use ports_testkit::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
 use segment_engine::time::Timestamp;
-use segment_users::archiver::Archiver;
+use segment_users::archiver::{Archiver, Step};
 use segment_users::definitions;
 use segment_users::partition::{Partition, Ports};
 use segment_users::plans::Plans;
@@ -85,7 +85,7 @@ impl World {
             for id in 0..PARTITIONS {
                 let (log, warehouse) = (self.ports.log.clone(), self.ports.warehouse.clone());
                 let mut archiver = Archiver::open(id, log, warehouse, Settings::default()).await.unwrap();
-                busy |= archiver.step().await.unwrap();
+                busy |= archiver.step().await.unwrap() == Step::Archived;
             }
         }
     }

@@ -5,6 +5,7 @@ mod import;
 mod replay;
 mod serve;
 mod topic;
+mod users;
 mod validate;
 
 use std::io::{self, BufWriter, Write};
@@ -27,6 +28,7 @@ enum Command {
     Serve(serve::Serve),
     Replay(replay::Replay),
     Topic(topic::Topic),
+    Users(users::Users),
     Validate(validate::Validate),
 }
 
@@ -39,6 +41,7 @@ impl Cli {
             Command::Serve(command) => command.run(),
             Command::Replay(command) => command.run(),
             Command::Topic(command) => command.run(),
+            Command::Users(command) => command.run(),
             Command::Validate(command) => command.run(),
         }
     }

@@ -3,31 +3,31 @@
 use axum::Router;
 use ports::ErrorCode;
 use ports::config_store::ConfigStoreError;
-use segment_users::service::Engine;
+use segment_users::handle::ServiceHandle;
 use uss_http::operations::{self, Health};
 use uss_http::{Kind, Problem};
 
 use super::open::Opened;
 
 /// The health check of the segment service, for those who decide whether the process is to be restarted.
-pub fn of_segment_users(engine: Engine, opened: &Opened) -> Router {
+pub fn of_segment_users(service: ServiceHandle, opened: &Opened) -> Router {
     let (log, warehouse, store) = (opened.log.clone(), opened.warehouse.clone(), opened.store.clone());
     operations::health(move || {
-        let (engine, log, warehouse, store) = (engine.clone(), log.clone(), warehouse.clone(), store.clone());
+        let (service, log, warehouse, store) = (service.clone(), log.clone(), warehouse.clone(), store.clone());
         async move {
             let (log, warehouse, store) = tokio::join!(log.ping(), warehouse.ping(), store.ping());
             let store = store.map_err(|error: ConfigStoreError| error.into());
             let (log, warehouse) = (log.map_err(Problem::from), warehouse.map_err(Problem::from));
             let health: Health =
-                vec![("workers", workers(&engine)), ("log", log), ("configStore", store), ("warehouse", warehouse)];
+                vec![("workers", workers(&service)), ("log", log), ("configStore", store), ("warehouse", warehouse)];
             health
         }
     })
 }
 
 /// Whether every partition's worker works.
-fn workers(engine: &Engine) -> Result<(), Problem> {
-    let down = engine.down();
+fn workers(service: &ServiceHandle) -> Result<(), Problem> {
+    let down = service.down();
     if down.is_empty() {
         return Ok(());
     }

@@ -9,7 +9,6 @@ mod health;
 mod listen;
 mod logging;
 mod open;
-mod queries;
 mod registry;
 
 use std::fmt;

@@ -17,7 +17,8 @@ use ports::warehouse::Warehouse;
 use segment_engine::machine;
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;
-use segment_users::retention::look_interval;
+use segment_users::queries::{EngineQueries, Outbox};
+use segment_users::retention::trim_interval;
 use segment_users::service::Service;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -29,7 +30,6 @@ use super::data_format;
 use super::folder;
 use super::health;
 use super::listen::Each;
-use super::queries::EngineQueries;
 use super::registry::{self, ByRole};
 use crate::settings::Settings;
 
@@ -48,6 +48,8 @@ pub struct Opened {
     pub written: Arc<Notify>,
     /// Keeps the relay from users whose first event is on its way.
     pub holds: Arc<Holds>,
+    /// Moves the outbox to the log.
+    pub relay: Arc<Relay>,
 }
 
 /// Opens every adapter the settings name.
@@ -66,15 +68,19 @@ pub async fn open(settings: &Settings, identity_rules: IdentityRules) -> Result<
         .await
         .map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
     let store = Arc::new(store);
+    let log: Arc<dyn Log> = Arc::new(log);
     let written = Arc::<Notify>::default();
+    let holds = Arc::new(Holds::new(written.clone()));
+    let relay = Arc::new(Relay::new(store.clone(), log.clone(), holds.clone()));
     Ok(Opened {
-        log: Arc::new(log),
+        log,
         checkpoints: Arc::new(checkpoints),
         warehouse: Arc::new(warehouse),
         memberships: store.clone(),
         store,
         clock,
-        holds: Arc::new(Holds::new(written.clone())),
+        holds,
+        relay,
         written,
     })
 }
@@ -117,7 +123,7 @@ pub fn ingestion(
 
 /// Starts moving the outbox to the log. Told to stop, it moves what is there and ends.
 pub fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -> JoinHandle<()> {
-    let relay = Relay::new(opened.store.clone(), opened.log.clone(), opened.holds.clone());
+    let relay = opened.relay.clone();
     tokio::spawn(async move {
         tokio::select! {
             () = relay.run() => {}
@@ -131,7 +137,7 @@ pub fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -> JoinH
 
 /// Starts wiping, now and then, what is deleted out of the config store's files.
 pub fn start_scrubbing(opened: &Opened, settings: &Settings) -> JoinHandle<()> {
-    let (store, interval) = (opened.store.clone(), look_interval(settings.log_retention.0));
+    let (store, interval) = (opened.store.clone(), trim_interval(settings.log_retention.0));
     tokio::spawn(async move {
         loop {
             if let Err(error) = store.scrub().await {
@@ -151,10 +157,13 @@ pub fn configuration(
     stopped: watch::Receiver<bool>,
 ) -> Api {
     let ingestion = ingestion.clone();
+    let outbox =
+        Outbox { store: opened.store.clone(), written: opened.written.clone(), relayed: opened.relay.relayed() };
+    let queries = EngineQueries::new(service.handle(), opened.warehouse.clone(), opened.clock.clone(), outbox);
     Api {
         store: opened.store.clone(),
         log: opened.log.clone(),
-        queries: Arc::new(EngineQueries::new(service.engine(), opened)),
+        queries: Arc::new(queries),
         events: ingestion.clone(),
         clock: opened.clock.clone(),
         written: opened.written.clone(),
@@ -185,11 +194,11 @@ pub fn routers(
     access: &AccessRules,
     metrics: ByRole<PrometheusHandle>,
 ) -> Each<axum::Router> {
-    let engine = service.engine();
-    let workers = health::of_segment_users(engine.clone(), opened);
+    let handle = service.handle();
+    let workers = health::of_segment_users(handle.clone(), opened);
     let page = |metrics: PrometheusHandle| operations::metrics(move || std::future::ready(metrics.render()));
     let segment_users = metrics.segment_users;
-    let figures = operations::metrics(move || registry::segment_users_page(segment_users.clone(), engine.clone()));
+    let stats = operations::metrics(move || registry::segment_users_page(segment_users.clone(), handle.clone()));
     let AccessRules { keys, origins, hosts } = access;
     let guard = CrossSiteGuard::new(keys, hosts.clone(), origins.clone());
     let ingestion = ingestion_api::router(ingestion, keys, origins);
@@ -198,7 +207,7 @@ pub fn routers(
     Each {
         ingestion: guard.around(ingestion, Shape::Ingestion),
         ingestion_metrics: for_admins.around(page(metrics.ingestion), Shape::Ingestion),
-        segment_users_metrics: for_admins.around(figures.merge(workers), Shape::Configuration),
+        segment_users_metrics: for_admins.around(stats.merge(workers), Shape::Configuration),
         configuration: for_admins.around(configuration, Shape::Configuration),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use segment_users::service::Engine;
+use segment_users::handle::ServiceHandle;
 
 use super::StartError;
 
@@ -92,17 +92,18 @@ pub async fn keep_up(metrics: ByRole<PrometheusHandle>) {
     }
 }
 
-/// The page of the segment service: what was counted as it happened, then the figures of this moment. Those have a recorder of
-/// their own that lives no longer than the page, so that a segment's series go with the segment.
-pub async fn segment_users_page(metrics: PrometheusHandle, engine: Engine) -> String {
+/// Renders the page of the segment service: the counters, then the stats of this moment. The stats
+/// have a recorder of their own that lives only as long as the page, so that a segment's series go
+/// with the segment.
+pub async fn segment_users_page(metrics: PrometheusHandle, service: ServiceHandle) -> String {
     let mut text = metrics.render();
-    match engine.figures().await {
-        Ok(figures) => {
+    match service.stats().await {
+        Ok(stats) => {
             let recorder = PrometheusBuilder::new().build_recorder();
-            metrics::with_local_recorder(&recorder, || figures.report());
+            metrics::with_local_recorder(&recorder, || stats.report());
             text.push_str(&recorder.handle().render());
         }
-        Err(error) => tracing::warn!(%error, "the metrics lack the figures of the segment service"),
+        Err(error) => tracing::warn!(%error, "the metrics lack the stats of the segment service"),
     }
     text
 }

@@ -1,44 +1,57 @@
-//! What the configuration API asks of engine and warehouse, answered in the same process.
+//! [`EngineQueries`]: the queries port on the running service and the warehouse.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use configuration_api::PRODUCER;
 use ports::ErrorCode;
 use ports::clock::Clock;
 use ports::config_store::{ConfigStore, Page, SegmentKind};
-use ports::log::Log;
 use ports::segment_queries::{BackfillProgress, Explanation, Preview, SegmentQueries, SegmentQueryError};
 use ports::warehouse::Warehouse;
 use segment_engine::event::UserId;
 use segment_engine::language::{compile, compile_saved};
 use segment_engine::plan::Plan;
 use segment_engine::sql::{QueryError, SegmentSource, members_query};
-use segment_users::service::Engine;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::open::Opened;
+use crate::handle::ServiceHandle;
 
-/// How long a preview may take. The engine answers membership from its own state; only this asks SQL.
+/// How long a preview may take. Only previews run SQL: the engine answers all else from its state.
 const PREVIEW_MAX: Duration = Duration::from_secs(30);
 
-/// How long the engine may take to come to where its answer is right. A worker that is stuck must not hold requests for ever.
+/// How long the engine may take to catch up. A stuck worker must not hold requests for ever.
 const ENGINE_MAX: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether the outbox is empty.
-const OUTBOX_POLL: Duration = Duration::from_millis(5);
-
-/// The engine, and the warehouse for what only SQL can tell.
+/// The engine, and the warehouse for previews, which run SQL.
 pub struct EngineQueries {
-    engine: Engine,
-    store: Arc<dyn ConfigStore>,
+    service: ServiceHandle,
     warehouse: Arc<dyn Warehouse>,
     clock: Arc<dyn Clock>,
-    log: Arc<dyn Log>,
-    written: Arc<Notify>,
+    outbox: Outbox,
     engine_max: Duration,
+}
+
+/// The config store, and the way of its outbox to the log.
+pub struct Outbox {
+    /// Where changes are written first.
+    pub store: Arc<dyn ConfigStore>,
+    /// Wakes the relay.
+    pub written: Arc<Notify>,
+    /// The outbox entry up to which the relay has appended.
+    pub relayed: watch::Receiver<u64>,
+}
+
+impl Outbox {
+    /// Returns when the log has every change that the configuration API has accepted until now. A
+    /// client that creates a segment and queries it at once gets the answer after the change.
+    async fn wait_until_relayed(&self) -> Result<(), SegmentQueryError> {
+        let end = self.store.outbox_end().await?;
+        self.written.notify_one();
+        let relayed = self.relayed.clone().wait_for(|relayed| *relayed >= end).await.map(drop);
+        relayed.map_err(|_| unavailable("the outbox relay has stopped"))
+    }
 }
 
 /// The segments that a clause names, by tag.
@@ -49,20 +62,13 @@ struct Named {
 }
 
 impl EngineQueries {
-    pub fn new(engine: Engine, opened: &Opened) -> Self {
-        Self {
-            engine,
-            store: opened.store.clone(),
-            warehouse: opened.warehouse.clone(),
-            clock: opened.clock.clone(),
-            log: opened.log.clone(),
-            written: opened.written.clone(),
-            engine_max: ENGINE_MAX,
-        }
+    /// Returns the queries of a running service.
+    pub fn new(service: ServiceHandle, warehouse: Arc<dyn Warehouse>, clock: Arc<dyn Clock>, outbox: Outbox) -> Self {
+        Self { service, warehouse, clock, outbox, engine_max: ENGINE_MAX }
     }
 
-    /// What the clause names, directly or by way of others: plans, and the members of lists kept by hand. Nothing else is read,
-    /// since such lists can be as long as the list of users.
+    /// Reads what the clause names, directly or by way of other segments: plans, and the members of
+    /// manual segments. It reads no other, since a manual list can be as long as the list of users.
     async fn named(&self, plan: &Plan) -> Result<Named, SegmentQueryError> {
         let mut named = Named::default();
         let mut tags = plan.segments.clone();
@@ -70,9 +76,9 @@ impl EngineQueries {
             if named.plans.contains_key(&tag) || named.lists.contains_key(&tag) {
                 continue;
             }
-            let Some(segment) = self.store.segment_by_tag(&tag).await? else { continue };
+            let Some(segment) = self.outbox.store.segment_by_tag(&tag).await? else { continue };
             if segment.kind == SegmentKind::Manual {
-                let members = self.store.members(segment.id, Page::ALL).await?;
+                let members = self.outbox.store.members(segment.id, Page::ALL).await?;
                 named.lists.insert(tag, members.iter().map(|member| member.user.id).collect());
             } else if let Ok(plan) = compile_saved(&segment.where_statement) {
                 tags.extend(plan.segments.iter().cloned());
@@ -84,34 +90,23 @@ impl EngineQueries {
 }
 
 impl EngineQueries {
-    /// Returns when the log has every change that the configuration API has answered until now. Without, a client that
-    /// creates a segment and asks for it at once may be told of the time before.
-    async fn await_outbox(&self) -> Result<(), SegmentQueryError> {
-        let end = self.store.outbox_end().await?;
-        while self.log.producer_sequence(PRODUCER).await.map_err(unavailable)? < end {
-            self.written.notify_one();
-            tokio::time::sleep(OUTBOX_POLL).await;
-        }
-        Ok(())
-    }
-
-    /// Returns when memberships and engine have everything that is in the log or on its way there.
+    /// Returns when engine and memberships include everything that is in the log or the outbox.
     async fn catch_up(&self) -> Result<(), SegmentQueryError> {
-        self.await_outbox().await?;
-        self.engine.fresh().await.map_err(unavailable)
+        self.outbox.wait_until_relayed().await?;
+        self.service.wait_until_applied().await.map_err(unavailable)
     }
 
-    /// The engine's answer, if it comes in time.
+    /// Returns the engine's response, or an error if it takes too long.
     async fn in_time<T>(
         &self,
-        answer: impl Future<Output = Result<T, SegmentQueryError>>,
+        response: impl Future<Output = Result<T, SegmentQueryError>>,
     ) -> Result<T, SegmentQueryError> {
-        let answer = tokio::time::timeout(self.engine_max, answer).await;
-        answer.unwrap_or(Err(SegmentQueryError::Behind(self.engine_max)))
+        let response = tokio::time::timeout(self.engine_max, response).await;
+        response.unwrap_or(Err(SegmentQueryError::Behind(self.engine_max)))
     }
 }
 
-/// In the words in which saving the clause would be refused.
+/// Has the code and message with which saving the clause would be refused.
 fn refused(error: QueryError) -> SegmentQueryError {
     let code = match error {
         QueryError::UnknownSegment(_) => ErrorCode::UnknownSegment,
@@ -127,7 +122,7 @@ fn unavailable(error: impl std::fmt::Display) -> SegmentQueryError {
 #[async_trait]
 impl SegmentQueries for EngineQueries {
     async fn explain(&self, user: UserId, tag: &str) -> Result<Explanation, SegmentQueryError> {
-        let explanation = async { self.engine.explain(user, tag).await.map_err(unavailable) };
+        let explanation = async { self.service.explain(user, tag).await.map_err(unavailable) };
         self.in_time(explanation)
             .await?
             .ok_or_else(|| SegmentQueryError::NotFound(format!("user {user} or segment '{tag}'")))
@@ -141,11 +136,11 @@ impl SegmentQueries for EngineQueries {
             let plan = named.plans.get(tag).map(SegmentSource::Plan);
             plan.or_else(|| named.lists.get(tag).map(|members| SegmentSource::Members(members)))
         };
-        // The warehouse is a moment behind the log; one that takes nothing would stay behind.
+        // The warehouse is a moment behind the log. One that cannot write would stay behind.
         self.warehouse.ping().await?;
         let archived = async {
-            self.await_outbox().await?;
-            self.engine.archived().await.map_err(unavailable)
+            self.outbox.wait_until_relayed().await?;
+            self.service.wait_until_archived().await.map_err(unavailable)
         };
         if let Err(error) = self.in_time(archived).await {
             self.warehouse.ping().await?;
@@ -154,25 +149,25 @@ impl SegmentQueries for EngineQueries {
         let sql = members_query(&plan, &resolve, self.clock.now()).map_err(refused)?;
         let members = tokio::time::timeout(PREVIEW_MAX, self.warehouse.members(&sql)).await;
         let members = members.map_err(|_| SegmentQueryError::TooSlow(PREVIEW_MAX))??;
-        let population = self.store.count_users().await?;
+        let population = self.outbox.store.count_users().await?;
         Ok(Preview { size: members.len() as u64, sample: members.into_iter().take(sample_max).collect(), population })
     }
 
-    /// Waits for the engine to know the newest version, which the store has.
+    /// Waits until the engine knows the newest version, which the store has.
     async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError> {
         let unknown = || SegmentQueryError::NotFound(format!("segment {segment}"));
-        // Read before the engine is waited for: a version that is saved meanwhile is not asked about, and one of which the
-        // engine knows nothing then has been refused by it, and is in force nowhere.
-        let version = self.store.segment(segment).await?.ok_or_else(unknown)?.version;
+        // Read before the wait: a version saved meanwhile is not queried, and if the engine then
+        // does not know this one, it has refused it, so the version is in force nowhere.
+        let version = self.outbox.store.segment(segment).await?.ok_or_else(unknown)?.version;
         let progress = async {
             self.catch_up().await?;
-            self.engine.progress(segment, version).await.map_err(unavailable)
+            self.service.progress(segment, version).await.map_err(unavailable)
         };
         let (in_force, partitions, ratio) = self.in_time(progress).await?.ok_or_else(unknown)?;
         Ok(BackfillProgress { version, ratio, partitions: (in_force, partitions) })
     }
 
-    async fn await_fresh(&self) -> Result<(), SegmentQueryError> {
+    async fn wait_until_applied(&self) -> Result<(), SegmentQueryError> {
         self.in_time(self.catch_up()).await
     }
 }

@@ -11,49 +11,50 @@ use segment_engine::machine::{Change, Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::backfill::Backfill;
-use crate::partition::{Gone, Partition, Ports, WorkerError};
+use super::backfill::Backfill;
+use super::{Partition, Ports, Tombstone, WorkerError};
 use crate::plans::Plans;
 use crate::settings::Settings;
 
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// A partition's state besides its users.
+/// A partition's state besides its users, as checkpoints have it.
 #[derive(Serialize, Deserialize)]
 struct PartitionState {
     machine: Vec<u8>,
-    gone: HashMap<UserId, Gone>,
+    tombstones: HashMap<UserId, Tombstone>,
 }
 
-pub(crate) fn encode_state(machine: &Machine, gone: &HashMap<UserId, Gone>) -> Vec<u8> {
-    let state = PartitionState { machine: machine.save_state(), gone: gone.clone() };
+pub(crate) fn encode_state(machine: &Machine, tombstones: &HashMap<UserId, Tombstone>) -> Vec<u8> {
+    let state = PartitionState { machine: machine.save_state(), tombstones: tombstones.clone() };
     postcard::to_stdvec(&state).expect("partition state is plain data")
 }
 
 const START: Progress = Progress { next_offset: 0, time: Timestamp::MIN, config_offset: 0, notifications_offset: 0 };
 
 impl Partition {
-    /// Opens a partition: restores its checkpoint, folds the log silently up to the last commit, and compares what it would have told
-    /// with what was told. A difference, which only a change of the engine can cause, is told as a repair.
+    /// Opens a partition: restores its checkpoint, applies the log up to the last commit without
+    /// emitting anything, and compares the result with what was emitted. Only a change of the engine
+    /// can make a difference; it is emitted with the cause `repair`.
     pub async fn open(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let mut partition = Self::restore(id, ports, settings).await?;
         let Some(committed) = partition.ports.log.committed(id).await? else { return Ok(partition) };
-        let told = partition.notifications_until(committed).await?;
-        let retold = partition.fold_until(committed).await?;
+        let emitted = partition.notifications_until(committed).await?;
+        let recomputed = partition.fold_until(committed).await?;
         partition.progress = committed;
-        partition.repair(told, retold).await?;
+        partition.repair(emitted, recomputed).await?;
         Ok(partition)
     }
 
     async fn restore(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
-        let State { machine, gone, marker } = usable_state(id, &ports, settings).await?;
+        let State { machine, tombstones, marker } = usable_state(id, &ports, settings).await?;
         let checkpointed_at = ports.clock.now();
         Ok(Self {
             id,
             ports,
             settings,
             machine,
-            gone,
+            tombstones,
             progress: marker,
             backfill: Backfill::default(),
             outgoing: Vec::new(),
@@ -62,9 +63,9 @@ impl Partition {
         })
     }
 
-    /// The notifications between the checkpoint and the last commit, by user.
-    async fn notifications_until(&self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Told>>, WorkerError> {
-        let mut told: BTreeMap<UserId, Vec<Told>> = BTreeMap::new();
+    /// Reads the notifications between the checkpoint and the last commit, by user.
+    async fn notifications_until(&self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Emitted>>, WorkerError> {
+        let mut emitted: BTreeMap<UserId, Vec<Emitted>> = BTreeMap::new();
         let mut from = self.marker.notifications_offset;
         while from < committed.notifications_offset {
             let batch = self.ports.log.read(Topic::Notifications, self.id, from, BATCH_BYTES_MAX).await?;
@@ -73,17 +74,19 @@ impl Partition {
             }
             for record in batch.records.iter().filter(|record| record.offset < committed.notifications_offset) {
                 match serde_json::from_slice::<Notification>(&record.value) {
-                    Ok(notification) => told.entry(notification.user_id).or_default().push(Told::from(notification)),
+                    Ok(notification) => {
+                        emitted.entry(notification.user_id).or_default().push(Emitted::from(notification))
+                    }
                     Err(error) => tracing::error!(offset = record.offset, %error, "a notification cannot be read"),
                 }
             }
             from = batch.next_offset;
         }
-        Ok(told)
+        Ok(emitted)
     }
 
-    /// Applies the records up to the last commit again. What comes of them was told before.
-    async fn fold_until(&mut self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Told>>, WorkerError> {
+    /// Applies the records up to the last commit again. Their notifications were emitted before.
+    async fn fold_until(&mut self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Emitted>>, WorkerError> {
         while self.progress.next_offset < committed.next_offset {
             let batch = self.ports.log.read(Topic::Events, self.id, self.progress.next_offset, BATCH_BYTES_MAX).await?;
             if batch.records.is_empty() {
@@ -97,63 +100,61 @@ impl Partition {
         self.machine.advance(committed.time, usize::MAX);
         self.outgoing.clear();
         self.machine.take_failures();
-        let mut retold: BTreeMap<UserId, Vec<Told>> = BTreeMap::new();
+        let mut recomputed: BTreeMap<UserId, Vec<Emitted>> = BTreeMap::new();
         for change in self.machine.take_changes() {
-            retold.entry(change.user).or_default().push(Told::from(change));
+            recomputed.entry(change.user).or_default().push(Emitted::from(change));
         }
-        Ok(retold)
+        Ok(recomputed)
     }
 
-    /// Tells the difference between what was told and what comes of the same records now.
+    /// Emits the difference between what was emitted and what the same records give now.
     async fn repair(
         &mut self,
-        told: BTreeMap<UserId, Vec<Told>>,
-        retold: BTreeMap<UserId, Vec<Told>>,
+        emitted: BTreeMap<UserId, Vec<Emitted>>,
+        recomputed: BTreeMap<UserId, Vec<Emitted>>,
     ) -> Result<(), WorkerError> {
         let nothing = Vec::new();
-        let of = |user| (told.get(&user).unwrap_or(&nothing), retold.get(&user).unwrap_or(&nothing));
-        let users: BTreeSet<UserId> = told.keys().chain(retold.keys()).copied().collect();
+        let of = |user| (emitted.get(&user).unwrap_or(&nothing), recomputed.get(&user).unwrap_or(&nothing));
+        let users: BTreeSet<UserId> = emitted.keys().chain(recomputed.keys()).copied().collect();
         let differ = users.into_iter().filter(|user| of(*user).0 != of(*user).1);
         let users: Vec<UserId> = differ.collect();
         let departures = self.ports.warehouse.departures(&users).await?;
         for (user, departure) in users.into_iter().zip(departures) {
-            let (told, retold) = of(user);
-            let mut emitted = self.machine.memberships(user);
-            for told in retold.iter().rev() {
-                told.undo(&mut emitted);
-            }
-            for told in told {
-                told.redo(&mut emitted);
-            }
-            if emitted.is_empty() && !self.machine.knows(user) {
-                // It was merged and is no more, and its history went with that of a survivor that was deleted.
+            let (emitted, recomputed) = of(user);
+            let mut known = self.machine.memberships(user);
+            recomputed.iter().rev().for_each(|change| change.undo(&mut known));
+            emitted.iter().for_each(|change| change.redo(&mut known));
+            if known.is_empty() && !self.machine.knows(user) {
+                // The user was merged into one that was deleted, and the history went with it.
                 continue;
             }
             let cause = if departure == Some(Departure::Deleted) {
-                // The record of its deletion is on its way here, but the archiver was faster: its history is gone.
+                // The record of the deletion is on its way; the archiver was faster and has
+                // removed the history.
                 Cause::Delete
             } else {
-                tracing::error!(%user, partition = self.id, "recovery finds other memberships than were told: repairing");
+                tracing::error!(%user, partition = self.id, "recovery finds other memberships than were emitted: repairing");
                 metrics::counter!("uss_audit_disagreements_total").increment(1);
                 Cause::Repair
             };
-            let sequence = told.iter().chain(retold).map(|told| told.sequence).max().unwrap_or(0);
-            let told_last = told.last().map(|told| told.sequence);
-            self.machine.reconcile(user, &emitted, told_last.unwrap_or(sequence - retold.len() as u64), cause);
+            let sequence = emitted.iter().chain(recomputed).map(|change| change.sequence).max().unwrap_or(0);
+            let last = emitted.last().map_or(sequence - recomputed.len() as u64, |change| change.sequence);
+            self.machine.reconcile(user, &known, last, cause);
         }
         Ok(())
     }
 }
 
-/// A machine as a checkpoint has it, who is gone, and where they stand.
+/// What a checkpoint holds.
 struct State {
     machine: Machine,
-    gone: HashMap<UserId, Gone>,
+    tombstones: HashMap<UserId, Tombstone>,
     marker: Progress,
 }
 
-/// What to begin with: the latest checkpoint; if that is of no use the kept one; without either the beginning of the log, which
-/// must still be there. Nothing is given up before something else has proved to be of use.
+/// Returns the state to begin with: the latest checkpoint; if that cannot be used, the kept one; with
+/// neither, nothing, if the log still has its beginning. A checkpoint is discarded only after
+/// something else has proved usable.
 async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<State, WorkerError> {
     let log = Retained::of(id, ports.log.as_ref()).await?;
     match read_generation(id, ports, settings, Generation::Latest).await? {
@@ -163,7 +164,7 @@ async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<Stat
         }
         Ok(None) if log.goes_on_from(START).is_ok() => return Ok(State::new(settings)),
         Ok(None) => tracing::error!(partition = id, "there is no checkpoint, and the log has lost its beginning"),
-        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint is of no use"),
+        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint cannot be used"),
     }
     match read_generation(id, ports, settings, Generation::Kept).await? {
         Ok(Some(state)) => {
@@ -178,7 +179,7 @@ async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<Stat
             return Ok(state);
         }
         Ok(None) => {}
-        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint that was kept is of no use either"),
+        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint that was kept cannot be used either"),
     }
     log.goes_on_from(START)?;
     tracing::error!(partition = id, "rebuilding from the whole log");
@@ -186,7 +187,7 @@ async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<Stat
     Ok(State::new(settings))
 }
 
-/// Where what is left of a partition's records begins.
+/// The first offsets that are left of a partition's topics.
 struct Retained {
     partition: u32,
     events: u64,
@@ -200,7 +201,7 @@ impl Retained {
         Ok(Self { partition, events, notifications })
     }
 
-    /// Fails if something of what came after a checkpoint is gone.
+    /// Fails if records after a checkpoint are gone.
     fn goes_on_from(&self, marker: Progress) -> Result<(), WorkerError> {
         if self.events <= marker.next_offset && self.notifications <= marker.notifications_offset {
             return Ok(());
@@ -210,10 +211,10 @@ impl Retained {
     }
 }
 
-/// The state of a generation; `None` if there is none, or why it is of no use.
+/// Returns the state of a generation; `None` if there is none; or the reason why it cannot be used.
 ///
 /// # Errors
-/// It cannot be read now, or it is of use to a newer build.
+/// It cannot be read now, or a newer build wrote it.
 async fn read_generation(
     id: u32,
     ports: &Ports,
@@ -230,10 +231,10 @@ async fn read_generation(
     }
 }
 
-/// Fails if the latest checkpoint cannot be begun with: asked before it is kept as the one to fall back to.
+/// Fails if the latest checkpoint cannot be used. Retention checks it before it keeps it as the fallback.
 pub(crate) async fn check_latest(id: u32, ports: &Ports, settings: Settings) -> Result<(), CheckpointError> {
     let Some(latest) = ports.checkpoints.load(id, Generation::Latest).await? else { return Ok(()) };
-    // Beside the workers' turns: it may be large.
+    // On another thread than the workers' turns: it may be large.
     let plans = ports.plans.clone();
     let read = tokio::task::spawn_blocking(move || State::read(latest, settings, &plans).map(drop)).await;
     let read = read.map_err(|error| CheckpointError::Unavailable(error.to_string()))?;
@@ -242,7 +243,7 @@ pub(crate) async fn check_latest(id: u32, ports: &Ports, settings: Settings) -> 
 
 impl State {
     fn new(settings: Settings) -> Self {
-        Self { machine: Machine::new(settings.machine), gone: HashMap::new(), marker: START }
+        Self { machine: Machine::new(settings.machine), tombstones: HashMap::new(), marker: START }
     }
 
     fn read(restored: Restored, settings: Settings, plans: &Plans) -> Result<Self, SnapshotError> {
@@ -254,19 +255,19 @@ impl State {
         for (_, block) in &restored.users {
             machine.load_user(block)?;
         }
-        Ok(Self { machine, gone: state.gone, marker: restored.marker })
+        Ok(Self { machine, tombstones: state.tombstones, marker: restored.marker })
     }
 }
 
-/// A notification as far as it changes anything.
+/// The changes of one notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
+struct Emitted {
     sequence: u64,
     entered: Vec<i64>,
     left: Vec<i64>,
 }
 
-impl Told {
+impl Emitted {
     fn redo(&self, members: &mut Vec<i64>) {
         members.retain(|segment| !self.left.contains(segment));
         members.extend(&self.entered);
@@ -278,14 +279,14 @@ impl Told {
     }
 }
 
-impl From<Notification> for Told {
+impl From<Notification> for Emitted {
     fn from(notification: Notification) -> Self {
         let Notification { sequence, in_segments: entered, out_segments: left, .. } = notification;
         Self { sequence, entered, left }
     }
 }
 
-impl From<Change> for Told {
+impl From<Change> for Emitted {
     fn from(change: Change) -> Self {
         Self { sequence: change.sequence, entered: change.entered, left: change.left }
     }

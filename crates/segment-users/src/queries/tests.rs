@@ -1,25 +1,24 @@
 #![allow(clippy::unwrap_used)]
 
-use configuration_api::{Holds, Relay};
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::clock::ManualClock;
 use ports::config_store::{NewSegment, NewUser};
 use ports::log::{NewRecord, Progress, Topic};
 use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
 use segment_engine::time::Timestamp;
-use segment_users::partition::Ports;
-use segment_users::plans::Plans;
-use segment_users::service::Service;
-use segment_users::settings::Settings;
 
 use super::*;
+use crate::partition::Ports;
+use crate::plans::Plans;
+use crate::service::Service;
+use crate::settings::Settings;
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000_000);
 const USER: UserId = UserId(1);
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Checkpoints that are never written: a worker that comes to one is stuck.
+/// A checkpoint store whose writes never end: a worker that writes one is stuck.
 #[derive(Default)]
 struct Stuck {
     inner: MemoryCheckpoints,
@@ -54,67 +53,82 @@ impl CheckpointStore for Stuck {
     }
 }
 
-/// A service on memory, whose worker is stuck from the first record on.
-async fn service() -> (Arc<Stuck>, Opened, Service) {
-    let (clock, store) = (Arc::new(ManualClock::at(NOW)), Arc::new(MemoryConfigStore::default()));
-    let stuck = Arc::new(Stuck::default());
-    let opened = Opened {
-        log: Arc::new(MemoryLog::new(1, clock.clone())),
-        checkpoints: stuck.clone(),
-        warehouse: Arc::new(MemoryWarehouse::default()),
-        memberships: store.clone(),
-        store,
-        clock,
-        written: Arc::default(),
-        holds: Arc::new(Holds::new(Arc::default())),
-    };
-    let ports = Ports {
-        log: opened.log.clone(),
-        checkpoints: opened.checkpoints.clone(),
-        warehouse: opened.warehouse.clone(),
-        clock: opened.clock.clone(),
-        plans: Plans::default(),
-    };
-    let settings = Settings { checkpoint_interval_micros: 0, ..Settings::default() };
-    let service = Service::start(ports, settings, opened.memberships.clone()).await.unwrap();
-    (stuck, opened, service)
+/// A service in memory whose worker gets stuck at its first checkpoint.
+struct World {
+    stuck: Arc<Stuck>,
+    store: Arc<dyn ConfigStore>,
+    ports: Ports,
+    relayed: watch::Sender<u64>,
+    service: Service,
 }
 
-async fn in_patience<T>(answer: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, answer).await.expect("an answer, or an error")
+impl World {
+    async fn new() -> Self {
+        let (clock, store) = (Arc::new(ManualClock::at(NOW)), Arc::new(MemoryConfigStore::default()));
+        let stuck = Arc::new(Stuck::default());
+        let ports = Ports {
+            log: Arc::new(MemoryLog::new(1, clock.clone())),
+            checkpoints: stuck.clone(),
+            warehouse: Arc::new(MemoryWarehouse::default()),
+            clock,
+            plans: Plans::default(),
+        };
+        let settings = Settings { checkpoint_interval_micros: 0, ..Settings::default() };
+        let service = Service::start(ports.clone(), settings, store.clone()).await.unwrap();
+        let (relayed, _) = watch::channel(0);
+        Self { stuck, store, ports, relayed, service }
+    }
+
+    fn queries(&self) -> EngineQueries {
+        let (store, relayed) = (self.store.clone(), self.relayed.subscribe());
+        let outbox = Outbox { store, written: Arc::default(), relayed };
+        EngineQueries::new(self.service.handle(), self.ports.warehouse.clone(), self.ports.clock.clone(), outbox)
+    }
+
+    /// Queries that wait only a moment.
+    fn impatient(&self) -> EngineQueries {
+        EngineQueries { engine_max: Duration::from_millis(20), ..self.queries() }
+    }
+
+    /// Appends the outbox to the log.
+    async fn relay(&self) {
+        let rows = self.store.outbox(0, usize::MAX).await.unwrap();
+        let end = rows.last().map_or(0, |row| row.id);
+        let records = rows.into_iter().map(|row| row.entry.record(1)).collect();
+        self.ports.log.append_once("outbox", end, records).await.unwrap();
+        self.relayed.send_replace(end);
+    }
 }
 
-/// Queries that wait for a moment only.
-fn impatient(service: &Service, opened: &Opened) -> EngineQueries {
-    EngineQueries { engine_max: Duration::from_millis(20), ..EngineQueries::new(service.engine(), opened) }
+async fn in_patience<T>(response: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, response).await.expect("a response, or an error")
 }
 
 #[tokio::test]
-async fn a_stuck_worker_keeps_nobody_for_ever() {
-    let (stuck, opened, service) = service().await;
-    assert_eq!(in_patience(EngineQueries::new(service.engine(), &opened).await_fresh()).await, Ok(()));
-    let saved = segment(&opened.store, "any", Some("count(*) > 0")).await;
-    let relay = Relay::new(opened.store.clone(), opened.log.clone(), opened.holds.clone());
-    relay.move_all().await.unwrap();
+async fn a_stuck_worker_does_not_hold_callers_for_ever() {
+    let world = World::new().await;
+    assert_eq!(in_patience(world.queries().wait_until_applied()).await, Ok(()));
+    let saved = segment(&world.store, "any", Some("count(*) > 0")).await;
+    world.relay().await;
     let record = NewRecord { topic: Topic::Events, partition: 0, key: "1".to_owned(), value: b"any".to_vec() };
-    opened.log.append(vec![record]).await.unwrap();
-    in_patience(stuck.reached.notified()).await;
-    let queries = impatient(&service, &opened);
+    world.ports.log.append(vec![record]).await.unwrap();
+    in_patience(world.stuck.reached.notified()).await;
+    let queries = world.impatient();
     let behind = SegmentQueryError::Behind(queries.engine_max);
-    assert_eq!(in_patience(queries.await_fresh()).await, Err(behind.clone()));
+    assert_eq!(in_patience(queries.wait_until_applied()).await, Err(behind.clone()));
     assert_eq!(in_patience(queries.progress(saved)).await, Err(behind.clone()));
     assert_eq!(in_patience(queries.explain(USER, "any")).await, Err(behind));
 }
 
 #[tokio::test]
-async fn an_outbox_that_nobody_empties_keeps_nobody_for_ever() {
-    let (_, opened, service) = service().await;
-    opened.store.create_user(NewUser::default(), NOW).await.unwrap();
-    let queries = impatient(&service, &opened);
-    assert_eq!(in_patience(queries.await_fresh()).await, Err(SegmentQueryError::Behind(queries.engine_max)));
+async fn an_outbox_that_nobody_relays_does_not_hold_callers_for_ever() {
+    let world = World::new().await;
+    world.store.create_user(NewUser::default(), NOW).await.unwrap();
+    let queries = world.impatient();
+    assert_eq!(in_patience(queries.wait_until_applied()).await, Err(SegmentQueryError::Behind(queries.engine_max)));
 }
 
-/// Stores a segment: one with a clause, or a list kept by hand.
+/// Stores a segment: with a clause, or manual.
 async fn segment(store: &Arc<dyn ConfigStore>, tag: &str, clause: Option<&str>) -> i64 {
     let new = NewSegment {
         title: String::new(),
@@ -130,15 +144,15 @@ async fn segment(store: &Arc<dyn ConfigStore>, tag: &str, clause: Option<&str>) 
 
 #[tokio::test]
 async fn a_preview_reads_only_what_its_clause_names() {
-    let (_, opened, service) = service().await;
-    let store = &opened.store;
+    let world = World::new().await;
+    let store = &world.store;
     let user = store.create_user(NewUser::default(), NOW).await.unwrap().id;
     let (vip, other) = (segment(store, "vip", None).await, segment(store, "other", None).await);
     store.set_manual_memberships(user, &[vip, other], NOW).await.unwrap();
     segment(store, "busy", Some("count(*) > 1")).await;
     segment(store, "dear", Some("segment('vip') AND count(*) > 2")).await;
     segment(store, "dearest", Some("segment('dear') OR segment('vip')")).await;
-    let queries = EngineQueries::new(service.engine(), &opened);
+    let queries = world.queries();
     let named = async |clause: &str| {
         let named = queries.named(&compile(clause).unwrap()).await.unwrap();
         let mut plans: Vec<String> = named.plans.into_keys().collect();

@@ -1,4 +1,4 @@
-//! From what the machine says to records of the notification and error topics.
+//! Makes records of the notification and error topics from the machine's changes and failures.
 
 use ports::ErrorCode;
 use ports::log::{NewRecord, Topic};
@@ -7,8 +7,8 @@ use segment_engine::machine::{Change, Failure};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
-/// A change as a notification.
-pub fn notification_record(change: &Change, partition: u32, at: Timestamp) -> NewRecord {
+/// Returns the notification of a change.
+pub(super) fn notification_record(change: &Change, partition: u32, at: Timestamp) -> NewRecord {
     let notification = Notification {
         id: format!("{}:{}", change.user, change.sequence),
         user_id: change.user,
@@ -29,8 +29,8 @@ pub fn notification_record(change: &Change, partition: u32, at: Timestamp) -> Ne
     }
 }
 
-/// A failure as a computation error: the partition goes on.
-pub fn failure_record(failure: &Failure, partition: u32, offset: u64, at: Timestamp) -> NewRecord {
+/// Returns the error record of a failure. The partition goes on.
+pub(super) fn failure_record(failure: &Failure, partition: u32, offset: u64, at: Timestamp) -> NewRecord {
     let data = json!({
         "user_id": failure.user,
         "segments": failure.segments,
@@ -39,8 +39,8 @@ pub fn failure_record(failure: &Failure, partition: u32, offset: u64, at: Timest
     error_record(ErrorCode::StateFull, failure.reason.clone(), data, failure.user.to_string(), at)
 }
 
-/// A record that cannot be applied, as a computation error.
-pub fn bad_record(
+/// Returns the error record of a record that cannot be applied.
+pub(super) fn bad_record(
     code: ErrorCode,
     message: String,
     record: &ports::log::Record,
@@ -51,7 +51,7 @@ pub fn bad_record(
         Ok(value) => value,
         Err(_) => json!({"raw": String::from_utf8_lossy(&record.value)}),
     };
-    // The key of a user's record is its id; a definition's is not.
+    // The key of a user's record is the user's id; that of a definition is not.
     let user = record.key.parse::<i64>().map_or_else(|_| json!(record.key), |user| json!(user));
     let data = json!({
         "record": body,
@@ -77,8 +77,8 @@ fn error_record(code: ErrorCode, message: String, data: serde_json::Value, key: 
     }
 }
 
-/// Counts transitions, and how long after their instant they are told.
-pub fn observe(changes: &[Change], at: Timestamp) {
+/// Counts transitions, and observes how long after their instant they are emitted.
+pub(super) fn observe(changes: &[Change], at: Timestamp) {
     for change in changes {
         let transitions = (change.entered.len() + change.left.len()) as u64;
         metrics::counter!("uss_transitions_total", "cause" => cause_name(change.cause)).increment(transitions);

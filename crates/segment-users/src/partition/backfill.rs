@@ -8,7 +8,7 @@ use ports::warehouse::HistoryOf;
 use segment_engine::event::{Event, UserId};
 use segment_engine::machine::StoreId;
 
-use crate::partition::{Partition, WorkerError};
+use super::{Partition, WorkerError};
 
 /// The job that is running, if any. It is not saved: after a restart the same history is read again.
 #[derive(Debug, Default)]
@@ -22,16 +22,18 @@ pub struct Backfill {
 struct Job {
     /// What is being filled.
     stores: Vec<StoreId>,
-    /// The warehouse must have the partition up to here: with each user, and each merge, comes history.
+    /// The warehouse must have the partition up to this offset before its history is complete.
     archived: u64,
-    /// Whose history is still to be read: a user, and the id it was received with, its own or a merged user's.
+    /// The history still to be read: a user, and the id its events were received with, which is the
+    /// user's own or that of a merged user.
     sources: Vec<(UserId, UserId)>,
-    /// How many there were, to tell the progress.
+    /// How many sources there were, for the progress.
     sources_total: usize,
 }
 
 impl Backfill {
-    /// How much of the running job is done: from 0, and below 1 for as long as it runs, also with nobody's history to read.
+    /// Returns how much of the running job is done: from 0, and below 1 as long as it runs, even if
+    /// there is no history to read.
     pub fn progress(&self) -> Option<f64> {
         let job = self.job.as_ref()?;
         Some(1.0 - job.sources.len().max(1) as f64 / job.sources_total.max(1) as f64)
@@ -39,12 +41,12 @@ impl Backfill {
 }
 
 impl Partition {
-    /// One slice of work for the segments that wait for history. Answers whether there is more to do at once; `false` also while
-    /// the archiver has not come as far as the history reaches.
+    /// Does one slice of work for the segments that wait for history. Returns whether there is more
+    /// to do at once; false also while the archiver is not yet as far as the history reaches.
     pub async fn backfill_step(&mut self) -> Result<bool, WorkerError> {
         if self.backfill.job.is_none() {
             let Some(archived) = self.machine.fence() else {
-                // What reads only stores that a backfill completed for others is ready too.
+                // A segment that reads only what other segments' backfills completed is ready too.
                 self.announce().await?;
                 return Ok(false);
             };
@@ -60,7 +62,7 @@ impl Partition {
         let rest = job.sources.len().saturating_sub(self.settings.backfill_users_per_step);
         match self.read_slice(&job, rest).await {
             Ok(true) => job.sources.truncate(rest),
-            // Nothing has been added: the slice is read again.
+            // Nothing was added, so the slice is read again.
             outcome => {
                 self.backfill.job = Some(job);
                 return outcome;
@@ -77,7 +79,7 @@ impl Partition {
         Ok(true)
     }
 
-    /// Reads the history of the sources from `rest` on; answers `false` if it is not all archived yet.
+    /// Reads the history of the sources from `rest` on. Returns false if not all is archived yet.
     async fn read_slice(&mut self, job: &Job, rest: usize) -> Result<bool, WorkerError> {
         if self.ports.warehouse.archive_position(self.id).await? < job.archived {
             return Ok(false);
@@ -86,8 +88,9 @@ impl Partition {
         Ok(true)
     }
 
-    /// Users were merged into `survivor` by the record at `offset`: a job that is running needs their history too. What of it
-    /// stands in their partition, the archiver of this one waits for before it passes that record.
+    /// Adds users that the record at `offset` merged into `survivor` to the running job: it needs
+    /// their history too. This partition's archiver passes that record only after it has the part
+    /// of their history that stands in other partitions.
     pub(crate) fn backfill_also(&mut self, survivor: UserId, merged: &[UserId], offset: u64) {
         let Some(job) = &mut self.backfill.job else { return };
         job.archived = job.archived.max(offset + 1);
@@ -95,8 +98,8 @@ impl Partition {
         job.sources_total += merged.len();
     }
 
-    /// How far a version of a segment is: 1 when it is in force here, 0 if this partition does not have it; `None` if the
-    /// segment is unknown here.
+    /// Returns how much of a version's work is done: 1 when it is in force here, 0 if this partition
+    /// does not have it, `None` if the segment is unknown here.
     pub fn segment_progress(&self, segment: i64, version: u64) -> Option<f64> {
         self.machine.is_pending(segment)?;
         if self.machine.version_in_force(segment) == Some(version) {
@@ -106,7 +109,7 @@ impl Partition {
         Some(if comes { self.newest_progress(segment) } else { 0.0 })
     }
 
-    /// How far the newest version that is known here is: 1 when it is in force.
+    /// Returns how much of the work of the newest version known here is done: 1 when it is in force.
     pub fn newest_progress(&self, segment: i64) -> f64 {
         match self.machine.is_pending(segment) {
             Some(false) => 1.0,
@@ -115,13 +118,14 @@ impl Partition {
         }
     }
 
-    /// Reads the history of users into stores: per pair a user, and the id its events were received with.
+    /// Reads history into accumulators. Each source is a user, and the id its events were received
+    /// with.
     pub(crate) async fn read_history(
         &mut self,
         stores: &[StoreId],
         sources: &[(UserId, UserId)],
     ) -> Result<(), WorkerError> {
-        // A user that was merged away meanwhile took its sources along.
+        // A user that was merged away meanwhile took the sources along.
         let present = sources.iter().filter(|(user, _)| self.machine.knows(*user));
         let users: HashMap<UserId, UserId> = present.map(|(user, source)| (*source, *user)).collect();
         let below = |source, user| self.machine.history_below(stores, user, source);
@@ -137,7 +141,8 @@ impl Partition {
         Ok(())
     }
 
-    /// Says in the log that the segments whose history is complete take effect: where that record stands, they do.
+    /// Appends `segment_ready` for the segments whose history is complete. They take effect where
+    /// that record stands.
     async fn announce(&mut self) -> Result<(), WorkerError> {
         let ready = self.machine.ready();
         self.backfill.announced.retain(|announced| ready.contains(announced));
@@ -157,8 +162,9 @@ impl Partition {
         Ok(())
     }
 
-    /// Fills every incomplete store before going on: when the log says that a version took effect here and a crash lost what had
-    /// been read for it. A job that is running is finished, not begun again: what it has read counts already.
+    /// Fills every incomplete accumulator before it returns: needed when the log says that a version
+    /// took effect here and a crash lost what had been read for it. A running job is finished, not
+    /// started again: what it has read counts already.
     pub(crate) async fn backfill_now(&mut self) -> Result<(), WorkerError> {
         while !self.machine.incomplete().is_empty() {
             if !self.backfill_step().await? {

@@ -1,7 +1,7 @@
-//! Transitions into the config store: what `GET` answers as a user's memberships.
+//! Writes transitions into the config store, where `GET` reads a user's memberships.
 //!
-//! The notification topic is the queue. The store keeps the position it stands at and moves it with the rows, so that a batch
-//! that is sent twice is written once.
+//! The notification topic is its queue. The store moves the position in the transaction of the
+//! rows, so a batch that is sent twice is written once.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use ports::records::{Notification, instant};
 
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// Why the writer stopped. Nothing is lost: it goes on from the store's position.
+/// Why the writer stopped. It loses nothing: it goes on from the store's position.
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
     /// The log failed.
@@ -31,7 +31,7 @@ pub struct MembershipWriter {
 }
 
 impl MembershipWriter {
-    /// Starts where the store stands.
+    /// Starts at the store's position.
     pub async fn open(
         partition: u32,
         log: Arc<dyn Log>,
@@ -51,7 +51,7 @@ impl MembershipWriter {
         Ok(Self { partition, log, store, position })
     }
 
-    /// Writes one batch. Answers whether there was anything.
+    /// Writes one batch. Returns whether there was anything to write.
     pub async fn step(&mut self) -> Result<bool, MembershipError> {
         let batch = self.log.read(Topic::Notifications, self.partition, self.position, BATCH_BYTES_MAX).await?;
         if batch.next_offset == self.position {

@@ -1,4 +1,9 @@
-//! One partition's worker: log in, transitions out.
+//! One partition: log in, transitions out, one turn at a time.
+
+mod apply;
+mod backfill;
+mod notify;
+mod recovery;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,23 +16,22 @@ use segment_engine::event::UserId;
 use segment_engine::machine::{Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 
-use crate::backfill::Backfill;
-use crate::notify;
+pub(crate) use self::recovery::check_latest;
 use crate::plans::Plans;
 use crate::settings::Settings;
 
-/// What a partition's worker works with. Cheap to clone.
+/// The ports of a partition. Cheap to clone.
 #[derive(Clone)]
 pub struct Ports {
     /// Inputs and notifications.
     pub log: Arc<dyn Log>,
-    /// What a restart begins with.
+    /// Where a restart begins.
     pub checkpoints: Arc<dyn CheckpointStore>,
     /// History for new segments.
     pub warehouse: Arc<dyn Warehouse>,
     /// When things are emitted, and how far time may advance.
     pub clock: Arc<dyn Clock>,
-    /// What clauses mean, compiled once for all partitions.
+    /// The plans of clauses, compiled once for all partitions.
     pub plans: Plans,
 }
 
@@ -51,10 +55,10 @@ pub enum WorkerError {
     Newer {
         /// The partition.
         partition: u32,
-        /// Which format it has, and which are read.
+        /// Names the format, and those that this build reads.
         source: SnapshotError,
     },
-    /// The log no longer holds what the checkpoint does not.
+    /// The log no longer has the records after the checkpoint.
     #[error(
         "partition {partition}: the log begins at offset {first}, and no checkpoint that can be read reaches it (the last one tried stands at {checkpoint}): the state cannot be rebuilt; restore log and checkpoints from a backup"
     )]
@@ -63,34 +67,35 @@ pub enum WorkerError {
         partition: u32,
         /// Its first retained offset.
         first: u64,
-        /// Where its checkpoint stands; 0 if there is none.
+        /// The offset of its checkpoint; 0 if there is none.
         checkpoint: u64,
     },
 }
 
-/// A partition and everything its one owner knows of it.
+/// A partition's whole state. It has one owner.
 pub struct Partition {
     pub(crate) id: u32,
     pub(crate) ports: Ports,
     pub(crate) settings: Settings,
     pub(crate) machine: Machine,
-    /// Users that are no more, for ever: ids are never given twice, and records for them may still be under way.
-    pub(crate) gone: HashMap<UserId, Gone>,
+    /// Users that were merged or deleted. Kept for ever: ids are never given twice, and records
+    /// for these users may still be under way.
+    pub(crate) tombstones: HashMap<UserId, Tombstone>,
     pub(crate) progress: Progress,
-    pub(crate) backfill: Backfill,
+    pub(crate) backfill: backfill::Backfill,
     /// Records for other partitions and topics, for the next commit.
     pub(crate) outgoing: Vec<NewRecord>,
-    /// Where the last checkpoint stands.
+    /// The position of the last checkpoint.
     pub(crate) marker: Progress,
     pub(crate) checkpointed_at: Timestamp,
 }
 
-/// What became of a user that is no more.
+/// What became of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Gone {
-    /// Merged into this user, where its records go.
+pub enum Tombstone {
+    /// Merged into this user, who gets the records.
     Merged(UserId),
-    /// Deleted: its records are refused.
+    /// Deleted: records are refused.
     Deleted,
 }
 
@@ -106,28 +111,28 @@ pub struct Turn {
 }
 
 impl Partition {
-    /// Which partition it is.
+    /// Returns the partition's number.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// The next instant at which something happens though no record arrives.
+    /// Returns the next instant at which something happens even if no record arrives.
     pub fn next_due(&self) -> Timestamp {
         self.machine.next_due()
     }
 
-    /// Where it stands.
+    /// Returns the position of the last turn.
     pub fn progress(&self) -> Progress {
         self.progress
     }
 
-    /// The partition's machine, to be read.
+    /// Returns the partition's machine, for reading.
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// One turn: takes a batch of records, fires the deadlines before each, lets time advance as far as the log allows, and
-    /// commits what came of it in one append.
+    /// Takes one turn: applies a batch of records, fires the deadlines before each, advances time as
+    /// far as the log allows, and commits the outcome in one append.
     pub async fn turn(&mut self) -> Result<Turn, WorkerError> {
         let batch = self
             .ports
@@ -147,7 +152,7 @@ impl Partition {
         Ok(Turn { records: batch.records.len(), notifications, more: !batch.records.is_empty() || !reached })
     }
 
-    /// Stores the turn. Time that passed without a change is not worth a write: it will pass again.
+    /// Stores the turn. Time that passed without a change is not written: it will pass again.
     async fn commit(&mut self, next_offset: u64) -> Result<usize, WorkerError> {
         let at = self.ports.clock.now();
         let changes = self.machine.take_changes();
@@ -168,7 +173,7 @@ impl Partition {
         Ok(notifications)
     }
 
-    /// When the next checkpoint is due, if anything happened since the last: also if nothing happens any more.
+    /// Returns when the next checkpoint is due; never, if nothing has happened since the last.
     pub(crate) fn checkpoint_due(&self) -> Timestamp {
         let Progress { next_offset, notifications_offset, .. } = self.progress;
         if (next_offset, notifications_offset) == (self.marker.next_offset, self.marker.notifications_offset) {
@@ -182,10 +187,10 @@ impl Partition {
         if self.ports.clock.now() < self.checkpoint_due() { Ok(()) } else { self.checkpoint().await }
     }
 
-    /// Writes a checkpoint: the users that changed since the last, and where they stand.
+    /// Writes a checkpoint: the users that changed since the last one, and their position.
     pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
         self.machine.settle();
-        // What the checkpoint has, a restart does not tell again.
+        // A restart does not emit again what the checkpoint has.
         self.commit(self.progress.next_offset).await?;
         // The log must not hand out instants that the checkpoint has passed, so the time is committed first.
         let progress = Progress { time: self.machine.now(), ..self.progress };
@@ -193,7 +198,7 @@ impl Partition {
         let committed = self.ports.log.committed(self.id).await?.unwrap_or(progress);
         let changed = self.machine.take_changed();
         let users = changed.into_iter().map(|id| (id, self.machine.save_user(id))).collect();
-        let partition_state = crate::recovery::encode_state(&self.machine, &self.gone);
+        let partition_state = recovery::encode_state(&self.machine, &self.tombstones);
         let checkpoint = Checkpoint { partition: self.id, users, partition_state, marker: committed };
         self.ports.checkpoints.write(checkpoint).await?;
         self.progress = committed;

@@ -1,4 +1,4 @@
-//! One record of the partition, applied: which input does what.
+//! Applies one record of the partition.
 
 use std::collections::BTreeMap;
 
@@ -13,32 +13,57 @@ use segment_engine::event::{Position, UserId};
 use segment_engine::machine::{Cause, Definition, ManualList, Profile, Rule, Source};
 use segment_engine::time::Timestamp;
 
-use crate::notify;
-use crate::partition::{Gone, Partition, WorkerError};
+use super::{Partition, Tombstone, WorkerError, notify};
+
+/// Why a record was not applied.
+enum ApplyError {
+    /// The record is bad. It becomes an error record, and the partition goes on.
+    Bad(BadRecord),
+    /// The worker cannot go on.
+    Fatal(WorkerError),
+}
+
+impl From<BadRecord> for ApplyError {
+    fn from(bad: BadRecord) -> Self {
+        Self::Bad(bad)
+    }
+}
+
+impl From<WorkerError> for ApplyError {
+    fn from(error: WorkerError) -> Self {
+        Self::Fatal(error)
+    }
+}
 
 impl Partition {
-    /// Applies a record. One that cannot be applied becomes a `segment_computation_error`, and the partition goes on.
+    /// Applies a record. A bad one becomes a `segment_computation_error`, and the partition goes on.
     pub(crate) async fn apply(&mut self, record: &Record) -> Result<(), WorkerError> {
-        let position = Position { partition: self.id, offset: record.offset };
-        let outcome = match decode_input(&record.value, position, record.appended_at) {
-            Ok(Input::Event(delivery)) => self.apply_event(delivery, record),
-            Ok(Input::User(input)) => self.apply_user(input, record).await?,
-            Ok(Input::Segment(input)) => self.apply_segment(input, record).await?,
-            Err(bad) => Err(bad),
-        };
-        if let Err(bad) = outcome {
-            tracing::warn!(partition = self.id, offset = record.offset, code = %bad.code, "{}", bad.message);
-            let at = self.ports.clock.now();
-            self.outgoing.push(notify::bad_record(bad.code, bad.message, record, self.id, at));
+        match self.try_apply(record).await {
+            Ok(()) => {}
+            Err(ApplyError::Fatal(error)) => return Err(error),
+            Err(ApplyError::Bad(bad)) => {
+                tracing::warn!(partition = self.id, offset = record.offset, code = %bad.code, "{}", bad.message);
+                let at = self.ports.clock.now();
+                self.outgoing.push(notify::bad_record(bad.code, bad.message, record, self.id, at));
+            }
         }
         Ok(())
     }
 
+    async fn try_apply(&mut self, record: &Record) -> Result<(), ApplyError> {
+        let position = Position { partition: self.id, offset: record.offset };
+        match decode_input(&record.value, position, record.appended_at)? {
+            Input::Event(delivery) => Ok(self.apply_event(delivery, record)?),
+            Input::User(input) => self.apply_user(input, record).await,
+            Input::Segment(input) => self.apply_segment(input, record).await,
+        }
+    }
+
     fn apply_event(&mut self, delivery: Delivery, record: &Record) -> Result<(), BadRecord> {
         let user = delivery.event.user_id;
-        match self.gone.get(&user) {
-            Some(Gone::Merged(survivor)) => self.forward(*survivor, record),
-            Some(Gone::Deleted) => return Err(deleted(user)),
+        match self.tombstones.get(&user) {
+            Some(Tombstone::Merged(survivor)) => self.forward(*survivor, record),
+            Some(Tombstone::Deleted) => return Err(deleted(user)),
             None => {
                 self.machine.event(&delivery.event, delivery.dedupe_forever, record.appended_at);
             }
@@ -46,15 +71,15 @@ impl Partition {
         Ok(())
     }
 
-    async fn apply_user(&mut self, input: UserRecord, record: &Record) -> Result<Result<(), BadRecord>, WorkerError> {
+    async fn apply_user(&mut self, input: UserRecord, record: &Record) -> Result<(), ApplyError> {
         let at = record.appended_at;
         let user = input.user_id();
-        match self.gone.get(&user) {
-            Some(&Gone::Merged(survivor)) => {
-                self.redirected(survivor, input, record);
-                return Ok(Ok(()));
+        match self.tombstones.get(&user) {
+            Some(&Tombstone::Merged(survivor)) => {
+                self.redirect(survivor, input, record);
+                return Ok(());
             }
-            Some(Gone::Deleted) => return Ok(Err(deleted(user))),
+            Some(Tombstone::Deleted) => return Err(deleted(user).into()),
             None => {}
         }
         match input {
@@ -63,7 +88,7 @@ impl Partition {
                 self.machine.profile(user_id, client_ref_id.as_deref(), profile, at);
             }
             UserRecord::Traits { user_id, traits, created_at } => {
-                return Ok(self.set_traits(user_id, &traits, created_at, at));
+                self.set_traits(user_id, &traits, created_at, at)?;
             }
             UserRecord::Manual { user_id, list } => self.machine.manual(user_id, list, Cause::Manual, at),
             UserRecord::Merge { user_id, survivor, manual } => self.merge(user_id, survivor, manual, record),
@@ -71,28 +96,29 @@ impl Partition {
                 if let Some(list) = manual {
                     self.machine.manual(user_id, list, Cause::Merge, at);
                 }
-                // Of whom nothing was known, nothing is to be added.
-                let Some(state) = state else { return Ok(Ok(())) };
-                return self.transfer(user_id, Source { user: absorbed, below }, &state, record).await;
+                // Without a state, nothing was known about the absorbed user.
+                if let Some(state) = state {
+                    self.transfer(user_id, Source { user: absorbed, below }, &state, record).await?;
+                }
             }
             UserRecord::Forward { user_id, partition, offset, appended_at, record: inner } => {
-                return Ok(self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), at));
+                self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), at)?;
             }
             UserRecord::Delete { user_id } => {
                 self.machine.remove_user(user_id, Cause::Delete, at);
-                self.gone.insert(user_id, Gone::Deleted);
+                self.tombstones.insert(user_id, Tombstone::Deleted);
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
-    /// A record for a user that was merged away. Its state follows it, and so do records; a repeated merge changes nothing.
-    /// Those who were merged are deleted with the survivor, whose partition then refuses what still follows them.
-    fn redirected(&mut self, survivor: UserId, input: UserRecord, record: &Record) {
+    /// Sends a record for a merged user on to the survivor. A repeated merge changes nothing. Merged
+    /// users are deleted with the survivor, whose partition then refuses what still arrives for them.
+    fn redirect(&mut self, survivor: UserId, input: UserRecord, record: &Record) {
         match input {
             UserRecord::Merge { .. } | UserRecord::Delete { .. } => {}
             UserRecord::Transfer { absorbed, below, state, .. } => {
-                // Its list by hand was in the later survivor's when that absorbed this one.
+                // The manual list went to the later survivor when that absorbed this user.
                 let manual = None;
                 self.send(survivor, &UserRecord::Transfer { user_id: survivor, absorbed, below, state, manual });
             }
@@ -133,7 +159,7 @@ impl Partition {
             Input::User(UserRecord::Traits { traits, created_at, .. }) => {
                 self.set_traits(user, &traits, created_at, at)?;
             }
-            // The absorbed user's profile and lists by hand ended with it.
+            // The absorbed user's profile and manual list ended with the merge.
             Input::User(_) | Input::Segment(_) => {}
         }
         Ok(())
@@ -151,7 +177,7 @@ impl Partition {
     }
 
     fn merge(&mut self, absorbed: UserId, survivor: UserId, manual: Option<ManualList>, record: &Record) {
-        self.gone.insert(absorbed, Gone::Merged(survivor));
+        self.tombstones.insert(absorbed, Tombstone::Merged(survivor));
         let departed = self.machine.remove_user(absorbed, Cause::Merge, record.appended_at);
         let state = departed.map(|departed| BASE64.encode(self.machine.save_departed(&departed)));
         let below = record.offset + 1;
@@ -164,16 +190,10 @@ impl Partition {
         absorbed: Source,
         state: &str,
         record: &Record,
-    ) -> Result<Result<(), BadRecord>, WorkerError> {
+    ) -> Result<(), ApplyError> {
         let bad = |message: String| BadRecord { code: ErrorCode::BadTransfer, message };
-        let bytes = match BASE64.decode(state) {
-            Ok(bytes) => bytes,
-            Err(error) => return Ok(Err(bad(error.to_string()))),
-        };
-        let departed = match self.machine.load_departed(&bytes) {
-            Ok(loaded) => loaded,
-            Err(error) => return Ok(Err(bad(error.to_string()))),
-        };
+        let bytes = BASE64.decode(state).map_err(|error| bad(error.to_string()))?;
+        let departed = self.machine.load_departed(&bytes).map_err(|error| bad(error.to_string()))?;
         let sources = departed.sources().chain([absorbed.user]).collect::<Vec<_>>();
         let lacking = self.machine.absorb(survivor, departed, absorbed.below, record.appended_at);
         self.backfill_also(survivor, &sources, record.offset);
@@ -183,27 +203,21 @@ impl Partition {
             let history: Vec<_> = sources.into_iter().map(|source| (survivor, source)).collect();
             self.read_history(&lacking, &history).await?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
-    async fn apply_segment(
-        &mut self,
-        input: SegmentRecord,
-        record: &Record,
-    ) -> Result<Result<(), BadRecord>, WorkerError> {
+    async fn apply_segment(&mut self, input: SegmentRecord, record: &Record) -> Result<(), ApplyError> {
         let at = record.appended_at;
         match input {
             SegmentRecord::SegmentDefined { id, tag, version, where_statement, manual } => {
                 let rule = if manual {
                     Rule::Manual
                 } else {
-                    match self.ports.plans.plan(&where_statement) {
-                        Ok(plan) => Rule::Where(plan),
-                        Err(error) => {
-                            let message = format!("segment {tag} keeps its old version: {error}");
-                            return Ok(Err(BadRecord { code: ErrorCode::BadSegment, message }));
-                        }
-                    }
+                    let plan = self.ports.plans.plan(&where_statement).map_err(|error| {
+                        let message = format!("segment {tag} keeps its old version: {error}");
+                        BadRecord { code: ErrorCode::BadSegment, message }
+                    })?;
+                    Rule::Where(plan)
                 };
                 self.machine.define(Definition { id, tag, version, where_statement, rule }, record.offset, at);
                 if self.machine.needs_no_history(id) {
@@ -212,18 +226,18 @@ impl Partition {
             }
             SegmentRecord::SegmentReady { id, version } => {
                 if self.machine.pending_version(id) != Some(version) {
-                    // A newer version took its place, or it was removed, before this record was read.
-                    return Ok(Ok(()));
+                    // A newer version replaced it, or it was removed, before this record was read.
+                    return Ok(());
                 }
                 if !self.machine.ready().contains(&(id, version)) {
-                    // A crash lost what the backfill had read; the same history is read again.
+                    // A crash lost what the backfill had read, so the same history is read again.
                     self.backfill_now().await?;
                 }
                 self.machine.activate(id, version, at);
             }
             SegmentRecord::SegmentRemoved { id } => self.machine.remove_segment(id, at),
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Sends a record to a user's partition, in the next commit.

@@ -1,0 +1,179 @@
+//! The worker of one partition: turn after turn, and queries answered in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ports::log::{Progress, Topic};
+use segment_engine::event::UserId;
+use segment_engine::machine::Explanation;
+use segment_engine::time::Timestamp;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::partition::{Partition, Ports, WorkerError};
+use crate::settings::Settings;
+use crate::stats::PartitionStats;
+use crate::supervise::{RESTART_DELAY, catch_panic};
+
+/// How many queries may wait for a partition.
+pub(crate) const QUERIES_MAX: usize = 256;
+
+/// The longest sleep, however far away the next deadline is: timers do not notice that somebody
+/// set the wall clock or that the machine was suspended.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// A query to a partition, answered between two turns.
+pub(crate) enum Query {
+    /// Why is the user in the segment with this tag, or not?
+    Explain {
+        user: UserId,
+        tag: String,
+        response: oneshot::Sender<Option<Explanation>>,
+    },
+    /// How much of this version's work is done, from 0 to 1? `None` if the segment is unknown.
+    Progress {
+        segment: i64,
+        version: u64,
+        response: oneshot::Sender<Option<f64>>,
+    },
+    Stats {
+        response: oneshot::Sender<PartitionStats>,
+    },
+}
+
+impl Query {
+    fn answer(self, partition: &Partition) {
+        // A caller that has gone no longer wants the response.
+        match self {
+            Self::Explain { user, tag, response } => {
+                let _ = response.send(partition.machine.explain(user, &tag));
+            }
+            Self::Progress { segment, version, response } => {
+                let _ = response.send(partition.segment_progress(segment, version));
+            }
+            Self::Stats { response } => {
+                let _ = response.send(PartitionStats::of(partition));
+            }
+        }
+    }
+}
+
+/// Opens every partition, in order, as many at once as there are threads: a checkpoint is in
+/// memory twice while it is read. The first failure ends it, logged with its partition.
+pub(crate) async fn open_all(ports: &Ports, settings: Settings) -> Result<Vec<Partition>, WorkerError> {
+    let permits = Arc::new(Semaphore::new(Handle::current().metrics().num_workers()));
+    let mut opening = JoinSet::new();
+    for id in 0..ports.log.partitions() {
+        let (permits, ports) = (permits.clone(), ports.clone());
+        opening.spawn(async move {
+            let _permit = permits.acquire_owned().await;
+            let opened = catch_panic(Partition::open(id, ports, settings)).await;
+            opened.inspect_err(|error| tracing::error!(partition = id, "the partition cannot be opened: {error}"))
+        });
+    }
+    let mut partitions = Vec::new();
+    while let Some(opened) = opening.join_next().await {
+        partitions.push(opened.map_err(|error| WorkerError::Panicked(error.to_string()))??);
+    }
+    partitions.sort_by_key(Partition::id);
+    Ok(partitions)
+}
+
+pub(crate) struct Worker {
+    pub(crate) queries: mpsc::Receiver<Query>,
+    /// The position of the last turn.
+    pub(crate) progress: watch::Sender<Progress>,
+    /// The position of the last checkpoint.
+    pub(crate) marker: watch::Sender<Progress>,
+    /// False from a failure until the partition is open again.
+    pub(crate) running: watch::Sender<bool>,
+    /// The position of this partition's archiver.
+    pub(crate) archived: watch::Receiver<u64>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Worker {
+    pub(crate) async fn run(mut self, mut partition: Partition) {
+        loop {
+            // A panic is a defect, but no reason to leave the partition's users alone for ever.
+            self.running.send_replace(true);
+            let Err(error) = catch_panic(self.turns(&mut partition)).await else { return };
+            self.running.send_replace(false);
+            let (id, ports, settings) = (partition.id, partition.ports.clone(), partition.settings);
+            tracing::error!(partition = id, "the worker stopped and starts again from its last commit: {error}");
+            partition = loop {
+                tokio::select! {
+                    () = tokio::time::sleep(RESTART_DELAY) => {}
+                    _ = self.stop.wait_for(|stop| *stop) => return,
+                }
+                match catch_panic(Partition::open(id, ports.clone(), settings)).await {
+                    Ok(partition) => break partition,
+                    Err(error) => tracing::error!(partition = id, "the partition cannot be opened: {error}"),
+                }
+            };
+        }
+    }
+
+    /// Takes turns until `stop`; then writes a last checkpoint, so that the next start is quick.
+    async fn turns(&mut self, partition: &mut Partition) -> Result<(), WorkerError> {
+        let mut queries = Vec::new();
+        loop {
+            // Taken here too: a worker that always has more to do must not let callers wait.
+            while queries.len() < QUERIES_MAX
+                && let Ok(query) = self.queries.try_recv()
+            {
+                queries.push(query);
+            }
+            let turn = partition.turn().await?;
+            let filling = match partition.backfill_step().await {
+                Err(WorkerError::Warehouse(error)) => {
+                    tracing::warn!(partition = partition.id, "a new segment waits for its history: {error}");
+                    false
+                }
+                outcome => outcome?,
+            };
+            partition.checkpoint_if_due().await?;
+            self.progress.send_replace(partition.progress());
+            self.marker.send_replace(partition.marker);
+            for query in queries.drain(..) {
+                query.answer(partition);
+            }
+            if *self.stop.borrow() {
+                return partition.checkpoint().await;
+            }
+            if turn.more || filling {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let log = partition.ports.log.clone();
+            let wake_at = partition.next_due().min(partition.checkpoint_due());
+            tokio::select! {
+                () = log.wait_for(Topic::Events, partition.id, partition.progress.next_offset) => {}
+                () = tokio::time::sleep(sleep_until(wake_at, partition.ports.clock.now())) => {}
+                // A new segment may wait until the archiver is as far as its history reaches.
+                _ = self.archived.changed() => {}
+                Some(query) = self.queries.recv() => queries.push(query),
+                _ = self.stop.changed() => {}
+            }
+        }
+    }
+}
+
+fn sleep_until(due: Timestamp, now: Timestamp) -> Duration {
+    let micros = u64::try_from(due.0.saturating_sub(now.0)).unwrap_or(0);
+    Duration::from_micros(micros).min(SLEEP_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worker_looks_at_the_clock_soon_however_far_the_deadline() {
+        assert_eq!(sleep_until(Timestamp(5_000), Timestamp(2_000)), Duration::from_millis(3));
+        assert_eq!(sleep_until(Timestamp(0), Timestamp(2_000)), Duration::ZERO);
+        assert_eq!(sleep_until(Timestamp::MAX, Timestamp(2_000)), SLEEP_MAX);
+        assert!(SLEEP_MAX <= Duration::from_secs(1));
+    }
+}
