@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_pages_are_refused() {
+    fn bad_limits_and_cursors_are_refused() {
         let cases = [
             (Some(0), None, ErrorCode::InvalidLimit),
             (Some(1_001), None, ErrorCode::InvalidLimit),

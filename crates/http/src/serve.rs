@@ -88,7 +88,7 @@ async fn measure(State(api): State<Shape>, request: Request, next: Next) -> Resp
     response
 }
 
-/// As if the API's own crate had measured it: by the target it is told whose page of metrics shows it.
+/// Measures as if the API's own crate did: the target decides which page of metrics shows it.
 fn duration(api: Shape, route: String, status: String) -> Histogram {
     let labels = [("route", route), ("status", status)];
     match api {

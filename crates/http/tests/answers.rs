@@ -99,14 +99,14 @@ async fn a_body_without_the_content_type_of_json_is_415() {
 }
 
 #[tokio::test]
-async fn details_stand_in_the_body() {
+async fn details_are_fields_of_the_body() {
     let request = Request::get("/detail").body(Body::empty()).unwrap();
     let body = body(api(Shape::Configuration).oneshot(request).await.unwrap()).await;
     assert_eq!(body, json!({"data": null, "code": "CODE_TAKEN", "message": "taken", "tag": "a"}));
 }
 
 #[tokio::test]
-async fn keys_open_what_they_may() {
+async fn a_key_gives_its_access_and_no_more() {
     let keys: ApiKeys = format!("admin:{ADMIN}, ingest:{INGEST}").parse().unwrap();
     let who = |Extension(access): Extension<Access>| async move { format!("{access:?}") };
     let ingest = keys.guard(Router::new().route("/events", get(who)), Access::Ingest);
@@ -178,7 +178,7 @@ fn requests_are_measured_by_route_and_status() {
 }
 
 #[tokio::test]
-async fn health_is_what_the_check_says() {
+async fn health_shows_the_result_of_the_check() {
     let full = || Problem::from(LogError::Full("disk".into()));
     let bad = move || async move { vec![("store", Ok(())), ("log", Err(full()))] };
     let routers = [operations::health(bad), finish(operations::health(bad), Shape::Ingestion)];

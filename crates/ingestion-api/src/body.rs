@@ -78,7 +78,7 @@ pub async fn read(body: Body, reservation: &mut Reservation, limits: &Limits) ->
     Ok(if joined.is_empty() { whole } else { joined.into() })
 }
 
-/// How long a body may take of which so many bytes have come.
+/// Returns how long a body may take when `bytes` of it have come.
 fn time_for(bytes: usize, limits: &Limits) -> Duration {
     let earned = Duration::from_secs((bytes / limits.body_bytes_per_second_min.max(1)) as u64);
     (limits.body_grace + earned).min(limits.body_time_max)

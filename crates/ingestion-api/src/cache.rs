@@ -66,7 +66,7 @@ impl Equivalent<Identity> for Borrowed<'_> {
 }
 
 impl IdentityCache {
-    /// Returns an empty cache of at most so many bytes, for ids that compare by these rules.
+    /// Returns an empty cache of at most `bytes_max` bytes, for ids that compare by these rules.
     pub fn new(bytes_max: usize, caseless: CaselessTypes) -> Self {
         let users = Cache::with_weighter(bytes_max / ENTRY_BYTES_GUESS, bytes_max as u64, EntryBytes);
         Self { caseless, users, lost: RwLock::default() }

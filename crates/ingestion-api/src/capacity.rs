@@ -70,10 +70,10 @@ impl Reservation {
         let of_client = self.client.map_or(0, |client| held.by_client.get(&client).copied().unwrap_or(0) - self.bytes);
         if bytes > self.bytes {
             if all > capacity.bytes_max {
-                return Err(over_capacity("too many events are being taken in at once"));
+                return Err(over_capacity("too many events are being processed"));
             }
             if of_client + bytes > capacity.client_bytes_max && self.client.is_some() {
-                return Err(over_capacity("too many events from this address are being taken in at once"));
+                return Err(over_capacity("too many events from this address are being processed"));
             }
         }
         held.bytes = all;

@@ -37,7 +37,7 @@ pub struct Limits {
     pub body_pause_max: Duration,
     /// How long a single event or a JSON array may take to come, however little of it comes.
     pub body_grace: Duration,
-    /// Each so many bytes that come give it one second more.
+    /// How many bytes give such a body one second more.
     pub body_bytes_per_second_min: usize,
     /// How long it may take at most.
     pub body_time_max: Duration,

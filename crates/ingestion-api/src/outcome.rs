@@ -33,7 +33,7 @@ fn count_as(outcome: &'static str, events: usize) {
     metrics::counter!("uss_events_total", "outcome" => outcome).increment(events as u64);
 }
 
-/// The entries of an answer for events of which none was stored, all for one reason.
+/// Returns the entries of an answer for events that were not stored, all for one reason.
 pub fn not_admitted(events: Range<usize>, code: ErrorCode, message: &str) -> impl Iterator<Item = Refused> {
     events.map(move |index| Refused { index, code, message: message.to_owned() })
 }

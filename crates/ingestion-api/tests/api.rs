@@ -85,7 +85,7 @@ async fn nothing_is_stored_while_users_cannot_be_looked_up() {
 }
 
 #[tokio::test]
-async fn unknown_users_are_made_when_asked_for() {
+async fn unknown_users_are_created_when_the_request_says_so() {
     let world = World::new();
     let request = |query: &str| {
         let body = "{\"id\":\"new\"}\n{\"id\":\"new\",\"event_id\":\"e\"}\n{\"id\":\"a\"}\n";
@@ -108,7 +108,7 @@ async fn unknown_users_are_made_when_asked_for() {
 }
 
 #[tokio::test]
-async fn new_users_are_let_go_when_their_first_events_are_in_the_log() {
+async fn holds_on_new_users_end_when_their_first_events_are_in_the_log() {
     let world = World::new();
     let log = world.log.clone();
     let found = Arc::new(Mutex::new(Vec::new()));
@@ -124,7 +124,7 @@ async fn new_users_are_let_go_when_their_first_events_are_in_the_log() {
 }
 
 #[tokio::test]
-async fn unknown_is_never_remembered_and_deleted_users_are_forgotten() {
+async fn unknown_users_are_never_cached_and_deleted_ones_are_forgotten() {
     let world = World::new();
     let event = r#"{"id":"late"}"#;
     assert_eq!(world.post("application/json", event).await.0, 404);
@@ -136,7 +136,7 @@ async fn unknown_is_never_remembered_and_deleted_users_are_forgotten() {
 }
 
 #[tokio::test]
-async fn keys_decide_who_may_send_and_who_may_decide_for_users() {
+async fn ingest_keys_may_send_events_and_only_admin_keys_may_set_options() {
     let mut world = World::new();
     world.keys = "admin:admin-0123456789ab,ingest:ingest-0123456789".parse().unwrap();
     for (path, key, status) in [

@@ -157,7 +157,7 @@ async fn the_record_of_an_event_has_its_shape_on_the_event_topic() {
 }
 
 #[tokio::test]
-async fn changes_may_be_in_the_words_of_the_client_or_of_the_record() {
+async fn edits_may_use_the_names_of_the_client_or_of_the_record() {
     let user = |record: String| serde_json::from_str::<Value>(&record).unwrap()["user_id"].clone();
     for (edit, expected) in [
         (Edit::MergePatch(json!({"id": "a"})), 1),

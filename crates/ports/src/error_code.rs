@@ -51,7 +51,7 @@ error_codes! {
     TooManyEvents = "TOO_MANY_EVENTS",
     TooManyRejected = "TOO_MANY_REJECTED",
 
-    // Who may do it.
+    // Access.
     Unauthorized = "UNAUTHORIZED",
     Forbidden = "FORBIDDEN",
     OriginNotAllowed = "ORIGIN_NOT_ALLOWED",

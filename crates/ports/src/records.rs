@@ -85,9 +85,9 @@ pub enum UserRecord {
         user_id: UserId,
         /// The partition that it reached first.
         partition: u32,
-        /// Its offset there.
+        /// The record's offset there.
         offset: u64,
-        /// Its `appended_at` there.
+        /// The record's `appended_at` there.
         appended_at: Timestamp,
         /// The record.
         record: Box<RawValue>,

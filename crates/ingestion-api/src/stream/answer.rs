@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::misplaced::Warnings;
 
-/// What has been written and not been sent. The list of rejected events comes first, since it grows with the request.
+/// The part of the answer that has not been sent. The list of rejected events comes first, since it grows with the request.
 /// serde_json writes the entries and the rest; only the brackets and commas between them, which are written at different
 /// times, stand here.
 pub struct Answer {
@@ -15,7 +15,7 @@ pub struct Answer {
     has_entry: bool,
 }
 
-/// Everything behind the list of rejected events.
+/// The fields after the list of rejected events.
 #[derive(Serialize)]
 pub struct Rest<'a> {
     pub not_admitted: &'a [Refused],
@@ -37,7 +37,7 @@ pub struct Stopped<'a> {
 }
 
 impl Answer {
-    /// The beginning.
+    /// Begins an answer.
     pub fn new() -> Self {
         Self { bytes: b"{\"rejected\":[".to_vec(), has_entry: false }
     }
@@ -57,12 +57,12 @@ impl Answer {
         self.bytes.extend(&json(rest)[1..]);
     }
 
-    /// How many bytes are there.
+    /// How many bytes have not been sent.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Returns what is there, to be sent.
+    /// Returns what has been written since the last call.
     pub fn take(&mut self) -> Bytes {
         std::mem::take(&mut self.bytes).into()
     }
