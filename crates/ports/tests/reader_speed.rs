@@ -2,7 +2,7 @@
 //!
 //! `cargo test --workspace --test reader_speed -- --ignored --nocapture` measures both in one run;
 //! `docs/decisions/0011-own-json-reader.md` has the result.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::borrow::Cow;
 use std::hint::black_box;
