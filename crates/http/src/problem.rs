@@ -206,7 +206,10 @@ impl From<ConfigStoreError> for Problem {
             ConfigStoreError::Conflict { code, message } => Self::conflict(code, message),
             ConfigStoreError::Invalid { code, message } => Self::invalid(code, message),
             ConfigStoreError::Unavailable(_) => Self::unavailable(ErrorCode::StoreUnavailable, error),
-            ConfigStoreError::Corrupt(_) => Self::internal(error),
+            ConfigStoreError::Corrupt(_) => {
+                tracing::error!(code = %ErrorCode::StoreDamaged, %error, "a request failed by damage");
+                Self::new(Kind::Internal, ErrorCode::StoreDamaged, error.to_string())
+            }
         }
     }
 }

@@ -2,52 +2,50 @@
 
 use std::time::Duration;
 
+use uss_http::pace::Pace;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The bounds.
+/// The bounds. All are settings.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// One event as sent.
+    /// One event, as sent.
     pub event_bytes_max: usize,
-    /// A client's id of a user, and its type: more does not fit into an index of the config store.
+    /// One client's id of a user (and its type): more does not fit into an index of the config store.
     pub id_bytes_max: usize,
     /// The body of a single event or of a JSON array, unpacked.
     pub body_bytes_max: usize,
     /// The events of a JSON array.
     pub array_events_max: usize,
-    /// How much of a rejected event the error topic keeps; of longer ones also the length and a hash.
+    /// How much of a rejected event's text the error topic keeps; of longer ones also the length and a hash.
     pub error_text_bytes_max: usize,
     /// NDJSON: a line longer than this ends the request, and so do as many bytes of blank lines in a row. Keeps a small
     /// packed body from costing hours.
     pub line_bytes_max: usize,
-    /// NDJSON: a request is not read on when this many more events were rejected than accepted. A few kilobytes of packed
-    /// lines could become millions of records of the error topic; a good import with many bad rows stays far below.
+    /// NDJSON: a request of which so many events more were rejected than accepted is not read on. Some kilobytes of packed
+    /// lines could make millions of records of the error topic; a good import with many bad rows stays far below.
     pub rejected_surplus_max: usize,
-    /// NDJSON: how much is appended to the log at once.
+    /// NDJSON: how much goes into the log at once.
     pub chunk_bytes_max: usize,
-    /// NDJSON: how many events are appended to the log at once.
+    /// NDJSON: how many events go into the log at once.
     pub chunk_events_max: usize,
-    /// NDJSON: how long events wait for more before they are appended.
+    /// NDJSON: how long events wait for more to come before they go into the log.
     pub chunk_linger: Duration,
     /// NDJSON: how much of the answer is held back while the request is still being read. Only an answer longer than this
     /// (tens of thousands of refusals) has to be read while the request is sent.
     pub answer_bytes_held_max: usize,
     /// How long a body may pause, and how long an unfinished line may wait for its end.
     pub body_pause_max: Duration,
-    /// How long a single event or a JSON array may take to come, however little of it comes.
-    pub body_grace: Duration,
-    /// How many bytes give such a body one second more.
-    pub body_bytes_per_second_min: usize,
-    /// How long it may take at most.
-    pub body_time_max: Duration,
-    /// What all requests together may hold of bodies. Over it: 429.
+    /// How slowly a single event or a JSON array may come.
+    pub body_pace: Pace,
+    /// Bodies being worked on, all requests together. Over it: 429.
     pub in_flight_bytes_max: usize,
-    /// What the requests from one address may hold of that, so that no client takes all of it.
+    /// Of these, what the requests from one address may hold together: nobody takes all from everybody else.
     pub client_bytes_max: usize,
-    /// The cache of identities.
+    /// Identities remembered, in bytes of memory.
     pub identity_cache_bytes_max: usize,
-    /// Identities looked up in one call.
+    /// Identities asked for in one call.
     pub resolve_max: usize,
 }
 
@@ -66,9 +64,7 @@ impl Default for Limits {
             chunk_linger: Duration::from_millis(10),
             answer_bytes_held_max: 4 * MIB,
             body_pause_max: Duration::from_secs(60),
-            body_grace: Duration::from_secs(10),
-            body_bytes_per_second_min: KIB,
-            body_time_max: Duration::from_secs(300),
+            body_pace: Pace::default(),
             in_flight_bytes_max: 256 * MIB,
             client_bytes_max: 64 * MIB,
             identity_cache_bytes_max: 256 * MIB,

@@ -33,7 +33,7 @@ use crate::unpack::unpack;
 /// The ingestion API.
 pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigins) -> Router {
     let events = Router::new().route("/api/v1/events", post(post_events));
-    let others = errors::routes().route("/api/v1/users", get(find_user));
+    let others = ingestion.limits.body_pace.hold(errors::routes().route("/api/v1/users", get(find_user)));
     let guarded = keys.guard(events, Access::Ingest).merge(keys.guard(others, Access::Admin));
     let health = operations::health({
         let ingestion = Arc::clone(&ingestion);
@@ -46,7 +46,7 @@ pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigin
 /// Events need the log and the look-up of users.
 async fn check_health(ingestion: Arc<Ingestion>) -> Health {
     let (log, users) = tokio::join!(ingestion.log().ping(), ingestion.identities().ping());
-    vec![("log", log.map_err(Problem::from)), ("users", users.map_err(Problem::from))]
+    vec![("log", log.into()), ("users", users.into())]
 }
 
 /// Options of one request, for admins: an import creates its users, and its event ids dedupe forever.

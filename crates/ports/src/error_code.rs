@@ -93,6 +93,7 @@ error_codes! {
     SegmentCycle = "SEGMENT_CYCLE",
     SegmentInUse = "SEGMENT_IN_USE",
     TagTaken = "TAG_TAKEN",
+    SegmentsFull = "SEGMENTS_FULL",
     KindFixed = "KIND_FIXED",
     ManualWithClause = "MANUAL_WITH_CLAUSE",
     InvalidSample = "INVALID_SAMPLE",
@@ -151,6 +152,9 @@ error_codes! {
     QueryTooLarge = "QUERY_TOO_LARGE",
     EngineBehind = "ENGINE_BEHIND",
     Internal = "INTERNAL",
+    StoreDamaged = "STORE_DAMAGED",
+    ClockJumped = "CLOCK_JUMPED",
+    ClockBehind = "CLOCK_BEHIND",
 
     // Failed computations, on the error topic only.
     BadRecord = "BAD_RECORD",

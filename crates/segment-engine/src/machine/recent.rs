@@ -1,4 +1,4 @@
-//! Which event ids a user has sent: at-least-once delivery made exactly-once.
+//! The event ids that a user has sent: they make at-least-once delivery exactly-once.
 
 use std::collections::VecDeque;
 
@@ -8,20 +8,22 @@ use rustc_hash::FxHashMap;
 /// How long an event id is remembered by default: 24 hours.
 pub const REMEMBERED_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
-/// How much longer it is kept, for records that come after newer ones: those that are sent on to the survivor of a merge keep
-/// their receipt, and may wait for a partition that lags behind.
+/// How much longer an id is kept, for records that arrive after newer ones: records that are sent
+/// on to the survivor of a merge keep their instant of receipt, and may wait for a partition that
+/// lags.
 const LATE_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
-/// How many event ids of a user are remembered at least, the newest: of those that a client gave, and again of those that
-/// dedupe forever. Beyond it the oldest are forgotten, and a delivery with one of them counts as a new one.
+/// How many event ids of a user are remembered at least, the newest first: so many of those that a
+/// client gave, and so many of those that are deduped forever. Older ones are forgotten, and a
+/// delivery with one of them counts as a new event.
 pub const REMEMBERED_IDS: usize = 100_000;
 
-/// How many ids there may be of both kinds before the surplus is forgotten: so seldom that looking at all of them costs
-/// little per id.
+/// How many ids of both kinds there may be before the surplus is forgotten. That happens so rarely
+/// that looping over all of them costs little per id.
 const IDS_MAX: usize = 2 * REMEMBERED_IDS + REMEMBERED_IDS / 4;
 
-/// The event ids a user's accepted records brought, as hashes. The one place that decides what a duplicate is, for the
-/// machine and the archiver alike.
+/// The hashes of the event ids of a user's accepted records. This is the one place that decides
+/// what a duplicate is, for the machine and the archiver.
 #[derive(Clone, Debug, Default)]
 pub struct RecentIds {
     pub(crate) received: FxHashMap<u128, Receipt>,
@@ -34,22 +36,24 @@ pub struct RecentIds {
 pub struct Receipt {
     /// When the newest was received.
     pub at: Timestamp,
-    /// Whether one of them dedupes forever: then the id is never forgotten.
+    /// Whether one of them was to be deduped forever: then its id does not expire.
     pub dedupe_forever: bool,
 }
 
-/// An event id as it counts for duplicates.
+/// An event id, and how it makes duplicates.
 #[derive(Clone, Copy, Debug)]
 pub struct EventKey<'a> {
     /// The client's id of the delivery.
     pub id: &'a str,
-    /// Whether the id is derived from the content, and so dedupes without a time limit.
+    /// Whether a second delivery is a duplicate however late it comes, as for ids that are derived
+    /// from the content.
     pub dedupe_forever: bool,
 }
 
 impl RecentIds {
-    /// Whether the record is accepted: the user has no accepted record with this id received at most `remembered`
-    /// microseconds before; nor, if the id dedupes forever, any earlier one that did too. If it is, it is remembered.
+    /// Whether the record is accepted; then it is remembered. A record is a duplicate if the user
+    /// has an accepted record with this id that was received at most `remembered` microseconds
+    /// before, or if both are to be deduped forever.
     pub fn accept(&mut self, key: EventKey<'_>, received: Timestamp, remembered: i64) -> bool {
         let is_duplicate = |earlier: &Receipt| {
             key.dedupe_forever && earlier.dedupe_forever || received.0.saturating_sub(earlier.at.0) <= remembered
@@ -62,9 +66,9 @@ impl RecentIds {
     }
 
     /// Remembers an accepted record.
-    pub fn note(&mut self, id: &str, Receipt { at, dedupe_forever }: Receipt, remembered: i64) {
+    pub fn note(&mut self, id: &str, Receipt { at, mut dedupe_forever }: Receipt, remembered: i64) {
         let hash = fnv1a(id);
-        let dedupe_forever = dedupe_forever || self.received.get(&hash).is_some_and(|earlier| earlier.dedupe_forever);
+        dedupe_forever |= self.received.get(&hash).is_some_and(|earlier| earlier.dedupe_forever);
         self.received.insert(hash, Receipt { at, dedupe_forever });
         if !dedupe_forever {
             self.expiring.push_back((at, hash));
@@ -73,7 +77,7 @@ impl RecentIds {
         self.forget_surplus();
     }
 
-    /// Which ids go follows from the ids alone, not from when the process was started.
+    /// Which ids are forgotten follows from the ids alone, so that it does not depend on restarts.
     fn forget_surplus(&mut self) {
         if self.received.len() <= IDS_MAX {
             return;
@@ -103,7 +107,7 @@ impl RecentIds {
         }
     }
 
-    /// Adds what another user, now merged into this one, had sent.
+    /// Adds the ids of a user that is merged into this one.
     pub fn merge(&mut self, other: RecentIds) {
         for (hash, theirs) in other.received {
             let ours = self.received.entry(hash).or_insert(theirs);
@@ -115,18 +119,18 @@ impl RecentIds {
         self.forget_surplus();
     }
 
-    /// How many ids are remembered.
+    /// Returns how many ids are remembered.
     pub fn len(&self) -> usize {
         self.received.len()
     }
 
-    /// Whether none is.
+    /// Whether no id is remembered.
     pub fn is_empty(&self) -> bool {
         self.received.is_empty()
     }
 }
 
-/// FNV-1a, 128 bits (Fowler, Noll, Vo): simple, and the same in every build, since checkpoints hold it.
+/// FNV-1a, 128 bits (Fowler, Noll, Vo). Checkpoints hold the hashes, so it never changes.
 fn fnv1a(id: &str) -> u128 {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
@@ -142,18 +146,18 @@ mod tests {
     const DAY: i64 = REMEMBERED_MICROS;
 
     #[test]
-    fn a_day_after_the_accepted_record_the_id_is_free_again() {
+    fn an_id_is_free_again_a_day_after_the_accepted_record() {
         let mut recent = RecentIds::default();
         let mut accept = |id, at| recent.accept(EventKey { id, dedupe_forever: false }, Timestamp(at), DAY);
         assert!(accept("a", 0));
         assert!(!accept("a", DAY), "at most 24 hours");
         assert!(accept("b", DAY));
-        assert!(accept("a", DAY + 1), "a refused duplicate does not prolong it");
+        assert!(accept("a", DAY + 1), "a duplicate does not prolong it");
         assert!(!accept("a", 2 * DAY + 1));
     }
 
     #[test]
-    fn ids_derived_from_the_content_count_once_for_ever() {
+    fn an_id_that_is_deduped_forever_is_accepted_once() {
         let mut recent = RecentIds::default();
         let forever = EventKey { id: "a", dedupe_forever: true };
         assert!(recent.accept(forever, Timestamp(0), DAY));
@@ -166,7 +170,7 @@ mod tests {
         assert!(!recent.accept(forever, Timestamp(10 * DAY), DAY));
     }
 
-    /// Sends ids of a kind, one a microsecond.
+    /// Sends ids of one kind, one per microsecond.
     fn send(recent: &mut RecentIds, dedupe_forever: bool, ids: std::ops::Range<usize>) -> Vec<bool> {
         let accept = |n: usize| {
             let (id, at) = (format!("{dedupe_forever} {n}"), Timestamp(n as i64));
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_keeps_the_bound_and_what_is_stored_goes_on_alike() {
+    fn a_merge_keeps_the_bound_and_stored_ids_go_on_like_live_ones() {
         let (mut recent, mut other) = (RecentIds::default(), RecentIds::default());
         send(&mut recent, true, 0..2 * REMEMBERED_IDS);
         send(&mut other, true, 2 * REMEMBERED_IDS..4 * REMEMBERED_IDS);
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_a_client_is_forgotten_whoever_asks() {
+    fn an_expired_id_is_accepted_whether_or_not_another_came_between() {
         for another_between in [false, true] {
             let mut recent = RecentIds::default();
             assert!(recent.accept(EventKey { id: "a", dedupe_forever: false }, Timestamp(0), DAY));
