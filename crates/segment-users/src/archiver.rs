@@ -235,14 +235,14 @@ impl Known {
             }
             // Forwarded to the survivor and archived there; or refused.
             _ if departure.is_some() => None,
-            Input::Event(Delivery { event, once }) => {
+            Input::Event(Delivery { event, dedupe_forever }) => {
                 if let Some(id) = &event.event_id {
                     let ids = self.recent.entry(user).or_default();
-                    if !ids.accept(EventKey { id, dedupe_forever: once }, event.processed_at, self.remembered) {
+                    if !ids.accept(EventKey { id, dedupe_forever }, event.processed_at, self.remembered) {
                         return None;
                     }
                 }
-                Some(ArchiveRow::Event { event: Box::new(event), once })
+                Some(ArchiveRow::Event { event: Box::new(event), dedupe_forever })
             }
             Input::User(UserRecord::User { user_id: id, client_ref_id, email, name, created_at }) => {
                 Some(ArchiveRow::User(UserRow { id, client_ref_id, email, name, created_at }))

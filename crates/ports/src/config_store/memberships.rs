@@ -7,6 +7,8 @@ use segment_engine::time::Timestamp;
 
 use super::{ConfigStoreError, Page, User};
 
+use crate::ErrorCode;
+
 /// A user is in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -110,7 +112,7 @@ impl MembershipBatch {
             return Ok(Some(Applied::Before(position)));
         }
         Err(ConfigStoreError::conflict(
-            "MEMBERSHIP_POSITION",
+            ErrorCode::MembershipPosition,
             format!(
                 "the memberships of partition {} stand at {position}, the batch starts at {}; send what follows {position}",
                 self.partition, self.from
