@@ -1,7 +1,7 @@
 //! Our JSON reader beside serde_json: both find the same fields, and how long each takes.
 //!
 //! `cargo test --workspace --test reader_speed -- --ignored --nocapture` measures both in one run;
-//! `docs/decisions/0011-own-json-reader.md` has the result.
+//! `docs/decisions/0014-own-json-reader.md` has the result.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::borrow::Cow;

@@ -21,8 +21,6 @@ const PLACES: u64 = 500;
 const PLACES_OF_BINARY: u64 = 24;
 /// Threads that share the work.
 const THREADS: u64 = 2;
-/// What is not damaged: SQLite has no checksums of its own.
-const LEFT_OUT: &str = "config.sqlite";
 /// How long a partition may take that cannot be opened, before it is looked at whether that is said.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -197,12 +195,6 @@ fn damage(files: &mut Files, random: &mut fastrand::Rng) -> String {
     }
 }
 
-/// The files that are damaged, and those that are not.
-fn divide(files: Files) -> (Files, Files) {
-    let is_left_out = |path: &Path| path.to_string_lossy().starts_with(LEFT_OUT);
-    files.into_iter().partition(|(path, _)| !is_left_out(path))
-}
-
 #[test]
 fn damage_anywhere_is_never_silently_wrong() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -213,13 +205,12 @@ fn damage_anywhere_is_never_silently_wrong() {
         runtime.block_on(open(folder.path()))
     };
     assert!(matches!(sound, Outcome::Whole(_)), "{sound:?}");
-    let (damaged, kept) = divide(files);
     let told = std::thread::scope(|scope| {
         let run = |thread: u64| {
-            let (damaged, kept, sound, runtime) = (&damaged, &kept, &sound, &runtime);
+            let (files, sound, runtime) = (&files, &sound, &runtime);
             scope.spawn(move || {
                 let seeds = (0..PLACES).filter(|seed| seed % THREADS == thread);
-                seeds.filter(|seed| tells(*seed, damaged.clone(), kept, sound, runtime)).count()
+                seeds.filter(|seed| tells(*seed, files.clone(), sound, runtime)).count()
             })
         };
         (0..THREADS).map(run).collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
@@ -228,11 +219,10 @@ fn damage_anywhere_is_never_silently_wrong() {
 }
 
 /// Whether the damage of a seed is told; fails if it is neither told nor without consequence.
-fn tells(seed: u64, mut files: Files, kept: &Files, sound: &Outcome, runtime: &tokio::runtime::Runtime) -> bool {
+fn tells(seed: u64, mut files: Files, sound: &Outcome, runtime: &tokio::runtime::Runtime) -> bool {
     let place = damage(&mut files, &mut fastrand::Rng::with_seed(seed));
     let folder = tempfile::tempdir().unwrap();
     write_folder(&files, folder.path());
-    write_folder(kept, folder.path());
     match runtime.block_on(open(folder.path())) {
         Outcome::Told(message) => {
             assert!(message.len() > 10, "seed {seed}, {place}: {message}");
@@ -247,14 +237,12 @@ fn tells(seed: u64, mut files: Files, kept: &Files, sound: &Outcome, runtime: &t
 
 #[tokio::test]
 async fn the_binary_refuses_damage_with_a_message_or_serves_as_before() {
-    let files = folder_of_a_killed_server().await;
-    let (damaged, kept) = divide(files);
+    let sound = folder_of_a_killed_server().await;
     for seed in 0..PLACES_OF_BINARY {
-        let mut files = damaged.clone();
+        let mut files = sound.clone();
         let place = damage(&mut files, &mut fastrand::Rng::with_seed(1_000 + seed));
         let folder = tempfile::tempdir().unwrap();
         write_folder(&files, folder.path());
-        write_folder(&kept, folder.path());
         match launch(folder.path()).try_start() {
             Ok(server) => {
                 let members = server.get("/users/segment/twice?fresh=true&limit=100").await;

@@ -1,6 +1,6 @@
 //! A strict JSON reader that returns pieces of its text: one pass, no copies, numbers as they were sent.
 //!
-//! Both ends of the event topic use it; `docs/decisions/0011-own-json-reader.md` says why it is not serde_json. It accepts what
+//! Both ends of the event topic use it; `docs/decisions/0014-own-json-reader.md` says why it is not serde_json. It accepts what
 //! `serde_json` accepts, up to [`DEPTH_MAX`] levels, but no string that a database could not give back (see
 //! [`characters`](super::characters)), unless it is lenient.
 
