@@ -13,8 +13,8 @@ use serde_json::Value;
 const FILE_LINES_MAX: usize = 500;
 /// From the line of `fn` to its closing brace: a screen.
 const FUNCTION_LINES_MAX: usize = 70;
-/// `ARCHITECTURE.md` is read in one sitting.
-const ARCHITECTURE_LINES_MAX: usize = 250;
+/// `ARCHITECTURE.md` is read in one sitting; its lines have 100 columns.
+const ARCHITECTURE_LINES_MAX: usize = 280;
 
 /// Which of our crates each may depend on, tests included. ARCHITECTURE.md gives the reasons.
 const EDGES: [(&str, &[&str]); 11] = [
