@@ -1,4 +1,4 @@
-//! `uss users`: looks up users of a running service: who they are, where they are in, and why.
+//! `uss users`: looks up users of a running service, their segments, and why they are in them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::client::{Service, ServiceError};
 
-/// Rows of one request: the most that the API returns in a page.
+/// Rows per request: the most that the API returns.
 const PAGE_MAX: usize = 1_000;
 
 /// What to look up.

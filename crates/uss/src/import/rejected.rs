@@ -1,4 +1,4 @@
-//! Rows that did not become events: counted, and written to a file with line, reason and text.
+//! Counts rejected rows, and writes them to a file, each with its line and the reason.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -9,41 +9,38 @@ use serde::Serialize;
 
 use super::{ImportArgs, ImportError};
 
-/// How many rejected rows are shown one by one.
+/// The most rejected rows that the summary shows.
 const EXAMPLES_MAX: usize = 20;
-/// How much of a row's text is written.
+/// The most bytes of a row in the file of rejected rows.
 const TEXT_BYTES_MAX: usize = 1 << 20;
-/// How much of a row's text is shown.
-const SHOWN_CHARS_MAX: usize = 80;
+/// The most characters of a row in the summary.
+const EXAMPLE_CHARS_MAX: usize = 80;
 
-/// Codes of rows that never reached the API. Those that the API refuses have the API's codes.
+/// Codes of rows that are rejected before they reach the API. Rows that the API rejects have the API's codes.
 pub mod code {
-    /// It cannot be read at all.
+    /// The row is not valid CSV or JSON.
     pub const UNREADABLE_ROW: &str = "UNREADABLE_ROW";
-    /// It names no user.
+    /// The row has no user id.
     pub const MISSING_ID: &str = "MISSING_ID";
-    /// It has no time, or one that cannot be read.
+    /// The row has no time, or one that cannot be read.
     pub const INVALID_CREATED_AT: &str = "INVALID_CREATED_AT";
-    /// Its column `payload` is not an object.
+    /// The `payload` column is not an object.
     pub const INVALID_FIELD: &str = "INVALID_FIELD";
 }
 
-/// One rejected row, as it is written.
+/// A line of the file of rejected rows.
 #[derive(Clone, Debug, Serialize)]
 pub struct RejectedRow<'a> {
-    /// The file it stands in.
     pub file: &'a Path,
-    /// Its line, from 1; in Parquet its number.
+    /// The number of the line, from 1; in Parquet that of the row.
     pub line: u64,
-    /// Stable, for programs.
     pub code: &'a str,
-    /// Says what to do.
     pub message: &'a str,
-    /// The row itself, its start if it is very long.
+    /// The row, cut off if it is very long.
     pub text: &'a str,
 }
 
-/// The rejected rows of an import. Both who reads the files and who posts the events adds to them.
+/// The rejected rows of an import. The reader of the files and the poster of the events both add rows.
 #[derive(Debug)]
 pub struct Rejected {
     path: PathBuf,
@@ -53,31 +50,30 @@ pub struct Rejected {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Made with the first row.
+    /// Created for the first row.
     file: Option<BufWriter<File>>,
     rows: u64,
     by_api: u64,
     examples: Vec<String>,
 }
 
-/// What there is to say of the rejected rows at the end.
+/// The rejected rows, as the summary reports them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// How many rows.
     pub rows: u64,
-    /// How many of them the API refused.
+    /// How many of the rows the API rejected.
     pub by_api: u64,
-    /// The first of them.
+    /// The first rows, for people.
     pub examples: Vec<String>,
-    /// Where they stand.
+    /// The file of the rows.
     pub path: PathBuf,
 }
 
 impl Rejected {
-    /// Where the arguments say; by default in the current folder, named after the first file.
+    /// Takes the file of rejected rows from the arguments. By default it is in the current folder, named after the first file to import.
     ///
     /// # Errors
-    /// The place is one of the files to import.
+    /// The file of rejected rows is one of the files to import.
     pub fn new(args: &ImportArgs) -> Result<Self, ImportError> {
         let path = args.rejected.clone().unwrap_or_else(|| {
             let first = args.files.first().and_then(|file| file.file_name()).unwrap_or_default();
@@ -99,7 +95,7 @@ impl Rejected {
     /// Adds a row.
     ///
     /// # Errors
-    /// It is one too many, or it cannot be written.
+    /// There are more rows than `--max-rejected` allows, or the row cannot be written.
     pub fn add(&self, row: &RejectedRow<'_>, by_api: bool) -> Result<(), ImportError> {
         let mut state = self.state();
         state.rows += 1;
@@ -113,7 +109,7 @@ impl Rejected {
         })?;
         match self.max {
             Some(max) if state.rows > max => {
-                // Whoever asks to stop looks there next.
+                // The user will read the file next.
                 let flushed = state.file.as_mut().map(Write::flush);
                 drop(flushed);
                 let example = state.examples.first().cloned().unwrap_or_default();
@@ -123,7 +119,7 @@ impl Rejected {
         }
     }
 
-    /// Writes out what is left, and reports.
+    /// Flushes the file, and returns the report.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -151,12 +147,12 @@ impl Rejected {
     }
 }
 
-/// A row for people: where it stands, what is wrong, and how it begins.
+/// Returns a row for people: its place, what is wrong, and its first characters.
 pub fn example(row: &RejectedRow<'_>) -> String {
     let RejectedRow { file, line, code, message, text } = row;
-    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
+    let mut start: String = text.chars().take(EXAMPLE_CHARS_MAX).collect();
+    if start.len() < text.len() {
+        start.push('…');
     }
-    format!("{}, line {line}: {message} ({code}): {shown}", file.display())
+    format!("{}, line {line}: {message} ({code}): {start}", file.display())
 }

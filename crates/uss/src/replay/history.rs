@@ -1,4 +1,4 @@
-//! The events of the replay so far: what a new segment is filled from, as the warehouse would do it in the service.
+//! The events of the replay so far. They fill new segments, as the warehouse does in the service.
 
 use segment_engine::event::Event;
 use segment_engine::machine::{Machine, StoreId};
@@ -6,19 +6,19 @@ use segment_engine::machine::{Machine, StoreId};
 use super::error::Problem;
 use super::identities::Identities;
 
-/// So many events are kept for segments that come later.
+/// The most events that are kept for later segments. More would fill the memory.
 const EVENTS_MAX: usize = 5_000_000;
 
 /// The accepted events, in order.
 #[derive(Default)]
 pub struct History {
     events: Vec<Event>,
-    /// How many there were, kept or not.
+    /// All events so far, kept or not.
     count: u64,
 }
 
 impl History {
-    /// Where the next event stands.
+    /// Returns the offset of the next event.
     pub fn offset(&self) -> u64 {
         self.count
     }
@@ -31,15 +31,16 @@ impl History {
         }
     }
 
-    /// Whether every event was kept.
+    /// Returns whether every event was kept.
     pub fn is_whole(&self) -> bool {
         self.events.len() as u64 == self.count
     }
 
-    /// Why a segment cannot be filled any more.
+    /// Returns the error for a segment or merge that needs events which were not kept.
     pub fn too_long(&self) -> Problem {
         Problem::new(format!(
-            "a segment or a merge that comes after more than {EVENTS_MAX} events and needs them again cannot be done"
+            "a segment or a merge after more than {EVENTS_MAX} events needs events that are no longer in memory; move its \
+             line up, or shorten the history"
         ))
     }
 

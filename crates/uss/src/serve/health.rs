@@ -1,4 +1,4 @@
-//! `/health-check` of the segment service: what it cannot do its work without.
+//! `/health-check` of the segment service: checks what the service cannot work without.
 
 use axum::Router;
 use ports::config_store::ConfigStoreError;
@@ -8,7 +8,7 @@ use uss_http::{Kind, Problem};
 
 use super::open::Opened;
 
-/// The health check of the segment service, for those who decide whether the process is to be restarted.
+/// Returns the route of the health check. An orchestrator decides by it whether to restart the process.
 pub fn of_segment_users(service: ServiceHandle, opened: &Opened) -> Router {
     let (log, warehouse, store) = (opened.log.clone(), opened.warehouse.clone(), opened.store.clone());
     operations::health(move || {
@@ -24,7 +24,7 @@ pub fn of_segment_users(service: ServiceHandle, opened: &Opened) -> Router {
     })
 }
 
-/// Whether every partition's worker works.
+/// Checks that the worker of every partition is running.
 fn workers(service: &ServiceHandle) -> Result<(), Problem> {
     let down = service.down();
     if down.is_empty() {

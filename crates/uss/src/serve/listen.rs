@@ -1,4 +1,4 @@
-//! Ports: bound before anything is opened, served until told to stop.
+//! The ports. They are bound before any store is opened, and served until the process stops.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::StartError;
 use crate::cli::say;
 use crate::settings::Settings;
 
-/// One of everything that listens.
+/// One value for each port.
 pub struct Each<T> {
     pub ingestion: T,
     pub ingestion_metrics: T,
@@ -28,11 +28,11 @@ pub struct Each<T> {
 pub async fn bind(settings: &Settings, keys: &ApiKeys, insecure: bool) -> Result<Each<TcpListener>, StartError> {
     let is_loopback = settings.bind == "localhost"
         || settings.bind.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    // The list as it was read: a text of separators alone holds no key.
+    // The parsed list counts: a setting of separators alone holds no key.
     if !is_loopback && keys.is_empty() && !insecure {
         return Err(StartError::new(format!(
             "USS_BIND={}: anyone who reaches this address could do everything. Set USS_API_KEYS, or bind to 127.0.0.1, \
-             or say --insecure",
+             or start with --insecure",
             settings.bind
         )));
     }
@@ -48,7 +48,7 @@ pub async fn bind(settings: &Settings, keys: &ApiKeys, insecure: bool) -> Result
 async fn listen(settings: &Settings, variable: &str, port: u16) -> Result<TcpListener, StartError> {
     TcpListener::bind((settings.bind.as_str(), port)).await.map_err(|error| {
         let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another process has it; stop that, or choose another port with",
+            std::io::ErrorKind::AddrInUse => "another process uses this port; stop it, or choose another port with",
             _ => "choose another with USS_BIND or",
         };
         StartError::new(format!("cannot listen on {}:{port}: {error}: {advice} {variable}", settings.bind))
@@ -56,7 +56,7 @@ async fn listen(settings: &Settings, variable: &str, port: u16) -> Result<TcpLis
 }
 
 impl Each<TcpListener> {
-    /// The addresses, with the ports that were found free where the settings said 0.
+    /// Returns the bound addresses. Where a setting is 0, the address has the port that was free.
     pub fn addresses(&self) -> Each<SocketAddr> {
         let address = |listener: &TcpListener| listener.local_addr().expect("a bound listener has an address");
         Each {
@@ -67,7 +67,7 @@ impl Each<TcpListener> {
         }
     }
 
-    /// Serves each router on its listener until told to stop; requests under way are finished, within bounds.
+    /// Serves each router on its listener until `stopped` is true. Requests in progress are finished, within bounds.
     pub fn serve(
         self,
         routers: Each<Router>,
@@ -102,7 +102,7 @@ impl Each<TcpListener> {
     }
 }
 
-/// Says on standard output where everything is.
+/// Writes the addresses to standard output.
 pub fn announce(addresses: &Each<SocketAddr>, settings: &Settings) {
     say(format_args!("USS is serving. Data: {}", settings.data_dir.display()));
     say(format_args!("  events          http://{}/api/v1/events", addresses.ingestion));
@@ -113,7 +113,7 @@ pub fn announce(addresses: &Each<SocketAddr>, settings: &Settings) {
     ));
 }
 
-/// Says what to try.
+/// Writes commands to try to standard output.
 pub fn suggest(addresses: &Each<SocketAddr>, loaded: bool) {
     if loaded {
         say("The sample data is loaded: 100 users, 1,000 events, three segments.");
@@ -128,7 +128,7 @@ pub fn suggest(addresses: &Each<SocketAddr>, loaded: bool) {
     ));
 }
 
-/// Returns on SIGINT or SIGTERM, also on one that came between the call and the first poll.
+/// Returns a future that ends on SIGINT or SIGTERM, also on a signal between this call and the first poll.
 pub fn stop_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");

@@ -1,11 +1,11 @@
-//! The log of the process.
+//! The log messages of the process.
 
 use tracing_subscriber::EnvFilter;
 
 use super::StartError;
 use crate::settings::Settings;
 
-/// Installs the log.
+/// Installs the logger.
 pub fn install(settings: &Settings) -> Result<(), StartError> {
     let filter = EnvFilter::try_new(&settings.log_level)
         .map_err(|error| StartError::new(format!("LOG_LEVEL={}: {error}", settings.log_level)))?;
