@@ -13,7 +13,7 @@ const RESPONSE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The address and key of the ingestion API.
 #[derive(Clone, Debug, clap::Args)]
-pub struct IngestionAddress {
+pub(crate) struct IngestionAddress {
     /// The ingestion API of the running service
     #[arg(long, global = true, env = "USS_INGESTION_URL", default_value = "http://127.0.0.1:4000")]
     url: String,
@@ -24,7 +24,7 @@ pub struct IngestionAddress {
 
 /// The address and key of the configuration API.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ConfigurationAddress {
+pub(crate) struct ConfigurationAddress {
     /// The configuration API of the running service
     #[arg(long, global = true, env = "USS_CONFIGURATION_URL", default_value = "http://127.0.0.1:3000")]
     url: String,
@@ -34,20 +34,20 @@ pub struct ConfigurationAddress {
 }
 
 impl IngestionAddress {
-    pub fn service(self) -> Service {
+    pub(crate) fn service(self) -> Service {
         Service::new(self.url, self.key, "USS_INGESTION_URL")
     }
 }
 
 impl ConfigurationAddress {
-    pub fn service(self) -> Service {
+    pub(crate) fn service(self) -> Service {
         Service::new(self.url, self.key, "USS_CONFIGURATION_URL")
     }
 }
 
 /// One API of a running service.
 #[derive(Debug)]
-pub struct Service {
+pub(crate) struct Service {
     client: reqwest::Client,
     url: String,
     key: Option<String>,
@@ -57,16 +57,16 @@ pub struct Service {
 
 /// The body of a response that refuses a request.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Refusal {
-    pub code: String,
-    pub message: String,
+pub(crate) struct Refusal {
+    pub(crate) code: String,
+    pub(crate) message: String,
     /// The outcome of the event, if the request was a replay.
-    pub outcome: Option<String>,
+    pub(crate) outcome: Option<String>,
 }
 
 /// Why a request has no result.
 #[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
+pub(crate) enum ServiceError {
     #[error(
         "{url} cannot be reached: {reason}. Is `uss serve` running? If it runs elsewhere, give its address with --url or {variable}"
     )]
@@ -89,12 +89,12 @@ impl Service {
     }
 
     /// Returns the body of a GET request.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ServiceError> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ServiceError> {
         self.send(Method::GET, path, String::new()).await
     }
 
     /// Posts JSON, and returns the body of the response.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: String) -> Result<T, ServiceError> {
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: String) -> Result<T, ServiceError> {
         self.send(Method::POST, path, body).await
     }
 

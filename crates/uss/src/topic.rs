@@ -17,8 +17,9 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// Prints records of a topic in the order in which the log appended them
 #[derive(Clone, Debug, clap::Args)]
-pub struct Tail {
-    /// The topic, e.g. user_segment_notification_topic. If it does not exist, the error lists all topics
+pub(crate) struct Tail {
+    /// The topic, e.g. user_segment_notification_topic. If it does not exist, the error lists all
+    /// topics
     #[arg(value_name = "NAME")]
     name: String,
     /// Print only this partition
@@ -37,7 +38,7 @@ pub struct Tail {
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
-pub enum TailError {
+pub(crate) enum TailError {
     /// The service did not answer.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -76,7 +77,8 @@ struct Page {
     next_offset: u64,
 }
 
-/// The time at which the log appended a record: RFC 3339 in UTC with microseconds, so that strings sort like times.
+/// The time at which the log appended a record: RFC 3339 in UTC with microseconds, so that strings
+/// sort like times.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Appended {
@@ -97,7 +99,7 @@ impl Tail {
     ///
     /// # Errors
     /// See [`TailError`].
-    pub async fn run(&self, service: &Service, out: &mut dyn Write) -> Result<(), TailError> {
+    pub(crate) async fn run(&self, service: &Service, out: &mut dyn Write) -> Result<(), TailError> {
         let mut readers: Vec<Reader> =
             self.bounds(service).await?.into_iter().map(|bounds| self.reader(&bounds)).collect();
         let mut kept = VecDeque::new();

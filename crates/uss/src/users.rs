@@ -14,7 +14,7 @@ const PAGE_MAX: usize = 1_000;
 
 /// What to look up.
 #[derive(Clone, Debug, clap::Subcommand)]
-pub enum Action {
+pub(crate) enum Action {
     /// Show a user and the segments the user is in
     Find(Find),
     /// Explain why a user is in a segment, or not, and when that changes
@@ -27,7 +27,7 @@ pub enum Action {
 
 /// Names a user.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Find {
+pub(crate) struct Find {
     /// The user's client id: a clientRefId, or the id of an identity
     #[arg(value_name = "CLIENT_ID")]
     client_id: String,
@@ -35,7 +35,7 @@ pub struct Find {
 
 /// Names a user and a segment.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Explain {
+pub(crate) struct Explain {
     /// The user's client id: a clientRefId, or the id of an identity
     #[arg(value_name = "CLIENT_ID")]
     client_id: String,
@@ -46,7 +46,7 @@ pub struct Explain {
 
 /// Names a segment.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Members {
+pub(crate) struct Members {
     /// The segment's tag
     #[arg(value_name = "TAG")]
     tag: String,
@@ -57,7 +57,7 @@ pub struct Members {
 
 /// Why a look-up failed.
 #[derive(Debug, thiserror::Error)]
-pub enum UsersError {
+pub(crate) enum UsersError {
     /// The service did not answer, or refused.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -148,7 +148,7 @@ struct NextChange {
 ///
 /// # Errors
 /// See [`UsersError`].
-pub async fn run(action: &Action, service: &Service, out: &mut dyn Write) -> Result<(), UsersError> {
+pub(crate) async fn run(action: &Action, service: &Service, out: &mut dyn Write) -> Result<(), UsersError> {
     match action {
         Action::Find(find) => show(service, &find.client_id, out).await,
         Action::Explain(explain) => explanation(service, explain, out).await,

@@ -8,7 +8,7 @@ use crate::errors::{self, Action, ErrorsError};
 
 /// Looks at rejected events of a running service, and sends them again.
 #[derive(Debug, clap::Args)]
-pub struct Errors {
+pub(crate) struct Errors {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]

@@ -8,9 +8,10 @@ use ports::clock::{Clock, SystemClock};
 use super::{fail, say};
 use crate::import::{self, ImportArgs};
 
-/// Imports history from CSV, NDJSON or Parquet files through the ingestion API. Importing a file again counts no event twice.
+/// Imports history from CSV, NDJSON or Parquet files through the ingestion API. Importing a file
+/// again counts no event twice.
 #[derive(Debug, clap::Args)]
-pub struct Import {
+pub(crate) struct Import {
     #[command(flatten)]
     args: ImportArgs,
 }

@@ -52,15 +52,17 @@ fn until_done<T, E: From<io::Error>>(work: impl AsyncFnOnce(&mut dyn Write) -> R
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut out = BufWriter::new(io::stdout().lock());
     let done = runtime.block_on(work(&mut out));
-    // Flush also after an error: what was written before it is valid output. The error of `work` matters more than one of the flush.
+    // Flush also after an error: what was written before it is valid output. The error of `work`
+    // matters more than one of the flush.
     let flushed = out.flush();
     let done = done?;
     flushed?;
     Ok(done)
 }
 
-/// Writes a line to standard output. A closed output is no error: the reader may have seen enough (`| head -1`), and the command has done its work all the same.
-pub fn say(line: impl std::fmt::Display) {
+/// Writes a line to standard output. A closed output is no error: the reader may have seen enough
+/// (`| head -1`), and the command has done its work all the same.
+pub(crate) fn say(line: impl std::fmt::Display) {
     drop(writeln!(io::stdout(), "{line}"));
 }
 

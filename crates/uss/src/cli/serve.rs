@@ -9,11 +9,12 @@ use super::fail;
 use crate::serve;
 use crate::settings::Settings;
 
-/// Runs everything in one process: ingestion, segments, configuration. SIGINT or SIGTERM stop it without any loss.
+/// Runs everything in one process: ingestion, segments, configuration. SIGINT or SIGTERM stop it
+/// without any loss.
 ///
 /// docs/reference/settings.md lists every setting, its environment variable, and the four ports.
 #[derive(Debug, clap::Args)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// A TOML file with settings that differ from the defaults.
     #[arg(long, env = "USS_SETTINGS", value_name = "FILE")]
     settings: Option<PathBuf>,
@@ -23,7 +24,8 @@ pub struct Serve {
     /// Load sample data if there are no users or segments yet, and show commands to try.
     #[arg(long)]
     sample_data: bool,
-    /// Start although a store of the data folder has lost data that another store refers to, and give that data up. A start without this flag says what would be given up.
+    /// Start although a store of the data folder has lost data that another store refers to, and
+    /// give that data up. A start without this flag says what would be given up.
     #[arg(long)]
     accept_loss: bool,
     #[command(flatten)]

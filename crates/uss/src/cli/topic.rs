@@ -8,7 +8,7 @@ use crate::topic::{Tail, TailError};
 
 /// Prints records from the topics of a running service.
 #[derive(Debug, clap::Args)]
-pub struct Topic {
+pub(crate) struct Topic {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]

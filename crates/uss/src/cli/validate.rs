@@ -7,9 +7,10 @@ use segment_engine::machine::{check_thresholds, cost};
 
 use super::{fail, say};
 
-/// Compiles a where clause and prints its normal form and its cost, or the place and reason of its refusal.
+/// Compiles a where clause and prints its normal form and its cost, or the place and reason of its
+/// refusal.
 #[derive(Debug, clap::Args)]
-pub struct Validate {
+pub(crate) struct Validate {
     /// The where clause, as in a segment's `whereStatement`.
     #[arg(value_name = "WHERE", allow_hyphen_values = true)]
     where_statement: String,
@@ -30,8 +31,9 @@ impl Validate {
     }
 }
 
-/// Returns the line of the clause with a caret under the place, the reason, and what to write instead.
-pub fn refusal(where_statement: &str, error: &CompileError) -> String {
+/// Returns the line of the clause with a caret under the place, the reason, and what to write
+/// instead.
+pub(crate) fn refusal(where_statement: &str, error: &CompileError) -> String {
     let index = usize::try_from(error.line.saturating_sub(1)).unwrap_or(usize::MAX);
     let line = where_statement.lines().nth(index).unwrap_or_default();
     let before = line.chars().take(usize::try_from(error.column.saturating_sub(1)).unwrap_or(usize::MAX));

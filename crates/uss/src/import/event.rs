@@ -15,16 +15,16 @@ use super::times::Times;
 
 /// Why a row cannot become an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    pub code: &'static str,
-    pub message: String,
+pub(crate) struct Problem {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
 }
 
 /// The event of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImportedEvent {
+pub(crate) struct ImportedEvent {
     /// The time before any shift.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// The other fields besides `payload`, as JSON.
     top: BTreeMap<&'static str, String>,
     /// The payload's properties, as JSON.
@@ -34,12 +34,12 @@ pub struct ImportedEvent {
 }
 
 impl ImportedEvent {
-    pub fn new(whole_floats: bool) -> Self {
+    pub(crate) fn new(whole_floats: bool) -> Self {
         Self { created_at: Timestamp(0), top: BTreeMap::new(), payload: BTreeMap::new(), whole_floats }
     }
 
     /// Sets a field to a value in JSON.
-    pub fn put(&mut self, field: Field, value: String) {
+    pub(crate) fn put(&mut self, field: Field, value: String) {
         match field {
             Field::Top(name) => drop(self.top.insert(name, value)),
             Field::Payload(name) => drop(self.payload.insert(name, value)),
@@ -50,7 +50,7 @@ impl ImportedEvent {
     ///
     /// # Errors
     /// The value is not an object.
-    pub fn add_payload(&mut self, value: &str) -> Result<(), Problem> {
+    pub(crate) fn add_payload(&mut self, value: &str) -> Result<(), Problem> {
         // A CSV cell holds the object in a string.
         let text = match serde_json::from_str::<Value>(value) {
             Ok(Value::String(text)) => text,
@@ -74,7 +74,7 @@ impl ImportedEvent {
     ///
     /// # Errors
     /// Returns what is missing or cannot be read.
-    pub fn complete(mut self, times: &Times) -> Result<Self, Problem> {
+    pub(crate) fn complete(mut self, times: &Times) -> Result<Self, Problem> {
         for name in ["id", "id_type"] {
             // Ids of users are often numbers in files, but the API takes strings.
             if let Some(value) = self.top.get_mut(name)
@@ -103,13 +103,16 @@ impl ImportedEvent {
         Ok(self)
     }
 
-    /// Returns the string from which the event's id is derived: all fields in a fixed order, with values as the file writes them. If a build changed this string, ids would change, and rows of earlier imports would count again.
-    pub fn canonical(&self) -> String {
+    /// Returns the string from which the event's id is derived: all fields in a fixed order, with
+    /// values as the file writes them. If a build changed this string, ids would change, and rows
+    /// of earlier imports would count again.
+    pub(crate) fn canonical(&self) -> String {
         self.text(self.created_at, None, |value| Cow::Borrowed(value))
     }
 
-    /// Returns the event as the API takes it. An event id in the file has precedence over `event_id`.
-    pub fn to_json(&self, event_id: &str, shift_micros: i64) -> String {
+    /// Returns the event as the API takes it. An event id in the file has precedence over
+    /// `event_id`.
+    pub(crate) fn to_json(&self, event_id: &str, shift_micros: i64) -> String {
         let event_id = (!self.top.contains_key("event_id")).then(|| json_text(event_id));
         let created_at = Timestamp(self.created_at.0 + shift_micros);
         match self.whole_floats {

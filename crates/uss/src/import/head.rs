@@ -1,4 +1,5 @@
-//! Checks the first rows of a file before any event is sent, so that a wrong mapping does not make a million wrong events.
+//! Checks the first rows of a file before any event is sent, so that a wrong mapping does not make
+//! a million wrong events.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,15 +9,15 @@ use super::source::{self, BadRow, Row, RowError, RowResult};
 use super::{ImportArgs, nested};
 
 /// The most rows that are checked.
-pub const ROWS_MAX: usize = 1_000;
+pub(crate) const ROWS_MAX: usize = 1_000;
 /// The most bytes of rows that are checked, since rows may be long.
 const BYTES_MAX: usize = 4 << 20;
 
 /// A file that is ready to be imported.
-pub struct Checked {
-    pub mapping: Mapping,
+pub(crate) struct Checked {
+    pub(crate) mapping: Mapping,
     /// All rows of the file, including the first ones.
-    pub rows: Box<dyn Iterator<Item = RowResult>>,
+    pub(crate) rows: Box<dyn Iterator<Item = RowResult>>,
 }
 
 /// The first rows of a file.
@@ -30,7 +31,7 @@ struct Head {
 ///
 /// # Errors
 /// Returns what is wrong with the file or the mapping.
-pub fn open(args: &ImportArgs, file: &Path, bar: &indicatif::ProgressBar) -> Result<Checked, String> {
+pub(crate) fn open(args: &ImportArgs, file: &Path, bar: &indicatif::ProgressBar) -> Result<Checked, String> {
     let mut source = source::open(file, args.format, args.delimiter, bar)?;
     let mapping = Mapping::new(args, &source)?;
     let head = Head::read(&mut *source.rows);
@@ -62,7 +63,8 @@ impl Head {
         self.rows.iter().filter_map(|row| row.as_ref().ok())
     }
 
-    /// Checks that every mapped column occurs, in these rows or in a later one (which takes a pass over the file), and that these rows have the fields that every event needs.
+    /// Checks that every mapped column occurs, in these rows or in a later one (which takes a pass
+    /// over the file), and that these rows have the fields that every event needs.
     fn check_columns(
         &self,
         mapping: &Mapping,

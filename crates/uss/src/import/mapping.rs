@@ -17,7 +17,7 @@ const PAYLOAD_FIELDS: [&str; 5] = ["activity_type", "url", "order_total", "order
 
 /// The field of an event that a column fills.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Field {
+pub(crate) enum Field {
     /// A field besides `payload`.
     Top(&'static str),
     /// A property of the payload.
@@ -48,15 +48,15 @@ impl FromStr for Field {
 
 /// `--map FIELD=COLUMN`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Renaming {
+pub(crate) struct Renaming {
     field: Field,
     /// The column's name, or a path into an object: names with points between them.
-    pub column: String,
+    pub(crate) column: String,
 }
 
 /// `--set FIELD=VALUE`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Constant {
+pub(crate) struct Constant {
     field: Field,
     value: String,
 }
@@ -80,7 +80,7 @@ impl FromStr for Constant {
 }
 
 /// How the rows of a file become events.
-pub struct Mapping {
+pub(crate) struct Mapping {
     renamings: Vec<Renaming>,
     constants: Vec<Constant>,
     only_mapped: bool,
@@ -97,7 +97,7 @@ impl Mapping {
     ///
     /// # Errors
     /// The file lacks a mapped column, or a column for a field that every event needs.
-    pub fn new(args: &ImportArgs, source: &Source) -> Result<Self, String> {
+    pub(crate) fn new(args: &ImportArgs, source: &Source) -> Result<Self, String> {
         let mapping = Self {
             renamings: args.map.clone(),
             constants: args.set.clone(),
@@ -135,33 +135,33 @@ impl Mapping {
     }
 
     /// Returns the fields that every event needs and no constant sets.
-    pub fn needed(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn needed(&self) -> impl Iterator<Item = &'static str> {
         let is_set = |needed| self.constants.iter().any(|constant| constant.field == Field::Top(needed));
         ["id", "created_at"].into_iter().filter(move |needed| !is_set(needed))
     }
 
     /// Returns the columns that `--map` names.
-    pub fn mapped_columns(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn mapped_columns(&self) -> impl Iterator<Item = &str> {
         self.renamings.iter().map(|renaming| renaming.column.as_str())
     }
 
     /// Returns whether the format lists the file's columns.
-    pub fn knows_columns(&self) -> bool {
+    pub(crate) fn knows_columns(&self) -> bool {
         !self.columns.is_empty()
     }
 
     /// Returns whether the file lists this column, even if no row has a value for it.
-    pub fn is_column(&self, column: &str) -> bool {
+    pub(crate) fn is_column(&self, column: &str) -> bool {
         self.columns.iter().any(|has| has == column)
     }
 
     /// Returns whether a row has a value for a column, or for a path into one.
-    pub fn has(&self, row: &Row, column: &str) -> bool {
+    pub(crate) fn has(&self, row: &Row, column: &str) -> bool {
         self.value(row, column).is_some()
     }
 
     /// Returns whether a row has a value for a field of the event.
-    pub fn gives(&self, row: &Row, needed: &'static str) -> bool {
+    pub(crate) fn gives(&self, row: &Row, needed: &'static str) -> bool {
         let field = Field::Top(needed);
         row.fields.iter().any(|(column, _)| self.fields_of(column).contains(&field))
             || self.renamings.iter().any(|renaming| renaming.field == field && self.has(row, &renaming.column))
@@ -175,7 +175,8 @@ impl Mapping {
         }
     }
 
-    /// Returns the fields that a column fills: those that `--map` says, else the field of its own name unless another column is mapped to it.
+    /// Returns the fields that a column fills: those that `--map` says, else the field of its own
+    /// name unless another column is mapped to it.
     fn fields_of(&self, column: &str) -> Vec<Field> {
         let renamed = self.renamings.iter().filter(|renaming| renaming.column == column);
         let mut fields: Vec<Field> = renamed.map(|renaming| renaming.field.clone()).collect();
@@ -192,7 +193,7 @@ impl Mapping {
     ///
     /// # Errors
     /// Returns what the row lacks.
-    pub fn event(&self, row: &Row) -> Result<ImportedEvent, Problem> {
+    pub(crate) fn event(&self, row: &Row) -> Result<ImportedEvent, Problem> {
         let mut event = ImportedEvent::new(self.whole_floats);
         for (column, value) in &row.fields {
             if column == "payload" && !self.only_mapped && !self.renamings.iter().any(|map| map.column == *column) {
@@ -226,7 +227,8 @@ impl Mapping {
     }
 }
 
-/// Returns a number with a decimal comma as a JSON string with a decimal point. Properties that are never numbers stay as they are.
+/// Returns a number with a decimal comma as a JSON string with a decimal point. Properties that are
+/// never numbers stay as they are.
 fn with_point(name: &str, value: &str) -> Option<String> {
     if name != "order_total" && PAYLOAD_FIELDS.contains(&name) {
         return None;
@@ -236,7 +238,7 @@ fn with_point(name: &str, value: &str) -> Option<String> {
 }
 
 /// Returns the message for a mapped column that is missing.
-pub fn missing_column(column: &str, names: &[String], what: &str) -> String {
+pub(crate) fn missing_column(column: &str, names: &[String], what: &str) -> String {
     let near = names
         .iter()
         .map(|name| (strsim::damerau_levenshtein(&name.to_lowercase(), &column.to_lowercase()), name))
@@ -247,7 +249,7 @@ pub fn missing_column(column: &str, names: &[String], what: &str) -> String {
 }
 
 /// Returns the message for a field that every event needs and no column fills.
-pub fn lacks_field(needed: &str, names: &[String]) -> String {
+pub(crate) fn lacks_field(needed: &str, names: &[String]) -> String {
     let mut reason =
         format!("none of its columns is the event's {needed}; add --map {needed}=COLUMN; it has {}", listed(names));
     if let [only] = names

@@ -1,6 +1,9 @@
 //! `uss import`: sends history from files to the ingestion API.
 //!
-//! The first rows of a file are checked before any event is sent ([`head`]). Its rows ([`source`]) become events ([`mapping`], [`times`]), get ids derived from their content ([`ids`]), and are posted in batches ([`post`]). Rows that are rejected here or by the API are written to a file ([`rejected`]). An import that is interrupted or repeated counts every row once.
+//! The first rows of a file are checked before any event is sent ([`head`]). Its rows ([`source`])
+//! become events ([`mapping`], [`times`]), get ids derived from their content ([`ids`]), and are
+//! posted in batches ([`post`]). Rows that are rejected here or by the API are written to a file
+//! ([`rejected`]). An import that is interrupted or repeated counts every row once.
 
 mod event;
 mod head;
@@ -23,9 +26,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use segment_engine::time::{Timestamp, Zone};
 use tokio::sync::mpsc;
 
-pub use mapping::{Constant, Renaming};
-pub use source::Format;
-pub use summary::Summary;
+pub(crate) use mapping::{Constant, Renaming};
+pub(crate) use source::Format;
+pub(crate) use summary::Summary;
 
 use event::{ImportedEvent, Problem};
 use head::Checked;
@@ -42,55 +45,59 @@ const DRY_ROWS: usize = 10;
 
 /// The arguments of `uss import`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// Files to import: CSV, NDJSON or Parquet. CSV and NDJSON may be compressed with gzip
     #[arg(required = true)]
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// The format of the files. By default it follows from their names
     #[arg(long, value_enum)]
-    pub format: Option<Format>,
-    /// The character between the cells of CSV, e.g. ';' or '\t'; ' ' means any number of blanks. By default a comma, in .tsv files a tab
+    pub(crate) format: Option<Format>,
+    /// The character between the cells of CSV, e.g. ';' or '\t'; ' ' means any number of blanks. By
+    /// default a comma, in .tsv files a tab
     #[arg(long, value_parser = delimiter)]
-    pub delimiter: Option<char>,
-    /// Fill a field of the events from a column, e.g. id=customer, created_at=time, activity_type=action, payload.coupon=code, or order_total=cart.total for a value inside of an object. Other columns fill the field of their own name, or else a property of the payload
+    pub(crate) delimiter: Option<char>,
+    /// Fill a field of the events from a column, e.g. id=customer, created_at=time,
+    /// activity_type=action, payload.coupon=code, or order_total=cart.total for a value inside of
+    /// an object. Other columns fill the field of their own name, or else a property of the payload
     #[arg(long = "map", value_name = "FIELD=COLUMN")]
-    pub map: Vec<Renaming>,
+    pub(crate) map: Vec<Renaming>,
     /// Set a field to the same value in all events, e.g. id_type=cookie
     #[arg(long = "set", value_name = "FIELD=VALUE")]
-    pub set: Vec<Constant>,
+    pub(crate) set: Vec<Constant>,
     /// Leave out columns that --map does not name
     #[arg(long)]
-    pub only_mapped: bool,
+    pub(crate) only_mapped: bool,
     /// The time zone of times without an offset, as Area/City. UTC by default
     #[arg(long, value_name = "AREA/CITY", value_parser = times::zone)]
-    pub time_zone: Option<Zone>,
+    pub(crate) time_zone: Option<Zone>,
     /// The format of times, in strftime's directives, e.g. '%d.%m.%Y %H:%M:%S'
     #[arg(long, value_name = "FORMAT", value_parser = times::format)]
-    pub time_format: Option<String>,
+    pub(crate) time_format: Option<String>,
     /// Read numbers with a decimal comma: 1.234,56
     #[arg(long)]
-    pub decimal_comma: bool,
+    pub(crate) decimal_comma: bool,
     /// Shift all times by one span, so that the last event happened now
     #[arg(long)]
-    pub shift_to_now: bool,
+    pub(crate) shift_to_now: bool,
     /// The ingestion API
     #[arg(long, env = "USS_INGESTION_URL", default_value = "http://127.0.0.1:4000")]
-    pub url: String,
+    pub(crate) url: String,
     /// An admin key, if the API needs keys
     #[arg(long, env = "USS_API_KEY", hide_env_values = true)]
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// Reject events of unknown users instead of creating the users
     #[arg(long)]
-    pub known_users_only: bool,
-    /// The file for rejected rows, each with its line and the reason. By default FILE.rejected in the current folder, where FILE is the name of the first file
+    pub(crate) known_users_only: bool,
+    /// The file for rejected rows, each with its line and the reason. By default FILE.rejected in
+    /// the current folder, where FILE is the name of the first file
     #[arg(long, value_name = "FILE")]
-    pub rejected: Option<PathBuf>,
+    pub(crate) rejected: Option<PathBuf>,
     /// Stop when more rows than this are rejected
     #[arg(long, value_name = "N")]
-    pub max_rejected: Option<u64>,
+    pub(crate) max_rejected: Option<u64>,
     /// Show the first rows of each file as events, and send nothing
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// Parses `--delimiter`: a character, or a name of the tab.
@@ -103,7 +110,7 @@ fn delimiter(text: &str) -> Result<char, String> {
 
 /// Why an import ended early. Events sent until then stay. Importing again counts no event twice.
 #[derive(Debug, thiserror::Error)]
-pub enum ImportError {
+pub(crate) enum ImportError {
     /// A file cannot be opened or read.
     #[error("{}: {reason}", file.display())]
     File {
@@ -135,11 +142,12 @@ pub enum ImportError {
     Api(String),
 }
 
-/// Imports all files, and shows a progress bar on standard error. A bad row is rejected, and the import goes on.
+/// Imports all files, and shows a progress bar on standard error. A bad row is rejected, and the
+/// import goes on.
 ///
 /// # Errors
 /// See [`ImportError`].
-pub async fn run(args: &ImportArgs, now: Timestamp) -> Result<Summary, ImportError> {
+pub(crate) async fn run(args: &ImportArgs, now: Timestamp) -> Result<Summary, ImportError> {
     let poster = Poster::new(args)?;
     let rejected = Arc::new(Rejected::new(args)?);
     let mut accepted = 0;
@@ -153,11 +161,12 @@ pub async fn run(args: &ImportArgs, now: Timestamp) -> Result<Summary, ImportErr
     Ok(Summary { accepted, rejected: rejected.finish()? })
 }
 
-/// Returns the first rows of all files as the events they would become, or with the reason why they would be rejected. Sends nothing.
+/// Returns the first rows of all files as the events they would become, or with the reason why they
+/// would be rejected. Sends nothing.
 ///
 /// # Errors
 /// A file cannot be read, or the mapping does not fit it.
-pub fn dry_run(args: &ImportArgs, now: Timestamp) -> Result<Vec<String>, ImportError> {
+pub(crate) fn dry_run(args: &ImportArgs, now: Timestamp) -> Result<Vec<String>, ImportError> {
     let mut lines = Vec::new();
     for file in &args.files {
         let shift_micros = if args.shift_to_now { shift_to(args, file, now)? } else { 0 };
@@ -253,7 +262,8 @@ impl BadEvent {
     }
 }
 
-/// Returns the event of a row, or why there is none. An error means that the file cannot be read any further.
+/// Returns the event of a row, or why there is none. An error means that the file cannot be read
+/// any further.
 fn event_of(
     mapping: &Mapping,
     row: RowResult,
@@ -291,7 +301,8 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|panic| Err(ImportError::Api(format!("a defect ended the reading: {panic}; please report it"))))
 }
 
-/// Returns a bar that counts bytes of the file, to estimate the time. Its message shows events and their rate.
+/// Returns a bar that counts bytes of the file, to estimate the time. Its message shows events and
+/// their rate.
 fn progress_bar(file: &Path) -> ProgressBar {
     let bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
     let style = ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}%  {msg}  ETA {eta}")

@@ -1,4 +1,5 @@
-//! Finds values inside of objects by paths, names with points between them: `ecommerce.purchase_revenue`.
+//! Finds values inside of objects by paths, names with points between them:
+//! `ecommerce.purchase_revenue`.
 
 use ports::records::json::{JsonError, Kind, Reader};
 
@@ -7,8 +8,9 @@ use super::source::Row;
 /// How deep messages list names inside of objects.
 const DEPTH_MAX: usize = 4;
 
-/// Returns the value of the field `name`, else the value inside of an object whose name `name` begins with. If several objects have such a value, the first one counts.
-pub fn value(fields: &[(String, String)], name: &str) -> Option<String> {
+/// Returns the value of the field `name`, else the value inside of an object whose name `name`
+/// begins with. If several objects have such a value, the first one counts.
+pub(crate) fn value(fields: &[(String, String)], name: &str) -> Option<String> {
     if let Some((_, value)) = fields.iter().find(|(key, _)| key == name) {
         return Some(value.clone());
     }
@@ -19,12 +21,12 @@ pub fn value(fields: &[(String, String)], name: &str) -> Option<String> {
 }
 
 /// Returns the objects that a path may lead into: `a` and `a.b` for `a.b.c`.
-pub fn outer_names(name: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn outer_names(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('.').map(|(at, _)| &name[..at])
 }
 
 /// Returns the names of a row's columns, including those inside of objects.
-pub fn names(row: &Row) -> Vec<String> {
+pub(crate) fn names(row: &Row) -> Vec<String> {
     let mut names = Vec::new();
     add_names(&row.fields, "", DEPTH_MAX, &mut names);
     names

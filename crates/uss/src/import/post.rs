@@ -32,7 +32,7 @@ const RESPONSE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Events that are posted in one request, as lines of JSON.
 #[derive(Clone, Debug, Default)]
-pub struct Batch {
+pub(crate) struct Batch {
     text: String,
     rows: Vec<SentRow>,
     /// Bytes of the rows, counted apart because the event of a long row may be short.
@@ -52,20 +52,20 @@ struct SentRow {
 
 impl Batch {
     /// Adds the event of a row.
-    pub fn push(&mut self, line: u64, row: String, event: &str) {
+    pub(crate) fn push(&mut self, line: u64, row: String, event: &str) {
         self.text.push_str(event);
         self.text.push('\n');
         self.row_bytes += row.len();
         self.rows.push(SentRow { line, text: row, end: self.text.len() });
     }
 
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.rows.len() >= BATCH_EVENTS_MAX
             || self.text.len() >= BATCH_BYTES_MAX
             || self.row_bytes >= BATCH_ROW_BYTES_MAX
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
@@ -107,7 +107,7 @@ enum Try {
     Failed(String),
 }
 
-pub struct Poster {
+pub(crate) struct Poster {
     client: reqwest::Client,
     url: String,
     key: Option<String>,
@@ -117,7 +117,7 @@ pub struct Poster {
 
 impl Poster {
     /// Makes a client of the API that the arguments name.
-    pub fn new(args: &ImportArgs) -> Result<Self, ImportError> {
+    pub(crate) fn new(args: &ImportArgs) -> Result<Self, ImportError> {
         let users = if args.known_users_only { "reject" } else { "create" };
         let url = format!("{}/api/v1/events?unknown_users={users}&once=true", args.url.trim_end_matches('/'));
         let client = reqwest::Client::builder().timeout(RESPONSE_TIME_MAX).build();
@@ -125,8 +125,9 @@ impl Poster {
         Ok(Self { client, url, key: args.key.clone(), wait_reported: AtomicBool::new(false) })
     }
 
-    /// Posts all batches, several at a time. Their order does not matter, since events carry their times.
-    pub async fn post_all(
+    /// Posts all batches, several at a time. Their order does not matter, since events carry their
+    /// times.
+    pub(crate) async fn post_all(
         &self,
         file: &Path,
         batches: mpsc::Receiver<Batch>,
@@ -151,7 +152,8 @@ impl Poster {
         Ok(())
     }
 
-    /// Posts a batch until each of its events is accepted or rejected. Event ids make retries idempotent.
+    /// Posts a batch until each of its events is accepted or rejected. Event ids make retries
+    /// idempotent.
     async fn post(&self, mut batch: Batch, bar: &ProgressBar) -> Result<Posted, ImportError> {
         let mut posted = Posted::default();
         let mut pause = PAUSE_MIN;

@@ -16,33 +16,35 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 /// The most characters of a row in the summary.
 const EXAMPLE_CHARS_MAX: usize = 80;
 
-/// Codes of rows that are rejected before they reach the API. Rows that the API rejects have the API's codes.
-pub mod code {
+/// Codes of rows that are rejected before they reach the API. Rows that the API rejects have the
+/// API's codes.
+pub(crate) mod code {
     /// The row is not valid CSV or JSON.
-    pub const UNREADABLE_ROW: &str = "UNREADABLE_ROW";
+    pub(crate) const UNREADABLE_ROW: &str = "UNREADABLE_ROW";
     /// The row has no user id.
-    pub const MISSING_ID: &str = "MISSING_ID";
+    pub(crate) const MISSING_ID: &str = "MISSING_ID";
     /// The row has no time, or one that cannot be read.
-    pub const INVALID_CREATED_AT: &str = "INVALID_CREATED_AT";
+    pub(crate) const INVALID_CREATED_AT: &str = "INVALID_CREATED_AT";
     /// The `payload` column is not an object.
-    pub const INVALID_FIELD: &str = "INVALID_FIELD";
+    pub(crate) const INVALID_FIELD: &str = "INVALID_FIELD";
 }
 
 /// A line of the file of rejected rows.
 #[derive(Clone, Debug, Serialize)]
-pub struct RejectedRow<'a> {
-    pub file: &'a Path,
+pub(crate) struct RejectedRow<'a> {
+    pub(crate) file: &'a Path,
     /// The number of the line, from 1; in Parquet that of the row.
-    pub line: u64,
-    pub code: &'a str,
-    pub message: &'a str,
+    pub(crate) line: u64,
+    pub(crate) code: &'a str,
+    pub(crate) message: &'a str,
     /// The row, cut off if it is very long.
-    pub text: &'a str,
+    pub(crate) text: &'a str,
 }
 
-/// The rejected rows of an import. The reader of the files and the poster of the events both add rows.
+/// The rejected rows of an import. The reader of the files and the poster of the events both add
+/// rows.
 #[derive(Debug)]
-pub struct Rejected {
+pub(crate) struct Rejected {
     path: PathBuf,
     max: Option<u64>,
     state: Mutex<State>,
@@ -59,22 +61,23 @@ struct State {
 
 /// The rejected rows, as the summary reports them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    pub rows: u64,
+pub(crate) struct Report {
+    pub(crate) rows: u64,
     /// How many of the rows the API rejected.
-    pub by_api: u64,
+    pub(crate) by_api: u64,
     /// The first rows, for people.
-    pub examples: Vec<String>,
+    pub(crate) examples: Vec<String>,
     /// The file of the rows.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Rejected {
-    /// Takes the file of rejected rows from the arguments. By default it is in the current folder, named after the first file to import.
+    /// Takes the file of rejected rows from the arguments. By default it is in the current folder,
+    /// named after the first file to import.
     ///
     /// # Errors
     /// The file of rejected rows is one of the files to import.
-    pub fn new(args: &ImportArgs) -> Result<Self, ImportError> {
+    pub(crate) fn new(args: &ImportArgs) -> Result<Self, ImportError> {
         let path = args.rejected.clone().unwrap_or_else(|| {
             let first = args.files.first().and_then(|file| file.file_name()).unwrap_or_default();
             let mut name = first.to_owned();
@@ -96,7 +99,7 @@ impl Rejected {
     ///
     /// # Errors
     /// There are more rows than `--max-rejected` allows, or the row cannot be written.
-    pub fn add(&self, row: &RejectedRow<'_>, by_api: bool) -> Result<(), ImportError> {
+    pub(crate) fn add(&self, row: &RejectedRow<'_>, by_api: bool) -> Result<(), ImportError> {
         let mut state = self.state();
         state.rows += 1;
         state.by_api += u64::from(by_api);
@@ -123,7 +126,7 @@ impl Rejected {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn finish(&self) -> Result<Report, ImportError> {
+    pub(crate) fn finish(&self) -> Result<Report, ImportError> {
         let mut state = self.state();
         if let Some(file) = &mut state.file {
             file.flush().map_err(|error| ImportError::File { file: self.path.clone(), reason: error.to_string() })?;
@@ -148,7 +151,7 @@ impl Rejected {
 }
 
 /// Returns a row for people: its place, what is wrong, and its first characters.
-pub fn example(row: &RejectedRow<'_>) -> String {
+pub(crate) fn example(row: &RejectedRow<'_>) -> String {
     let RejectedRow { file, line, code, message, text } = row;
     let mut start: String = text.chars().take(EXAMPLE_CHARS_MAX).collect();
     if start.len() < text.len() {

@@ -5,10 +5,10 @@ use std::fmt;
 use super::rejected::Report;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Accepted events, including those that an earlier import sent already. They count once.
-    pub accepted: u64,
-    pub rejected: Report,
+    pub(crate) accepted: u64,
+    pub(crate) rejected: Report,
 }
 
 impl fmt::Display for Summary {

@@ -10,16 +10,18 @@ const NANOS_PER_MICRO: i128 = 1_000;
 
 /// How the times of a file are read.
 #[derive(Clone, Debug, Default)]
-pub struct Times {
+pub(crate) struct Times {
     /// The zone of times without an offset. `None` is UTC.
-    pub zone: Option<Zone>,
+    pub(crate) zone: Option<Zone>,
     /// Directives of `strftime`. If given, no other form is read.
-    pub format: Option<String>,
+    pub(crate) format: Option<String>,
 }
 
 impl Times {
-    /// Parses a time by the format, if there is one. Else it takes Unix seconds (10 digits), milliseconds (13), microseconds (16) or nanoseconds (19), also with a fraction, and all forms of an event's `created_at`.
-    pub fn parse(&self, text: &str) -> Option<Timestamp> {
+    /// Parses a time by the format, if there is one. Else it takes Unix seconds (10 digits),
+    /// milliseconds (13), microseconds (16) or nanoseconds (19), also with a fraction, and all
+    /// forms of an event's `created_at`.
+    pub(crate) fn parse(&self, text: &str) -> Option<Timestamp> {
         let text = text.trim();
         match &self.format {
             Some(format) => self.by_format(format, text),
@@ -69,7 +71,7 @@ fn date_of(text: &str) -> &str {
 ///
 /// # Errors
 /// There is no such zone.
-pub fn zone(name: &str) -> Result<Zone, String> {
+pub(crate) fn zone(name: &str) -> Result<Zone, String> {
     // An abbreviation can mean a fixed offset or a zone with summer time.
     let named = Zone::parse(name).filter(|zone| zone.name().contains('/') || zone.name().eq_ignore_ascii_case("UTC"));
     named.ok_or_else(|| {
@@ -81,7 +83,7 @@ pub fn zone(name: &str) -> Result<Zone, String> {
 ///
 /// # Errors
 /// The directives are wrong, or do not give a time.
-pub fn format(text: &str) -> Result<String, String> {
+pub(crate) fn format(text: &str) -> Result<String, String> {
     let probe = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
     let advice = "write directives of strftime, e.g. %d.%m.%Y %H:%M:%S, %m/%d/%Y %I:%M %p or %s";
     let written = strtime::format(text, &probe).map_err(|error| format!("{error}; {advice}"))?;

@@ -1,7 +1,10 @@
 //! Converts values of files to values of events.
 
-/// Converts a number with a decimal comma to one with a decimal point: `1.234,56` to `1234.56`. Points, blanks and apostrophes between groups of three digits are removed. Returns `None` for other strings, and for a number without a comma unless `without_comma`, since `1.234` is ambiguous.
-pub fn decimal_comma(text: &str, without_comma: bool) -> Option<String> {
+/// Converts a number with a decimal comma to one with a decimal point: `1.234,56` to `1234.56`.
+/// Points, blanks and apostrophes between groups of three digits are removed. Returns `None` for
+/// other strings, and for a number without a comma unless `without_comma`, since `1.234` is
+/// ambiguous.
+pub(crate) fn decimal_comma(text: &str, without_comma: bool) -> Option<String> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(rest) => ("-", rest),
         None => ("", text.strip_prefix('+').unwrap_or(text)),

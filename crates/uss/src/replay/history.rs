@@ -11,7 +11,7 @@ const EVENTS_MAX: usize = 5_000_000;
 
 /// The accepted events, in order.
 #[derive(Default)]
-pub struct History {
+pub(crate) struct History {
     events: Vec<Event>,
     /// All events so far, kept or not.
     count: u64,
@@ -19,12 +19,12 @@ pub struct History {
 
 impl History {
     /// Returns the offset of the next event.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.count
     }
 
     /// Keeps an accepted event.
-    pub fn push(&mut self, event: Event) {
+    pub(crate) fn push(&mut self, event: Event) {
         self.count += 1;
         if self.events.len() < EVENTS_MAX {
             self.events.push(event);
@@ -32,12 +32,12 @@ impl History {
     }
 
     /// Returns whether every event was kept.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.events.len() as u64 == self.count
     }
 
     /// Returns the error for a segment or merge that needs events which were not kept.
-    pub fn too_long(&self) -> Problem {
+    pub(crate) fn too_long(&self) -> Problem {
         Problem::new(format!(
             "a segment or a merge after more than {EVENTS_MAX} events needs events that are no longer in memory; move its \
              line up, or shorten the history"
@@ -45,7 +45,7 @@ impl History {
     }
 
     /// Gives every store that lacks history all of it, under the users whose it is now.
-    pub fn fill(&self, machine: &mut Machine, identities: &Identities) {
+    pub(crate) fn fill(&self, machine: &mut Machine, identities: &Identities) {
         let stores = machine.incomplete();
         self.give(machine, &stores, identities);
         for store in stores {
@@ -54,7 +54,7 @@ impl History {
     }
 
     /// Gives these stores what they lack, under the users whose it is now.
-    pub fn give(&self, machine: &mut Machine, stores: &[StoreId], identities: &Identities) {
+    pub(crate) fn give(&self, machine: &mut Machine, stores: &[StoreId], identities: &Identities) {
         for event in &self.events {
             let source = event.user_id;
             let event = Event { user_id: identities.survivor(source), ..event.clone() };

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use ports::identities::{CaselessTypes, Identity};
 use segment_engine::event::UserId;
 
-/// A user has at most one identity of each of these types. Users with different ones are never merged.
+/// A user has at most one identity of each of these types. Users with different ones are never
+/// merged.
 const EXCLUSIVE_TYPES: [&str; 1] = ["email"];
 
 /// All identities seen so far.
 #[derive(Default)]
-pub struct Identities {
+pub(crate) struct Identities {
     caseless: CaselessTypes,
     /// Users by the form of an identity. Identities of an absorbed user belong to its survivor.
     owners: HashMap<Identity, UserId>,
@@ -28,7 +29,7 @@ struct Known {
 }
 
 /// The outcome of a link.
-pub enum Linked {
+pub(crate) enum Linked {
     /// Both identities belong to one user already, or one of them was new. No user is absorbed.
     SameUser,
     Merged { absorbed: UserId, survivor: UserId },
@@ -38,12 +39,12 @@ pub enum Linked {
 
 impl Identities {
     /// Returns the user with this identity.
-    pub fn get(&self, identity: &Identity) -> Option<UserId> {
+    pub(crate) fn get(&self, identity: &Identity) -> Option<UserId> {
         self.owners.get(&identity.form(&self.caseless)).copied()
     }
 
     /// Creates a user.
-    pub fn create(&mut self, identity: Identity) -> UserId {
+    pub(crate) fn create(&mut self, identity: Identity) -> UserId {
         let id = UserId(i64::try_from(self.users.len()).expect("fewer than 2⁶³ users") + 1);
         let form = identity.form(&self.caseless);
         self.owners.insert(form.clone(), id);
@@ -52,7 +53,7 @@ impl Identities {
     }
 
     /// Links two identities, unless that is refused. `to` must be a known user.
-    pub fn link(&mut self, from: &Identity, to: UserId) -> Linked {
+    pub(crate) fn link(&mut self, from: &Identity, to: UserId) -> Linked {
         let from_user = self.get(from);
         if from_user == Some(to) {
             return Linked::SameUser;
@@ -80,14 +81,14 @@ impl Identities {
     }
 
     /// Returns why `from` cannot be linked to an identity that no user has yet.
-    pub fn conflict_with_new(&self, from: &Identity, to: &Identity) -> Option<String> {
+    pub(crate) fn conflict_with_new(&self, from: &Identity, to: &Identity) -> Option<String> {
         let (from_form, to) = (from.form(&self.caseless), to.form(&self.caseless));
         let forms = self.get(from).map(|user| &self.known(user).identities[..]);
         conflict(forms.unwrap_or(std::slice::from_ref(&from_form)), std::slice::from_ref(&to))
     }
 
     /// Returns the user into which this one was merged, if any, else the user itself.
-    pub fn survivor(&self, mut user: UserId) -> UserId {
+    pub(crate) fn survivor(&self, mut user: UserId) -> UserId {
         while let Some(survivor) = self.known(user).survivor {
             user = survivor;
         }
@@ -95,7 +96,7 @@ impl Identities {
     }
 
     /// Returns the client id first seen for the user.
-    pub fn client_id(&self, user: UserId) -> &str {
+    pub(crate) fn client_id(&self, user: UserId) -> &str {
         &self.known(user).client_id
     }
 
@@ -112,7 +113,8 @@ fn index(user: UserId) -> usize {
     usize::try_from(user.0 - 1).expect("user ids count from 1")
 }
 
-/// Returns why two sets of identities cannot be one user's: they have different ones of an exclusive type.
+/// Returns why two sets of identities cannot be one user's: they have different ones of an
+/// exclusive type.
 fn conflict(left: &[Identity], right: &[Identity]) -> Option<String> {
     let exclusive = |identity: &&Identity| identity.id_type.as_deref().is_some_and(|ty| EXCLUSIVE_TYPES.contains(&ty));
     left.iter().filter(exclusive).find_map(|one| {

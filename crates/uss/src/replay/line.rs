@@ -17,13 +17,13 @@ use super::error::{Problem, ReplayError};
 /// The longest line. An event has at most 32 KiB, a where clause 32,768 characters.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// Both the time of receipt and now.
-    pub at: Timestamp,
-    pub action: Action<'a>,
+    pub(crate) at: Timestamp,
+    pub(crate) action: Action<'a>,
 }
 
-pub enum Action<'a> {
+pub(crate) enum Action<'a> {
     /// The tag of a segment, and its where clause; `None` deletes it.
     Segment(String, Option<String>),
     Event(EventDraft<'a>),
@@ -36,24 +36,24 @@ pub enum Action<'a> {
 }
 
 /// Sets traits of a user.
-pub struct Identify {
-    pub identity: Identity,
+pub(crate) struct Identify {
+    pub(crate) identity: Identity,
     /// Since when the traits are true; `None` is the line's instant.
-    pub created_at: Option<Timestamp>,
+    pub(crate) created_at: Option<Timestamp>,
     /// Values by key; `null` removes a trait.
-    pub traits: serde_json::Map<String, serde_json::Value>,
+    pub(crate) traits: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Says that two identities are one user's.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Link {
+pub(crate) struct Link {
     /// An identity of the user that is absorbed.
     #[serde(deserialize_with = "identity")]
-    pub from: Identity,
+    pub(crate) from: Identity,
     /// An identity of the user that remains.
     #[serde(deserialize_with = "identity")]
-    pub to: Identity,
+    pub(crate) to: Identity,
 }
 
 #[derive(Deserialize)]
@@ -87,8 +87,9 @@ struct IdentifyFields {
     traits: BTreeMap<String, JsonText>,
 }
 
-/// Reads the next line that is not blank into `buffer` and sets `number` to its number. Returns `false` at the end of the input.
-pub fn next_line(input: &mut impl BufRead, number: &mut u64, buffer: &mut Vec<u8>) -> Result<bool, ReplayError> {
+/// Reads the next line that is not blank into `buffer` and sets `number` to its number. Returns
+/// `false` at the end of the input.
+pub(crate) fn next_line(input: &mut impl BufRead, number: &mut u64, buffer: &mut Vec<u8>) -> Result<bool, ReplayError> {
     loop {
         buffer.clear();
         let read = std::io::Read::take(&mut *input, LINE_BYTES_MAX + 1).read_until(b'\n', buffer)?;
@@ -108,7 +109,7 @@ pub fn next_line(input: &mut impl BufRead, number: &mut u64, buffer: &mut Vec<u8
 }
 
 /// Parses a line.
-pub fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Line<'a>, Problem> {
+pub(crate) fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Line<'a>, Problem> {
     let fields: Fields<'a> = serde_json::from_slice(text).map_err(|error| not_a_line(&error))?;
     let at = instant::parse(&fields.at)
         .ok_or_else(|| Problem::new("`at` must be a time like 2026-01-01T00:00:00Z or 2026-01-01T00:00:00.000001Z"))?;

@@ -1,6 +1,9 @@
 //! `uss replay`: runs segments over a history, with its own clock.
 //!
-//! The path of a line: [`line`] reads it, [`Replay::take`] brings the clock to its instant and applies it to the same [`Machine`] that the service runs. The lines of one instant take effect together: when the next instant begins, or the input ends, [`Replay::complete_instant`] evaluates the segments and writes the output.
+//! The path of a line: [`line`] reads it, [`Replay::take`] brings the clock to its instant and
+//! applies it to the same [`Machine`] that the service runs. The lines of one instant take effect
+//! together: when the next instant begins, or the input ends, [`Replay::complete_instant`]
+//! evaluates the segments and writes the output.
 
 mod error;
 mod history;
@@ -32,7 +35,8 @@ use segments::Segments;
 /// Replays `input` (NDJSON), and writes the changes and members (NDJSON) to `output`.
 ///
 /// # Errors
-/// Returns an error for a bad line, with its number. The output of all earlier instants has been written then.
+/// Returns an error for a bad line, with its number. The output of all earlier instants has been
+/// written then.
 pub fn run(mut input: impl BufRead, output: impl Write) -> Result<(), ReplayError> {
     let mut replay = Replay::new(output);
     let outcome = replay.read(&mut input);
@@ -115,7 +119,8 @@ impl<W: Write> Replay<W> {
         applied.map_err(|problem| problem.at(self.line))
     }
 
-    /// Evaluates the segments once all lines of the instant have been read, and writes changes and members.
+    /// Evaluates the segments once all lines of the instant have been read, and writes changes and
+    /// members.
     fn complete_instant(&mut self) -> Result<(), ReplayError> {
         self.segments.apply(&mut self.machine, &self.history, &self.identities, self.at)?;
         self.machine.settle();
@@ -195,7 +200,8 @@ impl<W: Write> Replay<W> {
         user
     }
 
-    /// Writes a checkpoint of the users that changed since the last one, and goes on with a new machine made of it.
+    /// Writes a checkpoint of the users that changed since the last one, and goes on with a new
+    /// machine made of it.
     fn restart(&mut self) -> Result<(), ReplayError> {
         for user in self.machine.take_changed() {
             match self.machine.save_user(user) {

@@ -10,7 +10,7 @@ use serde::Serialize;
 /// A line of the output. Times are RFC 3339 in UTC, with microseconds.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum OutputLine<'a> {
+pub(crate) enum OutputLine<'a> {
     /// A user's transitions of one instant and cause.
     Change {
         /// The same as `effective_at`: the clock stops at each deadline.
@@ -36,13 +36,13 @@ pub enum OutputLine<'a> {
 }
 
 impl OutputLine<'_> {
-    pub fn write(&self, output: &mut impl Write) -> std::io::Result<()> {
+    pub(crate) fn write(&self, output: &mut impl Write) -> std::io::Result<()> {
         serde_json::to_writer(&mut *output, self)?;
         output.write_all(b"\n")
     }
 }
 
 /// Returns an instant in the form that the output has.
-pub fn written(at: Timestamp) -> String {
+pub(crate) fn written(at: Timestamp) -> String {
     instant::format(at)
 }

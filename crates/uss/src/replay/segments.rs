@@ -1,4 +1,5 @@
-//! The segments of a replay: the tags that their clauses name, and the changes of the present instant.
+//! The segments of a replay: the tags that their clauses name, and the changes of the present
+//! instant.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use super::history::History;
 use super::identities::Identities;
 
 #[derive(Default)]
-pub struct Segments {
+pub(crate) struct Segments {
     /// Every tag ever defined. A segment's id is the place of its tag, from 1.
     tags: Vec<String>,
     /// The tags that each clause in force names.
@@ -31,7 +32,7 @@ struct Change {
 
 impl Segments {
     /// Notes a `segment` line. It takes effect together with the other lines of its instant.
-    pub fn change(&mut self, line: u64, tag: String, where_statement: Option<String>) -> Result<(), Problem> {
+    pub(crate) fn change(&mut self, line: u64, tag: String, where_statement: Option<String>) -> Result<(), Problem> {
         let clause = match where_statement {
             Some(text) => {
                 let plan = compile(&text)
@@ -51,7 +52,7 @@ impl Segments {
     }
 
     /// Puts the instant's changes in force, from the history so far.
-    pub fn apply(
+    pub(crate) fn apply(
         &mut self,
         machine: &mut Machine,
         history: &History,
@@ -87,13 +88,13 @@ impl Segments {
     }
 
     /// Returns the id of a segment, also of a deleted one.
-    pub fn known(&self, tag: &str) -> Option<i64> {
+    pub(crate) fn known(&self, tag: &str) -> Option<i64> {
         let place = self.tags.iter().position(|known| known == tag)?;
         Some(i64::try_from(place).expect("fewer than 2⁶³ segments") + 1)
     }
 
     /// Returns the tag of a segment id that the machine emitted.
-    pub fn tag(&self, id: i64) -> &str {
+    pub(crate) fn tag(&self, id: i64) -> &str {
         &self.tags[usize::try_from(id - 1).expect("segment ids count from 1")]
     }
 
@@ -104,7 +105,8 @@ impl Segments {
         })
     }
 
-    /// Returns the tags that every clause names after the changes. Refuses unknown tags, cycles, and the deletion of a segment that others name.
+    /// Returns the tags that every clause names after the changes. Refuses unknown tags, cycles,
+    /// and the deletion of a segment that others name.
     fn check(&self, changed: &BTreeMap<String, Change>) -> Result<BTreeMap<String, Vec<String>>, ReplayError> {
         let mut after = self.in_force.clone();
         for (tag, change) in changed {

@@ -1,4 +1,5 @@
-//! Parses the settings that are more than a number or a path. This happens before anything is created, so that a refused start leaves nothing behind.
+//! Parses the settings that are more than a number or a path. This happens before anything is
+//! created, so that a refused start leaves nothing behind.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -19,16 +20,16 @@ const SECOND_MICROS: i64 = 1_000_000;
 const SERVERS: [&str; 3] = ["REDPANDA_BROKERS", "DATABEND_CONNECTION_STRING", "POSTGRES_DB_CONNECTION_STRING"];
 
 /// The parsed settings.
-pub struct Checked {
-    pub unknown_users: UnknownUsers,
-    pub future: FuturePolicy,
-    pub access: AccessRules,
-    pub topics: TopicNames,
-    pub identity_rules: IdentityRules,
+pub(crate) struct Checked {
+    pub(crate) unknown_users: UnknownUsers,
+    pub(crate) future: FuturePolicy,
+    pub(crate) access: AccessRules,
+    pub(crate) topics: TopicNames,
+    pub(crate) identity_rules: IdentityRules,
 }
 
 impl Checked {
-    pub fn of(settings: &Settings) -> Result<Self, StartError> {
+    pub(crate) fn of(settings: &Settings) -> Result<Self, StartError> {
         warn_of_servers(&settings.data_dir);
         embedded_only("USS_LOG", &settings.log, "embedded:")?;
         embedded_only("USS_WAREHOUSE", &settings.warehouse, "duckdb:")?;

@@ -1,4 +1,5 @@
-//! The data folder's format: one number for all its contents, so that a build refuses a folder that is too new for it before it changes anything.
+//! The data folder's format: one number for all its contents, so that a build refuses a folder that
+//! is too new for it before it changes anything.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,7 +7,9 @@ use std::path::Path;
 
 use super::StartError;
 
-/// The format that this build writes. It grows when a build writes data that earlier builds cannot read. Each part brings an older folder up to date (checkpoints: `segment_engine::machine`; warehouse and config store: migrations).
+/// The format that this build writes. It grows when a build writes data that earlier builds cannot
+/// read. Each part brings an older folder up to date (checkpoints: `segment_engine::machine`;
+/// warehouse and config store: migrations).
 ///
 /// 1: folders without this file. 2: checkpoints of format 4. 3: emails are identities.
 const FORMAT: u32 = 3;
@@ -17,7 +20,7 @@ const FILE: &str = "FORMAT";
 ///
 /// # Errors
 /// The folder has a newer format, or its mark cannot be read or written. Nothing is changed then.
-pub fn check(folder: &Path) -> Result<(), StartError> {
+pub(crate) fn check(folder: &Path) -> Result<(), StartError> {
     let path = folder.join(FILE);
     let failed = |what: &str| StartError::new(format!("{}: {what}", path.display()));
     let found = match std::fs::read_to_string(&path) {

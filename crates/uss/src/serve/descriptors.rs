@@ -1,4 +1,6 @@
-//! Divides the file descriptors. Each connection takes one, and so does each file of a database. The clients of one port must not be able to block the other ports, or to keep the log from opening a file.
+//! Divides the file descriptors. Each connection takes one, and so does each file of a database.
+//! The clients of one port must not be able to block the other ports, or to keep the log from
+//! opening a file.
 
 use uss_http::connections::ConnectionLimits;
 
@@ -11,7 +13,7 @@ const RESERVED: u64 = 1_024;
 const METRICS_CONNECTIONS_MAX: u64 = 64;
 
 /// Raises the limit of open files as far as this process may, and returns it.
-pub fn raise_limit() -> u64 {
+pub(crate) fn raise_limit() -> u64 {
     rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit of open files cannot be raised");
         // Nearly every system allows at least this many.
@@ -19,8 +21,9 @@ pub fn raise_limit() -> u64 {
     })
 }
 
-/// Divides the descriptors among the ports. Warns if the settings want more connections than there are.
-pub fn divide(descriptors: u64, settings: &Settings) -> Each<ConnectionLimits> {
+/// Divides the descriptors among the ports. Warns if the settings want more connections than there
+/// are.
+pub(crate) fn divide(descriptors: u64, settings: &Settings) -> Each<ConnectionLimits> {
     let for_ports = descriptors - RESERVED.min(descriptors / 2);
     let metrics = METRICS_CONNECTIONS_MAX.min(for_ports / 8).max(1);
     let share = (for_ports.saturating_sub(2 * metrics) / 2).max(1);

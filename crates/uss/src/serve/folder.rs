@@ -1,4 +1,5 @@
-//! The data folder. It is created, tested, and closed to other accounts of the machine, because it holds the data of people.
+//! The data folder. It is created, tested, and closed to other accounts of the machine, because it
+//! holds the data of people.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -15,7 +16,7 @@ const OURS: [&str; 6] = ["FORMAT", "log", "warehouse.duckdb", "config.sqlite", "
 const WRITE_TEST: &str = ".uss-write-test";
 
 /// Prepares the data folder. An error here is clearer than one of a database later.
-pub fn prepare(folder: &Path) -> Result<(), StartError> {
+pub(crate) fn prepare(folder: &Path) -> Result<(), StartError> {
     keep_new_files_private();
     let probe = folder.join(WRITE_TEST);
     let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
@@ -35,7 +36,8 @@ pub fn prepare(folder: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Closes every file and folder that the process will create to other accounts. Databases create files at any time, each in its own way.
+/// Closes every file and folder that the process will create to other accounts. Databases create
+/// files at any time, each in its own way.
 #[allow(unsafe_code, reason = "the standard library has no umask; the call has no way to fail or to harm")]
 fn keep_new_files_private() {
     // SAFETY: takes and returns a number.

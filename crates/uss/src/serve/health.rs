@@ -8,7 +8,8 @@ use uss_http::{Kind, Problem};
 
 use super::open::Opened;
 
-/// Returns the route of the health check. An orchestrator decides by it whether to restart the process.
+/// Returns the route of the health check. An orchestrator decides by it whether to restart the
+/// process.
 pub fn of_segment_users(service: ServiceHandle, opened: &Opened) -> Router {
     let (log, warehouse, store) = (opened.log.clone(), opened.warehouse.clone(), opened.store.clone());
     operations::health(move || {

@@ -17,15 +17,15 @@ use crate::cli::say;
 use crate::settings::Settings;
 
 /// One value for each port.
-pub struct Each<T> {
-    pub ingestion: T,
-    pub ingestion_metrics: T,
-    pub segment_users_metrics: T,
-    pub configuration: T,
+pub(crate) struct Each<T> {
+    pub(crate) ingestion: T,
+    pub(crate) ingestion_metrics: T,
+    pub(crate) segment_users_metrics: T,
+    pub(crate) configuration: T,
 }
 
 /// Binds all ports.
-pub async fn bind(settings: &Settings, keys: &ApiKeys, insecure: bool) -> Result<Each<TcpListener>, StartError> {
+pub(crate) async fn bind(settings: &Settings, keys: &ApiKeys, insecure: bool) -> Result<Each<TcpListener>, StartError> {
     let is_loopback = settings.bind == "localhost"
         || settings.bind.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     // The parsed list counts: a setting of separators alone holds no key.
@@ -57,7 +57,7 @@ async fn listen(settings: &Settings, variable: &str, port: u16) -> Result<TcpLis
 
 impl Each<TcpListener> {
     /// Returns the bound addresses. Where a setting is 0, the address has the port that was free.
-    pub fn addresses(&self) -> Each<SocketAddr> {
+    pub(crate) fn addresses(&self) -> Each<SocketAddr> {
         let address = |listener: &TcpListener| listener.local_addr().expect("a bound listener has an address");
         Each {
             ingestion: address(&self.ingestion),
@@ -67,8 +67,9 @@ impl Each<TcpListener> {
         }
     }
 
-    /// Serves each router on its listener until `stopped` is true. Requests in progress are finished, within bounds.
-    pub fn serve(
+    /// Serves each router on its listener until `stopped` is true. Requests in progress are
+    /// finished, within bounds.
+    pub(crate) fn serve(
         self,
         routers: Each<Router>,
         limits: &Each<ConnectionLimits>,
@@ -103,7 +104,7 @@ impl Each<TcpListener> {
 }
 
 /// Writes the addresses to standard output.
-pub fn announce(addresses: &Each<SocketAddr>, settings: &Settings) {
+pub(crate) fn announce(addresses: &Each<SocketAddr>, settings: &Settings) {
     say(format_args!("USS is serving. Data: {}", settings.data_dir.display()));
     say(format_args!("  events          http://{}/api/v1/events", addresses.ingestion));
     say(format_args!("  configuration   http://{}/api/v1/segments", addresses.configuration));
@@ -114,7 +115,7 @@ pub fn announce(addresses: &Each<SocketAddr>, settings: &Settings) {
 }
 
 /// Writes commands to try to standard output.
-pub fn suggest(addresses: &Each<SocketAddr>, loaded: bool) {
+pub(crate) fn suggest(addresses: &Each<SocketAddr>, loaded: bool) {
     if loaded {
         say("The sample data is loaded: 100 users, 1,000 events, three segments.");
     }
@@ -128,8 +129,9 @@ pub fn suggest(addresses: &Each<SocketAddr>, loaded: bool) {
     ));
 }
 
-/// Returns a future that ends on SIGINT or SIGTERM, also on a signal between this call and the first poll.
-pub fn stop_signal() -> impl Future<Output = ()> {
+/// Returns a future that ends on SIGINT or SIGTERM, also on a signal between this call and the
+/// first poll.
+pub(crate) fn stop_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");

@@ -6,7 +6,7 @@ use super::StartError;
 use crate::settings::Settings;
 
 /// Installs the logger.
-pub fn install(settings: &Settings) -> Result<(), StartError> {
+pub(crate) fn install(settings: &Settings) -> Result<(), StartError> {
     let filter = EnvFilter::try_new(&settings.log_level)
         .map_err(|error| StartError::new(format!("LOG_LEVEL={}: {error}", settings.log_level)))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

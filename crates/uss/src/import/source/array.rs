@@ -8,7 +8,8 @@ use super::{BadRow, ROW_BYTES_MAX, Row, RowError, RowResult, Text};
 /// How much of a too long element is shown.
 const SHOWN_BYTES: usize = 1 << 10;
 
-/// The elements of an array. Only brackets and quotes decide where an element ends, so that elements after a bad one can still be read.
+/// The elements of an array. Only brackets and quotes decide where an element ends, so that
+/// elements after a bad one can still be read.
 pub(super) struct Elements {
     text: Text,
     /// The line of the next byte, from 1.

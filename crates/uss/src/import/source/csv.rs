@@ -46,7 +46,8 @@ fn row(names: &[String], record: &ByteRecord, delimiter: u8) -> RowResult {
     }
 }
 
-/// Returns a cell without the blanks around it, which the header loses too. An empty cell is `None`.
+/// Returns a cell without the blanks around it, which the header loses too. An empty cell is
+/// `None`.
 fn cell_of(name: &str, cell: &[u8]) -> Result<Option<(String, String)>, String> {
     let cell = str::from_utf8(cell).map_err(|_| "not UTF-8; convert the file first".to_owned())?.trim();
     Ok((!cell.is_empty()).then(|| (name.to_owned(), json_text(cell))))
@@ -62,7 +63,8 @@ fn written(record: &ByteRecord, delimiter: u8) -> String {
     String::from_utf8_lossy(line.trim_ascii_end()).into_owned()
 }
 
-/// Reads columns that are aligned with blanks, as statistics packages write them. Any run of blanks is a delimiter, and there are no quotes.
+/// Reads columns that are aligned with blanks, as statistics packages write them. Any run of blanks
+/// is a delimiter, and there are no quotes.
 pub(super) fn blank_rows(text: Text) -> Result<Source, String> {
     let mut lines = Lines::new(text, 0);
     if let Found::TooLong = lines.read_line().map_err(|error| error.to_string())? {

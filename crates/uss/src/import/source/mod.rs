@@ -7,7 +7,7 @@ mod parquet;
 #[cfg(test)]
 mod tests;
 
-pub use parquet::whole_numbers;
+pub(crate) use parquet::whole_numbers;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Chain, Cursor, Read};
@@ -25,7 +25,7 @@ const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 const READ_BYTES: usize = 1 << 18;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Comma-separated values with a header.
     Csv,
     /// JSON objects: one per line, or in one array.
@@ -36,51 +36,51 @@ pub enum Format {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// The number of its line, from 1; in Parquet that of the row.
-    pub line: u64,
+    pub(crate) line: u64,
     /// Columns and their values in JSON, as the file has them. An empty cell of CSV is left out.
-    pub fields: Vec<(String, String)>,
+    pub(crate) fields: Vec<(String, String)>,
     /// The row as it is in the file, or as near as the format allows.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// A row that cannot be read. The rows after it can.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadRow {
+pub(crate) struct BadRow {
     /// The number of its line, from 1.
-    pub line: u64,
-    pub reason: String,
+    pub(crate) line: u64,
+    pub(crate) reason: String,
     /// The row, as far as it can be shown.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// Why a row is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RowError {
+pub(crate) enum RowError {
     Bad(BadRow),
     /// The file cannot be read any further. Lines count from 1.
     Broken { line: u64, reason: String },
 }
 
-pub type RowResult = Result<Row, RowError>;
+pub(crate) type RowResult = Result<Row, RowError>;
 
 /// A file's rows.
-pub struct Source {
+pub(crate) struct Source {
     /// The columns, if the format lists them.
-    pub columns: Option<Vec<String>>,
+    pub(crate) columns: Option<Vec<String>>,
     /// Whether a column may hold objects, so that paths lead into it.
-    pub nested: bool,
+    pub(crate) nested: bool,
     /// Whether the file may have whole numbers as floats, so that `123.0` stands for 123.
-    pub whole_floats: bool,
-    pub rows: Box<dyn Iterator<Item = RowResult>>,
+    pub(crate) whole_floats: bool,
+    pub(crate) rows: Box<dyn Iterator<Item = RowResult>>,
 }
 
 /// Opens a file. The bar counts the bytes that are read.
 ///
 /// # Errors
 /// The file cannot be read, or its format is unknown.
-pub fn open(file: &Path, format: Option<Format>, delimiter: Option<char>, bar: &ProgressBar) -> Result<Source, String> {
+pub(crate) fn open(file: &Path, format: Option<Format>, delimiter: Option<char>, bar: &ProgressBar) -> Result<Source, String> {
     let (by_name, usual) = format_of(file).unzip();
     let delimiter = delimiter.or(usual.flatten()).unwrap_or(',');
     match format.or(by_name) {

@@ -13,7 +13,8 @@ use super::{Source, text};
 /// What DuckDB writes for floats that JSON does not have. Longer words first.
 const NON_FINITE: [&str; 6] = ["-Infinity", "Infinity", "-NaN", "NaN", "-inf", "inf"];
 
-/// DuckDB rewrites the file as lines of JSON in a temporary file. It reads every type and version of Parquet in bounded memory.
+/// DuckDB rewrites the file as lines of JSON in a temporary file. It reads every type and version
+/// of Parquet in bounded memory.
 pub(super) fn rows(file: &Path, bar: &ProgressBar) -> Result<Source, String> {
     let lines = NamedTempFile::new().map_err(|error| format!("no temporary file: {error}"))?;
     let quoted = |path: &Path| path.to_str().map(|path| path.replace('\'', "''")).ok_or("its path is not UTF-8");
@@ -40,7 +41,7 @@ fn only_numbers(line: &str) -> Cow<'_, str> {
 }
 
 /// Removes the `.0` of whole numbers in JSON that were kept as floats.
-pub fn whole_numbers(value: &str) -> Cow<'_, str> {
+pub(crate) fn whole_numbers(value: &str) -> Cow<'_, str> {
     let mut last = ' ';
     replace_outside_strings(value, move |token| {
         let before = std::mem::replace(&mut last, token.chars().next().unwrap_or(' '));
@@ -52,7 +53,8 @@ pub fn whole_numbers(value: &str) -> Cow<'_, str> {
     })
 }
 
-/// Replaces parts of JSON outside of strings. `replacement` gets the rest of the JSON at each place, and returns how many bytes to remove there and what to put in their place.
+/// Replaces parts of JSON outside of strings. `replacement` gets the rest of the JSON at each
+/// place, and returns how many bytes to remove there and what to put in their place.
 fn replace_outside_strings(json: &str, mut replacement: impl FnMut(&str) -> Option<(usize, &'static str)>) -> Cow<'_, str> {
     let mut out = String::new();
     let (mut copied, mut at, mut in_string, mut escaped) = (0, 0, false, false);
