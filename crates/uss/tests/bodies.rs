@@ -147,7 +147,8 @@ async fn slow_bodies_do_not_block_other_clients() {
     late.send("/api/v1/events", "Content-Type: application/json\r\nContent-Length: 9\r\n", b"{");
     assert_eq!(server.send("application/json", EVENT).await.unwrap().status, 200);
 
-    // One address fills its share with bodies that do not end. Only requests of this address have to wait for room.
+    // One address fills its share with bodies that do not end. Only requests of this address have
+    // to wait for room.
     let whole = "Content-Type: application/json\r\nContent-Length: 16777215\r\n";
     let full = (0..6).map(|_| {
         let mut connection = Connection::to(&server.ingestion);

@@ -1,4 +1,5 @@
-//! Creates, edits and deletes segments, and creates and merges users, while events flow. Only differences are emitted, with their cause, and in the end SQL finds the same members.
+//! Creates, edits and deletes segments, and creates and merges users, while events flow. Only
+//! differences are emitted, with their cause, and in the end SQL finds the same members.
 
 #![allow(clippy::unwrap_used)]
 
@@ -76,7 +77,8 @@ async fn still_users(server: &Server) -> BTreeMap<i64, i64> {
     users
 }
 
-/// Returns the transitions of a segment, of all users or of these: user, whether the user entered, cause.
+/// Returns the transitions of a segment, of all users or of these: user, whether the user entered,
+/// cause.
 async fn emitted_about(server: &Server, segment: i64, users: Option<&BTreeMap<i64, i64>>) -> Vec<(i64, bool, String)> {
     server.segments_of(1).await;
     let mut emitted = Vec::new();

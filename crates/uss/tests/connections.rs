@@ -1,4 +1,5 @@
-//! Tests who may connect, from where, and for how long: pages of browsers, idle clients, slow clients, subscribers that do not read.
+//! Tests who may connect, from where, and for how long: pages of browsers, idle clients, slow
+//! clients, subscribers that do not read.
 
 #![allow(clippy::unwrap_used)]
 
@@ -70,7 +71,8 @@ async fn idle_clients_of_one_port_do_not_block_the_other_ports() {
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create");
     let server = launch.under(&["bash", "-c", "ulimit -n 512; exec \"$0\" \"$@\""]).start();
-    // More connections than there are descriptors. Some are refused and closed, the others send nothing.
+    // More connections than there are descriptors. Some are refused and closed, the others send
+    // nothing.
     let silent: Vec<TcpStream> = (0..600).map(|_| connect(&server.metrics[0])).collect();
     eventually("the port is full", async || {
         (metric(&server, r#"uss_connections_refused_total{port="ingestion_metrics",reason="port"}"#).await > 0.0)

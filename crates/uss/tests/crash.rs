@@ -1,4 +1,5 @@
-//! Kills the server again and again under load. No acknowledged event is lost or counts twice, and every transition is emitted once, with its instant.
+//! Kills the server again and again under load. No acknowledged event is lost or counts twice, and
+//! every transition is emitted once, with its instant.
 //!
 //! `USS_CRASH_KILLS` sets the number of kills, and `USS_CRASH_SEED` repeats the choices of a run.
 
@@ -19,9 +20,11 @@ use serde_json::{Value, json};
 use support::{Launch, Server, eventually};
 use tokio::sync::watch;
 
-/// Users that are never linked. Their transitions are recomputed one by one. A preview shows at most 100 users, so all users together are no more.
+/// Users that are never linked. Their transitions are recomputed one by one. A preview shows at
+/// most 100 users, so all users together are no more.
 const PLAIN: usize = 52;
-/// Users that are linked: of each four, the first two, the last two, then the second with the third.
+/// Users that are linked: of each four, the first two, the last two, then the second with the
+/// third.
 const LINKED: usize = 48;
 const CLIENTS: u64 = 6;
 
@@ -89,7 +92,8 @@ async fn no_event_is_lost_and_no_transition_is_emitted_twice_while_segments_chan
     check(server, &segments, &users, &acknowledged).await;
 }
 
-/// Kills the server at random moments while clients send events and definitions change. Returns the last server, running.
+/// Kills the server at random moments while clients send events and definitions change. Returns the
+/// last server, running.
 async fn crash_again_and_again(
     mut server: Server,
     kills: u64,
@@ -160,7 +164,8 @@ async fn check(
         (members == 0).then_some(())
     })
     .await;
-    // A clause without a window can be compared with SQL. The last edit may have a window that has not ended.
+    // A clause without a window can be compared with SQL. The last edit may have a window that has
+    // not ended.
     let without_window = json!({"whereStatement": EDITS[1]});
     let path = format!("/segments/{}", segments.edited);
     assert_eq!(server.call("PUT", &path, &without_window).await.status, 200);
@@ -197,7 +202,9 @@ fn no_transitions() -> Vec<(bool, i64)> {
     Vec::new()
 }
 
-/// Checks that each acknowledged event is one row of the warehouse. An event may have two rows if it was sent again for the survivor of a merge before the events of the absorbed user had arrived there.
+/// Checks that each acknowledged event is one row of the warehouse. An event may have two rows if
+/// it was sent again for the survivor of a merge before the events of the absorbed user had arrived
+/// there.
 fn check_warehouse(
     data: &Path,
     acknowledged: &BTreeMap<String, String>,

@@ -1,6 +1,8 @@
-//! Tests that an event is on disk before the response is sent, by the system calls of the built binary.
+//! Tests that an event is on disk before the response is sent, by the system calls of the built
+//! binary.
 //!
-//! `strace` records when the journal is written and synced, and when a response is sent. `scripts/strace.sh` installs it.
+//! `strace` records when the journal is written and synced, and when a response is sent.
+//! `scripts/strace.sh` installs it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -62,7 +64,8 @@ fn marker(number: usize) -> String {
     format!("delivery-{number:04}")
 }
 
-/// Returns the calls of [`Call`]. A call that others interrupt has two lines, and its place is where it ends. A sync also has the place where it began, since it covers only earlier writes.
+/// Returns the calls of [`Call`]. A call that others interrupt has two lines, and its place is
+/// where it ends. A sync also has the place where it began, since it covers only earlier writes.
 fn read(text: &str) -> Vec<Call> {
     let (mut calls, mut unfinished) = (Vec::new(), std::collections::HashMap::new());
     for line in text.lines() {

@@ -1,4 +1,5 @@
-//! Tests a full disk below the config store and the warehouse. `bad_surroundings.rs` tests a full disk below the log.
+//! Tests a full disk below the config store and the warehouse. `bad_surroundings.rs` tests a full
+//! disk below the log.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +24,8 @@ async fn backlog(server: &Server) -> f64 {
 async fn acknowledged_users_and_events_survive_a_full_disk() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().to_str().unwrap();
-    // The mount ends with its last process. A shell outlives the server and saves the contents of the mount.
+    // The mount ends with its last process. A shell outlives the server and saves the contents of
+    // the mount.
     let script = format!(
         "mount -t tmpfs -o size=192m none {folder} && setpriv --pdeathsig KILL \"$@\"; cp -a {folder}/. $SAVED"
     );

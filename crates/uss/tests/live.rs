@@ -1,4 +1,5 @@
-//! Tests transitions that time alone causes: windows of seconds, against the built binary and the machine's clock.
+//! Tests transitions that time alone causes: windows of seconds, against the built binary and the
+//! machine's clock.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +9,8 @@ use serde_json::{Value, json};
 use support::{Launch, Server, eventually, micros};
 
 const SECOND: i64 = 1_000_000;
-/// How often a forecast is tried. On a busy machine its instant may have passed before the response.
+/// How often a forecast is tried. On a busy machine its instant may have passed before the
+/// response.
 const TRIES: usize = 20;
 
 /// Returns the instants of receipt of a user's events, ascending.
@@ -41,7 +43,8 @@ async fn transitions(server: &Server, user: i64, segment: i64, count: usize) -> 
     .await
 }
 
-/// Explains a membership. Returns the instant, the membership, and the next change: its instant and the membership from then on.
+/// Explains a membership. Returns the instant, the membership, and the next change: its instant and
+/// the membership from then on.
 async fn forecast(server: &Server, user: i64, tag: &str) -> (i64, bool, Option<(i64, bool)>) {
     let response = server.get(&format!("/users/{user}/segments/{tag}/explain")).await;
     assert_eq!(response.status, 200, "{}", response.body);
@@ -51,7 +54,8 @@ async fn forecast(server: &Server, user: i64, tag: &str) -> (i64, bool, Option<(
     (micros(&explained["at"]), explained["member"].as_bool().unwrap(), next)
 }
 
-/// Posts the events for a new user and explains the membership. Tries with other users until the response is before the deadline.
+/// Posts the events for a new user and explains the membership. Tries with other users until the
+/// response is before the deadline.
 async fn forecast_in_time(server: &Server, tag: &str, events: &[Value], window: i64, enters: bool) -> (i64, i64) {
     for number in 0..TRIES {
         let client_id = format!("{tag}-{number}");

@@ -1,4 +1,5 @@
-//! Tests that a start is refused if the config store was removed or replaced by an older copy, unless the operator gives the lost data up.
+//! Tests that a start is refused if the config store was removed or replaced by an older copy,
+//! unless the operator gives the lost data up.
 
 #![allow(clippy::unwrap_used)]
 

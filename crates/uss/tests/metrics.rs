@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use support::{Launch, Server, eventually, text};
 
-/// The metrics on the page of each role: ingestion, segment service, configuration API. `tidy` checks that the reference has all metrics of the code.
+/// The metrics on the page of each role: ingestion, segment service, configuration API. `tidy`
+/// checks that the reference has all metrics of the code.
 const ROLES: [&[&str]; 3] = [
     &[
         "uss_build_info",
@@ -56,7 +57,8 @@ async fn series_of(server: &Server, role: usize) -> BTreeMap<String, f64> {
     series.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
 }
 
-/// Loads the sample data, and creates a segment with a window of a second, so that time causes transitions too.
+/// Loads the sample data, and creates a segment with a window of a second, so that time causes
+/// transitions too.
 async fn sample(server: &Server) -> i64 {
     let health: serde_json::Value =
         serde_json::from_str(&text(&format!("{}/health-check", server.metrics[1])).await).unwrap();
@@ -82,7 +84,8 @@ async fn members(server: &Server) -> BTreeMap<String, f64> {
     members
 }
 
-/// Returns the members by tag once the metrics agree. Between the two requests a deadline may pass, so they may differ at first.
+/// Returns the members by tag once the metrics agree. Between the two requests a deadline may pass,
+/// so they may differ at first.
 async fn agreed(server: &Server) -> BTreeMap<String, f64> {
     eventually("the metrics and the API have the same members", async || {
         let in_api = members(server).await;

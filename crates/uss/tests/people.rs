@@ -1,4 +1,5 @@
-//! Tests emails as identities: a user created with an email and events sent by that email are one person.
+//! Tests emails as identities: a user created with an email and events sent by that email are one
+//! person.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,6 @@
-//! Imports two public data sets into segments that exist before and segments that are created afterwards. Their members must be those that DuckDB finds in the raw files with hand-written SQL and none of our code.
+//! Imports two public data sets into segments that exist before and segments that are created
+//! afterwards. Their members must be those that DuckDB finds in the raw files with hand-written SQL
+//! and none of our code.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +14,8 @@ use ports::clock::{Clock, SystemClock};
 use serde_json::json;
 use support::{Launch, Server, micros};
 
-/// A segment: its where clause, and the same condition as SQL over `events(id, ts, …)`. `$NOW` is the instant.
+/// A segment: its where clause, and the same condition as SQL over `events(id, ts, …)`. `$NOW` is
+/// the instant.
 struct Segment {
     tag: &'static str,
     clause: &'static str,
@@ -53,7 +56,8 @@ const CDNOW_OPTIONS: &[&str] = &[
     "--set=activity_type=product_purchased",
 ];
 
-/// Purchases, shifted to now. All are whole days apart, so that time changes nothing until a day after the import.
+/// Purchases, shifted to now. All are whole days apart, so that time changes nothing until a day
+/// after the import.
 const CDNOW_LIVE: Case = Case {
     file: "CDNOW_master.txt",
     rows: 69_659,
@@ -161,7 +165,8 @@ const CDNOW_HISTORY: Case = Case {
     ],
 };
 
-/// Clicks, shifted to now. The windows end in hours of the night without clicks, which the test checks.
+/// Clicks, shifted to now. The windows end in hours of the night without clicks, which the test
+/// checks.
 const ECOM_LIVE: Case = Case {
     file: "ecom.csv.gz",
     rows: 31_106,

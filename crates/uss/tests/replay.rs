@@ -1,4 +1,7 @@
-//! Replays each `tests/replay/cases/NAME.ndjson`, and compares the result with the files beside it: `NAME.out` has the output, and for refused input `NAME.err` has the error. With UPDATE_CASES=1 the test writes these files instead. Read every difference before you commit it: expectations follow from what a segment means, not from what the engine does.
+//! Replays each `tests/replay/cases/NAME.ndjson`, and compares the result with the files beside it:
+//! `NAME.out` has the output, and for refused input `NAME.err` has the error. With UPDATE_CASES=1
+//! the test writes these files instead. Read every difference before you commit it: expectations
+//! follow from what a segment means, not from what the engine does.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -52,7 +55,8 @@ fn the_guide_shows_its_example_and_the_output() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A crash may change when transitions are emitted, never which. Restarts at the instants of all lines and changes, and one microsecond before them, change nothing.
+/// A crash may change when transitions are emitted, never which. Restarts at the instants of all
+/// lines and changes, and one microsecond before them, change nothing.
 #[test]
 fn restarts_at_the_worst_moments_change_nothing() -> Result<(), Box<dyn Error>> {
     let mut failures = String::new();
@@ -82,7 +86,8 @@ fn restarts_at_the_worst_moments_change_nothing() -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-/// A segment that is defined at the end of a case, and filled from history, has the same members as one that was defined before the events.
+/// A segment that is defined at the end of a case, and filled from history, has the same members as
+/// one that was defined before the events.
 #[test]
 fn a_segment_filled_from_history_has_the_same_members_as_a_live_one() -> Result<(), Box<dyn Error>> {
     let mut failures = String::new();

@@ -29,7 +29,8 @@ async fn send(server: &Server, events: std::ops::Range<u32>) {
     }
 }
 
-/// Replaces the latest checkpoint of the user's partition by invalid bytes, and with `kept_too` also the kept checkpoint.
+/// Replaces the latest checkpoint of the user's partition by invalid bytes, and with `kept_too`
+/// also the kept checkpoint.
 async fn damage(launch: &Launch, user: i64, kept_too: bool) {
     let folder = launch.data().join("log");
     let (log, checkpoints) = adapters::embedded::open(&folder, 16, Arc::new(SystemClock)).unwrap();
@@ -117,7 +118,8 @@ async fn a_stream_does_not_resume_from_an_offset_that_was_trimmed() {
     assert_eq!((trimmed.status, trimmed.body["code"].as_str()), (410, Some("POSITION_TRIMMED")), "{}", trimmed.body);
 }
 
-/// The server copies checkpoints and trims the log all the time, so that some of the kills interrupt it.
+/// The server copies checkpoints and trims the log all the time, so that some of the kills
+/// interrupt it.
 #[tokio::test]
 async fn kills_while_the_log_is_trimmed_lose_nothing() {
     const ROUNDS: u64 = 10;

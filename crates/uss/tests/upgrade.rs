@@ -1,4 +1,5 @@
-//! Tests data folders of other builds: this build goes on with those of earlier builds, and does not touch those of newer ones.
+//! Tests data folders of other builds: this build goes on with those of earlier builds, and does
+//! not touch those of newer ones.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +27,8 @@ fn launch(data: &Path) -> Launch {
     Launch::new(data).set("USS_PARTITIONS", "3").set("USS_LOG_RETENTION", "forever")
 }
 
-/// Compares every user's memberships and transitions with the responses of the build that made the folder.
+/// Compares every user's memberships and transitions with the responses of the build that made the
+/// folder.
 async fn assert_all_in_place(server: &Server, expected: &Value) {
     let users = expected["users"].as_array().unwrap();
     assert!(users.len() > 10);

@@ -22,7 +22,8 @@ fn sample_event() -> Value {
     })
 }
 
-/// Loads the sample users and segments, and waits until the segments are in force. Later transitions have the cause `event`, not `backfill`.
+/// Loads the sample users and segments, and waits until the segments are in force. Later
+/// transitions have the cause `event`, not `backfill`.
 async fn seed(server: &support::Server) {
     assert_eq!(server.post("/db-actions/seed/data", &json!({})).await.status, 200);
     for (_, segment) in segment_ids(server).await {

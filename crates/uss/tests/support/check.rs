@@ -34,7 +34,8 @@ pub fn events(records: &[Value]) -> (HashMap<i64, Vec<Seen>>, HashMap<String, Ve
     (by_user, deliveries)
 }
 
-/// Returns when `count(*) FILTER (WHERE created_at >= now() - window) >= least` becomes true and false. It counts at every instant at which the count can change.
+/// Returns when `count(*) FILTER (WHERE created_at >= now() - window) >= least` becomes true and
+/// false. It counts at every instant at which the count can change.
 pub fn flips(events: &[Seen], window: i64, least: usize) -> Vec<(bool, i64)> {
     let instants: BTreeSet<i64> = events.iter().flat_map(|seen| [seen.received, seen.created + window + 1]).collect();
     let (mut member, mut flips) = (false, Vec::new());
@@ -58,7 +59,8 @@ pub struct History {
     last: (u64, i64),
 }
 
-/// Folds the notifications. Checks that sequences have no gaps, time never goes back, enter and leave alternate, and there are no repairs.
+/// Folds the notifications. Checks that sequences have no gaps, time never goes back, enter and
+/// leave alternate, and there are no repairs.
 pub fn histories(notifications: &[Value]) -> HashMap<i64, History> {
     let mut histories: HashMap<i64, History> = HashMap::new();
     for record in notifications {

@@ -1,4 +1,5 @@
-//! Runs the built binary as its users do: starts it, calls it over HTTP, stops it, kills it, and starts it again.
+//! Runs the built binary as its users do: starts it, calls it over HTTP, stops it, kills it, and
+//! starts it again.
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a failed step is a failed test")]
 
@@ -190,7 +191,8 @@ impl Server {
         self.launch.clone()
     }
 
-    /// Sends a `GET` to the configuration API. Tries again while the engine is behind: on a machine that is busy with other tests it may need longer to catch up than one request waits.
+    /// Sends a `GET` to the configuration API. Tries again while the engine is behind: on a machine
+    /// that is busy with other tests it may need longer to catch up than one request waits.
     pub async fn get(&self, path: &str) -> Response {
         let started = Instant::now();
         loop {
