@@ -147,7 +147,7 @@ async fn one_dead_letter_is_edited_and_all_of_a_code_are_replayed() {
     assert_eq!(server.records(ERRORS).await.len(), 5, "a repeated rejection adds no record");
 
     let ran = errors(&server, &["list", "--from", "1", "--limit", "2"]);
-    assert_eq!(ran.out.lines().last(), Some("more, if there are: --from 3"), "{}", ran.out);
+    assert_eq!(ran.out.lines().last(), Some("for more, add --from 3"), "{}", ran.out);
     let offsets = |words: &[&str]| -> Vec<Value> {
         errors(&server, words).lines().iter().map(|record| record["offset"].clone()).collect()
     };
