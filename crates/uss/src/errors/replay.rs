@@ -19,8 +19,7 @@ const REPLAYS_MAX: usize = 500;
 /// What can be replayed; the others on the topic are failed computations.
 const INGEST_ERROR: &str = "ingest_event_error";
 
-/// Sends rejected events again. What was accepted once is never sent again; exit status 1 if one
-/// was refused again
+/// Sends rejected events again. What was accepted once is never sent again; exit status 1 if one was refused again
 #[derive(Clone, Debug, clap::Args)]
 pub struct Replay {
     /// Which one: its offset on the error topic; `uss errors list` tells
@@ -32,8 +31,7 @@ pub struct Replay {
     /// Of all, those with this code
     #[arg(long, requires = "all", value_name = "CODE")]
     code: Option<String>,
-    /// Change the event first: a JSON merge patch (RFC 7396), e.g. '{"payload": {"order_total":
-    /// "12.50"}}'
+    /// Change the event first: a JSON merge patch (RFC 7396), e.g. '{"payload": {"order_total": "12.50"}}'
     #[arg(long, value_name = "JSON", conflicts_with_all = ["all", "instead"], value_parser = json)]
     patch: Option<Json>,
     /// Send this event in its place

@@ -41,7 +41,7 @@ impl Scope<'_> {
             }
             BinaryOperator::Question => elements(&json).contains(&text(right)?),
             _ => {
-                let Ast::Array(wanted) = right else { return Err(format!("{right} is no array")) };
+                let Ast::Array(wanted) = right else { return Err(format!("{right} is not an array")) };
                 let wanted = wanted.elem.iter().map(text).collect::<Result<Vec<_>, _>>()?;
                 let found = wanted.iter().filter(|text| elements(&json).contains(text)).count();
                 if *op == BinaryOperator::QuestionPipe { found > 0 } else { found == wanted.len() }
@@ -82,9 +82,9 @@ fn text(tree: &Ast) -> Result<String, String> {
         Ast::Cast { expr, .. } => text(expr),
         Ast::Value(constant) => match &constant.value {
             Constant::SingleQuotedString(text) => Ok(text.clone()),
-            other => Err(format!("{other} is no text")),
+            other => Err(format!("{other} is not a string")),
         },
-        other => Err(format!("{other} is no text")),
+        other => Err(format!("{other} is not a string")),
     }
 }
 

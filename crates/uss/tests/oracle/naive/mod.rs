@@ -179,7 +179,7 @@ impl Scope<'_> {
             BinaryOperator::LtEq => ordering.is_le(),
             BinaryOperator::Gt => ordering.is_gt(),
             BinaryOperator::GtEq => ordering.is_ge(),
-            other => return Err(format!("{other} is no comparison")),
+            other => return Err(format!("{other} is not a comparison")),
         }))
     }
 

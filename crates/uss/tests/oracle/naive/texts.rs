@@ -66,7 +66,7 @@ impl Scope<'_> {
         let number = |place: usize| match self.value(arguments[place], Some(Type::Int))? {
             Value::Int(number) => Ok(Some(number)),
             Value::Null => Ok(None),
-            other => Err(format!("{other:?} is no count")),
+            other => Err(format!("{other:?} is not a count")),
         };
         let letters: Vec<char> = x.chars().collect();
         let length = letters.len() as i64;
