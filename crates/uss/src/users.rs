@@ -61,7 +61,7 @@ pub(crate) enum UsersError {
     /// The service did not answer, or refused.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The output is closed.
+    /// The output cannot be written.
     #[error(transparent)]
     Output(#[from] io::Error),
     /// No user has this client id.
@@ -218,12 +218,12 @@ async fn show(service: &Service, client_id: &str, out: &mut dyn Write) -> Result
     Ok(())
 }
 
-async fn explanation(service: &Service, asked: &Explain, out: &mut dyn Write) -> Result<(), UsersError> {
-    let user = user(service, &asked.client_id).await?;
-    let path = path(&["users", &user.id.to_string(), "segments", &asked.tag, "explain"], &[]);
+async fn explanation(service: &Service, explain: &Explain, out: &mut dyn Write) -> Result<(), UsersError> {
+    let user = user(service, &explain.client_id).await?;
+    let path = path(&["users", &user.id.to_string(), "segments", &explain.tag, "explain"], &[]);
     let Data { data: explanation } = service.get::<Data<Explanation>>(&path).await?;
     let Explanation { tag, member, conditions, next_change } = explanation;
-    writeln!(out, "{} is {} {tag}", asked.client_id, if member { "in" } else { "not in" })?;
+    writeln!(out, "{} is {} {tag}", explain.client_id, if member { "in" } else { "not in" })?;
     for Condition { condition, truth, values, message } in conditions {
         let truth = truth.map_or("unknown", |truth| if truth { "true" } else { "false" });
         writeln!(out, "  {truth:<8} {condition}")?;

@@ -12,8 +12,9 @@ use super::fail;
 /// Reads one JSON object per line, in order of "at", which is both the time of receipt and now:
 /// {"at":…,"segment":{"tag":…,"whereStatement":…}}, {"at":…,"event":{…}},
 /// {"at":…,"identify":{"id":…,"traits":{…}}}, {"at":…,"link":{"from":{"id":…},"to":{"id":…}}},
-/// {"at":…,"restart":true}, {"at":…,"members":[…]}. Writes one JSON object per line for each
-/// change, each list of members and each refused link.
+/// {"at":…,"restart":true}, {"at":…,"members":[…]}.
+///
+/// Writes one JSON object per line for each change, each list of members and each refused link.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Replay {
     /// The file to read. Without it, the command reads standard input.

@@ -91,7 +91,8 @@ impl Head {
         }
     }
 
-    /// If none of the first thousand rows becomes an event, no later row will either.
+    /// Refuses a file if none of its first rows becomes an event, since later rows most likely
+    /// would not either.
     fn check_events(&self, mapping: &Mapping) -> Result<(), String> {
         if self.is_whole {
             return Ok(());

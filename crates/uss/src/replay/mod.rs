@@ -55,7 +55,7 @@ struct Replay<W> {
     at: Timestamp,
     /// The number of the last line read, from 1.
     line: u64,
-    /// Whether a line of this instant asks for a restart.
+    /// Whether this instant has a `restart` line.
     restart: bool,
     /// The `members` lines of this instant: number and tags.
     members_lines: Vec<(u64, Vec<String>)>,
