@@ -72,7 +72,9 @@ pub(crate) enum ServiceError {
     )]
     Unreachable { url: String, reason: String, variable: &'static str },
     /// Another server, or the other API of USS, listens at the address.
-    #[error("{url} responds with {status}, but not like this API of USS: give the right address with --url or {variable}")]
+    #[error(
+        "{url} responds with {status}, but not like this API of USS: give the right address with --url or {variable}"
+    )]
     UnexpectedResponse { url: String, status: StatusCode, variable: &'static str },
     /// The key is missing, wrong, or no admin key.
     #[error("{0}: give an admin key with --key or USS_API_KEY")]
@@ -110,8 +112,7 @@ impl Service {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let text = response.text().await.map_err(|error| self.unreachable(&error))?;
-        let unexpected =
-            || ServiceError::UnexpectedResponse { url: self.url.clone(), status, variable: self.variable };
+        let unexpected = || ServiceError::UnexpectedResponse { url: self.url.clone(), status, variable: self.variable };
         if status.is_success() {
             return serde_json::from_str(&text).map_err(|_| unexpected());
         }

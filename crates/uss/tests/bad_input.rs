@@ -40,8 +40,17 @@ async fn a_bad_event_is_rejected_with_a_reason_and_becomes_a_dead_letter() {
     for (number, (body, status, code)) in (1..).zip(&cases) {
         let shown = body.chars().take(80).collect::<String>();
         let response = server.send("application/json", body.clone()).await.unwrap();
-        assert_eq!((response.status, response.body["code"].as_str()), (*status, Some(*code)), "{shown}: {}", response.body);
-        assert!(response.body["message"].as_str().is_some_and(|message| message.len() > 10), "{shown}: {}", response.body);
+        assert_eq!(
+            (response.status, response.body["code"].as_str()),
+            (*status, Some(*code)),
+            "{shown}: {}",
+            response.body
+        );
+        assert!(
+            response.body["message"].as_str().is_some_and(|message| message.len() > 10),
+            "{shown}: {}",
+            response.body
+        );
         assert_eq!(response.body["ok"], false);
         let errors = server.records("error_topic").await;
         assert_eq!(errors.len(), number, "{shown} is on the error topic");

@@ -156,8 +156,11 @@ async fn users_merge(server: &Server) {
         let absorbed = linked.body["data"]["absorbed"].as_i64().unwrap();
         server.segments_of(1).await;
         let records = server.records("user_segment_notification_topic").await;
-        let of_absorbed: Vec<&Value> =
-            records.iter().map(|record| &record["value"]).filter(|notification| notification["user_id"] == absorbed).collect();
+        let of_absorbed: Vec<&Value> = records
+            .iter()
+            .map(|record| &record["value"])
+            .filter(|notification| notification["user_id"] == absorbed)
+            .collect();
         assert_eq!(of_absorbed.last().unwrap()["cause"], "merge", "{of_absorbed:?}");
         assert!(check::histories(&records)[&absorbed].members.is_empty());
     }

@@ -281,18 +281,15 @@ async fn the_message_of_a_wrong_call_says_what_to_do() {
         let ran = run(command(&[words, &["--url", &url]].concat()));
         assert_eq!(ran.status, 1);
         assert!(ran.error.starts_with(&format!("{url} cannot be reached: ")), "{}", ran.error);
-        let advice = format!("Is `uss serve` running? If it runs elsewhere, give its address with --url or {variable}\n");
+        let advice =
+            format!("Is `uss serve` running? If it runs elsewhere, give its address with --url or {variable}\n");
         assert!(ran.error.ends_with(&advice), "{}", ran.error);
     }
 
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_API_KEYS", "admin:0123456789abcdef").start();
     let ran = errors(&server, &["list"]);
-    assert!(
-        ran.status == 1 && ran.error.ends_with("give an admin key with --key or USS_API_KEY\n"),
-        "{}",
-        ran.error
-    );
+    assert!(ran.status == 1 && ran.error.ends_with("give an admin key with --key or USS_API_KEY\n"), "{}", ran.error);
     let key = ["--key", "0123456789abcdef"];
     assert_eq!(errors(&server, &[&["list"], key.as_slice()].concat()).status, 0);
     let ran = topic(&server, &[&["tail", "notifications"], key.as_slice()].concat());

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::json;
-use support::{Launch, Server, response_to, eventually, text};
+use support::{Launch, Server, eventually, response_to, text};
 
 #[tokio::test]
 async fn a_page_of_another_origin_cannot_use_a_server_without_keys() {

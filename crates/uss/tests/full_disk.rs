@@ -6,7 +6,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Launch, Server, response_to, eventually, text};
+use support::{Launch, Server, eventually, response_to, text};
 
 async fn health(server: &Server, address: &str) -> (u16, Value) {
     let response = response_to(server.client().get(format!("{address}/health-check"))).await.unwrap();

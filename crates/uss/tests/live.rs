@@ -139,7 +139,10 @@ async fn a_visitor_enters_and_leaves_by_time_alone() {
     let emitted = transitions(&server, user, between, 2).await;
     assert_eq!(emitted, [(true, enters, time()), (false, received_at + 4 * SECOND + 1, time())]);
     let event = || (true, received_at, "event".to_owned());
-    assert_eq!(transitions(&server, user, inclusive, 2).await, [event(), (false, received_at + 2 * SECOND + 1, time())]);
+    assert_eq!(
+        transitions(&server, user, inclusive, 2).await,
+        [event(), (false, received_at + 2 * SECOND + 1, time())]
+    );
     assert_eq!(transitions(&server, user, exclusive, 2).await, [event(), (false, received_at + 2 * SECOND, time())]);
     assert!(server.segments_of(user).await.is_empty());
 

@@ -89,5 +89,6 @@ async fn a_config_store_older_than_the_log_is_refused_without_accept_loss() {
     let launch = Launch::new(server.data()).set("USS_UNKNOWN_USERS", "create");
     let server = launch.start();
     assert_eq!(server.segments_of(newcomer).await, [again]);
-    eventually("a new user has a new id", async || (event_of_new_user(&server, "last").await > newcomer).then_some(())).await;
+    eventually("a new user has a new id", async || (event_of_new_user(&server, "last").await > newcomer).then_some(()))
+        .await;
 }

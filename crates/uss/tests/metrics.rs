@@ -157,7 +157,10 @@ async fn every_metric_of_the_segment_service_exists_and_lags_return_to_zero() {
     let after = self::series(&server).await;
     assert_eq!(after["uss_users"], before["uss_users"]);
     assert!(after["uss_state_bytes"] > 10_000.0);
-    assert!(partitions(&after, "uss_checkpoint_age_seconds").iter().all(|age| *age == 0.0), "the stop wrote checkpoints");
+    assert!(
+        partitions(&after, "uss_checkpoint_age_seconds").iter().all(|age| *age == 0.0),
+        "the stop wrote checkpoints"
+    );
 }
 
 #[tokio::test]
@@ -165,10 +168,8 @@ async fn each_role_has_its_own_metrics_on_its_own_port() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     sample(&server).await;
-    eventually("the segment service has every metric", async || {
-        (names(&server, 1).await == ROLES[1]).then_some(())
-    })
-    .await;
+    eventually("the segment service has every metric", async || (names(&server, 1).await == ROLES[1]).then_some(()))
+        .await;
     for (role, expected) in ROLES.iter().enumerate() {
         assert_eq!(names(&server, role).await, *expected, "port {role}");
     }

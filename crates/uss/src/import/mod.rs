@@ -113,11 +113,8 @@ fn delimiter(text: &str) -> Result<char, String> {
 pub(crate) enum ImportError {
     /// A file cannot be opened or read.
     #[error("{}: {reason}", file.display())]
-    File {
-        file: PathBuf,
-        reason: String,
-        },
-        /// A file cannot be read to its end.
+    File { file: PathBuf, reason: String },
+    /// A file cannot be read to its end.
     #[error("{}, line {line}: {reason}", file.display())]
     Row {
         file: PathBuf,

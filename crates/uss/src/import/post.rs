@@ -182,7 +182,8 @@ impl Poster {
                 }
             };
             if tries == TRIES_MAX {
-                let advice = "events that were sent stay; import again when the service is healthy, no event counts twice";
+                let advice =
+                    "events that were sent stay; import again when the service is healthy, no event counts twice";
                 return Err(ImportError::Api(format!("gave up after {tries} tries: {reason}; {advice}")));
             }
             self.report_wait(&reason, bar);

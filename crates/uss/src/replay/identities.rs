@@ -32,7 +32,10 @@ struct Known {
 pub(crate) enum Linked {
     /// Both identities belong to one user already, or one of them was new. No user is absorbed.
     SameUser,
-    Merged { absorbed: UserId, survivor: UserId },
+    Merged {
+        absorbed: UserId,
+        survivor: UserId,
+    },
     /// Why the users stay apart.
     Refused(String),
 }

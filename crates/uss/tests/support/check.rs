@@ -69,7 +69,10 @@ pub fn histories(notifications: &[Value]) -> HashMap<i64, History> {
         let (sequence, at) = (notification["sequence"].as_u64().unwrap(), micros(&notification["effective_at"]));
         assert_eq!(sequence, history.last.0 + 1, "no gap and no repetition: {notification}");
         assert!(at >= history.last.1, "time never goes back: {notification}");
-        assert_ne!(notification["cause"], "repair", "recovery found other memberships than were emitted: {notification}");
+        assert_ne!(
+            notification["cause"], "repair",
+            "recovery found other memberships than were emitted: {notification}"
+        );
         history.last = (sequence, at);
         for (name, enters) in [("out_segments", false), ("in_segments", true)] {
             for segment in notification[name].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()) {
@@ -102,7 +105,8 @@ pub async fn memberships(server: &Server, histories_of: &HashMap<i64, History>) 
             let emitted: BTreeSet<i64> =
                 emitted.iter().filter(|(_, history)| history.members.contains(&id)).map(|(user, _)| *user).collect();
             let response = server.post("/segments/preview", &json!({"whereStatement": clause, "sample": 100})).await;
-            let sample = response.body["data"]["sample"].as_array().unwrap_or_else(|| panic!("{}", response.body)).iter();
+            let sample =
+                response.body["data"]["sample"].as_array().unwrap_or_else(|| panic!("{}", response.body)).iter();
             let found: BTreeSet<i64> = sample.map(|user| user["id"].as_i64().unwrap()).collect();
             (found == emitted).then_some(())
         })

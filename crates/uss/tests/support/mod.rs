@@ -258,7 +258,8 @@ impl Server {
     /// Returns the ids of a user's segments once everything in the log is applied.
     pub async fn segments_of(&self, user: i64) -> Vec<i64> {
         let response = self.get(&format!("/users/{user}?fresh=true")).await;
-        let segments = response.body["data"]["segments"].as_array().unwrap_or_else(|| panic!("{}", response.body)).iter();
+        let segments =
+            response.body["data"]["segments"].as_array().unwrap_or_else(|| panic!("{}", response.body)).iter();
         let mut segments: Vec<i64> = segments.map(|membership| membership["segmentId"].as_i64().unwrap()).collect();
         segments.sort_unstable();
         segments

@@ -60,7 +60,10 @@ pub(crate) struct BadRow {
 pub(crate) enum RowError {
     Bad(BadRow),
     /// The file cannot be read any further. Lines count from 1.
-    Broken { line: u64, reason: String },
+    Broken {
+        line: u64,
+        reason: String,
+    },
 }
 
 pub(crate) type RowResult = Result<Row, RowError>;
@@ -80,7 +83,12 @@ pub(crate) struct Source {
 ///
 /// # Errors
 /// The file cannot be read, or its format is unknown.
-pub(crate) fn open(file: &Path, format: Option<Format>, delimiter: Option<char>, bar: &ProgressBar) -> Result<Source, String> {
+pub(crate) fn open(
+    file: &Path,
+    format: Option<Format>,
+    delimiter: Option<char>,
+    bar: &ProgressBar,
+) -> Result<Source, String> {
     let (by_name, usual) = format_of(file).unzip();
     let delimiter = delimiter.or(usual.flatten()).unwrap_or(',');
     match format.or(by_name) {

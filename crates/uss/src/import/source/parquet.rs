@@ -37,7 +37,9 @@ fn columns_of(database: &Connection, table: &str) -> duckdb::Result<Vec<String>>
 
 /// Replaces NaN and infinities with null.
 fn only_numbers(line: &str) -> Cow<'_, str> {
-    replace_outside_strings(line, |token| NON_FINITE.into_iter().find(|word| token.starts_with(word)).map(|word| (word.len(), "null")))
+    replace_outside_strings(line, |token| {
+        NON_FINITE.into_iter().find(|word| token.starts_with(word)).map(|word| (word.len(), "null"))
+    })
 }
 
 /// Removes the `.0` of whole numbers in JSON that were kept as floats.
@@ -55,7 +57,10 @@ pub(crate) fn whole_numbers(value: &str) -> Cow<'_, str> {
 
 /// Replaces parts of JSON outside of strings. `replacement` gets the rest of the JSON at each
 /// place, and returns how many bytes to remove there and what to put in their place.
-fn replace_outside_strings(json: &str, mut replacement: impl FnMut(&str) -> Option<(usize, &'static str)>) -> Cow<'_, str> {
+fn replace_outside_strings(
+    json: &str,
+    mut replacement: impl FnMut(&str) -> Option<(usize, &'static str)>,
+) -> Cow<'_, str> {
     let mut out = String::new();
     let (mut copied, mut at, mut in_string, mut escaped) = (0, 0, false, false);
     let bytes = json.as_bytes();

@@ -82,7 +82,10 @@ async fn rows_that_the_api_rejects_are_in_the_same_file() {
     ];
     assert_eq!(found, rejected(&expected));
     let shown = summary.to_string();
-    assert!(shown.contains("Those that the API rejected are dead letters on the error topic, too: `uss errors list`"), "{shown}");
+    assert!(
+        shown.contains("Those that the API rejected are dead letters on the error topic, too: `uss errors list`"),
+        "{shown}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -106,7 +106,9 @@ impl Scope<'_> {
     }
 
     pub(super) fn at_time_zone(&self, time: &Ast, zone: &Ast) -> Answer {
-        let Value::Text(zone) = self.value(zone, Some(Type::Text))? else { return Err("a zone must be a string".to_owned()) };
+        let Value::Text(zone) = self.value(zone, Some(Type::Text))? else {
+            return Err("a zone must be a string".to_owned());
+        };
         let zone = Zone::parse(&zone).ok_or_else(|| format!("there is no zone {zone}"))?;
         Ok(match self.value(time, Some(Type::Timestamp))? {
             Value::Timestamp(instant) => Value::LocalTimestamp(zone.to_local(instant.0)),
@@ -217,7 +219,9 @@ impl Scope<'_> {
     }
 
     fn date_trunc(&self, unit: &Ast, time: &Ast) -> Answer {
-        let Value::Text(unit) = self.value(unit, Some(Type::Text))? else { return Err("a unit must be a string".to_owned()) };
+        let Value::Text(unit) = self.value(unit, Some(Type::Text))? else {
+            return Err("a unit must be a string".to_owned());
+        };
         let unit = match &*unit.to_ascii_lowercase() {
             "second" => Unit::Second,
             "minute" => Unit::Minute,
