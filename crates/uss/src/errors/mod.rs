@@ -114,8 +114,7 @@ async fn page<T: serde::de::DeserializeOwned>(
     service.get(&format!("/api/v1/errors?from={from}&limit={limit}")).await
 }
 
-/// Clients send these strings: characters that would move the cursor of a terminal are shown as
-/// escapes.
+/// Clients send these strings: characters that would move the cursor of a terminal are shown as escapes.
 fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
