@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use ports::clock::Clock;
-use ports::config_store::{ConfigStore, IdentityKey, Segment, User};
+use ports::config_store::{ConfigStore, IdentityKey, Page, Segment, User};
 use ports::event_sink::EventSink;
 use ports::log::{Log, Topic};
 use ports::segment_queries::SegmentQueries;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use uss_http::Problem;
+
+use crate::erasure::ErasureDelays;
 
 /// The names that the topics have outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,33 @@ pub enum Gone {
     Identity(IdentityKey),
 }
 
+/// How many segments there may be. Those that are there above it stay. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SegmentBound {
+    most: u32,
+    /// Held from the count to the row that is made, so that two calls do not take the last place both.
+    counting: Arc<Mutex<()>>,
+}
+
+impl SegmentBound {
+    /// At most so many.
+    pub fn of(most: u32) -> Self {
+        Self { most, counting: Arc::default() }
+    }
+
+    /// A place for one more. To be held until the segment is there.
+    pub(crate) async fn place(&self, store: &dyn ConfigStore) -> Result<MutexGuard<'_, ()>, Problem> {
+        let counting = self.counting.lock().await;
+        let most = self.most as usize;
+        if store.segments(Page { after: 0, limit: most }).await?.len() < most {
+            return Ok(counting);
+        }
+        let message =
+            format!("there are {most} segments, as many as there may be; delete one, or raise USS_SEGMENTS_MAX");
+        Err(Problem::conflict("SEGMENTS_FULL", message))
+    }
+}
+
 /// The ports and settings of the configuration API. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
@@ -74,8 +103,12 @@ pub struct Api {
     pub written: Arc<Notify>,
     /// The topics' names.
     pub topics: TopicNames,
+    /// How many segments there may be.
+    pub segments: SegmentBound,
     /// Called with what is gone: what was remembered of it no longer holds.
     pub forget: Arc<dyn Fn(Gone) + Send + Sync>,
+    /// What a deletion answers.
+    pub erasure: ErasureDelays,
     /// True once the server is told to stop: answers without an end of their own end then.
     pub stopped: watch::Receiver<bool>,
 }

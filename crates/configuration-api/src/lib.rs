@@ -4,6 +4,7 @@
 //! [`router()`] lists all routes.
 
 mod api;
+mod erasure;
 mod history;
 mod live;
 mod outbox;
@@ -12,7 +13,8 @@ mod seed;
 mod store_identities;
 mod wire;
 
-pub use api::{Api, Gone, TopicNames};
+pub use api::{Api, Gone, SegmentBound, TopicNames};
+pub use erasure::ErasureDelays;
 pub use outbox::{Holds, PRODUCER, Relay, RelayError};
 pub use routes::{load_sample_data, router};
 pub use store_identities::StoreIdentities;

@@ -241,4 +241,11 @@ pub trait Log: Send + Sync + 'static {
 
     /// Forgets the records before `before`, at most all there are. Offsets go on where they were.
     async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError>;
+
+    /// Wipes what trimmed records, and entries that were replaced or removed beside them, have left in the log's files, if
+    /// the last time was at least `interval_micros` before `now`; a new log counts as just wiped. Returns whether it did.
+    /// Cancelled or killed, the next call begins anew. A log without files of its own has nothing to wipe.
+    async fn scrub(&self, _now: Timestamp, _interval_micros: i64) -> Result<bool, LogError> {
+        Ok(false)
+    }
 }

@@ -154,4 +154,11 @@ pub trait Warehouse: Send + Sync + 'static {
     /// Runs one SELECT for people and tests. Anything that could write or reach beyond the warehouse is refused, and so are
     /// answers too large to hold.
     async fn query(&self, sql: &str) -> Result<Table, WarehouseError>;
+
+    /// Wipes what deleted users have left in the warehouse's files, if users were deleted since the last time and that was
+    /// at least `interval_micros` before `now`. Returns whether it did. Takes long, lets others write and read meanwhile;
+    /// cancelled or killed, the next call begins anew. A warehouse without files of its own has nothing to wipe.
+    async fn scrub(&self, _now: Timestamp, _interval_micros: i64) -> Result<bool, WarehouseError> {
+        Ok(false)
+    }
 }

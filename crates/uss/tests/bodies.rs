@@ -143,8 +143,19 @@ async fn slow_bodies_do_not_block_other_clients() {
         connection
     });
     let mut idle: Vec<Connection> = idle.collect();
-    let mut late = Connection::to(&server.ingestion);
-    late.send("/api/v1/events", "Content-Type: application/json\r\nContent-Length: 9\r\n", b"{");
+    let begun = [
+        (&server.ingestion, "/api/v1/events"),
+        (&server.ingestion, "/api/v1/errors/0/replay"),
+        (&server.configuration, "/api/v1/users"),
+        (&server.configuration, "/api/v1/identities/resolve"),
+    ];
+    let late: Vec<(&str, Connection)> = begun
+        .map(|(address, path)| {
+            let mut connection = Connection::to(address);
+            connection.send(path, "Content-Type: application/json\r\nContent-Length: 9\r\n", b"{");
+            (path, connection)
+        })
+        .into();
     assert_eq!(server.send("application/json", EVENT).await.unwrap().status, 200);
 
     // One address fills its share with bodies that do not end. Only requests of this address have
@@ -165,9 +176,11 @@ async fn slow_bodies_do_not_block_other_clients() {
     let response = request.header("content-type", "application/json").body(EVENT).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 200, "another address");
 
-    let response = late.response();
-    assert_eq!((response.status, response.closes), (408, true));
-    assert_eq!(response.body["code"], "BODY_TOO_SLOW");
+    for (path, mut connection) in late {
+        let response = connection.response();
+        assert_eq!((response.status, response.closes), (408, true), "{path}");
+        assert_eq!(response.body["code"], "BODY_TOO_SLOW", "{path}");
+    }
     let last = idle.last_mut().unwrap();
     last.0.write_all(format!("{:x}\r\n{EVENT}\r\n0\r\n\r\n", EVENT.len()).as_bytes()).unwrap();
     assert_eq!(last.response().body["accepted"], 1, "a slow body may still be completed");

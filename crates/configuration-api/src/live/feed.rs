@@ -30,8 +30,6 @@ pub(crate) struct Feed {
     /// Of the next entry of the ring.
     number: u64,
     seat: Seat,
-    /// The server stopped before everything behind was read: nothing of the ring may follow.
-    is_cut_off: bool,
     _subscriber: Subscriber,
 }
 
@@ -85,7 +83,6 @@ impl Feed {
             ring,
             number: 0,
             seat,
-            is_cut_off: false,
             _subscriber: subscriber,
         };
         feed.join();
@@ -101,12 +98,16 @@ impl Feed {
         self.ahead = places().filter(|(_, (own, ring))| own > ring).map(|(at, _)| at).collect();
     }
 
-    /// The next notification; `None` when the server has stopped and what was there has been sent.
+    /// The next notification; `None` as soon as the server is told to stop, since thousands of subscribers would hold up the
+    /// stop with what they have not read. Each comes back with the position it has.
     ///
     /// # Errors
     /// The log cannot be read.
     pub(crate) async fn next(&mut self) -> Result<Option<Sent>, LogError> {
         loop {
+            if self.is_stopping() {
+                return Ok(None);
+            }
             if let Some(record) = self.held.pop_front() {
                 self.positions[self.held_of as usize] = record.offset + 1;
                 let notification = String::from_utf8_lossy(&record.value).into_owned();
@@ -115,9 +116,6 @@ impl Feed {
             if let Some((partition, until)) = self.behind.front().copied() {
                 self.catch_up(partition, until).await?;
                 continue;
-            }
-            if self.is_cut_off {
-                return Ok(None);
             }
             match self.ring.look(self.number) {
                 Look::Entry(entry) => {
@@ -137,25 +135,27 @@ impl Feed {
         }
     }
 
-    /// Reads a piece of a partition in which it is behind. Once the server stops, that is the last one of this partition.
+    fn is_stopping(&self) -> bool {
+        *self.stopped.borrow()
+    }
+
+    /// Reads a piece of a partition in which it is behind.
     async fn catch_up(&mut self, partition: u32, until: u64) -> Result<(), LogError> {
         let position = self.positions[partition as usize];
         if position >= until {
             self.behind.pop_front();
             return Ok(());
         }
-        // Asked before the log is read: what was there at the stop is still told, as far as one reading goes.
-        let is_stopping = *self.stopped.borrow();
         let _reads = self.readers.acquire().await;
+        if self.is_stopping() {
+            return Ok(());
+        }
         let records = self.log.read_piece(Topic::Notifications, partition, position, PIECE_BYTES).await?;
         self.held_of = partition;
         self.held = records.into_iter().take_while(|record| record.offset < until).collect();
         if self.held.is_empty() {
             // What was there has been trimmed.
             self.positions[partition as usize] = until;
-        } else if is_stopping {
-            self.is_cut_off |= self.held.back().is_none_or(|last| last.offset + 1 < until);
-            self.behind.pop_front();
         }
         Ok(())
     }

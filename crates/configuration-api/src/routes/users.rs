@@ -98,15 +98,10 @@ pub(crate) async fn update(
     Ok(Data(updated.user.into()))
 }
 
-/// What a deletion still has to wait for.
-const ERASURE: &str = "The user, its identities, traits and lists are deleted. It leaves its segments, and its events leave engine and \
-                       warehouse, within moments; its records leave the log when USS_LOG_RETENTION ends. See \
-                       docs/reference/topics.md#deleted-users";
-
 pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Json<Value>, Problem> {
     let gone = api.store.delete_user(UserId(id)).await?;
     gone.into_iter().for_each(|user| (api.forget)(Gone::User(user)));
-    Ok(Json(json!({"data": true, "erasure": ERASURE})))
+    Ok(Json(json!({"data": true, "erasure": api.erasure.from(api.now())})))
 }
 
 pub(crate) async fn by_client_id(

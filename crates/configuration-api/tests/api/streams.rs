@@ -286,20 +286,30 @@ async fn after_everybody_has_gone_the_next_is_told_what_comes() {
 }
 
 #[tokio::test]
-async fn a_stop_tells_what_is_there_as_far_as_one_reading_goes() {
+async fn a_stop_ends_every_stream_at_once_and_each_goes_on_where_it_was() {
     let streams = Streams::new(2);
     let mut waiting = streams.subscribe(None).await;
-    for number in 0..3 {
+    for number in 0..40 {
         streams.append(0, format!("0/{number}/")).await;
         streams.append(1, format!("1/{number}/{}", "x".repeat(PIECE_BYTES))).await;
     }
-    let at = assert_complete(&take(&mut waiting, 6).await, HashMap::new(), 2);
-    let mut behind = streams.subscribe(Some(&streams.beginning())).await;
-    streams.append(0, "0/3/".to_owned()).await;
+    // One has read everything, one a little of what all share, one a little of what it reads by itself, one nothing.
+    let mut kept_up = streams.subscribe(None).await;
+    take(&mut waiting, 80).await;
+    let mut slow = streams.subscribe(Some(&streams.beginning())).await;
+    let told = take(&mut slow, 3).await;
+    let mut silent = streams.subscribe(Some(&streams.beginning())).await;
+    streams.append(0, "0/40/".to_owned()).await;
     streams.world.stop.send_replace(true);
-    assert_complete(&take(&mut waiting, 1).await, at, 2);
-    assert_eq!(next(&mut waiting).await, None);
-    // Partition 1 has more than one reading; what follows is for the next connection.
-    assert_complete(&take(&mut behind, 4).await, HashMap::new(), 2);
-    assert_eq!(next(&mut behind).await, None);
+    for stream in [&mut waiting, &mut kept_up, &mut slow, &mut silent] {
+        assert_eq!(next(stream).await, None);
+    }
+
+    streams.world.stop.send_replace(false);
+    let at = assert_complete(&told, HashMap::new(), 2);
+    let (position, _) = told.last().unwrap();
+    let mut again = streams.subscribe(Some(position)).await;
+    let rest = take(&mut again, 81 - told.len()).await;
+    let at = assert_complete(&rest, at, 2);
+    assert_eq!((at[&0], at[&1]), (41, 40), "none is missing");
 }

@@ -33,6 +33,7 @@ pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
     departures_are_remembered(&*open().await).await;
     chains_of_merges_are_resolved_in_any_order(&*open().await).await;
     deleted_users_leave_nothing(&*open().await).await;
+    a_scrub_changes_no_answer(&place()).await;
     reopening_keeps_everything(&place()).await;
 }
 
@@ -197,7 +198,7 @@ async fn receipts_are_found(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, rows).await;
     let asked = [(2, "a"), (1, "c"), (1, "a"), (3, "a"), (1, "a"), (1, "b"), (1, "")];
     let asked = asked.map(|(user, id)| (UserId(user), id.to_owned()));
-    let at = |offset: u64, once| Some(Receipt { at: event(0, 0, offset).processed_at, once });
+    let at = |offset: u64, once| Some(Receipt { at: event(0, 0, offset).processed_at, dedupe_forever: once });
     let found = warehouse.received(&asked).await.unwrap();
     let of_first = at(5, true);
     let expected = [at(7, false), None, of_first, None, of_first, at(6, false), None];
@@ -247,7 +248,7 @@ async fn chains_of_merges_are_resolved_in_any_order(warehouse: &dyn Warehouse) {
     archive(warehouse, 1, vec![alias(5, 6)]).await;
     archive(warehouse, 2, vec![alias(4, 5), alias(4, 5)]).await;
     let newest = async |user| warehouse.received(&[(UserId(user), "e".to_owned())]).await.unwrap()[0];
-    let at = |offset: u64| Some(Receipt { at: event(0, 0, offset).processed_at, once: false });
+    let at = |offset: u64| Some(Receipt { at: event(0, 0, offset).processed_at, dedupe_forever: false });
     for (user, expected) in [(1, 3), (2, 3), (3, 3), (4, 6), (5, 6), (6, 6)] {
         assert_eq!(newest(user).await, at(expected), "user {user}");
     }
@@ -273,6 +274,29 @@ async fn deleted_users_leave_nothing(warehouse: &dyn Warehouse) {
     assert_eq!(users(warehouse).await, [3]);
     archive(warehouse, 0, vec![ArchiveRow::DeleteUser(UserId(77)), user(2, "new")]).await;
     assert_eq!(users(warehouse).await, [2, 3], "its aliases are gone too");
+}
+
+/// The place is kept meanwhile: a scrub may make files.
+async fn a_scrub_changes_no_answer(place: &impl WarehousePlace) {
+    let warehouse = &*place.open().await;
+    assert!(!warehouse.scrub(Timestamp(0), 0).await.unwrap(), "nobody was deleted");
+    for partition in 0..3 {
+        let rows = (1..4).flat_map(|id| [user(id, "e"), row(event(id, partition, 7)), row(event(id, partition, 9))]);
+        archive(warehouse, partition, rows.collect()).await;
+    }
+    archive(warehouse, 1, vec![ArchiveRow::MergeUser(UserId(3)), alias(3, 2), ArchiveRow::DeleteUser(UserId(1))]).await;
+    let answers = async || {
+        let positions = [warehouse.archive_position(0).await.unwrap(), warehouse.archive_position(1).await.unwrap()];
+        let departed = warehouse.departures(&[1, 2, 3].map(UserId)).await.unwrap();
+        (positions, departed, users(warehouse).await, history(warehouse, &[(1, ALL), (2, ALL), (3, ALL)]).await)
+    };
+    let before = answers().await;
+    for minute in 1..3 {
+        warehouse.scrub(Timestamp(minute * 60_000_000), 0).await.unwrap();
+        assert_eq!(answers().await, before);
+    }
+    archive(warehouse, 1, vec![row(event(2, 1, 11))]).await;
+    assert_eq!(answers().await.3.len(), before.3.len() + 1, "it is written to as before");
 }
 
 async fn reopening_keeps_everything(place: &impl WarehousePlace) {

@@ -28,6 +28,11 @@ pub(crate) struct Serve {
     /// give that data up. A start without this flag says what would be given up.
     #[arg(long)]
     accept_loss: bool,
+    /// Start although the clock of this machine is implausible: before the time of this build, or
+    /// years after the last time in the log. Time in the log never goes back, so a wrong clock
+    /// cannot be undone.
+    #[arg(long)]
+    accept_clock: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -55,8 +60,8 @@ impl Serve {
             Ok(settings) => settings,
             Err(error) => return fail(format_args!("settings: {error}")),
         };
-        let Self { insecure, sample_data, accept_loss, .. } = self;
-        let options = serve::Options { insecure, sample_data, accept_loss };
+        let Self { insecure, sample_data, accept_loss, accept_clock, .. } = self;
+        let options = serve::Options { insecure, sample_data, accept_loss, accept_clock };
         match serve::run(settings, options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(error),

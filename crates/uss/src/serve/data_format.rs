@@ -11,8 +11,9 @@ use super::StartError;
 /// read. Each part brings an older folder up to date (checkpoints: `segment_engine::machine`;
 /// warehouse and config store: migrations).
 ///
-/// 1: folders without this file. 2: checkpoints of format 4. 3: emails are identities.
-const FORMAT: u32 = 3;
+/// 1: folders without this file. 2: checkpoints of format 4. 3: emails are identities. 4: the
+/// config store's pages have checksums, which older builds would not write.
+const FORMAT: u32 = 4;
 
 const FILE: &str = "FORMAT";
 
