@@ -95,7 +95,7 @@ async fn too_many_rejected_rows_stop_the_import() {
     let rows: String = (0..20_000).map(|n| if n % 5 == 4 { ",2026-01-01\n".to_owned() } else { good(n) }).collect();
     let file = world.file("o.csv", format!("id,created_at\n{rows}").as_bytes());
     let error = world.import(&file, &["--max-rejected", "3"]).await.unwrap_err().to_string();
-    assert!(error.contains("more than 3 rows were rejected") && error.contains("o.csv, line 6: no id"), "{error}");
+    assert!(error.contains("more than 3 rows were rejected") && error.contains("o.csv, line 6: no user id"), "{error}");
     let lines: Vec<u64> = world.rejected().into_iter().map(|(line, ..)| line).collect();
     assert_eq!(lines, [6, 11, 16, 21], "the file has all rows that were counted");
     let accepted = world.deliveries().await.len();
