@@ -27,6 +27,10 @@ pub use segments::{
 pub use traits::{TRAITS_BYTES_MAX, TRAITS_MAX, TraitStore, TraitValue, Traits, merge_traits, set_newer, true_since};
 pub use users::{NewUser, UpdatedUser, User, UserChange, UserStore};
 
+use std::fmt;
+
+use crate::ErrorCode;
+
 /// The whole port. Cheap to share behind an `Arc<dyn ConfigStore>`.
 #[async_trait::async_trait]
 pub trait ConfigStore:
@@ -72,30 +76,51 @@ impl Page {
     pub const ALL: Page = Page { after: 0, limit: i64::MAX as usize };
 }
 
+/// What the config store can be asked for by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Resource {
+    User,
+    Segment,
+    Activity,
+    Identity,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resource::User => "user",
+            Resource::Segment => "segment",
+            Resource::Activity => "activity",
+            Resource::Identity => "identity",
+        })
+    }
+}
+
 /// Why the store could not do it. The kinds differ by what the caller does next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigStoreError {
     /// There is no such thing. Callers answer 404.
     #[error("there is no {what} {id}")]
     NotFound {
-        /// A user, a segment, an activity, an identity.
-        what: &'static str,
+        /// What was asked for.
+        what: Resource,
         /// As asked.
         id: String,
     },
     /// It contradicts what is stored; nothing was written. Callers answer 409 and show the message.
     #[error("{message}")]
     Conflict {
-        /// Stable, machine-readable.
-        code: &'static str,
+        /// For programs.
+        code: ErrorCode,
         /// Says what is in the way and what to do.
         message: String,
     },
     /// The input can never be stored as it is. Callers answer 400 and show the message.
     #[error("{message}")]
     Invalid {
-        /// Stable, machine-readable.
-        code: &'static str,
+        /// For programs.
+        code: ErrorCode,
         /// Says what to change.
         message: String,
     },
@@ -109,17 +134,17 @@ pub enum ConfigStoreError {
 
 impl ConfigStoreError {
     /// [`ConfigStoreError::NotFound`].
-    pub fn not_found(what: &'static str, id: impl ToString) -> Self {
+    pub fn not_found(what: Resource, id: impl ToString) -> Self {
         Self::NotFound { what, id: id.to_string() }
     }
 
     /// [`ConfigStoreError::Conflict`].
-    pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn conflict(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::Conflict { code, message: message.into() }
     }
 
     /// The conflict of a value that must be unique and is another row's.
-    pub fn taken(code: &'static str, what: &str, value: &str, owner: i64) -> Self {
+    pub fn taken(code: ErrorCode, what: &str, value: &str, owner: i64) -> Self {
         Self::conflict(
             code,
             format!("the {what} {value:?} belongs to {owner} already; choose another or change that one first"),

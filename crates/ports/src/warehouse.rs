@@ -40,8 +40,8 @@ pub enum ArchiveRow {
     Event {
         /// The event.
         event: Box<Event>,
-        /// Whether its event id counts once without a time limit.
-        once: bool,
+        /// Whether its event id dedupes without a time limit.
+        dedupe_forever: bool,
     },
     /// A user, created or changed.
     User(UserRow),

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use ports::ErrorCode;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
@@ -120,7 +121,7 @@ impl Service {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(ServiceError::NoAccess(refusal.message)),
             // Most likely the address is that of the other API, which does not have this path.
-            _ if refusal.code == "UNKNOWN_PATH" => Err(unexpected()),
+            _ if refusal.code == ErrorCode::UnknownPath.as_str() => Err(unexpected()),
             _ => Err(ServiceError::Refused(refusal)),
         }
     }

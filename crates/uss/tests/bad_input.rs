@@ -143,7 +143,7 @@ async fn a_bad_clause_is_refused_with_its_place() {
         ] {
             let response = server.post(path, &body).await;
             assert_eq!(response.status, 400, "{shown}: {}", response.body);
-            assert!(response.body["code"].as_str().unwrap().starts_with("where_"), "{shown}: {}", response.body);
+            assert!(response.body["code"].as_str().unwrap().starts_with("WHERE_"), "{shown}: {}", response.body);
             assert!(response.body["position"]["line"].is_u64(), "{shown}: {}", response.body);
             assert!(response.body["message"].as_str().unwrap().len() > 5, "{shown}: {}", response.body);
         }

@@ -171,7 +171,7 @@ async fn a_failed_computation_is_listed_but_cannot_be_replayed() {
     assert!(listed.out.contains("BAD_RECORD"), "{}", listed.out);
     let ran = errors(&server, &["replay", "0"]);
     assert_eq!(ran.status, 1);
-    assert!(ran.error.ends_with("it is repeated by the worker itself (NOT_AN_EVENT)\n"), "{}", ran.error);
+    assert!(ran.error.ends_with("the worker itself repeats it (NOT_AN_EVENT)\n"), "{}", ran.error);
     let ran = errors(&server, &["replay", "--all"]);
     assert_eq!((ran.status, ran.out.as_str()), (0, "0 accepted, 0 refused again, 0 accepted before\n"));
 }

@@ -21,8 +21,8 @@ pub struct MemoryWarehouse {
 struct Rows {
     positions: HashMap<u32, u64>,
     events: Vec<Event>,
-    /// Where the events stand whose ids count once.
-    once: HashSet<Position>,
+    /// Positions of the events whose ids dedupe forever.
+    dedupe_forever: HashSet<Position>,
     users: BTreeMap<UserId, UserRow>,
     traits: Vec<TraitsRow>,
     /// From each merged user to the user it is in the end.
@@ -37,9 +37,9 @@ impl Rows {
 
     fn apply(&mut self, row: ArchiveRow) {
         match row {
-            ArchiveRow::Event { event, once } => {
-                if once {
-                    self.once.insert(event.position);
+            ArchiveRow::Event { event, dedupe_forever } => {
+                if dedupe_forever {
+                    self.dedupe_forever.insert(event.position);
                 }
                 self.events.push(*event);
             }
@@ -130,7 +130,10 @@ impl Warehouse for MemoryWarehouse {
             let same_id = |event: &&Event| event.event_id.as_deref() == Some(event_id);
             let found: Vec<&Event> = rows.events.iter().filter(same_user).filter(same_id).collect();
             let at = found.iter().map(|event| event.processed_at).max()?;
-            Some(Receipt { at, dedupe_forever: found.iter().any(|event| rows.once.contains(&event.position)) })
+            Some(Receipt {
+                at,
+                dedupe_forever: found.iter().any(|event| rows.dedupe_forever.contains(&event.position)),
+            })
         };
         Ok(ids.iter().map(receipt).collect())
     }

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
-use super::{ConfigStoreError, User};
+use super::{ConfigStoreError, Resource, User};
+use crate::ErrorCode;
 use crate::identities::CaselessTypes;
 
 /// The type of the identity that a user's email is.
@@ -47,7 +48,7 @@ impl Identity {
     /// The refusal to give an identity to a second user.
     pub fn taken(key: &IdentityKey, owner: UserId) -> ConfigStoreError {
         ConfigStoreError::conflict(
-            "IDENTITY_TAKEN",
+            ErrorCode::IdentityTaken,
             format!(
                 "the identity {key} is user {owner}'s; if both are one person, POST /api/v1/identities/link merges them"
             ),
@@ -221,7 +222,7 @@ pub fn decide_link(
 ) -> Result<LinkDecision, ConfigStoreError> {
     let (from, to) = match (from, to) {
         (None, None) => {
-            return Err(ConfigStoreError::not_found("identity", format!("{} or {}", link.from, link.to)));
+            return Err(ConfigStoreError::not_found(Resource::Identity, format!("{} or {}", link.from, link.to)));
         }
         (Some(known), None) => return attach(known, &link.to, rules),
         (None, Some(known)) => return attach(known, &link.from, rules),
@@ -260,7 +261,7 @@ pub fn exclusive_conflict(
     match has.iter().find(|own| own.id_type == key.id_type && !rules.same(own, key)) {
         None => Ok(()),
         Some(own) => Err(ConfigStoreError::conflict(
-            "IDENTITY_EXCLUSIVE",
+            ErrorCode::IdentityExclusive,
             format!(
                 "user {user} has the {} {:?} and cannot also be {:?}: a user has one {}",
                 key.id_type, own.id, key.id, key.id_type

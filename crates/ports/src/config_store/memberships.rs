@@ -2,9 +2,12 @@
 
 use async_trait::async_trait;
 use segment_engine::event::UserId;
+use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
 use super::{ConfigStoreError, Page, User};
+
+use crate::ErrorCode;
 
 /// A user is in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,9 @@ pub trait MembershipStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<ManualSet, ConfigStoreError>;
 
+    /// The manual segments of a user, and which list this is; version 0 if none was ever set.
+    async fn manual_list(&self, user: UserId) -> Result<ManualList, ConfigStoreError>;
+
     /// The offset of the notification topic that the memberships stand at, for each partition that has any, ascending.
     async fn membership_positions(&self) -> Result<Vec<(u32, u64)>, ConfigStoreError>;
 
@@ -106,7 +112,7 @@ impl MembershipBatch {
             return Ok(Some(Applied::Before(position)));
         }
         Err(ConfigStoreError::conflict(
-            "MEMBERSHIP_POSITION",
+            ErrorCode::MembershipPosition,
             format!(
                 "the memberships of partition {} stand at {position}, the batch starts at {}; send what follows {position}",
                 self.partition, self.from

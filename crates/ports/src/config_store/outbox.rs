@@ -91,6 +91,17 @@ impl OutboxEntry {
         Self::about_user(absorbed, &UserRecord::Merge { user_id: absorbed, survivor, manual })
     }
 
+    /// The log had lost its end: what the user was told to be in, by notifications numbered up to `sequence` at most.
+    pub fn restored(user: &User, sequence: u64) -> Self {
+        let segments = Some(user.segments.iter().map(|membership| membership.segment_id).collect());
+        Self::about_user(user.id, &UserRecord::Restored { user_id: user.id, segments, sequence })
+    }
+
+    /// The log had lost its end: notifications of the user were numbered up to `sequence` at most.
+    pub fn numbered(user_id: UserId, sequence: u64) -> Self {
+        Self::about_user(user_id, &UserRecord::Restored { user_id, segments: None, sequence })
+    }
+
     /// A user was deleted.
     pub fn delete(user_id: UserId) -> Self {
         Self::about_user(user_id, &UserRecord::Delete { user_id })

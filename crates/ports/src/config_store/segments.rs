@@ -5,6 +5,8 @@ use segment_engine::time::Timestamp;
 
 use super::{Activity, ConfigStoreError, Page};
 
+use crate::ErrorCode;
+
 /// Who decides on the members of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SegmentKind {
@@ -155,7 +157,7 @@ fn ascending(mut tags: Vec<String>) -> Vec<String> {
 /// The refusal of a clause that names segments which do not exist.
 pub fn unknown_tags(tags: &[String]) -> ConfigStoreError {
     ConfigStoreError::Invalid {
-        code: "UNKNOWN_SEGMENT",
+        code: ErrorCode::UnknownSegment,
         message: format!("there is no segment with the tag {}; create it first", quoted(tags)),
     }
 }
@@ -163,7 +165,7 @@ pub fn unknown_tags(tags: &[String]) -> ConfigStoreError {
 /// The refusal of a clause that makes a segment depend on itself. `path` starts and ends with its tag.
 pub fn cycle_refused(path: &[String]) -> ConfigStoreError {
     ConfigStoreError::Invalid {
-        code: "SEGMENT_CYCLE",
+        code: ErrorCode::SegmentCycle,
         message: format!("the segment would depend on itself: {}", path.join(" -> ")),
     }
 }
@@ -171,7 +173,7 @@ pub fn cycle_refused(path: &[String]) -> ConfigStoreError {
 /// The refusal to delete or retag a segment that others name.
 pub fn in_use(tag: &str, users: &[String]) -> ConfigStoreError {
     ConfigStoreError::conflict(
-        "SEGMENT_IN_USE",
+        ErrorCode::SegmentInUse,
         format!("segment('{tag}') is used by {}; change those first", quoted(users)),
     )
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use indicatif::ProgressBar;
-use ports::event_sink::Refused;
 use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -92,6 +91,14 @@ struct BatchResponse {
     not_read_from: Option<usize>,
 }
 
+/// An event of a batch that was not accepted.
+#[derive(Debug, Deserialize)]
+struct Refused {
+    index: usize,
+    code: String,
+    message: String,
+}
+
 /// The outcome of one batch.
 #[derive(Debug, Default)]
 struct Posted {
@@ -119,7 +126,7 @@ impl Poster {
     /// Makes a client of the API that the arguments name.
     pub(crate) fn new(args: &ImportArgs) -> Result<Self, ImportError> {
         let users = if args.known_users_only { "reject" } else { "create" };
-        let url = format!("{}/api/v1/events?unknown_users={users}&once=true", args.url.trim_end_matches('/'));
+        let url = format!("{}/api/v1/events?unknown_users={users}&dedupe_forever=true", args.url.trim_end_matches('/'));
         let client = reqwest::Client::builder().timeout(RESPONSE_TIME_MAX).build();
         let client = client.map_err(|error| ImportError::Api(error.to_string()))?;
         Ok(Self { client, url, key: args.key.clone(), wait_reported: AtomicBool::new(false) })

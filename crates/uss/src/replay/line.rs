@@ -26,7 +26,7 @@ pub(crate) struct Line<'a> {
 pub(crate) enum Action<'a> {
     /// The tag of a segment, and its where clause; `None` deletes it.
     Segment(String, Option<String>),
-    Event(EventDraft<'a>),
+    Event(Box<EventDraft<'a>>),
     Identify(Identify),
     Link(Link),
     /// Writes a checkpoint and reads it back.
@@ -129,7 +129,7 @@ fn action<'a>(fields: Fields<'a>, limits: &Limits) -> Result<Action<'a>, Problem
         let draft = admit(Received::from(event.get().as_bytes()), limits).map_err(|rejection| {
             Problem::new(format!("the event is refused ({}): {}", rejection.code, rejection.message))
         })?;
-        actions.push(Action::Event(draft));
+        actions.push(Action::Event(Box::new(draft)));
     }
     if let Some(identify) = identify {
         actions.push(Action::Identify(identify.try_into()?));
