@@ -1,4 +1,4 @@
-//! What the handlers work with.
+//! What the handlers share: ports, settings, and look-ups that fail with a 404.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use segment_engine::time::Timestamp;
 use tokio::sync::{Notify, watch};
 use uss_http::Problem;
 
-/// The names that the topics have outside.
+/// The topics' public names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicNames {
     /// Of [`Topic::Events`].
@@ -37,7 +37,7 @@ impl Default for TopicNames {
 }
 
 impl TopicNames {
-    /// All of them, with what they name.
+    /// Returns every topic with its name.
     pub fn all(&self) -> [(Topic, &str); 4] {
         [
             (Topic::Events, &self.events),
@@ -48,12 +48,12 @@ impl TopicNames {
     }
 }
 
-/// What ingestion may remember and must forget.
+/// What ingestion has to drop from its cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gone {
-    /// A user that was deleted, or had been absorbed by one.
+pub enum Forget {
+    /// A deleted user, or a user that the deleted one had absorbed.
     User(UserId),
-    /// An identity that a living user lost.
+    /// An identity that no longer belongs to its user, who remains.
     Identity(IdentityKey),
 }
 
@@ -62,21 +62,21 @@ pub enum Gone {
 pub struct Api {
     /// Users, segments and the rest.
     pub store: Arc<dyn ConfigStore>,
-    /// For the topics and the transitions.
+    /// The topics and the transitions.
     pub log: Arc<dyn Log>,
-    /// What only the engine knows.
+    /// Previews, explanations and progress, which only the engine can give.
     pub queries: Arc<dyn SegmentQueries>,
-    /// Where the seed's events go.
+    /// Takes the sample events.
     pub events: Arc<dyn EventSink>,
     /// Stamps what is written.
     pub clock: Arc<dyn Clock>,
     /// Wakes the relay: notified after each call that may have written.
     pub written: Arc<Notify>,
-    /// The topics' names.
+    /// The topics' public names.
     pub topics: TopicNames,
-    /// Called with what is gone: what was remembered of it no longer holds.
-    pub forget: Arc<dyn Fn(Gone) + Send + Sync>,
-    /// True once the server is told to stop: answers without an end of their own end then.
+    /// Called when a user is deleted or loses an identity.
+    pub forget: Arc<dyn Fn(Forget) + Send + Sync>,
+    /// True once the server stops: streams without an end of their own end then.
     pub stopped: watch::Receiver<bool>,
 }
 
@@ -85,9 +85,9 @@ impl Api {
         self.clock.now()
     }
 
-    /// Waits, if asked, until the store's memberships include everything that is in the log now.
-    pub(crate) async fn freshen(&self, fresh: bool) -> Result<(), Problem> {
-        if fresh {
+    /// With `?fresh=true`, waits until the store's memberships include everything that is in the log now.
+    pub(crate) async fn wait_until_applied(&self, is_wanted: bool) -> Result<(), Problem> {
+        if is_wanted {
             self.queries.wait_until_applied().await?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What one subscriber is sent.
+//! The notifications that one subscriber is sent: each once, those of a partition in order.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -6,39 +6,40 @@ use std::sync::Arc;
 use ports::log::{Log, LogError, Record, Topic};
 use tokio::sync::{Semaphore, watch};
 
-use super::Subscriber;
-use super::ring::{End, Entry, Look, Ring, Seat};
+use super::SubscriberPermit;
+use super::ring::{End, Entry, Listener, Ring, Slot};
 
-/// Read at a time by who is behind, and held until it is sent.
+/// Bytes that a subscriber that is behind reads at a time, and holds until they are sent.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// One subscriber's way through the notifications: each once, those of a partition in order.
+/// One subscriber's position and what it has read ahead.
 pub(crate) struct Feed {
     log: Arc<dyn Log>,
     readers: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
     /// The next offset of each partition.
     positions: Vec<u64>,
-    /// Read from `held_of` and not sent.
-    held: VecDeque<Record>,
-    held_of: u32,
-    /// Partitions to be read from the log, and up to where: from there on the ring has everything.
+    /// Read from `piece_partition` and not sent.
+    piece: VecDeque<Record>,
+    piece_partition: u32,
+    /// Partitions to be read from the log, and up to which offset: from there on the ring buffer has everything.
     behind: VecDeque<(u32, u64)>,
-    /// Partitions in which the subscriber stands beyond the ring. Nearly always empty.
+    /// Partitions in which the subscriber's position is beyond the ring buffer's. Nearly always empty.
     ahead: BTreeSet<u32>,
     ring: Arc<Ring>,
-    /// Of the next entry of the ring.
-    number: u64,
-    seat: Seat,
-    /// The server stopped before everything behind was read: nothing of the ring may follow.
+    /// The number of the ring buffer's next entry.
+    next_number: u64,
+    listener: Listener,
+    /// The server stopped before the subscriber had caught up: nothing from the ring buffer may follow.
     is_cut_off: bool,
-    _subscriber: Subscriber,
+    _permit: SubscriberPermit,
 }
 
 /// A notification and the position after it.
 pub(crate) enum Sent {
-    /// As all get it who have kept up.
+    /// The same for all subscribers that keep up.
     Shared(Arc<Entry>),
+    /// Read by this subscriber, or with a position of its own.
     Own {
         position: String,
         notification: String,
@@ -46,7 +47,7 @@ pub(crate) enum Sent {
 }
 
 impl Sent {
-    /// The position after it.
+    /// Returns the position after it.
     pub(crate) fn position(&self) -> &str {
         match self {
             Sent::Shared(entry) => &entry.position,
@@ -54,7 +55,7 @@ impl Sent {
         }
     }
 
-    /// JSON.
+    /// Returns the notification as JSON.
     pub(crate) fn notification(&self) -> &str {
         match self {
             Sent::Shared(entry) => &entry.notification,
@@ -70,47 +71,47 @@ impl Feed {
         stopped: watch::Receiver<bool>,
         positions: Vec<u64>,
         ring: Arc<Ring>,
-        seat: Seat,
-        subscriber: Subscriber,
+        listener: Listener,
+        permit: SubscriberPermit,
     ) -> Self {
         let mut feed = Self {
             log,
             readers,
             stopped,
             positions,
-            held: VecDeque::new(),
-            held_of: 0,
+            piece: VecDeque::new(),
+            piece_partition: 0,
             behind: VecDeque::new(),
             ahead: BTreeSet::new(),
             ring,
-            number: 0,
-            seat,
+            next_number: 0,
+            listener,
             is_cut_off: false,
-            _subscriber: subscriber,
+            _permit: permit,
         };
         feed.join();
         feed
     }
 
-    /// Finds out where it stands beside the ring.
+    /// Joins the ring buffer at its end, and notes in which partitions the subscriber is behind it or ahead of it.
     fn join(&mut self) {
-        let (number, ring) = self.ring.next();
-        self.number = number;
-        let places = || (0_u32..).zip(self.positions.iter().zip(&ring));
-        self.behind = places().filter(|(_, (own, ring))| own < ring).map(|(at, (_, ring))| (at, *ring)).collect();
-        self.ahead = places().filter(|(_, (own, ring))| own > ring).map(|(at, _)| at).collect();
+        let (next_number, ring) = self.ring.next();
+        self.next_number = next_number;
+        let pairs = || (0_u32..).zip(self.positions.iter().zip(&ring));
+        self.behind = pairs().filter(|(_, (own, ring))| own < ring).map(|(at, (_, ring))| (at, *ring)).collect();
+        self.ahead = pairs().filter(|(_, (own, ring))| own > ring).map(|(at, _)| at).collect();
     }
 
-    /// The next notification; `None` when the server has stopped and what was there has been sent.
+    /// Returns the next notification; `None` when the server has stopped and what was there has been sent.
     ///
     /// # Errors
     /// The log cannot be read.
     pub(crate) async fn next(&mut self) -> Result<Option<Sent>, LogError> {
         loop {
-            if let Some(record) = self.held.pop_front() {
-                self.positions[self.held_of as usize] = record.offset + 1;
+            if let Some(record) = self.piece.pop_front() {
+                self.positions[self.piece_partition as usize] = record.offset + 1;
                 let notification = String::from_utf8_lossy(&record.value).into_owned();
-                return Ok(Some(Sent::Own { position: super::written(&self.positions), notification }));
+                return Ok(Some(Sent::Own { position: super::format_positions(&self.positions), notification }));
             }
             if let Some((partition, until)) = self.behind.front().copied() {
                 self.catch_up(partition, until).await?;
@@ -119,48 +120,49 @@ impl Feed {
             if self.is_cut_off {
                 return Ok(None);
             }
-            match self.ring.look(self.number) {
-                Look::Entry(entry) => {
-                    self.number += 1;
+            match self.ring.get(self.next_number) {
+                Slot::Entry(entry) => {
+                    self.next_number += 1;
                     if let Some(sent) = self.take(entry) {
                         return Ok(Some(sent));
                     }
                 }
-                Look::Gone => self.join(),
-                Look::Over(End::Done) => return Ok(None),
-                Look::Over(End::Failed(reason)) => return Err(LogError::Unavailable(reason)),
-                Look::Not => {
-                    // The ring, and with it what changes, lives as long as this does.
-                    let _changed = self.seat.changed().await;
+                Slot::Overwritten => self.join(),
+                Slot::Ended(End::Done) => return Ok(None),
+                Slot::Ended(End::Failed(reason)) => return Err(LogError::Unavailable(reason)),
+                Slot::Pending => {
+                    // This fails only without a sender, and `self.ring` holds the sender.
+                    let _changed = self.listener.changed().await;
                 }
             }
         }
     }
 
-    /// Reads a piece of a partition in which it is behind. Once the server stops, that is the last one of this partition.
+    /// Reads a piece of a partition in which the subscriber is behind. Once the server stops, it is this partition's
+    /// last one.
     async fn catch_up(&mut self, partition: u32, until: u64) -> Result<(), LogError> {
         let position = self.positions[partition as usize];
         if position >= until {
             self.behind.pop_front();
             return Ok(());
         }
-        // Asked before the log is read: what was there at the stop is still told, as far as one reading goes.
+        // Checked before the log is read: one more piece of what was there at the stop is still sent.
         let is_stopping = *self.stopped.borrow();
         let _reads = self.readers.acquire().await;
         let records = self.log.read_piece(Topic::Notifications, partition, position, PIECE_BYTES).await?;
-        self.held_of = partition;
-        self.held = records.into_iter().take_while(|record| record.offset < until).collect();
-        if self.held.is_empty() {
-            // What was there has been trimmed.
+        self.piece_partition = partition;
+        self.piece = records.into_iter().take_while(|record| record.offset < until).collect();
+        if self.piece.is_empty() {
+            // The records have been trimmed.
             self.positions[partition as usize] = until;
         } else if is_stopping {
-            self.is_cut_off |= self.held.back().is_none_or(|last| last.offset + 1 < until);
+            self.is_cut_off |= self.piece.back().is_none_or(|last| last.offset + 1 < until);
             self.behind.pop_front();
         }
         Ok(())
     }
 
-    /// An entry of the ring, unless it lies before where the subscriber stands.
+    /// Takes an entry of the ring buffer, unless the subscriber's position is beyond it.
     fn take(&mut self, entry: Arc<Entry>) -> Option<Sent> {
         let position = &mut self.positions[entry.partition as usize];
         let after = entry.offset + 1;
@@ -175,7 +177,7 @@ impl Feed {
         if self.ahead.is_empty() {
             return Some(Sent::Shared(entry));
         }
-        let position = super::written(&self.positions);
+        let position = super::format_positions(&self.positions);
         Some(Sent::Own { position, notification: entry.notification.clone() })
     }
 }

@@ -1,5 +1,5 @@
-//! The fields of request bodies: what may stand in them. What the log's records cannot hold is refused here: it would be
-//! saved, and then no worker could read it.
+//! Checks the fields of request bodies. What records of the log cannot hold is refused here: it
+//! would be saved, and then no worker could read it.
 
 use ports::records::json::Reader;
 use serde::{Deserialize, Deserializer};
@@ -17,7 +17,7 @@ pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Option::deserialize(field).map(Some)
 }
 
-/// A text that names something: not empty, not longer than [`FIELD_BYTES_MAX`], no control characters.
+/// Checks a name: not empty, not longer than [`FIELD_BYTES_MAX`], no control characters.
 pub(crate) fn name(field: &str, text: &str) -> Result<(), Problem> {
     if text.trim().is_empty() {
         return Err(refused(field, "must not be empty; leave it out or give it a value"));
@@ -31,12 +31,12 @@ pub(crate) fn name(field: &str, text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// As [`name`], of a field that may be null or absent.
+/// Like [`name`], for a field that may be null or absent.
 pub(crate) fn optional_name(field: &str, text: Option<&str>) -> Result<(), Problem> {
     text.map_or(Ok(()), |text| name(field, text))
 }
 
-/// A tag or code: as [`name`], and fit for paths and for `segment('…')`.
+/// Checks a tag: like [`name`], and fit for paths and for `segment('…')`.
 pub(crate) fn tag(field: &str, text: &str) -> Result<(), Problem> {
     name(field, text)?;
     if text.chars().any(|c| c.is_whitespace() || matches!(c, '/' | '\'' | '"' | '?' | '#' | '%' | '\\')) {
@@ -45,7 +45,7 @@ pub(crate) fn tag(field: &str, text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A description, which may be empty.
+/// Checks a description, which may be empty.
 pub(crate) fn description(description: Option<&str>) -> Result<(), Problem> {
     let Some(description) = description else { return Ok(()) };
     if description.len() > DESCRIPTION_BYTES_MAX {
@@ -54,7 +54,7 @@ pub(crate) fn description(description: Option<&str>) -> Result<(), Problem> {
     text("description", description)
 }
 
-/// Any text that a record can hold: one of an event's, for instance.
+/// Checks that a record can hold the string.
 pub(crate) fn text(field: &str, text: &str) -> Result<(), Problem> {
     if text.contains('\0') {
         return Err(refused(field, "must not contain the character NUL (\\u0000); leave it out"));
@@ -62,7 +62,7 @@ pub(crate) fn text(field: &str, text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Any JSON that a record can hold: what the reader of records accepts.
+/// Checks that a record can hold the JSON: the reader of records must accept it.
 pub(crate) fn json(field: &str, json: &str) -> Result<(), Problem> {
     let mut reader = Reader::new(json);
     let read = reader.value().and_then(|_| reader.end());

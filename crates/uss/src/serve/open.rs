@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
-use configuration_api::{Api, Gone, Holds, Relay, StoreIdentities, TopicNames};
+use configuration_api::{Api, Forget, Holds, Relay, StoreIdentities, TopicNames};
 use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
@@ -168,9 +168,9 @@ pub fn configuration(
         clock: opened.clock.clone(),
         written: opened.written.clone(),
         topics,
-        forget: Arc::new(move |gone| match gone {
-            Gone::User(user) => ingestion.forget(user),
-            Gone::Identity(IdentityKey { id_type, id }) => {
+        forget: Arc::new(move |forget| match forget {
+            Forget::User(user) => ingestion.forget(user),
+            Forget::Identity(IdentityKey { id_type, id }) => {
                 ingestion.forget_identity(&Identity { id_type: Some(id_type), id });
             }
         }),
