@@ -40,10 +40,7 @@ pub(crate) enum Sent {
     /// The same for all subscribers that keep up.
     Shared(Arc<Entry>),
     /// Read by this subscriber, or with a position of its own.
-    Own {
-        position: String,
-        notification: String,
-    },
+    Own { position: String, notification: String },
 }
 
 impl Sent {

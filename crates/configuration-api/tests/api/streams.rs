@@ -94,8 +94,10 @@ type Sent = (String, String);
 impl Streams {
     fn new(partitions: u32) -> Self {
         let world = World::new();
-        let log =
-            Arc::new(CountingLog { log: MemoryLog::new(partitions, world.clock.clone()), bytes_read: AtomicUsize::new(0) });
+        let log = Arc::new(CountingLog {
+            log: MemoryLog::new(partitions, world.clock.clone()),
+            bytes_read: AtomicUsize::new(0),
+        });
         let router = router(Api { log: log.clone(), ..world.api() }, &world.keys);
         Self { world, log, router }
     }

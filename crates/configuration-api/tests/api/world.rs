@@ -73,11 +73,20 @@ impl SegmentQueries for StubQueries {
             truth: Some(true),
             values: vec![
                 ValueReport { expression: "count(*)".to_owned(), value: EngineValue::Int(1), counted: Some(1) },
-                ValueReport { expression: "min(created_at)".to_owned(), value: EngineValue::Timestamp(START), counted: None },
+                ValueReport {
+                    expression: "min(created_at)".to_owned(),
+                    value: EngineValue::Timestamp(START),
+                    counted: None,
+                },
             ],
             evidence: vec![
                 Evidence { of: 0, created_at: None, value: None, until: START },
-                Evidence { of: 1, created_at: Some(START), value: Some(EngineValue::Timestamp(START)), until: Timestamp::MAX },
+                Evidence {
+                    of: 1,
+                    created_at: Some(START),
+                    value: Some(EngineValue::Timestamp(START)),
+                    until: Timestamp::MAX,
+                },
             ],
             next_change: None,
             limited: true,
@@ -179,7 +188,11 @@ impl World {
     pub async fn refuses(&self, cases: &[(&str, &str, Value, u16, &str)]) {
         for (method, path, body, status, code) in cases {
             let (found, response) = self.call(method, path, body.clone()).await;
-            assert_eq!((found, response["code"].as_str()), (*status, Some(*code)), "{method} {path} {body}: {response}");
+            assert_eq!(
+                (found, response["code"].as_str()),
+                (*status, Some(*code)),
+                "{method} {path} {body}: {response}"
+            );
             assert!(response["data"].is_null() && response["message"].as_str().is_some_and(|text| !text.is_empty()));
         }
     }
