@@ -85,7 +85,8 @@ impl Api {
         self.clock.now()
     }
 
-    /// With `?fresh=true`, waits until the store's memberships include everything that is in the log now.
+    /// With `?fresh=true`, waits until the store's memberships include everything that is in the
+    /// log now.
     pub(crate) async fn wait_until_applied(&self, is_wanted: bool) -> Result<(), Problem> {
         if is_wanted {
             self.queries.wait_until_applied().await?;

@@ -51,8 +51,8 @@ impl Identities for StoreIdentities {
 
     async fn create(&self, identities: &[Identity]) -> Result<Created, IdentityError> {
         let end = self.store.outbox_end().await.map_err(unavailable)?;
-        // The hold begins before the users are created, so a relay that sees their rows sees the hold, unless it has
-        // ended.
+        // The hold begins before the users are created, so a relay that sees their rows sees the
+        // hold, unless it has ended.
         let hold = self.holds.hold(end);
         let resolution = self.store.resolve(&keys(identities), Unknown::Create, self.clock.now()).await;
         let users = resolved(resolution.map_err(unavailable)?).into_iter().flatten().collect();

@@ -23,7 +23,8 @@ pub(crate) struct HistoryPage {
     pub complete: bool,
 }
 
-/// Reads from `positions` until it has `limit` notifications that are `wanted`, or has reached the end.
+/// Reads from `positions` until it has `limit` notifications that are `wanted`, or has reached the
+/// end.
 pub(crate) async fn read(
     log: &dyn Log,
     mut positions: Positions,
@@ -52,8 +53,8 @@ pub(crate) async fn read(
 /// A piece of each partition.
 struct Round {
     batches: Vec<(u32, Batch)>,
-    /// Up to this time every partition was read; later records wait for the next round. `None`: all were read to
-    /// the end.
+    /// Up to this time every partition was read; later records wait for the next round. `None`: all
+    /// were read to the end.
     horizon: Option<Timestamp>,
 }
 

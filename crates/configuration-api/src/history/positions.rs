@@ -1,4 +1,5 @@
-//! A position in a whole topic: the next offset of each partition. Opaque to clients, which send it back.
+//! A position in a whole topic: the next offset of each partition. Opaque to clients, which send it
+//! back.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -22,15 +22,18 @@ pub(crate) struct Feed {
     /// Read from `piece_partition` and not sent.
     piece: VecDeque<Record>,
     piece_partition: u32,
-    /// Partitions to be read from the log, and up to which offset: from there on the ring buffer has everything.
+    /// Partitions to be read from the log, and up to which offset: from there on the ring buffer
+    /// has everything.
     behind: VecDeque<(u32, u64)>,
-    /// Partitions in which the subscriber's position is beyond the ring buffer's. Nearly always empty.
+    /// Partitions in which the subscriber's position is beyond the ring buffer's. Nearly always
+    /// empty.
     ahead: BTreeSet<u32>,
     ring: Arc<Ring>,
     /// The number of the ring buffer's next entry.
     next_number: u64,
     listener: Listener,
-    /// The server stopped before the subscriber had caught up: nothing from the ring buffer may follow.
+    /// The server stopped before the subscriber had caught up: nothing from the ring buffer may
+    /// follow.
     is_cut_off: bool,
     _permit: SubscriberPermit,
 }
@@ -90,7 +93,8 @@ impl Feed {
         feed
     }
 
-    /// Joins the ring buffer at its end, and notes in which partitions the subscriber is behind it or ahead of it.
+    /// Joins the ring buffer at its end, and notes in which partitions the subscriber is behind it
+    /// or ahead of it.
     fn join(&mut self) {
         let (next_number, ring) = self.ring.next();
         self.next_number = next_number;
@@ -99,7 +103,8 @@ impl Feed {
         self.ahead = pairs().filter(|(_, (own, ring))| own > ring).map(|(at, _)| at).collect();
     }
 
-    /// Returns the next notification; `None` when the server has stopped and what was there has been sent.
+    /// Returns the next notification; `None` when the server has stopped and what was there has
+    /// been sent.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -135,15 +140,16 @@ impl Feed {
         }
     }
 
-    /// Reads a piece of a partition in which the subscriber is behind. Once the server stops, it is this partition's
-    /// last one.
+    /// Reads a piece of a partition in which the subscriber is behind. Once the server stops, it is
+    /// this partition's last one.
     async fn catch_up(&mut self, partition: u32, until: u64) -> Result<(), LogError> {
         let position = self.positions[partition as usize];
         if position >= until {
             self.behind.pop_front();
             return Ok(());
         }
-        // Checked before the log is read: one more piece of what was there at the stop is still sent.
+        // Checked before the log is read: one more piece of what was there at the stop is still
+        // sent.
         let is_stopping = *self.stopped.borrow();
         let _reads = self.readers.acquire().await;
         let records = self.log.read_piece(Topic::Notifications, partition, position, PIECE_BYTES).await?;

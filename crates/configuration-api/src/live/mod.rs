@@ -20,10 +20,11 @@ use uss_http::{Kind, Problem};
 pub(crate) use feed::{Feed, Sent};
 use ring::{Listener, Ring};
 
-/// Subscribers at once. Each may hold about 150 KiB: its positions, a piece of the log, and what its connection has
-/// not sent.
+/// Subscribers at once. Each may hold about 150 KiB: its positions, a piece of the log, and what
+/// its connection has not sent.
 const SUBSCRIBERS_MAX: usize = 2_048;
-/// Subscribers that read the log by themselves at the same moment; the others wait. Each read loads a block of the log.
+/// Subscribers that read the log by themselves at the same moment; the others wait. Each read loads
+/// a block of the log.
 const READERS_MAX: usize = 8;
 
 /// The subscribers of a server.
@@ -60,7 +61,8 @@ impl Hub {
         Ok(Feed::new(log, readers, stopped, positions, ring, listener, permit))
     }
 
-    /// Listens to the ring buffer. If its tail has ended for want of listeners, starts another at the topic's end.
+    /// Listens to the ring buffer. If its tail has ended for want of listeners, starts another at
+    /// the topic's end.
     async fn listen(&self) -> Result<(Arc<Ring>, Listener), LogError> {
         let mut current = self.ring.lock().await;
         if let Some(ring) = current.as_ref()

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// The most that the buffer holds, though always at least the newest entry. A subscriber that is further behind
-/// reads the log.
+/// The most that the buffer holds, though always at least the newest entry. A subscriber that is
+/// further behind reads the log.
 const RING_BYTES_MAX: usize = 16 << 20;
 /// What an entry takes besides its strings.
 const ENTRY_BYTES: usize = 128;
@@ -124,7 +124,8 @@ impl Ring {
         self.changed.closed().await;
     }
 
-    /// Ends the buffer if nobody listens, and returns whether it did. From then on nobody can listen.
+    /// Ends the buffer if nobody listens, and returns whether it did. From then on nobody can
+    /// listen.
     pub(super) fn end_if_unheard(&self) -> bool {
         let mut buffer = self.buffer();
         let is_unheard = self.changed.receiver_count() == 0;

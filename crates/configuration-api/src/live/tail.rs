@@ -11,7 +11,8 @@ use super::ring::{End, Ring};
 /// Bytes read from a partition at a time.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Follows all partitions until the server stops or nobody listens. What was in the log at the stop is still sent.
+/// Follows all partitions until the server stops or nobody listens. What was in the log at the stop
+/// is still sent.
 pub(super) async fn follow(log: Arc<dyn Log>, ring: Arc<Ring>, mut stopped: watch::Receiver<bool>) {
     let (_, mut positions) = ring.next();
     // One wait for each partition, so that a record wakes only its own.
@@ -64,7 +65,8 @@ async fn read_to_end(log: &dyn Log, ring: &Ring, partition: u32, position: &mut 
     Ok(())
 }
 
-/// Reads a piece of a partition that has more. If the piece is empty, its records have been trimmed.
+/// Reads a piece of a partition that has more. If the piece is empty, its records have been
+/// trimmed.
 async fn read(log: &dyn Log, ring: &Ring, partition: u32, position: &mut u64) -> Result<(), LogError> {
     let records = log.read_piece(Topic::Notifications, partition, *position, PIECE_BYTES).await?;
     if records.is_empty() {

@@ -17,7 +17,8 @@ use super::Holds;
 pub const PRODUCER: &str = "config-outbox";
 /// Rows moved by one append.
 const ROWS_MAX: usize = 1_000;
-/// How long the relay sleeps if nobody wakes it. Then it finds writes of other processes (an import, a command).
+/// How long the relay sleeps if nobody wakes it. Then it finds writes of other processes (an
+/// import, a command).
 const POLL: Duration = Duration::from_secs(1);
 /// The first pause after a failure; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -32,7 +33,8 @@ pub enum RelayError {
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The log has rows that the store has never written: log or store was replaced. Going on would lose changes.
+    /// The log has rows that the store has never written: log or store was replaced. Going on would
+    /// lose changes.
     #[error(
         "the log has config changes up to {log}, the config store only up to {store}: one of them was replaced or restored; \
          restore the other from the same time, or start with a new data folder"
@@ -65,7 +67,8 @@ impl Relay {
         self.relayed.subscribe()
     }
 
-    /// Moves rows for ever. Cancel-safe: cancelling it between any two steps loses and repeats nothing.
+    /// Moves rows for ever. Cancel-safe: cancelling it between any two steps loses and repeats
+    /// nothing.
     pub async fn run(&self) {
         let mut pause = PAUSE_MIN;
         loop {

@@ -10,7 +10,8 @@ use crate::api::Api;
 use crate::seed::{analytics, data};
 use crate::wire::response::{DONE, Data};
 
-/// Loads the sample users, segments and events if there are neither users nor segments. Returns whether it did.
+/// Loads the sample users, segments and events if there are neither users nor segments. Returns
+/// whether it did.
 ///
 /// # Errors
 /// What was loaded before the error stays.

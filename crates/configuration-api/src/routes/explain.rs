@@ -72,7 +72,8 @@ fn evidence(evidence: Evidence) -> serde_json::Value {
     })
 }
 
-/// A value in JSON: instants as RFC 3339, and what JSON has no form for as the string that SQL casts it to.
+/// A value in JSON: instants as RFC 3339, and what JSON has no form for as the string that SQL
+/// casts it to.
 fn plain(value: Value) -> serde_json::Value {
     match value {
         Value::Bool(truth) => json!(truth),

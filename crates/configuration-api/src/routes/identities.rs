@@ -114,8 +114,8 @@ pub(crate) async fn resolve(
     Ok(Data(resolved.into_iter().map(|resolved| resolved.map(view)).collect()))
 }
 
-/// Returns the owners. The first mention of a new user carries the record that introduces the user to the engine; a
-/// second spelling of the same identity does not.
+/// Returns the owners. The first mention of a new user carries the record that introduces the user
+/// to the engine; a second spelling of the same identity does not.
 pub(crate) fn resolved(resolution: Resolution) -> Vec<Option<Resolved>> {
     let Resolution { owners, created } = resolution;
     let mut created: HashMap<UserId, User> = created.into_iter().map(|user| (user.id, user)).collect();

@@ -62,7 +62,8 @@ impl ChangeBody {
     }
 }
 
-/// Sets the manual segments of a user; `ignored` lists the ids that do not belong to a manual segment.
+/// Sets the manual segments of a user; `ignored` lists the ids that do not belong to a manual
+/// segment.
 pub(crate) async fn set_manual(
     State(api): State<Api>,
     Path(user): Path<i64>,

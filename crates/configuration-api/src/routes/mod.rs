@@ -110,8 +110,8 @@ async fn wake_relay(State(api): State<Api>, request: Request, next: Next) -> Res
     next.run(request).await
 }
 
-/// Wakes the relay when it is dropped. So it does if the client disconnects, which ends the call, after the store has
-/// the change.
+/// Wakes the relay when it is dropped. So it does if the client disconnects, which ends the call,
+/// after the store has the change.
 struct WakesRelay<'a>(&'a Notify);
 
 impl Drop for WakesRelay<'_> {

@@ -32,8 +32,9 @@ pub(crate) async fn get(
     Ok(Data(views::traits(api.store.traits(UserId(user)).await?)))
 }
 
-/// Sets the traits in the body and leaves the others; null removes a trait. `?createdAt=` says since when they hold;
-/// without it, now. A time more than five minutes ahead counts as now, with a warning.
+/// Sets the traits in the body and leaves the others; null removes a trait. `?createdAt=` says
+/// since when they hold; without it, now. A time more than five minutes ahead counts as now, with a
+/// warning.
 pub(crate) async fn patch(
     State(api): State<Api>,
     Path(user): Path<i64>,

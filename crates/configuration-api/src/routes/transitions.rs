@@ -78,9 +78,9 @@ async fn respond(
     Ok(Json(json!({"data": data, "nextCursor": next_cursor})))
 }
 
-/// Server-sent events: one `transition` per notification, whose id is the position after it. `Last-Event-ID`, or
-/// `?from=` with a position (a snapshot's `Uss-Position`), says where to go on; without either the stream begins now.
-/// It ends when the server stops.
+/// Server-sent events: one `transition` per notification, whose id is the position after it.
+/// `Last-Event-ID`, or `?from=` with a position (a snapshot's `Uss-Position`), says where to go on;
+/// without either the stream begins now. It ends when the server stops.
 pub(crate) async fn live(
     State(api): State<Api>,
     Extension(hub): Extension<Arc<Hub>>,
@@ -103,7 +103,8 @@ pub(crate) async fn live(
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
-/// Refuses a position that the log has been trimmed beyond: the client would miss records without notice.
+/// Refuses a position that the log has been trimmed beyond: the client would miss records without
+/// notice.
 async fn retained(log: &dyn Log, positions: Positions) -> Result<Positions, Problem> {
     for (&partition, &position) in &positions.0 {
         let (first, _) = log.bounds(Topic::Notifications, partition).await?;

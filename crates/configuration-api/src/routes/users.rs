@@ -18,7 +18,8 @@ use crate::wire::lists::{Format, formatted_list, json_list};
 use crate::wire::response::{Created, Data};
 use crate::wire::views::UserView;
 
-/// The position in the transitions that the members include: a consumer that streams from there misses nothing.
+/// The position in the transitions that the members include: a consumer that streams from there
+/// misses nothing.
 const POSITION: HeaderName = HeaderName::from_static("uss-position");
 
 #[derive(Debug, Deserialize)]
@@ -126,7 +127,8 @@ pub(crate) async fn members(
 ) -> Result<Response, Problem> {
     api.wait_until_applied(query.fresh).await?;
     let segment = api.segment_by_tag(&tag).await?.id;
-    // Read before the members, so that a consumer misses no transition; it may get some that the members include.
+    // Read before the members, so that a consumer misses no transition; it may get some that the
+    // members include.
     let stored = api.store.membership_positions().await?;
     let position = Positions::of_all(api.log.partitions(), stored);
     let store = api.store;

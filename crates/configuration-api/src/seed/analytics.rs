@@ -1,4 +1,5 @@
-//! 1,000 sample events, shaped so that each sample segment gets some members and has some users just short of it.
+//! 1,000 sample events, shaped so that each sample segment gets some members and has some users
+//! just short of it.
 
 use ports::records::instant;
 use segment_engine::time::Timestamp;

@@ -1,4 +1,5 @@
-//! Lists: one page with `limit`, all rows without it. Rows are read from the store a chunk at a time and streamed.
+//! Lists: one page with `limit`, all rows without it. Rows are read from the store a chunk at a
+//! time and streamed.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -113,7 +114,8 @@ struct Cursor<T, Fetch> {
     started: bool,
 }
 
-/// Streams all rows. The first chunk is read before the response begins, so that a store that is down is still a 503.
+/// Streams all rows. The first chunk is read before the response begins, so that a store that is
+/// down is still a 503.
 async fn stream_all<T, Fetch, Fetching>(
     after: i64,
     fetch: Fetch,
@@ -134,7 +136,8 @@ where
     }
     let chunks = stream::try_unfold(Some(cursor), |cursor| async {
         let Some(cursor) = cursor else { return Ok(None) };
-        // The response has begun. It can only be cut off, so that no client takes it for the whole list.
+        // The response has begun. It can only be cut off, so that no client takes it for the whole
+        // list.
         cursor.next().await.map(Some).inspect_err(|error| tracing::error!(%error, "a list was cut off"))
     });
     Ok((content_type, Body::from_stream(chunks)).into_response())

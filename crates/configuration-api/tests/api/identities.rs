@@ -73,7 +73,8 @@ async fn many_identities_are_resolved_at_once() {
     assert_eq!(created[1]["new"]["type"], "user");
     let again = world.data("POST", path, json!({"identities": keys})).await;
     assert_eq!(again[1], json!({"userId": 2, "new": null}));
-    // An event may have such ids, but none with NUL, which no reader of the user's records would accept.
+    // An event may have such ids, but none with NUL, which no reader of the user's records would
+    // accept.
     let odd = json!([{"idType": "a\tb", "id": "line\nbreak"}]);
     assert_eq!(world.data("POST", path, json!({"identities": odd, "create": true})).await[0]["userId"], 3);
     for nul in [json!([{"id": "a\0b"}]), json!([{"idType": "a\0b", "id": "x"}])] {
@@ -129,7 +130,7 @@ async fn an_email_is_an_identity_of_its_user() {
         ])
         .await;
     let (_, response) = world.call("POST", "/api/v1/users", json!({"email": "ann@x"})).await;
-    assert!(response["message"].as_str().unwrap().contains("user 1's"), "{response}");
+    assert!(response["message"].as_str().unwrap().contains("belongs to user 1"), "{response}");
     // A change frees the old email, and ingestion forgets it.
     world.data("PUT", "/api/v1/users/1", json!({"email": "new@x"})).await;
     let freed = IdentityKey { id_type: "email".into(), id: "ann@x".into() };

@@ -1,5 +1,5 @@
-//! Live transitions with many partitions and many subscribers: each receives everything once, and the bytes read are
-//! counted.
+//! Live transitions with many partitions and many subscribers: each receives everything once, and
+//! the bytes read are counted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -157,8 +157,8 @@ async fn take(body: &mut Body, count: usize) -> Vec<Sent> {
     sent
 }
 
-/// Asserts that each record was sent once, in the order of its partition, with the position after all that was sent.
-/// Values are `PARTITION/NUMBER/…`.
+/// Asserts that each record was sent once, in the order of its partition, with the position after
+/// all that was sent. Values are `PARTITION/NUMBER/…`.
 fn assert_complete(sent: &[Sent], mut at: HashMap<u32, u64>, partitions: u32) -> HashMap<u32, u64> {
     for (position, value) in sent {
         let mut parts = value.split('/').map(|part| part.parse::<u64>().unwrap_or_default());

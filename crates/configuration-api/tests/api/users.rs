@@ -242,7 +242,8 @@ async fn what_no_record_can_hold_is_refused_and_not_put_into_the_outbox() {
     }
 }
 
-/// Down to the last digit: no value becomes a floating-point number on its way in, to the log, or out.
+/// Down to the last digit: no value becomes a floating-point number on its way in, to the log, or
+/// out.
 #[tokio::test]
 async fn traits_are_shown_as_they_were_sent() {
     let world = World::new();

@@ -184,7 +184,8 @@ impl World {
         response["data"].take()
     }
 
-    /// Runs calls that must fail: method, path, body, status, code. Every refusal has the same shape.
+    /// Runs calls that must fail: method, path, body, status, code. Every refusal has the same
+    /// shape.
     pub async fn refuses(&self, cases: &[(&str, &str, Value, u16, &str)]) {
         for (method, path, body, status, code) in cases {
             let (found, response) = self.call(method, path, body.clone()).await;

@@ -1,4 +1,5 @@
-//! The response to saving a segment: the segment, its cost, how many users would enter and leave, and the progress.
+//! The response to saving a segment: the segment, its cost, how many users would enter and leave,
+//! and the progress.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use super::clause;
 use crate::api::Api;
 use crate::wire::views::{ProgressView, SegmentView};
 
-/// How long the response waits for each of these. The segment is saved by then, so what is not known in time is null.
+/// How long the response waits for each of these. The segment is saved by then, so what is not
+/// known in time is null.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Members read at once.
 const MEMBERS_PAGE: usize = 1_000;
@@ -38,7 +40,8 @@ pub(crate) struct SavedView {
 /// The members of a segment before it was saved, or why they are not known.
 pub(crate) type Before = Result<BTreeSet<UserId>, String>;
 
-/// Reads the members of a segment whose clause is about to change. After the change they begin to differ.
+/// Reads the members of a segment whose clause is about to change. After the change they begin to
+/// differ.
 pub(crate) async fn members_before(api: &Api, segment: i64) -> Before {
     let read = async {
         let (mut members, mut after) = (BTreeSet::new(), 0);
