@@ -132,8 +132,8 @@ pub trait Identities: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), IdentityError>;
 
     /// Returns the user of each identity, in the order of the call: the user with that pair of type
-    /// and id; else the user whose `clientRefId` is the id, whatever the type, who then gets the
-    /// pair; else `None`. For a merged user it returns the survivor. Pairs of [`CaselessTypes`]
+    /// and id; else the user whose `clientRefId` is the id, whatever the type, and the user gets
+    /// the pair; else `None`. For a merged user it returns the survivor. Pairs of [`CaselessTypes`]
     /// compare without case, client ids exactly.
     async fn resolve(&self, identities: &[Identity]) -> Result<Vec<Option<UserId>>, IdentityError>;
 

@@ -49,7 +49,7 @@ pub enum SegmentQueryError {
     #[error("the warehouse cannot hold what this needs")]
     TooLarge,
     /// The query takes too long. Becomes a 503.
-    #[error("the warehouse has not answered within {} s", .0.as_secs())]
+    #[error("the warehouse has not responded within {} s", .0.as_secs())]
     TooSlow(Duration),
     /// The engine is too far behind the log. Becomes a 503.
     #[error("the engine has not caught up with the log within {} s", .0.as_secs())]

@@ -10,7 +10,7 @@ pub(crate) const FIELD_BYTES_MAX: usize = 1_024;
 /// The longest description, in bytes.
 pub(crate) const DESCRIPTION_BYTES_MAX: usize = 16_384;
 
-/// Tells an absent field (`None`) from one that is null (`Some(None)`). Use with
+/// Distinguishes an absent field (`None`) from one that is null (`Some(None)`). Use with
 /// `#[serde(default)]`.
 pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     field: D,

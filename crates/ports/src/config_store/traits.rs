@@ -20,7 +20,7 @@ pub struct TraitValue {
 }
 
 /// How far a trait's `created_at` may be ahead of its receipt, in microseconds: as far as clocks
-/// that are set differ. Without a bound, a client whose clock is years ahead could set a trait that
+/// that are set differ. Without a bound, a client with a clock years ahead could set a trait that
 /// nobody could change for years.
 const AHEAD_MICROS_MAX: i64 = 5 * 60 * 1_000_000;
 
