@@ -35,7 +35,8 @@ impl From<WorkerError> for ApplyError {
 }
 
 impl Partition {
-    /// Applies a record. A bad one becomes a `segment_computation_error`, and the partition goes on.
+    /// Applies a record. A bad one becomes a `segment_computation_error`, and the partition goes
+    /// on.
     pub(crate) async fn apply(&mut self, record: &Record) -> Result<(), WorkerError> {
         match self.try_apply(record).await {
             Ok(()) => {}
@@ -111,8 +112,9 @@ impl Partition {
         Ok(())
     }
 
-    /// Sends a record for a merged user on to the survivor. A repeated merge changes nothing. Merged
-    /// users are deleted with the survivor, whose partition then refuses what still arrives for them.
+    /// Sends a record for a merged user on to the survivor. A repeated merge changes nothing.
+    /// Merged users are deleted with the survivor, whose partition then refuses what still arrives
+    /// for them.
     fn redirect(&mut self, survivor: UserId, input: UserRecord, record: &Record) {
         match input {
             UserRecord::Merge { .. } | UserRecord::Delete { .. } => {}

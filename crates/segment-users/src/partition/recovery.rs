@@ -18,7 +18,7 @@ use crate::settings::Settings;
 
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// A partition's state besides its users, as checkpoints have it.
+/// The state of the partition as a whole, as stored in checkpoints.
 #[derive(Serialize, Deserialize)]
 struct PartitionState {
     machine: Vec<u8>,
@@ -34,8 +34,8 @@ const START: Progress = Progress { next_offset: 0, time: Timestamp::MIN, config_
 
 impl Partition {
     /// Opens a partition: restores its checkpoint, applies the log up to the last commit without
-    /// emitting anything, and compares the result with what was emitted. Only a change of the engine
-    /// can make a difference; it is emitted with the cause `repair`.
+    /// emitting anything, and compares the result with what was emitted. Only a changed engine can
+    /// make a difference, which is then emitted with the cause `repair`.
     pub async fn open(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let mut partition = Self::restore(id, ports, settings).await?;
         let Some(committed) = partition.ports.log.committed(id).await? else { return Ok(partition) };
@@ -129,8 +129,8 @@ impl Partition {
                 continue;
             }
             let cause = if departure == Some(Departure::Deleted) {
-                // The record of the deletion is on its way; the archiver was faster and has
-                // removed the history.
+                // The record of the deletion is on its way; the archiver was faster and has removed
+                // the history.
                 Cause::Delete
             } else {
                 tracing::error!(%user, partition = self.id, "recovery finds other memberships than were emitted: repairing");
@@ -145,15 +145,15 @@ impl Partition {
     }
 }
 
-/// What a checkpoint holds.
+/// A restored checkpoint.
 struct State {
     machine: Machine,
     tombstones: HashMap<UserId, Tombstone>,
     marker: Progress,
 }
 
-/// Returns the state to begin with: the latest checkpoint; if that cannot be used, the kept one; with
-/// neither, nothing, if the log still has its beginning. A checkpoint is discarded only after
+/// Returns the state to begin with: the latest checkpoint; if that cannot be used, the kept one;
+/// with neither, nothing, if the log still has its beginning. A checkpoint is discarded only after
 /// something else has proved usable.
 async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<State, WorkerError> {
     let log = Retained::of(id, ports.log.as_ref()).await?;
@@ -201,7 +201,7 @@ impl Retained {
         Ok(Self { partition, events, notifications })
     }
 
-    /// Fails if records after a checkpoint are gone.
+    /// Fails if records after a checkpoint were trimmed.
     fn goes_on_from(&self, marker: Progress) -> Result<(), WorkerError> {
         if self.events <= marker.next_offset && self.notifications <= marker.notifications_offset {
             return Ok(());
@@ -231,7 +231,8 @@ async fn read_generation(
     }
 }
 
-/// Fails if the latest checkpoint cannot be used. Retention checks it before it keeps it as the fallback.
+/// Fails if the latest checkpoint cannot be used. Retention checks it before it keeps it as the
+/// fallback.
 pub(crate) async fn check_latest(id: u32, ports: &Ports, settings: Settings) -> Result<(), CheckpointError> {
     let Some(latest) = ports.checkpoints.load(id, Generation::Latest).await? else { return Ok(()) };
     // On another thread than the workers' turns: it may be large.
