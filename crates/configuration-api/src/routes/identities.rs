@@ -61,8 +61,8 @@ impl KeyBody {
 
     /// As events have it: the type may be missing, and both may be any string.
     fn of_event(self) -> Result<IdentityKey, Problem> {
-        fields::text("idType", self.id_type.as_deref().unwrap_or_default())?;
-        fields::text("id", &self.id)?;
+        fields::string("idType", self.id_type.as_deref().unwrap_or_default())?;
+        fields::string("id", &self.id)?;
         Ok(self.key())
     }
 

@@ -19,28 +19,28 @@ pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 /// Checks a name: not empty, not longer than [`FIELD_BYTES_MAX`], no control characters.
-pub(crate) fn name(field: &str, text: &str) -> Result<(), Problem> {
-    if text.trim().is_empty() {
+pub(crate) fn name(field: &str, value: &str) -> Result<(), Problem> {
+    if value.trim().is_empty() {
         return Err(refused(field, "must not be empty; leave it out or give it a value"));
     }
-    if text.len() > FIELD_BYTES_MAX {
+    if value.len() > FIELD_BYTES_MAX {
         return Err(refused(field, &format!("must not be longer than {FIELD_BYTES_MAX} bytes")));
     }
-    if text.chars().any(char::is_control) {
+    if value.chars().any(char::is_control) {
         return Err(refused(field, "must not contain control characters"));
     }
     Ok(())
 }
 
 /// Like [`name`], for a field that may be null or absent.
-pub(crate) fn optional_name(field: &str, text: Option<&str>) -> Result<(), Problem> {
-    text.map_or(Ok(()), |text| name(field, text))
+pub(crate) fn optional_name(field: &str, value: Option<&str>) -> Result<(), Problem> {
+    value.map_or(Ok(()), |value| name(field, value))
 }
 
 /// Checks a tag: like [`name`], and fit for paths and for `segment('…')`.
-pub(crate) fn tag(field: &str, text: &str) -> Result<(), Problem> {
-    name(field, text)?;
-    if text.chars().any(|c| c.is_whitespace() || matches!(c, '/' | '\'' | '"' | '?' | '#' | '%' | '\\')) {
+pub(crate) fn tag(field: &str, value: &str) -> Result<(), Problem> {
+    name(field, value)?;
+    if value.chars().any(|c| c.is_whitespace() || matches!(c, '/' | '\'' | '"' | '?' | '#' | '%' | '\\')) {
         return Err(refused(field, "must not contain blanks, quotes or any of / ? # % \\; use _ or -"));
     }
     Ok(())
@@ -52,12 +52,12 @@ pub(crate) fn description(description: Option<&str>) -> Result<(), Problem> {
     if description.len() > DESCRIPTION_BYTES_MAX {
         return Err(refused("description", &format!("must not be longer than {DESCRIPTION_BYTES_MAX} bytes")));
     }
-    text("description", description)
+    string("description", description)
 }
 
 /// Checks that a record can hold the string.
-pub(crate) fn text(field: &str, text: &str) -> Result<(), Problem> {
-    if text.contains('\0') {
+pub(crate) fn string(field: &str, value: &str) -> Result<(), Problem> {
+    if value.contains('\0') {
         return Err(refused(field, "must not contain the character NUL (\\u0000); leave it out"));
     }
     Ok(())

@@ -170,16 +170,12 @@ async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<Stat
         Ok(Some(state)) => {
             log.goes_on_from(state.marker)?;
             let offset = state.marker.next_offset;
-            tracing::error!(
-                partition = id,
-                offset,
-                "falling back to the checkpoint that was kept, and the log after it"
-            );
+            tracing::error!(partition = id, offset, "falling back to the kept checkpoint, and the log after it");
             ports.checkpoints.fall_back(id).await?;
             return Ok(state);
         }
         Ok(None) => {}
-        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint that was kept cannot be used either"),
+        Err(reason) => tracing::error!(partition = id, reason, "the kept checkpoint cannot be used either"),
     }
     log.goes_on_from(START)?;
     tracing::error!(partition = id, "rebuilding from the whole log");
