@@ -1,6 +1,6 @@
 # One command each: run, test, lint, bench. CI runs the same commands.
 
-.PHONY: run test soak lint bench tools data clean
+.PHONY: run test soak fuzz lint bench tools data clean
 
 # Builds, starts everything on embedded defaults with data in ./data, and loads the sample data on the first start.
 run: tools
@@ -16,6 +16,10 @@ test: tools data
 soak: tools
 	scripts/postgres.sh
 	scripts/soak.sh $(SECONDS)
+
+# Bytes that nobody would send, SECONDS=… (60) for each target, or TARGETS="clause lines" alone: fuzz/README.md.
+fuzz: tools
+	scripts/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
 
 lint: tools
 	cargo fmt --all --check

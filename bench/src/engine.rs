@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use segment_engine::event::{Event, UserId};
 use segment_engine::language::compile;
-use segment_engine::machine::{Definition, Machine, Settings};
+use segment_engine::machine::{self, Definition, Machine};
 use segment_engine::time::Timestamp;
 
 use crate::Result;
@@ -57,7 +57,7 @@ pub fn run(table: &mut Table) -> Result<()> {
 
 /// Returns the seconds that all events took, the number of transitions, and the machine.
 fn run_once(clauses: &[String], events: &[Event]) -> (f64, usize, Machine) {
-    let mut machine = Machine::new(Settings::default());
+    let mut machine = Machine::new(machine::Settings::default());
     let start = Timestamp(events[0].processed_at.0 - 1);
     for (id, clause) in (1..).zip(clauses) {
         let rule = compile(clause).expect("the workload's clauses are in the language").into();

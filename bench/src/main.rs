@@ -1,5 +1,5 @@
-//! `make bench` measures how fast USS is, and prints one table. Some parts alone:
-//! `make bench BENCH="engine idle"`.
+//! `make bench` measures how fast USS is, and prints one table. Some parts alone: `make bench
+//! BENCH="engine idle"`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table, and its progress")]
 
 mod deadlines;

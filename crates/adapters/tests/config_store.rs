@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adapters::sql::SqlConfigStore;
+use adapters::sql::{SqlConfigStore, VFS};
 use ports::config_store::{ConfigStore, ConfigStoreError, IdentityRules, NewUser, UserStore};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
 use segment_engine::event::UserId;
@@ -41,7 +41,7 @@ async fn a_file_that_cannot_be_opened_is_an_error() {
 
 /// Holds SQLite's write lock, as another process would, until it commits.
 async fn hold_lock(path: &std::path::Path) -> Result<DatabaseConnection, DbErr> {
-    let mut options = ConnectOptions::new(format!("sqlite:{}", path.display()));
+    let mut options = ConnectOptions::new(format!("sqlite:{}?vfs={VFS}", path.display()));
     options.max_connections(1);
     let other = Database::connect(options).await?;
     other.execute_unprepared("BEGIN IMMEDIATE").await?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adapters::sql::SqlConfigStore;
+use adapters::sql::{SqlConfigStore, VFS};
 use ports::config_store::{
     ConfigStoreError, IdentityKey, IdentityRules, IdentityStore, Link, Survivor, Unknown, UserChange, UserStore,
 };
@@ -28,7 +28,7 @@ fn exact() -> IdentityRules {
 }
 
 async fn run(file: &Path, sql: &str) -> Outcome {
-    let connection = Database::connect(format!("sqlite://{}", file.display())).await?;
+    let connection = Database::connect(format!("sqlite://{}?vfs={VFS}", file.display())).await?;
     connection.execute_unprepared(sql).await?;
     connection.close().await?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adapters::sql::SqlConfigStore;
+use adapters::sql::{SqlConfigStore, VFS};
 use ports::config_store::{
     ConfigStore, IdentityKey, IdentityRules, IdentityStore, NewUser, Outbox, TraitStore, UserChange, UserStore,
 };
@@ -56,7 +56,7 @@ async fn what_earlier_builds_deleted_is_wiped_once() -> Outcome {
     let file = folder.path().join("config.sqlite");
     drop(SqlConfigStore::open_sqlite(&file, IdentityRules::default()).await?);
     // One connection: it keeps the pragma.
-    let mut options = ConnectOptions::new(format!("sqlite://{}", file.display()));
+    let mut options = ConnectOptions::new(format!("sqlite://{}?vfs={VFS}", file.display()));
     let earlier = Database::connect(options.max_connections(1).clone()).await?;
     let user = "INSERT INTO users (client_ref_id, email, name, created_at, updated_at, manual_version)
         VALUES ('client-zqx', 'email-zqx', 'name-zqx', 1, 1, 0);";

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use ports::clock::Clock;
-use ports::config_store::{ConfigStore, IdentityKey, Segment, User};
+use ports::config_store::{ConfigStore, IdentityKey, Page, Segment, User};
 use ports::event_sink::EventSink;
 use ports::log::{Log, Topic};
 use ports::segment_queries::SegmentQueries;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use uss_http::Problem;
+
+use crate::erasure::ErasureDelays;
 
 /// The topics' public names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,34 @@ pub enum Forget {
     Identity(IdentityKey),
 }
 
+/// How many segments there may be. Segments beyond a lowered bound stay. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SegmentBound {
+    segments_max: u32,
+    /// Locked from the count until the row is written, so that two calls cannot both take the last
+    /// place.
+    counting: Arc<Mutex<()>>,
+}
+
+impl SegmentBound {
+    /// Allows at most so many segments.
+    pub fn of(segments_max: u32) -> Self {
+        Self { segments_max, counting: Arc::default() }
+    }
+
+    /// Reserves a place for one more segment. Keep the guard until the segment is written.
+    pub(crate) async fn place(&self, store: &dyn ConfigStore) -> Result<MutexGuard<'_, ()>, Problem> {
+        let counting = self.counting.lock().await;
+        let segments_max = self.segments_max as usize;
+        if store.segments(Page { after: 0, limit: segments_max }).await?.len() < segments_max {
+            return Ok(counting);
+        }
+        let message =
+            format!("there are {segments_max} segments, which is the limit; delete one, or raise USS_SEGMENTS_MAX");
+        Err(Problem::conflict("SEGMENTS_FULL", message))
+    }
+}
+
 /// The ports and settings of the configuration API. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
@@ -74,8 +104,12 @@ pub struct Api {
     pub written: Arc<Notify>,
     /// The topics' public names.
     pub topics: TopicNames,
+    /// How many segments there may be.
+    pub segments: SegmentBound,
     /// Called when a user is deleted or loses an identity.
     pub forget: Arc<dyn Fn(Forget) + Send + Sync>,
+    /// How long after a deletion the user's data stays in files.
+    pub erasure: ErasureDelays,
     /// True once the server stops: streams without an end of their own end then.
     pub stopped: watch::Receiver<bool>,
 }

@@ -4,6 +4,7 @@
 //! transaction. [`Relay`] then appends the records to the log. [`router()`] lists all routes.
 
 mod api;
+mod erasure;
 mod history;
 mod live;
 mod outbox;
@@ -12,7 +13,8 @@ mod seed;
 mod store_identities;
 mod wire;
 
-pub use api::{Api, Forget, TopicNames};
+pub use api::{Api, Forget, SegmentBound, TopicNames};
+pub use erasure::ErasureDelays;
 pub use outbox::{Holds, PRODUCER, Relay, RelayError};
 pub use routes::{load_sample_data, router};
 pub use store_identities::StoreIdentities;

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 
-use crate::access::ApiKeys;
+use crate::access::{Access, ApiKeys, AtMost};
 use crate::origins::{AllowedHosts, AllowedOrigins};
 use crate::problem::{Kind, Problem};
 use crate::serve::{Shape, shaped};
@@ -32,7 +32,8 @@ pub struct CrossSiteGuard {
 }
 
 impl CrossSiteGuard {
-    /// Requests that name another host are refused, and those that change something and come from another origin.
+    /// Requests that name another host are refused, and those that change something and come from another origin. What comes
+    /// from an origin that only `*` allows may do what an ingest key may: send events.
     pub fn new(keys: &ApiKeys, hosts: AllowedHosts, origins: AllowedOrigins) -> Self {
         Self { hosts: keys.is_empty().then(|| Arc::new(hosts)), origins }
     }
@@ -51,7 +52,8 @@ impl CrossSiteGuard {
         }
     }
 
-    fn admit(&self, hosts: &AllowedHosts, request: &Request) -> Result<(), Problem> {
+    /// What the request may do at most.
+    fn admit(&self, hosts: &AllowedHosts, request: &Request) -> Result<Access, Problem> {
         let headers = request.headers();
         let in_target = request.uri().authority().map(|authority| authority.as_str());
         // Every browser sends a host; what sends none, as HTTP/1.0 may, is no browser.
@@ -68,17 +70,12 @@ impl CrossSiteGuard {
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if reads || self.is_from_here(headers) {
-            return Ok(());
+            return Ok(Access::Admin);
         }
-        Err(Problem::new(
-            Kind::Forbidden,
-            "ORIGIN_NOT_ALLOWED",
-            "without API keys pages of other origins may not do this; add the page's origin to USS_ALLOWED_ORIGINS, or set \
-             USS_API_KEYS",
-        ))
+        if self.origins.is_any() { Ok(Access::Ingest) } else { Err(origin_not_allowed()) }
     }
 
-    /// Whether a request comes from a page of this server, of an origin that is allowed, or of no page at all.
+    /// Whether a request comes from a page of this server, of an origin that is allowed by its name, or of no page at all.
     fn is_from_here(&self, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
         let is_cross_site = headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site");
@@ -89,15 +86,28 @@ impl CrossSiteGuard {
         origins.all(|origin| {
             let of = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
             let is_own = matches!((of, host), (Some(of), Some(host)) if of.eq_ignore_ascii_case(host));
-            self.origins.allows(origin) || (is_own && !is_cross_site)
+            self.origins.names(origin) || (is_own && !is_cross_site)
         })
     }
 }
 
-async fn check(State(guard): State<CrossSiteGuard>, request: Request, next: Next) -> Response {
-    let admitted = guard.hosts.as_ref().map_or(Ok(()), |hosts| guard.admit(hosts, &request));
+/// 403: what a page of another origin may not do.
+pub(crate) fn origin_not_allowed() -> Problem {
+    Problem::new(
+        Kind::Forbidden,
+        "ORIGIN_NOT_ALLOWED",
+        "without API keys pages of other origins may not do this; add the page's origin to USS_ALLOWED_ORIGINS (* lets pages \
+         send events and nothing else), or set USS_API_KEYS",
+    )
+}
+
+async fn check(State(guard): State<CrossSiteGuard>, mut request: Request, next: Next) -> Response {
+    let admitted = guard.hosts.as_ref().map_or(Ok(Access::Admin), |hosts| guard.admit(hosts, &request));
     match admitted {
-        Ok(()) => next.run(request).await,
+        Ok(most) => {
+            request.extensions_mut().insert(AtMost(most));
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }

@@ -8,6 +8,7 @@ pub mod cross_site;
 pub mod extract;
 pub mod operations;
 pub mod origins;
+pub mod pace;
 pub mod page;
 pub mod problem;
 pub mod serve;

@@ -25,10 +25,32 @@ where
     Router::new().route("/metrics", get(answer))
 }
 
-/// What a port needs for its work, each with how it is: `("log", Ok(()))`.
-pub type Health = Vec<(&'static str, Result<(), Problem>)>;
+/// How something is that a port needs for its work.
+#[derive(Debug)]
+pub enum Condition {
+    /// Well.
+    Ok,
+    /// It works, but somebody should look at it. The port answers 200: a restart would not help.
+    Warning {
+        /// Stable, machine-readable.
+        code: &'static str,
+        /// Says what is wrong, and what to do.
+        message: String,
+    },
+    /// It does not work.
+    Down(Problem),
+}
 
-/// `GET /health-check`: 200 if everything that `check` names is well, else 503 and what is down.
+impl<E: Into<Problem>> From<Result<(), E>> for Condition {
+    fn from(result: Result<(), E>) -> Self {
+        result.map_or_else(|error| Condition::Down(error.into()), |()| Condition::Ok)
+    }
+}
+
+/// What a port needs for its work, each with how it is: `("log", Condition::Ok)`.
+pub type Health = Vec<(&'static str, Condition)>;
+
+/// `GET /health-check`: 503 if anything that `check` names is down, else 200.
 pub fn health<F, Fut>(check: F) -> Router
 where
     F: Fn() -> Fut + Send + Sync + 'static,
@@ -42,10 +64,13 @@ where
     Router::new().route("/health-check", get(answer))
 }
 
-/// Every component with its status, those that are down with their code; at the top the code of the first of these, for those
-/// who read no further.
+/// Every component with its status, those that are not well with their code; at the top the code of the first that is down, for
+/// those who read no further.
 fn health_answer(health: Health) -> Response {
-    let is_down = health.iter().find_map(|(_, state)| state.as_ref().err());
+    let is_down = health.iter().find_map(|(_, condition)| match condition {
+        Condition::Down(problem) => Some(problem),
+        Condition::Ok | Condition::Warning { .. } => None,
+    });
     let mut body = json!({"status": if is_down.is_some() { "down" } else { "ok" }});
     let status = match is_down {
         None => StatusCode::OK,
@@ -55,12 +80,15 @@ fn health_answer(health: Health) -> Response {
             StatusCode::SERVICE_UNAVAILABLE
         }
     };
-    let component = |(name, state): (&str, Result<(), Problem>)| {
-        let state = match state {
-            Ok(()) => json!({"status": "ok"}),
-            Err(problem) => json!({"status": "down", "code": problem.code, "message": problem.message}),
+    let component = |(name, condition): (&str, Condition)| {
+        let condition = match condition {
+            Condition::Ok => json!({"status": "ok"}),
+            Condition::Warning { code, message } => json!({"status": "warning", "code": code, "message": message}),
+            Condition::Down(Problem { code, message, .. }) => {
+                json!({"status": "down", "code": code, "message": message})
+            }
         };
-        (name.to_owned(), state)
+        (name.to_owned(), condition)
     };
     body["components"] = health.into_iter().map(component).collect();
     let mut response = (status, Json(body)).into_response();

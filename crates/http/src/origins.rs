@@ -42,9 +42,9 @@ impl AllowedOrigins {
         Self(self.0.iter().filter(|origin| *origin != "*").cloned().collect())
     }
 
-    /// Whether a page of this origin is allowed.
-    pub fn allows(&self, origin: &HeaderValue) -> bool {
-        self.is_any() || self.0.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
+    /// Whether this origin is one of those that are named one by one. No page's origin is `*`.
+    pub fn names(&self, origin: &HeaderValue) -> bool {
+        self.0.iter().any(|allowed| allowed != "*" && allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
     }
 }
 

@@ -201,7 +201,10 @@ impl From<ConfigStoreError> for Problem {
             ConfigStoreError::Conflict { code, message } => Self::conflict(code, message),
             ConfigStoreError::Invalid { code, message } => Self::invalid(code, message),
             ConfigStoreError::Unavailable(_) => Self::unavailable("STORE_UNAVAILABLE", error),
-            ConfigStoreError::Corrupt(_) => Self::internal(error),
+            ConfigStoreError::Corrupt(_) => {
+                tracing::error!(code = "STORE_DAMAGED", %error, "a request failed by damage");
+                Self::new(Kind::Internal, "STORE_DAMAGED", error.to_string())
+            }
         }
     }
 }

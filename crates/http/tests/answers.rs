@@ -14,6 +14,7 @@ use ports::warehouse::WarehouseError;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use uss_http::extract::{Json, Path, Query};
+use uss_http::operations::Condition;
 use uss_http::serve::{Shape, finish};
 use uss_http::{Access, ApiKeys, Problem, operations};
 
@@ -180,7 +181,7 @@ fn requests_are_measured_by_route_and_status() {
 #[tokio::test]
 async fn health_is_what_the_check_says() {
     let full = || Problem::from(LogError::Full("disk".into()));
-    let bad = move || async move { vec![("store", Ok(())), ("log", Err(full()))] };
+    let bad = move || async move { vec![("store", Condition::Ok), ("log", Condition::Down(full()))] };
     let routers = [operations::health(bad), finish(operations::health(bad), Shape::Ingestion)];
     for router in routers {
         let response = router.oneshot(Request::get("/health-check").body(Body::empty()).unwrap()).await.unwrap();
@@ -192,8 +193,13 @@ async fn health_is_what_the_check_says() {
         let expected = json!({"status": "down", "code": "LOG_FULL", "message": message, "components": components});
         assert_eq!(body(response).await, expected);
     }
-    let router = operations::health(|| async { vec![("log", Ok(()))] });
+    let router = operations::health(|| async {
+        let clock = Condition::Warning { code: "CLOCK_BEHIND", message: "an hour".to_owned() };
+        vec![("log", Ok::<_, Problem>(()).into()), ("clock", clock)]
+    });
     let response = router.oneshot(Request::get("/health-check").body(Body::empty()).unwrap()).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(body(response).await, json!({"status": "ok", "components": {"log": {"status": "ok"}}}));
+    assert_eq!(response.status(), StatusCode::OK, "nothing is down");
+    let clock = json!({"status": "warning", "code": "CLOCK_BEHIND", "message": "an hour"});
+    let components = json!({"log": {"status": "ok"}, "clock": clock});
+    assert_eq!(body(response).await, json!({"status": "ok", "components": components}));
 }

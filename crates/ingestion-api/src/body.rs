@@ -6,6 +6,7 @@ use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
+use uss_http::pace::too_slow;
 use uss_http::{Kind, Problem};
 
 use crate::capacity::Reservation;
@@ -38,12 +39,6 @@ fn unreadable(error: &axum::Error) -> Problem {
     }
 }
 
-/// 408: whoever sends so little keeps the place of others.
-pub fn too_slow() -> Problem {
-    let message = "the body comes too slowly; send it whole and at once, or send less";
-    Problem::new(Kind::TooSlow, "BODY_TOO_SLOW", message)
-}
-
 /// A whole body. What is received is reserved before it is kept, so a packed body cannot unpack to more than the bounds;
 /// and it must keep coming, so that no slow body keeps its place for long.
 ///
@@ -56,7 +51,7 @@ pub async fn read(body: Body, reservation: &mut Reservation, limits: &Limits) ->
     let mut joined: Vec<u8> = Vec::new();
     loop {
         let length = whole.len() + joined.len();
-        let wait = time_for(length, limits).saturating_sub(started.elapsed()).min(limits.body_pause_max);
+        let wait = limits.body_pace.time_for(length).saturating_sub(started.elapsed()).min(limits.body_pause_max);
         let Some(piece) = next_piece(&mut stream, wait).await? else { break };
         let length = length + piece.len();
         reservation.hold(length)?;
@@ -75,22 +70,4 @@ pub async fn read(body: Body, reservation: &mut Reservation, limits: &Limits) ->
         }
     }
     Ok(if joined.is_empty() { whole } else { joined.into() })
-}
-
-/// How long a body may take if so much of it has come.
-fn time_for(bytes: usize, limits: &Limits) -> Duration {
-    let earned = Duration::from_secs((bytes / limits.body_bytes_per_second_min.max(1)) as u64);
-    (limits.body_grace + earned).min(limits.body_time_max)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_earns_its_time_by_coming() {
-        let limits = Limits::default();
-        let seconds = |bytes| time_for(bytes, &limits).as_secs();
-        assert_eq!((seconds(0), seconds(10 << 10), seconds(16 << 20)), (10, 20, 300));
-    }
 }

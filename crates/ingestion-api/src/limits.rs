@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uss_http::pace::Pace;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -35,12 +37,8 @@ pub struct Limits {
     pub answer_bytes_held_max: usize,
     /// How long a body may pause, and how long an unfinished line may wait for its end.
     pub body_pause_max: Duration,
-    /// How long a single event or a JSON array may take to come, however little of it comes.
-    pub body_grace: Duration,
-    /// What more it must bring to be given more time: so many bytes for each second.
-    pub body_bytes_per_second_min: usize,
-    /// How long it may take to come, however much comes.
-    pub body_time_max: Duration,
+    /// How slowly a single event or a JSON array may come.
+    pub body_pace: Pace,
     /// Bodies being worked on, all requests together. Over it: 429.
     pub in_flight_bytes_max: usize,
     /// Of these, what the requests from one address may hold together: nobody takes all from everybody else.
@@ -66,9 +64,7 @@ impl Default for Limits {
             chunk_linger: Duration::from_millis(10),
             answer_bytes_held_max: 4 * MIB,
             body_pause_max: Duration::from_secs(60),
-            body_grace: Duration::from_secs(10),
-            body_bytes_per_second_min: KIB,
-            body_time_max: Duration::from_secs(300),
+            body_pace: Pace::default(),
             in_flight_bytes_max: 256 * MIB,
             client_bytes_max: 64 * MIB,
             identity_cache_bytes_max: 256 * MIB,

@@ -68,13 +68,11 @@ impl Lines {
                 return Err(Endless);
             }
             let Some(end) = memchr::memchr(b'\n', piece) else { break };
-            self.extend(&piece[..end]);
+            self.extend(&piece[..end])?;
             self.end_line();
             piece = &piece[end + 1..];
         }
-        self.extend(piece);
-        let unfinished = self.rest.as_ref().map_or(0, |rest| rest.length);
-        if unfinished > self.line_bytes_max as u64 { Err(Endless) } else { Ok(()) }
+        self.extend(piece)
     }
 
     /// Ends the last line as if a line break had come.
@@ -119,19 +117,26 @@ impl Lines {
         &piece[breaks..]
     }
 
-    fn extend(&mut self, piece: &[u8]) {
+    /// Goes on with the unfinished line, as far as its bound: how much of a line that is too long was read must not depend on
+    /// how the stream was cut.
+    fn extend(&mut self, piece: &[u8]) -> Result<(), Endless> {
+        let before = self.rest.as_ref().map_or((self.buffer.len() - self.start) as u64, |rest| rest.length);
+        let bound = self.line_bytes_max.max(self.kept_max) as u64;
+        let room = usize::try_from((bound + 1).saturating_sub(before)).unwrap_or(usize::MAX);
+        let piece = &piece[..piece.len().min(room)];
+        let length = before + piece.len() as u64;
         if let Some(rest) = &mut self.rest {
-            rest.length += piece.len() as u64;
+            rest.length = length;
             rest.hash.update(piece);
-            return;
+        } else {
+            self.buffer.extend_from_slice(piece);
+            if length > self.kept_max as u64 {
+                let hash = Sha256::new_with_prefix(&self.buffer[self.start..]);
+                self.rest = Some(Rest { length, hash });
+                self.buffer.truncate(self.start + self.kept_max);
+            }
         }
-        self.buffer.extend_from_slice(piece);
-        let length = self.buffer.len() - self.start;
-        if length > self.kept_max {
-            let hash = Sha256::new_with_prefix(&self.buffer[self.start..]);
-            self.rest = Some(Rest { length: length as u64, hash });
-            self.buffer.truncate(self.start + self.kept_max);
-        }
+        if length > bound { Err(Endless) } else { Ok(()) }
     }
 
     /// Lines of blanks are no events.
@@ -159,6 +164,19 @@ mod tests {
 
     fn limits() -> Limits {
         Limits { error_text_bytes_max: 8, event_bytes_max: 4, line_bytes_max: 20, ..Limits::default() }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_ends_the_stream_however_it_is_cut() {
+        let stream = b"one\nthis line has twenty-nine bytes\ntwo\n";
+        for piece in 1..=stream.len() {
+            let mut lines = Lines::new(&limits());
+            let ended = stream.chunks(piece).any(|part| lines.push(part).is_err());
+            assert!(ended, "in pieces of {piece}");
+            lines.finish();
+            let lengths: Vec<_> = lines.received().iter().map(|line| line.cut.map(|cut| cut.length)).collect();
+            assert_eq!(lengths, [None, Some(21)], "in pieces of {piece}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::unpack::unpack;
 /// The ingestion API.
 pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigins) -> Router {
     let events = Router::new().route("/api/v1/events", post(post_events));
-    let others = errors::routes().route("/api/v1/users", get(find_user));
+    let others = ingestion.limits.body_pace.hold(errors::routes().route("/api/v1/users", get(find_user)));
     let guarded = keys.guard(events, Access::Ingest).merge(keys.guard(others, Access::Admin));
     let health = operations::health({
         let ingestion = Arc::clone(&ingestion);
@@ -45,7 +45,7 @@ pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigin
 /// The log takes events, the users port says whose they are.
 async fn check_health(ingestion: Arc<Ingestion>) -> Health {
     let (log, users) = tokio::join!(ingestion.log().ping(), ingestion.identities().ping());
-    vec![("log", log.map_err(Problem::from)), ("users", users.map_err(Problem::from))]
+    vec![("log", log.into()), ("users", users.into())]
 }
 
 /// Options of one request, for admins: an import makes its users, and its event ids count once.

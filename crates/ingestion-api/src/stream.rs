@@ -16,8 +16,9 @@ use ports::event_sink::{Refused, SinkOutcome};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 use uss_http::Problem;
+use uss_http::pace::too_slow;
 
-use crate::body::{next_piece, too_slow};
+use crate::body::next_piece;
 use crate::capacity::Reservation;
 use crate::limits::Limits;
 use crate::lines::Lines;

@@ -179,8 +179,15 @@ async fn browsers_of_allowed_origins_may_send() {
     let request = Request::options("/api/v1/events").header("origin", "https://a.example");
     let request = request.header("access-control-request-method", "POST");
     let headers = world.send(request.body(Body::empty()).unwrap()).await.headers().clone();
-    assert_eq!(headers["access-control-allow-origin"], "*");
+    assert_eq!(headers["access-control-allow-origin"], "https://a.example");
     assert!(!headers.contains_key("access-control-allow-credentials"), "no cookies for everybody");
+    world.origins = "*, https://shop.example".parse().unwrap();
+    for (origin, allowed) in [("https://shop.example", true), ("https://a.example", false)] {
+        let request = Request::get("/api/v1/errors").header("origin", origin);
+        let headers = world.send(request.body(Body::empty()).unwrap()).await.headers().clone();
+        let readable = headers.contains_key("access-control-allow-origin");
+        assert_eq!(readable, allowed, "{origin}: what was rejected is for admins");
+    }
     assert!("shop.example".parse::<AllowedOrigins>().is_err());
 }
 

@@ -13,6 +13,7 @@ use ingestion_api::Limits;
 use ports::event_sink::EventSink;
 use serde_json::json;
 use support::{SAMPLE, World, channel, gzip, post_gzip, read};
+use uss_http::pace::Pace;
 
 #[tokio::test]
 async fn requests_that_are_no_events_are_refused() {
@@ -268,8 +269,8 @@ async fn nobody_holds_the_place_of_others() {
 async fn a_body_that_comes_too_slowly_is_given_up() {
     let bounds = [
         Limits { body_pause_max: Duration::ZERO, ..Limits::default() },
-        Limits { body_grace: Duration::ZERO, ..Limits::default() },
-        Limits { body_time_max: Duration::ZERO, ..Limits::default() },
+        Limits { body_pace: Pace { grace: Duration::ZERO, ..Pace::default() }, ..Limits::default() },
+        Limits { body_pace: Pace { time_max: Duration::ZERO, ..Pace::default() }, ..Limits::default() },
     ];
     for limits in bounds {
         let world = World::with(limits);

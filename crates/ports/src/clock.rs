@@ -5,10 +5,30 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use segment_engine::time::Timestamp;
 
+mod guarded;
+mod status;
+
+pub use guarded::{GuardedClock, Limits};
+pub use status::{ClockStatus, Implausible, Jump};
+
 /// A source of the current time.
 pub trait Clock: Send + Sync + 'static {
     /// The current instant. Need not be monotone: who needs that (the log) sees to it.
     fn now(&self) -> Timestamp;
+
+    /// How far this time can be trusted. A clock without a guard is always trusted.
+    fn status(&self) -> ClockStatus {
+        ClockStatus::default()
+    }
+
+    /// Takes the system clock as it is now, although it jumped.
+    fn accept(&self) {}
+}
+
+/// A source of elapsed time that nobody can set.
+pub trait Monotonic: Send + Sync + 'static {
+    /// Microseconds since some moment, time that the machine was suspended included.
+    fn elapsed_micros(&self) -> i64;
 }
 
 /// The machine's clock.
@@ -46,5 +66,11 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl Monotonic for ManualClock {
+    fn elapsed_micros(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
     }
 }

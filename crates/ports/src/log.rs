@@ -254,4 +254,12 @@ pub trait Log: Send + Sync + 'static {
     /// Deletes the records before `before`, or all if it is beyond the end. Later records get the
     /// same offsets as without it.
     async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError>;
+
+    /// Wipes the traces of trimmed records, and of entries that were replaced or removed, from the
+    /// log's files, if the last wipe was at least `interval_micros` before `now`; a new log counts
+    /// as just wiped. Returns whether it did. If a call is cancelled or killed, the next one starts
+    /// again. A log without files has nothing to wipe.
+    async fn scrub(&self, _now: Timestamp, _interval_micros: i64) -> Result<bool, LogError> {
+        Ok(false)
+    }
 }

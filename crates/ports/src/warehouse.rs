@@ -159,4 +159,12 @@ pub trait Warehouse: Send + Sync + 'static {
     /// Runs one SELECT for people and tests. Refuses anything that could write or reach beyond the
     /// warehouse, and results too large to hold.
     async fn query(&self, sql: &str) -> Result<Table, WarehouseError>;
+
+    /// Wipes the traces of deleted users from the warehouse's files, if users were deleted since
+    /// the last wipe and that was at least `interval_micros` before `now`. Returns whether it did.
+    /// It takes long, but blocks neither reads nor writes. If a call is cancelled or killed, the
+    /// next one starts again. A warehouse without files has nothing to wipe.
+    async fn scrub(&self, _now: Timestamp, _interval_micros: i64) -> Result<bool, WarehouseError> {
+        Ok(false)
+    }
 }

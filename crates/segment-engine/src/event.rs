@@ -1,4 +1,4 @@
-//! An event: one thing a user did, as the engine sees it.
+//! An event: one thing that a user did, as the engine sees it.
 
 use std::sync::Arc;
 
@@ -18,25 +18,26 @@ impl std::fmt::Display for UserId {
     }
 }
 
-/// Where a record stands in the log. Its order breaks the last ties of `first` and `last`.
+/// The position of a record in the log. It decides between events of `first` and `last` that are
+/// equal otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// The partition of the event topic the record was first appended to.
+    /// The partition of the event topic to which the record was first appended.
     pub partition: u32,
-    /// Its offset there.
+    /// The record's offset in that partition.
     pub offset: u64,
 }
 
-/// One thing a user did. A missing text field is `None` (SQL's NULL); `""` is the empty string.
+/// One thing that a user did. A missing field is `None` (SQL's NULL); `""` is the empty string.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// The user it belongs to.
     pub user_id: UserId,
-    /// The client's id of this delivery, if it gave one: makes the delivery idempotent.
+    /// The client's id of this delivery, if it gave one. It makes the delivery idempotent.
     pub event_id: Option<Box<str>>,
     /// The event's `id` field: the client's id of the user.
     pub client_ref_id: Box<str>,
-    /// What kind of id `client_ref_id` is (cookie, email…).
+    /// The type of `client_ref_id`, such as cookie or email.
     pub id_type: Option<Box<str>>,
     /// `region` as sent.
     pub region: Option<Box<str>>,
@@ -54,12 +55,13 @@ pub struct Event {
     pub order_id: Option<Box<str>>,
     /// `payload.element_id`.
     pub element_id: Option<Box<str>>,
-    /// When it happened, by the client's word.
+    /// When it happened, according to the client.
     pub created_at: Timestamp,
     /// When the log received it.
     pub processed_at: Timestamp,
-    /// The whole payload as sent, with unknown top-level fields added: what `payload->>'…'` reads. A JSON object.
+    /// The whole payload as sent, with unknown top-level fields added. `payload->>'…'` reads it. A
+    /// JSON object.
     pub payload: Arc<serde_json::Value>,
-    /// Where its record stands in the log.
+    /// The position of the event's record in the log.
     pub position: Position,
 }

@@ -1,14 +1,15 @@
-//! The segment engine: what a where clause means, and who is in which segment at which instant.
+//! The segment engine: what a where clause means, and which users are in which segment at which
+//! instant.
 //!
-//! The crate is pure and synchronous. It performs no I/O, reads no clock, draws no random number and starts no thread:
-//! the same inputs give the same outputs, and time comes in as an argument.
+//! The crate is pure and synchronous. It does no I/O, reads no clock, draws no random numbers and
+//! starts no threads: the same inputs give the same outputs, and time is an argument.
 
+pub mod accumulator;
 pub mod decimal;
 mod encoding;
 pub mod eval;
 pub mod event;
 pub mod language;
-pub mod leaf;
 pub mod machine;
 pub mod plan;
 pub mod sql;

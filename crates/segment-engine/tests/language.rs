@@ -1,9 +1,9 @@
-//! The language, by tables: what a clause becomes, and what is refused, where and why.
+//! The language in tables: what clauses become, and which ones are refused, where and why.
 //!
-//! A case is a few lines up to an empty one: the clause, then what is expected. `UPDATE_EXPECT=1 cargo test` writes what
-//! the compiler says now, for review in the diff.
+//! Cases are separated by empty lines: the clause, then what is expected. `UPDATE_EXPECT=1 cargo
+//! test` writes what the compiler returns now, for review in the diff.
 #![allow(clippy::unwrap_used, missing_docs)]
-#![allow(clippy::disallowed_methods, reason = "the tables stand in files")]
+#![allow(clippy::disallowed_methods, reason = "the tables are files")]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -28,9 +28,10 @@ fn refused_clauses_say_where_and_why() {
     });
 }
 
-/// It would be refused later, where the clause's record is read, and by then it is saved.
+/// Otherwise it would be refused only where the clause's record is read, after the clause was
+/// saved.
 #[test]
-fn the_character_nul_is_refused_wherever_it_stands() {
+fn the_character_nul_is_refused_anywhere() {
     for (clause, place) in [
         ("region = 'a\0b'", (1, 12)),
         ("region = 'a'\n  AND payload->>'\0' = 'b'", (2, 18)),
@@ -43,9 +44,10 @@ fn the_character_nul_is_refused_wherever_it_stands() {
     }
 }
 
-/// A segment that an earlier build has saved goes on, with the zone it had; nothing else is taken.
+/// A segment that an earlier build saved goes on with the zone it had. Other abbreviations are
+/// refused as before.
 #[test]
-fn a_stored_clause_may_name_a_zone_by_its_abbreviation() {
+fn a_saved_clause_may_name_a_zone_by_its_abbreviation() {
     for zone in ["CET", "EET", "MET", "WET", "EST", "MST", "HST"] {
         let clause = format!("(created_at AT TIME ZONE '{zone}')::date = DATE '2026-12-24'");
         assert_eq!(compile(&clause).unwrap_err().code, "where_bad_literal", "{zone}");
@@ -70,7 +72,7 @@ fn the_normal_form_compiles_to_the_same_plan() {
 }
 
 #[test]
-fn clauses_that_mean_the_same_by_form_have_equal_plans() {
+fn clauses_that_differ_only_in_form_have_equal_plans() {
     for case in cases("equal.txt") {
         let mut spellings = case.clause.lines();
         let first = spellings.next().unwrap();
@@ -107,7 +109,7 @@ fn in_list(x: &str, count: usize) -> String {
     format!("{x} IN ({})", (0..count).map(|number| format!("'k-{number}'")).collect::<Vec<_>>().join(", "))
 }
 
-/// What is refused only since a segment was saved must not stop the partitions that hold it.
+/// Checks that were added after a segment was saved must not stop the partitions that have it.
 #[test]
 fn a_saved_clause_goes_on() {
     for (clause, same) in [
@@ -126,9 +128,9 @@ fn a_saved_clause_goes_on() {
     assert!(compile_saved(&patterns).is_ok());
 }
 
-/// However long a list is: none of what it takes grows faster than it does.
+/// A long list costs no more than its length: copies share it, and it is searched by an index.
 #[test]
-fn a_long_list_is_shared_by_its_copies_and_found_in() {
+fn copies_share_a_long_list_and_its_constants_are_found() {
     let plan = compile(&in_list("region", 10_000)).unwrap();
     let list = |plan: &Plan| {
         let mut found = None;
@@ -194,9 +196,9 @@ fn bounds_are_errors_and_never_a_stack_overflow() {
 }
 
 proptest! {
-    /// Whatever the text, the compiler answers; and what it accepts, it can print and read again.
+    /// The compiler returns for any text, and it can print and read again what it accepts.
     #[test]
-    fn any_mixture_of_words_is_answered(words in proptest::collection::vec(0..WORDS.len(), 0..14)) {
+    fn any_mixture_of_words_is_accepted_or_refused(words in proptest::collection::vec(0..WORDS.len(), 0..14)) {
         let clause: Vec<&str> = words.into_iter().map(|word| WORDS[word]).collect();
         let clause = clause.join(" ");
         match compile(&clause) {
@@ -315,7 +317,7 @@ fn check(name: &str, actual: impl Fn(&str) -> String) {
     }
 }
 
-/// The normal form; and, where conditions on the user were taken out of aggregates, what the aggregates became.
+/// Returns the normal form, and the aggregates if conditions on the user were taken out of them.
 fn described(plan: &Plan) -> String {
     let mut text = format!("=> {}\n", plan.normal_form);
     if plan.formula.any(&|part| matches!(part, Expr::AggregateBy { .. })) {

@@ -1,12 +1,12 @@
-//! Any clause the grammar can make: it compiles, and its normal form compiles to the same plan.
+//! Any clause that the grammar can make compiles, and its normal form compiles to the same plan.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use proptest::prelude::*;
 use segment_engine::language::compile;
 
-/// Text of a value of the event or of constants, by type.
+/// An expression of type text over the event or constants.
 fn text() -> impl Strategy<Value = String> {
-    let leaf = prop_oneof![
+    let base = prop_oneof![
         Just("region"),
         Just("url"),
         Just("'x'"),
@@ -14,7 +14,7 @@ fn text() -> impl Strategy<Value = String> {
         Just("payload->>'a'"),
         Just("payload->'b'->>'c'"),
     ];
-    leaf.prop_map(str::to_owned).prop_recursive(2, 6, 2, |inner| {
+    base.prop_map(str::to_owned).prop_recursive(2, 6, 2, |inner| {
         prop_oneof![
             inner.clone().prop_map(|x| format!("lower({x})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("coalesce({x}, {y})")),
@@ -34,7 +34,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn number() -> impl Strategy<Value = String> {
-    let leaf = prop_oneof![
+    let base = prop_oneof![
         Just("order_total"),
         Just("3"),
         Just("-2"),
@@ -47,7 +47,7 @@ fn number() -> impl Strategy<Value = String> {
         Just("jsonb_array_length(payload->'l')"),
         Just("(payload->'l'->-1->>'n')::numeric"),
     ];
-    leaf.prop_map(str::to_owned).prop_recursive(3, 8, 2, |inner| {
+    base.prop_map(str::to_owned).prop_recursive(3, 8, 2, |inner| {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} + {y})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("{x} - {y}")),
@@ -62,7 +62,7 @@ fn number() -> impl Strategy<Value = String> {
 }
 
 fn time() -> impl Strategy<Value = String> {
-    let leaf = prop_oneof![
+    let base = prop_oneof![
         Just("created_at"),
         Just("processed_at"),
         Just("TIMESTAMPTZ '2026-01-01'"),
@@ -70,7 +70,7 @@ fn time() -> impl Strategy<Value = String> {
         Just("to_timestamp((payload->>'n')::numeric)"),
         Just("to_timestamp(strpos(url, 'x'))"),
     ];
-    leaf.prop_map(str::to_owned).prop_recursive(2, 4, 1, |inner| {
+    base.prop_map(str::to_owned).prop_recursive(2, 4, 1, |inner| {
         prop_oneof![
             inner.clone().prop_map(|x| format!("({x} + INTERVAL '1 month 3 days')")),
             inner.clone().prop_map(|x| format!("({x} - INTERVAL '36 hours')")),
@@ -102,7 +102,7 @@ fn comparison() -> impl Strategy<Value = &'static str> {
 
 /// A condition on one event.
 fn condition() -> impl Strategy<Value = String> {
-    let leaf = prop_oneof![
+    let base = prop_oneof![
         (text(), comparison(), text()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
         (number(), comparison(), number()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
         (time(), comparison(), time()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
@@ -129,7 +129,7 @@ fn condition() -> impl Strategy<Value = String> {
         Just("bucket('it''s') < 12.5".to_owned()),
         Just("users.created_at > now() - INTERVAL '7 days'".to_owned()),
     ];
-    leaf.prop_recursive(4, 12, 3, |inner| {
+    base.prop_recursive(4, 12, 3, |inner| {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x}) AND ({y})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x} OR {y})")),
@@ -145,7 +145,7 @@ fn condition() -> impl Strategy<Value = String> {
 
 /// A condition on one event that is free of now.
 fn step() -> impl Strategy<Value = String> {
-    let leaf = prop_oneof![
+    let base = prop_oneof![
         (text(), comparison(), text()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
         (time(), comparison(), time()).prop_map(|(x, op, y)| format!("{x} {op} {y}")),
         (number(), number()).prop_map(|(x, y)| format!("{x} NOT IN ({y}, 3, 1.5, NULL)")),
@@ -154,7 +154,7 @@ fn step() -> impl Strategy<Value = String> {
         Just("segment('s')".to_owned()),
         Just("traits->>'plan' = 'pro'".to_owned()),
     ];
-    leaf.prop_recursive(2, 6, 2, |inner| {
+    base.prop_recursive(2, 6, 2, |inner| {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x}) AND ({y})")),
             (inner.clone(), inner.clone()).prop_map(|(x, y)| format!("({x}) OR ({y})")),
@@ -195,14 +195,14 @@ fn clause() -> impl Strategy<Value = String> {
     prop_oneof![condition(), formula]
 }
 
-/// A constant near an end of what can be written, and what leads over it.
+/// A constant near an end of the range that can be written, and steps beyond it.
 fn edge() -> impl Strategy<Value = String> {
     let day = prop_oneof![Just("0001-01-01"), Just("0001-12-31"), Just("9999-01-01"), Just("9999-12-31")];
     let time = prop_oneof![Just("00:00"), Just("23:59:59.999999"), Just("23:59:60"), Just("24:00")];
     let offset = prop_oneof![Just(""), Just("Z"), Just("-15:59"), Just("+15:59:59")];
     let ty = prop_oneof![Just("TIMESTAMPTZ "), Just("TIMESTAMP "), Just("DATE ")];
-    let leaf = (ty, day, time, offset).prop_map(|(ty, day, time, offset)| format!("{ty}'{day} {time}{offset}'"));
-    leaf.prop_recursive(3, 4, 1, |inner| {
+    let base = (ty, day, time, offset).prop_map(|(ty, day, time, offset)| format!("{ty}'{day} {time}{offset}'"));
+    base.prop_recursive(3, 4, 1, |inner| {
         let interval = prop_oneof![
             Just("1 us"),
             Just("-1 us"),
@@ -254,7 +254,7 @@ fn clause_at_an_edge() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Codes of bounds that a generated clause, or its longer normal form, may run into.
+/// Codes of bounds that a generated clause, or its longer normal form, may exceed.
 fn is_bound(code: &str) -> bool {
     code.starts_with("where_too_")
 }
@@ -276,7 +276,7 @@ proptest! {
         }
     }
 
-    /// A clause whose normal form could not be read again would be saved, and lost at the next start.
+    /// A clause whose normal form cannot be read again would be saved, and lost at the next start.
     #[test]
     fn at_the_edges_a_clause_is_refused_or_its_normal_form_compiles_to_the_same_plan(clause in clause_at_an_edge()) {
         let Ok(plan) = compile(&clause) else { return Ok(()) };

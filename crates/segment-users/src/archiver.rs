@@ -237,7 +237,7 @@ impl Known {
             Input::Event(Delivery { event, once }) => {
                 if let Some(id) = &event.event_id {
                     let ids = self.recent.entry(user).or_default();
-                    if !ids.accept(EventKey { id, once }, event.processed_at, self.remembered) {
+                    if !ids.accept(EventKey { id, dedupe_forever: once }, event.processed_at, self.remembered) {
                         return None;
                     }
                 }

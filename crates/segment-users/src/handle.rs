@@ -143,7 +143,7 @@ impl ServiceHandle {
     pub async fn stats(&self) -> Result<Stats, LogError> {
         let deadline = Instant::now() + STATS_MAX;
         let requested: Vec<_> = self.partitions.iter().map(PartitionHandle::request_stats).collect();
-        let mut stats = Stats::default();
+        let mut stats = Stats { clock: self.clock.status(), ..Stats::default() };
         for ((id, partition), response) in (0..).zip(self.partitions.iter()).zip(requested) {
             if let Ok(Ok(newest)) = timeout_at(deadline, response).await {
                 partition.last_stats.set(newest);

@@ -12,11 +12,13 @@
 //!    notifications together with the consumed offset.
 //!
 //! [`service`] starts and stops everything; [`handle`] is how others query it. Beside the workers
-//! run [`definitions`], [`archiver`], [`membership_writer`] and [`retention`]. [`queries`] answers
-//! the configuration API; [`stats`] are the numbers for operators.
+//! run [`definitions`], [`archiver`], [`membership_writer`], [`retention`] and [`erasure`], which wipes
+//! what deleted users left in files. [`queries`] answers the configuration API; [`stats`] are the
+//! numbers for operators.
 
 pub mod archiver;
 pub mod definitions;
+pub mod erasure;
 pub mod handle;
 pub mod membership_writer;
 pub mod partition;

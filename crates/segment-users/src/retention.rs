@@ -73,8 +73,12 @@ impl Retention {
         }
     }
 
-    /// Trims what may be trimmed now. A partition that cannot be trimmed does not hold up the others.
+    /// Trims what may be trimmed now. A partition that cannot be trimmed does not hold up the others. Nothing is trimmed while the
+    /// clock is in doubt: records that were trimmed cannot come back.
     pub async fn trim_once(&self) {
+        if self.ports.clock.status().jump.is_some() {
+            return;
+        }
         let before = Timestamp(self.ports.clock.now().0.saturating_sub(self.retention_micros));
         if let Err(error) = self.trim_errors(before).await {
             tracing::error!("the error topic could not be trimmed: {error}");

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::archiver::{Archiver, Signals};
 use crate::definitions;
+use crate::erasure::Erasure;
 use crate::handle::{PartitionHandle, ServiceHandle};
 use crate::membership_writer::MembershipWriter;
 use crate::partition::{Partition, Ports, WorkerError};
@@ -53,6 +54,12 @@ impl Service {
             tasks.spawn(until_stopped(stopped.clone(), "retention", 0, move || {
                 let retention = retention.clone();
                 async move { retention.run().await }
+            }));
+        }
+        if let Some(erasure) = Erasure::new(ports.clone(), settings).map(Arc::new) {
+            tasks.spawn(until_stopped(stopped.clone(), "erasure", 0, move || {
+                let erasure = erasure.clone();
+                async move { erasure.run().await }
             }));
         }
         let log = ports.log.clone();

@@ -23,6 +23,8 @@ pub struct Settings {
     pub archive_linger_ms: u64,
     /// How long records stay in the log at least, in microseconds; `None`: for ever.
     pub retention_micros: Option<i64>,
+    /// How long at least between two times that deleted users are wiped out of the files, in microseconds; `None`: never.
+    pub erase_interval_micros: Option<i64>,
 }
 
 impl Default for Settings {
@@ -36,6 +38,7 @@ impl Default for Settings {
             archive_bytes_max: 4 << 20,
             archive_linger_ms: 500,
             retention_micros: Some(7 * DAY_MICROS),
+            erase_interval_micros: Some(DAY_MICROS),
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ports::clock::ClockStatus;
 use ports::log::Progress;
 use segment_engine::machine::SegmentCount;
 use segment_engine::time::Timestamp;
@@ -66,6 +67,8 @@ pub struct Stats {
     pub segments: BTreeMap<i64, SegmentStats>,
     /// In order.
     pub partitions: Vec<PartitionLag>,
+    /// Of the clock that all partitions go by.
+    pub clock: ClockStatus,
 }
 
 /// A segment over all partitions.
@@ -142,6 +145,10 @@ impl Stats {
     pub fn report(&self) {
         metrics::gauge!("uss_users").set(self.users as f64);
         metrics::gauge!("uss_state_bytes").set(self.state_bytes as f64);
+        let jump_micros = self.clock.jump.map_or(0, |jump| jump.ahead_micros);
+        metrics::gauge!("uss_clock_jump_seconds").set(jump_micros as f64 / MICROS_PER_SECOND);
+        metrics::gauge!("uss_clock_behind_seconds").set(self.clock.behind_micros as f64 / MICROS_PER_SECOND);
+        metrics::counter!("uss_clock_jumps_total").absolute(self.clock.jumps);
         for (id, lag) in self.partitions.iter().enumerate() {
             let partition = id.to_string();
             metrics::gauge!("uss_consumer_lag_records", "partition" => partition.clone())

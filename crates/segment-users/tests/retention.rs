@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ports::checkpoints::{Checkpoint, Generation};
+use ports::clock::{GuardedClock, Limits, ManualClock};
 use ports::config_store::MembershipStore;
 use ports::log::{Topic, partition_of};
 use ports::records::{Cause, Notification};
@@ -206,6 +207,33 @@ async fn young_records_stay_and_the_error_topic_is_trimmed_too() {
         let (first, end) = trimmed.bounds(topic, partition).await;
         assert_eq!(first, end - 1, "{topic:?}: the last record is younger");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_trimmed_while_the_clock_is_in_doubt() {
+    let mut trimmed = Trimmed::new(Some(RETENTION)).await;
+    trimmed.define().await;
+    trimmed.world.user(USER, json!({"user_id": "nobody", "payload": {}})).await;
+    trimmed.go_on(RETENTION / SECOND - 1).await;
+    let partition = partition_of(USER, PARTITIONS);
+    let everything = trimmed.bounds(Topic::Events, partition).await;
+    assert!(everything.0 == 0 && everything.1 > 0);
+    let (system, monotonic) = (trimmed.world.clock.clone(), Arc::new(ManualClock::default()));
+    let limits = Limits { tolerance_micros: 60 * SECOND, settle_micros: 600 * SECOND };
+    trimmed.world.ports.clock = Arc::new(GuardedClock::new(system.clone(), monotonic.clone(), limits));
+
+    let day = 86_400 * SECOND;
+    system.advance_micros(day);
+    trimmed.trim().await;
+    assert_eq!(trimmed.bounds(Topic::Events, partition).await, everything, "everything is old by the system clock");
+    for clock in [&system, &monotonic] {
+        clock.advance_micros(10 * SECOND);
+    }
+    trimmed.trim().await;
+    assert_eq!(trimmed.bounds(Topic::Events, partition).await, everything, "and the time is still in doubt");
+    system.advance_micros(-day);
+    trimmed.trim().await;
+    assert_eq!(trimmed.bounds(Topic::Events, partition).await, (everything.1, everything.1));
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ const ENVIRONMENT: [(&str, &str); 8] = [
 ];
 
 /// What each number may be. A port is 0 where a free one shall be taken.
-const BOUNDS: [(&str, RangeInclusive<u32>); 11] = [
+const BOUNDS: [(&str, RangeInclusive<u32>); 14] = [
     ("ingestion_api_port", 0..=65_535),
     ("ingestion_metrics_port", 0..=65_535),
     ("segment_users_metrics_port", 0..=65_535),
@@ -40,6 +40,11 @@ const BOUNDS: [(&str, RangeInclusive<u32>); 11] = [
     ("event_id_hours", 1..=8_760),
     // A day: more is no clock that is a little wrong.
     ("future_tolerance_seconds", 0..=86_400),
+    // Each is evaluated for every user who might be in it.
+    ("segments_max", 1..=100_000),
+    // An hour: more is no step that a well-kept clock takes. A day: so long may time be wrong after a step that was right.
+    ("clock_tolerance_seconds", 1..=3_600),
+    ("clock_settle_seconds", 0..=86_400),
     // A day: that much of the log may have to be read again after a crash.
     ("checkpoint_seconds", 1..=86_400),
 ];
@@ -75,9 +80,13 @@ pub struct Settings {
     pub future_tolerance_seconds: u32,
     pub exclusive_identities: String,
     pub caseless_identities: String,
+    pub segments_max: u32,
+    pub clock_tolerance_seconds: u32,
+    pub clock_settle_seconds: u32,
     pub event_id_hours: u32,
     pub checkpoint_seconds: u32,
     pub log_retention: LogRetention,
+    pub erase_interval: EraseInterval,
     pub notify_all_segments: bool,
     pub log_level: String,
     pub log_format: String,
@@ -92,6 +101,11 @@ pub struct Settings {
 #[serde(try_from = "Duration")]
 pub struct LogRetention(pub Option<i64>);
 
+/// How long at least between two times that deleted users are wiped out of files, in microseconds; `None`: never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Duration")]
+pub struct EraseInterval(pub Option<i64>);
+
 /// A duration as people write it.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -102,13 +116,12 @@ enum Duration {
     Text(String),
 }
 
-impl TryFrom<Duration> for LogRetention {
-    type Error = String;
-
-    /// An interval as in where clauses, or seconds. A month has no length of its own; nothing is no length to keep anything for.
-    fn try_from(duration: Duration) -> Result<Self, String> {
-        let text = match duration {
-            Duration::Text(text) if text == "forever" => return Ok(Self(None)),
+impl Duration {
+    /// An interval as in where clauses, or seconds, in microseconds. A month has no length of its own; no length at all is
+    /// none, as `forever` is. The error is what was written.
+    fn micros(self) -> Result<Option<i64>, String> {
+        let text = match self {
+            Duration::Text(text) if text == "forever" => return Ok(None),
             Duration::Text(text) => text,
             Duration::Whole(seconds) => seconds.to_string(),
             Duration::Number(number) => number.to_string(),
@@ -117,12 +130,32 @@ impl TryFrom<Duration> for LogRetention {
         let interval = Interval::parse(&text).filter(|interval| interval.months == 0);
         let micros = interval.and_then(|interval| i64::try_from(interval.fixed_micros()).ok());
         match micros {
-            Some(0) => Ok(Self(None)),
-            Some(micros) if micros > 0 => Ok(Self(Some(micros))),
-            _ => Err(format!(
-                "'{text}' is no retention: say for instance 7 days, 36 hours or 3600 (seconds); forever or 0 never trims"
-            )),
+            Some(0) => Ok(None),
+            Some(micros) if micros > 0 => Ok(Some(micros)),
+            _ => Err(text),
         }
+    }
+}
+
+impl TryFrom<Duration> for LogRetention {
+    type Error = String;
+
+    fn try_from(duration: Duration) -> Result<Self, String> {
+        duration.micros().map(Self).map_err(|text| {
+            format!("'{text}' is no retention: say for instance 7 days, 36 hours or 3600 (seconds); forever or 0 never trims")
+        })
+    }
+}
+
+impl TryFrom<Duration> for EraseInterval {
+    type Error = String;
+
+    fn try_from(duration: Duration) -> Result<Self, String> {
+        duration.micros().map(Self).map_err(|text| {
+            format!(
+                "'{text}' is no interval: say for instance 1 day, 12 hours or 3600 (seconds); forever or 0 never wipes"
+            )
+        })
     }
 }
 
@@ -239,6 +272,7 @@ mod tests {
         let settings = Settings::read(None, &Flags { partitions: Some(4) }).unwrap();
         assert_eq!(settings.partitions, 4);
         assert_eq!(settings.log_retention, LogRetention(Some(7 * 86_400_000_000)));
+        assert_eq!(settings.erase_interval, EraseInterval(Some(86_400_000_000)));
     }
 
     #[test]
@@ -251,6 +285,9 @@ mod tests {
         for refused in ["", "soon", "-1 day", "1 month", "1 year", "7 daze", "999999999999 days"] {
             assert!(read(refused).is_err_and(|message| message.contains("7 days")), "{refused}");
         }
+        let erasing = |text: &str| EraseInterval::try_from(Duration::Text(text.to_owned())).map(|EraseInterval(it)| it);
+        assert_eq!((erasing("12 hours"), erasing("forever")), (Ok(Some(43_200_000_000)), Ok(None)));
+        assert!(erasing("soon").is_err_and(|message| message.contains("'soon'") && message.contains("1 day")));
         let number: LogRetention = serde_json::from_str("3600").unwrap();
         assert_eq!(number, LogRetention(Some(3_600_000_000)));
     }

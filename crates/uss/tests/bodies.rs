@@ -144,8 +144,19 @@ async fn slow_bodies_do_not_keep_others_out() {
         connection
     });
     let mut idle: Vec<Connection> = idle.collect();
-    let mut late = Connection::to(&server.ingestion);
-    late.send("/api/v1/events", "Content-Type: application/json\r\nContent-Length: 9\r\n", b"{");
+    let begun = [
+        (&server.ingestion, "/api/v1/events"),
+        (&server.ingestion, "/api/v1/errors/0/replay"),
+        (&server.configuration, "/api/v1/users"),
+        (&server.configuration, "/api/v1/identities/resolve"),
+    ];
+    let late: Vec<(&str, Connection)> = begun
+        .map(|(address, path)| {
+            let mut connection = Connection::to(address);
+            connection.send(path, "Content-Type: application/json\r\nContent-Length: 9\r\n", b"{");
+            (path, connection)
+        })
+        .into();
     assert_eq!(server.send("application/json", EVENT).await.unwrap().status, 200);
 
     // One address fills its share with bodies that do not end; then it waits for room, and nobody else does.
@@ -165,9 +176,11 @@ async fn slow_bodies_do_not_keep_others_out() {
     let answer = request.header("content-type", "application/json").body(EVENT).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 200, "another address");
 
-    let answer = late.answer();
-    assert_eq!((answer.status, answer.closes), (408, true));
-    assert_eq!(answer.body["code"], "BODY_TOO_SLOW");
+    for (path, mut connection) in late {
+        let answer = connection.answer();
+        assert_eq!((answer.status, answer.closes), (408, true), "{path}");
+        assert_eq!(answer.body["code"], "BODY_TOO_SLOW", "{path}");
+    }
     let last = idle.last_mut().unwrap();
     last.0.write_all(format!("{:x}\r\n{EVENT}\r\n0\r\n\r\n", EVENT.len()).as_bytes()).unwrap();
     assert_eq!(last.answer().body["accepted"], 1, "who waits may go on");

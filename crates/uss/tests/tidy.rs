@@ -16,7 +16,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const ARCHITECTURE_LINES_MAX: usize = 250;
 
 /// Which of our crates each may depend on, tests included. ARCHITECTURE.md gives the reasons.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("segment-engine", &[]),
     ("ports", &["segment-engine"]),
     ("ports-testkit", &["ports", "segment-engine"]),
@@ -26,6 +26,7 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("configuration-api", &["ports", "ports-testkit", "segment-engine", "uss-http"]),
     ("segment-users", &["ports", "ports-testkit", "segment-engine"]),
     ("bench", &["segment-engine"]),
+    ("fuzz", &["ingestion-api", "ports", "ports-testkit", "segment-engine", "uss", "uss-http"]),
     (
         "uss",
         &[
@@ -58,12 +59,13 @@ const ENGINE_IS_BUILT_OF: [&str; 12] = [
 ];
 
 /// Libraries that only the crates named may see: a backend has one adapter, and HTTP one edge.
-const HELD: [(&str, &[&str]); 9] = [
-    ("axum", &["configuration-api", "ingestion-api", "uss", "uss-http"]),
+const HELD: [(&str, &[&str]); 10] = [
+    ("axum", &["configuration-api", "fuzz", "ingestion-api", "uss", "uss-http"]),
     ("tower-http", &["configuration-api", "ingestion-api", "uss-http"]),
     ("fjall", &["adapters"]),
     // `uss import` reads Parquet with it; no service does.
     ("duckdb", &["adapters", "uss"]),
+    ("libsqlite3-sys", &["adapters"]),
     ("sea-orm", &["adapters"]),
     ("sea-orm-migration", &["adapters"]),
     ("reqwest", &["adapters", "bench", "uss"]),
@@ -123,6 +125,8 @@ fn our_crates_depend_inwards_only() {
         }
     }
     let shipped = dependencies.iter().filter(|dependency| dependency.to == "ports-testkit" && !dependency.dev);
+    // All of `fuzz` is for tests.
+    let shipped = shipped.filter(|dependency| dependency.from != "fuzz");
     found
         .extend(shipped.map(|Dependency { from, .. }| format!("{from}: ports-testkit is for tests: a dev-dependency")));
     none(found);
@@ -171,7 +175,7 @@ fn shown(path: &Path) -> String {
 }
 
 fn rust_files() -> impl Iterator<Item = PathBuf> {
-    ["crates", "bench"].into_iter().flat_map(|folder| files(folder, "rs"))
+    ["crates", "bench", "fuzz"].into_iter().flat_map(|folder| files(folder, "rs"))
 }
 
 #[test]
@@ -294,7 +298,8 @@ fn paths_in_documents_exist() {
 /// Backticked paths into the repository. One with a placeholder (`NAME`, `NNNN`, `*`) names no one file.
 fn quoted_paths(text: &str) -> Vec<&str> {
     let spans = text.split('`').skip(1).step_by(2);
-    let paths = spans.filter(|span| ["crates/", "docs/", "scripts/", "bench/"].iter().any(|top| span.starts_with(top)));
+    let paths = spans
+        .filter(|span| ["crates/", "docs/", "scripts/", "bench/", "fuzz/"].iter().any(|top| span.starts_with(top)));
     let paths = paths.filter(|span| !["NAME", "NNNN", "*", " ", "\n"].iter().any(|mark| span.contains(mark)));
     paths.map(|span| span.split(':').next().unwrap_or(span)).collect()
 }

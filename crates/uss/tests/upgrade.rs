@@ -23,7 +23,9 @@ fn unpack(name: &str, into: &Path) -> Value {
 }
 
 fn launch(data: &Path) -> Launch {
-    Launch::new(data).set("USS_PARTITIONS", "3").set("USS_LOG_RETENTION", "forever")
+    // The folders grow old: one day this machine's clock will be years ahead of them.
+    let launch = Launch::new(data).flag("--accept-clock");
+    launch.set("USS_PARTITIONS", "3").set("USS_LOG_RETENTION", "forever")
 }
 
 /// Compares every user's memberships and transitions with what the build that made the folder answered.

@@ -31,10 +31,17 @@ pub fn archive(connection: &mut Connection, batch: ArchiveBatch) -> Result<(), W
     let mut rows = Rows::new(&transaction);
     batch.rows.iter().try_for_each(|row| rows.add(row)).map_err(unavailable)?;
     rows.flush().map_err(unavailable)?;
-    let sql = "INSERT INTO user_segment_analytics.archive_positions VALUES (?, ?)
-               ON CONFLICT (log_partition) DO UPDATE SET next_offset = excluded.next_offset";
-    transaction.execute(sql, params![batch.partition, batch.to_offset]).map_err(unavailable)?;
+    move_position(&transaction, batch.partition, batch.to_offset).map_err(unavailable)?;
     transaction.commit().map_err(unavailable)
+}
+
+fn move_position(transaction: &Transaction<'_>, partition: u32, to_offset: u64) -> duckdb::Result<()> {
+    let sql = "UPDATE user_segment_analytics.archive_positions SET next_offset = ? WHERE log_partition = ?";
+    if transaction.execute(sql, params![to_offset, partition])? == 0 {
+        let sql = "INSERT INTO user_segment_analytics.archive_positions VALUES (?, ?)";
+        transaction.execute(sql, params![partition, to_offset])?;
+    }
+    Ok(())
 }
 
 /// Rows that wait to be written together. The last row of a user wins; what changes other rows is done in its turn.

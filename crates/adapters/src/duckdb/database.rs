@@ -4,6 +4,7 @@
 //! wrong moment, it refuses everything "until it is restarted". [`Database`] does that in the running process, as soon as the disk
 //! can be written again. What was committed is there then: rows and archive position together, or neither.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -65,6 +66,7 @@ impl Opened {
             .and_then(|config| config.threads(threads()))
             .map_err(unavailable)?;
         let mut writer = Connection::open_with_flags(file, config).map_err(unavailable)?;
+        remove_spilled(file).map_err(|error| WarehouseError::Unavailable(error.to_string()))?;
         // Queries of people must not reach other files; spilling beside the database stays allowed.
         writer.execute_batch("SET enable_external_access = false").map_err(unavailable)?;
         start_session(&writer)?;
@@ -80,6 +82,16 @@ impl Opened {
         let connection = locked(&self.template).try_clone().map_err(unavailable)?;
         start_session(&connection)?;
         Ok(connection)
+    }
+}
+
+/// Removes what queries had spilled beside the file when the process was killed. DuckDB makes the folder anew.
+fn remove_spilled(file: &Path) -> io::Result<()> {
+    let mut folder = file.as_os_str().to_owned();
+    folder.push(".tmp");
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`DuckDbWarehouse`]: the warehouse port on a DuckDB file.
 //!
-//! [`schema`] says what is stored, [`archive`] writes it, [`history`] reads it for the engine, [`question`] for people;
-//! [`database`] opens it, and opens it again after a failure.
+//! [`schema`] says what is stored, [`archive`] writes it, [`history`] reads it for the engine, [`question`] for people,
+//! [`scrub`] wipes what deleted users left in the file; [`database`] opens it, and opens it again after a failure.
 //! DuckDB's calls block, so each runs on a thread for blocking work. One connection writes; reads have their own and see
 //! the last committed state, so neither waits for the other.
 
@@ -11,21 +11,28 @@ mod history;
 mod interrupt;
 mod question;
 mod schema;
+mod scrub;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ports::warehouse::{ArchiveBatch, Departure, HistoryOf, Table, Warehouse, WarehouseError};
 use segment_engine::event::{Event, UserId};
 use segment_engine::machine::Receipt;
-use tokio::sync::Semaphore;
+use segment_engine::time::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use database::Database;
 pub use question::QUERY_ROWS_MAX;
 
 /// Queries that run at the same time; more wait.
 pub const READERS_MAX: usize = 4;
+/// How long new queries wait for the last step of a scrub to get its turn, at most; it takes place between queries.
+const READERS_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// When a longer query was in the way, how long until the next attempt.
+const READERS_PAUSE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A warehouse in one file of this machine. Clones share it.
 #[derive(Clone)]
@@ -57,6 +64,31 @@ impl DuckDbWarehouse {
         })
         .await
     }
+
+    /// Runs `act` with the connection that writes.
+    async fn writing<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut duckdb::Connection) -> Result<T, WarehouseError> + Send + 'static,
+    ) -> Result<T, WarehouseError> {
+        let (turn, database) = (self.turn.clone().lock_owned().await, self.database.clone());
+        blocking(move || {
+            let _turn = turn;
+            database.write(act)
+        })
+        .await
+    }
+
+    /// Waits until nobody reads; who wants to read meanwhile waits for what is returned to be dropped.
+    async fn without_readers(&self) -> OwnedSemaphorePermit {
+        let all = u32::try_from(READERS_MAX).expect("a few");
+        loop {
+            let free = self.free_readers.clone().acquire_many_owned(all);
+            if let Ok(free) = tokio::time::timeout(READERS_PAUSE_MAX, free).await {
+                return free.expect("the semaphore is never closed");
+            }
+            tokio::time::sleep(READERS_PAUSE_INTERVAL).await;
+        }
+    }
 }
 
 /// Every failure of a statement of ours is DuckDB's trouble (disk, memory), not the statement's.
@@ -83,12 +115,7 @@ impl Warehouse for DuckDbWarehouse {
     }
 
     async fn archive(&self, batch: ArchiveBatch) -> Result<(), WarehouseError> {
-        let (turn, database) = (self.turn.clone().lock_owned().await, self.database.clone());
-        blocking(move || {
-            let _turn = turn;
-            database.write(|connection| archive::archive(connection, batch))
-        })
-        .await
+        self.writing(|connection| archive::archive(connection, batch)).await
     }
 
     async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Receipt>>, WarehouseError> {
@@ -122,5 +149,25 @@ impl Warehouse for DuckDbWarehouse {
         let query = interrupt::Query::default();
         let _waits = query.end_when_dropped();
         self.reading(move |connection| query.run(connection, || question::query(connection, &sql))).await
+    }
+
+    async fn scrub(&self, now: Timestamp, interval_micros: i64) -> Result<bool, WarehouseError> {
+        let due = self.reading(move |connection| scrub::due(connection, now, interval_micros)).await?;
+        let Some(deleted) = due else { return Ok(false) };
+        for table in scrub::TABLES {
+            // Rows that are archived meanwhile come behind those that are moved.
+            let mut left = self.reading(move |connection| scrub::count(connection, table)).await?;
+            while left > 0 {
+                let moved = self.writing(move |connection| scrub::move_piece(connection, table)).await?;
+                left = if moved == 0 { 0 } else { left - moved };
+            }
+        }
+        let readers = self.without_readers().await;
+        self.writing(move |connection| {
+            let _readers = readers;
+            scrub::finish(connection, now, deleted)
+        })
+        .await?;
+        Ok(true)
     }
 }

@@ -7,7 +7,12 @@ use segment_engine::sql::MACROS;
 use super::unavailable;
 
 /// Each brings the schema one version forward. Files in use have run a prefix of them: only ever append.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// Runs the migrations that the file has not seen, and defines the functions that generated queries call: at every start
 /// anew, since they belong to this program's queries and not to the data.

@@ -41,6 +41,8 @@ pub enum Entry {
     Producer(String),
     /// [`HighestIds`](ports::log::HighestIds)
     HighestIds,
+    /// `i64`, when the files were last wiped, in microseconds
+    Scrubbed,
 }
 
 impl Entry {
@@ -51,6 +53,7 @@ impl Entry {
             Entry::Trimmed(topic, partition) => format!("trimmed/{topic:?}/{partition}").into_bytes(),
             Entry::Progress(partition) => format!("progress/{partition}").into_bytes(),
             Entry::HighestIds => b"highest-ids".to_vec(),
+            Entry::Scrubbed => b"scrubbed".to_vec(),
             Entry::Producer(name) => format!("producer/{name}").into_bytes(),
         }
     }

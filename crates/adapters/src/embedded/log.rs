@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use fjall::Guard;
 use ports::clock::Clock;
 use ports::log::{Appended, Batch, Commit, HighestIds, Log, LogError, NewRecord, Progress, Record, Topic};
+use segment_engine::time::Timestamp;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::block::{Block, block_key};
@@ -230,6 +231,22 @@ impl Log for EmbeddedLog {
             tracing::warn!(?topic, partition, %error, "the space of trimmed records could not be given back yet");
         }
         Ok(())
+    }
+
+    async fn scrub(&self, now: Timestamp, interval_micros: i64) -> Result<bool, LogError> {
+        let store = self.store.clone();
+        let scrubbed = tokio::task::spawn_blocking(move || {
+            let last: Option<i64> = store.with(|opened| Entry::Scrubbed.get(opened))?;
+            let is_due = last.is_some_and(|last| now.0.saturating_sub(last) >= interval_micros);
+            if is_due {
+                store.scrub()?;
+            }
+            if is_due || last.is_none() {
+                store.write(vec![entry_change(&Entry::Scrubbed, &now.0)])?;
+            }
+            Ok(is_due)
+        });
+        scrubbed.await.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
     }
 }
 

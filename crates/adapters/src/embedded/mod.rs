@@ -11,6 +11,7 @@ mod group;
 mod highest_ids;
 mod log;
 mod reclaim;
+mod scrub;
 mod store;
 mod tail;
 mod writer;

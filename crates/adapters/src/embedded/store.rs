@@ -11,6 +11,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Slice};
 use ports::log::{LogError, Topic};
 
+use super::scrub;
 use crate::space::probe;
 
 /// Journals beyond this are flushed into the trees: bounds both disk use and the time of a start.
@@ -27,6 +28,18 @@ pub enum Space {
     Meta,
     /// User blocks and markers.
     Checkpoints,
+}
+
+impl Space {
+    /// All of them.
+    pub const ALL: [Space; 6] = [
+        Space::Topic(Topic::Events),
+        Space::Topic(Topic::Errors),
+        Space::Topic(Topic::Notifications),
+        Space::Topic(Topic::Config),
+        Space::Checkpoints,
+        Space::Meta,
+    ];
 }
 
 /// One change of the database; several are written as a whole or not at all.
@@ -188,6 +201,11 @@ impl Store {
     /// Makes changes: see [`Opened::write`].
     pub fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.with(|opened| opened.write(changes))
+    }
+
+    /// Wipes what nobody can read any more out of the files.
+    pub fn scrub(&self) -> Result<(), StoreError> {
+        self.with(|opened| scrub::scrub(opened, &self.folder))
     }
 
     /// Opens the database anew after a failed write. As long as the disk is full, the old one stays: it can be read.

@@ -5,6 +5,7 @@
 
 mod activities;
 mod caseless;
+mod checksums;
 mod emails;
 mod entities;
 mod identities;
@@ -20,7 +21,7 @@ mod users;
 mod wiping;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,10 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynch
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
 use sea_orm_migration::MigratorTrait;
 
+use checksums::Protection;
 use writer::{Write, Writer, discard_failed};
+
+pub use checksums::VFS;
 
 /// Connections that read at the same time.
 const READERS_MAX: u32 = 4;
@@ -51,18 +55,26 @@ pub struct SqlConfigStore {
     readers: DatabaseConnection,
     writer: Writer,
     rules: Arc<IdentityRules>,
+    file: Arc<PathBuf>,
 }
 
 impl SqlConfigStore {
     /// Opens the SQLite file at `path`, creating it if it is missing, and brings its tables up to date. Identities that
-    /// are stored by other rules are rewritten.
+    /// are stored by other rules are rewritten. The pages of a file of an earlier build get checksums.
     pub async fn open_sqlite(path: &Path, rules: IdentityRules) -> Result<Self> {
-        let writer = Writer::new(connect_sqlite(path, 1).await.map_err(unavailable)?);
+        let protection = checksums::protect(path).await?;
+        let writer = Writer::new(connect_sqlite(path, 1, protection).await.map_err(unavailable)?);
         migrations::Migrator::up(writer.pool(), None).await.map_err(unavailable)?;
         caseless::settle(writer.pool(), &rules.caseless).await?;
         wiping::wipe_old_pages(writer.pool()).await;
-        let readers = connect_sqlite(path, READERS_MAX).await.map_err(unavailable)?;
-        Ok(Self { readers, writer, rules: Arc::new(rules) })
+        let readers = connect_sqlite(path, READERS_MAX, protection).await.map_err(unavailable)?;
+        Ok(Self { readers, writer, rules: Arc::new(rules), file: Arc::new(path.to_owned()) })
+    }
+
+    /// Closes the file, once everything that is under way is done. What is in the write-ahead log goes into it.
+    pub async fn close(self) -> Result<()> {
+        self.readers.close().await.map_err(unavailable)?;
+        self.writer.close().await
     }
 
     async fn begin(&self) -> Result<Write> {
@@ -70,14 +82,21 @@ impl SqlConfigStore {
     }
 }
 
-async fn connect_sqlite(path: &Path, connections: u32) -> std::result::Result<DatabaseConnection, DbErr> {
+async fn connect_sqlite(
+    path: &Path,
+    connections: u32,
+    protection: Protection,
+) -> std::result::Result<DatabaseConnection, DbErr> {
     let file = path.to_owned();
     let mut options = ConnectOptions::new("sqlite::memory:");
     options.max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).sqlx_logging(false);
     options.map_sqlx_sqlite_opts(move |_| {
-        SqliteConnectOptions::new()
+        let options = match protection {
+            Protection::Checksums => SqliteConnectOptions::new().vfs(VFS),
+            Protection::None => SqliteConnectOptions::new(),
+        };
+        options
             .filename(&file)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
@@ -91,6 +110,10 @@ async fn connect_sqlite(path: &Path, connections: u32) -> std::result::Result<Da
 #[async_trait]
 impl ConfigStore for SqlConfigStore {
     async fn ping(&self) -> Result<()> {
+        if let Some(page) = checksums::damaged_page(&self.file) {
+            let what = format!("page {page} of its file is not as it was written");
+            return Err(ConfigStoreError::Corrupt(checksums::with_advice(what)));
+        }
         self.readers.execute_unprepared("SELECT 1").await.map_err(unavailable)?;
         self.writer.check().await
     }
@@ -111,8 +134,12 @@ impl ConfigStore for SqlConfigStore {
     }
 }
 
-/// Every failure of the database is one that may pass: uniqueness and existence are checked before a row is written.
+/// Every failure of the database but damage is one that may pass: uniqueness and existence are checked before a row is
+/// written.
 fn unavailable(error: DbErr) -> ConfigStoreError {
+    if checksums::is_damage(&error) {
+        return ConfigStoreError::Corrupt(checksums::with_advice(error));
+    }
     ConfigStoreError::Unavailable(error.to_string())
 }
 

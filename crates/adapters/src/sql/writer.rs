@@ -50,6 +50,10 @@ impl Writer {
         &self.pool
     }
 
+    pub(super) async fn close(self) -> Result<()> {
+        self.pool.close().await.map_err(unavailable)
+    }
+
     /// Begins a write. Waits for the one before it.
     pub(super) async fn begin(&self) -> Result<Write> {
         let sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);

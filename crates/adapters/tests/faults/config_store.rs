@@ -192,3 +192,52 @@ async fn run(template: &Path, what: &str, case: Case, written: &[String], refuse
     assert_eq!(seen(&open(folder.path()).await).await.unwrap(), expected, "{what}, {case:?}: after a restart");
     failed
 }
+
+/// A config store that a build without checksums left when it was killed.
+fn of_an_earlier_build() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../uss/tests/data_folders/killed.tar.gz");
+    let unpacked = std::process::Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(folder.path()).status();
+    assert!(unpacked.unwrap().success());
+    let kept = tempfile::tempdir().unwrap();
+    for name in ["config.sqlite", "config.sqlite-wal"] {
+        let file = folder.path().join(name);
+        if file.exists() {
+            std::fs::copy(file, kept.path().join(name)).unwrap();
+        }
+    }
+    kept
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_an_earlier_build_survives_a_failure_while_it_gets_checksums() {
+    let template = of_an_earlier_build();
+    let reserved = |folder: &Path| std::fs::read(folder.join("config.sqlite")).unwrap()[20];
+    assert_eq!(reserved(template.path()), 0);
+    let expected = {
+        let folder = tempfile::tempdir().unwrap();
+        copy(template.path(), folder.path());
+        seen(&open(folder.path()).await).await.unwrap()
+    };
+    assert!(expected.len() > 10);
+    let cases = each_case(async |case| {
+        let folder = tempfile::tempdir().unwrap();
+        copy(template.path(), folder.path());
+        let failing = disk::fail(folder.path(), case.fault, case.passes, case.lasts);
+        let file = folder.path().join("config.sqlite");
+        let opened = SqlConfigStore::open_sqlite(&file, IdentityRules::default()).await;
+        let failed = failing.failed();
+        let crashed = tempfile::tempdir().unwrap();
+        // Killed here, with nothing closed in order. A store that did not open is being closed just now.
+        let found = if opened.is_ok() { crashed.path() } else { folder.path() };
+        if opened.is_ok() {
+            copy(folder.path(), found);
+        }
+        drop((failing, opened));
+        assert_eq!(seen(&open(found).await).await.unwrap(), expected, "{case:?}");
+        assert_eq!(reserved(found), 8, "{case:?}");
+        failed
+    })
+    .await;
+    assert!(cases > 20, "{cases}");
+}

@@ -32,9 +32,6 @@ pub(crate) struct Feed {
     /// The number of the ring buffer's next entry.
     next_number: u64,
     listener: Listener,
-    /// The server stopped before the subscriber had caught up: nothing from the ring buffer may
-    /// follow.
-    is_cut_off: bool,
     _permit: SubscriberPermit,
 }
 
@@ -86,7 +83,6 @@ impl Feed {
             ring,
             next_number: 0,
             listener,
-            is_cut_off: false,
             _permit: permit,
         };
         feed.join();
@@ -103,13 +99,17 @@ impl Feed {
         self.ahead = pairs().filter(|(_, (own, ring))| own > ring).map(|(at, _)| at).collect();
     }
 
-    /// Returns the next notification; `None` when the server has stopped and what was there has
-    /// been sent.
+    /// Returns the next notification; `None` as soon as the server stops, since unread
+    /// notifications of thousands of subscribers would delay the stop. Each reconnects with the
+    /// position it has.
     ///
     /// # Errors
     /// The log cannot be read.
     pub(crate) async fn next(&mut self) -> Result<Option<Sent>, LogError> {
         loop {
+            if self.is_stopping() {
+                return Ok(None);
+            }
             if let Some(record) = self.piece.pop_front() {
                 self.positions[self.piece_partition as usize] = record.offset + 1;
                 let notification = String::from_utf8_lossy(&record.value).into_owned();
@@ -118,9 +118,6 @@ impl Feed {
             if let Some((partition, until)) = self.behind.front().copied() {
                 self.catch_up(partition, until).await?;
                 continue;
-            }
-            if self.is_cut_off {
-                return Ok(None);
             }
             match self.ring.get(self.next_number) {
                 Slot::Entry(entry) => {
@@ -140,27 +137,27 @@ impl Feed {
         }
     }
 
-    /// Reads a piece of a partition in which the subscriber is behind. Once the server stops, it is
-    /// this partition's last one.
+    fn is_stopping(&self) -> bool {
+        *self.stopped.borrow()
+    }
+
+    /// Reads a piece of a partition in which the subscriber is behind.
     async fn catch_up(&mut self, partition: u32, until: u64) -> Result<(), LogError> {
         let position = self.positions[partition as usize];
         if position >= until {
             self.behind.pop_front();
             return Ok(());
         }
-        // Checked before the log is read: one more piece of what was there at the stop is still
-        // sent.
-        let is_stopping = *self.stopped.borrow();
         let _reads = self.readers.acquire().await;
+        if self.is_stopping() {
+            return Ok(());
+        }
         let records = self.log.read_piece(Topic::Notifications, partition, position, PIECE_BYTES).await?;
         self.piece_partition = partition;
         self.piece = records.into_iter().take_while(|record| record.offset < until).collect();
         if self.piece.is_empty() {
             // The records have been trimmed.
             self.positions[partition as usize] = until;
-        } else if is_stopping {
-            self.is_cut_off |= self.piece.back().is_none_or(|last| last.offset + 1 < until);
-            self.behind.pop_front();
         }
         Ok(())
     }

@@ -11,38 +11,27 @@ use super::ring::{End, Ring};
 /// Bytes read from a partition at a time.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Follows all partitions until the server stops or nobody listens. What was in the log at the stop
-/// is still sent.
+/// Follows all partitions until the server stops or nobody listens.
 pub(super) async fn follow(log: Arc<dyn Log>, ring: Arc<Ring>, mut stopped: watch::Receiver<bool>) {
     let (_, mut positions) = ring.next();
     // One wait for each partition, so that a record wakes only its own.
     let waits = (0..).zip(&positions).map(|(partition, position)| wait(log.clone(), partition, *position));
     let mut waits: FuturesUnordered<_> = waits.collect();
     loop {
-        let is_stopping = tokio::select! {
+        tokio::select! {
             Some(partition) = waits.next() => {
                 let position = &mut positions[partition as usize];
                 if let Err(error) = read(log.as_ref(), &ring, partition, position).await {
                     return fail(&ring, &error);
                 }
                 waits.push(wait(log.clone(), partition, *position));
-                false
             }
-            () = server_stops(&mut stopped) => true,
+            () = server_stops(&mut stopped) => return ring.end(End::Done),
             () = ring.unheard() => {
                 if ring.end_if_unheard() {
                     return;
                 }
-                false
             }
-        };
-        if is_stopping {
-            for (partition, position) in (0..).zip(&mut positions) {
-                if let Err(error) = read_to_end(log.as_ref(), &ring, partition, position).await {
-                    return fail(&ring, &error);
-                }
-            }
-            return ring.end(End::Done);
         }
     }
 }
@@ -55,14 +44,6 @@ async fn server_stops(stopped: &mut watch::Receiver<bool>) {
 async fn wait(log: Arc<dyn Log>, partition: u32, position: u64) -> u32 {
     log.wait_for(Topic::Notifications, partition, position).await;
     partition
-}
-
-async fn read_to_end(log: &dyn Log, ring: &Ring, partition: u32, position: &mut u64) -> Result<(), LogError> {
-    let (_, end) = log.bounds(Topic::Notifications, partition).await?;
-    while *position < end {
-        read(log, ring, partition, position).await?;
-    }
-    Ok(())
 }
 
 /// Reads a piece of a partition that has more. If the piece is empty, its records have been

@@ -1,6 +1,7 @@
 //! All routes on one page; one file per resource.
 
 mod activities;
+mod clock;
 mod db_actions;
 mod explain;
 pub(crate) mod identities;
@@ -23,8 +24,9 @@ use axum::response::Response;
 use axum::routing::{get, post, put};
 use tokio::sync::Notify;
 use uss_http::operations::{self, Health};
+use uss_http::pace::Pace;
 use uss_http::serve::{Shape, finish};
-use uss_http::{Access, ApiKeys, Problem};
+use uss_http::{Access, ApiKeys};
 
 use crate::api::Api;
 use crate::live::Hub;
@@ -37,7 +39,7 @@ pub fn router(api: Api, keys: &ApiKeys) -> Router {
     let routes =
         Router::new().merge(user_routes()).merge(segment_routes()).merge(log_routes(&api)).merge(service_routes());
     let routes = routes.layer(from_fn_with_state(api.clone(), wake_relay));
-    let routes = keys.guard(routes, Access::Admin);
+    let routes = keys.guard(Pace::default().hold(routes), Access::Admin);
     let health = operations::health({
         let api = api.clone();
         move || check_health(api.clone())
@@ -85,6 +87,8 @@ fn log_routes(api: &Api) -> Router<Api> {
     let hub = Arc::new(Hub::new(api.log.clone(), api.stopped.clone()));
     Router::new()
         .route("/api/v1/transitions/stream", get(transitions::live).layer(Extension(hub)))
+        .route("/api/v1/clock", get(clock::get))
+        .route("/api/v1/clock/accept", post(clock::accept))
         .route("/api/v1/topics", get(topics::list))
         .route("/api/v1/topics/{name}/records", get(topics::records))
 }
@@ -100,7 +104,7 @@ fn service_routes() -> Router<Api> {
 /// A change needs both: the store takes it, the log carries it to the engine.
 async fn check_health(api: Api) -> Health {
     let (store, log) = tokio::join!(api.store.ping(), api.log.ping());
-    vec![("configStore", store.map_err(Problem::from)), ("log", log.map_err(Problem::from))]
+    vec![("configStore", store.into()), ("log", log.into())]
 }
 
 /// Wakes the relay after every call that may have written.

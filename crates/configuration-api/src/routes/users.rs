@@ -99,15 +99,10 @@ pub(crate) async fn update(
     Ok(Data(updated.user.into()))
 }
 
-/// Says what a deletion still has to wait for.
-const ERASURE: &str = "The user is deleted, with identities, traits and manual segments. They leave their segments, and their events \
-                       leave engine and warehouse, within moments; their records leave the log when USS_LOG_RETENTION ends. See \
-                       docs/reference/topics.md#deleted-users";
-
 pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Json<Value>, Problem> {
     let deleted = api.store.delete_user(UserId(id)).await?;
     deleted.into_iter().for_each(|user| (api.forget)(Forget::User(user)));
-    Ok(Json(json!({"data": true, "erasure": ERASURE})))
+    Ok(Json(json!({"data": true, "erasure": api.erasure.from(api.now())})))
 }
 
 pub(crate) async fn by_client_id(

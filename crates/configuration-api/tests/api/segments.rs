@@ -1,5 +1,6 @@
 //! `/api/v1/segments`
 
+use configuration_api::SegmentBound;
 use ports::config_store::{MembershipBatch, MembershipChange};
 use segment_engine::event::UserId;
 use serde_json::{Value, json};
@@ -183,4 +184,28 @@ async fn preview_progress_and_explain_show_what_the_engine_returns() {
             ("GET", "/api/v1/users/9/segments/a/explain", Value::Null, 404, "USER_NOT_FOUND"),
         ])
         .await;
+}
+
+#[tokio::test]
+async fn the_number_of_segments_is_bounded() {
+    let world = World { segments: SegmentBound::of(3), ..World::new() };
+    let tags = ["a", "b", "c", "d", "e"];
+    let bodies = tags.map(|tag| json!({"tag": tag, "whereStatement": ""}));
+    let [a, b, c, d, e] = bodies.map(|body| world.call("POST", PATH, body));
+    // All at once, so that two of them find no place.
+    let (a, b, c, d, e) = tokio::join!(a, b, c, d, e);
+    let mut responses = [a, b, c, d, e];
+    responses.sort_by_key(|(status, _)| *status);
+    assert_eq!(responses.each_ref().map(|(status, _)| *status), [201, 201, 201, 409, 409]);
+    for (_, refused) in &responses[3..] {
+        assert_eq!(refused["code"], "SEGMENTS_FULL", "{refused}");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains("3 segments") && message.contains("USS_SEGMENTS_MAX"), "{message}");
+    }
+    let manual = json!({"tag": "m", "kind": "manual"});
+    world.refuses(&[("POST", PATH, manual.clone(), 409, "SEGMENTS_FULL")]).await;
+    // Existing segments can be changed, and a deletion makes room.
+    world.data("PUT", "/api/v1/segments/1", json!({"title": "A"})).await;
+    world.data("DELETE", "/api/v1/segments/1", Value::Null).await;
+    assert_eq!(world.call("POST", PATH, manual).await.0, 201);
 }

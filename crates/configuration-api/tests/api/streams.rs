@@ -289,20 +289,31 @@ async fn a_subscriber_after_all_others_have_gone_receives_what_comes() {
 }
 
 #[tokio::test]
-async fn at_a_stop_each_partition_is_sent_up_to_one_more_piece() {
+async fn a_stop_ends_every_stream_at_once_and_each_can_go_on_where_it_was() {
     let streams = Streams::new(2);
     let mut waiting = streams.subscribe(None).await;
-    for number in 0..3 {
+    for number in 0..40 {
         streams.append(0, format!("0/{number}/")).await;
         streams.append(1, format!("1/{number}/{}", "x".repeat(PIECE_BYTES))).await;
     }
-    let at = assert_complete(&take(&mut waiting, 6).await, HashMap::new(), 2);
-    let mut behind = streams.subscribe(Some(&streams.beginning())).await;
-    streams.append(0, "0/3/".to_owned()).await;
+    // `waiting` reads everything, `kept_up` none of the newest, `slow` a little by itself, `silent`
+    // nothing.
+    let mut kept_up = streams.subscribe(None).await;
+    take(&mut waiting, 80).await;
+    let mut slow = streams.subscribe(Some(&streams.beginning())).await;
+    let sent = take(&mut slow, 3).await;
+    let mut silent = streams.subscribe(Some(&streams.beginning())).await;
+    streams.append(0, "0/40/".to_owned()).await;
     streams.world.stop.send_replace(true);
-    assert_complete(&take(&mut waiting, 1).await, at, 2);
-    assert_eq!(next(&mut waiting).await, None);
-    // Partition 1 has more than one piece; the rest is for the next connection.
-    assert_complete(&take(&mut behind, 4).await, HashMap::new(), 2);
-    assert_eq!(next(&mut behind).await, None);
+    for stream in [&mut waiting, &mut kept_up, &mut slow, &mut silent] {
+        assert_eq!(next(stream).await, None);
+    }
+
+    streams.world.stop.send_replace(false);
+    let at = assert_complete(&sent, HashMap::new(), 2);
+    let (position, _) = sent.last().unwrap();
+    let mut again = streams.subscribe(Some(position)).await;
+    let rest = take(&mut again, 81 - sent.len()).await;
+    let at = assert_complete(&rest, at, 2);
+    assert_eq!((at[&0], at[&1]), (41, 40), "none is missing");
 }

@@ -26,7 +26,12 @@ async fn a_user_from_creation_to_deletion() {
     }
     let changed = world.data("PUT", "/api/v1/users/1", json!({"name": null})).await;
     assert_eq!((&changed["name"], &changed["email"]), (&Value::Null, &json!("a@b.c")));
-    assert_eq!(world.data("DELETE", "/api/v1/users/1", Value::Null).await, json!(true));
+    let (status, response) = world.call("DELETE", "/api/v1/users/1", Value::Null).await;
+    assert_eq!((status, &response["data"]), (200, &json!(true)));
+    let erasure = &response["erasure"];
+    assert_eq!(erasure["configStoreBy"], "2026-01-01T00:00:01.000000Z");
+    assert_eq!((&erasure["warehouseBy"], &erasure["logBy"]), (&json!("2026-01-01T00:01:00.000000Z"), &Value::Null));
+    assert!(erasure["message"].as_str().is_some_and(|message| message.contains("USS_LOG_RETENTION")), "{erasure}");
     let empty = json!({});
     world
         .refuses(&[

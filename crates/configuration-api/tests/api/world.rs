@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use configuration_api::{Api, Forget, Holds, Relay, TopicNames, router};
+use configuration_api::{Api, ErasureDelays, Forget, Holds, Relay, SegmentBound, TopicNames, router};
 use http_body_util::BodyExt;
 use ports::clock::ManualClock;
 use ports::config_store::ConfigStore;
@@ -27,6 +27,7 @@ use uss_http::ApiKeys;
 pub const PARTITIONS: u32 = 4;
 /// 2026-01-01T00:00:00Z
 pub const START: Timestamp = Timestamp(1_767_225_600_000_000);
+const SECOND: i64 = 1_000_000;
 pub const STARTED: &str = "2026-01-01T00:00:00.000000Z";
 
 pub struct World {
@@ -38,6 +39,7 @@ pub struct World {
     pub forgotten: Arc<Mutex<Vec<Forget>>>,
     pub holds: Arc<Holds>,
     pub keys: ApiKeys,
+    pub segments: SegmentBound,
     /// Stops the server.
     pub stop: watch::Sender<bool>,
 }
@@ -133,6 +135,7 @@ impl World {
             forgotten: Arc::default(),
             holds: Arc::new(Holds::new(Arc::new(Notify::new()))),
             keys: ApiKeys::default(),
+            segments: SegmentBound::of(2_000),
             stop: watch::Sender::new(false),
         }
     }
@@ -151,7 +154,9 @@ impl World {
             clock: self.clock.clone(),
             written: Arc::new(Notify::new()),
             topics: TopicNames::default(),
+            segments: self.segments.clone(),
             forget: Arc::new(move |forget| forgotten.lock().unwrap().push(forget)),
+            erasure: ErasureDelays { config_store: Some(SECOND), warehouse: Some(60 * SECOND), log: None },
             stopped: self.stop.subscribe(),
         }
     }

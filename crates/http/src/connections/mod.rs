@@ -109,8 +109,10 @@ pub async fn serve(listener: impl Accept, router: Router, port: Port, mut stoppe
     let mut failures = Failures { port: port.name, logged: None, unlogged: 0 };
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            // Asked first: whoever was told to stop accepts nothing more.
+            biased;
             () = told(&mut stopped) => break,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => match admission.admit(peer.ip()) {

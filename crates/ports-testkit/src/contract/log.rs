@@ -39,6 +39,7 @@ pub async fn suite<P: LogPlace>(place: impl Fn() -> P) {
     append_once_is_idempotent(open().await.0.clone()).await;
     a_commit_stores_progress_and_records(&*open().await.0).await;
     bounds_and_trim(&*open().await.0).await;
+    a_scrub_changes_no_record(&*open().await.0).await;
     the_highest_ids_count_trimmed_records(&place()).await;
     a_wait_ends_when_the_record_comes(open().await.0.clone()).await;
     no_wake_up_is_lost(open().await.0.clone()).await;
@@ -105,6 +106,23 @@ async fn a_call_is_atomic(log: &dyn Log) {
     assert_eq!(log.committed(0).await.unwrap(), None);
     assert!(matches!(log.read(Topic::Errors, 1, 0, ALL).await, Err(LogError::NoSuchPartition { .. })));
     assert!(matches!(log.bounds(Topic::Events, PARTITIONS).await, Err(LogError::NoSuchPartition { .. })));
+}
+
+async fn a_scrub_changes_no_record(log: &dyn Log) {
+    log.scrub(Timestamp(0), 0).await.unwrap();
+    for number in 0..5 {
+        log.append(vec![event(1, number), record(Topic::Config, 0, number)]).await.unwrap();
+    }
+    log.commit(Commit { partition: 1, progress: progress(2, 0), records: vec![] }).await.unwrap();
+    log.trim(Topic::Events, 1, 2).await.unwrap();
+    for minute in 1..3 {
+        log.scrub(Timestamp(minute * 60_000_000), 0).await.unwrap();
+        assert_eq!(values(&read(log, Topic::Events, 1).await.records), ["2", "3", "4"]);
+        assert_eq!(values(&read(log, Topic::Config, 0).await.records).len(), 5);
+        assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (2, 5));
+        assert_eq!(log.committed(1).await.unwrap().map(|progress| progress.next_offset), Some(2));
+    }
+    assert_eq!(log.append(vec![event(1, 5)]).await.unwrap()[0].offset, 5);
 }
 
 async fn the_highest_ids_count_trimmed_records(place: &impl LogPlace) {

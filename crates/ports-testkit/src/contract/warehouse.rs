@@ -35,6 +35,7 @@ pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
     departures_are_stored(&*open().await).await;
     a_chain_of_merges_is_resolved_in_any_order(&*open().await).await;
     deleted_users_leave_nothing(&*open().await).await;
+    a_scrub_changes_no_result(&place()).await;
     reopening_keeps_everything(&place()).await;
 }
 
@@ -199,7 +200,7 @@ async fn receipts_are_found(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, rows).await;
     let ids = [(2, "a"), (1, "c"), (1, "a"), (3, "a"), (1, "a"), (1, "b"), (1, "")];
     let ids = ids.map(|(user, id)| (UserId(user), id.to_owned()));
-    let at = |offset: u64, once| Some(Receipt { at: event(0, 0, offset).processed_at, once });
+    let at = |offset: u64, once| Some(Receipt { at: event(0, 0, offset).processed_at, dedupe_forever: once });
     let found = warehouse.received(&ids).await.unwrap();
     let of_first = at(5, true);
     let expected = [at(7, false), None, of_first, None, of_first, at(6, false), None];
@@ -248,7 +249,7 @@ async fn a_chain_of_merges_is_resolved_in_any_order(warehouse: &dyn Warehouse) {
     archive(warehouse, 1, vec![alias(5, 6)]).await;
     archive(warehouse, 2, vec![alias(4, 5), alias(4, 5)]).await;
     let newest = async |user| warehouse.received(&[(UserId(user), "e".to_owned())]).await.unwrap()[0];
-    let at = |offset: u64| Some(Receipt { at: event(0, 0, offset).processed_at, once: false });
+    let at = |offset: u64| Some(Receipt { at: event(0, 0, offset).processed_at, dedupe_forever: false });
     for (user, expected) in [(1, 3), (2, 3), (3, 3), (4, 6), (5, 6), (6, 6)] {
         assert_eq!(newest(user).await, at(expected), "user {user}");
     }
@@ -274,6 +275,29 @@ async fn deleted_users_leave_nothing(warehouse: &dyn Warehouse) {
     assert_eq!(users(warehouse).await, [3]);
     archive(warehouse, 0, vec![ArchiveRow::DeleteUser(UserId(77)), user(2, "new")]).await;
     assert_eq!(users(warehouse).await, [2, 3], "the aliases are deleted too");
+}
+
+/// Keeps the place, since a scrub may write new files.
+async fn a_scrub_changes_no_result(place: &impl WarehousePlace) {
+    let warehouse = &*place.open().await;
+    assert!(!warehouse.scrub(Timestamp(0), 0).await.unwrap(), "nobody was deleted");
+    for partition in 0..3 {
+        let rows = (1..4).flat_map(|id| [user(id, "e"), row(event(id, partition, 7)), row(event(id, partition, 9))]);
+        archive(warehouse, partition, rows.collect()).await;
+    }
+    archive(warehouse, 1, vec![ArchiveRow::MergeUser(UserId(3)), alias(3, 2), ArchiveRow::DeleteUser(UserId(1))]).await;
+    let results = async || {
+        let positions = [warehouse.archive_position(0).await.unwrap(), warehouse.archive_position(1).await.unwrap()];
+        let departed = warehouse.departures(&[1, 2, 3].map(UserId)).await.unwrap();
+        (positions, departed, users(warehouse).await, history(warehouse, &[(1, ALL), (2, ALL), (3, ALL)]).await)
+    };
+    let before = results().await;
+    for minute in 1..3 {
+        warehouse.scrub(Timestamp(minute * 60_000_000), 0).await.unwrap();
+        assert_eq!(results().await, before);
+    }
+    archive(warehouse, 1, vec![row(event(2, 1, 11))]).await;
+    assert_eq!(results().await.3.len(), before.3.len() + 1, "it can be written as before");
 }
 
 async fn reopening_keeps_everything(place: &impl WarehousePlace) {

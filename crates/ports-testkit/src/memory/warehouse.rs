@@ -130,7 +130,7 @@ impl Warehouse for MemoryWarehouse {
             let same_id = |event: &&Event| event.event_id.as_deref() == Some(event_id);
             let found: Vec<&Event> = rows.events.iter().filter(same_user).filter(same_id).collect();
             let at = found.iter().map(|event| event.processed_at).max()?;
-            Some(Receipt { at, once: found.iter().any(|event| rows.once.contains(&event.position)) })
+            Some(Receipt { at, dedupe_forever: found.iter().any(|event| rows.once.contains(&event.position)) })
         };
         Ok(ids.iter().map(receipt).collect())
     }

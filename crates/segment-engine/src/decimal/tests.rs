@@ -38,7 +38,7 @@ fn reads_and_prints_what_postgres_reads() {
 }
 
 #[test]
-fn refuses_what_is_no_number_or_too_large() {
+fn other_texts_and_too_large_numbers_are_refused() {
     let cases = [
         "",
         " ",
@@ -119,7 +119,7 @@ fn rounds_to_places_and_to_whole_numbers() {
 
 proptest! {
     #[test]
-    fn what_is_printed_is_read_back(scaled in -(LIMIT - 1)..LIMIT) {
+    fn a_printed_number_is_read_back(scaled in -(LIMIT - 1)..LIMIT) {
         let number = Decimal::from_scaled(scaled).unwrap();
         prop_assert_eq!(Decimal::parse(&number.to_string()), Some(number));
     }

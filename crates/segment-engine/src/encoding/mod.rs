@@ -1,19 +1,20 @@
-//! How what outlives a build is written down: the layouts of checkpoints and transfers, apart from the types they hold.
+//! The layouts of what outlives a build, checkpoints and transfers, separate from the types that
+//! they hold.
 //!
-//! The bytes are [postcard](https://postcard.jamesmunns.com/wire-format)'s: fields and variants stand by position, without
-//! names. So a layout never changes. Fields may be renamed here together with their type, but not moved, added or removed;
-//! a new variant comes last. What must change otherwise gets a new layout and a new format number
-//! (`machine/snapshot.rs`), and the old one stays readable. `tests/checkpoints.rs` holds this to stored bytes.
+//! The bytes are [postcard](https://postcard.jamesmunns.com/wire-format)'s: fields and variants are
+//! found by position, not by name. So a layout never changes. Its fields and variants may be
+//! renamed together with their type, but not moved, added or removed; a new variant comes last. Any
+//! other change needs a new layout and a new format number (`machine/snapshot.rs`), and the old one
+//! stays readable. `tests/checkpoints` compares this with stored bytes.
 //!
-//! Numbers that are their own layout (timestamps, decimals, ids) derive theirs where they are defined.
+//! Here are the layouts of values and accumulators; `machine/encoding.rs` has those of the rest of
+//! a user. Types that are a single number (timestamps, decimals, ids) derive theirs where they are
+//! defined.
 
-mod state;
-mod user;
+mod accumulator;
 mod value;
 
-pub(crate) use user::{ManualListLayout, ProfileLayout};
-
-/// Gives a type the layout that is described apart from it.
+/// Implements serde for a type by its layout.
 macro_rules! written_as {
     ($($type:ty: $layout:ident),+ $(,)?) => {$(
         impl serde::Serialize for $type {

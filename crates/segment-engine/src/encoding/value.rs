@@ -1,4 +1,4 @@
-//! Values.
+//! The stored layout of values.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Shares of users that stay the same: by a hash that anybody can compute again.
+//! Stable shares of users, by a hash that anybody can compute.
 
 use md5::{Digest, Md5};
 
@@ -6,11 +6,11 @@ use crate::decimal::Decimal;
 use crate::event::UserId;
 use crate::value::Value;
 
-/// How many buckets there are, of a hundredth each.
+/// How many buckets there are, each a hundredth of a percent.
 const BUCKETS: u32 = 10_000;
 
-/// `bucket('name')` of a user: the first 32 bits of `md5(name || ':' || user_id)`, read as a whole number without a sign,
-/// modulo 10,000, divided by 100.
+/// Returns `bucket('name')` of a user: the first 32 bits of `md5(name || ':' || user_id)` as an
+/// unsigned number, modulo 10,000, divided by 100.
 pub fn bucket(name: &str, user: UserId) -> Value {
     let digest = Md5::new().chain_update(name).chain_update(":").chain_update(user.to_string()).finalize();
     let [a, b, c, d, ..] = <[u8; 16]>::from(digest);
@@ -30,9 +30,9 @@ mod tests {
         ("a'b", 9007199254740993, "12.01"),
     ];
 
-    /// By hand: `printf %s 'checkout:42' | md5sum` and so on.
+    /// Computed by `printf %s 'checkout:42' | md5sum` and so on.
     #[test]
-    fn is_what_anybody_computes_from_the_formula() {
+    fn a_bucket_follows_the_formula() {
         for (name, user, expected) in BY_HAND {
             assert_eq!(bucket(name, UserId(user)), Decimal::parse(expected).into(), "{name} {user}");
         }

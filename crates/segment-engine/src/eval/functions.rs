@@ -5,7 +5,7 @@ use crate::plan::{CompareOp, Expr, Field, Function, Unit, Zone};
 use crate::time::{Timestamp, calendar, is_within_written_years};
 use crate::value::Value;
 
-/// The value of a call. NULL for a NULL argument, but for `nullif`.
+/// Returns the value of a call. NULL for a NULL argument, except for `nullif`.
 pub(super) fn call<S: Scope>(function: &Function, arguments: &[Expr], scope: &mut S) -> Value {
     if *function == Function::JsonArrayLength {
         let items = scope.borrowed_json(&arguments[0]).and_then(serde_json::Value::as_array);
@@ -44,11 +44,11 @@ pub(super) fn call<S: Scope>(function: &Function, arguments: &[Expr], scope: &mu
             let rest = arguments[1..].iter().map(|argument| evaluate(argument, scope)).collect::<Vec<_>>();
             super::text::call(function, &first, &rest).unwrap_or(Value::Null)
         }
-        Function::JsonArrayLength => unreachable!("it was handled above, without a copy of the list"),
+        Function::JsonArrayLength => unreachable!("handled above, without a copy of the list"),
     }
 }
 
-/// So many seconds after 1970 began. What is finer than microseconds is cut off, as where times are read from text.
+/// Converts seconds since 1970. Digits beyond microseconds are cut off, as in times read from text.
 fn to_timestamp(seconds: &Value) -> Value {
     let micros = match seconds {
         Value::Decimal(seconds) => i64::try_from(seconds.scaled().div_euclid(1_000)).ok(),
@@ -65,7 +65,7 @@ fn text(value: &Value, change: impl Fn(&str) -> String) -> Value {
     }
 }
 
-/// `date_trunc(unit, x)`, of the type of `x`.
+/// Returns `date_trunc(unit, x)`, of the type of `x`.
 pub(crate) fn date_trunc(unit: Unit, x: &Value) -> Value {
     let floor = x.calendar_micros().and_then(|micros| unit.floor(micros)).and_then(calendar::within_time);
     let Some(floor) = floor else { return Value::Null };

@@ -1,16 +1,18 @@
-//! Lists and objects as text, as PostgreSQL prints a jsonb.
+//! The text of JSON, as PostgreSQL prints jsonb.
 
 use serde_json::{Number, Value as Json};
 
-/// The text of a jsonb: blanks behind commas and colons; keys by length, then by bytes; numbers without an exponent.
+/// Returns the text of a jsonb: blanks after commas and colons; keys by length, then by bytes;
+/// numbers without an exponent.
 pub fn jsonb_text(json: &Json) -> String {
     let mut writer = Writer { text: String::new(), plain_numbers: true };
     writer.value(json);
     writer.text
 }
 
-/// The text to keep where SQL is to print such texts: the keys in a jsonb's order, which SQL cannot bring them into, and
-/// numbers as they are read, since SQL prints a single one as that.
+/// Returns the text to store so that SQL prints it like a jsonb. Keys are in the order of a jsonb,
+/// because SQL cannot sort them. Numbers are as they were read, because SQL prints a single number
+/// like that.
 pub fn jsonb_ordered(json: &Json) -> String {
     let mut writer = Writer { text: String::new(), plain_numbers: false };
     writer.value(json);
@@ -51,7 +53,7 @@ impl Writer {
     }
 }
 
-/// A number without an exponent, and zero without a sign.
+/// Returns the text of a number without an exponent, and of zero without a sign.
 fn plain(number: &Number) -> String {
     let text = number.to_string();
     let (sign, magnitude) = text.strip_prefix('-').map_or(("", text.as_str()), |magnitude| ("-", magnitude));
@@ -60,7 +62,7 @@ fn plain(number: &Number) -> String {
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
-    // Where the point stands in the digits.
+    // The place of the point in the digits.
     let point = whole.len() as i64 + exponent.parse::<i64>().unwrap_or(0);
     match usize::try_from(point) {
         Ok(point) if point >= digits.len() => format!("{sign}{digits}{}", "0".repeat(point - digits.len())),
@@ -75,9 +77,9 @@ mod tests {
 
     use super::*;
 
-    /// By PostgreSQL 15: `SELECT '…'::jsonb`.
+    /// Expected texts are PostgreSQL 15's for `SELECT '…'::jsonb`.
     #[test]
-    fn texts_are_those_of_a_jsonb() {
+    fn texts_are_those_of_jsonb() {
         let cases = [
             (r#"["a","b"]"#, r#"["a", "b"]"#),
             (r#"{"zz":1,"b":2,"é":3,"a":4}"#, r#"{"a": 4, "b": 2, "zz": 1, "é": 3}"#),
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_the_same_json() {
+    fn the_stored_text_is_the_same_json() {
         let json: Json = serde_json::from_str(r#"{"zz":[1e30,{"bb":1,"c":2}],"b":"x"}"#).unwrap();
         assert_eq!(jsonb_ordered(&json), r#"{"b": "x", "zz": [1e+30, {"c": 2, "bb": 1}]}"#);
         assert_eq!(serde_json::from_str::<Json>(&jsonb_ordered(&json)).unwrap(), json);

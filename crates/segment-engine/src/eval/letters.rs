@@ -1,24 +1,28 @@
-//! `lower` and `upper`, letter by letter as in Postgres: by Unicode's simple mappings, which make one letter of one.
-//! Of Unicode 15, as the warehouse's: a newer compiler must not give other memberships.
+//! `lower` and `upper`, letter by letter as in Postgres, by Unicode's simple mappings: one letter
+//! becomes one letter.
+//!
+//! The mappings are those of Unicode 15, like the warehouse's, because a newer compiler must not
+//! change memberships.
 
-/// `lower(text)`.
+/// Returns `lower(text)`.
 pub(super) fn lower(text: &str) -> String {
     text.chars().map(|letter| simple(letter, letter.to_lowercase(), SIMPLE_LOWER)).collect()
 }
 
-/// `upper(text)`.
+/// Returns `upper(text)`.
 pub(super) fn upper(text: &str) -> String {
     text.chars().map(|letter| simple(letter, letter.to_uppercase(), SIMPLE_UPPER)).collect()
 }
 
-/// Letters whose full mapping, which is what the standard library has, is several letters, but that have a simple one
-/// too: the first and the last of a run, and how far away the other case is. Any other such letter stays as it is.
+/// Runs of letters whose full mapping, the one of the standard library, has several letters, but
+/// that have a simple mapping too: the first and the last letter, and the distance to the other
+/// case. Other letters with several letters in their full mapping do not change.
 type Runs = &'static [(char, char, i32)];
 
-/// The capital I with a dot.
+/// The capital I with dot.
 const SIMPLE_LOWER: Runs = &[('\u{130}', '\u{130}', 'i' as i32 - 0x130)];
 
-/// The Greek vowels with an iota below: the capital has it beside itself.
+/// The Greek vowels with iota subscript, whose capitals have the iota beside them.
 const SIMPLE_UPPER: Runs = &[
     ('\u{1f80}', '\u{1f87}', 8),
     ('\u{1f90}', '\u{1f97}', 8),
@@ -28,7 +32,7 @@ const SIMPLE_UPPER: Runs = &[
     ('\u{1ff3}', '\u{1ff3}', 9),
 ];
 
-/// Letters that got another case with Unicode 16 or 17.
+/// Letters that have another case only since Unicode 16 or 17.
 const WITHOUT_CASE: &[(char, char)] = &[
     ('\u{19b}', '\u{19b}'),
     ('\u{264}', '\u{264}'),

@@ -1,4 +1,4 @@
-//! What an expression is worth: SQL's evaluation, in three-valued logic.
+//! Evaluating expressions as SQL does, in three-valued logic.
 
 mod bucket;
 mod functions;
@@ -21,38 +21,39 @@ pub use jsonb::{jsonb_ordered, jsonb_text};
 #[cfg(test)]
 mod tests;
 
-/// What an expression is evaluated over. What a scope does not say it has is NULL, and of no segment.
+/// What an expression is evaluated over. By default a value is NULL, and the user is in no segment.
 pub trait Scope {
-    /// The value of a column of the event.
+    /// Returns the value of a column of the event.
     fn event(&self, _: EventColumn) -> Value {
         Value::Null
     }
-    /// The event's payload at a path.
+    /// Returns the event's payload at a path.
     fn payload(&self, _: &JsonPath) -> Value {
         Value::Null
     }
-    /// The text that an expression reads from the event, where it is at hand without a copy, since comparing text with
-    /// constants is most of what filters do. `None` if it is NULL, no text, or not at hand: then it is evaluated.
+    /// Returns the text that an expression reads from the event, if that needs no copy: filters
+    /// mostly compare text with constants. `None` if it is NULL or not a text, or if it must be
+    /// evaluated.
     fn borrowed_text(&self, _: &Expr) -> Option<&str> {
         None
     }
-    /// The JSON at the path that an expression reads. `None` if there is nothing.
+    /// Returns the JSON at the path that an expression reads; `None` if there is none.
     fn borrowed_json(&self, _: &Expr) -> Option<&Json> {
         None
     }
-    /// The user's traits at a path.
+    /// Returns the user's traits at a path.
     fn user_trait(&self, _: &JsonPath) -> Value {
         Value::Null
     }
-    /// The value of a column of the user.
+    /// Returns the value of a column of the user.
     fn user(&self, _: UserColumn) -> Value {
         Value::Null
     }
-    /// The value of the plan's aggregate of this index.
+    /// Returns the value of the plan's aggregate of this index.
     fn aggregate(&mut self, _: usize) -> Value {
         Value::Null
     }
-    /// The user's bucket of this name.
+    /// Returns the user's bucket of this name.
     fn bucket(&self, _: &str) -> Value {
         Value::Null
     }
@@ -60,11 +61,11 @@ pub trait Scope {
     fn segment(&mut self, _: usize) -> bool {
         false
     }
-    /// The truth of a comparison with now, given the value of its `x`.
+    /// Returns the truth of a comparison with now, given the value of its `x`.
     fn time_compare(&mut self, compare: &TimeCompare, x: &Value) -> Value;
 }
 
-/// The value of an expression. Operands that cannot change the outcome any more are not evaluated.
+/// Returns the value of an expression. Operands that cannot change the result are not evaluated.
 pub fn evaluate<S: Scope>(expr: &Expr, scope: &mut S) -> Value {
     match expr {
         Expr::Literal(value, _) => value.clone(),
@@ -106,7 +107,8 @@ pub fn evaluate<S: Scope>(expr: &Expr, scope: &mut S) -> Value {
     }
 }
 
-/// The truth of a condition that compares text at hand with constants; `None` if it is none.
+/// Returns the truth of a condition that compares borrowed text with constants; `None` for other
+/// conditions.
 fn text_truth<S: Scope>(condition: &Expr, scope: &S) -> Option<bool> {
     match condition {
         Expr::Compare(op, left, right) => match &**right {
@@ -122,7 +124,7 @@ fn text_truth<S: Scope>(condition: &Expr, scope: &S) -> Option<bool> {
     }
 }
 
-/// The conditions among the expressions.
+/// Returns the truth of a condition.
 fn truth<S: Scope>(condition: &Expr, scope: &mut S) -> Value {
     match condition {
         Expr::Compare(op, left, right) => match evaluate(left, scope) {
@@ -147,11 +149,11 @@ fn truth<S: Scope>(condition: &Expr, scope: &mut S) -> Value {
             _ => Value::Null,
         },
         Expr::JsonTest(inner, test) => json::tested(scope.borrowed_json(inner), test),
-        other => unreachable!("`evaluate` has handled every expression that is no condition: {other:?}"),
+        other => unreachable!("`evaluate` handles every expression that is not a condition: {other:?}"),
     }
 }
 
-/// The sum of 2^index of the conditions that are TRUE; NULL if none is.
+/// Returns the sum of 2^index of the conditions that are TRUE; NULL if none is.
 fn steps<S: Scope>(conditions: &[Expr], scope: &mut S) -> Value {
     let mask = conditions.iter().enumerate().fold(0, |mask, (index, condition)| {
         if evaluate(condition, scope).is_true() { mask | 1 << index } else { mask }
@@ -159,7 +161,8 @@ fn steps<S: Scope>(conditions: &[Expr], scope: &mut S) -> Value {
     if mask == 0 { Value::Null } else { Value::Int(mask) }
 }
 
-/// `OR` for `decisive = true`, `AND` for `false`: the first decisive operand ends it, else NULL if any is NULL.
+/// `OR` for `decisive = true`, `AND` for `false`. The first decisive operand is the result; without
+/// one it is NULL if any operand is.
 fn fold_until<'a>(
     operands: impl Iterator<Item = &'a Expr>,
     decisive: bool,
@@ -176,7 +179,8 @@ fn fold_until<'a>(
     if any_null { Value::Null } else { Value::Bool(!decisive) }
 }
 
-/// The index among an `AggregateBy`'s cases: a number with a digit per term, TRUE 0, FALSE 1, NULL 2.
+/// Returns the index of the case of an `AggregateBy`: a number with a digit per term, TRUE 0, FALSE
+/// 1, NULL 2.
 pub(crate) fn chosen_case<S: Scope>(terms: &[Expr], scope: &mut S) -> usize {
     terms.iter().fold(0, |index, term| {
         let digit = match evaluate(term, scope).as_bool() {
@@ -190,13 +194,13 @@ pub(crate) fn chosen_case<S: Scope>(terms: &[Expr], scope: &mut S) -> usize {
 
 /// One event and now: the scope of an aggregate's filter and argument.
 ///
-/// It has no trait, user column, segment or aggregate, since leaf states must not depend on what can change without an
-/// event.
+/// It has no traits, user columns, segments or aggregates, because accumulators must not depend on
+/// anything that can change without an event.
 #[derive(Clone, Copy, Debug)]
 pub struct EventScope<'a> {
-    /// The event.
+    #[allow(missing_docs, reason = "the name says it")]
     pub event: &'a Event,
-    /// The instant that `now()` is.
+    /// The value of `now()`.
     pub now: Timestamp,
 }
 
@@ -230,7 +234,7 @@ impl Scope for EventScope<'_> {
 }
 
 impl Event {
-    /// The value of a column.
+    /// Returns the value of a column.
     pub fn column(&self, column: EventColumn) -> Value {
         match column {
             EventColumn::UserId => Value::Int(self.user_id.0),
@@ -241,7 +245,7 @@ impl Event {
         }
     }
 
-    /// The value of a column of type text; `None` if it is NULL or of another type.
+    /// Returns the value of a column of type text; `None` if it is NULL or of another type.
     pub fn text(&self, column: EventColumn) -> Option<&str> {
         match column {
             EventColumn::EventId => self.event_id.as_deref(),

@@ -34,7 +34,7 @@ fn purchase() -> Event {
     }
 }
 
-/// An event, and a user with aggregates and segments. `aggregate` counts how often it is asked.
+/// An event, and a user with aggregates and segments. `aggregate` counts its calls.
 struct UserScope {
     event: Event,
     aggregates: Vec<Value>,
@@ -190,7 +190,7 @@ fn conditions_have_three_values() {
 }
 
 #[test]
-fn what_is_decided_is_not_evaluated_further() {
+fn operands_after_the_decisive_one_are_not_evaluated() {
     let ask = || compare(CompareOp::Eq, Expr::Aggregate(0, Type::Int), int(0));
     let cases = [
         (Expr::And(vec![truth(Some(false)), ask()]), 0),
@@ -212,7 +212,7 @@ fn what_is_decided_is_not_evaluated_further() {
 }
 
 #[test]
-fn chooses_the_aggregate_of_the_terms_truths() {
+fn chooses_the_aggregate_by_the_truths_of_the_terms() {
     let cases = [
         (Some(true), Some(true), 0),
         (Some(true), None, 2),
@@ -277,9 +277,9 @@ fn matches_patterns() {
     assert_eq!(value_of(like(Expr::Event(EventColumn::Url), "%")), Value::Null);
 }
 
-/// Text is compared in place where the scope has it at hand; that must not change the answer.
+/// Borrowed text is compared in place, which must not change the result.
 #[test]
-fn text_at_hand_gives_the_same_answers() {
+fn borrowed_text_gives_the_same_results() {
     let like = Pattern::new("%1", PatternKind::Like, false).unwrap();
     let columns = [
         Expr::Event(EventColumn::Region),

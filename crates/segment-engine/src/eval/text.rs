@@ -1,9 +1,10 @@
-//! The functions of text, as PostgreSQL has them: they count characters, and are NULL of NULL and where PostgreSQL raises.
+//! The text functions of PostgreSQL. They count characters. They are NULL for NULL, and where
+//! PostgreSQL reports an error.
 
 use crate::plan::{Function, TEXT_BYTES_MAX, TrimSide};
 use crate::value::Value;
 
-/// The value of a call; `None` for NULL.
+/// Returns the value of a call; `None` for NULL.
 pub(super) fn call(function: &Function, first: &Value, rest: &[Value]) -> Option<Value> {
     let Value::Text(x) = first else { return None };
     let text = |place: usize| match rest.get(place) {
@@ -41,13 +42,13 @@ fn trimmed<'a>(x: &'a str, side: TrimSide, characters: &str) -> &'a str {
     }
 }
 
-/// The first `count` characters.
+/// Returns the first `count` characters.
 fn first(x: &str, count: i64) -> &str {
     let count = usize::try_from(count).unwrap_or(0);
     x.char_indices().nth(count).map_or(x, |(end, _)| &x[..end])
 }
 
-/// What follows the first `count` characters.
+/// Returns what follows the first `count` characters.
 fn without_first(x: &str, count: i64) -> &str {
     &x[first(x, count).len()..]
 }
@@ -68,8 +69,8 @@ fn right(x: &str, count: i64) -> &str {
     }
 }
 
-/// The characters at the places from `from` (the first is 1) up to, but without, `from + count`. Places before the first
-/// are counted, but empty.
+/// Returns the characters from the place `from` (the first is 1) up to, but not including, `from +
+/// count`. Places before the first count, but are empty.
 fn substring(x: &str, from: i64, count: i64) -> Option<&str> {
     if count < 0 {
         return None;
@@ -87,12 +88,13 @@ fn part<'a>(x: &'a str, separator: &str, number: i64) -> Option<&'a str> {
     let mut parts = x.split(separator);
     Some(match number > 0 {
         true => parts.nth(place).unwrap_or_default(),
-        // Separators are found from the front, also where parts are counted from the end.
+        // Separators are found from the front, even if parts are counted from the end.
         false => parts.collect::<Vec<_>>().into_iter().rev().nth(place).unwrap_or_default(),
     })
 }
 
-/// The length of the result is known before it is made: it can be a million times that of what it is made of.
+/// Computes the length before it makes the result, which can be a million times as long as the
+/// operands.
 fn replaced(x: &str, what: &str, by: &str) -> Option<String> {
     if what.is_empty() {
         return Some(x.to_owned());
@@ -110,9 +112,9 @@ fn place_of(part: &str, x: &str) -> i64 {
 mod tests {
     use super::*;
 
-    /// By PostgreSQL 15.
+    /// Expected values are PostgreSQL 15's.
     #[test]
-    fn texts_are_taken_apart_by_characters() {
+    fn texts_are_cut_by_characters() {
         let cases = [
             (left("jañoc", 3), "jañ"),
             (left("jañoc", 9), "jañoc"),
@@ -142,7 +144,7 @@ mod tests {
 
     /// By PostgreSQL 15.
     #[test]
-    fn substrings_begin_before_the_text_and_end_behind_it() {
+    fn a_substring_may_begin_before_the_text_and_end_after_it() {
         let cases = [
             (2, 2, Some("añ")),
             (2, i64::MAX, Some("añoc")),
@@ -161,7 +163,7 @@ mod tests {
         }
     }
 
-    /// By PostgreSQL 15.
+    /// Expected values are PostgreSQL 15's.
     #[test]
     fn parts_are_counted_from_either_end() {
         let cases = [
@@ -180,7 +182,7 @@ mod tests {
             ("a/b", "", -1, Some("a/b")),
             ("a/b", "", 2, Some("")),
             ("", "/", 1, Some("")),
-            // From the front: |aa|a, so the last part is not the empty one behind a match from the end.
+            // The separator is found from the front: |aa|a. So the last part is `a`.
             ("aaa", "aa", -1, Some("a")),
             ("a", "/", i64::MIN, Some("")),
         ];
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_put_together_up_to_a_bound() {
+    fn results_have_a_bound() {
         assert_eq!(joined("a", "").as_deref(), Some("a"));
         let half = "x".repeat(TEXT_BYTES_MAX / 2);
         assert!(joined(&half, &half).is_some());

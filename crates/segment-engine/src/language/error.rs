@@ -1,4 +1,4 @@
-//! Why a where clause is refused, and where.
+//! Errors of the compiler: why a where clause is refused, and where.
 
 use std::fmt;
 
@@ -13,14 +13,15 @@ impl Pos {
     pub const START: Pos = Pos { line: 1, column: 1 };
 }
 
-/// A refusal: a stable code, the place, the reason, and what to write instead.
+/// Why a where clause is refused: a stable code, the position, the reason, and what to write
+/// instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompileError {
     /// Stable, for programs: `where_…`.
     pub code: &'static str,
-    /// For people: what is wrong.
+    /// What is wrong, for people.
     pub message: String,
-    /// For people: what to write instead.
+    /// What to write instead, for people.
     pub suggestion: Option<String>,
     /// 1-based.
     pub line: u64,
@@ -56,7 +57,7 @@ impl fmt::Display for CompileError {
 
 impl std::error::Error for CompileError {}
 
-/// The stable codes, one per kind of refusal.
+/// The stable codes.
 pub(super) mod code {
     pub const SYNTAX: &str = "where_syntax";
     pub const COMMENT: &str = "where_comment";

@@ -1,4 +1,4 @@
-//! Constants: evaluated here, once, by the same evaluation that runs the plan.
+//! Constant folding, by the evaluation that also runs the plan.
 
 use crate::decimal::Decimal;
 use crate::eval::{Scope, evaluate};
@@ -6,7 +6,8 @@ use crate::plan::{Expr, TimeCompare};
 use crate::time::is_within_written_years;
 use crate::value::{Type, Value};
 
-/// The node itself, or the constant it is worth if all its operands are constants and it can be written as one.
+/// Returns the node, or its value if all its operands are constants and the value can be written as
+/// a constant.
 pub(super) fn folded(expr: Expr) -> Expr {
     if matches!(expr, Expr::TimeCompare(_)) {
         return expr;
@@ -22,18 +23,19 @@ pub(super) fn folded(expr: Expr) -> Expr {
     }
 }
 
-/// Whether a constant has a spelling that is read as the same again: of times, those of the years 0001 to 9999 do.
+/// Whether a constant has a spelling that is read as the same constant again. Of times, only those
+/// in the years 0001 to 9999 have.
 pub(super) fn is_writable(value: &Value) -> bool {
     let is_time = matches!(value, Value::Timestamp(_) | Value::LocalTimestamp(_) | Value::Date(_));
     !is_time || value.calendar_micros().is_some_and(is_within_written_years)
 }
 
-/// A cast of a constant; NULL if it fails.
+/// Casts a constant; NULL if that fails.
 pub(super) fn cast(value: Value, ty: Type) -> Value {
     value.cast(ty)
 }
 
-/// A number without a fraction that fits 64 bits.
+/// Returns a number as a whole number; `None` if it has a fraction or more than 64 bits.
 pub(super) fn whole(number: Decimal) -> Option<i64> {
     number.to_int().filter(|whole| Decimal::from(*whole) == number)
 }

@@ -1,4 +1,4 @@
-//! The two forms of a clause, and the row form turned into the aggregate form.
+//! The two forms of a clause: the row form is turned into the aggregate form.
 
 use sqlparser::ast::{BinaryOperator, Expr as Ast};
 
@@ -9,13 +9,13 @@ use super::syntax::start_of;
 use crate::plan::{Aggregate, AggregateFunction, CompareOp, Expr};
 use crate::value::{Type, Value};
 
-/// The canonical formula over one user.
+/// Returns the canonical formula over one user.
 ///
 /// * A bare event column and no aggregate: the row form, true if any event satisfies the clause.
 /// * An aggregate and no bare event column: the clause itself.
 /// * Neither: decided from the user alone.
 ///
-/// Errors repeat parts of `tree` where it is given.
+/// Errors repeat parts of `tree`, if it is given.
 pub(super) fn formula(condition: Expr, tree: Option<&Ast>, resolver: &mut Resolver) -> Result<Expr, CompileError> {
     let condition = canonical(condition, &resolver.names());
     let Some((pos, column)) = resolver.bare_column.clone() else { return Ok(condition) };
@@ -25,7 +25,8 @@ pub(super) fn formula(condition: Expr, tree: Option<&Ast>, resolver: &mut Resolv
     row_form(condition, pos, resolver)
 }
 
-/// Some event satisfies `e AND u`, where `u` does not read it: some event satisfies `e`, and `u`.
+/// Turns "some event satisfies `e AND u`", where `u` does not read the event, into "some event
+/// satisfies `e`, and `u`".
 fn row_form(condition: Expr, pos: Pos, resolver: &mut Resolver) -> Result<Expr, CompileError> {
     let operands = match condition {
         Expr::And(operands) => operands,
@@ -51,17 +52,19 @@ fn reads_clock(expr: &Expr) -> bool {
     expr.any(&|e| matches!(e, Expr::TimeCompare(compare) if compare.bound.value_type() == Type::Decimal))
 }
 
-/// A bare event column beside an aggregate: which events it is about is not said.
+/// The error for an event column outside the aggregates of a clause that has some.
 fn mixed_forms(column: &str, pos: Pos, tree: Option<&Ast>) -> CompileError {
     let condition = tree.map_or_else(|| format!("{column} …"), |tree| operand_at(tree, pos).to_string());
-    let message = format!("{column} stands outside an aggregate, but the clause has aggregates: of which event is it?");
+    let message = format!(
+        "{column} is outside an aggregate, but the clause has aggregates, so it is not clear which event it belongs to"
+    );
     CompileError::new(code::MIXED_FORMS, pos, message).suggest(format!(
-        "Ask whether any event is such, count(*) FILTER (WHERE {condition}) > 0, or put the condition into the FILTER of \
-         the aggregate it belongs to"
+        "To ask for any such event, write count(*) FILTER (WHERE {condition}) > 0, or put the condition into the FILTER of \
+         the aggregate that it belongs to"
     ))
 }
 
-/// The operand of the outermost AND and OR that stands at a position.
+/// Returns the operand of the outermost AND and OR that is at a position.
 fn operand_at(tree: &Ast, pos: Pos) -> &Ast {
     match tree {
         Ast::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {

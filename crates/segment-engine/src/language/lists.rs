@@ -1,5 +1,5 @@
-//! Which tokens are the constants of an `IN`: they are counted apart from the words of a clause, since they make it no
-//! deeper and are not resolved against each other.
+//! Finds the tokens that are constants of an `IN`. They are counted separately from the other
+//! tokens of a clause, because they do not nest.
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
@@ -7,22 +7,22 @@ use sqlparser::tokenizer::Token;
 use super::error::{CompileError, Pos, code};
 use super::limits::{LIST_MAX, LISTS_MAX};
 
-/// What a token is.
+/// The role of a token.
 pub(super) enum Item {
-    /// A word like any other.
+    /// Any other token.
     None,
-    /// A constant of a list, or what stands between two.
+    /// A constant of a list, or the comma between two.
     Constant,
-    /// The constant that goes beyond this bound.
+    /// The constant that exceeds this bound.
     TooMany(usize),
 }
 
-/// Where in lists the tokens are.
+/// The state while going through the tokens.
 #[derive(Default)]
 pub(super) struct Lists {
     after_in: bool,
     depth: usize,
-    /// The lists that are open: their depth, and how many constants they have so far.
+    /// The open lists: the depth of each, and how many constants it has so far.
     open: Vec<(usize, usize)>,
     all: usize,
 }
@@ -73,10 +73,10 @@ impl Lists {
 
 pub(super) fn too_many_constants(max: usize, pos: Pos) -> CompileError {
     let message = match max {
-        LIST_MAX => format!("an IN may have {LIST_MAX} constants at most"),
-        _ => format!("the INs of a clause may have {LISTS_MAX} constants at most"),
+        LIST_MAX => format!("an IN may have at most {LIST_MAX} constants"),
+        _ => format!("the INs of a clause may have at most {LISTS_MAX} constants together"),
     };
     CompileError::new(code::TOO_LONG, pos, message).suggest(
-        "Keep the users as a manual segment, or split the list into several segments, and ask with segment('tag')",
+        "Keep the users in a manual segment, or split the list into several segments, and write segment('tag')",
     )
 }

@@ -1,22 +1,22 @@
-//! Characters that come with text from web pages and word processors, and look like what SQL means without being it.
+//! Characters from web pages and word processors that look like characters of SQL.
 //!
-//! The parser takes every letter outside ASCII for part of a name, and would say something about a column that nobody
-//! sees. Inside quotes they are text like any other.
+//! The parser takes every letter outside ASCII as part of a name, so its error would be about a
+//! column that users cannot see. Inside quotes these characters are ordinary text.
 
 use super::error::{CompileError, Pos, code};
-use super::print::quoted;
+use super::quote::quoted;
 
-/// Quotes and primes of all kinds but the straight ones.
+/// Quotes and primes of all kinds, except the straight ones.
 const QUOTES: &str = "‘’‚‛“”„‟«»‹›′″‴‵‶´＇＂";
 
-/// The first such character outside quotes.
+/// Refuses the first such character outside quotes.
 pub(super) fn look_alike(text: &str) -> Option<CompileError> {
     let mut pos = Pos::START;
     let mut inside: Option<char> = None;
     for (start, character) in text.char_indices() {
         match (inside, character) {
             (None, '\'' | '"') => inside = Some(character),
-            // A doubled quote ends the text and begins it again.
+            // A doubled quote ends the string and begins it again.
             (Some(quote), end) if quote == end => inside = None,
             (Some(_), _) => {}
             (None, _) => {
@@ -42,11 +42,11 @@ fn refused(character: char, rest: &str, pos: Pos) -> Option<CompileError> {
     }
     let (what, suggestion) = match character {
         quote if QUOTES.contains(quote) => ("a typographic quote", straight(rest)),
-        '`' => ("a backtick", "Names stand without quotes, and a text in single ones: 'text'".to_owned()),
+        '`' => ("a backtick", "Write names without quotes, and text in single quotes: 'text'".to_owned()),
         '−' | '–' | '—' | '‐' | '‑' | '‒' | '―' => ("a typographic dash", "Write -".to_owned()),
-        '≠' => ("no operator of SQL", "Write <>".to_owned()),
-        '≤' => ("no operator of SQL", "Write <=".to_owned()),
-        '≥' => ("no operator of SQL", "Write >=".to_owned()),
+        '≠' => ("not an operator of SQL", "Write <>".to_owned()),
+        '≤' => ("not an operator of SQL", "Write <=".to_owned()),
+        '≥' => ("not an operator of SQL", "Write >=".to_owned()),
         '…' => ("an ellipsis", "Write the clause in full".to_owned()),
         '（' | '）' | '，' | '＝' | '＜' | '＞' | '；' => {
             ("a wide character", "Write the plain one of ASCII".to_owned())
@@ -57,20 +57,20 @@ fn refused(character: char, rest: &str, pos: Pos) -> Option<CompileError> {
     Some(CompileError::new(code::SYNTAX, pos, message).suggest(suggestion))
 }
 
-/// What stands between this quote and the next like it, in straight ones, if it is short.
+/// Suggests the text up to the next such quote in straight quotes, if it is short.
 fn straight(rest: &str) -> String {
     const SHORT_CHARS: usize = 40;
     let text: Vec<char> = rest.chars().skip(1).take(SHORT_CHARS).collect();
     match text.iter().position(|character| QUOTES.contains(*character)) {
         Some(end) if !text[..end].contains(&'\n') => {
             let text: String = text[..end].iter().collect();
-            format!("A text stands in straight quotes: {}", quoted(text.trim()))
+            format!("Put text in straight quotes: {}", quoted(text.trim()))
         }
-        _ => "A text stands in straight quotes: 'text'".to_owned(),
+        _ => "Put text in straight quotes: 'text'".to_owned(),
     }
 }
 
-/// Characters that show as a blank or not at all.
+/// Names characters that look like a blank or cannot be seen.
 fn blank(character: char) -> Option<&'static str> {
     Some(match character {
         '\u{a0}' | '\u{202f}' => "a no-break space",

@@ -1,8 +1,10 @@
-//! The one compiler: where clause to [`Plan`]. The same function refuses, runs, previews, explains and generates SQL.
+//! The one compiler, from where clause to [`Plan`]. Refusing, running, previewing, explaining and
+//! SQL all start here.
 //!
-//! The language is a closed grammar: [`syntax`] bounds and parses the text, [`resolve`] turns the parse tree into typed
-//! expressions and refuses what it does not know, [`canonical`] brings them to one form, [`split`] takes conditions on the
-//! user out of the aggregates, [`print`] writes the result in one spelling.
+//! The language is a closed grammar: [`syntax`] checks bounds and parses the text, [`resolve`]
+//! turns the parse tree into typed expressions and refuses everything that it does not know,
+//! [`canonical`] brings them to one form, [`split`] takes conditions on the user out of the
+//! aggregates, and [`print`] writes the result in one spelling.
 
 mod canonical;
 mod error;
@@ -13,6 +15,7 @@ mod lists;
 mod look_alikes;
 mod names;
 mod print;
+mod quote;
 mod resolve;
 mod scope;
 mod split;
@@ -27,17 +30,19 @@ use error::Pos;
 /// Compiles a where clause.
 ///
 /// # Errors
-/// What is not in the language is refused, with a stable code, the position, the reason, and what to write instead.
+/// Everything that is not in the language is refused with a stable code, the position, the reason,
+/// and what to write instead.
 pub fn compile(where_statement: &str) -> Result<Plan, CompileError> {
     compiled(where_statement, false)
 }
 
-/// Compiles a where clause that was accepted when it was saved, perhaps by an earlier build. It is not held to what has been
-/// refused only since (a bare text as a condition, a zone by its abbreviation, the memory of all patterns together), and means
-/// what it meant then: a segment does not stop because of an upgrade.
+/// Compiles a where clause that was accepted when it was saved, perhaps by an earlier build. Checks
+/// that were added since do not apply (a text as a condition, a zone by its abbreviation, the
+/// memory of all patterns together), and the clause means what it meant then: a segment does not
+/// stop because of an upgrade.
 ///
 /// # Errors
-/// As [`compile`].
+/// Like [`compile`].
 pub fn compile_saved(where_statement: &str) -> Result<Plan, CompileError> {
     compiled(where_statement, true)
 }

@@ -1,9 +1,9 @@
-//! The names of the language, and the nearest one to a name that is none of them.
+//! The names of the language, and suggestions for names that it does not have.
 
-use super::print::quoted;
+use super::quote::quoted;
 use crate::plan::{EventColumn, UserColumn};
 
-/// Event columns by every name they answer to. The first name of a column is its name in the normal form.
+/// Event columns by all their names. The first name of a column is its name in the normal form.
 pub(super) const EVENT_COLUMNS: &[(&str, EventColumn)] = &[
     ("event_id", EventColumn::EventId),
     ("id", EventColumn::EventId),
@@ -71,7 +71,7 @@ const FUNCTIONS: &[&str] = &[
     "upper",
 ];
 
-/// What people write from other dialects, and what to write here.
+/// Functions of other dialects, and what to write here.
 const FOREIGN_FUNCTIONS: &[(&str, &str)] = &[
     ("age", "Write a difference: now() - created_at"),
     ("array_length", "Write jsonb_array_length(x)"),
@@ -113,17 +113,17 @@ const FOREIGN_FUNCTIONS: &[(&str, &str)] = &[
     ("current_user", "A clause is already about one user"),
 ];
 
-/// The event column of this name.
+/// Returns the event column with this name.
 pub(super) fn event_column(name: &str) -> Option<EventColumn> {
     EVENT_COLUMNS.iter().find(|(known, _)| *known == name).map(|(_, column)| *column)
 }
 
-/// The name of an event column in the normal form.
+/// Returns the name of an event column in the normal form.
 pub(super) fn event_column_name(column: EventColumn) -> &'static str {
     EVENT_COLUMNS.iter().find(|(_, known)| *known == column).map_or("", |(name, _)| name)
 }
 
-/// What to write instead of an unknown column, given its parts as written.
+/// Suggests what to write instead of an unknown column, given its parts as written.
 pub(super) fn suggest_column(parts: &[&str]) -> String {
     let (table, path) = match parts {
         [table, path @ ..] if !path.is_empty() => (table.to_lowercase(), path),
@@ -181,7 +181,7 @@ fn property(root: &str, path: &[&str]) -> String {
     format!("{root}{}", steps.collect::<String>())
 }
 
-/// What to write instead of an unknown function.
+/// Suggests what to write instead of an unknown function.
 pub(super) fn suggest_function(name: &str) -> String {
     if let Some((_, advice)) = FOREIGN_FUNCTIONS.iter().find(|(known, _)| *known == name) {
         return (*advice).to_owned();
@@ -192,7 +192,7 @@ pub(super) fn suggest_function(name: &str) -> String {
     }
 }
 
-/// The nearest candidate within a third of the name's length.
+/// Returns the nearest candidate, at most a third of the name's length away.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (name.chars().count() / 3).clamp(1, 3);
     candidates

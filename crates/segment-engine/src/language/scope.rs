@@ -1,7 +1,8 @@
-//! Who may meet whom in one comparison: events' values with events' values, users' with users'.
+//! A comparison may not mix values of the event with values of the user.
 //!
-//! What an aggregate keeps per user must not depend on traits, or every change of a trait would need the history. A whole
-//! condition on the user inside an aggregate is fine: [`split`](super::split) takes it out.
+//! What an aggregate keeps per user must not depend on traits, or every change of a trait would
+//! need the history. A whole condition on the user inside an aggregate is allowed:
+//! [`split`](super::split) takes it out.
 
 use super::error::{CompileError, Pos, code};
 use super::names::event_column_name;
@@ -9,7 +10,7 @@ use super::print::{Names, expression};
 use crate::plan::Expr;
 use crate::value::Type;
 
-/// Refuses a condition in which a value of the user stands in one comparison with the event.
+/// Refuses a condition that compares a value of the user with the event.
 pub(super) fn check(condition: &Expr, pos: Pos) -> Result<(), CompileError> {
     if !condition.reads_event() {
         return Ok(());
@@ -26,11 +27,11 @@ pub(super) fn check_argument(argument: &Expr, pos: Pos) -> Result<(), CompileErr
     if argument.reads_event() {
         return Err(mixed(argument, user_value, pos));
     }
-    let message = format!("{} is a value of the user: an aggregate is over the events", print(user_value));
+    let message = format!("{} is a value of the user, but an aggregate is over events", print(user_value));
     Err(CompileError::new(code::MIXED_SCOPES, pos, message).suggest("Compare it outside the aggregate"))
 }
 
-/// A value of the user that is not part of a whole condition on the user.
+/// Finds a value of the user that is not part of a whole condition on the user.
 fn stray(expr: &Expr) -> Option<&Expr> {
     if expr.value_type() == Type::Bool && !expr.reads_event() {
         return None;
@@ -44,7 +45,7 @@ fn stray(expr: &Expr) -> Option<&Expr> {
 fn mixed(whole: &Expr, user_value: &Expr, pos: Pos) -> CompileError {
     let column = event_value(whole).map_or_else(|| "the event".to_owned(), print);
     let message = format!(
-        "{} (of the event) and {} (of the user) in one comparison: what is counted may not depend on traits",
+        "a comparison may not mix {} (of the event) and {} (of the user): what is counted must not depend on traits",
         column,
         print(user_value)
     );

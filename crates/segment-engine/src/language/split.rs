@@ -1,17 +1,19 @@
-//! From the clause's formula to the plan: conditions on the user are taken out of the aggregates, and what is left is
-//! numbered in the order in which the formula reads it.
+//! From the clause's formula to the plan: takes conditions on the user out of the aggregates, and
+//! numbers aggregates and segments in the order in which the formula reads them.
 //!
-//! `count(*) FILTER (WHERE traits->>'plan' = 'pro' AND region = 'X')` becomes one aggregate per truth of the condition on
-//! the user (TRUE, FALSE, NULL), each over the event alone; the formula chooses among them when it is evaluated.
+//! `count(*) FILTER (WHERE traits->>'plan' = 'pro' AND region = 'X')` becomes one aggregate per
+//! truth of the condition on the user (TRUE, FALSE, NULL), each over the event alone. The formula
+//! chooses among them when it is evaluated.
 
 use super::canonical;
 use super::error::{CompileError, Pos, code};
-use super::limits::{LEAVES_MAX, USER_TERMS_MAX};
+use super::limits::{PLAN_AGGREGATES_MAX, USER_TERMS_MAX};
 use super::print::{Names, expression};
 use crate::plan::{Aggregate, Expr};
 use crate::value::{Type, Value};
 
-/// The formula over pure aggregates, these aggregates, and the tags of the segments it reads.
+/// Returns the formula over pure aggregates, these aggregates, and the tags of the segments that it
+/// reads.
 pub(super) fn split(
     formula: Expr,
     names: &Names<'_>,
@@ -70,7 +72,7 @@ impl Numbering<'_> {
         }
         if terms.len() > USER_TERMS_MAX {
             let message = format!(
-                "an aggregate has {} separate conditions on the user inside; {USER_TERMS_MAX} at most",
+                "an aggregate may have at most {USER_TERMS_MAX} separate conditions on the user inside, but this one has {}",
                 terms.len()
             );
             return Err(CompileError::new(code::TOO_MANY_TERMS, pos, message).suggest(
@@ -89,8 +91,9 @@ impl Numbering<'_> {
         if let Some(index) = self.aggregates.iter().position(|known| *known == aggregate) {
             return Ok(index);
         }
-        if self.aggregates.len() == LEAVES_MAX {
-            let message = format!("conditions on the user inside aggregates make more than {LEAVES_MAX} aggregates");
+        if self.aggregates.len() == PLAN_AGGREGATES_MAX {
+            let message =
+                format!("conditions on the user inside aggregates make more than {PLAN_AGGREGATES_MAX} aggregates");
             return Err(CompileError::new(code::TOO_MANY_AGGREGATES, pos, message)
                 .suggest("Put them beside the aggregates: count(*) FILTER (WHERE …) > 0 AND traits->>'plan' = 'pro'"));
         }
@@ -104,7 +107,7 @@ fn is_term(expr: &Expr) -> bool {
     expr.value_type() == Type::Bool && expr.reads_user() && !expr.reads_event()
 }
 
-/// The greatest conditions on the user; those under one AND or OR count as one.
+/// Collects the largest conditions on the user. Those under one AND or OR count as one.
 fn collect_terms(expr: &Expr, terms: &mut Vec<Expr>) {
     if is_term(expr) {
         terms.push(expr.clone());
@@ -118,7 +121,8 @@ fn collect_terms(expr: &Expr, terms: &mut Vec<Expr>) {
     expr.children().into_iter().for_each(|child| collect_terms(child, terms));
 }
 
-/// The conditions on the user among the operands of one AND or OR, joined, if there are several.
+/// Returns the conditions on the user among the operands of one AND or OR, joined, if there are
+/// several.
 fn joint_term(expr: &Expr) -> Option<Expr> {
     let of_user = |items: &[Expr]| -> Option<Vec<Expr>> {
         let found: Vec<Expr> = items.iter().filter(|item| is_term(item)).cloned().collect();
@@ -131,7 +135,7 @@ fn joint_term(expr: &Expr) -> Option<Expr> {
     }
 }
 
-/// The aggregate where each term has the truth that its digit of `assignment` says.
+/// Returns the aggregate in which each term has the truth of its digit in `assignment`.
 fn assigned(aggregate: &Aggregate, terms: &[Expr], assignment: usize, names: &Names<'_>) -> Aggregate {
     let truths: Vec<(&Expr, Expr)> = terms
         .iter()
@@ -163,7 +167,7 @@ fn replaced(expr: Expr, truths: &[(&Expr, Expr)]) -> Expr {
     }
 }
 
-/// AND or OR with the operands on the user replaced by their joint truth.
+/// Replaces the operands on the user of an AND or OR by their joint truth.
 fn with_joint(expr: Expr, truth: &Expr, truths: &[(&Expr, Expr)]) -> Expr {
     let rest = |items: Vec<Expr>| -> Vec<Expr> {
         let rest = items.into_iter().filter(|item| !is_term(item)).map(|item| replaced(item, truths));

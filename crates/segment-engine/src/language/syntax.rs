@@ -1,4 +1,5 @@
-//! Text to parse tree: bounds and forbidden tokens first, then one expression and nothing after it.
+//! From text to parse tree: checks bounds and tokens first, then parses one expression with nothing
+//! after it.
 
 use sqlparser::ast::{Expr as Ast, Spanned};
 use sqlparser::dialect::PostgreSqlDialect;
@@ -11,9 +12,10 @@ use super::limits::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, TOKENS_MAX};
 use super::lists::{Item, Lists, too_many_constants};
 use super::look_alikes::look_alike;
 
-/// What the parser's own recursion may reach. A level of nesting costs it one step per binding strength (OR, AND, NOT, IS,
-/// comparison, BETWEEN, sum, product, sign) and one for the parenthesis, so it is never reached below [`NESTING_MAX`]:
-/// the parser takes its own limit for a syntax error in places, and would say something misleading.
+/// The limit of the parser's own recursion. A level of nesting costs one step per binding strength
+/// (OR, AND, NOT, IS, comparison, BETWEEN, sum, product, sign) and one for the parenthesis, so that
+/// [`NESTING_MAX`] is reached first. In places the parser reports its own limit as a syntax error,
+/// which would mislead.
 const PARSER_RECURSION_MAX: usize = 10 * NESTING_MAX;
 
 /// Parses a clause; `None` if it is empty.
@@ -27,9 +29,14 @@ pub(super) fn parse(text: &str) -> Result<Option<Ast>, CompileError> {
         .suggest("Split it into several segments and combine them with segment('tag')"));
     }
     if let Some((before, _)) = text.split_once('\0') {
-        // What a clause cannot match must not stop it on its way either: no record of the log holds this character.
-        return Err(CompileError::new(code::SYNTAX, end_of(before), "the character NUL, which no text can contain")
-            .suggest("Remove it"));
+        // No text of an event can have this character, and a record with it would be refused after
+        // the clause was saved.
+        return Err(CompileError::new(
+            code::SYNTAX,
+            end_of(before),
+            "the clause contains the character NUL, which no text can contain",
+        )
+        .suggest("Remove it"));
     }
     if let Some(error) = look_alike(text) {
         return Err(error);
@@ -54,8 +61,8 @@ pub(super) fn parse(text: &str) -> Result<Option<Ast>, CompileError> {
     Ok(Some(tree))
 }
 
-/// Where an expression begins, or `outer` if the parser did not keep it. Walks down the left side: the parser's own spans
-/// are computed from all parts, recursively.
+/// Returns where an expression begins, or `outer` if the parser did not keep the position. It walks
+/// down the left side, because the parser computes its own spans from all parts, recursively.
 pub(super) fn start_of(tree: &Ast, outer: Pos) -> Pos {
     let mut leftmost = tree;
     let span = loop {
@@ -100,7 +107,8 @@ fn pos_of(location: Location) -> Option<Pos> {
     (location.line > 0).then_some(Pos { line: location.line, column: location.column })
 }
 
-/// Drops white space; refuses comments, everything outside the language's alphabet, and what is too long or deep.
+/// Drops white space. Refuses comments, tokens that the language does not use, and clauses that are
+/// too long or too deep.
 fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileError> {
     let mut kept = Vec::with_capacity(tokens.len());
     let mut open: Vec<Pos> = Vec::new();
@@ -121,7 +129,8 @@ fn checked(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, CompileErro
             Token::RParen if open.pop().is_none() => {
                 return Err(CompileError::new(code::SYNTAX, pos, "this ) closes nothing"));
             }
-            // A question mark before a text asks for it; elsewhere it stands for a value.
+            // Before a text or a parenthesis a question mark is the operator of jsonb; elsewhere it
+            // is a parameter.
             Token::Question
                 if matches!(
                     tokens.peek().map(|next| &next.token),
@@ -150,7 +159,7 @@ fn is_blank(token: &Token) -> bool {
     matches!(token, Token::EOF | Token::Whitespace(Whitespace::Space | Whitespace::Newline | Whitespace::Tab))
 }
 
-/// A sign after an arrow is the number's: the tokenizer takes `->-` and `->>-` for operators of one's own.
+/// Splits a sign from an arrow before it: the tokenizer takes `->-` and `->>-` as custom operators.
 fn apart(token: TokenWithSpan) -> Vec<TokenWithSpan> {
     let arrow = match &token.token {
         Token::CustomBinaryOperator(operator) if operator == "->-" => Token::Arrow,
@@ -162,8 +171,9 @@ fn apart(token: TokenWithSpan) -> Vec<TokenWithSpan> {
     vec![TokenWithSpan { token: arrow, span: token.span }, TokenWithSpan { token: Token::Minus, span: sign }]
 }
 
-/// How deep the parser will be, and how high the tree: the parser recurses into parentheses, `CASE` and every sign or
-/// `NOT`; and each operator after the first makes the tree one higher.
+/// How deep the parser will recurse, and how high the tree will be. The parser recurses into
+/// parentheses, `CASE`, signs and `NOT`, and each operator after the first adds a level to the
+/// tree.
 #[derive(Default)]
 struct Depth {
     parentheses: usize,
@@ -205,7 +215,7 @@ fn too_deep(pos: Pos) -> CompileError {
         .suggest("Drop parentheses that are not needed, or split the clause with segment('tag')")
 }
 
-/// The alphabet of the language is closed: a token that no construct uses is refused before parsing.
+/// Refuses a token that no construct of the language uses, before parsing.
 fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
     let (code, message, suggestion) = match token {
         Token::Whitespace(_) => (
@@ -260,7 +270,7 @@ fn refuse_token(token: &Token, pos: Pos) -> Result<(), CompileError> {
         Token::Overlap => (code::UNSUPPORTED, unknown(token), "Write AND"),
         Token::ExclamationMark => (code::UNSUPPORTED, unknown(token), "Write NOT, or <> between two values"),
         Token::Mod => (code::UNSUPPORTED, unknown(token), "There is no remainder"),
-        Token::DoubleQuotedString(_) => (code::SYNTAX, unknown(token), "Text stands in single quotes: 'text'"),
+        Token::DoubleQuotedString(_) => (code::SYNTAX, unknown(token), "Put text in single quotes: 'text'"),
         Token::HashArrow | Token::HashLongArrow => {
             (code::UNSUPPORTED, unknown(token), "Step by step: payload->'a'->>'b'")
         }
@@ -276,10 +286,10 @@ fn unknown(token: &Token) -> String {
 
 fn hint_for_rest(token: &Token) -> Option<String> {
     match token {
-        Token::SingleQuotedString(_) => Some("A quote inside text is written twice: 'it''s'".to_owned()),
+        Token::SingleQuotedString(_) => Some("Write a quote inside text twice: 'it''s'".to_owned()),
         Token::Word(word) => match word.keyword {
             Keyword::ORDER | Keyword::GROUP | Keyword::LIMIT | Keyword::HAVING | Keyword::FROM => {
-                Some("Write only what would stand after WHERE".to_owned())
+                Some("Write only what comes after WHERE".to_owned())
             }
             _ => Some("Join conditions with AND or OR".to_owned()),
         },
@@ -287,7 +297,7 @@ fn hint_for_rest(token: &Token) -> Option<String> {
     }
 }
 
-/// The parser tells the position at the end of its message.
+/// Converts an error of the parser, which has the position at the end of its message.
 fn parse_error(error: ParserError, text: &str) -> CompileError {
     let message = match error {
         ParserError::RecursionLimitExceeded => return too_deep(Pos::START),

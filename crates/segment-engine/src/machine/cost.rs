@@ -1,30 +1,29 @@
-//! What a clause costs: how much the stores that it is lowered to keep per user.
+//! What a clause costs: how much its accumulators keep per user.
 
 use std::fmt;
 
+use super::accumulator_key::{AccumulatorId, AccumulatorKey, AccumulatorKind};
 use super::lower::lower;
-use super::store::{StoreId, StoreKey, StoreKind};
-use crate::leaf::{ENTRIES_MAX, Rank};
+use crate::accumulator::{ENTRIES_MAX, Rank};
 use crate::plan::{CompareOp, EventColumn, Expr, Plan};
 use crate::value::Type;
 
-/// The cost class of a clause: how much its most expensive store keeps per user.
+/// The cost class of a clause: how much its most expensive accumulator keeps per user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cost {
     /// At most one value.
     Constant,
-    /// At most so many entries.
+    /// At most this many entries.
     Entries(u64),
-    /// Every distinct value.
+    /// An entry per distinct value.
     Distinct,
-    /// Every event that counts now or will: those of its windows of time.
+    /// An entry per event in a window of time.
     Window,
-    /// Every event that matches, until an instant that is the same for all of them: a constant one, or that of the last step
-    /// of a funnel.
+    /// An entry per event that matches, until an instant that is the same for all of them: a
+    /// constant one, or that of the last step of a funnel.
     History,
 }
 
-/// The class's name.
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -38,7 +37,7 @@ impl fmt::Display for Cost {
 }
 
 impl Cost {
-    /// What the class means.
+    /// Returns what the class means, in words for users.
     pub fn meaning(self) -> String {
         let bound = format!("at most {ENTRIES_MAX} per user");
         match self {
@@ -51,46 +50,46 @@ impl Cost {
     }
 }
 
-/// The cost class of a plan.
+/// Returns the cost class of a plan.
 pub fn cost(plan: &Plan) -> Cost {
-    stores(plan).iter().map(cost_of).max().unwrap_or(Cost::Constant)
+    accumulators(plan).iter().map(cost_of).max().unwrap_or(Cost::Constant)
 }
 
-fn stores(plan: &Plan) -> Vec<StoreKey> {
+fn accumulators(plan: &Plan) -> Vec<AccumulatorKey> {
     let mut keys = Vec::new();
     lower(plan, &vec![0; plan.segments.len()], &mut |key| {
         keys.push(key);
-        StoreId(0)
+        AccumulatorId(0)
     });
     keys
 }
 
-fn cost_of(key: &StoreKey) -> Cost {
-    if let StoreKind::Ring(capacity) = key.kind {
+fn cost_of(key: &AccumulatorKey) -> Cost {
+    if let AccumulatorKind::NewestK(capacity) = key.kind {
         return Cost::Entries(capacity.into());
     }
     let argument_changes = key.argument.as_ref().is_some_and(Expr::reads_now);
     match &key.timed {
         None if !argument_changes => cost_for_ever(key.kind),
         Some(timed) if !argument_changes && only_ends(timed) => cost_until_the_end(key, timed),
-        _ if key.timed.iter().chain(&key.argument).any(is_of_everything) => Cost::History,
+        _ if key.timed.iter().chain(&key.argument).any(changes_for_all_events) => Cost::History,
         _ => Cost::Window,
     }
 }
 
-/// Of events that count for ever: once counted they are a number or a value.
-fn cost_for_ever(kind: StoreKind) -> Cost {
+/// The cost of events that count for ever: most are kept as a number or a value.
+fn cost_for_ever(kind: AccumulatorKind) -> Cost {
     match kind {
-        StoreKind::Distinct(u64::MAX) => Cost::Distinct,
-        StoreKind::Distinct(cap) => Cost::Entries(cap),
-        // Whoever never takes the last step keeps the others.
-        StoreKind::Funnel { steps: 2.., .. } => Cost::History,
+        AccumulatorKind::Distinct(u64::MAX) => Cost::Distinct,
+        AccumulatorKind::Distinct(cap) => Cost::Entries(cap),
+        // For users who never take the last step all events of the others are kept.
+        AccumulatorKind::Funnel { steps: 2.., .. } => Cost::History,
         _ => Cost::Constant,
     }
 }
 
-/// Of events that count from their receipt until an instant: none waits to begin.
-fn cost_until_the_end(key: &StoreKey, timed: &Expr) -> Cost {
+/// The cost of events that count from their receipt until an instant, so that none is pending.
+fn cost_until_the_end(key: &AccumulatorKey, timed: &Expr) -> Cost {
     let is_bool = key.argument.as_ref().is_some_and(|argument| argument.value_type() == Type::Bool);
     let together = !timed.any(&Expr::reads_event);
     let in_order = |part: &Expr| match part {
@@ -98,20 +97,20 @@ fn cost_until_the_end(key: &StoreKey, timed: &Expr) -> Cost {
         _ => false,
     };
     match key.kind {
-        StoreKind::Count(cap) | StoreKind::Distinct(cap) if cap < u64::MAX => Cost::Entries(cap),
-        // Of those that end together the best stays the best; the latest event is also the last to end.
-        StoreKind::Extreme(_) if together => Cost::Constant,
-        StoreKind::Extreme(Rank::Latest) if conjuncts(timed).iter().all(in_order) => Cost::Constant,
-        // The best, and the other value, should it end later.
-        StoreKind::Extreme(Rank::Greatest | Rank::Least) if is_bool => Cost::Entries(2),
-        StoreKind::Funnel { steps: 1, .. } => Cost::Constant,
+        AccumulatorKind::Count(cap) | AccumulatorKind::Distinct(cap) if cap < u64::MAX => Cost::Entries(cap),
+        // If all end together, the best stays the best. The latest event is also the last to end.
+        AccumulatorKind::Extreme(_) if together => Cost::Constant,
+        AccumulatorKind::Extreme(Rank::Latest) if conjuncts(timed).iter().all(in_order) => Cost::Constant,
+        // The best, and the other value if it ends later.
+        AccumulatorKind::Extreme(Rank::Greatest | Rank::Least) if is_bool => Cost::Entries(2),
+        AccumulatorKind::Funnel { steps: 1, .. } => Cost::Constant,
         _ if together => Cost::History,
         _ => Cost::Window,
     }
 }
 
-/// Whether an event counts from its receipt on or never: every condition is a time later than a bound that never steps
-/// back.
+/// Whether an event counts from its receipt on or never: every condition is a time later than a
+/// bound that never steps back.
 fn only_ends(timed: &Expr) -> bool {
     let only_ends = |condition: &Expr| match condition {
         Expr::TimeCompare(compare) => {
@@ -129,8 +128,8 @@ fn conjuncts(timed: &Expr) -> &[Expr] {
     }
 }
 
-/// Whether it has a condition that changes for all events in one instant.
-fn is_of_everything(expr: &Expr) -> bool {
+/// Whether a condition in it changes for all events at one instant.
+fn changes_for_all_events(expr: &Expr) -> bool {
     expr.any(&|part| matches!(part, Expr::TimeCompare(compare) if !compare.x.reads_event()))
 }
 
@@ -213,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn no_store_keeps_more_than_its_class_says() {
+    fn no_accumulator_keeps_more_than_its_class_says() {
         let now = Timestamp::parse("2026-01-08T12:00:00Z").unwrap();
-        for key in CASES.iter().flat_map(|(clause, _)| stores(&compile(clause).unwrap())) {
-            let (mut state, mut most) = (key.empty(), 0);
+        for key in CASES.iter().flat_map(|(clause, _)| accumulators(&compile(clause).unwrap())) {
+            let (mut accumulator, mut most) = (key.empty(), 0);
             for event in events(now) {
-                key.add(&mut state, &event, now).unwrap();
-                most = most.max(state.entries() as u64);
+                key.add(&mut accumulator, &event, now).unwrap();
+                most = most.max(accumulator.entries() as u64);
             }
             let bound = match cost_of(&key) {
                 Cost::Constant => 1,

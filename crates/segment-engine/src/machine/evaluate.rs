@@ -1,4 +1,4 @@
-//! Evaluating users: who enters and leaves, and when to look again.
+//! Evaluating users: which segments they enter and leave, and when to evaluate them again.
 
 use std::cmp::Reverse;
 
@@ -24,9 +24,9 @@ impl Machine {
         slot
     }
 
-    /// Notes that a record changed the user, and that it is to be evaluated when the instant is complete.
+    /// Notes that a record changed the user, who is evaluated when the instant is complete.
     pub(super) fn touch(&mut self, slot: u32, cause: Cause) {
-        self.ask(slot, cause);
+        self.mark_dirty(slot, cause);
         let user = self.users[slot as usize].as_mut().expect("the caller found it");
         if !user.changed {
             user.changed = true;
@@ -34,8 +34,8 @@ impl Machine {
         }
     }
 
-    /// Notes that the user is to be evaluated when the instant is complete.
-    pub(super) fn ask(&mut self, slot: u32, cause: Cause) {
+    /// Notes that the user must be evaluated when the instant is complete.
+    pub(super) fn mark_dirty(&mut self, slot: u32, cause: Cause) {
         let user = self.users[slot as usize].as_mut().expect("the caller found it");
         if user.dirty_cause.is_none() {
             self.dirty.push(slot);
@@ -50,19 +50,20 @@ impl Machine {
         }
     }
 
-    /// Evaluates a user's dirty segments, those they depend on first, and tells what changed.
+    /// Evaluates a user's dirty segments and emits the changes. A segment is evaluated after those
+    /// that it names.
     pub(super) fn evaluate(&mut self, slot: u32, cause: Cause) {
         let Some(mut user) = self.users[slot as usize].take() else { return };
         let mut queue = std::mem::take(&mut user.dirty);
-        // The last is next: descending by rank, so that what a segment names is settled before it.
+        // The last is next: descending by rank, so that a segment comes after those that it names.
         let order = |index: u32| Reverse((self.catalog.slots[index as usize].rank, index));
         queue.sort_unstable_by_key(|index| order(*index));
         queue.dedup();
         let (mut entered, mut left) = (Vec::new(), Vec::new());
-        let mut wakes_anew = false;
+        let mut has_new_wakeup = false;
         while let Some(index) = queue.pop() {
             let (holds, valid_until) = self.verdict(index, &mut user);
-            wakes_anew |= user.wake_at(index, valid_until);
+            has_new_wakeup |= user.wake_at(index, valid_until);
             if holds == user.is_member(index) {
                 continue;
             }
@@ -76,7 +77,7 @@ impl Machine {
             }
         }
         user.dirty = queue;
-        if wakes_anew {
+        if has_new_wakeup {
             self.note_changed(&mut user);
         }
         let due = user.next_wakeup();
@@ -84,23 +85,23 @@ impl Machine {
             user.armed = due;
             self.timers.arm(due, slot);
         }
-        self.tell(&mut user, entered, left, cause);
+        self.emit(&mut user, entered, left, cause);
         self.users[slot as usize] = Some(user);
     }
 
-    /// Tells the difference between what a user was told to be in (`told`, by segment id) and what it is in. `sequence` is
-    /// that of the last notification told.
-    pub fn reconcile(&mut self, id: UserId, told: &[i64], sequence: u64, cause: Cause) {
+    /// Emits the difference between the memberships that were emitted (ids of segments) and those
+    /// that hold. `sequence` is that of the last change emitted.
+    pub fn reconcile(&mut self, id: UserId, emitted: &[i64], sequence: u64, cause: Cause) {
         let Some(slot) = self.by_id.get(&id).copied() else { return };
         let Some(user) = self.users[slot as usize].as_mut() else { return };
-        let mut told: Vec<u32> = told.iter().filter_map(|segment| self.catalog.index_of(*segment)).collect();
-        told.sort_unstable();
-        told.dedup();
+        let mut emitted: Vec<u32> = emitted.iter().filter_map(|segment| self.catalog.index_of(*segment)).collect();
+        emitted.sort_unstable();
+        emitted.dedup();
         user.dirty.extend(&user.members);
-        user.dirty.extend(&told);
+        user.dirty.extend(&emitted);
         self.tally.leave(&user.members);
-        self.tally.enter(&told);
-        user.members = told;
+        self.tally.enter(&emitted);
+        user.members = emitted;
         user.sequence = sequence;
         self.evaluate(slot, cause);
     }
@@ -109,7 +110,8 @@ impl Machine {
         self.verdict_at(index, user, self.now)
     }
 
-    /// Whether the segment holds for the user at `now`, and until when at least if nothing happens.
+    /// Whether the segment holds for the user at `now`, and until when at least, if nothing
+    /// happens.
     pub(super) fn verdict_at(&self, index: u32, user: &mut User, now: Timestamp) -> (bool, Timestamp) {
         let Some(compiled) = self.catalog.in_force(index) else { return (false, Timestamp::MAX) };
         match &compiled.formula {
@@ -121,7 +123,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn tell(&mut self, user: &mut User, entered: Vec<u32>, left: Vec<u32>, cause: Cause) {
+    pub(super) fn emit(&mut self, user: &mut User, entered: Vec<u32>, left: Vec<u32>, cause: Cause) {
         if entered.is_empty() && left.is_empty() && user.left_by_removal.is_empty() {
             return;
         }
@@ -134,7 +136,7 @@ impl Machine {
         };
         let (mut entered, mut left) = (ids(entered), ids(left));
         for removed in std::mem::take(&mut user.left_by_removal) {
-            // A segment that was removed and came back in one instant was never left.
+            // A segment that was removed and defined again in one instant was never left.
             match entered.binary_search(&removed) {
                 Ok(again) => drop(entered.remove(again)),
                 Err(_) => left.push(removed),
@@ -153,7 +155,7 @@ impl Machine {
             cause,
             entered,
             left,
-            segments: self.settings.tell_all_segments.then(|| ids(user.members.clone())),
+            segments: self.settings.emit_all_segments.then(|| ids(user.members.clone())),
         });
         self.note_changed(user);
     }

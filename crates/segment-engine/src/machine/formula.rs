@@ -1,9 +1,9 @@
-//! A segment's condition over one user's stores: is it true now, and until when at least?
+//! A segment's condition over one user's accumulators: is it true now, and until when at least?
 
-use super::store::StoreId;
+use super::accumulator_key::AccumulatorId;
 use super::user::User;
+use crate::accumulator::Accumulator;
 use crate::eval::{Scope, bucket, chosen_case, evaluate};
-use crate::leaf::State;
 use crate::plan::{AggregateFunction, EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -13,104 +13,106 @@ use crate::value::Value;
 pub struct Formula {
     /// The condition.
     pub root: Node,
-    /// How the plan's aggregates are read, where [`Node::Test`]s read them.
+    /// How [`Node::Test`]s read the plan's aggregates; `None` for those that only thresholds read.
     pub readings: Vec<Option<Reading>>,
-    /// The machine's indexes of the plan's segments.
+    /// The machine's index of each segment of the plan.
     pub segments: Vec<u32>,
 }
 
 /// How an aggregate's value is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
-    /// From where.
-    pub store: StoreId,
-    /// As what.
+    /// The accumulator that has it.
+    pub accumulator: AccumulatorId,
+    /// What to compute from the accumulator.
     pub function: AggregateFunction,
 }
 
 /// A node of a condition; three-valued, `None` is NULL.
 #[derive(Clone, Debug)]
 pub enum Node {
-    /// Always the same.
+    /// A constant truth.
     Constant(Option<bool>),
-    /// All are true.
+    /// SQL's AND.
     And(Vec<Node>),
-    /// Any is true.
+    /// SQL's OR.
     Or(Vec<Node>),
-    /// Not.
+    /// SQL's NOT.
     Not(Box<Node>),
-    /// At least `k` count. With a window, of a ring: those created less than `window` microseconds ago.
-    AtLeast { store: StoreId, k: u64, window: i64 },
-    /// One of `cases`, by the truth of the terms: TRUE 0, FALSE 1, NULL 2, the first term most significant.
+    /// At least `k` events or values count. Of a [`NewestK`](crate::accumulator::NewestK) those
+    /// count that were created less than `window` microseconds ago.
+    AtLeast { accumulator: AccumulatorId, k: u64, window: i64 },
+    /// One of `cases`, by the truth of the terms: TRUE 0, FALSE 1, NULL 2, the first term most
+    /// significant.
     Switch { terms: Vec<Node>, cases: Vec<Node> },
-    /// Membership of the segment of this index.
+    /// Membership of the segment with this index.
     Segment(u32),
-    /// Anything else.
+    /// Any other condition, evaluated as it is.
     Test(Expr),
 }
 
-/// A condition's truth, and the first instant at which it could be another if nothing but time happens. Never later than
-/// the true one; an earlier one costs a look in vain.
+/// A condition's truth, and until when it holds if nothing but time happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// TRUE, and not NULL.
+    /// Whether the condition is TRUE, and not NULL.
     pub holds: bool,
-    /// [`Timestamp::MAX`] for never.
+    /// The first instant at which the truth may change; [`Timestamp::MAX`] for never. It may be too
+    /// early, which costs a needless evaluation, but never too late.
     pub valid_until: Timestamp,
 }
 
 impl Formula {
-    /// Evaluates over a user.
+    /// Evaluates the condition for a user.
     pub fn evaluate(&self, user: &mut User, now: Timestamp) -> Verdict {
         let mut evaluation = Evaluation { formula: self, user, now, valid_until: Timestamp::MAX };
         let holds = evaluation.node(&self.root) == Some(true);
         Verdict { holds, valid_until: evaluation.valid_until }
     }
 
-    /// The truth of one of its nodes (`None` is NULL), and until when it holds at least.
+    /// Returns the truth of one of its nodes (`None` is NULL), and until when it holds at least.
     pub fn truth_until(&self, node: &Node, user: &mut User, now: Timestamp) -> (Option<bool>, Timestamp) {
         let mut evaluation = Evaluation { formula: self, user, now, valid_until: Timestamp::MAX };
         (evaluation.node(node), evaluation.valid_until)
     }
 
-    /// The value of an expression over the user; of aggregates, those that tests read.
+    /// Returns the value of an expression for the user. It may read the aggregates that tests read.
     pub fn value_of(&self, expr: &Expr, user: &mut User, now: Timestamp) -> Value {
         evaluate(expr, &mut Evaluation { formula: self, user, now, valid_until: Timestamp::MAX })
     }
 
-    /// Which case of an [`Expr::AggregateBy`] counts for the user.
+    /// Returns the index of the case of an [`Expr::AggregateBy`] that counts for the user.
     pub fn case_of(&self, terms: &[Expr], user: &mut User, now: Timestamp) -> usize {
         chosen_case(terms, &mut Evaluation { formula: self, user, now, valid_until: Timestamp::MAX })
     }
 
-    /// Calls `visit` with each threshold: store, k, window.
-    pub fn thresholds(&self, visit: &mut dyn FnMut(StoreId, u64, i64)) {
+    /// Calls `visit` with each threshold: accumulator, k, window.
+    pub fn thresholds(&self, visit: &mut dyn FnMut(AccumulatorId, u64, i64)) {
         self.root.visit(&mut |node| {
-            if let Node::AtLeast { store, k, window } = node {
-                visit(*store, *k, *window);
+            if let Node::AtLeast { accumulator, k, window } = node {
+                visit(*accumulator, *k, *window);
             }
         });
     }
 
-    /// The stores that one of its nodes reads.
-    pub fn stores_of(&self, node: &Node) -> Vec<StoreId> {
-        let mut stores = Vec::new();
+    /// Returns the accumulators that one of its nodes reads.
+    pub fn accumulators_of(&self, node: &Node) -> Vec<AccumulatorId> {
+        let mut accumulators = Vec::new();
         node.visit(&mut |part| match part {
-            Node::AtLeast { store, .. } => stores.push(*store),
+            Node::AtLeast { accumulator, .. } => accumulators.push(*accumulator),
             Node::Test(expr) => expr.walk(&mut |part| {
-                let of = |index: &usize| self.readings[*index].map(|reading| reading.store);
+                let of = |index: &usize| self.readings[*index].map(|reading| reading.accumulator);
                 match part {
-                    Expr::Aggregate(index, _) => stores.extend(of(index)),
-                    Expr::AggregateBy { cases, .. } => stores.extend(cases.iter().filter_map(of)),
+                    Expr::Aggregate(index, _) => accumulators.extend(of(index)),
+                    Expr::AggregateBy { cases, .. } => accumulators.extend(cases.iter().filter_map(of)),
                     _ => {}
                 }
             }),
             _ => {}
         });
-        stores
+        accumulators
     }
 
-    /// The expressions that are evaluated as they stand.
+    /// Returns the expressions of all [`Node::Test`]s.
     pub fn tests(&self) -> Vec<&Expr> {
         let mut tests = Vec::new();
         self.root.visit(&mut |node| {
@@ -138,7 +140,7 @@ struct Evaluation<'a> {
     formula: &'a Formula,
     user: &'a mut User,
     now: Timestamp,
-    /// The earliest flip of what was looked at and decided.
+    /// The earliest flip of the operands that decided the result so far.
     valid_until: Timestamp,
 }
 
@@ -149,7 +151,7 @@ impl Evaluation<'_> {
             Node::And(items) => self.until_decided(items, false),
             Node::Or(items) => self.until_decided(items, true),
             Node::Not(inner) => self.node(inner).map(|truth| !truth),
-            Node::AtLeast { store, k, window } => Some(self.at_least(*store, *k, *window)),
+            Node::AtLeast { accumulator, k, window } => Some(self.at_least(*accumulator, *k, *window)),
             Node::Switch { terms, cases } => {
                 let digit = |truth| match truth {
                     Some(true) => 0,
@@ -167,7 +169,8 @@ impl Evaluation<'_> {
         }
     }
 
-    /// AND is decided by the first FALSE, OR by the first TRUE; then only that operand's flip matters.
+    /// The first FALSE decides AND, the first TRUE decides OR; then only the flip of that operand
+    /// matters.
     fn until_decided(&mut self, items: &[Node], decisive: bool) -> Option<bool> {
         let outer = self.valid_until;
         let mut all = outer;
@@ -188,18 +191,22 @@ impl Evaluation<'_> {
         result
     }
 
-    fn at_least(&mut self, store: StoreId, k: u64, window: i64) -> bool {
+    fn at_least(&mut self, accumulator: AccumulatorId, k: u64, window: i64) -> bool {
         let now = self.now;
-        let Some(state) = self.user.state_mut(store) else { return false };
-        state.settle(now);
-        let (until, next) = match state {
-            State::Ring(ring) => (ring.at_least_until(k as u32, window).map(Timestamp), Timestamp::MAX),
-            State::Count(count) => (count.at_least_until(k), count.next_begin()),
-            State::Distinct(distinct) => {
+        let Some(accumulator) = self.user.accumulator_mut(accumulator) else { return false };
+        accumulator.settle(now);
+        let (until, next) = match accumulator {
+            Accumulator::NewestK(newest_k) => {
+                (newest_k.at_least_until(k as u32, window).map(Timestamp), Timestamp::MAX)
+            }
+            Accumulator::Count(count) => (count.at_least_until(k), count.next_begin()),
+            Accumulator::Distinct(distinct) => {
                 let next = distinct.next_change();
                 ((distinct.value() >= k).then_some(next), next)
             }
-            State::Sum(_) | State::Extreme(_) | State::Funnel(_) => unreachable!("thresholds are over counts"),
+            Accumulator::Sum(_) | Accumulator::Extreme(_) | Accumulator::Funnel(_) => {
+                unreachable!("thresholds are over counts")
+            }
         };
         match until {
             Some(until) if until > now => {
@@ -244,17 +251,19 @@ impl Scope for Evaluation<'_> {
 
     fn aggregate(&mut self, index: usize) -> Value {
         let reading = self.formula.readings[index].expect("lowering reads every aggregate of a test");
-        let Some(state) = self.user.state_mut(reading.store) else { return empty_value(reading.function) };
-        state.settle(self.now);
-        self.valid_until = self.valid_until.min(state.next_change());
-        match (state, reading.function) {
-            (State::Count(count), _) => int(count.value()),
-            (State::Distinct(distinct), _) => int(distinct.value()),
-            (State::Sum(sum), AggregateFunction::Avg) => sum.average(),
-            (State::Sum(sum), _) => sum.total(),
-            (State::Extreme(extreme), _) => extreme.value(),
-            (State::Funnel(funnel), _) => int(funnel.value().into()),
-            (State::Ring(_), _) => unreachable!("rings answer thresholds only"),
+        let Some(accumulator) = self.user.accumulator_mut(reading.accumulator) else {
+            return empty_value(reading.function);
+        };
+        accumulator.settle(self.now);
+        self.valid_until = self.valid_until.min(accumulator.next_change());
+        match (accumulator, reading.function) {
+            (Accumulator::Count(count), _) => int(count.value()),
+            (Accumulator::Distinct(distinct), _) => int(distinct.value()),
+            (Accumulator::Sum(sum), AggregateFunction::Avg) => sum.average(),
+            (Accumulator::Sum(sum), _) => sum.total(),
+            (Accumulator::Extreme(extreme), _) => extreme.value(),
+            (Accumulator::Funnel(funnel), _) => int(funnel.value().into()),
+            (Accumulator::NewestK(_), _) => unreachable!("only thresholds read the newest k"),
         }
     }
 

@@ -1,25 +1,29 @@
-//! From a plan to a formula over stores: which leaf states a segment needs, and how it reads them.
+//! From a plan to a formula over accumulators: which accumulators a segment needs, and how it reads
+//! them.
 
+use super::accumulator_key::{AccumulatorId, AccumulatorKey, AccumulatorKind};
 use super::formula::{Formula, Node, Reading};
-use super::store::{StoreId, StoreKey, StoreKind};
-use crate::leaf::Rank;
+use crate::accumulator::Rank;
 use crate::plan::{Aggregate, AggregateFunction, CompareOp, Expr, Plan};
 use crate::value::Value;
 
-/// Windows for ever.
+/// The window of a count that has none.
 pub const ALL_TIME: i64 = i64::MAX;
 
-/// Thresholds are rounded up to powers of two, so that segments with near thresholds share their stores.
+/// Rounds a threshold up to a power of two, so that segments with similar thresholds share
+/// accumulators.
 fn bucket(threshold: u64) -> u64 {
     threshold.checked_next_power_of_two().unwrap_or(u64::MAX)
 }
 
-/// A ring holds as many entries as its threshold asks for; above this a count with its own window is cheaper to bound.
-const RING_CAPACITY_MAX: u64 = 4_096;
+/// The largest threshold that the newest k answer. They keep as many entries as the threshold, so
+/// for a larger one a count with its own window is cheaper.
+const NEWEST_K_MAX: u64 = 4_096;
 
-/// Lowers a plan. `store` finds or makes the store of a key; `segments` are the machine's indexes of the plan's tags.
-pub fn lower(plan: &Plan, segments: &[u32], store: &mut dyn FnMut(StoreKey) -> StoreId) -> Formula {
-    let mut lowering = Lowering { plan, segments, store, readings: vec![None; plan.aggregates.len()] };
+/// Lowers a plan. `accumulator` finds or adds the accumulator of a key; `segments` has the
+/// machine's index of each tag of the plan.
+pub fn lower(plan: &Plan, segments: &[u32], accumulator: &mut dyn FnMut(AccumulatorKey) -> AccumulatorId) -> Formula {
+    let mut lowering = Lowering { plan, segments, accumulator, readings: vec![None; plan.aggregates.len()] };
     let root = lowering.node(&plan.formula);
     Formula { root, readings: lowering.readings, segments: segments.to_vec() }
 }
@@ -27,7 +31,7 @@ pub fn lower(plan: &Plan, segments: &[u32], store: &mut dyn FnMut(StoreKey) -> S
 struct Lowering<'a> {
     plan: &'a Plan,
     segments: &'a [u32],
-    store: &'a mut dyn FnMut(StoreKey) -> StoreId,
+    accumulator: &'a mut dyn FnMut(AccumulatorKey) -> AccumulatorId,
     readings: Vec<Option<Reading>>,
 }
 
@@ -45,7 +49,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// `count(…) op k` becomes a threshold; everything else is evaluated as it stands.
+    /// `count(…) op k` becomes a threshold; every other comparison is evaluated as it is.
     fn compare(&mut self, expr: &Expr, op: CompareOp, left: &Expr, right: &Expr) -> Node {
         let Expr::Literal(Value::Int(k), _) = right else { return self.test(expr) };
         match left {
@@ -76,8 +80,8 @@ impl Lowering<'_> {
 
     fn at_least(&mut self, index: usize, k: i64) -> Node {
         let Ok(k @ 1..) = u64::try_from(k) else { return Node::Constant(Some(true)) };
-        let (key, window) = threshold_store(&self.plan.aggregates[index], k);
-        Node::AtLeast { store: (self.store)(key), k, window }
+        let (key, window) = threshold_key(&self.plan.aggregates[index], k);
+        Node::AtLeast { accumulator: (self.accumulator)(key), k, window }
     }
 
     fn test(&mut self, expr: &Expr) -> Node {
@@ -92,8 +96,8 @@ impl Lowering<'_> {
     fn read(&mut self, index: usize) {
         if self.readings[index].is_none() {
             let aggregate = &self.plan.aggregates[index];
-            let store = (self.store)(value_store(aggregate));
-            self.readings[index] = Some(Reading { store, function: aggregate.function });
+            let accumulator = (self.accumulator)(value_key(aggregate));
+            self.readings[index] = Some(Reading { accumulator, function: aggregate.function });
         }
     }
 }
@@ -105,48 +109,49 @@ fn negate(node: Node) -> Node {
     }
 }
 
-/// The store that tells whether a count reaches `k`, and the window to read it with.
-fn threshold_store(aggregate: &Aggregate, k: u64) -> (StoreKey, i64) {
+/// Returns the key of the accumulator that says whether a count reaches `k`, and the window to read
+/// it with.
+fn threshold_key(aggregate: &Aggregate, k: u64) -> (AccumulatorKey, i64) {
     let (fixed, timed) = split_filter(aggregate);
     if aggregate.function == AggregateFunction::CountDistinct {
-        let kind = StoreKind::Distinct(bucket(k));
+        let kind = AccumulatorKind::Distinct(bucket(k));
         return (key(fixed, timed, aggregate.argument.clone(), kind), ALL_TIME);
     }
     if timed.is_empty() {
-        return (key(fixed, timed, None, StoreKind::Count(u64::MAX)), ALL_TIME);
+        return (key(fixed, timed, None, AccumulatorKind::Count(u64::MAX)), ALL_TIME);
     }
-    if let ([Expr::TimeCompare(compare)], true) = (&timed[..], k <= RING_CAPACITY_MAX)
+    if let ([Expr::TimeCompare(compare)], true) = (&timed[..], k <= NEWEST_K_MAX)
         && let Some(window) = compare.created_at_window()
     {
-        let capacity = u32::try_from(bucket(k)).expect("at most RING_CAPACITY_MAX");
-        return (key(fixed, Vec::new(), None, StoreKind::Ring(capacity)), window);
+        let capacity = u32::try_from(bucket(k)).expect("at most NEWEST_K_MAX");
+        return (key(fixed, Vec::new(), None, AccumulatorKind::NewestK(capacity)), window);
     }
-    (key(fixed, timed, None, StoreKind::Count(bucket(k))), ALL_TIME)
+    (key(fixed, timed, None, AccumulatorKind::Count(bucket(k))), ALL_TIME)
 }
 
-/// The store that tells an aggregate's value.
-fn value_store(aggregate: &Aggregate) -> StoreKey {
+/// Returns the key of the accumulator that has an aggregate's value.
+fn value_key(aggregate: &Aggregate) -> AccumulatorKey {
     let (mut fixed, timed) = split_filter(aggregate);
     let kind = match aggregate.function {
-        AggregateFunction::Count => StoreKind::Count(u64::MAX),
-        AggregateFunction::CountDistinct => StoreKind::Distinct(u64::MAX),
-        AggregateFunction::Sum | AggregateFunction::Avg => StoreKind::Sum,
-        AggregateFunction::Max | AggregateFunction::BoolOr => StoreKind::Extreme(Rank::Greatest),
-        AggregateFunction::Min | AggregateFunction::BoolAnd => StoreKind::Extreme(Rank::Least),
-        AggregateFunction::Last => StoreKind::Extreme(Rank::Latest),
-        AggregateFunction::First => StoreKind::Extreme(Rank::Earliest),
+        AggregateFunction::Count => AccumulatorKind::Count(u64::MAX),
+        AggregateFunction::CountDistinct => AccumulatorKind::Distinct(u64::MAX),
+        AggregateFunction::Sum | AggregateFunction::Avg => AccumulatorKind::Sum,
+        AggregateFunction::Max | AggregateFunction::BoolOr => AccumulatorKind::Extreme(Rank::Greatest),
+        AggregateFunction::Min | AggregateFunction::BoolAnd => AccumulatorKind::Extreme(Rank::Least),
+        AggregateFunction::Last => AccumulatorKind::Extreme(Rank::Latest),
+        AggregateFunction::First => AccumulatorKind::Extreme(Rank::Earliest),
         AggregateFunction::Funnel { within } => {
             let steps = steps(aggregate);
-            // An event of no step reaches no state.
+            // An event that matches no step is not added.
             fixed.push(if let [step] = steps { step.clone() } else { Expr::Or(steps.to_vec()) });
-            StoreKind::Funnel { steps: u8::try_from(steps.len()).expect("a named bound keeps them few"), within }
+            AccumulatorKind::Funnel { steps: u8::try_from(steps.len()).expect("a named bound limits them"), within }
         }
     };
     let counts = aggregate.function == AggregateFunction::Count;
     key(fixed, timed, if counts { None } else { aggregate.argument.clone() }, kind)
 }
 
-/// The conditions of a funnel.
+/// Returns the conditions of a funnel's steps.
 fn steps(aggregate: &Aggregate) -> &[Expr] {
     match &aggregate.argument {
         Some(Expr::Steps(steps)) => steps,
@@ -154,12 +159,13 @@ fn steps(aggregate: &Aggregate) -> &[Expr] {
     }
 }
 
-fn key(fixed: Vec<Expr>, mut timed: Vec<Expr>, argument: Option<Expr>, kind: StoreKind) -> StoreKey {
+fn key(fixed: Vec<Expr>, mut timed: Vec<Expr>, argument: Option<Expr>, kind: AccumulatorKind) -> AccumulatorKey {
     let timed = if timed.len() < 2 { timed.pop() } else { Some(Expr::And(timed)) };
-    StoreKey { fixed, timed, argument, kind }
+    AccumulatorKey { fixed, timed, argument, kind }
 }
 
-/// A filter's conjuncts: those that never change, and those that depend on now. `count(x)` counts where x is not NULL.
+/// Returns a filter's conjuncts: those that do not depend on now, and those that do. `count(x)`
+/// gets the conjunct that x is not NULL.
 fn split_filter(aggregate: &Aggregate) -> (Vec<Expr>, Vec<Expr>) {
     let mut conjuncts = match &aggregate.filter {
         None => Vec::new(),

@@ -1,4 +1,4 @@
-//! Which event ids a user has sent: at-least-once delivery made exactly-once.
+//! The event ids that a user has sent: they make at-least-once delivery exactly-once.
 
 use std::collections::VecDeque;
 
@@ -8,20 +8,22 @@ use rustc_hash::FxHashMap;
 /// How long an event id is remembered by default: 24 hours.
 pub const REMEMBERED_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
-/// How much longer it is kept, for records that come after newer ones: those that are sent on to the survivor of a merge keep
-/// their receipt, and may wait for a partition that lags behind.
+/// How much longer an id is kept, for records that arrive after newer ones: records that are sent
+/// on to the survivor of a merge keep their instant of receipt, and may wait for a partition that
+/// lags.
 const LATE_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
-/// How many event ids of a user are remembered at least, the newest: of those that a client gave, and again of those that
-/// count once. Beyond it the oldest are forgotten, and a delivery with one of them counts as a new one.
+/// How many event ids of a user are remembered at least, the newest first: so many of those that a
+/// client gave, and so many of those that are deduped forever. Older ones are forgotten, and a
+/// delivery with one of them counts as a new event.
 pub const REMEMBERED_IDS: usize = 100_000;
 
-/// How many ids there may be of both kinds before the surplus is forgotten: so seldom that looking at all of them costs
-/// little per id.
+/// How many ids of both kinds there may be before the surplus is forgotten. That happens so rarely
+/// that looping over all of them costs little per id.
 const IDS_MAX: usize = 2 * REMEMBERED_IDS + REMEMBERED_IDS / 4;
 
-/// The event ids a user's accepted records brought, as hashes. The one place that decides what a duplicate is, for the
-/// machine and the archiver alike.
+/// The hashes of the event ids of a user's accepted records. This is the one place that decides
+/// what a duplicate is, for the machine and the archiver.
 #[derive(Clone, Debug, Default)]
 pub struct RecentIds {
     pub(crate) received: FxHashMap<u128, Receipt>,
@@ -34,51 +36,54 @@ pub struct RecentIds {
 pub struct Receipt {
     /// When the newest was received.
     pub at: Timestamp,
-    /// Whether the id counted once for one of them: then it is remembered for ever.
-    pub once: bool,
+    /// Whether one of them was to be deduped forever: then its id does not expire.
+    pub dedupe_forever: bool,
 }
 
-/// An event id as it counts for duplicates.
+/// An event id, and how it makes duplicates.
 #[derive(Clone, Copy, Debug)]
 pub struct EventKey<'a> {
     /// The client's id of the delivery.
     pub id: &'a str,
-    /// Whether the id is derived from the content, and so counts once without a time limit.
-    pub once: bool,
+    /// Whether a second delivery is a duplicate however late it comes, as for ids that are derived
+    /// from the content.
+    pub dedupe_forever: bool,
 }
 
 impl RecentIds {
-    /// Whether the record is accepted: the user has no accepted record with this id received at most `remembered`
-    /// microseconds before; nor, if the id counts once, any at all for which it did. If it is, it is remembered.
+    /// Whether the record is accepted; then it is remembered. A record is a duplicate if the user
+    /// has an accepted record with this id that was received at most `remembered` microseconds
+    /// before, or if both are to be deduped forever.
     pub fn accept(&mut self, key: EventKey<'_>, received: Timestamp, remembered: i64) -> bool {
-        let is_duplicate =
-            |earlier: &Receipt| key.once && earlier.once || received.0.saturating_sub(earlier.at.0) <= remembered;
+        let is_duplicate = |earlier: &Receipt| {
+            key.dedupe_forever && earlier.dedupe_forever || received.0.saturating_sub(earlier.at.0) <= remembered
+        };
         if self.received.get(&fnv1a(key.id)).is_some_and(is_duplicate) {
             return false;
         }
-        self.note(key.id, Receipt { at: received, once: key.once }, remembered);
+        self.note(key.id, Receipt { at: received, dedupe_forever: key.dedupe_forever }, remembered);
         true
     }
 
     /// Remembers an accepted record.
-    pub fn note(&mut self, id: &str, Receipt { at, once }: Receipt, remembered: i64) {
+    pub fn note(&mut self, id: &str, Receipt { at, mut dedupe_forever }: Receipt, remembered: i64) {
         let hash = fnv1a(id);
-        let once = once || self.received.get(&hash).is_some_and(|earlier| earlier.once);
-        self.received.insert(hash, Receipt { at, once });
-        if !once {
+        dedupe_forever |= self.received.get(&hash).is_some_and(|earlier| earlier.dedupe_forever);
+        self.received.insert(hash, Receipt { at, dedupe_forever });
+        if !dedupe_forever {
             self.expiring.push_back((at, hash));
             self.forget(at, remembered);
         }
         self.forget_surplus();
     }
 
-    /// Which ids go follows from the ids alone, not from when the process was started.
+    /// Which ids are forgotten follows from the ids alone, so that it does not depend on restarts.
     fn forget_surplus(&mut self) {
         if self.received.len() <= IDS_MAX {
             return;
         }
-        for once in [false, true] {
-            let of_kind = self.received.iter().filter(|(_, receipt)| receipt.once == once);
+        for dedupe_forever in [false, true] {
+            let of_kind = self.received.iter().filter(|(_, receipt)| receipt.dedupe_forever == dedupe_forever);
             let mut ids: Vec<(Timestamp, u128)> = of_kind.map(|(hash, receipt)| (receipt.at, *hash)).collect();
             let Some(surplus) = ids.len().checked_sub(REMEMBERED_IDS).filter(|surplus| *surplus > 0) else { continue };
             ids.select_nth_unstable(surplus - 1);
@@ -96,35 +101,36 @@ impl RecentIds {
                 break;
             }
             self.expiring.pop_front();
-            if self.received.get(&hash).is_some_and(|receipt| !receipt.once && receipt.at == received) {
+            if self.received.get(&hash).is_some_and(|receipt| !receipt.dedupe_forever && receipt.at == received) {
                 self.received.remove(&hash);
             }
         }
     }
 
-    /// Adds what another user, now merged into this one, had sent.
+    /// Adds the ids of a user that is merged into this one.
     pub fn merge(&mut self, other: RecentIds) {
         for (hash, theirs) in other.received {
             let ours = self.received.entry(hash).or_insert(theirs);
-            *ours = Receipt { at: ours.at.max(theirs.at), once: ours.once || theirs.once };
+            *ours =
+                Receipt { at: ours.at.max(theirs.at), dedupe_forever: ours.dedupe_forever || theirs.dedupe_forever };
         }
         self.expiring.extend(other.expiring);
         self.expiring.make_contiguous().sort_unstable();
         self.forget_surplus();
     }
 
-    /// How many ids are remembered.
+    /// Returns how many ids are remembered.
     pub fn len(&self) -> usize {
         self.received.len()
     }
 
-    /// Whether none is.
+    /// Whether no id is remembered.
     pub fn is_empty(&self) -> bool {
         self.received.is_empty()
     }
 }
 
-/// FNV-1a, 128 bits (Fowler, Noll, Vo): simple, and the same in every build, since checkpoints hold it.
+/// FNV-1a, 128 bits (Fowler, Noll, Vo). Checkpoints hold the hashes, so it never changes.
 fn fnv1a(id: &str) -> u128 {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
@@ -140,54 +146,66 @@ mod tests {
     const DAY: i64 = REMEMBERED_MICROS;
 
     #[test]
-    fn a_day_after_the_accepted_record_the_id_is_free_again() {
+    fn an_id_is_free_again_a_day_after_the_accepted_record() {
         let mut recent = RecentIds::default();
-        let mut accept = |id, at| recent.accept(EventKey { id, once: false }, Timestamp(at), DAY);
+        let mut accept = |id, at| recent.accept(EventKey { id, dedupe_forever: false }, Timestamp(at), DAY);
         assert!(accept("a", 0));
         assert!(!accept("a", DAY), "at most 24 hours");
         assert!(accept("b", DAY));
-        assert!(accept("a", DAY + 1), "a refused duplicate does not prolong it");
+        assert!(accept("a", DAY + 1), "a duplicate does not prolong it");
         assert!(!accept("a", 2 * DAY + 1));
     }
 
     #[test]
-    fn ids_derived_from_the_content_count_once_for_ever() {
+    fn an_id_that_is_deduped_forever_is_accepted_once() {
         let mut recent = RecentIds::default();
-        let once = EventKey { id: "a", once: true };
-        assert!(recent.accept(once, Timestamp(0), DAY));
-        assert!(!recent.accept(EventKey { id: "a", once: false }, Timestamp(DAY), DAY), "the same id, within a day");
-        assert!(recent.accept(EventKey { id: "a", once: false }, Timestamp(DAY + 1), DAY), "a day is over");
-        assert!(recent.accept(EventKey { id: "b", once: false }, Timestamp(9 * DAY), DAY));
-        assert!(!recent.accept(once, Timestamp(10 * DAY), DAY));
+        let forever = EventKey { id: "a", dedupe_forever: true };
+        assert!(recent.accept(forever, Timestamp(0), DAY));
+        assert!(
+            !recent.accept(EventKey { id: "a", dedupe_forever: false }, Timestamp(DAY), DAY),
+            "the same id, within a day"
+        );
+        assert!(recent.accept(EventKey { id: "a", dedupe_forever: false }, Timestamp(DAY + 1), DAY), "a day is over");
+        assert!(recent.accept(EventKey { id: "b", dedupe_forever: false }, Timestamp(9 * DAY), DAY));
+        assert!(!recent.accept(forever, Timestamp(10 * DAY), DAY));
     }
 
-    /// Sends ids of a kind, one a microsecond.
-    fn send(recent: &mut RecentIds, once: bool, ids: std::ops::Range<usize>) -> Vec<bool> {
+    /// Sends ids of one kind, one per microsecond.
+    fn send(recent: &mut RecentIds, dedupe_forever: bool, ids: std::ops::Range<usize>) -> Vec<bool> {
         let accept = |n: usize| {
-            let (id, at) = (format!("{once} {n}"), Timestamp(n as i64));
-            recent.accept(EventKey { id: &id, once }, at, DAY)
+            let (id, at) = (format!("{dedupe_forever} {n}"), Timestamp(n as i64));
+            recent.accept(EventKey { id: &id, dedupe_forever }, at, DAY)
         };
         ids.map(accept).collect()
     }
 
     #[test]
     fn the_newest_ids_are_remembered_and_never_more_than_the_bound() {
-        for once in [false, true] {
+        for dedupe_forever in [false, true] {
             let mut recent = RecentIds::default();
-            let other = send(&mut recent, !once, 0..1_000);
+            let other = send(&mut recent, !dedupe_forever, 0..1_000);
             assert!(other.into_iter().all(|accepted| accepted));
             let sent = 4 * REMEMBERED_IDS;
-            assert!(send(&mut recent, once, 0..sent).into_iter().all(|accepted| accepted), "once: {once}");
+            assert!(
+                send(&mut recent, dedupe_forever, 0..sent).into_iter().all(|accepted| accepted),
+                "dedupe_forever: {dedupe_forever}"
+            );
             assert!(recent.len() <= IDS_MAX && recent.expiring.len() <= IDS_MAX, "{} ids", recent.len());
             let mut again = recent.clone();
-            assert!(!send(&mut again, once, sent - REMEMBERED_IDS..sent).contains(&true), "the newest are duplicates");
-            assert!(!send(&mut again, !once, 0..1_000).contains(&true), "those of the other kind are not pushed out");
-            assert_eq!(send(&mut recent, once, 0..1), [true], "the oldest is forgotten");
+            assert!(
+                !send(&mut again, dedupe_forever, sent - REMEMBERED_IDS..sent).contains(&true),
+                "the newest are duplicates"
+            );
+            assert!(
+                !send(&mut again, !dedupe_forever, 0..1_000).contains(&true),
+                "those of the other kind are not pushed out"
+            );
+            assert_eq!(send(&mut recent, dedupe_forever, 0..1), [true], "the oldest is forgotten");
         }
     }
 
     #[test]
-    fn a_merge_keeps_the_bound_and_what_is_stored_goes_on_alike() {
+    fn a_merge_keeps_the_bound_and_stored_ids_go_on_like_live_ones() {
         let (mut recent, mut other) = (RecentIds::default(), RecentIds::default());
         send(&mut recent, true, 0..2 * REMEMBERED_IDS);
         send(&mut other, true, 2 * REMEMBERED_IDS..4 * REMEMBERED_IDS);
@@ -202,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_a_client_is_forgotten_whoever_asks() {
+    fn an_expired_id_is_accepted_whether_or_not_another_came_between() {
         for another_between in [false, true] {
             let mut recent = RecentIds::default();
-            assert!(recent.accept(EventKey { id: "a", once: false }, Timestamp(0), DAY));
+            assert!(recent.accept(EventKey { id: "a", dedupe_forever: false }, Timestamp(0), DAY));
             if another_between {
-                assert!(recent.accept(EventKey { id: "b", once: false }, Timestamp(DAY + 1), DAY));
+                assert!(recent.accept(EventKey { id: "b", dedupe_forever: false }, Timestamp(DAY + 1), DAY));
             }
-            assert!(recent.accept(EventKey { id: "a", once: true }, Timestamp(DAY + 2), DAY));
+            assert!(recent.accept(EventKey { id: "a", dedupe_forever: true }, Timestamp(DAY + 2), DAY));
         }
     }
 }

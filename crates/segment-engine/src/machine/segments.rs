@@ -1,81 +1,94 @@
-//! Segments coming, changing and going, and the history that a new one needs.
+//! Defining, changing and removing segments, and the history that a new one needs.
 
-use super::catalog::Store;
+use super::catalog::SharedAccumulator;
 use super::inputs::holds;
-use super::{Cause, Definition, Machine, Source, StoreId};
+use super::{AccumulatorId, Cause, Definition, Machine, Source};
 use crate::event::{Event, UserId};
 use crate::time::Timestamp;
 
 impl Machine {
-    /// Takes a segment's new version. `offset` is where the log stands: what was received before it is history. Until
-    /// [`Machine::activate`] the old version stays in force.
+    /// Takes a segment's new version. `offset` is the log's position: what was received before it
+    /// is history. Until [`Machine::activate`] the old version stays in force.
     pub fn define(&mut self, definition: Definition, offset: u64, at: Timestamp) {
         self.reach(at);
         let (_, unused) = self.catalog.define(definition, self.has_history.then_some(offset));
-        self.drop_states(&unused);
+        self.drop_accumulators(&unused);
     }
 
-    /// The segments whose new version waits for nothing but [`Machine::activate`]: id and version.
+    /// Returns the segments whose new version waits only for [`Machine::activate`]: id and version.
     pub fn ready(&self) -> Vec<(i64, u64)> {
         let indexes = (0..).zip(&self.catalog.slots).filter(|(index, _)| self.catalog.is_ready(*index));
         let pending = indexes.filter_map(|(_, slot)| slot.pending.as_ref());
         pending.map(|compiled| (compiled.definition.id, compiled.definition.version)).collect()
     }
 
-    /// Whether the new version can take effect where it is defined: there is no history, or what it reads is kept for versions
-    /// in force. That follows from the log alone; whether a backfill has been done by then does not.
+    /// Whether the new version can take effect where it is defined: there is no history, or
+    /// versions in force keep all accumulators that it reads. That follows from the log alone; how
+    /// far a backfill has come does not.
     pub fn needs_no_history(&self, segment: i64) -> bool {
         !self.has_history || self.catalog.index_of(segment).is_some_and(|index| self.catalog.is_covered(index))
     }
 
-    /// Whether a newer version of the segment waits to take effect; `None` if the segment is unknown.
+    /// Whether a newer version of the segment is pending; `None` for an unknown segment.
     pub fn is_pending(&self, segment: i64) -> Option<bool> {
         let index = self.catalog.index_of(segment)?;
         Some(self.catalog.slots[index as usize].pending.is_some())
     }
 
-    /// The version of the segment that waits to take effect, if one does.
+    /// Returns the version of the segment that is pending, if any.
     pub fn pending_version(&self, segment: i64) -> Option<u64> {
         let slot = &self.catalog.slots[self.catalog.index_of(segment)? as usize];
         slot.pending.as_ref().map(|pending| pending.definition.version)
     }
 
-    /// The stores that need history: of every user ([`Machine::user_ids`]) and everyone merged into it ([`Machine::sources`]),
-    /// the events below [`Machine::history_below`], by [`Machine::add_history`].
-    pub fn incomplete(&self) -> Vec<StoreId> {
+    /// Returns the accumulators that need history. For every user ([`Machine::user_ids`]) and every
+    /// user merged into them ([`Machine::sources`]) the caller adds the events below
+    /// [`Machine::history_below`] by [`Machine::add_history`].
+    pub fn incomplete(&self) -> Vec<AccumulatorId> {
         self.catalog.incomplete()
     }
 
-    /// The offset that the history of incomplete stores ends at, for what users of this partition did in it.
+    /// Returns the offset at which the history of incomplete accumulators ends, for events in this
+    /// partition.
     pub fn fence(&self) -> Option<u64> {
-        self.catalog.stores.iter().flatten().filter_map(|store| store.fence.as_ref()).map(|fence| fence.offset).max()
+        self.catalog
+            .accumulators
+            .iter()
+            .flatten()
+            .filter_map(|shared| shared.fence.as_ref())
+            .map(|fence| fence.offset)
+            .max()
     }
 
-    /// Who was merged into the user.
+    /// Returns the users that were merged into the user.
     pub fn sources(&self, user: UserId) -> &[Source] {
         let user = self.by_id.get(&user).and_then(|slot| self.users[*slot as usize].as_ref());
         user.map_or(&[], |user| &user.sources)
     }
 
-    /// Below which offset of its partition what `source` (the user, or one merged into it) did is history for one of the stores.
-    pub fn history_below(&self, stores: &[StoreId], user: UserId, source: UserId) -> u64 {
-        let stores = stores.iter().filter_map(|id| self.catalog.stores.get(id.0 as usize)?.as_ref());
-        stores.map(|store| self.below(store, user, source)).max().unwrap_or(0)
+    /// Returns the offset of the source's partition below which their events are history for one of
+    /// the accumulators. `source` is the user, or one that was merged into them.
+    pub fn history_below(&self, accumulators: &[AccumulatorId], user: UserId, source: UserId) -> u64 {
+        let accumulators = accumulators.iter().filter_map(|id| self.catalog.accumulators.get(id.0 as usize)?.as_ref());
+        accumulators.map(|accumulator| self.below(accumulator, user, source)).max().unwrap_or(0)
     }
 
-    fn below(&self, store: &Store, user: UserId, source: UserId) -> u64 {
+    fn below(&self, accumulator: &SharedAccumulator, user: UserId, source: UserId) -> u64 {
         let merged = || self.sources(user).iter().find(|known| known.user == source).map_or(0, |known| known.below);
-        match &store.fence {
+        match &accumulator.fence {
             Some(fence) if source == user => fence.offset,
             Some(fence) => fence.sources.get(&source).copied().unwrap_or_else(merged),
             None => merged(),
         }
     }
 
-    /// Adds an event that `source` did to one store, as the event's user's, unless the store has seen it live.
-    pub fn add_history(&mut self, store: StoreId, source: UserId, event: &Event) {
+    /// Adds an event of `source` to one accumulator of the event's user, unless the accumulator got
+    /// it live.
+    pub fn add_history(&mut self, accumulator: AccumulatorId, source: UserId, event: &Event) {
         let (now, user) = (self.now, event.user_id);
-        let (Some(Some(entry)), Some(slot)) = (self.catalog.stores.get(store.0 as usize), self.by_id.get(&user)) else {
+        let (Some(Some(entry)), Some(slot)) =
+            (self.catalog.accumulators.get(accumulator.0 as usize), self.by_id.get(&user))
+        else {
             return;
         };
         if event.position.offset >= self.below(entry, user, source)
@@ -83,25 +96,27 @@ impl Machine {
         {
             return;
         }
-        let user = self.users[*slot as usize].as_mut().expect("the index has only users that are there");
-        let added = entry.key.add(user.state_or(store, || entry.key.empty()), event, now);
-        if let Err(overfull) = added {
+        let user = self.users[*slot as usize].as_mut().expect("the index has only users that exist");
+        let added = entry.key.add(user.accumulator_or(accumulator, || entry.key.empty()), event, now);
+        if let Err(exceeded) = added {
             let slot = *slot;
-            self.refused(slot, store, overfull);
+            self.refused(slot, accumulator, exceeded);
         }
     }
 
-    /// The store has seen the whole history: from now on checkpoints hold it.
-    pub fn complete(&mut self, store: StoreId) {
-        self.catalog.complete(store);
-        for user in self.users.iter_mut().flatten().filter(|user| !user.changed && user.state(store).is_some()) {
+    /// Notes that an accumulator has the whole history: from now on checkpoints hold it.
+    pub fn complete(&mut self, accumulator: AccumulatorId) {
+        self.catalog.complete(accumulator);
+        for user in
+            self.users.iter_mut().flatten().filter(|user| !user.changed && user.accumulator(accumulator).is_some())
+        {
             user.changed = true;
             self.changed.push(user.id);
         }
     }
 
-    /// Puts a segment's new version in force. The difference is told when the instant is complete, together with what its
-    /// other records change.
+    /// Puts a segment's new version in force. The difference is emitted when the instant is
+    /// complete, together with the changes by the instant's other records.
     pub fn activate(&mut self, segment: i64, version: u64, at: Timestamp) {
         self.reach(at);
         let Some(index) = self.catalog.index_of(segment) else { return };
@@ -111,12 +126,12 @@ impl Machine {
         }
         let cause = if slot.in_force.is_some() { Cause::Edit } else { Cause::Backfill };
         let unused = self.catalog.activate(index);
-        self.drop_states(&unused);
-        self.ask_everyone(index, cause);
+        self.drop_accumulators(&unused);
+        self.mark_all_dirty(index, cause);
     }
 
-    /// Ends a segment: its members leave. They are told when the instant is complete, together with what its other records
-    /// change.
+    /// Removes a segment: its members leave. The changes are emitted when the instant is complete,
+    /// together with those by the instant's other records.
     pub fn remove_segment(&mut self, segment: i64, at: Timestamp) {
         self.reach(at);
         let Some(index) = self.catalog.index_of(segment) else { return };
@@ -125,27 +140,27 @@ impl Machine {
             user.set_member(index, false);
             user.left_by_removal.push(segment);
             self.tally.leave(&[index]);
-            self.ask(slot, Cause::Delete);
+            self.mark_dirty(slot, Cause::Delete);
         }
         let unused = self.catalog.remove(index);
-        self.drop_states(&unused);
+        self.drop_accumulators(&unused);
     }
 
-    fn ask_everyone(&mut self, index: u32, cause: Cause) {
+    fn mark_all_dirty(&mut self, index: u32, cause: Cause) {
         for slot in 0..u32::try_from(self.users.len()).expect("fewer than 2³² users") {
             if let Some(user) = self.users[slot as usize].as_mut() {
                 user.dirty.push(index);
-                self.ask(slot, cause);
+                self.mark_dirty(slot, cause);
             }
         }
     }
 
-    fn drop_states(&mut self, unused: &[StoreId]) {
+    fn drop_accumulators(&mut self, unused: &[AccumulatorId]) {
         if unused.is_empty() {
             return;
         }
         for user in self.users.iter_mut().flatten() {
-            user.states.retain(|(id, _)| !unused.contains(id));
+            user.accumulators.retain(|(id, _)| !unused.contains(id));
             user.limited.forget(unused);
             self.tally.measure(user);
         }

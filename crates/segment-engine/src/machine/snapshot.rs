@@ -1,20 +1,22 @@
-//! Writing a machine down and reading it back: what a checkpoint holds, and what travels when users merge.
+//! Saving a machine and loading it again: what a checkpoint holds, and what is sent when users
+//! merge.
 
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::user::{ManualList, Profile, Source, User};
-use super::{Definition, Departed, Machine, RecentIds, Rule, Settings, StoreId};
-use crate::encoding::{ManualListLayout, ProfileLayout};
+use super::encoding::{ManualListLayout, ProfileLayout};
+use super::user::{ManualList, Source, User, UserProfile};
+use super::{AccumulatorId, Definition, Departed, Machine, RecentIds, Rule, Settings};
+use crate::accumulator::Accumulator;
 use crate::event::UserId;
 use crate::language::{CompileError, compile_saved};
-use crate::leaf::State;
 use crate::plan::Plan;
 use crate::time::Timestamp;
 
-/// What this build writes. Format 3 differs in how it names stores only, see [`super::format_3`].
+/// What this build writes. Format 3 differs only in the names of accumulators, see
+/// [`super::format_3`].
 const FORMAT: u8 = 4;
 /// The oldest that this build reads.
 const FORMAT_MIN: u8 = 3;
@@ -22,10 +24,10 @@ const FORMAT_MIN: u8 = 3;
 /// Why a snapshot could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// Damaged, or of a format that no longer is read.
+    /// Damaged, or of a format that this build no longer reads.
     #[error("the snapshot is damaged or of a format that is no longer read: {0}")]
     Format(String),
-    /// Written by a newer build: of use to that one, so it must stay as it is.
+    /// Written by a newer build, which still needs it: keep it as it is.
     #[error(
         "the snapshot has format {0}; this build reads formats {FORMAT_MIN} to {FORMAT}. Start the newer build that wrote it"
     )]
@@ -33,41 +35,43 @@ pub enum SnapshotError {
     /// A saved clause no longer compiles.
     #[error("the saved segment {tag} no longer compiles: {source}")]
     Clause {
-        /// Its tag.
+        #[allow(missing_docs, reason = "the name says it")]
         tag: String,
-        /// Why.
+        #[allow(missing_docs, reason = "the name says it")]
         source: CompileError,
     },
 }
 
-/// A user, with names that mean the same in every machine: segments by id, stores by fingerprint.
+/// A user, with names that mean the same in every machine: segments by id, accumulators by
+/// fingerprint.
 #[derive(Serialize, Deserialize)]
 struct UserBlock {
     format: u8,
     id: UserId,
     client_ref_id: Option<Box<str>>,
     #[serde(with = "ProfileLayout")]
-    profile: Profile,
+    profile: UserProfile,
     /// Key, JSON text, since.
     traits: Vec<(String, String, Timestamp)>,
     #[serde(with = "ManualListLayout")]
     manual: ManualList,
     recent: RecentIds,
-    states: Vec<(u64, State)>,
+    accumulators: Vec<(u64, Accumulator)>,
     members: Vec<i64>,
     sequence: u64,
     wakeups: Vec<(Timestamp, i64)>,
     sources: Vec<Source>,
 }
 
-/// What follows a [`UserBlock`] where there is something of it. Builds that do not know it read what stands before.
+/// Follows a [`UserBlock`] if it has anything in it. Builds that do not know it read only the
+/// block.
 #[derive(Default, Serialize, Deserialize)]
 struct UserAppendix {
-    /// Stores that lack events, each with the instant until which it does.
+    /// Accumulators that lack events, each with the instant until which it lacks them.
     limited: Vec<(u64, Timestamp)>,
 }
 
-/// A departed user, and which stores its machine kept for it.
+/// A departed user, and a digest of the accumulators that its machine kept.
 #[derive(Serialize, Deserialize)]
 struct DepartedBlock {
     digest: u64,
@@ -81,7 +85,8 @@ struct MachineBlock {
     now: Timestamp,
     has_history: bool,
     segments: Vec<SegmentBlock>,
-    /// Of the stores in force: another build may name them otherwise, and would not find the users' states again.
+    /// Of the accumulators in force. A build that names them differently would not find those of
+    /// the users again; the digest reveals it.
     digest: u64,
 }
 
@@ -90,13 +95,14 @@ struct SegmentBlock {
     id: i64,
     tag: String,
     version: u64,
-    /// `None` for manual.
+    /// `None` for a manual segment.
     where_statement: Option<String>,
     in_force: bool,
 }
 
 impl Machine {
-    /// The users that changed since the last call; those no longer there were removed.
+    /// Returns the users that changed since the last call; those that the machine no longer knows
+    /// were removed.
     pub fn take_changed(&mut self) -> Vec<UserId> {
         let changed = std::mem::take(&mut self.changed);
         for id in &changed {
@@ -108,13 +114,13 @@ impl Machine {
         changed
     }
 
-    /// A user's block; `None` if it is not there. The instant must be settled.
+    /// Returns a user's block; `None` for an unknown user. The instant must be settled.
     pub fn save_user(&self, id: UserId) -> Option<Vec<u8>> {
         let user = self.users[*self.by_id.get(&id)? as usize].as_ref()?;
         Some(self.user_block(user))
     }
 
-    /// What [`Machine::load_departed`] reads: for the machine that absorbs the user.
+    /// Returns what [`Machine::load_departed`] reads in the machine that absorbs the user.
     pub fn save_departed(&self, departed: &Departed) -> Vec<u8> {
         let block = DepartedBlock { digest: self.catalog.digest(FORMAT), user: self.user_block(&departed.user) };
         postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
@@ -122,9 +128,13 @@ impl Machine {
 
     fn user_block(&self, user: &User) -> Vec<u8> {
         debug_assert!(user.dirty.is_empty(), "the instant is settled");
-        // Incomplete stores are left out: what they lack is read again from history, up to where the checkpoint stands.
-        let store = |id: StoreId| self.catalog.stores[id.0 as usize].as_ref().filter(|store| store.fence.is_none());
-        let states = user.states.iter().filter_map(|(id, state)| Some((store(*id)?.fingerprint, state.clone())));
+        // Incomplete accumulators are left out: after a restart their whole history is read again,
+        // up to the checkpoint.
+        let name = |id: AccumulatorId| {
+            let shared = self.catalog.accumulators[id.0 as usize].as_ref()?;
+            shared.fence.is_none().then_some(shared.fingerprint)
+        };
+        let accumulators = user.accumulators.iter().filter_map(|(id, kept)| Some((name(*id)?, kept.clone())));
         let traits = user.traits.entries().map(|(key, value, since)| (key.to_owned(), value.to_string(), since));
         let wakeups = user.wakeups.iter().filter_map(|(due, index)| Some((*due, self.catalog.id_of(*index)?)));
         let block = UserBlock {
@@ -135,15 +145,15 @@ impl Machine {
             traits: traits.collect(),
             manual: user.manual.clone(),
             recent: user.recent.clone(),
-            states: states.collect(),
+            accumulators: accumulators.collect(),
             members: user.members.iter().filter_map(|index| self.catalog.id_of(*index)).collect(),
             sequence: user.sequence,
             wakeups: wakeups.collect(),
             sources: user.sources.clone(),
         };
         let mut bytes = postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written");
-        let limited = user.limited.stores(self.now);
-        let limited: Vec<_> = limited.filter_map(|(id, until)| Some((store(id)?.fingerprint, until))).collect();
+        let limited = user.limited.accumulators(self.now);
+        let limited: Vec<_> = limited.filter_map(|(id, until)| Some((name(id)?, until))).collect();
         if !limited.is_empty() {
             let appendix = postcard::to_stdvec(&UserAppendix { limited });
             bytes.extend(appendix.expect("blocks hold nothing that cannot be written"));
@@ -151,7 +161,7 @@ impl Machine {
         bytes
     }
 
-    /// Reads a user's block back.
+    /// Loads a user from their block.
     pub fn load_user(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         if bytes.first() == Some(&3) {
             self.catalog.keep_names_of_format_3();
@@ -169,19 +179,20 @@ impl Machine {
         Ok(())
     }
 
-    /// Reads a departed user.
+    /// Reads a user that departed from another machine.
     pub fn load_departed(&self, bytes: &[u8]) -> Result<Departed, SnapshotError> {
         let block: DepartedBlock =
             postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
         let user = self.read_user(&block.user)?;
-        // A store without a state is one without events, if the other machine kept the same stores as this one. If it did
-        // not, because one of the two is ahead with a definition, it may as well not have kept it.
+        // If the other machine kept the same accumulators as this one, an accumulator that the user
+        // does not have is one without events. Otherwise, because one machine is ahead with a
+        // definition, the other may not have kept it.
         let format = block.user.first().copied().unwrap_or(FORMAT);
         let lacking = if block.digest == self.catalog.digest(format) {
             Vec::new()
         } else {
-            let complete = self.catalog.complete_stores().map(|(id, _)| id);
-            complete.filter(|id| user.state(*id).is_none()).collect()
+            let complete = self.catalog.complete_accumulators().map(|(id, _)| id);
+            complete.filter(|id| user.accumulator(*id).is_none()).collect()
         };
         Ok(Departed { user: Box::new(User { members: Vec::new(), wakeups: Vec::new(), ..user }), lacking })
     }
@@ -202,17 +213,19 @@ impl Machine {
         }
         user.manual = block.manual;
         user.recent = block.recent;
-        // A store that waits for history gets all of it from there. What a block has for it, written when the store was
-        // complete but not yet in force, or in an earlier life of the same store, would count twice.
+        // An accumulator that waits for history reads all of it from there. A block may have it
+        // nevertheless: written when it was complete but not yet in force, or before it was removed
+        // and defined again. It would count twice.
         let names = self.catalog.names(block.format);
-        let store = |name| names.get(&name).copied().filter(|id| self.catalog.is_complete(*id));
-        user.states = block.states.into_iter().filter_map(|(name, state)| Some((store(name)?, state))).collect();
+        let id_of = |name| names.get(&name).copied().filter(|id| self.catalog.is_complete(*id));
+        user.accumulators =
+            block.accumulators.into_iter().filter_map(|(name, kept)| Some((id_of(name)?, kept))).collect();
         for (name, until) in appendix.limited {
-            if let Some(id) = store(name) {
+            if let Some(id) = id_of(name) {
                 user.limited.note(id, until, self.now);
             }
         }
-        user.states.sort_unstable_by_key(|(id, _)| *id);
+        user.accumulators.sort_unstable_by_key(|(id, _)| *id);
         user.members = block.members.iter().filter_map(|id| self.catalog.index_of(*id)).collect();
         user.members.sort_unstable();
         user.sequence = block.sequence;
@@ -222,7 +235,7 @@ impl Machine {
         Ok(user)
     }
 
-    /// The machine besides its users. The instant must be settled.
+    /// Returns the machine's block, without users. The instant must be settled.
     pub fn save_state(&self) -> Vec<u8> {
         let segment = |definition: &Definition, in_force| SegmentBlock {
             id: definition.id,
@@ -244,13 +257,14 @@ impl Machine {
         postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
     }
 
-    /// Reads the machine back, without users. `offset` is where the log stands: stores of versions that were not yet in
-    /// force need the history before it.
+    /// Loads a machine from its block, without users. `offset` is the log's position: accumulators
+    /// of versions that were not yet in force need the history before it.
     pub fn load_state(bytes: &[u8], offset: u64, settings: Settings) -> Result<Self, SnapshotError> {
         Self::load_state_with(bytes, offset, settings, &mut |clause| compile_saved(clause).map(Arc::new))
     }
 
-    /// As [`Machine::load_state`], with the plans of clauses from `plan`: machines of one process can share them.
+    /// Like [`Machine::load_state`], but takes the plan of each clause from `plan`, so that the
+    /// machines of one process can share plans.
     pub fn load_state_with(
         bytes: &[u8],
         offset: u64,
@@ -268,7 +282,7 @@ impl Machine {
         }
         if machine.catalog.digest_in_force(block.format) != block.digest {
             return Err(SnapshotError::Format(
-                "the leaves of its segments are named otherwise by this build".to_owned(),
+                "this build names the accumulators of its segments differently".to_owned(),
             ));
         }
         for segment in pending {
@@ -278,7 +292,7 @@ impl Machine {
     }
 }
 
-/// Reads a block, whose first byte is its format; answers what follows it as well.
+/// Reads a block, whose first byte is its format. Returns the bytes that follow it as well.
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), SnapshotError> {
     match bytes.first() {
         Some(format) if *format > FORMAT => return Err(SnapshotError::Newer(*format)),

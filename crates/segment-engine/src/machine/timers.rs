@@ -1,4 +1,4 @@
-//! Wake-ups: which user to look at again, and when.
+//! Wake-ups: which user to evaluate again, and when.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -8,15 +8,16 @@ use crate::time::Timestamp;
 /// A bucket of the calendar spans 2²⁰ µs, about a second.
 const BUCKET_BITS: u32 = 20;
 
-/// A calendar queue (Brown, "Calendar queues", 1988): future wake-ups lie unsorted in their bucket until time comes near.
-/// There is no cancel: whoever arms a user anew remembers when, and a wake-up at any other instant is stale.
+/// A calendar queue (Brown, "Calendar queues", 1988): a bucket of future wake-ups is sorted only
+/// when time reaches it. A wake-up cannot be cancelled: the user remembers the instant that was
+/// armed last, and a wake-up at any other instant is stale.
 #[derive(Debug, Default)]
 pub struct Timers {
-    /// The buckets that time has reached, in order of instant.
+    /// The wake-ups of the buckets that time has reached, soonest first.
     near: BinaryHeap<Reverse<(i64, u32)>>,
-    /// Later buckets.
+    /// The later buckets, unsorted.
     far: BTreeMap<i64, Vec<(i64, u32)>>,
-    /// The last bucket that is in `near`.
+    /// The last bucket that was moved to `near`.
     reached: Option<i64>,
 }
 
@@ -31,7 +32,7 @@ impl Timers {
         }
     }
 
-    /// The next wake-up at or before `to`.
+    /// Takes the next wake-up at or before `to`.
     pub fn pop(&mut self, to: Timestamp) -> Option<(Timestamp, u32)> {
         loop {
             if let Some(&Reverse((due, slot))) = self.near.peek() {
@@ -51,7 +52,7 @@ impl Timers {
         }
     }
 
-    /// No wake-up is due before this instant. May be early by up to a bucket.
+    /// Returns an instant before which no wake-up is due. It may be early by up to a bucket.
     pub fn next_due(&self) -> Timestamp {
         let near = self.near.peek().map(|Reverse((due, _))| *due);
         let far = || self.far.first_key_value().map(|(bucket, _)| bucket << BUCKET_BITS);

@@ -1,21 +1,21 @@
-//! What an input can change: event → stores → segments, and user-scope inputs → segments.
+//! What an input can change: event → accumulators → segments, and traits and profile → segments.
 
 use rustc_hash::FxHashMap;
 
+use super::accumulator_key::{AccumulatorId, AccumulatorKey};
 use super::formula::Formula;
-use super::store::{StoreId, StoreKey};
 use crate::plan::Expr;
 
-/// The trigger index.
+/// Finds the accumulators and segments that an input can change.
 #[derive(Debug, Default)]
 pub(super) struct Triggers {
-    /// Stores whose filter asks for one of some activities, by activity.
-    by_activity: FxHashMap<Box<str>, Vec<StoreId>>,
-    /// The other stores.
-    any_activity: Vec<StoreId>,
-    /// By store.
+    /// Accumulators whose filter takes only some activities, by activity.
+    by_activity: FxHashMap<Box<str>, Vec<AccumulatorId>>,
+    /// The other accumulators.
+    any_activity: Vec<AccumulatorId>,
+    /// By the accumulator's id.
     readers: Vec<Readers>,
-    /// Segments that read a trait, by the trait's first key.
+    /// Segments that read a trait, by the first key of its path.
     by_trait: FxHashMap<String, Vec<u32>>,
     /// Segments that read a column of the user.
     profile: Vec<u32>,
@@ -24,17 +24,17 @@ pub(super) struct Triggers {
 /// The windows of one threshold, ascending, each with its segments.
 type Windows = Vec<(i64, Vec<u32>)>;
 
-/// The segments that read a store.
+/// The segments that read an accumulator.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
     /// By k, ascending.
     thresholds: Vec<(u64, Windows)>,
-    /// Those that read its value: any change may matter.
+    /// Those that read the value: any change may matter to them.
     values: Vec<u32>,
 }
 
 impl Triggers {
-    pub(super) fn add_store(&mut self, id: StoreId, key: &StoreKey) {
+    pub(super) fn add_accumulator(&mut self, id: AccumulatorId, key: &AccumulatorKey) {
         match key.activities() {
             Some(activities) => {
                 for activity in activities {
@@ -46,12 +46,12 @@ impl Triggers {
         self.readers.resize_with(self.readers.len().max(id.0 as usize + 1), Readers::default);
     }
 
-    pub(super) fn remove_store(&mut self, id: StoreId, key: &StoreKey) {
+    pub(super) fn remove_accumulator(&mut self, id: AccumulatorId, key: &AccumulatorKey) {
         match key.activities() {
             Some(activities) => {
                 for activity in activities {
-                    if let Some(stores) = self.by_activity.get_mut(activity) {
-                        stores.retain(|other| *other != id);
+                    if let Some(accumulators) = self.by_activity.get_mut(activity) {
+                        accumulators.retain(|other| *other != id);
                     }
                 }
             }
@@ -60,13 +60,13 @@ impl Triggers {
         self.readers[id.0 as usize] = Readers::default();
     }
 
-    /// The stores that may keep an event of this activity.
-    pub(super) fn stores(&self, activity: Option<&str>) -> impl Iterator<Item = StoreId> {
+    /// Returns the accumulators whose filter may take an event of this activity.
+    pub(super) fn accumulators(&self, activity: Option<&str>) -> impl Iterator<Item = AccumulatorId> {
         let named = activity.and_then(|activity| self.by_activity.get(activity)).map_or(&[][..], Vec::as_slice);
         named.iter().chain(&self.any_activity).copied()
     }
 
-    pub(super) fn readers(&self, id: StoreId) -> &Readers {
+    pub(super) fn readers(&self, id: AccumulatorId) -> &Readers {
         &self.readers[id.0 as usize]
     }
 
@@ -79,17 +79,18 @@ impl Triggers {
     }
 
     pub(super) fn add_segment(&mut self, segment: u32, formula: &Formula) {
-        formula.thresholds(&mut |store, k, window| self.readers[store.0 as usize].add(k, window, segment));
+        formula.thresholds(&mut |accumulator, k, window| self.readers[accumulator.0 as usize].add(k, window, segment));
         for reading in formula.readings.iter().flatten() {
-            insert(&mut self.readers[reading.store.0 as usize].values, segment);
+            insert(&mut self.readers[reading.accumulator.0 as usize].values, segment);
         }
         self.for_each_user_term(formula, |list| insert(list, segment));
     }
 
     pub(super) fn remove_segment(&mut self, segment: u32, formula: &Formula) {
-        formula.thresholds(&mut |store, k, window| self.readers[store.0 as usize].remove(k, window, segment));
+        formula
+            .thresholds(&mut |accumulator, k, window| self.readers[accumulator.0 as usize].remove(k, window, segment));
         for reading in formula.readings.iter().flatten() {
-            self.readers[reading.store.0 as usize].values.retain(|other| *other != segment);
+            self.readers[reading.accumulator.0 as usize].values.retain(|other| *other != segment);
         }
         self.for_each_user_term(formula, |list| list.retain(|other| *other != segment));
     }
@@ -139,18 +140,19 @@ impl Readers {
         }
     }
 
-    /// The segments that read the store's value.
+    /// Returns the segments that read the accumulator's value.
     pub(super) fn values(&self) -> &[u32] {
         &self.values
     }
 
-    /// All of them.
+    /// Returns all segments that read the accumulator, some perhaps more than once.
     pub(super) fn all(&self) -> impl Iterator<Item = u32> {
         let thresholds = self.thresholds.iter().flat_map(|(_, windows)| windows).flat_map(|(_, segments)| segments);
         thresholds.chain(&self.values).copied()
     }
 
-    /// Those for which a count that grew from `before` to `after` crossed a threshold.
+    /// Returns the segments for which a count that grew from `before` to `after` crossed a
+    /// threshold.
     pub(super) fn crossed(&self, before: u64, after: u64) -> impl Iterator<Item = u32> {
         let start = self.thresholds.partition_point(|(k, _)| *k <= before);
         let end = self.thresholds.partition_point(|(k, _)| *k <= after);
@@ -158,17 +160,18 @@ impl Readers {
         windows.flat_map(|(_, segments)| segments.iter().copied())
     }
 
-    /// Calls `flipped` with those for which an event that took `place` (from 0) in a ring turned a threshold true at `now`.
+    /// Calls `flipped` with the segments for which an event turned a threshold true at `now`.
+    /// `place` is its index among the newest events.
     ///
-    /// Only the k-th newest for k > place moved: from the old (k-th) to the new one. The windows that the new one falls
-    /// into and the old one did not are a range of the sorted windows.
+    /// Only the k-th newest with k > `place` changed. The windows that the new k-th falls into and
+    /// the old one did not are a range of the sorted windows.
     pub(super) fn turned_true(&self, newest: &[i64], place: usize, now: i64, mut flipped: impl FnMut(u32)) {
         let start = self.thresholds.partition_point(|(k, _)| *k <= place as u64);
         for (k, windows) in &self.thresholds[start..] {
             let k = *k as usize;
             let Some(&nth) = newest.get(k - 1) else { break };
-            // What was k-th before stands right behind now; the last place may have been pushed out, which only
-            // makes the range larger: a look in vain.
+            // The former k-th now has the next index. If it was pushed out of the last one, the
+            // range is only larger, which costs a needless evaluation.
             let before = newest.get(k).copied();
             let low = windows.partition_point(|(window, _)| nth.saturating_add(*window) <= now);
             let high = before.map_or(windows.len(), |before| {

@@ -4,70 +4,72 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Cause;
+use super::accumulator_key::AccumulatorId;
+use super::change::Cause;
 use super::limited::Limited;
 use super::recent::RecentIds;
-use super::store::StoreId;
+use crate::accumulator::Accumulator;
 use crate::eval::{find, read_steps};
 use crate::event::UserId;
-use crate::leaf::State;
 use crate::plan::{JsonPath, UserColumn};
 use crate::time::Timestamp;
 use crate::value::Value;
 
-/// One user of a machine.
+/// One user of a machine: profile, traits, accumulators, memberships and wake-ups.
 #[derive(Clone, Debug)]
 pub struct User {
     pub(super) id: UserId,
     /// The client id first seen for the user.
     pub(super) client_ref_id: Option<Box<str>>,
-    pub(super) profile: Profile,
+    pub(super) profile: UserProfile,
     pub(super) traits: Traits,
     /// The manual segments the user is in.
     pub(super) manual: ManualList,
     pub(super) recent: RecentIds,
-    /// By store.
-    pub(super) states: Vec<(StoreId, State)>,
+    /// Ascending by id.
+    pub(super) accumulators: Vec<(AccumulatorId, Accumulator)>,
     /// Which of those lack events.
     pub(super) limited: Limited,
-    /// Indexes of the segments the user is told to be in, ascending.
+    /// Indexes of the segments that the user is in, as emitted so far, ascending.
     pub(super) members: Vec<u32>,
-    /// The number of notifications told so far.
+    /// How many changes were emitted so far.
     pub(super) sequence: u64,
-    /// When to look at a segment again: at most one entry a segment, never later than its next flip.
+    /// When to evaluate a segment again: at most one entry per segment, never later than the
+    /// instant at which it flips.
     pub(super) wakeups: Vec<(Timestamp, u32)>,
-    /// The instant the calendar will wake the user at; any other wake-up is stale.
+    /// The instant at which the timers wake the user; any other wake-up is stale.
     pub(super) armed: Timestamp,
-    /// Segments to look at when the instant is complete.
+    /// Segments to evaluate when the instant is complete.
     pub(super) dirty: Vec<u32>,
     pub(super) dirty_cause: Option<Cause>,
-    /// Segments that it was in and that were removed in this instant: ids, since their indexes may mean others by now.
+    /// Ids of segments that the user was in and that were removed in this instant. Ids, because
+    /// another segment may have the index by now.
     pub(super) left_by_removal: Vec<i64>,
-    /// Whether it changed since the last checkpoint.
+    /// Whether the user changed since the last checkpoint.
     pub(super) changed: bool,
-    /// Who was merged into it.
+    /// The users that were merged into this one.
     pub(super) sources: Vec<Source>,
-    /// How large it was when it was last measured, see [`super::tally`].
+    /// The user's size when it was last measured, see [`super::tally`].
     pub(super) measured_bytes: usize,
 }
 
 /// A user's memberships of manual segments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManualList {
-    /// Of two lists of a user the one with the greater version holds, whichever comes first: a list that a merge makes takes
-    /// another way than one that is set.
+    /// Of two lists of a user the one with the greater version holds, in whatever order they
+    /// arrive: a list that a merge makes takes another way than one that is set.
     #[serde(default)]
     pub version: u64,
     /// Ids of manual segments.
     pub segments: Vec<i64>,
 }
 
-/// A user merged into another, as the other sees it.
+/// A user that was merged into another one, the survivor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The absorbed user.
     pub user: UserId,
-    /// The survivor has its records below this offset of the absorbed user's partition.
+    /// The survivor has the absorbed user's records below this offset of their partition.
     pub below: u64,
 }
 
@@ -76,11 +78,11 @@ impl User {
         Self {
             id,
             client_ref_id: None,
-            profile: Profile::default(),
+            profile: UserProfile::default(),
             traits: Traits::default(),
             manual: ManualList::default(),
             recent: RecentIds::default(),
-            states: Vec::new(),
+            accumulators: Vec::new(),
             limited: Limited::default(),
             members: Vec::new(),
             sequence: 0,
@@ -95,7 +97,7 @@ impl User {
         }
     }
 
-    /// Takes a source, or more of one it has; answers how far it had it.
+    /// Adds a source, or moves a known one further. Returns the offset it had before, or 0.
     pub(super) fn extend(&mut self, source: Source) -> u64 {
         match self.sources.iter_mut().find(|known| known.user == source.user) {
             Some(known) => {
@@ -124,36 +126,41 @@ impl User {
         }
     }
 
-    pub(super) fn state(&self, store: StoreId) -> Option<&State> {
-        let at = self.states.binary_search_by_key(&store, |(id, _)| *id).ok()?;
-        Some(&self.states[at].1)
+    pub(super) fn accumulator(&self, accumulator: AccumulatorId) -> Option<&Accumulator> {
+        let at = self.accumulators.binary_search_by_key(&accumulator, |(id, _)| *id).ok()?;
+        Some(&self.accumulators[at].1)
     }
 
-    pub(super) fn state_mut(&mut self, store: StoreId) -> Option<&mut State> {
-        let at = self.states.binary_search_by_key(&store, |(id, _)| *id).ok()?;
-        Some(&mut self.states[at].1)
+    pub(super) fn accumulator_mut(&mut self, accumulator: AccumulatorId) -> Option<&mut Accumulator> {
+        let at = self.accumulators.binary_search_by_key(&accumulator, |(id, _)| *id).ok()?;
+        Some(&mut self.accumulators[at].1)
     }
 
-    pub(super) fn state_or(&mut self, store: StoreId, empty: impl FnOnce() -> State) -> &mut State {
-        let at = match self.states.binary_search_by_key(&store, |(id, _)| *id) {
+    pub(super) fn accumulator_or(
+        &mut self,
+        accumulator: AccumulatorId,
+        empty: impl FnOnce() -> Accumulator,
+    ) -> &mut Accumulator {
+        let at = match self.accumulators.binary_search_by_key(&accumulator, |(id, _)| *id) {
             Ok(at) => at,
             Err(at) => {
-                self.states.insert(at, (store, empty()));
+                self.accumulators.insert(at, (accumulator, empty()));
                 at
             }
         };
-        &mut self.states[at].1
+        &mut self.accumulators[at].1
     }
 
-    /// Looks at `segment` again at `due`, or earlier if that is already agreed. Answers whether that is news, which a
-    /// checkpoint must have: nothing else would wake the user after a restart.
+    /// Evaluates `segment` again at `due`, or earlier if an earlier wake-up is set already. Returns
+    /// whether the wake-up is new: then the next checkpoint must have it, since nothing else would
+    /// wake the user after a restart.
     pub(super) fn wake_at(&mut self, segment: u32, due: Timestamp) -> bool {
         if due == Timestamp::MAX {
             return false;
         }
         match self.wakeups.iter_mut().find(|(_, other)| *other == segment) {
-            Some((agreed, _)) if *agreed <= due => return false,
-            Some((agreed, _)) => *agreed = due,
+            Some((known, _)) if *known <= due => return false,
+            Some((known, _)) => *known = due,
             None => self.wakeups.push((due, segment)),
         }
         true
@@ -164,9 +171,10 @@ impl User {
     }
 }
 
-/// The columns of the user, as the config store has them. A user known from events only has none yet.
+/// The columns of the user, as the config store has them. All are `None` for a user that is known
+/// from events only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Profile {
+pub struct UserProfile {
     /// `users.email`.
     pub email: Option<String>,
     /// `users.name`.
@@ -175,7 +183,7 @@ pub struct Profile {
     pub created_at: Option<Timestamp>,
 }
 
-impl Profile {
+impl UserProfile {
     pub(super) fn column(&self, column: UserColumn) -> Value {
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, |text| Value::Text(text.into()));
         match column {
@@ -191,8 +199,9 @@ impl Profile {
 pub struct Traits(BTreeMap<String, (serde_json::Value, Timestamp)>);
 
 impl Traits {
-    /// Sets a key, unless the present value is newer; of two as old the later record wins. `null` stays as the mark that
-    /// the key was removed then. Answers whether it took effect.
+    /// Sets a key, unless the present value is newer; of two values of one age the later record
+    /// wins. `null` is kept and marks that the key was removed then. Returns whether the value was
+    /// set.
     pub fn set(&mut self, key: &str, value: serde_json::Value, created_at: Timestamp) -> bool {
         match self.0.get(key) {
             Some((_, since)) if *since > created_at => false,
@@ -203,7 +212,8 @@ impl Traits {
         }
     }
 
-    /// Adds an absorbed user's: key by key the newer wins; of two as old the present one stays.
+    /// Adds an absorbed user's traits: key by key the newer value wins; of two values of one age
+    /// the present one stays.
     pub fn absorb(&mut self, other: Traits) {
         for (key, (value, created_at)) in other.0 {
             if self.0.get(&key).is_none_or(|(_, since)| *since < created_at) {
@@ -216,22 +226,22 @@ impl Traits {
         self.present(path).map_or(Value::Null, |value| read_steps(value, &path.keys[1..], path.as_text))
     }
 
-    /// The JSON at a path.
+    /// Returns the JSON at a path.
     pub(super) fn json(&self, path: &JsonPath) -> Option<&serde_json::Value> {
         find(self.present(path)?, &path.keys[1..])
     }
 
-    /// The value of the key that the path begins with. The mark of a removed key is none: not even JSON's null.
+    /// Returns the value of the key that the path begins with; `None` for a removed key.
     fn present(&self, path: &JsonPath) -> Option<&serde_json::Value> {
         self.0.get(path.root_key()).map(|(value, _)| value).filter(|value| !value.is_null())
     }
 
-    /// Since when the key that the path begins with has its value, or none if it was removed.
+    /// Returns since when the key that the path begins with has its value or is removed.
     pub(super) fn since(&self, path: &JsonPath) -> Option<Timestamp> {
         self.0.get(path.root_key()).map(|(_, since)| *since)
     }
 
-    /// Key, value, since when; removed keys included as `null`.
+    /// Returns each key with its value and since when it has it; `null` for removed keys.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &serde_json::Value, Timestamp)> {
         self.0.iter().map(|(key, (value, since))| (key.as_str(), value, *since))
     }

@@ -1,11 +1,14 @@
-//! The typed expression tree. Every node is well typed by construction: the compiler inserts the casts.
+//! The typed expression tree. Every node is well typed by construction: the compiler inserts the
+//! casts.
 
 use super::{JsonPath, JsonTest, List, Pattern, TimeCompare};
-use crate::value::{Type, Value};
+use crate::value::{ArithmeticOp, CompareOp, Type, Value};
 
-/// An expression over one event (in an [`Aggregate`](super::Aggregate)) or over one user (in a formula), and `now`.
+/// An expression over one event (in an [`Aggregate`](super::Aggregate)) or over one user (in a
+/// formula), and `now`.
 ///
-/// Boolean nodes follow SQL's three-valued logic; any other node with a NULL operand is NULL unless it says otherwise.
+/// Boolean nodes follow SQL's three-valued logic; any other node with a NULL operand is NULL unless
+/// it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expr {
     /// A constant. NULL carries the type the compiler inferred for it.
@@ -13,29 +16,30 @@ pub enum Expr {
 
     /// A column of the event.
     Event(EventColumn),
-    /// `payload->'a'->>'b'` (text) or `payload->'a'->'b'` (JSON, only for further steps and null tests).
+    /// `payload->'a'->>'b'` (text) or `payload->'a'->'b'` (JSON, only for further steps and tests).
     Payload(JsonPath),
 
-    /// `traits->'a'->>'b'`, likewise.
+    /// `traits->'a'->>'b'` or `traits->'a'->'b'`.
     Trait(JsonPath),
     /// A column of the user.
     User(UserColumn),
     /// The value of the plan's aggregate of this index, and its type.
     Aggregate(usize, Type),
-    /// The value of one of several aggregates, chosen by user-scope conditions that stood inside the aggregate.
-    /// `cases` has `3^terms.len()` aggregate indexes; term 0 is the most significant digit: TRUE 0, FALSE 1, NULL 2.
+    /// The value of one of several aggregates, chosen by conditions on the user that were written
+    /// inside the aggregate. `cases` has `3^terms.len()` aggregate indexes; term 0 is the most
+    /// significant digit: TRUE 0, FALSE 1, NULL 2.
     #[allow(missing_docs, reason = "explained above")]
     AggregateBy { terms: Vec<Expr>, cases: Vec<usize>, ty: Type },
     /// Whether the user is a member of the plan's segment of this index. Never NULL.
     Segment(usize),
 
-    /// The only place where `now` stands.
+    /// The only node that reads `now`.
     TimeCompare(Box<TimeCompare>),
 
-    /// Both sides have the same type, but for the three time types, which compare with each other as instants in UTC
-    /// (a date as its midnight). Text compares by bytes.
+    /// Both sides have the same type, except that the three time types compare with each other, as
+    /// instants in UTC (a date as its midnight). Text compares by bytes.
     Compare(CompareOp, Box<Expr>, Box<Expr>),
-    /// `IS NOT DISTINCT FROM`: equality that takes NULL as a value. Never NULL.
+    /// `IS NOT DISTINCT FROM`: equality for which NULL is a value. Never NULL.
     NotDistinct(Box<Expr>, Box<Expr>),
     /// At least two operands.
     And(Vec<Expr>),
@@ -52,28 +56,30 @@ pub enum Expr {
     /// `LIKE`, `ILIKE`, `~`, `~*` with a constant pattern, of text.
     Match(Box<Expr>, Pattern),
 
-    /// Typed by its operands: Int with Int (`/` gives Decimal), Decimal with Decimal, time ± Interval, time − time
-    /// (Interval), Interval ± Interval. Overflow and division by zero give NULL.
+    /// Int with Int (`/` gives Decimal), Decimal with Decimal, time ± Interval, time − time (an
+    /// Interval), Interval ± Interval. Overflow and division by zero give NULL.
     Arithmetic(ArithmeticOp, Box<Expr>, Box<Expr>),
     /// Arithmetic negation of an Int, Decimal or Interval.
     Negate(Box<Expr>),
     /// The first branch whose condition is TRUE. All values have one type.
     #[allow(missing_docs, reason = "explained above")]
     Case { branches: Vec<(Expr, Expr)>, otherwise: Box<Expr> },
-    /// The first that is not NULL. All have one type.
+    /// The first item that is not NULL. All have one type.
     Coalesce(Vec<Expr>),
     /// A scalar function.
     Call(Function, Vec<Expr>),
-    /// NULL where the value cannot be cast.
+    /// `x::type`. NULL where the value cannot be cast.
     Cast(Box<Expr>, Type),
     /// A cast to int4 or int2 that is NULL outside its range: 4 or 2 bytes.
     CastInt(Box<Expr>, u8),
-    /// Which of the conditions are TRUE, as the sum of 2^index (an Int); NULL if none is. Only as the argument of a funnel.
+    /// The conditions that are TRUE, as the sum of 2^index (an Int); NULL if none is. Only as the
+    /// argument of a funnel.
     Steps(Vec<Expr>),
 
-    /// A test of the JSON at a path, which is an [`Expr::Payload`] or an [`Expr::Trait`] that ends in `->`.
+    /// A test of the JSON at a path. The path is an [`Expr::Payload`] or an [`Expr::Trait`] that
+    /// ends in `->`.
     JsonTest(Box<Expr>, JsonTest),
-    /// `bucket('name')`: where the user falls among 10,000 parts of all users, as a decimal from 0.00 to 99.99.
+    /// `bucket('name')`: the user's bucket among 10,000, as a decimal from 0.00 to 99.99.
     Bucket(String),
 }
 
@@ -106,42 +112,20 @@ pub enum UserColumn {
     CreatedAt,
 }
 
-/// A comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the operators'")]
-pub enum CompareOp {
-    Eq,
-    NotEq,
-    Lt,
-    LtEq,
-    Gt,
-    GtEq,
-}
-
-/// Arithmetic with two operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the operators'")]
-pub enum ArithmeticOp {
-    Add,
-    Sub,
-    Mul,
-    Div,
-}
-
 /// A scalar function.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Function {
-    /// Of text.
+    /// `lower(text)`.
     Lower,
-    /// Of text.
+    /// `upper(text)`.
     Upper,
-    /// Of text, in characters.
+    /// `length(text)`, in characters.
     Length,
-    /// Of text, text: whether the first starts with the second.
+    /// `starts_with(text, start)`.
     StartsWith,
-    /// Of a number, half away from zero, to this many decimal places (0 to 9).
+    /// `round(number, places)`, half away from zero. Places are 0 to 9.
     Round(u8),
-    /// Of a number.
+    /// `abs(number)`.
     Abs,
     /// `nullif(a, b)`.
     NullIf,
@@ -149,31 +133,31 @@ pub enum Function {
     DateTrunc(super::Unit),
     /// `extract(field FROM x)`; a decimal.
     Extract(super::Field),
-    /// `x AT TIME ZONE zone`: of a timestamp the local time there; of a local time the timestamp.
+    /// `x AT TIME ZONE zone`: the local time of a timestamp, or the timestamp of a local time.
     AtTimeZone(super::Zone),
-    /// Of JSON: how many elements a list has. NULL for what is no list.
+    /// `jsonb_array_length(json)`; NULL for other JSON than an array.
     JsonArrayLength,
-    /// `a || b` of texts; NULL beyond [`TEXT_BYTES_MAX`].
+    /// `a || b`; NULL beyond [`TEXT_BYTES_MAX`].
     Concat,
-    /// Of text, characters: the text without those at its ends.
+    /// `btrim(text, characters)`, `ltrim`, `rtrim`.
     Trim(TrimSide),
-    /// Of text, count: its first characters; all but the last of a negative count.
+    /// `left(text, count)`: the first characters, or all but the last if the count is negative.
     Left,
-    /// Of text, count: its last characters; all but the first of a negative count.
+    /// `right(text, count)`: the last characters, or all but the first if the count is negative.
     Right,
-    /// Of text, first place from 1, and perhaps count.
+    /// `substring(text, first)` and `substring(text, first, count)`, counted from 1.
     Substring,
-    /// Of text, separator, number from 1: that part, from the end where negative.
+    /// `split_part(text, separator, number)`: counted from 1, or from the end if negative.
     SplitPart,
-    /// Of text, what, by what; NULL beyond [`TEXT_BYTES_MAX`].
+    /// `replace(text, from, to)`; NULL beyond [`TEXT_BYTES_MAX`].
     Replace,
-    /// Of text, text: the place from 1 at which the second begins in the first, 0 if nowhere.
+    /// `strpos(text, part)`: the place of the part from 1, or 0 if it is not in the text.
     StrPos,
-    /// Of a decimal: that many seconds after 1970 began, as a timestamp; NULL outside the years 0001 to 9999.
+    /// `to_timestamp(seconds)`: seconds since 1970; NULL outside the years 0001 to 9999.
     ToTimestamp,
 }
 
-/// Which end of a text is trimmed.
+/// The end of a text that is trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum TrimSide {
@@ -182,12 +166,12 @@ pub enum TrimSide {
     Trailing,
 }
 
-/// Bytes of a text that `||` or `replace` makes; a longer one is NULL. Both can multiply what they are given, and `max` or
-/// `count(DISTINCT …)` would keep the result per user.
+/// How many bytes a text from `||` or `replace` may have; a longer one is NULL. Both can multiply
+/// the length of their operands, and `max` or `count(DISTINCT …)` would keep the result per user.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 impl EventColumn {
-    /// The type of the column.
+    /// Returns the type of the column.
     pub fn value_type(self) -> Type {
         match self {
             EventColumn::UserId => Type::Int,
@@ -199,7 +183,7 @@ impl EventColumn {
 }
 
 impl Expr {
-    /// The type of its value.
+    /// Returns the type of its value.
     pub fn value_type(&self) -> Type {
         match self {
             Expr::Literal(_, ty) | Expr::Aggregate(_, ty) | Expr::AggregateBy { ty, .. } | Expr::Cast(_, ty) => *ty,
@@ -269,55 +253,6 @@ impl Function {
             Function::AtTimeZone(_) if arguments[0].value_type() == Type::Timestamp => Type::LocalTimestamp,
             Function::AtTimeZone(_) => Type::Timestamp,
             Function::Round(_) | Function::Abs | Function::NullIf | Function::DateTrunc(_) => arguments[0].value_type(),
-        }
-    }
-}
-
-impl CompareOp {
-    /// As written in SQL.
-    pub fn symbol(self) -> &'static str {
-        match self {
-            CompareOp::Eq => "=",
-            CompareOp::NotEq => "<>",
-            CompareOp::Lt => "<",
-            CompareOp::LtEq => "<=",
-            CompareOp::Gt => ">",
-            CompareOp::GtEq => ">=",
-        }
-    }
-
-    /// The operator with its sides exchanged: `a op b` is `b flipped a`.
-    pub fn flipped(self) -> CompareOp {
-        match self {
-            CompareOp::Eq | CompareOp::NotEq => self,
-            CompareOp::Lt => CompareOp::Gt,
-            CompareOp::LtEq => CompareOp::GtEq,
-            CompareOp::Gt => CompareOp::Lt,
-            CompareOp::GtEq => CompareOp::LtEq,
-        }
-    }
-
-    /// The operator of `NOT (a op b)`; both are NULL alike.
-    pub fn negated(self) -> CompareOp {
-        match self {
-            CompareOp::Eq => CompareOp::NotEq,
-            CompareOp::NotEq => CompareOp::Eq,
-            CompareOp::Lt => CompareOp::GtEq,
-            CompareOp::LtEq => CompareOp::Gt,
-            CompareOp::Gt => CompareOp::LtEq,
-            CompareOp::GtEq => CompareOp::Lt,
-        }
-    }
-}
-
-impl ArithmeticOp {
-    /// As written in SQL.
-    pub fn symbol(self) -> &'static str {
-        match self {
-            ArithmeticOp::Add => "+",
-            ArithmeticOp::Sub => "-",
-            ArithmeticOp::Mul => "*",
-            ArithmeticOp::Div => "/",
         }
     }
 }

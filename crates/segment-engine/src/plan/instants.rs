@@ -11,22 +11,23 @@ pub struct InstantSet {
 }
 
 impl InstantSet {
-    /// No instant.
+    /// Returns the empty set.
     pub fn empty() -> InstantSet {
         InstantSet::default()
     }
 
-    /// Every instant.
+    /// Returns the set of all instants.
     pub fn all() -> InstantSet {
         InstantSet::between(Timestamp::MIN, Timestamp::MAX)
     }
 
-    /// The instants of `[start, end)`; none if it ends before it starts.
+    /// Returns the instants of `[start, end)`; none if it ends before it starts.
     pub fn between(start: Timestamp, end: Timestamp) -> InstantSet {
         if start < end { InstantSet { intervals: vec![(start, end)] } } else { InstantSet::empty() }
     }
 
-    /// The instants of any of the intervals `[start, end)`, which may overlap, be empty, and come in any order.
+    /// Returns the instants of any of the intervals `[start, end)`, which may overlap, be empty,
+    /// and come in any order.
     pub fn from_pieces(mut pieces: Vec<(Timestamp, Timestamp)>) -> InstantSet {
         pieces.retain(|(start, end)| start < end);
         pieces.sort_unstable();
@@ -40,7 +41,7 @@ impl InstantSet {
         InstantSet { intervals: pieces }
     }
 
-    /// The intervals `[start, end)` in order. No two touch.
+    /// Returns the intervals `[start, end)` in order. No two touch.
     pub fn intervals(&self) -> &[(Timestamp, Timestamp)] {
         &self.intervals
     }
@@ -51,8 +52,8 @@ impl InstantSet {
         self.intervals.get(next).is_some_and(|(start, _)| *start <= now)
     }
 
-    /// The first instant after `now` at which [`contains`](InstantSet::contains) answers differently than at `now`;
-    /// [`Timestamp::MAX`] if it never does.
+    /// Returns the first instant after `now` at which [`contains`](InstantSet::contains) differs
+    /// from that at `now`; [`Timestamp::MAX`] if it never does.
     pub fn next_change(&self, now: Timestamp) -> Timestamp {
         let next = self.intervals.partition_point(|(_, end)| *end <= now);
         match self.intervals.get(next) {
@@ -67,7 +68,7 @@ impl InstantSet {
         }
     }
 
-    /// The instants not in the set.
+    /// Returns the instants not in the set.
     pub fn complement(&self) -> InstantSet {
         let mut gaps = Vec::with_capacity(self.intervals.len() + 1);
         let mut start = Timestamp::MIN;
@@ -81,7 +82,7 @@ impl InstantSet {
         InstantSet { intervals: gaps }
     }
 
-    /// The instants in both sets.
+    /// Returns the instants in both sets.
     pub fn intersect(&self, other: &InstantSet) -> InstantSet {
         let (mut left, mut right) = (self.intervals.iter().peekable(), other.intervals.iter().peekable());
         let mut common = Vec::new();
@@ -99,7 +100,7 @@ impl InstantSet {
         InstantSet { intervals: common }
     }
 
-    /// The instants in either set.
+    /// Returns the instants in either set.
     pub fn union(&self, other: &InstantSet) -> InstantSet {
         InstantSet::from_pieces([&self.intervals[..], &other.intervals[..]].concat())
     }

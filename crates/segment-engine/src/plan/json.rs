@@ -1,4 +1,4 @@
-//! JSON in expressions: the way to a value, and what can be asked of it.
+//! JSON in expressions: paths to values, and tests of them.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,7 +9,8 @@ use serde_json::Value as Json;
 /// A path into the payload or the traits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JsonPath {
-    /// Steps from the outside in. At least one, and the first is a key: payload and traits are objects.
+    /// Steps from the outside in. There is at least one, and the first is a key, because payload
+    /// and traits are objects.
     pub keys: Vec<JsonStep>,
     /// Whether the last step is `->>` (text) rather than `->` (JSON).
     pub as_text: bool,
@@ -18,35 +19,38 @@ pub struct JsonPath {
 /// A step of a path.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum JsonStep {
-    /// Of an object.
+    /// A key of an object.
     Key(String),
-    /// Of a list, from 0; from the end if negative, where the last is -1.
+    /// An index of a list, from 0. Negative ones count from the end, where -1 is the last.
     Index(i32),
 }
 
-/// What is asked of a JSON value with `?`, `?|`, `?&` and `@>`. NULL of NULL unless it says otherwise.
+/// A test of a JSON value by `?`, `?|`, `?&` or `@>`. NULL for NULL, unless stated otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum JsonTest {
-    /// Whether it has any of these texts: as a key of an object, as an element of a list, or being it.
+    /// Whether it has any of these strings: as a key of an object, as an element of a list, or as
+    /// the value itself.
     HasAny(Vec<String>),
-    /// Whether it has all of them.
+    /// Whether it has all of these strings.
     HasAll(Vec<String>),
     /// Whether it contains the constant, by the rules of jsonb.
     Contains(JsonConstant),
-    /// Whether an object that has it under a key contains an object that has the constant under the same key. Never NULL: what
-    /// is missing contains nothing. It differs from `Contains` in that a list does not contain a value alone.
+    /// Whether an object that has it under a key contains an object that has the constant under the
+    /// same key. Never NULL, since a missing value contains nothing. Unlike for `Contains`, a list
+    /// does not contain a single value.
     HoldsAsMember(JsonConstant),
 }
 
-/// A JSON constant in the one form of all that contain, and are contained in, the same values.
+/// A JSON constant, in one form for all constants that contain, and are contained in, the same
+/// values.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JsonConstant(Arc<Json>);
 
 impl JsonPath {
-    /// The key that the path begins with.
+    /// Returns the key that the path begins with.
     ///
     /// # Panics
-    /// If the path is none that the compiler makes.
+    /// If the compiler cannot have made the path.
     pub fn root_key(&self) -> &str {
         match self.keys.first() {
             Some(JsonStep::Key(key)) => key,
@@ -56,12 +60,13 @@ impl JsonPath {
 }
 
 impl JsonConstant {
-    /// Elements of lists are sorted, without repetitions, and whole numbers have no fraction.
+    /// Brings a constant to its form: elements of lists are sorted and unique, and whole numbers
+    /// have no fraction.
     pub fn new(json: Json) -> JsonConstant {
         JsonConstant(Arc::new(normal(json)))
     }
 
-    /// The constant as JSON.
+    /// Returns the constant as JSON.
     pub fn json(&self) -> &Json {
         &self.0
     }
@@ -81,7 +86,8 @@ fn normal(json: Json) -> Json {
     }
 }
 
-/// A number with a point, `1.0`, that is a whole one of 53 bits: of longer ones not every number can be told from the next.
+/// Returns a number like `1.0` as a whole number. At most 53 bits, because a float cannot tell
+/// longer ones apart.
 fn whole(number: &serde_json::Number) -> Option<Json> {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     let float = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT_MAX)?;
@@ -94,14 +100,14 @@ impl Hash for JsonConstant {
     }
 }
 
-/// As JSON text: part of what names a leaf state across restarts, so it must stay as it is.
+/// The JSON text: checkpoints of format 3 name accumulators by it.
 impl fmt::Debug for JsonConstant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
 }
 
-/// A key as a plain text: paths of keys are part of what names a leaf state across restarts, so it must stay as it is.
+/// A key is printed as a string: checkpoints of format 3 name accumulators by paths in this form.
 impl fmt::Debug for JsonStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -124,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_names_leaf_states_across_restarts_is_printed_as_ever() {
+    fn the_debug_texts_do_not_change() {
         let path = JsonPath { keys: vec!["cart".into(), "it\"s".into()], as_text: true };
         assert_eq!(format!("{path:?}"), r#"JsonPath { keys: ["cart", "it\"s"], as_text: true }"#);
         let path = JsonPath { keys: vec!["items".into(), JsonStep::Index(-1)], as_text: false };
@@ -134,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn constants_that_contain_the_same_are_the_same() {
+    fn constants_that_contain_the_same_values_are_equal() {
         let constant = |text: &str| JsonConstant::new(serde_json::from_str(text).unwrap());
         for (left, right) in [
             (r#"["b", "a", "a"]"#, r#"["a","b"]"#),

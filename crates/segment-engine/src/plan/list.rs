@@ -1,4 +1,5 @@
-//! The items of an `IN`: shared by all copies of a plan, since a list may have thousands, and found by binary search.
+//! The items of an `IN`. A list may have thousands, so all copies of a plan share it, and items are
+//! found by binary search.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,14 +10,15 @@ use std::sync::Arc;
 use super::Expr;
 use crate::value::Value;
 
-/// Lists of constants at least this long are searched by an index; shorter ones from front to back.
+/// Lists of at least this many constants have an index; shorter ones are searched from front to
+/// back.
 const INDEXED_FROM: usize = 8;
 
-/// The items of an `IN`. Equal, hashed and printed as its items are.
+/// The items of an `IN`. Equality, hash and `Debug` are those of the items.
 #[derive(Clone)]
 pub struct List {
     items: Arc<[Expr]>,
-    /// Whether [`List::sorted`] made it of constants alone.
+    /// Whether [`List::sorted`] made it, and of constants only.
     is_sorted: bool,
     index: Option<Index>,
 }
@@ -29,35 +31,37 @@ struct Index {
 }
 
 impl List {
-    /// The list of items that the compiler has brought into its one order.
+    /// Makes a list of items that the compiler has sorted.
     pub(crate) fn sorted(items: Vec<Expr>) -> List {
         let list = List::from(items);
         List { is_sorted: list.iter().all(|item| matches!(item, Expr::Literal(..))), ..list }
     }
 
-    /// Whether it is in the compiler's order and of constants alone: then nothing about it can be simplified further.
+    /// Whether it is sorted and has only constants. Then it cannot be simplified further.
     pub(crate) fn is_sorted_constants(&self) -> bool {
         self.is_sorted
     }
 
-    /// The items, to be changed.
+    /// Returns the items.
     pub fn into_vec(self) -> Vec<Expr> {
         self.items.to_vec()
     }
 
-    /// The list with every item changed. Constants have no parts to change: a sorted list of them stays as it is.
+    /// Returns the list with every item changed by `f`. Sorted constants have no parts to change,
+    /// and stay as they are.
     pub(crate) fn map(self, f: &mut impl FnMut(Expr) -> Expr) -> List {
         if self.is_sorted { self } else { self.into_vec().into_iter().map(f).collect::<Vec<_>>().into() }
     }
 
-    /// The truth of `x IN (…)` for a value that is not NULL; `None` if the list is not indexed.
+    /// Returns the truth of `x IN (…)` for a value that is not NULL; `None` if the list has no
+    /// index.
     pub fn find(&self, x: &Value) -> Option<Value> {
         let index = self.index.as_ref()?;
         let found = index.places.binary_search_by(|place| order(&self.items[*place as usize], x)).is_ok();
         Some(if !found && index.has_null { Value::Null } else { Value::Bool(found) })
     }
 
-    /// Whether a text is in the list; `None` if that is NULL, or if not all items are constant texts.
+    /// Whether a text is in the list; `None` if that is NULL, or if an item is not a constant text.
     pub fn holds_text(&self, text: &str) -> Option<bool> {
         let constant = |item: &'_ Expr| match item {
             Expr::Literal(Value::Text(constant), _) => Some((**constant).cmp(text)),
@@ -78,7 +82,7 @@ impl List {
     }
 }
 
-/// How a constant compares with a value of its type.
+/// Compares a constant with a value of its type.
 fn order(constant: &Expr, x: &Value) -> Ordering {
     match constant {
         Expr::Literal(value, _) => value.sql_cmp(x).unwrap_or(Ordering::Less),
@@ -87,7 +91,8 @@ fn order(constant: &Expr, x: &Value) -> Ordering {
 }
 
 impl Index {
-    /// The index of constants that all compare with each other.
+    /// Returns the index of constants that all compare with each other; `None` for other items, and
+    /// for few.
     fn of(items: &[Expr]) -> Option<Index> {
         let mut values = Vec::with_capacity(items.len());
         let mut has_null = false;
@@ -121,7 +126,7 @@ impl Deref for List {
     }
 }
 
-/// As the items alone: this text is part of what stored states are named by.
+/// The text of the items: checkpoints of format 3 name accumulators by it.
 impl fmt::Debug for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.items.fmt(f)
@@ -159,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_indexed_list_answers_as_one_that_is_read_through() {
+    fn an_index_finds_what_a_search_from_front_to_back_finds() {
         for count in [INDEXED_FROM, 100] {
             for with_null in [false, true] {
                 let list = texts(count, with_null);
@@ -190,9 +195,9 @@ mod tests {
         assert_eq!(list.find(&interval("1 month")), Some(Value::Bool(false)));
     }
 
-    /// Stored states are named by it.
+    /// Checkpoints of format 3 name accumulators by this text.
     #[test]
-    fn it_prints_as_its_items() {
+    fn the_debug_text_is_that_of_the_items() {
         let items = vec![Expr::Literal(Value::Int(1), Type::Int), Expr::Literal(Value::Null, Type::Int)];
         assert_eq!(format!("{:?}", List::from(items.clone())), format!("{items:?}"));
     }

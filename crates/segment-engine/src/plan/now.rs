@@ -1,4 +1,4 @@
-//! Comparisons with `now()`: the only way in which time alone changes the truth of a clause.
+//! Comparisons with `now()`: only through them does time change the truth of a clause.
 
 use super::{CompareOp, EventColumn, Expr};
 use crate::time::calendar::{self, DAY};
@@ -8,33 +8,35 @@ use crate::value::{Type, Value};
 /// `x op g(now())`, where `x` does not depend on now.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TimeCompare {
-    /// The side that does not depend on now: a time, or a number if the bound ends in [`NowStep::Extract`].
+    /// The side that does not depend on now: a time, or a number if the bound ends in
+    /// [`NowStep::Extract`].
     pub x: Expr,
-    /// The comparison, `x` on its left.
+    /// The comparison, with `x` on the left.
     pub op: CompareOp,
-    /// The side that does.
+    /// The side that depends on now.
     pub bound: NowExpr,
 }
 
-/// `g(now())`: steps applied to now in order. No step: now itself.
+/// `g(now())`: steps that are applied to now in order. Without steps it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NowExpr {
-    /// The steps, the first one applied first.
+    /// The first step is applied first.
     pub steps: Vec<NowStep>,
 }
 
 /// One step of a [`NowExpr`]. The value starts as a timestamp.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NowStep {
-    /// `± INTERVAL`: of a timestamp (days and months in UTC), of a local timestamp, or of a date (gives a local timestamp).
+    /// `± INTERVAL` on a timestamp (days and months in UTC), a local timestamp, or a date (gives a
+    /// local timestamp).
     Add(Interval),
-    /// `date_trunc(unit, …)`: of a timestamp (in UTC) or a local timestamp.
+    /// `date_trunc(unit, …)` on a timestamp (in UTC) or a local timestamp.
     Trunc(Unit),
-    /// `AT TIME ZONE`: a timestamp becomes the local time there, a local timestamp the timestamp.
+    /// `AT TIME ZONE`: a timestamp becomes a local time, a local time becomes a timestamp.
     AtTimeZone(Zone),
     /// `::date`.
     ToDate,
-    /// `::timestamp` (in UTC, or of a date its midnight).
+    /// `::timestamp` (in UTC; a date becomes its midnight).
     ToLocal,
     /// `::timestamptz` (a local time or date is taken as UTC).
     ToTimestamp,
@@ -43,7 +45,7 @@ pub enum NowStep {
 }
 
 impl NowStep {
-    /// The type of the step's value, given that of its operand.
+    /// Returns the type of the step's value, given that of its operand.
     fn value_type(&self, operand: Type) -> Type {
         match self {
             NowStep::Add(_) if operand == Type::Date => Type::LocalTimestamp,
@@ -56,7 +58,7 @@ impl NowStep {
         }
     }
 
-    /// What the step does to the microseconds of an operand of this type.
+    /// Returns what the step does to the microseconds of an operand of this type.
     fn motion(&self, operand: Type) -> Motion<'_> {
         match self {
             NowStep::Add(interval) if interval.months == 0 => Motion::Shift(interval.fixed_micros()),
@@ -70,24 +72,24 @@ impl NowStep {
     }
 }
 
-/// A step as a function of microseconds since 1970-01-01 00:00, which stand for all three time types (a date as its
-/// midnight). Held at the ends of the 64 bits, which lie outside of time.
+/// A step as a function of microseconds since 1970-01-01 00:00, for all three time types (a date as
+/// its midnight). Results are clamped to 64 bits, whose ends are outside the range of time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Motion<'a> {
-    /// By a fixed length.
+    /// Moves by a fixed length.
     Shift(i128),
-    /// By an interval with months.
+    /// Moves by an interval with months.
     Months(Interval),
-    /// To the start of the unit.
+    /// Moves to the start of the unit.
     Floor(Unit),
-    /// From an instant to the local time.
+    /// Converts an instant to local time.
     ToLocal(&'a Zone),
-    /// From a local time to the instant.
+    /// Converts a local time to an instant.
     ToInstant(&'a Zone),
 }
 
 impl Motion<'_> {
-    /// How far it moves a time at most.
+    /// Returns how far it can move a time.
     fn reach(self) -> i128 {
         match self {
             Motion::Shift(length) => length.abs(),
@@ -99,7 +101,8 @@ impl Motion<'_> {
         }
     }
 
-    /// Whether what lies outside of time after the step is NULL. A zone's offset does not count: it moves hours.
+    /// Whether a result outside the range of time is NULL. Not for a zone's offset, which is only
+    /// hours.
     pub(super) fn can_leave_time(self) -> bool {
         match self {
             Motion::Shift(length) => length != 0,
@@ -120,12 +123,12 @@ impl Motion<'_> {
 }
 
 impl NowExpr {
-    /// The type of `g(now())`.
+    /// Returns the type of `g(now())`.
     pub fn value_type(&self) -> Type {
         self.steps.iter().fold(Type::Timestamp, |ty, step| step.value_type(ty))
     }
 
-    /// `g(now)`; NULL if a step leaves the range of time.
+    /// Returns `g(now)`; NULL if a step leaves the range of time.
     pub fn value(&self, now: Timestamp) -> Value {
         let Some(micros) = self.micros(now) else { return Value::Null };
         match self.field() {
@@ -138,7 +141,7 @@ impl NowExpr {
         }
     }
 
-    /// The field that the last step extracts, if it does.
+    /// Returns the field that the last step extracts, if it does.
     pub fn field(&self) -> Option<Field> {
         match self.steps.last() {
             Some(NowStep::Extract(field)) => Some(*field),
@@ -146,13 +149,14 @@ impl NowExpr {
         }
     }
 
-    /// Whether the bound never steps back as now goes on: then the instants at which a `>` or `<` holds are one
-    /// interval. Months step back at the ends of months, local times at changes of the clock.
+    /// Whether the bound never steps back while now advances. Then the instants at which a `>` or
+    /// `<` holds are one interval. Months step back at the ends of months, local times when the
+    /// clock is set back.
     pub fn is_non_decreasing(&self) -> bool {
         self.motions().all(|motion| matches!(motion, Motion::Shift(_) | Motion::Floor(_))) && self.field().is_none()
     }
 
-    /// The bound as `now + length`, in microseconds, if it is nothing more.
+    /// Returns the length in microseconds if the bound is just `now + length`.
     pub fn fixed_shift(&self) -> Option<i128> {
         let length = self.motions().try_fold(0, |sum: i128, motion| match motion {
             Motion::Shift(length) => Some(sum + length),
@@ -161,14 +165,14 @@ impl NowExpr {
         length.filter(|_| self.field().is_none() && self.stays_in_time())
     }
 
-    /// Whether no step leaves the range of time for any now that a clock will show.
+    /// Whether no step leaves the range of time for any realistic now.
     pub(super) fn stays_in_time(&self) -> bool {
         const MARGIN: i128 = 4_000 * 366 * DAY as i128;
         self.motions().map(Motion::reach).sum::<i128>() < MARGIN
     }
 
-    /// The microseconds of `g(now)`; where it extracts a field, of the time that the field is extracted from. `None` if a
-    /// step leaves the range of time.
+    /// Returns the microseconds of `g(now)`, or, if it extracts a field, of the time that the field
+    /// is extracted from. `None` if a step leaves the range of time.
     pub(super) fn micros(&self, now: Timestamp) -> Option<i64> {
         self.motions().try_fold(now.0, |micros, motion| {
             let moved = motion.apply(micros);
@@ -191,8 +195,8 @@ impl TimeCompare {
         x.compare(self.op, &self.bound.value(now))
     }
 
-    /// For `created_at >= now() - length` (or `>`): an event counts at every instant before `created_at` + this many
-    /// microseconds. `None` for any other comparison.
+    /// For `created_at >= now() - length` (or `>`), returns the window: an event counts at every
+    /// instant before `created_at` + this many microseconds. `None` for other comparisons.
     pub fn created_at_window(&self) -> Option<i64> {
         match self.op {
             CompareOp::GtEq => self.age_of_created_at(1),
@@ -201,8 +205,8 @@ impl TimeCompare {
         }
     }
 
-    /// For `created_at <= now() - length` (or `<`): an event counts at `created_at` + this many microseconds and at
-    /// every later instant. `None` for any other comparison.
+    /// For `created_at <= now() - length` (or `<`), returns the delay: an event counts from
+    /// `created_at` + this many microseconds on. `None` for other comparisons.
     pub fn created_at_delay(&self) -> Option<i64> {
         match self.op {
             CompareOp::LtEq => self.age_of_created_at(0),

@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use regex_automata::meta::Regex;
 
-use super::regular::{Plain, REPETITIONS_MAX, plain};
+use super::pattern_error::{PATTERN_PROGRAM_BYTES_MAX, PatternError};
+use super::regular::{Plain, plain};
 
-/// The greatest size of a compiled pattern, in bytes: keeps a pattern such as `(a{1000}){1000}` from filling the memory.
-pub const PATTERN_PROGRAM_BYTES_MAX: usize = 1 << 20;
-
-/// Bytes of the table of states that a thread builds while it matches; where a text needs more of them, it begins anew.
+/// How many bytes the table of states may take that a thread builds while it matches. When it is
+/// full, the matcher clears it.
 const MATCHING_BYTES_MAX: usize = 1 << 18;
 
-/// A constant text pattern, compiled. Patterns are equal if they are written and read alike. Copies share what they hold,
-/// the tables that grow in matching too.
+/// A compiled text pattern. Patterns are equal if their texts and options are. Copies share
+/// everything, including the tables that grow while matching.
 #[derive(Clone)]
 pub struct Pattern(Arc<Compiled>);
 
@@ -23,39 +22,19 @@ struct Compiled {
     text: String,
     kind: PatternKind,
     ignore_case: bool,
-    /// What the matcher was built from.
+    /// The expression that the matcher was built from.
     expression: String,
     regex: Regex,
     re2: String,
 }
 
-/// How a pattern is read.
+/// The syntax of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PatternKind {
-    /// `%` any text, `_` any character, `\` escapes; the whole text must match.
+    /// `%` matches any text, `_` any character, `\` escapes; the whole text must match.
     Like,
-    /// A regular expression of linear time; matches anywhere.
+    /// A regular expression that is matched in linear time; it may match anywhere.
     Regex,
-}
-
-/// Why a pattern is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    /// Postgres refuses it too.
-    #[error("a LIKE pattern must not end with its escape character; write `\\\\` for a backslash")]
-    EndsWithEscape,
-    /// Compiled, it exceeds [`PATTERN_PROGRAM_BYTES_MAX`].
-    #[error("the pattern is too large; use smaller repetition counts or fewer alternatives")]
-    TooLarge,
-    /// It is no regular expression, or uses what cannot be matched in linear time (back references, look-around).
-    #[error("{0}")]
-    Syntax(String),
-    /// More than [`REPETITIONS_MAX`].
-    #[error("a part is repeated more than {REPETITIONS_MAX} times, nested counts multiplied; use smaller counts")]
-    TooManyRepetitions,
-    /// Not every matcher knows it.
-    #[error("{0} cannot be used in a regular expression; write it without")]
-    Unsupported(&'static str),
 }
 
 impl Pattern {
@@ -66,7 +45,7 @@ impl Pattern {
             PatternKind::Like => expression_of_like(&text)?,
             PatternKind::Regex => text.clone(),
         };
-        // As in Postgres, `.` is any character, line ends included.
+        // As in Postgres, `.` matches every character, line ends included.
         let Plain { regex, re2 } = plain(&expression, ignore_case)?;
         let config =
             Regex::config().nfa_size_limit(Some(PATTERN_PROGRAM_BYTES_MAX)).hybrid_cache_capacity(MATCHING_BYTES_MAX);
@@ -78,22 +57,22 @@ impl Pattern {
         Ok(Pattern(Arc::new(Compiled { text, kind, ignore_case, expression: regex, regex: compiled, re2 })))
     }
 
-    /// How many bytes it takes, but for the tables that grow in matching.
+    /// Returns how many bytes it takes, without the tables that grow while matching.
     pub fn heap_bytes(&self) -> usize {
         self.0.regex.memory_usage() + self.0.expression.len() + self.0.re2.len()
     }
 
-    /// The pattern as written.
+    /// Returns the pattern as written.
     pub fn text(&self) -> &str {
         &self.0.text
     }
 
-    /// It as a regular expression that RE2 reads in the same way; finding it anywhere in a text is a match.
+    /// Returns the pattern as a regular expression for RE2, which may match anywhere in a text.
     pub fn re2(&self) -> &str {
         &self.0.re2
     }
 
-    /// How it is read.
+    /// Returns the syntax.
     pub fn kind(&self) -> PatternKind {
         self.0.kind
     }
@@ -109,7 +88,7 @@ impl Pattern {
     }
 }
 
-/// A regular expression that matches the whole of the texts that the `LIKE` pattern matches.
+/// Returns a regular expression that matches the same texts as the `LIKE` pattern, each as a whole.
 fn expression_of_like(pattern: &str) -> Result<String, PatternError> {
     let mut expression = String::with_capacity(pattern.len() + 8);
     expression.push_str(r"\A");
@@ -133,7 +112,8 @@ fn expression_of_like(pattern: &str) -> Result<String, PatternError> {
     Ok(expression)
 }
 
-/// This text is part of what stored states are named by: it stays as it was with the `regex` crate's own type.
+/// Checkpoints of format 3 name accumulators by this text, so it stays as it was with the `regex`
+/// crate's own type.
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         struct Regex<'a>(&'a str);
@@ -206,9 +186,9 @@ mod tests {
         }
     }
 
-    /// Stored states are named by it.
+    /// Checkpoints of format 3 name accumulators by this text.
     #[test]
-    fn prints_as_it_always_did() {
+    fn the_debug_text_does_not_change() {
         let pattern = Pattern::new("a%", PatternKind::Like, true).unwrap();
         let text = concat!(
             r#"Pattern { text: "a%", kind: Like, ignore_case: true, "#,

@@ -1,16 +1,14 @@
-//! One reading of regular expressions for two matchers: what is accepted is written out so plainly, with classes as
-//! ranges, without flags and names, that the `regex` crate here and RE2 in DuckDB cannot take it differently.
+//! One meaning of regular expressions for two matchers. Expressions are written out so plainly,
+//! with classes as ranges and without flags and names, that the `regex` crate here and RE2 in
+//! DuckDB read them alike.
 
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::print::Printer;
 use regex_syntax::hir::{Capture, Class, Hir, HirKind, Look, Repetition};
 
-use super::pattern::PatternError;
+use super::pattern_error::{PatternError, REPETITIONS_MAX};
 
-/// How often a part may be repeated, nested counts multiplied: RE2's limit.
-pub const REPETITIONS_MAX: u32 = 1_000;
-
-/// An expression written out.
+/// An expression, written out.
 pub(super) struct Plain {
     /// For the `regex` crate.
     pub regex: String,
@@ -18,20 +16,22 @@ pub(super) struct Plain {
     pub re2: String,
 }
 
-/// Reads an expression as the `regex` crate does, `.` being any character and `\b` asking for ASCII words.
+/// Reads an expression as the `regex` crate does. `.` matches every character, and `\b` is a
+/// boundary of ASCII words.
 pub(super) fn plain(expression: &str, ignore_case: bool) -> Result<Plain, PatternError> {
     let mut parser = ParserBuilder::new().case_insensitive(ignore_case).dot_matches_new_line(true).build();
     let parsed = parser.parse(expression).map_err(|error| PatternError::Syntax(error.to_string()))?;
     let mut regex = String::new();
     Printer::new().print(&common(&parsed, REPETITIONS_MAX)?, &mut regex).expect("a String takes every text");
-    // The printer escapes what stands for itself, so these are its own words: word boundaries and the empty class. A
-    // query ends at a NUL.
+    // The printer escapes literals, so only its own spelling of word boundaries and of the empty
+    // class is replaced here. NUL would end the query.
     let re2 = [(r"(?-u:\b)", r"\b"), (r"(?-u:\B)", r"\B"), ("[a&&b]", r"[^\x00-\x{10FFFF}]"), ("\0", r"\x00")];
     let re2 = re2.iter().fold(regex.clone(), |text, (ours, theirs)| text.replace(ours, theirs));
     Ok(Plain { regex, re2 })
 }
 
-/// The expression in what both know. `repetitions`: how often the part may still be repeated.
+/// Returns the expression with only what both matchers know. The part may be repeated at most
+/// `repetitions` times.
 fn common(part: &Hir, repetitions: u32) -> Result<Hir, PatternError> {
     let all = |parts: &[Hir]| parts.iter().map(|part| common(part, repetitions)).collect::<Result<Vec<_>, _>>();
     Ok(match part.kind() {
@@ -70,7 +70,7 @@ fn common(part: &Hir, repetitions: u32) -> Result<Hir, PatternError> {
     })
 }
 
-/// A repeated repetition needs a group around it: `a**` is an error to RE2.
+/// Puts a group around a repetition that is repeated: `a**` is an error in RE2.
 fn grouped(part: Hir) -> Hir {
     match part.kind() {
         HirKind::Repetition(_) => Hir::capture(Capture { index: 1, name: None, sub: Box::new(part) }),
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_one_of_them_knows_is_written_out() {
+    fn syntax_that_only_one_matcher_knows_is_written_out() {
         let cases = [
             ("(?x) a b # both", r"(?:ab)"),
             ("[a-c&&b-d]", "[bc]"),
@@ -100,11 +100,11 @@ mod tests {
             let plain = plain(written, false).unwrap().re2;
             assert!(plain.starts_with(expected), "{written}: {plain}");
         }
-        assert!(!plain(".", false).unwrap().re2.contains('\0'), "a query ends at a NUL");
+        assert!(!plain(".", false).unwrap().re2.contains('\0'), "NUL would end the query");
     }
 
     #[test]
-    fn what_one_of_them_cannot_do_is_refused() {
+    fn syntax_that_one_matcher_cannot_do_is_refused() {
         let refused = |text| plain(text, false).err();
         assert_eq!(refused("a{1001}"), Some(PatternError::TooManyRepetitions));
         assert_eq!(refused("((a{10}){10}){11}"), Some(PatternError::TooManyRepetitions));

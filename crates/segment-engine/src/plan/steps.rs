@@ -5,15 +5,17 @@ use crate::time::Interval;
 use crate::value::Type;
 
 impl NowExpr {
-    /// Adds a step. Steps without effect are left out, and intervals that follow each other are added up where that is
-    /// the same: an interval adds its months first, so one without months can join the one before it.
+    /// Adds a step. Steps without effect are left out. Successive intervals become one where that
+    /// is the same: an interval adds its months first, so one without months can join the one
+    /// before it.
     pub fn push(&mut self, step: NowStep) {
         let ty = self.value_type();
         let step = match (step, ty) {
             (NowStep::ToTimestamp, Type::Timestamp)
             | (NowStep::ToLocal, Type::LocalTimestamp)
             | (NowStep::ToDate, Type::Date) => return,
-            // A date or timestamp made local and a timestamp again: by way of UTC, so nothing changes.
+            // A date or timestamp that is made local and then a timestamp again, both in UTC, does
+            // not change.
             (NowStep::ToTimestamp, _) if self.steps.last() == Some(&NowStep::ToLocal) => {
                 self.steps.pop();
                 return self.push(NowStep::ToTimestamp);
@@ -37,7 +39,7 @@ impl NowExpr {
             self.steps.pop();
         }
         match justified(joined.unwrap_or(interval)) {
-            // Of a date, even an empty interval makes a local time.
+            // With a date, even an empty interval gives a local time.
             empty if empty == Interval::default() && self.value_type() == Type::Date => {
                 self.steps.push(NowStep::ToLocal)
             }
@@ -47,7 +49,8 @@ impl NowExpr {
     }
 }
 
-/// With whole days of 24 hours taken out of the microseconds: no step is in a zone, so a day has 24 hours.
+/// Returns the interval with whole days of 24 hours taken out of the microseconds. No step is in a
+/// zone, so every day has 24 hours.
 fn justified(interval: Interval) -> Interval {
     match Interval::from_difference(interval.fixed_micros()) {
         Some(fixed) => Interval { months: interval.months, ..fixed },

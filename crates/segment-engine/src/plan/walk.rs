@@ -3,7 +3,7 @@
 use super::{Expr, TimeCompare};
 
 impl Expr {
-    /// The direct operands, in the order they are written.
+    /// Returns the direct operands in the order in which they are written.
     pub fn children(&self) -> Vec<&Expr> {
         match self {
             Expr::Literal(..)
@@ -45,7 +45,7 @@ impl Expr {
         }
     }
 
-    /// The same node over changed operands.
+    /// Returns the same node with each operand changed by `f`.
     pub fn map_children(self, f: &mut impl FnMut(Expr) -> Expr) -> Expr {
         let boxed = |inner: Box<Expr>, f: &mut dyn FnMut(Expr) -> Expr| Box::new(f(*inner));
         match self {
@@ -91,7 +91,7 @@ impl Expr {
         }
     }
 
-    /// Whether this expression or any part of it satisfies `test`.
+    /// Whether `test` is true for this expression or any part of it.
     pub fn any(&self, test: &impl Fn(&Expr) -> bool) -> bool {
         test(self) || self.children().into_iter().any(|child| child.any(test))
     }
@@ -101,7 +101,7 @@ impl Expr {
         self.any(&|e| matches!(e, Expr::Event(_) | Expr::Payload(_)))
     }
 
-    /// Whether it reads the user: a trait, a column of the user, a membership, the bucket.
+    /// Whether it reads the user: a trait, a column of the user, a membership or the bucket.
     pub fn reads_user(&self) -> bool {
         self.any(&|e| matches!(e, Expr::Trait(_) | Expr::User(_) | Expr::Segment(_) | Expr::Bucket(_)))
     }

@@ -8,7 +8,7 @@ use crate::value::Type;
 /// The order of `first` and `last`.
 const LOG_ORDER: &str = "e.created_at, e.processed_at, e.log_partition, e.log_offset";
 
-/// `function(argument) FILTER (WHERE filter)` over the events `e` of one user.
+/// Returns `function(argument) FILTER (WHERE filter)` over the events `e` of one user.
 pub fn aggregate_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>) -> String {
     let filter = match &aggregate.filter {
         Some(filter) => format!(" FILTER (WHERE {})", writer.sql(filter)),
@@ -39,7 +39,8 @@ pub fn aggregate_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>) -> String {
     }
 }
 
-/// The sums of the whole units and of the nanos of the argument, which no number of events overflows.
+/// Returns the sums of the argument's whole units and of its nanos, which do not overflow for any
+/// number of events.
 fn sums(argument: &Expr, x: &str, filter: &str) -> [String; 2] {
     match argument.value_type() {
         Type::Int => [format!("sum({x}){filter}"), format!("sum(CAST({x} * 0 AS HUGEINT)){filter}")],
@@ -47,8 +48,8 @@ fn sums(argument: &Expr, x: &str, filter: &str) -> [String; 2] {
     }
 }
 
-/// The value of the aggregate of this index, from the tables that hold it: NULL for none of their users is 0 where the
-/// aggregate is never NULL.
+/// Returns the value of the aggregate with this index. The tables have no rows for users without
+/// events: their NULL becomes 0 if the aggregate is never NULL.
 pub fn value_sql(index: usize, aggregate: &Aggregate) -> String {
     match aggregate.function {
         AggregateFunction::Count | AggregateFunction::CountDistinct => format!("coalesce(a.a{index}, 0)"),

@@ -1,10 +1,12 @@
-//! Constants and casts. What Postgres reads and writes differs from what DuckDB does, so texts go through macros.
+//! Constants and casts. Postgres and DuckDB read and print text differently, so macros convert
+//! text.
 
 use crate::sql::text::{call, quoted};
 use crate::sql::time;
 use crate::value::{Type, Value};
 
-/// A constant. NULL is given its type, so that DuckDB chooses the same operators as for any other value.
+/// Returns a constant. NULL gets its type, so that DuckDB chooses the same operators as for other
+/// values.
 pub fn literal_sql(value: &Value, ty: Type) -> String {
     match value {
         Value::Null => format!("CAST(NULL AS {})", type_name(ty)),
@@ -35,7 +37,7 @@ fn type_name(ty: Type) -> &'static str {
     }
 }
 
-/// `CAST(x AS to)`, NULL where it fails.
+/// Returns `CAST(x AS to)`; NULL where it fails.
 pub fn cast_sql(x: &str, from: Type, to: Type) -> String {
     match (from, to) {
         _ if from == to => x.to_owned(),
@@ -57,8 +59,9 @@ pub fn cast_sql(x: &str, from: Type, to: Type) -> String {
     }
 }
 
-/// A cast to a whole number of 4 or 2 bytes, NULL outside its range. Not by TRY_CAST: DuckDB 1.5.6 drops a narrowing one
-/// from a comparison with a constant, and with it the NULL.
+/// Returns a cast to a whole number of 4 or 2 bytes; NULL outside its range. It does not use
+/// TRY_CAST: DuckDB 1.5.6 drops a narrowing TRY_CAST from a comparison with a constant, and with it
+/// the NULL.
 pub fn cast_int_sql(x: &str, from: Type, bytes: u8) -> String {
     call(if bytes == 2 { "int2" } else { "int4" }, &[&cast_sql(x, from, Type::Int)])
 }

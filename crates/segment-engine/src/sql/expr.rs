@@ -1,4 +1,5 @@
-//! Expressions as SQL. Every text this writes can stand as an operand: it is a name, a call, or in parentheses.
+//! Expressions as SQL. Everything that is written here can be an operand: it is a name, a call, or
+//! in parentheses.
 
 use crate::plan::{
     ArithmeticOp, CompareOp, EventColumn, Expr, Function, Pattern, PatternKind, Plan, TrimSide, UserColumn,
@@ -10,8 +11,8 @@ use crate::sql::{json, time};
 use crate::time::Timestamp;
 use crate::value::Type;
 
-/// Writes the expressions of one plan. Events are `e`, users `u`, their traits `t`, their aggregates `a`, but for the funnel
-/// of index i `f<i>`, and the members of the plan's segment of index i `s<i>`.
+/// Writes the expressions of one plan. Events are `e`, users `u`, traits `t`, aggregates `a`, the
+/// funnel with index i is `f<i>`, and the members of the plan's segment with index i are `s<i>`.
 pub struct ExprWriter<'a> {
     plan: &'a Plan,
     now: Timestamp,
@@ -77,7 +78,8 @@ impl<'a> ExprWriter<'a> {
         value_sql(index, &self.plan.aggregates[index])
     }
 
-    /// The digits of the case's number are the terms' truths, the first the most significant.
+    /// Writes a choice among aggregates. The digits of the case's index are the terms' truths, the
+    /// first is the most significant.
     fn aggregate_by(&self, terms: &[Expr], cases: &[usize]) -> String {
         let Some((term, rest)) = terms.split_first() else {
             return self.aggregate(cases[0]);
@@ -89,7 +91,7 @@ impl<'a> ExprWriter<'a> {
         format!("(CASE WHEN {term} THEN {is_true} WHEN NOT {term} THEN {is_false} ELSE {is_null} END)")
     }
 
-    /// Times of different types are compared as instants, so the list falls apart into comparisons.
+    /// Times of different types are compared as instants, so such a list becomes comparisons.
     fn in_list(&self, x: &Expr, items: &[Expr]) -> String {
         let ty = x.value_type();
         if items.iter().all(|item| item.value_type() == ty) {
@@ -101,7 +103,8 @@ impl<'a> ExprWriter<'a> {
         format!("({})", equals.collect::<Vec<_>>().join(" OR "))
     }
 
-    /// The parts of `a || b || c`. Side by side: nested calls would take DuckDB seconds to plan.
+    /// Collects the parts of `a || b || c` for one call, because DuckDB needs seconds to plan
+    /// nested calls.
     fn parts(&self, expr: &Expr, parts: &mut Vec<String>) {
         match expr {
             Expr::Call(Function::Concat, sides) => sides.iter().for_each(|side| self.parts(side, parts)),
@@ -185,7 +188,7 @@ impl<'a> ExprWriter<'a> {
     }
 }
 
-/// Two operands that may be times of different types, as ones that compare.
+/// Converts operands that are times of different types, so that they compare.
 fn common(left: (&str, Type), right: (&str, Type)) -> (String, String) {
     match left.1 == right.1 {
         true => (left.0.to_owned(), right.0.to_owned()),
@@ -206,7 +209,8 @@ fn compare_sql(op: CompareOp, left: (&str, Type), right: (&str, Type)) -> String
     format!("({l} {operator} {r})")
 }
 
-/// DuckDB's LIKE has no escape character unless it is told one; its ILIKE folds case by lower case.
+/// DuckDB's LIKE has no escape character by default, and its ILIKE compares lower case, so ILIKE is
+/// a regular expression.
 fn match_sql(x: &str, pattern: &Pattern) -> String {
     match (pattern.kind(), pattern.ignores_case()) {
         (PatternKind::Like, false) => format!(r"({x} LIKE {} ESCAPE '\')", quoted(pattern.text())),

@@ -1,15 +1,15 @@
-//! A funnel as SQL: a table of users and the steps they took.
+//! A funnel as SQL: a table of users and how many steps they took.
 //!
-//! Over a user's events in order, the best start for step n at an event that matches it is the latest start that step n - 1
-//! has at any earlier instant: one window function per step after the first, for all users at once.
+//! At an event that matches step n, the best start is the latest start that step n - 1 has at any
+//! earlier instant. That is one window function per step after the first, for all users at once.
 
 use std::fmt::Write;
 
 use crate::plan::{Aggregate, AggregateFunction, Expr};
 use crate::sql::expr::ExprWriter;
 
-/// `SELECT user_id, steps` over the events `e` of `events` (a FROM and WHERE); `None` for any other aggregate. Users who
-/// took no step have no row.
+/// Returns `SELECT user_id, steps` over the events `e` of `events` (a FROM and WHERE); `None` for
+/// other aggregates. Users without a step have no row.
 pub fn funnel_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>, events: &str) -> Option<String> {
     let (AggregateFunction::Funnel { within }, Some(Expr::Steps(steps))) = (aggregate.function, &aggregate.argument)
     else {
@@ -32,7 +32,8 @@ pub fn funnel_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>, events: &str) 
     Some(format!("SELECT user_id, CASE {reached}ELSE 0 END AS steps\n  FROM ({table}) GROUP BY user_id"))
 }
 
-/// The events that match a step: `t` in microseconds, which steps they match, and the start that they are for the first.
+/// Returns the events that match a step: `t` in microseconds, the steps that each matches, and its
+/// start if it matches the first.
 fn matches_sql(aggregate: &Aggregate, conditions: &[String], writer: &ExprWriter<'_>, events: &str) -> String {
     let mut columns = String::new();
     for (step, condition) in (2..).zip(&conditions[1..]) {

@@ -1,4 +1,4 @@
-//! JSON in SQL: the value at a path, and what is asked of it.
+//! JSON in SQL: values at paths, and tests of them.
 
 use std::fmt::Write;
 
@@ -7,10 +7,10 @@ use serde_json::{Number, Value as Json};
 use crate::plan::{JsonPath, JsonStep, JsonTest};
 use crate::sql::text::{call, json_pointer, quoted};
 
-/// The value at a path below `root`.
+/// Returns the value at a path below `root`.
 ///
-/// A JSON null at a text's end is NULL as a missing key is. A key made of digits would be an index to DuckDB where it
-/// meets an array; the language, as Postgres, takes a text for the key of an object only.
+/// With `->>` JSON's null is NULL, like a missing key. DuckDB takes a key of digits as an index of
+/// an array; in the language, as in Postgres, a key applies to an object only.
 pub fn at_path(root: &str, path: &JsonPath) -> String {
     let mut object = root.to_owned();
     let mut pending: Vec<&str> = Vec::new();
@@ -45,7 +45,8 @@ fn extracted(object: &str, keys: &[&str]) -> String {
     format!("json_extract({object}, {})", json_pointer(keys))
 }
 
-/// The outcome of a test of the JSON `x`: NULL of NULL, but for a member, which what is missing does not hold.
+/// Returns the result of a test of the JSON `x`. It is NULL for NULL, except for a member: a
+/// missing value holds none.
 pub fn tested(x: &str, test: &JsonTest) -> String {
     let root = Place { variable: "j0".to_owned(), keys: Vec::new() };
     let joined = |texts: &[String], operator: &str| {
@@ -61,7 +62,7 @@ pub fn tested(x: &str, test: &JsonTest) -> String {
             alone => format!("({} OR {})", within(alone, &root, 1), any_element(alone, &root, 1)),
         },
     };
-    // Bound to a name, since the test reads it again and again.
+    // Bound to a name, because the test reads it many times.
     let tested =
         format!("list_transform([{x}], lambda j0: CASE WHEN j0 IS NOT NULL THEN coalesce({condition}, FALSE) END)[1]");
     match test {
@@ -70,7 +71,7 @@ pub fn tested(x: &str, test: &JsonTest) -> String {
     }
 }
 
-/// A JSON value below a variable that is bound to one.
+/// A JSON value at keys below a variable.
 struct Place {
     variable: String,
     keys: Vec<String>,
@@ -90,7 +91,8 @@ impl Place {
     }
 }
 
-/// Whether the constant is in the value, by the rules of jsonb. `depth` makes the names of variables.
+/// Returns SQL for whether the constant is in the value, by the rules of jsonb. `depth` makes names
+/// of variables unique.
 fn within(constant: &Json, place: &Place, depth: usize) -> String {
     let value = place.sql();
     match constant {
@@ -118,7 +120,7 @@ fn within(constant: &Json, place: &Place, depth: usize) -> String {
     }
 }
 
-/// Whether the constant is in any element of a list.
+/// Returns SQL for whether the constant is in any element of a list.
 fn any_element(constant: &Json, list: &Place, depth: usize) -> String {
     let element = Place { variable: format!("j{depth}"), keys: Vec::new() };
     format!(
@@ -129,7 +131,8 @@ fn any_element(constant: &Json, list: &Place, depth: usize) -> String {
     )
 }
 
-/// Whether the value is the number: DuckDB tells whole numbers of 64 bits and all others apart.
+/// Returns SQL for whether the value equals the number. DuckDB has whole numbers of 64 bits, and
+/// floats for all others.
 fn is_number(value: &str, number: &Number) -> String {
     let exact = |whole: i128| whole as f64 as i128 == whole;
     let (whole, float) = match (number.as_i128(), number.as_f64()) {

@@ -1,19 +1,21 @@
--- The arithmetic of the language where DuckDB's own differs: DECIMAL(38,9) without floating point, NULL instead of errors.
--- Run by every connection's database before a generated query; repeating it changes nothing.
+-- The language's arithmetic where DuckDB's differs: DECIMAL(38,9) without floating point, NULL
+-- instead of errors. A connection runs this before generated queries. Running it again changes
+-- nothing.
 --
--- A decimal is taken apart into whole `units` and `nanos` (10⁻⁹), both HUGEINT and of the decimal's sign, since its
--- scaled form times another needs more than DuckDB's 128 bits. One-element lists with a lambda bind a value to a name:
--- a macro that repeated its argument would double the text of nested calls at each level.
+-- A decimal is split into whole `units` and `nanos` (10⁻⁹), both HUGEINT with the decimal's sign,
+-- because the product of two scaled decimals needs more than DuckDB's 128 bits. One-element lists
+-- with a lambda bind a value to a name: a macro that repeats its argument would double the text of
+-- nested calls at each level.
 
 CREATE OR REPLACE MACRO user_segment_analytics.uss_units(x) AS CAST(trunc(x) AS HUGEINT);
 
 CREATE OR REPLACE MACRO user_segment_analytics.uss_nanos(x) AS CAST((x - trunc(x)) * 1000000000 AS HUGEINT);
 
--- Units and nanos put together; NULL if that is no DECIMAL(38,9).
+-- The decimal of units and nanos; NULL if it does not fit DECIMAL(38,9).
 CREATE OR REPLACE MACRO user_segment_analytics.uss_decimal(units, nanos) AS TRY(
     CAST(units AS DECIMAL(38,9)) + CAST(CAST(nanos AS DECIMAL(18,0)) * 0.000000001::DECIMAL(9,9) AS DECIMAL(38,9)));
 
--- a * b, half away from zero. Intermediate sums overflow only where the product does.
+-- a * b, half away from zero. Intermediate sums overflow only if the product does.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_mul(a, b) AS TRY(list_transform([{'x': a, 'y': b}], lambda p:
     sign(p.x) * sign(p.y) * list_transform([
         user_segment_analytics.uss_units(abs(p.x)) * user_segment_analytics.uss_units(abs(p.y)) * 1000000000::HUGEINT
@@ -23,8 +25,8 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_mul(a, b) AS TRY(list_transfo
             // 1000000000::HUGEINT
     ], lambda n: user_segment_analytics.uss_decimal(n // 1000000000::HUGEINT, n % 1000000000::HUGEINT))[1])[1]);
 
--- r / b in nanos, half up, for 0 <= r < b <= 10³⁸. Where r * 10⁹ would not fit, by doubling and adding along the bits
--- of 10⁹; `r >= b - r` is `2r >= b` without the overflow.
+-- r / b in nanos, half up, for 0 <= r < b <= 10³⁸. If r * 10⁹ does not fit, it doubles and adds
+-- along the bits of 10⁹. `r >= b - r` is `2r >= b` without the overflow.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_fraction(r, b) AS CASE
     WHEN b < 100000000000000000000000000000::HUGEINT THEN
         (r * 1000000000::HUGEINT) // b
@@ -58,7 +60,8 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_parts(units, nanos) AS list_t
             WHEN q.n = 0 THEN {'sign': -1, 'u': -q.u, 'n': q.n}
             ELSE {'sign': -1, 'u': -q.u - 1, 'n': 1000000000::HUGEINT - q.n} END)[1])[1];
 
--- The sum, from the sums of units and of nanos: a sum of DECIMAL fails midway where the whole still fits.
+-- The sum, from the sums of units and of nanos. DuckDB's sum of DECIMAL can overflow midway even if
+-- the result fits.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_sum(units, nanos) AS list_transform(
     [user_segment_analytics.uss_parts(units, nanos)],
     lambda p: p.sign * user_segment_analytics.uss_decimal(p.u, p.n))[1];
@@ -70,11 +73,11 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_avg(units, nanos, count) AS l
         lambda q: q.sign * user_segment_analytics.uss_decimal(
             q.u, q.r // a.c + CASE WHEN q.r % a.c >= a.c - q.r % a.c THEN 1 ELSE 0 END))[1])[1];
 
--- A whole number of microseconds (or of anything) as a decimal with the point moved six places.
+-- A whole number of millionths as a decimal.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_millionths(n) AS
     CAST(CAST(n AS DECIMAL(20,0)) * 0.000001::DECIMAL(7,6) AS DECIMAL(38,9));
 
--- Texts as Postgres reads them; NULL where it would raise an error.
+-- Text as Postgres reads it; NULL where Postgres reports an error.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_trim(x) AS trim(x, E' \t\n\r\f' || chr(11));
 
 CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_int(x) AS CASE
@@ -87,9 +90,10 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_int4(x) AS
 CREATE OR REPLACE MACRO user_segment_analytics.uss_int2(x) AS
     list_transform([x], lambda n: CASE WHEN n BETWEEN -32768 AND 32767 THEN n END)[1];
 
--- Without an exponent DuckDB reads as many digits as there are, but takes signs, blanks and underscores elsewhere too.
--- With one it does not read long numbers and rounds small ones away from zero: so the point is moved here. Of the digits
--- without leading zeros, `kept` are of the number times 10⁹; more than 38 are too many.
+-- Without an exponent DuckDB reads any number of digits, but it also allows signs, blanks and
+-- underscores elsewhere. With an exponent it does not read long numbers, and rounds small ones away
+-- from zero, so the point is moved here. `kept` is how many of the digits, without leading zeros,
+-- belong to the number times 10⁹; at most 38 fit.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_decimal(x) AS CASE
     WHEN regexp_full_match(user_segment_analytics.uss_trim(x), '[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)')
     THEN TRY_CAST(user_segment_analytics.uss_trim(x) AS DECIMAL(38,9))
@@ -114,8 +118,9 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_bool(x) AS CASE
     WHEN lower(user_segment_analytics.uss_trim(x))
         IN ('f', 'fa', 'fal', 'fals', 'false', 'n', 'no', 'of', 'off', '0') THEN FALSE END;
 
--- A time as written: the day and the time of day in microseconds, and the offset from UTC. Day or offset is NULL if it is none. The spellings are those
--- of `Timestamp::parse` in time/text.rs.
+-- A time as written: the day and the time of day in microseconds, and the offset from UTC. Day or
+-- offset is NULL if the text is not a time. The spellings are those of `Timestamp::parse` in
+-- time/text.rs.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_written_time(x) AS list_transform([regexp_extract(
     lower(trim(x, E' \t\n\r\f')),
     '^(\d{4})(?:-(\d{1,2})-(\d{1,2})|/(\d{1,2})/(\d{1,2})|(\d\d)(\d\d)|[-/](\d{3}))(?:(?:t| +)(?:(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d+))?)?|(\d\d)(\d\d)(?:(\d\d)(?:\.(\d+))?)?))?(?:( *)(?:(z|utc|gmt)|([+-])(?:(\d{1,2})(\d\d)|(\d{1,2})(?::(\d\d)(?::(\d\d))?)?)))?$',
@@ -131,7 +136,7 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_written_time(x) AS list_trans
         'second': coalesce(TRY_CAST(w.second1 || w.second2 AS BIGINT), 0),
         'fraction': CAST(left(w.fraction1 || w.fraction2 || '000000', 6) AS BIGINT),
         'sign': w.sign,
-        -- To Postgres the sign of 2023-10-31-04:00 is one of the date's.
+        -- Postgres takes the sign in 2023-10-31-04:00 for one of the date.
         'clear': w.sign <> '-' OR w.gap <> '' OR w.hour1 || w.hour2 <> '',
         'offset_hour': coalesce(TRY_CAST(w.hh || w.h AS BIGINT), 0),
         'offset_minute': coalesce(TRY_CAST(w.mm || w.m AS BIGINT), 0),
@@ -151,34 +156,34 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_written_time(x) AS list_trans
 CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_instant(x) AS list_transform(
     [user_segment_analytics.uss_written_time(x)], lambda w: make_timestamptz(w.day + w.time - w.offset))[1];
 
--- An offset is read and ignored.
+-- An offset is ignored.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_local(x) AS list_transform(
     [user_segment_analytics.uss_written_time(x)],
     lambda w: CASE WHEN w.offset IS NOT NULL THEN make_timestamp(w.day + w.time) END)[1];
 
--- So is a time, which at 24:00 is of the next day.
+-- A time is ignored too; 24:00 does not change the date.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_date(x) AS list_transform(
     [user_segment_analytics.uss_written_time(x)],
     lambda w: CASE WHEN w.offset IS NOT NULL THEN CAST(make_timestamp(w.day) AS DATE) END)[1];
 
--- Time goes from 4714-11-24 BC to 294246-12-31, dates to 5874897-12-31; what lies outside is NULL.
+-- Times are from 4714-11-24 BC to 294246-12-31, dates to 5874897-12-31; NULL outside.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_in_time(x) AS nullif(nullif(
     greatest(least(x, TIMESTAMP '294247-01-01 00:00:00'), TIMESTAMP '4714-11-23 (BC) 23:59:59.999999'),
     TIMESTAMP '294247-01-01 00:00:00'), TIMESTAMP '4714-11-23 (BC) 23:59:59.999999');
 CREATE OR REPLACE MACRO user_segment_analytics.uss_in_dates(x) AS nullif(nullif(
     greatest(least(x, DATE '5874898-01-01'), DATE '4714-11-23 (BC)'), DATE '5874898-01-01'), DATE '4714-11-23 (BC)');
 
--- The midnight of a date; NULL after the end of time, or, where it is only compared, after all times.
+-- The midnight of a date; NULL after the end of time. For comparisons, it is after all times then.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_midnight(x) AS
     user_segment_analytics.uss_in_time(TRY_CAST(x AS TIMESTAMP));
 CREATE OR REPLACE MACRO user_segment_analytics.uss_midnight_in_order(x) AS list_transform([x], lambda day: CASE
     WHEN day IS NOT NULL THEN coalesce(make_timestamptz(epoch_us(TRY_CAST(day AS TIMESTAMP))), TIMESTAMPTZ 'infinity') END)[1];
 
--- There is no year 0: before the year 1 is the year -1.
+-- There is no year 0: the year before 1 is -1.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_written_year(x) AS
     list_transform([x], lambda year: CASE WHEN year > 0 THEN year ELSE year - 1 END)[1];
 
--- Times as Postgres writes them: the era at the end.
+-- Times as Postgres prints them, with the era at the end.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_time_to_text(x) AS
     regexp_replace(CAST(x AS VARCHAR), '^(.*) \(BC\)(.*)$', '\1\2 BC');
 CREATE OR REPLACE MACRO user_segment_analytics.uss_instant_to_text(x) AS
@@ -187,16 +192,17 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_instant_to_text(x) AS
 -- The shortest spelling: 12.5, 3.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_decimal_to_text(x) AS rtrim(rtrim(CAST(x AS VARCHAR), '0'), '.');
 
--- Letter by letter, by Unicode's simple mappings. DuckDB's capital of ß is ẞ; the language's, as Postgres', is ß.
+-- Letter by letter, by Unicode's simple mappings. DuckDB's capital of ß is ẞ, but in the language, as
+-- in Postgres, it is ß.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_upper(x) AS
     array_to_string(list_transform(string_split(x, 'ß'), lambda part: upper(part)), 'ß');
 
--- Lists and objects. A value alone counts as a list of one where an element is asked for, as in Postgres.
+-- An element of a list. A single value counts as a list of one, as in Postgres.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_json_element(x, place) AS list_transform([x], lambda j:
     CASE json_type(j) WHEN 'ARRAY' THEN json_extract(j, place) WHEN 'OBJECT' THEN NULL
         ELSE CASE WHEN place IN (0, -1) THEN j END END)[1];
 
--- Whether a text is a key of an object, an element of a list, or the value itself.
+-- Whether a string is a key of an object, an element of a list, or the value itself.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_json_has(x, pointer, wanted) AS CASE json_type(x)
     WHEN 'OBJECT' THEN json_exists(x, pointer)
     WHEN 'ARRAY' THEN len(list_filter(json_extract(x, '$[*]'),
@@ -204,7 +210,8 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_json_has(x, pointer, wanted) 
     WHEN 'VARCHAR' THEN json_extract_string(x, '$') = wanted
     ELSE FALSE END;
 
--- Whether the value is a number: given as a HUGEINT and as a DOUBLE, each NULL if it has no such form.
+-- Whether the value equals a number, which is given as a HUGEINT and as a DOUBLE, each NULL if the
+-- number has no such form.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_json_is_number(x, exact, rounded) AS CASE
     WHEN json_type(x) IN ('BIGINT', 'UBIGINT') THEN TRY_CAST(x AS HUGEINT) = exact
     WHEN json_type(x) = 'DOUBLE' THEN TRY_CAST(x AS DOUBLE) = rounded
@@ -213,11 +220,12 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_json_is_number(x, exact, roun
 CREATE OR REPLACE MACRO user_segment_analytics.uss_json_length(x) AS list_transform([x], lambda j:
     CASE WHEN json_type(j) = 'ARRAY' THEN CAST(json_array_length(j) AS BIGINT) END)[1];
 
--- A text's share of a hundred, by the first 32 bits of its MD5.
+-- The bucket of a string, from 0.00 to 99.99, by the first 32 bits of its MD5.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_bucket(x) AS
     CAST(CAST(CAST('0x' || left(md5(x), 8) AS UBIGINT) % 10000 AS DECIMAL(5,0)) * 0.01::DECIMAL(3,2) AS DECIMAL(38,9));
 
--- Intervals as Postgres reads them. An amount is a clock's (`2:03:04.5`), years and months (`1-2`), or a number with a unit.
+-- The amounts of an interval, as Postgres reads them: a clock (`2:03:04.5`), years and months
+-- (`1-2`), or a number with a unit.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_amounts(x) AS list_transform(
     regexp_extract_all(x, '(?:[+-]\s*)?(?:\d+:\d+(?::(?:\d+\.?\d*|\.\d+))?\s*|\d+-\d+\s*|(?:\d+\.?\d*|\.\d+)\s*[a-z]*[ ,]*)'),
     lambda amount: struct_insert(regexp_extract(amount,
@@ -225,7 +233,8 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_amounts(x) AS list_transform(
         ['sign', 'hours', 'minutes', 'seconds', 'fraction', 'years', 'months', 'number', 'decimals', 'word', 'after']),
         "text" := amount));
 
--- The unit of an amount, with the one that stands after it: a number before a clock counts days, the last one seconds.
+-- The unit of an amount, given the next amount: a number without a unit is days before a clock, and
+-- seconds at the end.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_amount_unit(amount, next) AS CASE
     WHEN amount.minutes <> '' THEN 'clock'
     WHEN amount.months <> '' THEN 'years and months'
@@ -252,8 +261,9 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_part(fraction, length) AS
     (fraction * length) // 1000000000::HUGEINT
     + CASE WHEN (fraction * length) % 1000000000::HUGEINT > 500000000 THEN 1 ELSE 0 END;
 
--- What an amount adds: months, days, microseconds, without the sign. A fraction of a unit goes on in the smaller ones, of a
--- year it is rounded to months. `n` is the whole number, `f` its fraction (of 10⁹).
+-- What an amount adds, without the sign: months, days, microseconds. A fraction of a unit is given in
+-- smaller units; that of a year is rounded to months. `n` is the whole number, `f` its fraction (of
+-- 10⁹).
 CREATE OR REPLACE MACRO user_segment_analytics.uss_amount_of(n, f, unit) AS CASE
     WHEN unit IN ('month', 'week', 'day') THEN list_transform([
             f * CASE unit WHEN 'month' THEN 30 WHEN 'week' THEN 7 ELSE 1 END::HUGEINT], lambda d: {
@@ -269,7 +279,8 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_amount_of(n, f, unit) AS CASE
         'months': 0::HUGEINT, 'days': 0::HUGEINT, 'micros': n * u + user_segment_analytics.uss_part(f, u)})[1]
     END;
 
--- The sum of amounts with their units, each with its sign, turned round for `ago`; NULL if one of them is none.
+-- The sum of amounts with their units and signs, negated for `ago`; NULL if one of them is not an
+-- amount.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_interval_sum(amounts, units, is_ago) AS list_transform([list_reduce(
     list_transform(list_zip(amounts, units), lambda pair: list_transform([
         CASE pair[2]
@@ -294,7 +305,8 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_interval_sum(amounts, units, 
     lambda sum: list_transform([to_months(TRY_CAST(sum.months AS INTEGER)) + to_days(TRY_CAST(sum.days AS INTEGER))
         + to_microseconds(TRY_CAST(sum.micros AS BIGINT))], lambda i: CASE WHEN is_ago THEN TRY(-i) ELSE i END)[1])[1];
 
--- Words: every amount, with nothing between them, and no unit twice; a clock is hours, minutes and seconds.
+-- Amounts in words, with nothing between them, and no unit twice. A clock is hours, minutes and
+-- seconds.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_words_to_interval(x, is_ago) AS list_transform(
     [user_segment_analytics.uss_amounts(x)], lambda amounts: list_transform(
         [list_transform(amounts, lambda amount, place:
@@ -327,14 +339,15 @@ CREATE OR REPLACE MACRO user_segment_analytics.uss_text_to_interval(x) AS list_t
             ltrim(left(text, length(text) - 3), '@ '), TRUE)
         ELSE user_segment_analytics.uss_words_to_interval(ltrim(text, '@ '), FALSE) END)[1];
 
--- `extract(epoch FROM interval)`: a year has 365¼ days, a month left over 30, as in Postgres.
+-- `extract(epoch FROM interval)`: a year has 365¼ days, the months beyond years have 30, as in
+-- Postgres.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_interval_epoch(x) AS list_transform([
     datepart('year', x) * 31557600000000::HUGEINT + datepart('month', x) * 2592000000000::HUGEINT
         + datepart('day', x) * 86400000000::HUGEINT + datepart('hour', x) * 3600000000::HUGEINT
         + datepart('minute', x) * 60000000::HUGEINT + datepart('microsecond', x)],
     lambda n: user_segment_analytics.uss_decimal(n // 1000000::HUGEINT, n % 1000000::HUGEINT * 1000))[1];
 
--- As Postgres writes an interval: 1 year 2 mons -3 days +04:05:06.7.
+-- An interval as Postgres prints it: 1 year 2 mons -3 days +04:05:06.7.
 CREATE OR REPLACE MACRO user_segment_analytics.uss_interval_to_text(x) AS list_transform([{
         'years': datepart('year', x), 'months': datepart('month', x), 'days': datepart('day', x),
         'micros': datepart('hour', x) * 3600000000::HUGEINT + datepart('minute', x) * 60000000 + datepart('microsecond', x)}],

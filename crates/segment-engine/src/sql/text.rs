@@ -1,6 +1,7 @@
-//! The one place where names and texts become SQL.
+//! The one place that puts names and strings into SQL.
 
-/// A text constant. DuckDB takes everything between the quotes literally, but a statement ends at a NUL.
+/// Returns a text constant. DuckDB reads everything between the quotes literally, except that a
+/// statement ends at a NUL.
 pub fn quoted(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     match doubled.contains('\0') {
@@ -9,14 +10,14 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// A JSON pointer (RFC 6901) to the keys: steps into arrays by their decimal index.
+/// Returns a JSON pointer (RFC 6901) with these keys.
 pub fn json_pointer(keys: &[impl AsRef<str>]) -> String {
     quoted(
         &keys.iter().map(|key| format!("/{}", key.as_ref().replace('~', "~0").replace('/', "~1"))).collect::<String>(),
     )
 }
 
-/// A call of one of our macros.
+/// Returns a call of one of our macros.
 pub fn call(name: &str, arguments: &[&str]) -> String {
     format!("user_segment_analytics.uss_{name}({})", arguments.join(", "))
 }
@@ -33,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_steps_whatever_they_contain() {
+    fn any_key_is_one_step_of_a_pointer() {
         assert_eq!(json_pointer(&["a/b", "~", "0"]), "'/a~1b/~0/0'");
     }
 }

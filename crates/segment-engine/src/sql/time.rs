@@ -1,22 +1,23 @@
-//! Times in SQL. Every step on an instant goes through UTC explicitly, so that the session's time zone is never asked.
+//! Times in SQL. Every step on an instant goes through UTC explicitly, so that the session's time
+//! zone does not matter.
 
 use crate::plan::{NowExpr, NowStep};
 use crate::sql::text::{call, quoted};
 use crate::time::{Field, Interval, Timestamp, Unit};
 use crate::value::Type;
 
-/// An instant as a constant.
+/// Returns an instant as a constant.
 pub fn timestamp(instant: Timestamp) -> String {
     format!("make_timestamptz({}::BIGINT)", instant.0)
 }
 
-/// An interval as a constant.
+/// Returns an interval as a constant.
 pub fn interval(interval: &Interval) -> String {
     format!("(to_months({}) + to_days({}) + to_microseconds({}))", interval.months, interval.days, interval.micros)
 }
 
-/// A time of one of the three types as an instant: a local time is read in UTC, a date as its midnight, which is NULL after
-/// the end of time.
+/// Returns a time of any type as an instant: a local time is in UTC, a date is its midnight, which
+/// is NULL after the end of time.
 pub fn as_instant(sql: &str, ty: Type) -> String {
     match ty {
         Type::LocalTimestamp | Type::Date => format!("make_timestamptz(epoch_us({}))", as_local(sql, ty)),
@@ -24,7 +25,7 @@ pub fn as_instant(sql: &str, ty: Type) -> String {
     }
 }
 
-/// A time of one of the three types as a local time in UTC; of a date as above.
+/// Returns a time of any type as a local time in UTC; a date as in [`as_instant`].
 pub fn as_local(sql: &str, ty: Type) -> String {
     match ty {
         Type::Timestamp => format!("make_timestamp(epoch_us({sql}))"),
@@ -33,7 +34,8 @@ pub fn as_local(sql: &str, ty: Type) -> String {
     }
 }
 
-/// A time of one of the three types as an instant to compare with others: a date after the end of time is after them all.
+/// Returns a time of any type as an instant for comparisons: a date after the end of time is after
+/// all instants.
 pub fn in_order(sql: &str, ty: Type) -> String {
     match ty {
         Type::Date => call("midnight_in_order", &[sql]),
@@ -41,7 +43,8 @@ pub fn in_order(sql: &str, ty: Type) -> String {
     }
 }
 
-/// `time operator interval`: of an instant an instant (days and months in UTC), of a local time or date a local time.
+/// Returns `time operator interval`: for an instant an instant (days and months in UTC), for a
+/// local time or date a local time.
 pub fn shifted(time: &str, ty: Type, operator: char, interval: &str) -> String {
     let local = call("in_time", &[&format!("TRY({} {operator} {interval})", as_local(time, ty))]);
     match ty {
@@ -50,12 +53,13 @@ pub fn shifted(time: &str, ty: Type, operator: char, interval: &str) -> String {
     }
 }
 
-/// A date so many days later or earlier.
+/// Returns a date moved by days.
 pub fn moved_date(date: &str, operator: char, days: &str) -> String {
     call("in_dates", &[&format!("TRY({date} {operator} CAST({days} AS INTEGER))")])
 }
 
-/// `date_trunc(unit, time)`, keeping the type of an instant (in UTC) and of a local time.
+/// Returns `date_trunc(unit, time)`: for an instant an instant (in UTC), for other times a local
+/// time.
 pub fn truncated(unit: Unit, time: &str, ty: Type) -> String {
     let local = call("in_time", &[&format!("date_trunc('{}', {})", unit.name(), as_local(time, ty))]);
     match ty {
@@ -64,7 +68,8 @@ pub fn truncated(unit: Unit, time: &str, ty: Type) -> String {
     }
 }
 
-/// `extract(field FROM …)` of a time as a DECIMAL(38,9): seconds have their fraction, as in Postgres.
+/// Returns `extract(field FROM …)` of a time as a DECIMAL(38,9): seconds have their fraction, as in
+/// Postgres.
 pub fn extracted(field: Field, time: &str, ty: Type) -> String {
     let local = as_local(time, ty);
     let millionths = |micros: String| call("millionths", &[&micros]);
@@ -81,7 +86,7 @@ pub fn extracted(field: Field, time: &str, ty: Type) -> String {
     format!("CAST(extract({name} FROM {local}) AS DECIMAL(38,9))")
 }
 
-/// `extract(field FROM interval)`; NULL for the fields that only a date has.
+/// Returns `extract(field FROM interval)`; NULL for the fields that only a date has.
 pub fn extracted_from_interval(field: Field, interval: &str) -> String {
     let part = |name: &str| format!("datepart('{name}', {interval})");
     let number = match field {
@@ -99,7 +104,7 @@ pub fn extracted_from_interval(field: Field, interval: &str) -> String {
     format!("CAST({number} AS DECIMAL(38,9))")
 }
 
-/// `g(now())`, from now as a constant.
+/// Returns `g(now())`, with now as a constant.
 pub fn bound(bound: &NowExpr, now: Timestamp) -> String {
     let mut sql = timestamp(now);
     let mut ty = Type::Timestamp;
@@ -118,7 +123,7 @@ pub fn bound(bound: &NowExpr, now: Timestamp) -> String {
     sql
 }
 
-/// `time AT TIME ZONE zone`, both ways: DuckDB tells them apart by the type.
+/// Returns `time AT TIME ZONE zone`. DuckDB chooses the direction by the type.
 pub fn at_zone(time: &str, zone: &str) -> String {
     format!("({time} AT TIME ZONE {})", quoted(zone))
 }

@@ -1,22 +1,16 @@
-//! The proleptic Gregorian calendar over plain numbers: days and microseconds since 1970-01-01 00:00.
+//! The proleptic Gregorian calendar over plain numbers: days and microseconds since 1970-01-01
+//! 00:00.
 //!
-//! It serves instants in UTC and local times alike. Own arithmetic rather than a library's, because it must cover the
-//! whole range of the 64-bit microseconds, so that no bound of `now()` can fall outside it.
+//! It serves instants in UTC and local times. It is our own arithmetic, because no library covers
+//! the whole range of 64-bit microseconds, and every bound of `now()` must be in range.
 
 use super::Interval;
-
-/// Microseconds in a second.
-pub const SECOND: i64 = 1_000_000;
-/// Microseconds in a minute.
-pub const MINUTE: i64 = 60 * SECOND;
-/// Microseconds in an hour.
-pub const HOUR: i64 = 60 * MINUTE;
-/// Microseconds in a day without change of offset.
-pub const DAY: i64 = 24 * HOUR;
+pub use super::units::{DAY, HOUR, MINUTE, SECOND};
 
 /// The first microsecond of time, PostgreSQL's: 24 November 4714 BC.
 pub const EARLIEST: i64 = -210_866_803_200_000_000;
-/// The last microsecond of time: that of the last whole year that 64 bits hold, 294246. (PostgreSQL's is 30 years later.)
+/// The last microsecond of time: the end of the year 294246, the last whole year that 64 bits hold.
+/// (PostgreSQL's is 30 years later.)
 pub const LATEST: i64 = 9_223_371_244_799_999_999;
 /// The first and the last date, PostgreSQL's: 24 November 4714 BC, 31 December 5874897.
 pub const DATES: std::ops::RangeInclusive<i64> = -2_440_588..=2_145_042_905;
@@ -36,8 +30,9 @@ pub struct Civil {
 }
 
 impl Civil {
-    /// The calendar's day, by the algorithm `civil_from_days` of Howard Hinnant, "chrono-Compatible Low-Level Date
-    /// Algorithms": years begin in March, so that the leap day is a year's last.
+    /// Returns the day of the calendar, by the algorithm `civil_from_days` of Howard Hinnant,
+    /// "chrono-Compatible Low-Level Date Algorithms". Years begin in March, so that the leap day is
+    /// the last of its year.
     pub fn from_days(days: i64) -> Civil {
         let shifted = days + 719_468; // since 0000-03-01
         let cycle = shifted.div_euclid(CYCLE_DAYS);
@@ -54,7 +49,7 @@ impl Civil {
         }
     }
 
-    /// Days since 1970-01-01, by the algorithm `days_from_civil` of the same source.
+    /// Returns the days since 1970-01-01, by the algorithm `days_from_civil` of the same source.
     pub fn to_days(self) -> i64 {
         let year = self.year - i64::from(self.month <= 2);
         let cycle = year.div_euclid(400);
@@ -66,7 +61,7 @@ impl Civil {
     }
 }
 
-/// Days in a month.
+/// Returns how many days a month has.
 pub fn month_length(year: i64, month: i64) -> i64 {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     match month {
@@ -76,8 +71,8 @@ pub fn month_length(year: i64, month: i64) -> i64 {
     }
 }
 
-/// The day this many months later, clamped to the end of the month: 31 January + 1 month is 28 or 29 February.
-/// Non-decreasing in `days`.
+/// Adds months to a day, clamped to the end of the month: 31 January + 1 month is 28 or 29
+/// February. Non-decreasing in `days`.
 pub fn add_months(days: i64, months: i64) -> i64 {
     let Civil { year, month, day } = Civil::from_days(days);
     let index = year * 12 + (month - 1) + months;
@@ -85,27 +80,27 @@ pub fn add_months(days: i64, months: i64) -> i64 {
     Civil { year, month, day: day.min(month_length(year, month)) }.to_days()
 }
 
-/// The day and the time of day.
+/// Returns the day and the time of day.
 pub fn split(micros: i64) -> (i64, i64) {
     (micros.div_euclid(DAY), micros.rem_euclid(DAY))
 }
 
-/// The time this long after on the calendar, in Postgres' order: months, days, the rest. `None` outside of time.
+/// Adds an interval in Postgres' order: months, days, the rest. `None` outside the range of time.
 pub fn add(micros: i64, interval: Interval) -> Option<i64> {
     i64::try_from(add_wide(micros, interval)).ok().and_then(within_time)
 }
 
-/// The microseconds, unless they lie before [`EARLIEST`] or after [`LATEST`].
+/// Returns the microseconds; `None` before [`EARLIEST`] or after [`LATEST`].
 pub fn within_time(micros: i64) -> Option<i64> {
     (EARLIEST..=LATEST).contains(&micros).then_some(micros)
 }
 
-/// The date, unless it lies outside of [`DATES`].
+/// Returns the date; `None` outside [`DATES`].
 pub fn within_dates(days: i64) -> Option<i32> {
     i32::try_from(days).ok().filter(|_| DATES.contains(&days))
 }
 
-/// [`add`], held at the ends of the range.
+/// Like [`add`], but clamped to the range of 64 bits.
 pub fn add_saturating(micros: i64, interval: Interval) -> i64 {
     saturate(add_wide(micros, interval))
 }
@@ -119,12 +114,12 @@ fn add_wide(micros: i64, interval: Interval) -> i128 {
     i128::from(add_months(day, i64::from(interval.months))) * i128::from(DAY) + i128::from(time_of_day) + fixed
 }
 
-/// The nearest number in range.
+/// Clamps microseconds to 64 bits.
 pub fn saturate(micros: i128) -> i64 {
     micros.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
-/// The nearest number of days in range.
+/// Clamps days to 32 bits.
 pub fn saturate_days(days: i64) -> i32 {
     days.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
 }
@@ -179,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn addition_leaves_the_range_or_is_held_at_its_end() {
+    fn addition_beyond_the_range_is_none_or_clamped() {
         let century = Interval { months: 1200, days: 0, micros: 0 };
         assert_eq!(add(i64::MAX, century), None);
         assert_eq!(add_saturating(i64::MAX, century), i64::MAX);

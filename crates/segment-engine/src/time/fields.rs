@@ -1,4 +1,5 @@
-//! `date_trunc` and `extract` over a calendar: microseconds since 1970-01-01 00:00, in UTC or local.
+//! `date_trunc` and `extract` over a calendar: microseconds since 1970-01-01 00:00, in UTC or
+//! local.
 
 use super::Interval;
 use super::calendar::{self, Civil, DAY, HOUR, MINUTE, SECOND};
@@ -44,7 +45,7 @@ pub enum Field {
     Year,
 }
 
-/// How far the units reach.
+/// How long a unit is.
 enum Length {
     Micros(i64),
     Months(i64),
@@ -82,21 +83,23 @@ impl Unit {
         }
     }
 
-    /// `date_trunc`: the start of the unit that `micros` lies in. Non-decreasing. `None` before the range of the type.
+    /// Returns the start of the unit that `micros` is in, as `date_trunc` does. Non-decreasing.
+    /// `None` before the range of the type.
     pub fn floor(self, micros: i64) -> Option<i64> {
         self.start(micros, 0)
     }
 
-    /// The start of the next unit: the first time after `micros` at which [`floor`](Unit::floor) changes.
+    /// Returns the start of the next unit, where [`floor`](Unit::floor) changes.
     pub fn next(self, micros: i64) -> Option<i64> {
         self.start(micros, 1)
     }
 
-    /// The start of the unit `later` units after the one `micros` lies in.
+    /// Returns the start of the unit that is `later` units after the one that `micros` is in.
     fn start(self, micros: i64, later: i64) -> Option<i64> {
         match self.length() {
             Length::Micros(length) => {
-                // 1970-01-01 was a Thursday: a week began 3 days before it. All other units began at that instant.
+                // 1970-01-01 was a Thursday, 3 days after the start of a week. All other units
+                // start at 0.
                 let phase = if self == Unit::Week { 3 * DAY } else { 0 };
                 let floor = i128::from(micros) - (i128::from(micros) + i128::from(phase)).rem_euclid(length.into());
                 i64::try_from(floor + i128::from(length * later)).ok()
@@ -133,7 +136,7 @@ impl Field {
         }
     }
 
-    /// `extract(field FROM …)` of a time.
+    /// Returns `extract(field FROM …)` of a time.
     pub fn of_time(self, micros: i64) -> Decimal {
         let (days, time_of_day) = calendar::split(micros);
         let civil = Civil::from_days(days);
@@ -161,7 +164,7 @@ impl Field {
         Decimal::from_int(number)
     }
 
-    /// `extract(field FROM …)` of an interval; `None` for the fields that only a date has.
+    /// Returns `extract(field FROM …)` of an interval; `None` for the fields that only a date has.
     pub fn of_interval(self, interval: Interval) -> Option<Decimal> {
         let (months, micros) = (i64::from(interval.months), interval.micros);
         let number = match self {
@@ -180,8 +183,8 @@ impl Field {
         Some(Decimal::from_int(number))
     }
 
-    /// The unit within which the field keeps its value: the greatest for which that is sure.
-    /// `None` for the fields that change with every microsecond.
+    /// Returns the greatest unit within which the field has one value; `None` for the fields that
+    /// change with every microsecond.
     pub fn constant_within(self) -> Option<Unit> {
         match self {
             Field::Epoch | Field::Microsecond | Field::Millisecond | Field::Second => None,
@@ -196,13 +199,13 @@ impl Field {
     }
 }
 
-/// `number / divisor`, where the divisor is a power of ten up to 10⁶: exact.
+/// Returns `number / divisor`, exactly. The divisor is a power of ten up to 10⁶.
 fn decimal_fraction(number: i64, divisor: i64) -> Decimal {
     let scaled = i128::from(number) * (Decimal::ONE.scaled() / i128::from(divisor));
     Decimal::from_scaled(scaled).expect("an i64 times at most 10⁶ has fewer than 38 digits")
 }
 
-/// Postgres counts a year of an interval as 365.25 days here, a month as 30.
+/// For the epoch of an interval, Postgres counts a year as 365.25 days and a month as 30.
 fn epoch_of_interval(interval: Interval) -> Option<Decimal> {
     const YEAR: i128 = (DAY / 4) as i128 * 1_461;
     let months = i128::from(interval.months);

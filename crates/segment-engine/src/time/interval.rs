@@ -1,14 +1,14 @@
-//! A length of time as SQL has it.
+//! SQL's intervals.
 
 use std::cmp::Ordering;
 
-use super::calendar::DAY;
+use super::units::DAY;
 
-/// A length of time as SQL has it: months, days and microseconds are kept apart, since neither a month nor (in a zone
-/// with daylight saving) a day has a fixed length.
+/// An interval of SQL. Months, days and microseconds are separate, since neither a month nor, in a
+/// zone with daylight saving, a day has a fixed length.
 ///
-/// `==` compares the parts, as equality of plans needs it (a month is not 30 days when it is added);
-/// [`sql_cmp`](Interval::sql_cmp) is SQL's comparison (where `1 month = 30 days`).
+/// `==` compares the parts, because equality of plans needs that: adding a month is not adding 30
+/// days. [`sql_cmp`](Interval::sql_cmp) is SQL's comparison, where `1 month = 30 days`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Interval {
     /// Calendar months (a year is 12).
@@ -22,36 +22,37 @@ pub struct Interval {
 const DAYS_PER_MONTH: i64 = 30;
 
 impl Interval {
-    /// An interval of days and less that equals a difference of instants: hours are justified into days, as Postgres'
-    /// `timestamp - timestamp` does. `None` if the days are too many.
+    /// Returns the interval of a difference between instants: 24 hours become a day, as in
+    /// Postgres' `timestamp - timestamp`. `None` if there are too many days.
     pub fn from_difference(micros: i128) -> Option<Interval> {
         let day = i128::from(DAY);
-        // Truncating division keeps one sign in both parts.
+        // Division truncates, so both parts have the same sign.
         Some(Interval { months: 0, days: i32::try_from(micros / day).ok()?, micros: (micros % day) as i64 })
     }
 
-    /// The part of fixed length on a calendar without changes of offset, in microseconds: days (24 h) and the rest.
+    /// Returns the microseconds of the days, with 24 hours each, and of the rest.
     pub fn fixed_micros(self) -> i128 {
         i128::from(self.days) * i128::from(DAY) + i128::from(self.micros)
     }
 
-    /// The length by which SQL compares intervals, in microseconds: a month is 30 days, a day 24 hours.
+    /// Returns the microseconds by which SQL compares intervals: a month is 30 days, a day 24
+    /// hours.
     pub fn comparable_micros(self) -> i128 {
         i128::from(self.months) * i128::from(DAYS_PER_MONTH * DAY) + self.fixed_micros()
     }
 
-    /// SQL's comparison.
+    /// Compares as SQL does.
     pub fn sql_cmp(self, other: Interval) -> Ordering {
         self.comparable_micros().cmp(&other.comparable_micros())
     }
 
-    /// The one representative of all intervals that SQL calls equal to this one: for grouping and `DISTINCT`, where `==`
-    /// and the hash must agree with SQL's equality. `None` if its days are too many for the type.
+    /// Returns one representative of all intervals that are equal in SQL, for `DISTINCT`, where
+    /// `==` and the hash must agree with SQL's equality. `None` if there are too many days.
     pub fn normalized(self) -> Option<Interval> {
         Interval::from_difference(self.comparable_micros())
     }
 
-    /// The sum, part by part.
+    /// Returns the sum, part by part.
     pub fn checked_add(self, other: Interval) -> Option<Interval> {
         Some(Interval {
             months: self.months.checked_add(other.months)?,
@@ -60,7 +61,7 @@ impl Interval {
         })
     }
 
-    /// The difference, part by part.
+    /// Returns the difference, part by part.
     pub fn checked_sub(self, other: Interval) -> Option<Interval> {
         Some(Interval {
             months: self.months.checked_sub(other.months)?,
@@ -69,7 +70,7 @@ impl Interval {
         })
     }
 
-    /// The interval with all parts negated.
+    /// Returns the interval with all parts negated.
     pub fn checked_neg(self) -> Option<Interval> {
         Some(Interval {
             months: self.months.checked_neg()?,

@@ -8,14 +8,16 @@ use super::text::fraction_text;
 
 /// Numbers are read with this many fractional digits; more are cut off.
 const FRACTION_DIGITS: usize = 9;
-/// What may stand between two amounts.
+/// The characters between two amounts.
 const SEPARATORS: [char; 2] = [' ', ','];
 const FRACTION_UNIT: i128 = 1_000_000_000;
 
 impl Interval {
-    /// Reads an interval: `7 days`, `1 year 2 months`, `90 min`, `1 day 02:03:04.5`, `-1 week`, `3 hours ago`, `1.5 days`,
-    /// `1-2` (years and months), `1 2:03` (days, hours and minutes), ISO 8601 `P1DT2H`. A fraction of a unit goes on in the smaller ones as in Postgres
-    /// (a month's as days of a 30-day month). `None` if it is none or too long.
+    /// Reads an interval: `7 days`, `1 year 2 months`, `90 min`, `1 day 02:03:04.5`, `-1 week`, `3
+    /// hours ago`, `1.5 days`, `1-2` (years and months), `1 2:03` (days, hours and minutes), ISO
+    /// 8601 `P1DT2H`. A fraction of a unit is given in smaller units as in Postgres (that of a
+    /// month as days of a month of 30 days). `None` if the text is not an interval, or if it is too
+    /// long.
     pub fn parse(text: &str) -> Option<Interval> {
         let text = text.trim_ascii().to_ascii_lowercase();
         match text.strip_prefix('p') {
@@ -39,34 +41,34 @@ fn parse_words(text: &str) -> Option<Interval> {
             return None;
         }
         let bits = match amount {
-            // A number before a time of day counts days.
+            // A number before a clock is days.
             Amount::Number(number)
                 if after.starts_with(' ') && matches!(Amount::parse(rest), Some((Amount::Clock(_), _))) =>
             {
-                parts.add(number, Unit::Day);
-                1 << Unit::Day as u32
+                parts.add(number, IntervalUnit::Day);
+                1 << IntervalUnit::Day as u32
             }
             Amount::Number(number) => {
                 let (word, after) = take_while(rest, |character| character.is_ascii_alphabetic());
                 if !after.is_empty() && !after.starts_with(SEPARATORS) {
                     return None;
                 }
-                // The last number may be bare: it counts seconds.
-                let unit = if rest.is_empty() { Unit::Second } else { unit_of_word(word)? };
+                // The last number may have no unit: it is seconds.
+                let unit = if rest.is_empty() { IntervalUnit::Second } else { unit_of_word(word)? };
                 parts.add(number, unit);
                 rest = after.trim_start_matches(SEPARATORS);
                 1 << unit as u32
             }
             Amount::Clock(micros) => {
                 parts.micros += i128::from(micros);
-                1 << Unit::Hour as u32 | 1 << Unit::Minute as u32 | 1 << Unit::Second as u32
+                1 << IntervalUnit::Hour as u32 | 1 << IntervalUnit::Minute as u32 | 1 << IntervalUnit::Second as u32
             }
             Amount::YearsMonths(months) => {
                 parts.months += i128::from(months);
-                1 << Unit::Year as u32 | 1 << Unit::Month as u32
+                1 << IntervalUnit::Year as u32 | 1 << IntervalUnit::Month as u32
             }
         };
-        // A unit may be given once only.
+        // No unit may come twice.
         if seen & bits != 0 {
             return None;
         }
@@ -86,13 +88,13 @@ fn parse_iso(text: &str) -> Option<Interval> {
         let (number, after) = Number::parse(rest)?;
         let designator = after.chars().next()?;
         let unit = match (designator, in_time) {
-            ('y', false) => Unit::Year,
-            ('m', false) => Unit::Month,
-            ('w', false) => Unit::Week,
-            ('d', false) => Unit::Day,
-            ('h', true) => Unit::Hour,
-            ('m', true) => Unit::Minute,
-            ('s', true) => Unit::Second,
+            ('y', false) => IntervalUnit::Year,
+            ('m', false) => IntervalUnit::Month,
+            ('w', false) => IntervalUnit::Week,
+            ('d', false) => IntervalUnit::Day,
+            ('h', true) => IntervalUnit::Hour,
+            ('m', true) => IntervalUnit::Minute,
+            ('s', true) => IntervalUnit::Second,
             _ => return None,
         };
         parts.add(number, unit);
@@ -103,7 +105,7 @@ fn parse_iso(text: &str) -> Option<Interval> {
 }
 
 #[derive(Clone, Copy)]
-enum Unit {
+enum IntervalUnit {
     Microsecond,
     Millisecond,
     Second,
@@ -118,21 +120,23 @@ enum Unit {
     Millennium,
 }
 
-/// Postgres' words for the units.
-fn unit_of_word(word: &str) -> Option<Unit> {
+/// Reads Postgres' words for the units.
+fn unit_of_word(word: &str) -> Option<IntervalUnit> {
     Some(match word {
-        "microsecond" | "microseconds" | "microsecon" | "us" | "usec" | "usecs" | "useconds" => Unit::Microsecond,
-        "millisecond" | "milliseconds" | "ms" | "msec" | "msecs" | "mseconds" => Unit::Millisecond,
-        "second" | "seconds" | "sec" | "secs" | "s" => Unit::Second,
-        "minute" | "minutes" | "min" | "mins" | "m" => Unit::Minute,
-        "hour" | "hours" | "hr" | "hrs" | "h" => Unit::Hour,
-        "day" | "days" | "d" => Unit::Day,
-        "week" | "weeks" | "w" => Unit::Week,
-        "month" | "months" | "mon" | "mons" => Unit::Month,
-        "year" | "years" | "yr" | "yrs" | "y" => Unit::Year,
-        "decade" | "decades" | "dec" | "decs" => Unit::Decade,
-        "century" | "centuries" | "cent" | "c" => Unit::Century,
-        "millennium" | "millennia" | "mil" | "mils" => Unit::Millennium,
+        "microsecond" | "microseconds" | "microsecon" | "us" | "usec" | "usecs" | "useconds" => {
+            IntervalUnit::Microsecond
+        }
+        "millisecond" | "milliseconds" | "ms" | "msec" | "msecs" | "mseconds" => IntervalUnit::Millisecond,
+        "second" | "seconds" | "sec" | "secs" | "s" => IntervalUnit::Second,
+        "minute" | "minutes" | "min" | "mins" | "m" => IntervalUnit::Minute,
+        "hour" | "hours" | "hr" | "hrs" | "h" => IntervalUnit::Hour,
+        "day" | "days" | "d" => IntervalUnit::Day,
+        "week" | "weeks" | "w" => IntervalUnit::Week,
+        "month" | "months" | "mon" | "mons" => IntervalUnit::Month,
+        "year" | "years" | "yr" | "yrs" | "y" => IntervalUnit::Year,
+        "decade" | "decades" | "dec" | "decs" => IntervalUnit::Decade,
+        "century" | "centuries" | "cent" | "c" => IntervalUnit::Century,
+        "millennium" | "millennia" | "mil" | "mils" => IntervalUnit::Millennium,
         _ => return None,
     })
 }
@@ -161,13 +165,13 @@ impl Number {
         if digits.len() + fraction_length == 0 {
             return None;
         }
-        // Wider than what is asked for: the least has no positive counterpart.
+        // Wider than 64 bits, because the least number has no positive counterpart.
         let whole: i128 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
         let (whole, fraction) = if negative { (-whole, -fraction) } else { (whole, fraction) };
         Some((Number { whole: i64::try_from(whole).ok()?, fraction }, rest))
     }
 
-    /// `fraction × scale`, as a whole number and the rest of it.
+    /// Returns `fraction × scale` as a whole number and a fraction.
     fn spread(&self, scale: i64) -> (i64, Number) {
         let product = self.fraction * i128::from(scale);
         ((product / FRACTION_UNIT) as i64, Number { whole: 0, fraction: product % FRACTION_UNIT })
@@ -210,7 +214,7 @@ impl Amount {
             let (months, rest) = take_digits(rest);
             let months: i64 = months.parse().ok()?;
             let total = years.checked_mul(12)?.checked_add(months)?;
-            // A third number makes it a date, which is no interval.
+            // With a third number it is a date.
             let is_one = months < 12 && !rest.starts_with('-');
             return is_one.then_some((Amount::YearsMonths(signed(total)), rest));
         }
@@ -236,7 +240,7 @@ fn take_while(text: &str, wanted: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// Wide, so that only the sum must fit.
+/// The sum of the amounts so far. Wide, so that only the whole interval must fit.
 #[derive(Default)]
 struct Parts {
     months: i128,
@@ -245,29 +249,29 @@ struct Parts {
 }
 
 impl Parts {
-    fn add(&mut self, number: Number, unit: Unit) {
+    fn add(&mut self, number: Number, unit: IntervalUnit) {
         match unit {
-            Unit::Microsecond => self.add_micros(&number, 1),
-            Unit::Millisecond => self.add_micros(&number, 1_000),
-            Unit::Second => self.add_micros(&number, SECOND),
-            Unit::Minute => self.add_micros(&number, MINUTE),
-            Unit::Hour => self.add_micros(&number, HOUR),
-            Unit::Day => self.add_days(&number, 1),
-            Unit::Week => self.add_days(&number, 7),
-            Unit::Month => {
+            IntervalUnit::Microsecond => self.add_micros(&number, 1),
+            IntervalUnit::Millisecond => self.add_micros(&number, 1_000),
+            IntervalUnit::Second => self.add_micros(&number, SECOND),
+            IntervalUnit::Minute => self.add_micros(&number, MINUTE),
+            IntervalUnit::Hour => self.add_micros(&number, HOUR),
+            IntervalUnit::Day => self.add_days(&number, 1),
+            IntervalUnit::Week => self.add_days(&number, 7),
+            IntervalUnit::Month => {
                 self.months += i128::from(number.whole);
                 self.add_days(&Number { whole: 0, ..number }, 30);
             }
-            Unit::Year => self.add_years(&number, 1),
-            Unit::Decade => self.add_years(&number, 10),
-            Unit::Century => self.add_years(&number, 100),
-            Unit::Millennium => self.add_years(&number, 1_000),
+            IntervalUnit::Year => self.add_years(&number, 1),
+            IntervalUnit::Decade => self.add_years(&number, 10),
+            IntervalUnit::Century => self.add_years(&number, 100),
+            IntervalUnit::Millennium => self.add_years(&number, 1_000),
         }
     }
 
     fn add_micros(&mut self, number: &Number, length: i64) {
         let (whole, rest) = number.spread(length);
-        // To the nearest microsecond; exactly half is dropped, as Postgres does.
+        // To the nearest microsecond; exactly half is dropped, as in Postgres.
         let nearest = i128::from(rest.fraction.abs() > FRACTION_UNIT / 2) * rest.fraction.signum();
         self.micros += i128::from(number.whole) * i128::from(length) + i128::from(whole) + nearest;
     }
@@ -294,7 +298,7 @@ impl Parts {
     }
 }
 
-/// Postgres' own text, which is read back: `1 year 2 mons -3 days +04:05:06.7`.
+/// Postgres' text, which can be read again: `1 year 2 mons -3 days +04:05:06.7`.
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts: Vec<String> = Vec::with_capacity(4);

@@ -1,10 +1,11 @@
-//! Spellings of times, each with what an event or an import reads and what a cast reads.
+//! Spellings of times: what events and imports read, and what casts read.
 //!
-//! The casts' values are PostgreSQL 15.18's answers to `text::timestamptz`; where it answers and we do not, a comment says so.
+//! The values of casts are PostgreSQL 15.18's for `text::timestamptz`. A comment says where
+//! PostgreSQL reads a text that we refuse.
 
 use super::*;
 
-/// Both read it, as this instant; `spelling = instant`.
+/// Spellings that events, imports and casts read: `spelling = instant`.
 const READ_BY_BOTH: &str = "
 2023-10-31T12:00:00Z = 2023-10-31T12:00:00Z
 2023-10-31t12:00:00z = 2023-10-31T12:00:00Z
@@ -71,7 +72,7 @@ const READ_BY_BOTH: &str = "
 1969-12-31T23:59:59.999999Z = 1969-12-31T23:59:59.999999Z
 ";
 
-/// Events and imports read it; PostgreSQL refuses it, and so does a cast.
+/// Spellings that events and imports read. PostgreSQL refuses them, and so does a cast.
 const NOT_IN_CASTS: &str = "
 2023-10-31T12:00:00,5Z = 2023-10-31T12:00:00.5Z
 2023-10-31 12:00:00,123 = 2023-10-31T12:00:00.123Z
@@ -99,7 +100,7 @@ const NOT_IN_CASTS: &str = "
 9999-12-31T23:59:59+23:59 = 9999-12-31T00:00:59Z
 ";
 
-/// Nobody reads it.
+/// Texts that are refused everywhere.
 const REFUSED: &str = "
 yesterday
 2023
@@ -169,7 +170,7 @@ fn cases(table: &'static str) -> impl Iterator<Item = (&'static str, &'static st
     lines.into_iter().map(|line| line.rsplit_once(" = ").unwrap_or((line, "NONE")))
 }
 
-/// The reader is not asked to check itself: the plain spelling is read by hand.
+/// Reads the plain spelling without the reader under test.
 fn plain(text: &str) -> Option<Timestamp> {
     if text == "NONE" {
         return None;
@@ -183,7 +184,7 @@ fn plain(text: &str) -> Option<Timestamp> {
 }
 
 #[test]
-fn what_iso_8601_rfc_3339_and_exporters_write_is_read_alike_by_events_and_casts() {
+fn events_and_casts_read_iso_8601_rfc_3339_and_exporters_alike() {
     for (text, expected) in cases(READ_BY_BOTH) {
         assert_eq!(Timestamp::parse_iso(text), plain(expected), "{text} of an event");
         assert_eq!(Timestamp::parse(text), plain(expected), "{text} in a cast");
@@ -200,8 +201,8 @@ fn a_cast_does_not_read_what_postgresql_refuses() {
     }
 }
 
-/// Of these PostgreSQL reads `2023-366`, `T2401` and `T115961` as times of the next day, `T12:00.5` as twelve minutes, and
-/// names of zones and other spellings: to a cast here they are NULL.
+/// PostgreSQL reads some of these: `2023-366`, `T2401` and `T115961` as times of the next day,
+/// `T12:00.5` as twelve minutes, names of zones, and others. Here a cast of them is NULL.
 #[test]
 fn everything_else_is_refused() {
     for (text, _) in cases(REFUSED) {
@@ -213,7 +214,7 @@ fn everything_else_is_refused() {
 }
 
 #[test]
-fn a_time_without_an_offset_is_one_of_the_zone() {
+fn a_time_without_an_offset_is_local_to_the_zone() {
     let berlin = Zone::parse("Europe/Berlin").unwrap_or_else(|| panic!("the zone is known"));
     let cases = [
         ("2023-07-01 12:00", "2023-07-01T10:00:00Z"),
@@ -221,7 +222,7 @@ fn a_time_without_an_offset_is_one_of_the_zone() {
         ("20231201T1200", "2023-12-01T11:00:00Z"),
         ("2023-07-01 12:00Z", "2023-07-01T12:00:00Z"),
         ("2023-07-01T12:00:00+05", "2023-07-01T07:00:00Z"),
-        // Twice: the later. Skipped: with the offset before the change.
+        // A repeated time is the later instant; a skipped one has the offset before the change.
         ("2023-10-29 02:30", "2023-10-29T01:30:00Z"),
         ("2023-03-26 02:30", "2023-03-26T01:30:00Z"),
     ];
@@ -231,7 +232,8 @@ fn a_time_without_an_offset_is_one_of_the_zone() {
 }
 
 proptest::proptest! {
-    /// Whatever the pieces and their order: no panic, and a cast reads nothing that an event does not, or as another time.
+    /// For any pieces in any order: no panic, and an event reads all that a cast reads, as the same
+    /// time.
     #[test]
     fn what_a_cast_reads_an_event_reads_too(
         pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..9)

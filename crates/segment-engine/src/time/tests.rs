@@ -1,4 +1,5 @@
-//! Expected values are PostgreSQL 15's answers, but where "Whose SQL" chooses otherwise.
+//! Expected values are those of PostgreSQL 15, except where "Whose SQL" in the language's reference
+//! says otherwise.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,7 +33,7 @@ fn reads_times_and_prints_rfc_3339() {
         ("2024-02-29", "2024-02-29T00:00:00.000000Z"),
         ("0001-01-01", "0001-01-01T00:00:00.000000Z"),
         ("9999-12-31 23:59:59.999999", "9999-12-31T23:59:59.999999Z"),
-        // Postgres rounds here; the language cuts off.
+        // Postgres rounds here, but the language cuts off.
         ("2026-01-01T10:20:30.9999999Z", "2026-01-01T10:20:30.999999Z"),
         ("2026-01-01T10:20:30.123456789012345678901234567890Z", "2026-01-01T10:20:30.123456Z"),
     ];
@@ -43,7 +44,7 @@ fn reads_times_and_prints_rfc_3339() {
 }
 
 #[test]
-fn refuses_what_is_no_time() {
+fn other_texts_are_not_times() {
     let cases = [
         "",
         "garbage",
@@ -146,7 +147,7 @@ fn reads_and_prints_intervals_as_postgres_does() {
 }
 
 #[test]
-fn refuses_what_is_no_interval() {
+fn other_texts_are_not_intervals() {
     let cases = [
         "",
         "x",
@@ -288,7 +289,7 @@ fn extracts_from_intervals() {
 }
 
 #[test]
-fn zones_skip_and_repeat_local_times_as_postgres_has_it() {
+fn zones_skip_and_repeat_local_times_as_in_postgres() {
     let to_local = [
         ("Europe/Athens", "2025-03-30T00:59:59Z", "2025-03-30 02:59:59"),
         ("Europe/Athens", "2025-03-30T01:00:00Z", "2025-03-30 04:00:00"),
@@ -300,7 +301,7 @@ fn zones_skip_and_repeat_local_times_as_postgres_has_it() {
         assert_eq!(local_text(Zone::parse(zone).unwrap().to_local(instant(time).0)), expected, "{time} in {zone}");
     }
     let to_instant = [
-        // Skipped: the offset before the change. Repeated: the later instant.
+        // A skipped time has the offset before the change; a repeated one is the later instant.
         ("Europe/Athens", "2025-03-30 03:30", "2025-03-30T01:30:00Z"),
         ("Europe/Athens", "2025-10-26 03:30", "2025-10-26T01:30:00Z"),
         ("America/New_York", "2025-03-09 02:30", "2025-03-09T07:30:00Z"),
@@ -316,7 +317,7 @@ fn zones_skip_and_repeat_local_times_as_postgres_has_it() {
 }
 
 #[test]
-fn zones_go_on_beyond_what_the_library_knows() {
+fn zones_go_on_after_the_years_that_the_library_knows() {
     let zone = Zone::parse("America/New_York").unwrap();
     let cycle = calendar::CYCLE_DAYS * calendar::DAY;
     let summer = instant("2226-07-01T12:00:00Z").0;
@@ -345,7 +346,7 @@ fn zones_are_found_by_name_in_any_case() {
 }
 
 #[test]
-fn every_day_of_eight_centuries_comes_back() {
+fn every_day_of_eight_centuries_is_converted_back() {
     let mut civil = Civil { year: 1600, month: 1, day: 1 };
     for days in civil.to_days()..(Civil { year: 2400, month: 1, day: 1 }).to_days() {
         assert_eq!((Civil::from_days(days), civil.to_days()), (civil, days));

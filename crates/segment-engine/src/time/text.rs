@@ -1,4 +1,4 @@
-//! Times as text: what events, imports and casts read, and what is written.
+//! Times as text: what events, imports and casts read, and what is printed.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,30 +9,32 @@ use super::written::Written;
 
 /// 0001-01-01.
 const FIRST_DAY: i64 = -719_162;
-/// From 0000-01-01 to 9999-12-31: the days that RFC 3339 can write.
+/// The days that RFC 3339 can write: 0000-01-01 to 9999-12-31.
 const RFC3339_DAYS: RangeInclusive<i64> = -719_528..=2_932_896;
 
-/// Whether texts of times reach these microseconds, of an instant in UTC or of a local time: years 0001 to 9999.
+/// Whether an instant in UTC or a local time is in the years 0001 to 9999, which can be written.
 pub fn is_within_written_years(micros: i64) -> bool {
     (FIRST_DAY..=*RFC3339_DAYS.end()).contains(&calendar::split(micros).0)
 }
 
 impl Timestamp {
-    /// Reads a time as a cast in a clause does: the spellings of [`Timestamp::parse_iso`] that PostgreSQL reads as well, and as
-    /// the same instant. Without an offset it is UTC. Years 0001 to 9999.
+    /// Reads a time as a cast in a clause does: those spellings of [`Timestamp::parse_iso`] that
+    /// PostgreSQL reads too, as the same instant. Without an offset it is UTC. Years 0001 to 9999.
     pub fn parse(text: &str) -> Option<Timestamp> {
         as_in_sql(text).map(|written| instant(&written, written.local()))
     }
 
-    /// Reads everything that ISO 8601, RFC 3339 and common exporters write: `2026-01-01T00:00:00.5+02:00`, also with a blank or
-    /// a comma for `T` and point, with `Z`, `UTC`, `+0200` or `+02`, after a blank too, without seconds, time (midnight) or
-    /// offset (UTC), and without separators. Years 0000 to 9999, as written and in UTC: what is read can be written, and then be
-    /// read again.
+    /// Reads everything that ISO 8601, RFC 3339 and common exporters write:
+    /// `2026-01-01T00:00:00.5+02:00`, also with a blank for `T` and a comma for the point, with
+    /// `Z`, `UTC`, `+0200` or `+02`, after a blank too, without seconds, time (midnight) or offset
+    /// (UTC), and without separators. Years 0000 to 9999, as written and in UTC, so that every time
+    /// that is read can be printed and read again.
     pub fn parse_iso(text: &str) -> Option<Timestamp> {
         Timestamp::parse_iso_in(text, |local| local)
     }
 
-    /// As [`Timestamp::parse_iso`], where `to_instant` says which instant a local time without an offset is.
+    /// Like [`Timestamp::parse_iso`], but `to_instant` returns the instant of a local time without
+    /// an offset.
     pub fn parse_iso_in(text: &str, to_instant: impl FnOnce(i64) -> i64) -> Option<Timestamp> {
         let written = Written::read(text)?;
         let local = written.local();
@@ -40,45 +42,45 @@ impl Timestamp {
         RFC3339_DAYS.contains(&calendar::split(instant.0).0).then_some(instant)
     }
 
-    /// The text Postgres gives for a `timestamptz` in UTC: `2026-01-01 00:00:00.5+00`.
+    /// Returns Postgres' text of a `timestamptz` in UTC: `2026-01-01 00:00:00.5+00`.
     pub fn sql_text(self) -> String {
         let (text, era) = local_parts(self.0);
         format!("{text}+00{era}")
     }
 }
 
-/// Reads a local time, `timestamp` in SQL: as [`Timestamp::parse`], but an offset is read and ignored, as Postgres does.
-/// Microseconds since 1970-01-01 00:00 on that calendar.
+/// Reads a local time, `timestamp` in SQL, like [`Timestamp::parse`]. An offset is ignored, as in
+/// Postgres. Returns microseconds since 1970-01-01 00:00 on that calendar.
 pub fn parse_local(text: &str) -> Option<i64> {
     Some(as_in_sql(text)?.local())
 }
 
-/// Reads a date; a time after it is read and ignored, as Postgres does. Days since 1970-01-01.
+/// Reads a date. A time after it is ignored, as in Postgres. Returns days since 1970-01-01.
 pub fn parse_date(text: &str) -> Option<i32> {
     i32::try_from(as_in_sql(text)?.day).ok()
 }
 
-/// The text Postgres gives for a `timestamp`: `2026-01-01 00:00:00.5`.
+/// Returns Postgres' text of a `timestamp`: `2026-01-01 00:00:00.5`.
 pub fn local_text(micros: i64) -> String {
     let (text, era) = local_parts(micros);
     text + era
 }
 
-/// The text Postgres gives for a `date`: `2026-01-01`.
+/// Returns Postgres' text of a `date`: `2026-01-01`.
 pub fn date_text(days: i32) -> String {
     let (text, era) = date_parts(i64::from(days));
     text + era
 }
 
-/// RFC 3339 in UTC with six fractional digits: `2026-01-01T00:00:00.000000Z`. Years beyond 9999 have more digits and
-/// years before 0 a sign.
+/// RFC 3339 in UTC with six fractional digits: `2026-01-01T00:00:00.000000Z`. Years beyond 9999
+/// have more digits and years before 0 a sign.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, time) = calendar::split(self.0);
         let Civil { year, month, day } = Civil::from_days(days);
         let (hour, minute, second, micro) = clock(time);
         if (0..=9_999).contains(&year) {
-            // Once per event, so without the machinery of `write!`.
+            // This runs for every event, and `write!` is slow.
             let parts = [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T'), (hour, 2, b':'), (minute, 2, b':')];
             let mut text = Vec::with_capacity("0000-00-00T00:00:00.000000Z".len());
             for (number, width, separator) in parts.into_iter().chain([(second, 2, b'.'), (micro, 6, b'Z')]) {
@@ -93,7 +95,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// What a cast reads, which knows no year 0.
+/// Reads what a cast reads. SQL has no year 0.
 fn as_in_sql(text: &str) -> Option<Written> {
     Written::read(text).filter(|written| written.in_sql && written.day >= FIRST_DAY)
 }
@@ -115,7 +117,7 @@ fn local_parts(micros: i64) -> (String, &'static str) {
     (format!("{date} {hour:02}:{minute:02}:{second:02}{}", fraction_text(micro)), era)
 }
 
-/// `.5` for half a second, nothing for none.
+/// Returns `.5` for half a second, and nothing for 0.
 pub(super) fn fraction_text(micros: i64) -> String {
     if micros == 0 {
         return String::new();

@@ -1,34 +1,35 @@
-//! The one reader of times: everything that ISO 8601, RFC 3339 and common exporters write.
+//! The one reader of times, for everything that ISO 8601, RFC 3339 and common exporters write.
 //!
-//! It reads from left to right, the plain RFC 3339 spelling without a detour, because every event's time comes through it.
-//! Each spelling has one meaning. Some of them PostgreSQL refuses or reads as another time: these a cast in a clause must
-//! not read, so the reader notes whether it met one.
+//! It reads from left to right, and plain RFC 3339 without a detour, because it reads every event's
+//! time. Each spelling has one meaning. PostgreSQL refuses some spellings, or reads them as another
+//! time. A cast in a clause must not read these, so the reader notes whether it met one.
 
 use super::calendar::{Civil, DAY, HOUR, MINUTE, SECOND, month_length};
 
-/// Offsets that PostgreSQL reads are nearer to UTC than this.
+/// PostgreSQL reads only offsets below this.
 const SQL_OFFSET_END: i64 = 16 * HOUR;
-/// The most letters of a zone's abbreviation.
+/// How many letters a zone's abbreviation has at most.
 const ABBREVIATION_LETTERS_MAX: usize = 5;
 
 /// A time as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Written {
-    /// The day, since 1970-01-01.
+    /// Days since 1970-01-01.
     pub day: i64,
-    /// The time of day: up to 24:00, which is the next day as a time, but not as a date.
+    /// The time of day in microseconds, up to 24:00: as a time that is the next day, but as a date
+    /// it is not.
     pub time: i64,
-    /// The offset from UTC, if written.
+    /// The offset from UTC in microseconds, if written.
     pub offset: Option<i64>,
-    /// Whether PostgreSQL reads this spelling as well, and as the same time.
+    /// Whether PostgreSQL reads this spelling too, as the same time.
     pub in_sql: bool,
 }
 
 impl Written {
-    /// Reads a time; blanks around it are ignored. Fractions beyond microseconds are cut off, second 60 is the next minute's
-    /// first, and the years are 0000 to 9999.
+    /// Reads a time, ignoring blanks around it. Digits beyond microseconds are cut off, second 60
+    /// is the first of the next minute, and the years are 0000 to 9999.
     pub fn read(text: &str) -> Option<Written> {
-        let mut reader = Reader { rest: text.trim_ascii().as_bytes(), in_sql: true };
+        let mut reader = TimeReader { rest: text.trim_ascii().as_bytes(), in_sql: true };
         let mut written = Written { day: reader.date()?, time: 0, offset: None, in_sql: true };
         let date_end = reader.rest;
         if reader.skip(b'T') || reader.skip(b't') {
@@ -38,7 +39,7 @@ impl Written {
             if reader.rest.first().is_some_and(u8::is_ascii_digit) {
                 written.time = reader.time_of_day()?;
             } else {
-                // To PostgreSQL this `-` is one of the date's.
+                // PostgreSQL takes this `-` for one of the date.
                 reader.in_sql &= !date_end.starts_with(b"-");
             }
         }
@@ -51,19 +52,19 @@ impl Written {
         Some(written)
     }
 
-    /// Microseconds since 1970-01-01 00:00 on the calendar it was written by.
+    /// Returns the microseconds since 1970-01-01 00:00 as written, without the offset.
     pub fn local(&self) -> i64 {
         self.day * DAY + self.time
     }
 }
 
-struct Reader<'a> {
+struct TimeReader<'a> {
     rest: &'a [u8],
-    /// Whether nothing was met that PostgreSQL refuses or reads in another way.
+    /// Whether PostgreSQL reads everything so far in the same way.
     in_sql: bool,
 }
 
-impl Reader<'_> {
+impl TimeReader<'_> {
     fn skip(&mut self, byte: u8) -> bool {
         match self.rest.split_first() {
             Some((first, rest)) if *first == byte => {
@@ -78,25 +79,26 @@ impl Reader<'_> {
         while self.skip(b' ') {}
     }
 
-    /// How many digits come next.
+    /// Returns how many digits come next.
     fn digits(&self) -> usize {
         self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
     }
 
-    /// The number that the next `length` bytes, all digits, write.
+    /// Reads a number of `length` digits, which the caller has counted.
     fn take(&mut self, length: usize) -> i64 {
         let (digits, rest) = self.rest.split_at(length);
         self.rest = rest;
         digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
     }
 
-    /// A number of `min` to `max` digits, of which no more follow.
+    /// Reads a number of `min` to `max` digits that no other digit follows.
     fn number(&mut self, min: usize, max: usize) -> Option<i64> {
         let length = self.digits();
         (min..=max).contains(&length).then(|| self.take(length))
     }
 
-    /// `2023-10-31`, `2023/10/31`, `20231031`, by the day of the year `2023-304`, by the week `2023-W44-2` and `2023W442`.
+    /// Reads `2023-10-31`, `2023/10/31`, `20231031`, a day of the year `2023-304`, a day of a week
+    /// `2023-W44-2` or `2023W442`.
     fn date(&mut self) -> Option<i64> {
         match self.digits() {
             4 => {
@@ -118,7 +120,7 @@ impl Reader<'_> {
                 }
             }
             8 => self.basic_date(),
-            // With the time right after it, as PostgreSQL does not read it.
+            // The time follows directly, which PostgreSQL does not read.
             14 => {
                 self.in_sql = false;
                 self.basic_date()
@@ -132,7 +134,7 @@ impl Reader<'_> {
         date(year, month, day)
     }
 
-    /// `W44-2` or `W442`. The first week is the one with 4 January in it.
+    /// Reads `W44-2` or `W442`. The first week is the one with 4 January.
     fn week_date(&mut self, year: i64) -> Option<i64> {
         self.in_sql = false;
         if !(self.skip(b'W') || self.skip(b'w')) {
@@ -151,7 +153,7 @@ impl Reader<'_> {
         valid.then_some(thursday + day - 4)
     }
 
-    /// `11:59:00.5`, `11:59`, `115900.5`, `1159`, `11`; a comma may stand for the point.
+    /// Reads `11:59:00.5`, `11:59`, `115900.5`, `1159` or `11`, with a point or a comma.
     fn time_of_day(&mut self) -> Option<i64> {
         let (hour, minute, second) = match self.digits() {
             4 => (self.take(2), self.take(2), None),
@@ -167,14 +169,15 @@ impl Reader<'_> {
                 }
             }
         };
-        // Of a minute or an hour PostgreSQL and ISO 8601 read a fraction differently, so nobody reads it here.
+        // PostgreSQL and ISO 8601 disagree about fractions of a minute or an hour, so they are
+        // refused.
         let fraction = if second.is_some() { self.fraction()? } else { 0 };
         let second = second.unwrap_or(0);
         let time = hour * HOUR + minute * MINUTE + second * SECOND + fraction;
         (minute < 60 && second <= 60 && time <= DAY).then_some(time)
     }
 
-    /// The fraction of a second, if there is one, in microseconds, cut off.
+    /// Reads the fraction of a second, if there is one, as microseconds. More digits are cut off.
     fn fraction(&mut self) -> Option<i64> {
         if !self.skip(b'.') {
             if !self.skip(b',') {
@@ -188,7 +191,8 @@ impl Reader<'_> {
         (!digits.is_empty()).then(|| (0..6).fold(0, |micros, place| micros * 10 + digit_at(place)))
     }
 
-    /// `Z`, `UTC`, `GMT`, `+02`, `+0200`, `+02:00`, `+02:00:30`; ISO 8601 allows a true minus sign.
+    /// Reads `Z`, `UTC`, `GMT`, `+02`, `+0200`, `+02:00` or `+02:00:30`. ISO 8601 allows the
+    /// character U+2212 for minus.
     fn offset(&mut self) -> Option<i64> {
         for name in [&b"z"[..], b"utc", b"gmt"] {
             if let Some((start, rest)) = self.rest.split_at_checked(name.len())
@@ -222,8 +226,8 @@ impl Reader<'_> {
         (hour < 24 && minute < 60 && second < 60).then_some(if negative { -offset } else { offset })
     }
 
-    /// What Go (`+0200 CEST`) and Java (`+02:00[Europe/Paris]`, RFC 9557) write after the offset, which says all there is
-    /// to say: it is skipped. `None` if something else is left.
+    /// Skips what Go (`+0200 CEST`) and Java (`+02:00[Europe/Paris]`, RFC 9557) write after the
+    /// offset, which is already complete. `None` if anything else follows.
     fn zone_names(&mut self) -> Option<()> {
         if self.rest.is_empty() {
             return Some(());

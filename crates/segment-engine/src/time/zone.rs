@@ -1,4 +1,5 @@
-//! Time zones: local times of instants and back, from the time zone database that is compiled in.
+//! Time zones: from instants to local times and back, by the time zone database that is compiled
+//! in.
 
 use std::hash::{Hash, Hasher};
 
@@ -30,15 +31,16 @@ pub struct Transition {
 }
 
 impl Transition {
-    /// The first local time that is read with the new offset. A local time that the change skips is read with the old
-    /// offset and one that it repeats with the new one, so in both cases this is where the new one begins on the clock.
+    /// Returns the first local time that has the new offset. A local time that the change skips is
+    /// read with the old offset and one that it repeats with the new one, so in both cases this is
+    /// where the clock has the new offset.
     pub fn local(self) -> i64 {
         self.at.saturating_add(self.after)
     }
 }
 
 impl Zone {
-    /// Looks a name of the IANA database up, in any case. `None` if there is no such zone.
+    /// Looks up a name of the IANA database, in any case. `None` if there is no such zone.
     pub fn parse(name: &str) -> Option<Zone> {
         let rules = TimeZoneDatabase::bundled().get(name).ok()?;
         if rules.is_unknown() {
@@ -48,17 +50,18 @@ impl Zone {
         Some(Zone { name, rules })
     }
 
-    /// The name, as the database spells it.
+    /// Returns the name as the database spells it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The local time at an instant: what the zone's clocks and calendars show.
+    /// Returns the local time at an instant.
     pub fn to_local(&self, instant: i64) -> i64 {
         instant.saturating_add(self.offset_at(instant))
     }
 
-    /// The instant of a local time. Of two, the later; of none (skipped), as if the change had not come yet.
+    /// Returns the instant of a local time. If the clock shows the time twice, it is the later
+    /// instant; if it skips the time, the offset before the change holds.
     pub fn to_instant(&self, local: i64) -> i64 {
         let (moment, _) = in_range(local);
         let offset = match self.rules.to_ambiguous_timestamp(Offset::UTC.to_datetime(moment)).offset() {
@@ -69,12 +72,12 @@ impl Zone {
         local.saturating_sub(micros(offset))
     }
 
-    /// The offset at an instant, in microseconds east of UTC.
+    /// Returns the offset at an instant, in microseconds east of UTC.
     pub fn offset_at(&self, instant: i64) -> i64 {
         micros(self.rules.to_offset(in_range(instant).0))
     }
 
-    /// The changes of offset at instants in `[from, until]`, in order.
+    /// Returns the changes of offset at instants in `[from, until]`, in order.
     pub fn transitions(&self, from: i64, until: i64) -> Vec<Transition> {
         let (start, shift) = in_range(from.saturating_sub(SECOND));
         self.rules
@@ -83,22 +86,23 @@ impl Zone {
             .take_while(|(at, _)| *at <= i128::from(until))
             .filter(|(at, _)| i128::from(from) <= *at)
             .map(|(at, offset)| {
-                let at = at as i64; // it lies between two numbers of the type
+                let at = at as i64; // between `from` and `until`, so it fits
                 Transition { at, before: self.offset_at(at.saturating_sub(1)), after: micros(offset) }
             })
             .collect()
     }
 }
 
-/// The moment at which the library looks, and how many microseconds later the one asked for is. The library knows the
-/// years −9999 to 9999. Beyond, zones go on by yearly rules on a calendar that repeats every 400 years.
+/// Returns an instant that the library knows, and how many microseconds later the given one is. The
+/// library knows the years −9999 to 9999. After them, zones go on by yearly rules on a calendar
+/// that repeats every 400 years.
 fn in_range(micros: i64) -> (jiff::Timestamp, i128) {
     const LAST: i64 = 253_000_000_000; // in the year 9987
     const FIRST: i64 = -377_000_000_000; // in the year −9978: no zone has rules so early
     let second = micros.div_euclid(SECOND);
     let cycles = if second > LAST { (second - LAST).div_euclid(CYCLE_SECONDS) + 1 } else { 0 };
     let moved = (second - cycles * CYCLE_SECONDS).max(FIRST);
-    let moment = jiff::Timestamp::from_second(moved).expect("between FIRST and LAST, which the library knows");
+    let moment = jiff::Timestamp::from_second(moved).expect("the library knows instants from FIRST to LAST");
     (moment, i128::from(cycles) * i128::from(CYCLE_SECONDS) * i128::from(SECOND))
 }
 

@@ -1,13 +1,13 @@
-//! Arithmetic. What leaves the range of its type is NULL, as is a division by zero.
+//! Arithmetic. A result beyond the range of its type is NULL, as is a division by zero.
 
-use super::Value;
+use super::{ArithmeticOp, Value};
 use crate::decimal::Decimal;
-use crate::plan::ArithmeticOp;
 use crate::time::calendar::{self, DAY};
 use crate::time::{Interval, Timestamp};
 
 impl Value {
-    /// `left op right`; NULL if either is, on overflow, on division by zero, and for types without this operator.
+    /// Returns `left op right`; NULL if either is NULL, on overflow, on division by zero, and for
+    /// types without this operator.
     pub fn arithmetic(op: ArithmeticOp, left: &Value, right: &Value) -> Value {
         numbers(op, left, right).or_else(|| times(op, left, right)).unwrap_or(Value::Null)
     }
@@ -86,7 +86,7 @@ fn times(op: ArithmeticOp, left: &Value, right: &Value) -> Option<Value> {
     }
 }
 
-/// `time + interval`: of a date, counted from its midnight, a local time.
+/// Returns `time + interval`. For a date it is a local time, counted from midnight.
 fn shifted(time: &Value, interval: Interval) -> Option<Value> {
     match time {
         Value::Timestamp(instant) => instant.checked_add(interval).map(Value::Timestamp),
@@ -104,8 +104,8 @@ fn moved_date(date: i32, days: i64) -> Option<Value> {
 }
 
 impl Value {
-    /// The midnight of a date, or the time itself, as microseconds on its calendar; `None` for other types and for
-    /// dates beyond the end of time.
+    /// Returns a time, or the midnight of a date, as microseconds on its calendar; `None` for other
+    /// types and for dates after the end of time.
     pub(crate) fn calendar_micros(&self) -> Option<i64> {
         match self {
             Value::Timestamp(Timestamp(micros)) | Value::LocalTimestamp(micros) => Some(*micros),

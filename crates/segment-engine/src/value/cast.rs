@@ -1,4 +1,4 @@
-//! Casts, as Postgres has them, but that a cast that fails gives NULL.
+//! Casts as in Postgres, except that a cast that fails gives NULL.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use crate::decimal::Decimal;
 use crate::time::{self, Interval, Timestamp, calendar};
 
 impl Value {
-    /// The value as another type; NULL if it has no such form. Local times and dates are taken as UTC, and fractions
-    /// become whole numbers half away from zero.
+    /// Returns the value as another type; NULL if that is not possible. Local times and dates are
+    /// taken as UTC, and fractions are rounded to whole numbers half away from zero.
     pub fn cast(&self, to: Type) -> Value {
         let result = match to {
             Type::Text => self.to_text().map(Value::Text),
@@ -27,11 +27,12 @@ impl Value {
         result.unwrap_or(Value::Null)
     }
 
-    /// The value as an integer of this many bytes: NULL outside its range, as where [`cast`](Value::cast) gives NULL.
+    /// Returns the value as an integer of this many bytes; NULL outside its range, and where
+    /// [`cast`](Value::cast) gives NULL.
     pub fn cast_int(&self, bytes: u8) -> Value {
         let bits = u32::from(bytes) * 8;
         match self.to_int() {
-            // Whether the number is unchanged by cutting off all but the lowest bits and extending their sign.
+            // The number fits if extending the sign of its lowest bits gives it back.
             Some(number) if bits >= 64 || number << (64 - bits) >> (64 - bits) == number => Value::Int(number),
             _ => Value::Null,
         }
@@ -108,12 +109,13 @@ impl Value {
     }
 }
 
-/// Without the blanks that Postgres ignores around a number or a truth value.
+/// Removes the blanks that Postgres ignores around a number or a boolean.
 fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t', '\n', '\r', '\u{b}', '\u{c}'])
 }
 
-/// Postgres' words: any unambiguous beginning of true, false, yes, no, on, off, in any case; 1 and 0.
+/// Reads Postgres' words: any unambiguous prefix of true, false, yes, no, on, off, in any case; 1
+/// and 0.
 fn parse_bool(text: &str) -> Option<bool> {
     const WORDS: [(&str, usize, bool); 8] = [
         ("true", 1, true),

@@ -4,15 +4,17 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::decimal::Decimal;
-use crate::plan::CompareOp;
 use crate::time::calendar::DAY;
 use crate::time::{Interval, Timestamp};
 
 mod arithmetic;
 mod cast;
+mod operator;
 
 #[cfg(test)]
 mod tests;
+
+pub use operator::{ArithmeticOp, CompareOp};
 
 /// The type of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +35,7 @@ pub enum Type {
     Date,
     /// `interval`.
     Interval,
-    /// A JSON value on the way to a deeper step.
+    /// A JSON value, for further steps and tests.
     Json,
 }
 
@@ -46,8 +48,9 @@ impl Type {
 
 /// A value.
 ///
-/// `==` and the hash compare the representation, as equality of plans needs it. SQL's comparison is
-/// [`sql_cmp`](Value::sql_cmp); of values brought to their [`distinct_key`](Value::distinct_key), `==` is SQL's too.
+/// `==` and the hash compare the representation, because equality of plans needs that. SQL's
+/// comparison is [`sql_cmp`](Value::sql_cmp). Between [`distinct_key`](Value::distinct_key)s, `==`
+/// is SQL's equality too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// SQL's NULL, of any type.
@@ -73,7 +76,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// How many bytes of text it refers to.
+    /// Returns how many bytes of text it refers to.
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             Value::Text(text) | Value::Json(text) => text.len(),
@@ -86,7 +89,7 @@ impl Value {
         matches!(self, Value::Null)
     }
 
-    /// The truth of a condition; `None` for NULL (and for a value that is no condition).
+    /// Returns the truth of a condition; `None` for NULL and for values that are not boolean.
     pub fn as_bool(&self) -> Option<bool> {
         match self {
             Value::Bool(truth) => Some(*truth),
@@ -94,13 +97,14 @@ impl Value {
         }
     }
 
-    /// Whether a condition holds, as `WHERE` takes it: NULL does not.
+    /// Whether a condition is TRUE, as `WHERE` needs it: NULL is not.
     pub fn is_true(&self) -> bool {
         matches!(self, Value::Bool(true))
     }
 
-    /// SQL's order; `None` if either is NULL, or if the types do not compare. Int and Decimal compare as numbers, the
-    /// three time types as instants in UTC (a date as its midnight), text by bytes, intervals by a month of 30 days.
+    /// Compares as SQL does; `None` if either value is NULL, or if the types do not compare. Int
+    /// and Decimal compare as numbers, the three time types as instants in UTC (a date as its
+    /// midnight), text by bytes, intervals with months of 30 days.
     pub fn sql_cmp(&self, other: &Value) -> Option<Ordering> {
         match (self, other) {
             (Value::Bool(left), Value::Bool(right)) => Some(left.cmp(right)),
@@ -127,8 +131,8 @@ impl Value {
         }
     }
 
-    /// The representative of all values of its type that SQL calls equal to it, for `DISTINCT`. Only intervals differ
-    /// from themselves (`1 month` and `30 days` are one value).
+    /// Returns one representative of all values that are equal in SQL, for `DISTINCT`. Only for
+    /// intervals is it another value: `1 month` equals `30 days`.
     pub fn distinct_key(self) -> Value {
         match self {
             Value::Interval(interval) => Value::Interval(interval.normalized().unwrap_or(interval)),
@@ -159,8 +163,8 @@ impl Value {
         }
     }
 
-    /// The microseconds since 1970-01-01 00:00 of one of the three time types. Wide, since a date can lie further off
-    /// than an instant.
+    /// Returns the microseconds since 1970-01-01 00:00 for the three time types. Wide, since a date
+    /// can be further away than an instant.
     pub(crate) fn instant(&self) -> Option<i128> {
         match self {
             Value::Timestamp(Timestamp(micros)) | Value::LocalTimestamp(micros) => Some(i128::from(*micros)),
@@ -174,20 +178,6 @@ impl Value {
             Value::Int(number) => Some(Decimal::from_int(*number)),
             Value::Decimal(number) => Some(*number),
             _ => None,
-        }
-    }
-}
-
-impl CompareOp {
-    /// Whether a comparison of this outcome satisfies the operator.
-    pub fn holds(self, ordering: Ordering) -> bool {
-        match self {
-            CompareOp::Eq => ordering.is_eq(),
-            CompareOp::NotEq => ordering.is_ne(),
-            CompareOp::Lt => ordering.is_lt(),
-            CompareOp::LtEq => ordering.is_le(),
-            CompareOp::Gt => ordering.is_gt(),
-            CompareOp::GtEq => ordering.is_ge(),
         }
     }
 }

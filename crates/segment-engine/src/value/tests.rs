@@ -1,9 +1,10 @@
-//! Expected values are PostgreSQL 15's answers, but where "Whose SQL" chooses otherwise (NULL for errors).
+//! Expected values are those of PostgreSQL 15, except where "Whose SQL" in the language's reference
+//! says otherwise (NULL for errors).
 
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::plan::ArithmeticOp;
+use crate::value::ArithmeticOp;
 
 fn interval(text: &str) -> Value {
     Value::Interval(Interval::parse(text).unwrap())

@@ -1,10 +1,12 @@
-//! Checkpoints outlive builds: every format that was ever released is read, from bytes that its build wrote.
+//! Checkpoints outlive builds: this build reads every format that was ever released, from bytes
+//! that an older build wrote.
 //!
-//! `format-N.txt` holds, in hexadecimal, what a build of format N saved of the machine that [`world`] makes: its state, its
-//! users, and a user who is on the way to another machine. Such a file is never written again. A new format gets one with
-//! `WRITE_CHECKPOINT=format-N.txt cargo test -p segment-engine --test checkpoints`.
+//! `format-N.txt` has, in hexadecimal, what a build of format N saved of the machine that [`world`]
+//! makes: its state, its users, and a user on the way to another machine. Such a file is never
+//! written again. A new format gets one with `WRITE_CHECKPOINT=format-N.txt cargo test -p
+//! segment-engine --test checkpoints`.
 #![allow(clippy::unwrap_used, missing_docs)]
-#![allow(clippy::disallowed_methods, reason = "the checkpoints stand in files")]
+#![allow(clippy::disallowed_methods, reason = "the checkpoints are files")]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use std::sync::Arc;
 
 use segment_engine::event::{Event, Position, UserId};
 use segment_engine::language::compile;
-use segment_engine::machine::{Cause, Change, Definition, Machine, ManualList, Profile, Rule, Settings, SnapshotError};
+use segment_engine::machine::{self, Cause, Change, Definition, Machine, ManualList, Rule, SnapshotError, UserProfile};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
@@ -33,7 +35,8 @@ fn definition(id: i64, tag: &str, clause: Option<&str>) -> Definition {
     Definition { id, tag: tag.to_owned(), version: 1, where_statement: clause.unwrap_or_default().to_owned(), rule }
 }
 
-/// The n-th event: users, activities, texts, numbers and times all vary, some are late, some are ahead.
+/// Returns the n-th event. Users, activities, strings, numbers and times vary; some events are
+/// late, some are ahead.
 fn event(n: i64, at: i64) -> Event {
     let text = |text: &str| Some(text.into());
     let activity = ["page_viewed", "product_purchased", "cart_viewed", "x"][n as usize % 4];
@@ -60,18 +63,18 @@ fn event(n: i64, at: i64) -> Event {
     }
 }
 
-fn profile(n: i64) -> Profile {
-    Profile { email: Some(format!("u{n}@example.com")), name: None, created_at: Some(Timestamp(START)) }
+fn profile(n: i64) -> UserProfile {
+    UserProfile { email: Some(format!("u{n}@example.com")), name: None, created_at: Some(Timestamp(START)) }
 }
 
-/// A machine with every kind of clause, and a machine that a user is on the way from.
+/// A machine with every kind of clause, and a user on the way to another machine.
 struct World {
     machine: Machine,
     departed: Vec<u8>,
 }
 
 fn world() -> World {
-    let mut machine = Machine::new(Settings::default());
+    let mut machine = Machine::new(machine::Settings::default());
     let at = Timestamp(START);
     let clauses = std::fs::read_to_string(folder().join("clauses.txt")).unwrap();
     for (id, clause) in (1..).zip(clauses.lines()) {
@@ -97,10 +100,10 @@ fn world() -> World {
     let absorbed = machine.remove_user(UserId(4), Cause::Merge, at).unwrap();
     let departed = machine.save_departed(&absorbed);
     let lacking = machine.absorb(UserId(3), absorbed, 60, at);
-    for store in lacking {
+    for accumulator in lacking {
         for n in (0..60).filter(|n| 1 + n % USERS == 4) {
             let event = Event { user_id: UserId(3), ..event(n, START + n * 7 * 60 * MINUTE) };
-            machine.add_history(store, UserId(4), &event);
+            machine.add_history(accumulator, UserId(4), &event);
         }
     }
     machine.define(definition(PENDING, "pending", Some("count(*) FILTER (WHERE url = '/pending') = 0")), 60, at);
@@ -109,21 +112,21 @@ fn world() -> World {
     World { machine, departed }
 }
 
-/// What happens afterwards: everything that a checkpoint holds decides some of it.
+/// Returns the changes afterwards. Everything in a checkpoint decides some of them.
 fn later(machine: &mut Machine, departed: &[u8]) -> Vec<Change> {
     let departed = machine.load_departed(departed).unwrap();
     let at = Timestamp(START + 21 * DAY);
     let lacking = machine.absorb(UserId(5), departed, 60, at);
-    for store in lacking {
+    for accumulator in lacking {
         for n in (0..60).filter(|n| 1 + n % USERS == 4) {
             let event = Event { user_id: UserId(5), ..event(n, START + n * 7 * 60 * MINUTE) };
-            machine.add_history(store, UserId(4), &event);
+            machine.add_history(accumulator, UserId(4), &event);
         }
     }
     for n in 60..80 {
         let at = START + (22 + n - 60) * DAY;
         machine.event(&event(n, at), false, Timestamp(at));
-        // Sent before, by now forgotten or not, and counting once.
+        // Sent before: by now the id is expired or not, or it is deduped forever.
         let again = Event { processed_at: Timestamp(at), ..event(n % 6 * 3, at) };
         machine.event(&again, n % 2 == 0, Timestamp(at));
     }
@@ -131,7 +134,7 @@ fn later(machine: &mut Machine, departed: &[u8]) -> Vec<Change> {
     while !machine.advance(Timestamp(START + 900 * DAY), 1_000) {}
     assert_eq!(machine.take_failures(), []);
     let mut changes = machine.take_changes();
-    // Users of one instant come in no order.
+    // At one instant users have no order.
     changes.sort_by_key(|change| (change.effective_at, change.user, change.sequence));
     changes
 }
@@ -147,7 +150,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// A checkpoint as it is stored here: lines of a kind and a block.
+/// Returns a checkpoint as lines, each a kind and a block.
 fn save(World { machine, departed }: &World) -> String {
     let mut text = format!("state {}\ndeparted {}\n", hex(&machine.save_state()), hex(departed));
     for user in 1..=USERS {
@@ -163,14 +166,14 @@ fn load(text: &str) -> World {
         let lines = text.lines().filter_map(|line| line.split_once(' '));
         lines.filter(move |(found, _)| *found == kind).map(|(_, block)| bytes(block))
     };
-    let mut machine = Machine::load_state(&blocks("state").next().unwrap(), 60, Settings::default()).unwrap();
+    let mut machine = Machine::load_state(&blocks("state").next().unwrap(), 60, machine::Settings::default()).unwrap();
     for block in blocks("user") {
         machine.load_user(&block).unwrap();
     }
     World { machine, departed: blocks("departed").next().unwrap() }
 }
 
-/// Compares a machine that was read with the one that was written, now and in what they do later.
+/// Compares a machine that was loaded with the original one, now and in their later changes.
 fn assert_same(mut read: World, name: &str) {
     let mut written = world();
     assert_eq!(read.machine.pending_version(PENDING), Some(1), "{name}");
@@ -189,7 +192,7 @@ fn assert_same(mut read: World, name: &str) {
 }
 
 #[test]
-fn every_format_is_read_and_goes_on_as_it_would_have() {
+fn every_format_is_read_and_the_machine_goes_on_like_the_original() {
     if let Some(name) = std::env::var_os("WRITE_CHECKPOINT") {
         let path = folder().join(name);
         assert!(!path.exists(), "a stored checkpoint is never written again");
@@ -198,7 +201,7 @@ fn every_format_is_read_and_goes_on_as_it_would_have() {
     for name in ["format-3.txt", "format-4.txt"] {
         let stored = std::fs::read_to_string(folder().join(name)).unwrap();
         assert_same(load(&stored), name);
-        // Written by this build it is in its format, and means the same.
+        // This build writes it in its own format, with the same meaning.
         let again = save(&load(&stored));
         assert_same(load(&again), &format!("{name}, written again"));
     }
@@ -208,11 +211,11 @@ fn every_format_is_read_and_goes_on_as_it_would_have() {
 fn this_build_writes_the_newest_format_unchanged() {
     let stored = std::fs::read_to_string(folder().join("format-4.txt")).unwrap();
     let state = |text: &str| text.lines().next().unwrap().to_owned();
-    assert_eq!(state(&save(&world())), state(&stored), "the state's bytes are those that are stored");
+    assert_eq!(state(&save(&world())), state(&stored), "the bytes of the state are the stored ones");
 }
 
 #[test]
-fn a_newer_format_is_told_apart_from_damage() {
+fn a_newer_format_is_not_reported_as_damage() {
     let World { mut machine, .. } = world();
     let newer = |mut block: Vec<u8>| {
         block[0] = 200;
@@ -221,6 +224,6 @@ fn a_newer_format_is_told_apart_from_damage() {
     let block = newer(machine.save_user(UserId(1)).unwrap());
     assert!(matches!(machine.load_user(&block), Err(SnapshotError::Newer(200))));
     let state = newer(machine.save_state());
-    assert!(matches!(Machine::load_state(&state, 0, Settings::default()), Err(SnapshotError::Newer(200))));
-    assert!(matches!(Machine::load_state(&[2, 0], 0, Settings::default()), Err(SnapshotError::Format(_))));
+    assert!(matches!(Machine::load_state(&state, 0, machine::Settings::default()), Err(SnapshotError::Newer(200))));
+    assert!(matches!(Machine::load_state(&[2, 0], 0, machine::Settings::default()), Err(SnapshotError::Format(_))));
 }

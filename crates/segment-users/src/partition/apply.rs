@@ -9,7 +9,7 @@ use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
 use ports::records::json_text::{JsonText, trees};
 use ports::records::{SegmentRecord, UserRecord};
 use segment_engine::event::{Position, UserId};
-use segment_engine::machine::{Cause, Definition, ManualList, Profile, Rule, Source};
+use segment_engine::machine::{Cause, Definition, ManualList, Rule, Source, UserProfile};
 use segment_engine::time::Timestamp;
 
 use super::{Partition, Tombstone, WorkerError, notify};
@@ -42,7 +42,10 @@ impl Partition {
             Ok(()) => {}
             Err(ApplyError::Fatal(error)) => return Err(error),
             Err(ApplyError::Bad(bad)) => {
-                tracing::warn!(partition = self.id, offset = record.offset, code = bad.code, "{}", bad.message);
+                // The message may quote what a user sent. It goes to the error topic, which
+                // forgets.
+                let (partition, offset, code) = (self.id, record.offset, bad.code);
+                tracing::warn!(partition, offset, code, "a record was not applied; the error topic says why");
                 let at = self.ports.clock.now();
                 self.outgoing.push(notify::bad_record(bad.code, bad.message, record, self.id, at));
             }
@@ -84,7 +87,7 @@ impl Partition {
         }
         match input {
             UserRecord::User { user_id, client_ref_id, email, name, created_at } => {
-                let profile = Profile { email, name, created_at: Some(created_at) };
+                let profile = UserProfile { email, name, created_at: Some(created_at) };
                 self.machine.profile(user_id, client_ref_id.as_deref(), profile, at);
             }
             UserRecord::Traits { user_id, traits, created_at } => {

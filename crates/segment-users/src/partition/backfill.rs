@@ -6,7 +6,7 @@ use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
 use ports::warehouse::HistoryOf;
 use segment_engine::event::{Event, UserId};
-use segment_engine::machine::StoreId;
+use segment_engine::machine::AccumulatorId;
 
 use super::{Partition, WorkerError};
 
@@ -22,7 +22,7 @@ pub struct Backfill {
 #[derive(Debug)]
 struct Job {
     /// What is being filled.
-    stores: Vec<StoreId>,
+    accumulators: Vec<AccumulatorId>,
     /// The warehouse must have the partition up to this offset before its history is complete.
     archived: u64,
     /// The history still to be read: a user, and the id its events were received with, which is the
@@ -56,8 +56,8 @@ impl Partition {
                 merged.chain([(user, user)])
             };
             let sources: Vec<_> = self.machine.user_ids().flat_map(of_user).collect();
-            let stores = self.machine.incomplete();
-            self.backfill.job = Some(Job { stores, archived, sources_total: sources.len(), sources });
+            let accumulators = self.machine.incomplete();
+            self.backfill.job = Some(Job { accumulators, archived, sources_total: sources.len(), sources });
         }
         let Some(mut job) = self.backfill.job.take() else { return Ok(false) };
         let rest = job.sources.len().saturating_sub(self.settings.backfill_users_per_step);
@@ -73,8 +73,8 @@ impl Partition {
             self.backfill.job = Some(job);
             return Ok(true);
         }
-        for store in job.stores {
-            self.machine.complete(store);
+        for accumulator in job.accumulators {
+            self.machine.complete(accumulator);
         }
         self.announce().await?;
         Ok(true)
@@ -85,7 +85,7 @@ impl Partition {
         if self.ports.warehouse.archive_position(self.id).await? < job.archived {
             return Ok(false);
         }
-        self.read_history(&job.stores, &job.sources[rest..]).await?;
+        self.read_history(&job.accumulators, &job.sources[rest..]).await?;
         Ok(true)
     }
 
@@ -124,20 +124,20 @@ impl Partition {
     /// with.
     pub(crate) async fn read_history(
         &mut self,
-        stores: &[StoreId],
+        accumulators: &[AccumulatorId],
         sources: &[(UserId, UserId)],
     ) -> Result<(), WorkerError> {
         // A user that was merged away meanwhile took the sources along.
         let present = sources.iter().filter(|(user, _)| self.machine.knows(*user));
         let users: HashMap<UserId, UserId> = present.map(|(user, source)| (*source, *user)).collect();
-        let below = |source, user| self.machine.history_below(stores, user, source);
+        let below = |source, user| self.machine.history_below(accumulators, user, source);
         let parts: Vec<_> =
             users.iter().map(|(source, user)| HistoryOf { user: *source, below: below(*source, *user) }).collect();
         for event in self.ports.warehouse.history(&parts).await? {
             let source = event.user_id;
             let event = Event { user_id: users[&source], ..event };
-            for store in stores {
-                self.machine.add_history(*store, source, &event);
+            for accumulator in accumulators {
+                self.machine.add_history(*accumulator, source, &event);
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use ports::records::{Cause, Notification};
 use ports::warehouse::HistoryOf;
 use segment_engine::event::{Event, UserId};
 use segment_engine::language::compile;
-use segment_engine::machine::{self, Definition, Machine, ManualList, Profile, Rule};
+use segment_engine::machine::{self, Definition, Machine, ManualList, Rule, UserProfile};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
@@ -46,7 +46,7 @@ impl World {
             machine.activate(id, version, Timestamp(0));
         }
         for user in self.survivors.values() {
-            machine.profile(UserId(*user), None, Profile::default(), Timestamp(0));
+            machine.profile(UserId(*user), None, UserProfile::default(), Timestamp(0));
         }
         for (user, (version, list)) in &self.lists {
             let list = ManualList { version: *version, segments: list.iter().copied().collect() };

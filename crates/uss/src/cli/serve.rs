@@ -27,6 +27,10 @@ pub struct Serve {
     /// without this flag says.
     #[arg(long)]
     accept_loss: bool,
+    /// Start although the clock of this machine shows what can hardly be: a time before this build, or years after the last
+    /// time in the log. Time in the log never goes back.
+    #[arg(long)]
+    accept_clock: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -54,8 +58,8 @@ impl Serve {
             Ok(settings) => settings,
             Err(error) => return fail(format_args!("settings: {error}")),
         };
-        let Self { insecure, sample_data, accept_loss, .. } = self;
-        let options = serve::Options { insecure, sample_data, accept_loss };
+        let Self { insecure, sample_data, accept_loss, accept_clock, .. } = self;
+        let options = serve::Options { insecure, sample_data, accept_loss, accept_clock };
         match serve::run(settings, options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(error),

@@ -1,7 +1,7 @@
 //! The events of the replay so far: what a new segment is filled from, as the warehouse would do it in the service.
 
 use segment_engine::event::Event;
-use segment_engine::machine::{Machine, StoreId};
+use segment_engine::machine::{AccumulatorId, Machine};
 
 use super::error::Problem;
 use super::identities::Identities;
@@ -43,22 +43,22 @@ impl History {
         ))
     }
 
-    /// Gives every store that lacks history all of it, under the users whose it is now.
+    /// Gives every accumulator that lacks history all of it, under the users whose it is now.
     pub fn fill(&self, machine: &mut Machine, identities: &Identities) {
-        let stores = machine.incomplete();
-        self.give(machine, &stores, identities);
-        for store in stores {
-            machine.complete(store);
+        let accumulators = machine.incomplete();
+        self.give(machine, &accumulators, identities);
+        for accumulator in accumulators {
+            machine.complete(accumulator);
         }
     }
 
-    /// Gives these stores what they lack, under the users whose it is now.
-    pub fn give(&self, machine: &mut Machine, stores: &[StoreId], identities: &Identities) {
+    /// Gives these accumulators what they lack, under the users whose it is now.
+    pub fn give(&self, machine: &mut Machine, accumulators: &[AccumulatorId], identities: &Identities) {
         for event in &self.events {
             let source = event.user_id;
             let event = Event { user_id: identities.survivor(source), ..event.clone() };
-            for store in stores {
-                machine.add_history(*store, source, &event);
+            for accumulator in accumulators {
+                machine.add_history(*accumulator, source, &event);
             }
         }
     }

@@ -21,7 +21,7 @@ use ports::identities::Identity;
 use ports::records::decode::{Delivery, decode_event};
 use ports::records::instant;
 use segment_engine::event::{Position, UserId};
-use segment_engine::machine::{Cause, Machine, Profile, Settings};
+use segment_engine::machine::{self, Cause, Machine, UserProfile};
 use segment_engine::time::Timestamp;
 
 use answer::{Answer, written};
@@ -63,7 +63,7 @@ struct Replay<W> {
 impl<W: Write> Replay<W> {
     fn new(output: W) -> Self {
         Self {
-            machine: Machine::new(Settings::default()),
+            machine: Machine::new(machine::Settings::default()),
             identities: Identities::default(),
             history: History::default(),
             segments: Segments::default(),
@@ -192,7 +192,7 @@ impl<W: Write> Replay<W> {
             return user;
         }
         let user = self.identities.create(identity.clone());
-        let profile = Profile { email: None, name: None, created_at: Some(self.at) };
+        let profile = UserProfile { email: None, name: None, created_at: Some(self.at) };
         self.machine.profile(user, Some(&identity.id), profile, self.at);
         user
     }
@@ -206,7 +206,7 @@ impl<W: Write> Replay<W> {
             };
         }
         let state = self.machine.save_state();
-        self.machine = Machine::load_state(&state, self.history.offset(), Settings::default())?;
+        self.machine = Machine::load_state(&state, self.history.offset(), machine::Settings::default())?;
         for block in self.checkpoint.values() {
             self.machine.load_user(block)?;
         }

@@ -10,8 +10,9 @@ use super::StartError;
 /// What this build writes. It grows when a build writes something that the builds before it cannot read; what brings an older
 /// folder up to date stands with each part (checkpoints: `segment_engine::machine`, warehouse and config store: migrations).
 ///
-/// 1: before there was a file that says so. 2: checkpoints of format 4. 3: emails are identities.
-const FORMAT: u32 = 3;
+/// 1: before there was a file that says so. 2: checkpoints of format 4. 3: emails are identities. 4: the
+/// config store's pages have checksums, which older builds would not write.
+const FORMAT: u32 = 4;
 
 const FILE: &str = "FORMAT";
 

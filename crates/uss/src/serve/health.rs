@@ -1,9 +1,9 @@
 //! `/health-check` of the segment service: what it cannot do its work without.
 
 use axum::Router;
-use ports::config_store::ConfigStoreError;
+use ports::clock::Clock;
 use segment_users::handle::ServiceHandle;
-use uss_http::operations::{self, Health};
+use uss_http::operations::{self, Condition, Health};
 use uss_http::{Kind, Problem};
 
 use super::open::Opened;
@@ -11,17 +11,28 @@ use super::open::Opened;
 /// The health check of the segment service, for those who decide whether the process is to be restarted.
 pub fn of_segment_users(service: ServiceHandle, opened: &Opened) -> Router {
     let (log, warehouse, store) = (opened.log.clone(), opened.warehouse.clone(), opened.store.clone());
+    let clock = opened.clock.clone();
     operations::health(move || {
         let (service, log, warehouse, store) = (service.clone(), log.clone(), warehouse.clone(), store.clone());
+        let clock = clock.clone();
         async move {
             let (log, warehouse, store) = tokio::join!(log.ping(), warehouse.ping(), store.ping());
-            let store = store.map_err(|error: ConfigStoreError| error.into());
-            let (log, warehouse) = (log.map_err(Problem::from), warehouse.map_err(Problem::from));
-            let health: Health =
-                vec![("workers", workers(&service)), ("log", log), ("configStore", store), ("warehouse", warehouse)];
+            let health: Health = vec![
+                ("workers", workers(&service).into()),
+                ("log", log.into()),
+                ("configStore", store.into()),
+                ("warehouse", warehouse.into()),
+                ("clock", of_clock(clock.as_ref())),
+            ];
             health
         }
     })
+}
+
+/// A clock that is in doubt stops nobody's work. A restart would take its jump.
+fn of_clock(clock: &dyn Clock) -> Condition {
+    let warning = clock.status().warning();
+    warning.map_or(Condition::Ok, |(code, message)| Condition::Warning { code, message })
 }
 
 /// Whether every partition's worker works.

@@ -1,6 +1,7 @@
 //! The composition root: settings in, a running system out. The only place that names concrete adapters.
 
 mod checked;
+mod clock;
 mod consistency;
 mod data_format;
 mod descriptors;
@@ -10,16 +11,21 @@ mod listen;
 mod logging;
 mod open;
 mod registry;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use configuration_api::Api;
 use ingestion_api::Ingestion;
 use metrics_exporter_prometheus::PrometheusHandle;
+use ports::clock::GuardedClock;
 use segment_users::service::Service;
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::settings::Settings;
 use checked::Checked;
@@ -52,6 +58,8 @@ pub struct Options {
     pub sample_data: bool,
     /// Go on although a store has lost what another remembers.
     pub accept_loss: bool,
+    /// Take the system clock at its word, whatever the log's last time.
+    pub accept_clock: bool,
 }
 
 /// Runs until told to stop.
@@ -69,36 +77,73 @@ pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
 }
 
 async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
-    // These first: a start that cannot be, like a second one on the same machine, says so before it touches any data.
-    let Checked { unknown_users, future, access, topics, identity_rules } = Checked::of(&settings)?;
-    let limits = descriptors::divide(descriptors::raise_limit(), &settings);
-    let listeners = listen::bind(&settings, &access.keys, options.insecure).await?;
-    let opened = open::open(&settings, identity_rules.clone()).await?;
-    consistency::check(&opened, options.accept_loss).await?;
-    let service = open::start_service(&opened, &settings).await?;
-    let ingestion = open::ingestion(&opened, unknown_users, future, identity_rules.caseless);
-    let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
-    let (stop, stopped) = watch::channel(false);
-    let relay = open::start_relay(&opened, stopped.clone());
-    let scrubbing = open::start_scrubbing(&opened, &settings);
-    let api = open::configuration(&opened, &service, &ingestion, topics, stopped.clone());
-    let routers = open::routers(&opened, api.clone(), &service, ingestion.clone(), &access, metrics);
-    let addresses = listeners.addresses();
-    let idle = Duration::from_secs(u64::from(settings.idle_connection_seconds));
-    let servers = listeners.serve(routers, &limits, idle, &stopped);
+    let running = Running::start(&settings, options, metrics, clock::guarded(&settings)).await?;
     let told_to_stop = listen::stop_signal();
-    listen::announce(&addresses, &settings);
+    listen::announce(&running.addresses, &settings);
     if options.sample_data {
-        load_sample_data(api, &addresses).await;
+        load_sample_data(running.api.clone(), &running.addresses).await;
     }
     told_to_stop.await;
     tracing::info!("stopping: no new requests; what was accepted is finished");
-    stop.send_replace(true);
-    scrubbing.abort();
-    shut_down(servers, relay, service, opened, ingestion).await;
-    upkeep.abort();
+    running.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Everything that runs.
+struct Running {
+    addresses: Each<SocketAddr>,
+    api: Api,
+    stop: watch::Sender<bool>,
+    servers: JoinSet<()>,
+    relay: JoinHandle<()>,
+    service: Service,
+    opened: Opened,
+    ingestion: Arc<Ingestion>,
+    upkeep: JoinHandle<()>,
+    scrubbing: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(
+        settings: &Settings,
+        options: Options,
+        metrics: ByRole<PrometheusHandle>,
+        clock: Arc<GuardedClock>,
+    ) -> Result<Self, StartError> {
+        // These first: a start that cannot be, like a second one on the same machine, says so before it touches any data.
+        let Checked { unknown_users, future, access, topics, identity_rules } = Checked::of(settings)?;
+        let limits = descriptors::divide(descriptors::raise_limit(), settings);
+        let listeners = listen::bind(settings, &access.keys, options.insecure).await?;
+        let opened = open::open(settings, identity_rules.clone(), clock, options.accept_clock).await?;
+        consistency::check(&opened, options.accept_loss).await?;
+        let service = open::start_service(&opened, settings).await?;
+        let ingestion = open::ingestion(&opened, unknown_users, future, identity_rules.caseless);
+        let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
+        let (stop, stopped) = watch::channel(false);
+        let relay = open::start_relay(&opened, stopped.clone());
+        let scrubbing = open::start_scrubbing(&opened, settings);
+        let api = open::configuration(&opened, &service, &ingestion, topics, settings, stopped.clone());
+        let routers = open::routers(&opened, api.clone(), &service, ingestion.clone(), &access, metrics);
+        let addresses = listeners.addresses();
+        let idle = Duration::from_secs(u64::from(settings.idle_connection_seconds));
+        let servers = listeners.serve(routers, &limits, idle, &stopped);
+        Ok(Self { addresses, api, stop, servers, relay, service, opened, ingestion, upkeep, scrubbing })
+    }
+
+    /// In this order: no more input, the last outbox rows, the last turns and checkpoints, then the stores.
+    async fn stop(self) {
+        let Self { stop, servers, relay, service, upkeep, scrubbing, .. } = self;
+        stop.send_replace(true);
+        scrubbing.abort();
+        servers.join_all().await;
+        if relay.await.is_err() {
+            tracing::error!("the outbox relay ended badly; what it had not sent is sent at the next start");
+        }
+        service.stop().await;
+        upkeep.abort();
+        drop((self.api, self.ingestion, self.opened));
+    }
 }
 
 async fn load_sample_data(api: Api, addresses: &Each<SocketAddr>) {
@@ -106,20 +151,4 @@ async fn load_sample_data(api: Api, addresses: &Each<SocketAddr>) {
         Ok(loaded) => listen::suggest(addresses, loaded),
         Err(problem) => tracing::error!(?problem, "the sample data could not be loaded"),
     }
-}
-
-/// In this order: no more input, the last outbox rows, the last turns and checkpoints, then the stores.
-async fn shut_down(
-    servers: tokio::task::JoinSet<()>,
-    relay: tokio::task::JoinHandle<()>,
-    service: Service,
-    opened: Opened,
-    ingestion: std::sync::Arc<Ingestion>,
-) {
-    servers.join_all().await;
-    if relay.await.is_err() {
-        tracing::error!("the outbox relay ended badly; what it had not sent is sent at the next start");
-    }
-    service.stop().await;
-    drop((ingestion, opened));
 }

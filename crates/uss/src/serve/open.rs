@@ -5,16 +5,17 @@ use std::sync::Arc;
 use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded;
 use adapters::sql::SqlConfigStore;
-use configuration_api::{Api, Forget, Holds, Relay, StoreIdentities, TopicNames};
+use configuration_api::{Api, ErasureDelays, Forget, Holds, Relay, SegmentBound, StoreIdentities, TopicNames};
 use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
-use ports::clock::{Clock, SystemClock};
+use ports::clock::{Clock, GuardedClock};
 use ports::config_store::{ConfigStore, IdentityKey, IdentityRules, MembershipStore};
 use ports::identities::{CaselessTypes, Identity};
 use ports::log::Log;
 use ports::warehouse::Warehouse;
 use segment_engine::machine;
+use segment_users::erasure::{log_delay, warehouse_delay};
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;
 use segment_users::queries::{EngineQueries, Outbox};
@@ -26,6 +27,7 @@ use uss_http::serve::Shape;
 use uss_http::{AllowedHosts, AllowedOrigins, ApiKeys, CrossSiteGuard, operations};
 
 use super::StartError;
+use super::clock;
 use super::data_format;
 use super::folder;
 use super::health;
@@ -53,13 +55,19 @@ pub struct Opened {
 }
 
 /// Opens every adapter the settings name.
-pub async fn open(settings: &Settings, identity_rules: IdentityRules) -> Result<Opened, StartError> {
+pub async fn open(
+    settings: &Settings,
+    identity_rules: IdentityRules,
+    clock: Arc<GuardedClock>,
+    accept_clock: bool,
+) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     folder::prepare(folder)?;
     data_format::check(folder)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
         .map_err(|error| StartError::new(format!("{}: {error}", folder.join("log").display())))?;
+    // Before anything is written with a time in it.
+    clock::start(&log, &clock, accept_clock).await?;
     let file = folder.join("warehouse.duckdb");
     let warehouse =
         DuckDbWarehouse::open(&file).map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
@@ -98,9 +106,10 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
         checkpoint_interval_micros: i64::from(settings.checkpoint_seconds) * SECOND_MICROS,
         machine: machine::Settings {
             remembered_micros: i64::from(settings.event_id_hours) * HOUR_MICROS,
-            tell_all_segments: settings.notify_all_segments,
+            emit_all_segments: settings.notify_all_segments,
         },
         retention_micros: settings.log_retention.0,
+        erase_interval_micros: settings.erase_interval.0,
         ..segment_users::settings::Settings::default()
     };
     Service::start(ports, worker, opened.memberships.clone())
@@ -154,6 +163,7 @@ pub fn configuration(
     service: &Service,
     ingestion: &Arc<Ingestion>,
     topics: TopicNames,
+    settings: &Settings,
     stopped: watch::Receiver<bool>,
 ) -> Api {
     let ingestion = ingestion.clone();
@@ -168,14 +178,23 @@ pub fn configuration(
         clock: opened.clock.clone(),
         written: opened.written.clone(),
         topics,
+        segments: SegmentBound::of(settings.segments_max),
         forget: Arc::new(move |forget| match forget {
             Forget::User(user) => ingestion.forget(user),
             Forget::Identity(IdentityKey { id_type, id }) => {
                 ingestion.forget_identity(&Identity { id_type: Some(id_type), id });
             }
         }),
+        erasure: erasure_delays(settings),
         stopped,
     }
+}
+
+/// When a deleted user has left each store's files.
+fn erasure_delays(settings: &Settings) -> ErasureDelays {
+    let (retention, interval) = (settings.log_retention.0, settings.erase_interval.0);
+    let config_store = i64::try_from(trim_interval(retention).as_micros()).ok();
+    ErasureDelays { config_store, warehouse: warehouse_delay(interval), log: log_delay(retention, interval) }
 }
 
 /// Who may call.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use segment_engine::event::{Event, UserId};
 use segment_engine::language::compile;
-use segment_engine::machine::{Cause, Change, Definition, Machine, Profile, Rule, Settings};
+use segment_engine::machine::{self, Cause, Change, Definition, Machine, Rule, UserProfile};
 use segment_engine::time::Timestamp;
 
 use crate::answers::{Answer, Answers, Verdict};
@@ -53,7 +53,7 @@ struct Run {
 impl Default for Run {
     fn default() -> Run {
         Run {
-            machine: Machine::new(Settings::default()),
+            machine: Machine::new(machine::Settings::default()),
             world: World::default(),
             ids: BTreeMap::new(),
             version: 0,
@@ -97,7 +97,7 @@ impl Run {
                 let lacking = self.machine.absorb(survivor, departed, u64::MAX, step.at);
                 for event in before.get(&absorbed).iter().flat_map(|user| &user.events) {
                     let event = Event { user_id: survivor, ..(**event).clone() };
-                    lacking.iter().for_each(|store| self.machine.add_history(*store, absorbed, &event));
+                    lacking.iter().for_each(|accumulator| self.machine.add_history(*accumulator, absorbed, &event));
                 }
             }
             _ => {}
@@ -123,7 +123,7 @@ impl Run {
 
     fn profile(&mut self, id: UserId, at: Timestamp) {
         let user = self.world.users.get(&id);
-        let profile = Profile {
+        let profile = UserProfile {
             email: user.and_then(|user| user.email.clone()),
             name: user.and_then(|user| user.name.clone()),
             created_at: Some(user.map_or(at, |user| user.created_at)),
@@ -152,11 +152,11 @@ impl Run {
             rule: Rule::from(plan),
         };
         self.machine.define(definition, self.offset, at);
-        for store in self.machine.incomplete() {
+        for accumulator in self.machine.incomplete() {
             for (user, known) in &self.world.users {
-                known.events.iter().for_each(|event| self.machine.add_history(store, *user, event));
+                known.events.iter().for_each(|event| self.machine.add_history(accumulator, *user, event));
             }
-            self.machine.complete(store);
+            self.machine.complete(accumulator);
         }
         for (id, version) in self.machine.ready() {
             self.machine.activate(id, version, at);
@@ -167,7 +167,7 @@ impl Run {
     fn restart(&mut self, at: Timestamp) -> Result<(), String> {
         self.machine.advance(at, usize::MAX);
         self.fold_changes()?;
-        let machine = Machine::load_state(&self.machine.save_state(), self.offset, Settings::default());
+        let machine = Machine::load_state(&self.machine.save_state(), self.offset, machine::Settings::default());
         let mut machine = machine.map_err(|error| error.to_string())?;
         for id in self.world.users.keys() {
             let block = self.machine.save_user(*id).ok_or_else(|| format!("user {id} is not there"))?;

@@ -138,7 +138,10 @@ pub(crate) async fn list(State(api): State<Api>, Query(request): Query<PageReque
 }
 
 pub(crate) async fn create(State(api): State<Api>, Json(body): Json<NewBody>) -> Result<Created<SavedView>, Problem> {
-    let segment = api.store.create_segment(body.segment()?, api.now()).await?;
+    let segment = body.segment()?;
+    let place = api.segments.place(api.store.as_ref()).await?;
+    let segment = api.store.create_segment(segment, api.now()).await?;
+    drop(place);
     let nobody = (segment.kind == SegmentKind::Computed).then(|| Ok(BTreeSet::new()));
     Ok(Created(saved::view(&api, segment, nobody).await))
 }

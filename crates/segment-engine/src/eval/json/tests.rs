@@ -7,9 +7,9 @@ fn json(text: &str) -> Json {
     serde_json::from_str(text).unwrap()
 }
 
-/// What PostgreSQL 15 says of the same jsonb.
+/// Expected values are PostgreSQL 15's for the same jsonb.
 #[test]
-fn asks_for_texts_as_postgres_does() {
+fn has_strings_as_in_postgres() {
     for (value, text, expected) in [
         (r#"["a", "b"]"#, "b", true),
         (r#"["a", "b"]"#, "c", false),
@@ -50,7 +50,7 @@ fn contains_what_jsonb_contains() {
         ("{}", "[]", false),
         (r#""a""#, "[]", false),
         ("5", "{}", false),
-        // A list contains a value alone, at the top only and not the other way round.
+        // A list contains a single value, only at the top and not the other way round.
         (r#"["a"]"#, r#""a""#, true),
         (r#""a""#, r#"["a"]"#, false),
         (r#""a""#, r#""a""#, true),
@@ -86,7 +86,7 @@ fn contains_what_jsonb_contains() {
 }
 
 #[test]
-fn a_member_is_held_without_the_exception_for_lists() {
+fn holding_as_a_member_has_no_exception_for_lists() {
     let member = |constant: &str| JsonTest::HoldsAsMember(JsonConstant::new(json(constant)));
     let list = json(r#"["x"]"#);
     assert_eq!(tested(Some(&list), &member(r#""x""#)), Value::Bool(false));
@@ -95,7 +95,7 @@ fn a_member_is_held_without_the_exception_for_lists() {
 }
 
 #[test]
-fn steps_lead_where_they_lead_in_postgres() {
+fn paths_lead_to_the_same_values_as_in_postgres() {
     let root = json(r#"{"items": [{"sku": "a"}, "b", null, 7], "alone": "x", "0": "zero"}"#);
     let path = |steps: &[JsonStep]| read_steps(&root, steps, true);
     let key = |key: &str| JsonStep::from(key);
@@ -112,7 +112,7 @@ fn steps_lead_where_they_lead_in_postgres() {
         (vec![key("items"), key("0")], Value::Null),
         (vec![at(0)], Value::Null),
         (vec![key("0")], Value::from("zero")),
-        // A value alone counts as a list of one.
+        // A single value counts as a list of one.
         (vec![key("alone"), at(0)], Value::from("x")),
         (vec![key("alone"), at(-1)], Value::from("x")),
         (vec![key("alone"), at(1)], Value::Null),

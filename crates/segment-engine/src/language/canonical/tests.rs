@@ -1,4 +1,5 @@
-//! The canonical form and the split keep SQL's three-valued truth: checked by evaluation before and after.
+//! The canonical form and the split keep SQL's three-valued truth. The tests evaluate before and
+//! after.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -62,8 +63,8 @@ fn world() -> impl Strategy<Value = World> {
 
 fn number() -> impl Strategy<Value = Expr> {
     let literal = nullable(vec![decimal(0), decimal(1), decimal(2)]).prop_map(|v| Expr::Literal(v, Type::Decimal));
-    let leaf = prop_oneof![2 => Just(Expr::Event(EventColumn::OrderTotal)), 1 => literal];
-    leaf.prop_recursive(2, 4, 2, |inner| {
+    let base = prop_oneof![2 => Just(Expr::Event(EventColumn::OrderTotal)), 1 => literal];
+    base.prop_recursive(2, 4, 2, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 1..4).prop_map(Expr::Coalesce),
             (inner.clone(), inner).prop_map(|(x, y)| Expr::Case {
@@ -90,7 +91,7 @@ fn condition() -> impl Strategy<Value = Expr> {
         let right = Expr::Literal(text.into(), Type::Text);
         Expr::Compare(CompareOp::Eq, Box::new(Expr::Trait(path())), Box::new(right))
     };
-    let leaf = prop_oneof![
+    let base = prop_oneof![
         (op(), number(), number()).prop_map(|(op, x, y)| Expr::Compare(op, Box::new(x), Box::new(y))),
         (op(), text(), text()).prop_map(|(op, x, y)| Expr::Compare(op, Box::new(x), Box::new(y))),
         (text(), prop::collection::vec(text(), 1..4)).prop_map(|(x, items)| Expr::InList(Box::new(x), items.into())),
@@ -101,7 +102,7 @@ fn condition() -> impl Strategy<Value = Expr> {
         (0..2_usize).prop_map(Expr::Segment),
         Just(of_trait("a")),
     ];
-    leaf.prop_recursive(4, 24, 3, |inner| {
+    base.prop_recursive(4, 24, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 2..4).prop_map(Expr::And),
             prop::collection::vec(inner.clone(), 2..4).prop_map(Expr::Or),
@@ -123,7 +124,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn keeps_the_value(condition in condition(), mut world in world()) {
+    fn the_canonical_form_has_the_same_value(condition in condition(), mut world in world()) {
         let tags = tags();
         let names = Names { aggregates: &[], segments: &tags };
         let before = evaluate(&condition, &mut world);

@@ -1,17 +1,16 @@
 //! The spelling of constants, units and types.
 
-use std::fmt::Write;
-
+use crate::language::quote::quoted;
 use crate::time::Interval;
 use crate::value::{Type, Value};
 
-/// A constant, spelled with its type where that is not plain from the spelling.
+/// Returns a constant, with its type where the spelling does not show it.
 pub(super) fn literal(value: &Value, ty: Type) -> String {
     match value {
         Value::Null => format!("NULL::{}", type_name(ty)),
         Value::Bool(true) => "TRUE".to_owned(),
         Value::Bool(false) => "FALSE".to_owned(),
-        // Without its sign it is no whole number of 64 bits.
+        // Without its sign this number does not fit 64 bits.
         Value::Int(i64::MIN) => format!("'{}'::bigint", i64::MIN),
         Value::Int(number) => number.to_string(),
         Value::Decimal(number) => {
@@ -43,9 +42,9 @@ pub(super) fn interval_literal(interval: Interval) -> String {
     if parts.is_empty() { "INTERVAL '0 days'".to_owned() } else { format!("INTERVAL '{}'", parts.join(" ")) }
 }
 
-/// An interval of this many microseconds, in days and what is left.
+/// Returns an interval of this many microseconds, as days and the rest.
 pub(super) fn fixed_interval(micros: i64) -> String {
-    let interval = Interval::from_difference(micros.into()).expect("64 bits of microseconds are not too many days");
+    let interval = Interval::from_difference(micros.into()).expect("the days of 64 bits of microseconds fit 32 bits");
     interval_literal(interval)
 }
 
@@ -54,13 +53,6 @@ fn text_of(value: &Value) -> String {
         Value::Text(text) => text.to_string(),
         _ => String::new(),
     }
-}
-
-pub(in crate::language) fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    // Writing to a String cannot fail.
-    let _ = write!(quoted, "'{}'", text.replace('\'', "''"));
-    quoted
 }
 
 pub(super) fn text_array(texts: &[String]) -> String {

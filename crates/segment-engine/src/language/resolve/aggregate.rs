@@ -35,7 +35,7 @@ impl Resolver {
         Some(self.inside(pos, |resolver| resolver.aggregate_inside(name, function, arguments, filter, pos)))
     }
 
-    /// Resolves what stands inside an aggregate, and gives the aggregate its place.
+    /// Resolves what is inside an aggregate, and adds the aggregate to the clause's.
     fn inside(&mut self, pos: Pos, resolve: impl FnOnce(&mut Resolver) -> Result<Aggregate, CompileError>) -> Resolved {
         if self.inside_aggregate {
             return Err(CompileError::new(code::AGGREGATE_MISPLACED, pos, "an aggregate inside an aggregate")
@@ -56,7 +56,7 @@ impl Resolver {
         pos: Pos,
     ) -> Result<Aggregate, CompileError> {
         if arguments.distinct && function != F::CountDistinct {
-            return Err(CompileError::new(code::UNSUPPORTED, pos, "DISTINCT stands only in count(DISTINCT x)"));
+            return Err(CompileError::new(code::UNSUPPORTED, pos, "DISTINCT is allowed only in count(DISTINCT x)"));
         }
         let argument = match (function, arguments.star, arguments.values.as_slice()) {
             (F::Count, true, []) => None,
@@ -75,7 +75,7 @@ impl Resolver {
         Ok(canonical::aggregate(Aggregate { function, argument, filter }, &self.names()))
     }
 
-    /// The aggregate's place in the plan; equal ones share it.
+    /// Returns the aggregate's index among the clause's; equal aggregates share it.
     pub(in crate::language) fn intern(&mut self, aggregate: Aggregate, pos: Pos) -> Result<Expr, CompileError> {
         let ty = aggregate.value_type();
         if let Some(index) = self.aggregates.iter().position(|known| *known == aggregate) {
@@ -85,7 +85,7 @@ impl Resolver {
             return Err(CompileError::new(
                 code::TOO_MANY_AGGREGATES,
                 pos,
-                format!("a clause may have {AGGREGATES_MAX} different aggregates at most"),
+                format!("a clause may have at most {AGGREGATES_MAX} different aggregates"),
             )
             .suggest("Split it into several segments and combine them with segment('tag')"));
         }

@@ -28,7 +28,7 @@ impl Resolver {
         Ok(Operand::Typed(self.canonical(arithmetic)))
     }
 
-    /// `-x` and `+x`.
+    /// Resolves `-x` and `+x`.
     pub(super) fn sign(&mut self, op: UnaryOperator, inner: &Ast, pos: Pos) -> Resolved {
         let inner = match self.resolve(inner, pos)? {
             Operand::Text(text) => parse_literal(&text, Type::Decimal, pos)?,
@@ -55,7 +55,7 @@ fn known_type(operand: &Operand) -> Option<Type> {
     }
 }
 
-/// An untyped literal takes the type of the other side; beside a time it can only be an interval.
+/// Gives an untyped literal the type of the other side. With a time it can only be an interval.
 fn adapt(operand: Operand, other: Option<Type>, op: ArithmeticOp, pos: Pos) -> Result<Expr, CompileError> {
     let ty = match other {
         Some(ty) if ty.is_time() => Type::Interval,
@@ -65,7 +65,7 @@ fn adapt(operand: Operand, other: Option<Type>, op: ArithmeticOp, pos: Pos) -> R
     match operand {
         Operand::Typed(expr) => Ok(expr),
         Operand::Null => Ok(null(ty)),
-        // Postgres reads `time - 'text'` as a difference of times: whoever wrote it meant an interval.
+        // Postgres reads `time - 'text'` as a difference of times, but mostly an interval is meant.
         Operand::Text(text) if op == ArithmeticOp::Sub && other.is_some_and(Type::is_time) => {
             Err(CompileError::new(code::TYPE, pos, format!("'{text}' may be a time or an interval"))
                 .suggest(format!("Write INTERVAL '{text}' or TIMESTAMPTZ '{text}'")))

@@ -8,7 +8,7 @@ use super::operand::{Operand, cast_to, describe};
 use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, Value, code, start_of, unknown_function};
 use crate::plan::{Function, NowExpr};
 
-/// The arguments of a call, `*` apart.
+/// The arguments of a call. `*` is not among the values.
 pub(super) struct Arguments<'a> {
     pub star: bool,
     pub distinct: bool,
@@ -51,7 +51,7 @@ impl Resolver {
             Some(_) => CompileError::new(
                 code::ARGUMENTS,
                 pos,
-                format!("{name} is no aggregate: it takes neither *, DISTINCT nor FILTER"),
+                format!("{name} is not an aggregate, so it does not take *, DISTINCT or FILTER"),
             ),
             None => unknown_function(name, pos),
         }
@@ -159,12 +159,13 @@ impl Resolver {
 
 fn bucket(values: &[&Ast], pos: Pos) -> Result<Expr, CompileError> {
     constant_name(values).map(Expr::Bucket).ok_or_else(|| {
-        CompileError::new(code::ARGUMENTS, pos, "bucket takes a name as constant text: each name shares users out anew")
+        let message = "bucket takes a name as constant text: each name divides the users in its own way";
+        CompileError::new(code::ARGUMENTS, pos, message)
             .suggest("Write bucket('checkout-test') < 50 for half of all users")
     })
 }
 
-/// The one argument, if it is a text that is not empty.
+/// Returns the one argument, if it is a text that is not empty.
 fn constant_name(values: &[&Ast]) -> Option<String> {
     let [Ast::Value(value)] = values else { return None };
     match &value.value {
@@ -173,7 +174,7 @@ fn constant_name(values: &[&Ast]) -> Option<String> {
     }
 }
 
-/// How a scalar function is called.
+/// Returns how a scalar function is called.
 fn scalar_form(name: &str) -> Option<&'static str> {
     Some(match name {
         "lower" => "lower(text)",
@@ -217,7 +218,7 @@ pub(super) fn wrong_type(function: &str, wanted: &str, found: Type, pos: Pos) ->
         .suggest_maybe(suggestion)
 }
 
-/// The arguments as plain expressions; every extra that SQL has for calls is refused.
+/// Returns the arguments as plain expressions. SQL's other syntax for calls is refused.
 fn arguments<'a>(call: &'a AstFunction, name: &str, pos: Pos) -> Result<Arguments<'a>, CompileError> {
     let refuse = |what: &str| Err(CompileError::new(code::UNSUPPORTED, pos, format!("{name}: {what}")));
     let is_plain = !call.uses_odbc_syntax

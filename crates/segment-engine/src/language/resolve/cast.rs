@@ -1,4 +1,4 @@
-//! Casts, and the types that may be named.
+//! Casts, and the types that a clause may name.
 
 use sqlparser::ast::{CastKind, DataType, ExactNumberInfo, Expr as Ast, TimezoneInfo};
 
@@ -6,7 +6,7 @@ use super::operand::{Operand, describe, json_value, now_misplaced};
 use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, code};
 use crate::plan::NowStep;
 
-/// What a cast can be to.
+/// The target of a cast.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Target {
     Plain(Type),
@@ -14,7 +14,7 @@ pub(super) enum Target {
     Int(u8),
 }
 
-/// The type of this name.
+/// Returns the type with this name.
 pub(super) fn target(data_type: &DataType, pos: Pos) -> Result<Target, CompileError> {
     use DataType as D;
     Ok(match data_type {
@@ -109,7 +109,7 @@ impl Resolver {
     }
 }
 
-/// The casts that Postgres knows between these types.
+/// Whether Postgres has this cast.
 fn castable(from: Type, to: Type) -> bool {
     from == to
         || from == Type::Text

@@ -14,7 +14,7 @@ impl Resolver {
         pos: Pos,
     ) -> Result<Expr, CompileError> {
         for side in [left, right] {
-            // Postgres refuses the chain too, and `1 < x < 5` never means what it looks like.
+            // Postgres refuses the chain too, and `1 < x < 5` does not mean what it seems to.
             if let Ast::BinaryOp { op, right: middle, .. } = side
                 && comparison(op).is_some()
             {
@@ -37,7 +37,7 @@ impl Resolver {
         Ok((self.resolve(tree, pos)?, pos))
     }
 
-    /// `left op right`, where either side may depend on now.
+    /// Resolves `left op right`, where one side may depend on now.
     pub(super) fn compare(
         &mut self,
         op: CompareOp,

@@ -1,10 +1,10 @@
-//! Where a condition is needed, and what was meant where something else stands there.
+//! Places that need a condition, and suggestions for what was meant if it is something else.
 
 use sqlparser::ast::{BinaryOperator, Expr as Ast, UnaryOperator, Value as AstValue};
 
 use super::operand::{Operand, describe};
 use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, code, start_of};
-use crate::language::print::quoted;
+use crate::language::quote::quoted;
 
 impl Resolver {
     /// Resolves an expression that must be boolean.
@@ -14,8 +14,8 @@ impl Resolver {
         if let Operand::Text(text) = &operand
             && !self.saved
         {
-            // Postgres reads 'NO' as FALSE and 'Y' as TRUE here, which is never what was meant.
-            let message = format!("a condition is needed here, this is the text {}", quoted(text));
+            // Postgres reads 'NO' as FALSE and 'Y' as TRUE here, which is never meant.
+            let message = format!("a condition is needed here, but this is the text {}", quoted(text));
             return Err(CompileError::new(code::NOT_BOOLEAN, pos, message)
                 .suggest("Compare it with something: country = 'DE'; alternatives are country IN ('DE', 'NO')"));
         }
@@ -25,13 +25,14 @@ impl Resolver {
             other => Err(CompileError::new(
                 code::NOT_BOOLEAN,
                 pos,
-                format!("a condition is needed here, this is {}", describe(other)),
+                format!("a condition is needed here, but this is {}", describe(other)),
             )
             .suggest("Compare it with something: … = 'value', … > 0, … IS NOT NULL")),
         }
     }
 
-    /// A chain of AND or OR: its left spine is walked, not recursed into, so that a long clause is no deep one.
+    /// Resolves a chain of AND or OR. It loops down the left spine instead of recursing, so that a
+    /// long clause is not a deep one.
     pub(super) fn chain(&mut self, left: &Ast, op: &BinaryOperator, right: &Ast, pos: Pos) -> Resolved {
         let mut operands = vec![right];
         let mut spine = left;
@@ -54,10 +55,11 @@ impl Resolver {
     }
 }
 
-/// Constants that a suggestion repeats.
+/// How many constants a suggestion repeats at most.
 const SUGGESTED_MAX: usize = 5;
 
-/// For `x = 'a' OR 'b'`, where the constant at `place` stands as a condition of its own: `x IN ('a', 'b')`.
+/// For `x = 'a' OR 'b'`, where the constant at `place` is a condition by itself, returns `x IN
+/// ('a', 'b')`.
 fn meant(operands: &[&Ast], place: usize, op: &BinaryOperator) -> Option<String> {
     let constants: Vec<String> =
         operands[place..].iter().map_while(|tree| constant(tree)).take(SUGGESTED_MAX).collect();
@@ -89,7 +91,7 @@ fn plain(tree: &Ast) -> &Ast {
     }
 }
 
-/// A text or a number as written.
+/// Returns a text or a number as written.
 fn constant(tree: &Ast) -> Option<String> {
     match plain(tree) {
         Ast::Value(value) => match &value.value {
@@ -102,7 +104,7 @@ fn constant(tree: &Ast) -> Option<String> {
     }
 }
 
-/// What is short enough to be repeated: a column or a property.
+/// Returns a column or a property as written; `None` for other expressions, which may be long.
 fn column(tree: &Ast) -> Option<String> {
     match tree {
         Ast::Identifier(_) | Ast::CompoundIdentifier(_) => Some(tree.to_string()),

@@ -19,7 +19,7 @@ impl Resolver {
         pos: Pos,
     ) -> Result<Aggregate, CompileError> {
         if arguments.distinct {
-            return Err(CompileError::new(code::UNSUPPORTED, pos, "DISTINCT stands only in count(DISTINCT x)"));
+            return Err(CompileError::new(code::UNSUPPORTED, pos, "DISTINCT is allowed only in count(DISTINCT x)"));
         }
         let [interval, steps @ ..] = &arguments.values[..] else { return Err(wrong_arguments(FORM, pos)) };
         let within = self.within(interval, pos)?;
@@ -27,7 +27,8 @@ impl Resolver {
             return Err(wrong_arguments(FORM, pos).suggest("Add at least one condition"));
         }
         if steps.len() > FUNNEL_STEPS_MAX {
-            let message = format!("a funnel may have {FUNNEL_STEPS_MAX} steps at most, this one has {}", steps.len());
+            let message =
+                format!("a funnel may have at most {FUNNEL_STEPS_MAX} steps, but this one has {}", steps.len());
             return Err(CompileError::new(code::TOO_MANY_STEPS, pos, message)
                 .suggest("Leave out steps that users cannot skip anyway"));
         }
@@ -37,7 +38,7 @@ impl Resolver {
         Ok(canonical::aggregate(Aggregate { function, argument: Some(Expr::Steps(steps)), filter }, &self.names()))
     }
 
-    /// The interval in microseconds: a constant of fixed length.
+    /// Returns the interval in microseconds. It must be a constant of fixed length.
     fn within(&mut self, tree: &Ast, outer: Pos) -> Result<i64, CompileError> {
         let pos = start_of(tree, outer);
         let operand = self.resolve(tree, pos)?;
@@ -49,14 +50,14 @@ impl Resolver {
             _ => return Err(wrong_arguments(FORM, pos).suggest("It begins with a constant interval")),
         };
         if interval.months != 0 {
-            let message = "months and years have no fixed length: within how many days are the steps to be taken?";
+            let message = "months and years have no fixed length, but the interval of a funnel must have one";
             return Err(CompileError::new(code::ARGUMENTS, pos, message)
                 .suggest(format!("Write INTERVAL '{} days'", days_about(interval))));
         }
         match i64::try_from(interval.fixed_micros()) {
             Ok(within @ 1..) => Ok(within),
             Ok(_) => Err(CompileError::new(code::ARGUMENTS, pos, "the interval of a funnel must be longer than zero")
-                .suggest("Write within which time the last step follows the first: INTERVAL '3 days'")),
+                .suggest("Write how long after the first step the last may follow: INTERVAL '3 days'")),
             Err(_) => Err(CompileError::new(code::ARGUMENTS, pos, "the interval is longer than any history")
                 .suggest("Write INTERVAL '36500 days'")),
         }
@@ -66,7 +67,7 @@ impl Resolver {
         let pos = start_of(tree, outer);
         let step = self.condition(tree, pos)?;
         if step.reads_now() {
-            let message = "now() in a step of a funnel: which events are its steps may not change with time";
+            let message = "a step of a funnel must not use now(), because the events of a step do not change with time";
             return Err(CompileError::new(code::NOW_MISPLACED, pos, message).suggest(
                 "Put the window into the filter: funnel(…) FILTER (WHERE created_at >= now() - INTERVAL '30 days')",
             ));
@@ -75,7 +76,7 @@ impl Resolver {
     }
 }
 
-/// The days that come closest to an interval with months.
+/// Returns about how many days an interval with months has.
 fn days_about(interval: Interval) -> i64 {
     let years = i64::from(interval.months / 12) * 365;
     years + i64::from(interval.months % 12) * 30 + i64::from(interval.days)

@@ -1,4 +1,4 @@
-//! What is asked of lists and objects: `?`, `?|`, `?&`, `@>`, `jsonb_array_length`.
+//! Tests of lists and objects: `?`, `?|`, `?&`, `@>`, `jsonb_array_length`.
 
 use serde_json::Value as Json;
 use sqlparser::ast::{ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr as Ast, Value as AstValue};
@@ -18,7 +18,7 @@ pub(super) fn is_json_test(op: &BinaryOperator) -> bool {
     )
 }
 
-/// What a test is asked of.
+/// The left side of a test.
 enum Subject {
     Root(Root),
     /// A path that ends in `->`.
@@ -60,17 +60,15 @@ impl Resolver {
         let value = self.value(tree, pos)?;
         match (&value, value.value_type()) {
             (Expr::Payload(_) | Expr::Trait(_), Type::Json) => Ok(Subject::Path(value)),
-            (Expr::Payload(_) | Expr::Trait(_), _) => Err(CompileError::new(
-                code::TYPE,
-                pos,
-                format!("->> gives text, of which {op} asks nothing: it asks JSON"),
-            )
-            .suggest(format!("End the path with ->: payload->'tags' {op} …"))),
+            (Expr::Payload(_) | Expr::Trait(_), _) => {
+                Err(CompileError::new(code::TYPE, pos, format!("->> gives text, but {op} needs JSON"))
+                    .suggest(format!("End the path with ->: payload->'tags' {op} …")))
+            }
             (_, found) => Err(wrong_type(&op.to_string(), "a property of payload or traits", found, pos)),
         }
     }
 
-    /// `jsonb_array_length(path)`.
+    /// Resolves `jsonb_array_length(path)`.
     pub(super) fn array_length(&mut self, tree: &Ast, outer: Pos) -> Result<Expr, CompileError> {
         let pos = start_of(tree, outer);
         let list = self.value(tree, pos)?;
@@ -83,7 +81,8 @@ impl Resolver {
     }
 }
 
-/// Of the whole object, each of its properties is asked by itself: so a segment knows which traits it depends on.
+/// Turns a test of a whole object into tests of its properties, so that a segment knows which
+/// traits it depends on.
 fn of_root(root: Root, test: JsonTest) -> Expr {
     let property = |key: String| root.at(JsonPath { keys: vec![JsonStep::Key(key)], as_text: false });
     let present = |key: String| negated(Expr::IsNull(Box::new(property(key))));
@@ -144,14 +143,14 @@ fn not_a_text(op: &BinaryOperator, pos: Pos) -> CompileError {
         BinaryOperator::Question => ("a constant text", "'a'".to_owned()),
         _ => ("constant texts", "array['a', 'b']".to_owned()),
     };
-    CompileError::new(code::TYPE, pos, format!("after {op} stands {what}"))
+    CompileError::new(code::TYPE, pos, format!("{op} needs {what} on its right"))
         .suggest(format!("Write payload->'tags' {op} {example}"))
 }
 
-/// `'["a"]'`, also with its type: `'["a"]'::jsonb`, `jsonb '["a"]'`.
+/// Reads `'["a"]'`, also with its type: `'["a"]'::jsonb`, `jsonb '["a"]'`.
 fn constant(tree: &Ast, pos: Pos) -> Result<JsonConstant, CompileError> {
     let not_constant = || {
-        CompileError::new(code::TYPE, pos, "after @> stands constant JSON in single quotes")
+        CompileError::new(code::TYPE, pos, "@> needs constant JSON in single quotes on its right")
             .suggest(r#"Write payload->'tags' @> '["a"]'"#)
     };
     let text = match tree {
@@ -169,7 +168,7 @@ fn constant(tree: &Ast, pos: Pos) -> Result<JsonConstant, CompileError> {
     let AstValue::SingleQuotedString(text) = text else { return Err(not_constant()) };
     let json: Json = serde_json::from_str(text).map_err(|error| {
         CompileError::new(code::BAD_LITERAL, pos, format!("this cannot be read as JSON: {error}"))
-            .suggest(r#"Texts in JSON stand in double quotes: '["a"]', '{"size": "XL"}'"#)
+            .suggest(r#"Put strings in JSON in double quotes: '["a"]', '{"size": "XL"}'"#)
     })?;
     match depth(&json) > JSON_DEPTH_MAX {
         true => Err(CompileError::new(

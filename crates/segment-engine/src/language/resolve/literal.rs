@@ -7,7 +7,7 @@ use super::operand::{Operand, parse_literal};
 use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, Value, code};
 use crate::decimal::Decimal;
 
-/// A plain literal.
+/// Resolves a plain literal.
 pub(super) fn literal(value: &AstValue, pos: Pos) -> Resolved {
     Ok(match value {
         AstValue::Number(digits, _) => Operand::Typed(number(digits, pos)?),
@@ -16,12 +16,12 @@ pub(super) fn literal(value: &AstValue, pos: Pos) -> Resolved {
         AstValue::Null => Operand::Null,
         other => {
             return Err(CompileError::new(code::UNSUPPORTED, pos, format!("{other} is not a literal of the language"))
-                .suggest("Text stands in single quotes: 'text'"));
+                .suggest("Put text in single quotes: 'text'"));
         }
     })
 }
 
-/// Whole where it fits 64 bits and has no point, else decimal.
+/// Reads a number: whole if it has no point and fits 64 bits, else decimal.
 fn number(digits: &str, pos: Pos) -> Result<Expr, CompileError> {
     if let Ok(whole) = digits.parse::<i64>() {
         return Ok(Expr::Literal(Value::Int(whole), Type::Int));
@@ -29,13 +29,15 @@ fn number(digits: &str, pos: Pos) -> Result<Expr, CompileError> {
     match Decimal::parse(digits) {
         Some(decimal) => Ok(Expr::Literal(Value::Decimal(decimal), Type::Decimal)),
         None => {
-            Err(CompileError::new(code::BAD_LITERAL, pos, format!("{digits} is no number of 29 digits and 9 decimals")))
+            let message = format!("{digits} is not a number of at most 29 digits before the point");
+            Err(CompileError::new(code::BAD_LITERAL, pos, message))
         }
     }
 }
 
 impl Resolver {
-    /// `DATE '…'`, `TIMESTAMP '…'`, `TIMESTAMPTZ '…'`: unlike a cast, a literal that cannot be read is an error.
+    /// Resolves `DATE '…'`, `TIMESTAMP '…'` or `TIMESTAMPTZ '…'`. Unlike a cast, a literal that
+    /// cannot be read is an error.
     pub(super) fn typed_string(&self, typed: &TypedString, pos: Pos) -> Resolved {
         let Target::Plain(ty) = target(&typed.data_type, pos)? else {
             return Err(CompileError::new(code::UNSUPPORTED, pos, format!("{typed} is not a literal of the language"))
@@ -45,13 +47,13 @@ impl Resolver {
             AstValue::SingleQuotedString(text) => Ok(Operand::Typed(parse_literal(text, ty, pos)?)),
             other => {
                 Err(CompileError::new(code::UNSUPPORTED, pos, format!("{other} is not a literal of the language"))
-                    .suggest("Text stands in single quotes: 'text'"))
+                    .suggest("Put text in single quotes: 'text'"))
             }
         }
     }
 }
 
-/// `INTERVAL '7 days'`, `INTERVAL '7' DAY`, `INTERVAL 7 DAY`.
+/// Resolves `INTERVAL '7 days'`, `INTERVAL '7' DAY` or `INTERVAL 7 DAY`.
 pub(super) fn interval(interval: &AstInterval, pos: Pos) -> Result<Expr, CompileError> {
     let AstInterval { value, leading_field, leading_precision, last_field, fractional_seconds_precision } = interval;
     if leading_precision.is_some() || last_field.is_some() || fractional_seconds_precision.is_some() {
@@ -78,6 +80,6 @@ fn unit(field: &DateTimeField) -> String {
 }
 
 fn not_an_interval(pos: Pos) -> CompileError {
-    CompileError::new(code::BAD_LITERAL, pos, "this is no constant interval")
+    CompileError::new(code::BAD_LITERAL, pos, "this is not a constant interval")
         .suggest("Write INTERVAL '7 days', INTERVAL '1 month 12 hours' or INTERVAL 7 DAY")
 }

@@ -1,4 +1,5 @@
-//! Parse tree to typed expression: every name resolved, every type checked, every `now()` in its one place.
+//! From parse tree to typed expression: resolves names, checks types, and allows `now()` only in
+//! comparisons.
 
 mod aggregate;
 mod arithmetic;
@@ -25,7 +26,8 @@ use super::canonical;
 use super::error::{CompileError, Pos, code};
 use super::limits::{DEPTH_MAX, SEGMENTS_MAX};
 use super::names;
-use super::print::{Names, quoted};
+use super::print::Names;
+use super::quote::quoted;
 use super::scope;
 use super::syntax::start_of;
 use crate::plan::{Aggregate, CompareOp, Expr, PatternKind, UserColumn};
@@ -35,20 +37,21 @@ use pattern::Patterns;
 
 type Resolved = Result<Operand, CompileError>;
 
-/// What has been met on the way through a clause.
+/// The state while resolving a clause.
 #[derive(Default)]
 pub(super) struct Resolver {
-    /// The aggregates as written, without repetitions: their filters may still hold user-scope terms.
+    /// The aggregates as written, without repetitions. Their filters may still have conditions on
+    /// the user.
     pub aggregates: Vec<Aggregate>,
-    /// Where each was met first.
+    /// Where each aggregate was found first.
     pub aggregate_positions: Vec<Pos>,
-    /// The tags named in `segment('…')`.
+    /// The tags in `segment('…')`.
     pub segments: Vec<String>,
     /// The first event column outside any aggregate.
     pub bare_column: Option<(Pos, String)>,
     /// The first `extract(… FROM now())` outside any aggregate.
     pub clock_reading: Option<Pos>,
-    /// Whether the clause was accepted when it was saved: then it is not held to what has been refused only since.
+    /// Whether the clause was saved already. Then checks that were added since do not apply.
     saved: bool,
     patterns: Patterns,
     depth: usize,
@@ -86,7 +89,7 @@ impl Resolver {
             Ast::Interval(interval) => literal::interval(interval, pos).map(Operand::Typed),
             Ast::Identifier(name) => {
                 self.column(std::slice::from_ref(name), pos).map_err(|error| match name.quote_style {
-                    Some(_) => error.suggest(format!("A text stands in single quotes: {}", quoted(&name.value))),
+                    Some(_) => error.suggest(format!("Put text in single quotes: {}", quoted(&name.value))),
                     None => error,
                 })
             }
@@ -121,7 +124,7 @@ impl Resolver {
         }
     }
 
-    /// A comparison or test: the smallest conditions, which an event column and a user-scope value may not share.
+    /// Resolves a comparison or test. One of these must not read both the event and the user.
     fn predicate(&mut self, tree: &Ast, pos: Pos) -> Result<Expr, CompileError> {
         match tree {
             Ast::BinaryOp { left, op, right } => match comparison(op) {
@@ -186,14 +189,14 @@ impl Resolver {
             return Err(CompileError::new(
                 code::UNSUPPORTED,
                 pos,
-                format!("a clause may name {SEGMENTS_MAX} segments at most"),
+                format!("a clause may name at most {SEGMENTS_MAX} segments"),
             ));
         }
         self.segments.push(tag);
         Ok(self.segments.len() - 1)
     }
 
-    /// The canonical form of an expression met so far: constants folded.
+    /// Returns the canonical form of an expression, with the names found so far.
     fn canonical(&self, expr: Expr) -> Expr {
         canonical::canonical(expr, &self.names())
     }
@@ -203,14 +206,14 @@ impl Resolver {
     }
 }
 
-/// A name as Postgres reads it: lower case unless quoted.
+/// Returns a name as Postgres reads it: lower case unless quoted.
 fn folded_name(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
 fn unknown_column(parts: &[Ident], pos: Pos) -> CompileError {
     let folded = parts.iter().map(folded_name).collect::<Vec<_>>().join(".");
-    // The names of properties keep their case, so suggestions have it as written.
+    // Names of properties keep their case, so suggestions need it as written.
     let written: Vec<&str> = parts.iter().map(|part| part.value.as_str()).collect();
     CompileError::new(code::UNKNOWN_COLUMN, pos, format!("there is no column {folded}"))
         .suggest(names::suggest_column(&written))
@@ -259,11 +262,11 @@ fn unsupported(tree: &Ast, pos: Pos) -> CompileError {
         Ast::Tuple(_) => (code::UNSUPPORTED, "there are no rows of values".to_owned(), "Compare one value at a time"),
         Ast::Collate { .. } => (code::UNSUPPORTED, "text compares by bytes".to_owned(), "Leave COLLATE out"),
         Ast::Wildcard(_) | Ast::QualifiedWildcard(..) => {
-            (code::UNSUPPORTED, "* stands only in count(*)".to_owned(), "Name a column")
+            (code::UNSUPPORTED, "* is allowed only in count(*)".to_owned(), "Name a column")
         }
         Ast::CompoundFieldAccess { .. } => (
             code::UNKNOWN_COLUMN,
-            "a name does not go on like this".to_owned(),
+            "this is not a name".to_owned(),
             "Properties are payload->>'name' and traits->>'name', the user's columns users.email, users.name, users.created_at",
         ),
         Ast::Ceil { .. } => return unknown_function("ceil", pos),

@@ -1,4 +1,4 @@
-//! What a sub-expression resolves to, before its surroundings have given it a place.
+//! What a sub-expression resolves to before its context gives it a type.
 
 use super::{CompileError, Expr, Pos, Resolver, Type, Value, code, null};
 use crate::language::fold;
@@ -7,11 +7,11 @@ use crate::plan::NowExpr;
 /// A resolved sub-expression.
 #[derive(Clone)]
 pub(super) enum Operand {
-    /// An expression with a type, free of `now()` outside complete comparisons.
+    /// An expression with a type. It has `now()` only in complete comparisons.
     Typed(Expr),
-    /// A text literal without a type yet: it takes the type that its surroundings need.
+    /// A text literal without a type: it takes the type that its context needs.
     Text(String),
-    /// NULL without a type yet.
+    /// NULL without a type.
     Null,
     /// `g(now())`.
     Now(NowExpr),
@@ -19,7 +19,7 @@ pub(super) enum Operand {
     Age(Box<Age>),
 }
 
-/// `x - g(now())` or `g(now()) - x`; both times of one type.
+/// `x - g(now())` or `g(now()) - x`. Both times have one type.
 #[derive(Clone)]
 pub(super) struct Age {
     pub x: Expr,
@@ -28,14 +28,15 @@ pub(super) struct Age {
 }
 
 impl Operand {
-    /// Whether it waits for a comparison.
+    /// Whether it depends on now, and so must be compared.
     pub fn is_now(&self) -> bool {
         matches!(self, Operand::Now(_) | Operand::Age(_))
     }
 }
 
 impl Resolver {
-    /// The expression of an operand that must not depend on now; untyped literals become text.
+    /// Returns the expression of an operand that must not depend on now. Untyped literals become
+    /// text.
     pub(super) fn typed(&self, operand: Operand, pos: Pos) -> Result<Expr, CompileError> {
         match operand {
             Operand::Typed(expr) => Ok(expr),
@@ -45,7 +46,8 @@ impl Resolver {
         }
     }
 
-    /// The same, where an untyped literal takes the given type. A typed operand is left as it is.
+    /// Like [`Resolver::typed`], but an untyped literal takes the given type. A typed operand stays
+    /// as it is.
     pub(super) fn of_type(&self, operand: Operand, ty: Type, pos: Pos) -> Result<Expr, CompileError> {
         match operand {
             Operand::Null => Ok(null(ty)),
@@ -54,7 +56,8 @@ impl Resolver {
         }
     }
 
-    /// Brings operands to one type: untyped literals adapt, whole numbers widen, dates and local times become times.
+    /// Brings operands to one type: untyped literals adapt, whole numbers widen, dates and local
+    /// times become times.
     pub(super) fn unify(&self, operands: Vec<(Operand, Pos)>) -> Result<Vec<Expr>, CompileError> {
         let mut common: Option<Type> = None;
         for (operand, pos) in &operands {
@@ -74,12 +77,12 @@ impl Resolver {
     }
 }
 
-/// A text literal as a value.
+/// Returns a text literal as a value.
 pub(super) fn text_literal(text: &str) -> Expr {
     Expr::Literal(Value::Text(text.into()), Type::Text)
 }
 
-/// The literal read as a type.
+/// Reads a text literal as a type.
 pub(super) fn parse_literal(text: &str, ty: Type, pos: Pos) -> Result<Expr, CompileError> {
     match fold::cast(Value::Text(text.into()), ty) {
         Value::Null => {
@@ -91,17 +94,17 @@ pub(super) fn parse_literal(text: &str, ty: Type, pos: Pos) -> Result<Expr, Comp
             pos,
             format!("'{text}' is outside the years 0001 to 9999, in UTC"),
         )
-        .suggest("Leave the comparison out, or write a time within them")),
+        .suggest("Leave the comparison out, or write a time in these years")),
         value => Ok(Expr::Literal(value, ty)),
     }
 }
 
-/// Casts where the type differs; for widening only.
+/// Casts if the type differs. For widening only.
 pub(super) fn cast_to(expr: Expr, ty: Type) -> Expr {
     if expr.value_type() == ty { expr } else { Expr::Cast(Box::new(expr), ty) }
 }
 
-/// The type both widen to without loss.
+/// Returns the type that both widen to without loss.
 fn common_type(a: Type, b: Type) -> Option<Type> {
     let time_rank = |ty| match ty {
         Type::Date => Some(0),
@@ -119,7 +122,7 @@ fn common_type(a: Type, b: Type) -> Option<Type> {
     }
 }
 
-/// A type by the name its users know.
+/// Returns the name of a type for error messages.
 pub(in crate::language) fn describe(ty: Type) -> &'static str {
     match ty {
         Type::Bool => "a condition",
@@ -146,7 +149,7 @@ fn example(ty: Type) -> Option<&'static str> {
     }
 }
 
-/// Two types that do not compare.
+/// The error for two types that do not compare.
 pub(super) fn mismatch(a: Type, b: Type, pos: Pos) -> CompileError {
     let of_text = if a == Type::Text { Some(b) } else { (b == Type::Text).then_some(a) };
     let suggestion = match of_text {
@@ -158,26 +161,30 @@ pub(super) fn mismatch(a: Type, b: Type, pos: Pos) -> CompileError {
         _ if a == Type::Interval || b == Type::Interval => Some("Compare an interval with INTERVAL '7 days'"),
         _ => None,
     };
-    CompileError::new(code::TYPE, pos, format!("{} beside {}: both must have one type", describe(a), describe(b)))
-        .suggest_maybe(suggestion.map(str::to_owned))
+    CompileError::new(
+        code::TYPE,
+        pos,
+        format!("{} and {} differ in type: both must have one type", describe(a), describe(b)),
+    )
+    .suggest_maybe(suggestion.map(str::to_owned))
 }
 
-/// `->` where a value is needed.
+/// The error for `->` where a value is needed.
 pub(super) fn json_value(pos: Pos) -> CompileError {
     CompileError::new(
         code::TYPE,
         pos,
-        "-> gives JSON, which only takes further steps, ?, @>, jsonb_array_length and IS [NOT] NULL",
+        "-> gives JSON, which allows only further steps, ?, @>, jsonb_array_length and IS [NOT] NULL",
     )
     .suggest("End the path with ->> to get text: payload->'cart'->>'size'")
 }
 
-/// `now()` outside its one place.
+/// The error for `now()` outside a comparison.
 pub(super) fn now_misplaced(pos: Pos) -> CompileError {
     CompileError::new(
         code::NOW_MISPLACED,
         pos,
-        "now() may stand only on one side of a comparison of times, so that the instant at which it flips is known",
+        "now() is allowed only on one side of a comparison of times, so that the instant at which it flips is known",
     )
     .suggest(
         "Write it as created_at >= now() - INTERVAL '7 days', created_at >= date_trunc('day', now()), or now() - \

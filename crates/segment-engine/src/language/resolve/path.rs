@@ -22,7 +22,7 @@ impl Root {
 }
 
 impl Resolver {
-    /// A chain of `->` and `->>` on the payload or the traits.
+    /// Resolves a chain of `->` and `->>` on the payload or the traits.
     pub(super) fn path(&mut self, tree: &Ast, pos: Pos) -> Result<Expr, CompileError> {
         let mut keys = Vec::new();
         let mut as_text = None;
@@ -52,7 +52,7 @@ impl Resolver {
         Ok(root.at(JsonPath { keys, as_text: as_text.unwrap_or(true) }))
     }
 
-    /// The payload or the traits, if the tree names them.
+    /// Returns the payload or the traits, if the tree names them.
     pub(super) fn root(&mut self, tree: &Ast, outer: Pos) -> Result<Option<Root>, CompileError> {
         let pos = start_of(tree, outer);
         match tree {
@@ -66,9 +66,9 @@ impl Resolver {
                 other if super::names::event_column(other).is_some() => Err(not_json(other, pos)),
                 _ => Err(unknown_column(std::slice::from_ref(name), pos)),
             },
-            // `AT TIME ZONE` binds closer than `->>`, in Postgres too.
+            // `AT TIME ZONE` binds closer than `->>`, as in Postgres.
             Ast::AtTimeZone { time_zone, .. } => Err(super::zone::zone_not_constant(start_of(time_zone, pos))),
-            // And so does `||`, from left to right.
+            // So does `||`, from left to right.
             Ast::BinaryOp { op: BinaryOperator::StringConcat, .. } => {
                 Err(not_json("what || joins", pos)
                     .suggest("Put the property in parentheses: region || (payload->>'name')"))
@@ -80,7 +80,7 @@ impl Resolver {
 
 fn not_json(what: &str, pos: Pos) -> CompileError {
     CompileError::new(code::TYPE, pos, format!("{what} has no properties; payload and traits have"))
-        .suggest("Write payload->>'name' or traits->>'name'; casts and comparisons go around it in parentheses")
+        .suggest("Write payload->>'name' or traits->>'name', in parentheses for a cast or a comparison")
 }
 
 fn key(tree: &Ast, outer: Pos) -> Result<JsonStep, CompileError> {
@@ -95,12 +95,12 @@ fn key(tree: &Ast, outer: Pos) -> Result<JsonStep, CompileError> {
             Ast::Value(value) if matches!(value.value, AstValue::Number(..)) => {
                 return index(&format!("-{}", value.value), pos);
             }
-            _ => ("the place in a list is a constant number", "Write payload->'items'->-1 for the last element"),
+            _ => ("the index of a list is a constant number", "Write payload->'items'->-1 for the last element"),
         },
         Ast::CompoundFieldAccess { .. } => ("elements of lists are named with ->", "Write payload->'items'->0"),
-        // `::` binds closer than `->>`, in Postgres too.
+        // `::` binds closer than `->>`, as in Postgres.
         Ast::Cast { .. } => ("the cast applies to the name of the property", "Write (payload->>'price')::numeric"),
-        Ast::Identifier(_) => ("the name of a property stands in single quotes", "Write payload->>'name'"),
+        Ast::Identifier(_) => ("the name of a property needs single quotes", "Write payload->>'name'"),
         _ => ("the name of a property is a constant text", "Write (payload->>'name') in parentheses"),
     };
     Err(CompileError::new(code::TYPE, pos, message).suggest(suggestion))
@@ -108,7 +108,11 @@ fn key(tree: &Ast, outer: Pos) -> Result<JsonStep, CompileError> {
 
 fn index(digits: &str, pos: Pos) -> Result<JsonStep, CompileError> {
     digits.parse().map(JsonStep::Index).map_err(|_| {
-        CompileError::new(code::TYPE, pos, format!("{digits} is no place in a list: that is a whole number of 32 bits"))
-            .suggest("Write payload->'items'->0 for the first element, ->-1 for the last")
+        CompileError::new(
+            code::TYPE,
+            pos,
+            format!("{digits} is not an index of a list: that is a whole number of 32 bits"),
+        )
+        .suggest("Write payload->'items'->0 for the first element, ->-1 for the last")
     })
 }

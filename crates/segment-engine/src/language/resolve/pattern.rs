@@ -1,4 +1,4 @@
-//! Patterns: `LIKE`, `ILIKE`, `~`, `~*`. They are constant, and checked here.
+//! Patterns: `LIKE`, `ILIKE`, `~`, `~*`. They are constant, and compiled here.
 
 use sqlparser::ast::{BinaryOperator, Expr as Ast, Value as AstValue};
 
@@ -10,9 +10,9 @@ use crate::plan::{Pattern, PatternError, PatternKind};
 /// The patterns of a clause so far.
 #[derive(Default)]
 pub(super) struct Patterns {
-    /// How often one is written.
+    /// How many patterns are written, with repetitions.
     written: usize,
-    /// The different ones, compiled once.
+    /// The different patterns, each compiled once.
     known: Vec<Pattern>,
 }
 
@@ -27,7 +27,7 @@ impl Resolver {
         pos: Pos,
     ) -> Result<Expr, CompileError> {
         if any {
-            return Err(CompileError::new(code::UNSUPPORTED, pos, "LIKE knows no ANY")
+            return Err(CompileError::new(code::UNSUPPORTED, pos, "LIKE has no ANY")
                 .suggest("Write a LIKE for each pattern and join them with OR"));
         }
         let Some(escape) = escape else { return self.matched(x, pattern, PatternKind::Like, ignore_case, pos) };
@@ -71,7 +71,7 @@ impl Resolver {
     ) -> Result<Pattern, CompileError> {
         self.patterns.written += 1;
         if self.patterns.written > PATTERNS_MAX {
-            let message = format!("a clause may have {PATTERNS_MAX} patterns at most");
+            let message = format!("a clause may have at most {PATTERNS_MAX} patterns");
             return Err(CompileError::new(code::TOO_MANY_PATTERNS, pos, message)
                 .suggest("Join regular expressions: x ~ 'one|two'"));
         }
@@ -89,7 +89,7 @@ impl Resolver {
         let bytes: usize = self.patterns.known.iter().map(Pattern::heap_bytes).sum();
         if bytes > PATTERNS_BYTES_MAX && !self.saved {
             let message = format!(
-                "with this one the patterns of the clause take {} MB of memory; {} MB at most",
+                "with this one the patterns of the clause take {} MB of memory, but they may take at most {} MB",
                 bytes.div_ceil(1 << 20),
                 PATTERNS_BYTES_MAX >> 20
             );
@@ -111,7 +111,7 @@ fn constant(pattern: &Ast, pos: Pos) -> Result<&str, CompileError> {
     }
 }
 
-/// `ESCAPE 'c'`; none of `ESCAPE ''`.
+/// Reads `ESCAPE 'c'`; `None` for `ESCAPE ''`.
 fn escape_character(escape: &Ast, pos: Pos) -> Result<Option<char>, CompileError> {
     let text = match escape {
         Ast::Value(value) => match &value.value {
@@ -132,7 +132,7 @@ fn escape_character(escape: &Ast, pos: Pos) -> Result<Option<char>, CompileError
     }
 }
 
-/// The `LIKE` pattern that means the same with the escape character `\`.
+/// Returns the `LIKE` pattern that means the same with the escape character `\`.
 fn with_backslashes(pattern: &str, escape: Option<char>, pos: Pos) -> Result<String, CompileError> {
     let mut text = String::with_capacity(pattern.len());
     let mut characters = pattern.chars();
@@ -169,7 +169,7 @@ fn not_constant(pos: Pos) -> CompileError {
         .suggest("Compare two columns with =, or use starts_with(a, b)")
 }
 
-/// Of the `~` operators, whether it is negated, and whether it ignores case.
+/// For a `~` operator, returns whether it is negated and whether it ignores case.
 pub(super) fn regex_operator(op: &BinaryOperator) -> Option<(bool, bool)> {
     match op {
         BinaryOperator::PGRegexMatch => Some((false, false)),

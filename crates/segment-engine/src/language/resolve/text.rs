@@ -1,4 +1,5 @@
-//! Functions of text, `||` and the spellings with words: `trim(BOTH … FROM …)`, `substring(… FROM …)`, `position(… IN …)`.
+//! Text functions, `||`, and the spellings with words: `trim(BOTH … FROM …)`, `substring(… FROM
+//! …)`, `position(… IN …)`.
 
 use sqlparser::ast::{Expr as Ast, TrimWhereField, Value as AstValue};
 
@@ -8,7 +9,7 @@ use super::{CompileError, Expr, Pos, Resolved, Resolver, Type, code, start_of};
 use crate::plan::{Function, TrimSide};
 
 impl Resolver {
-    /// `a || b`. Beside a text, anything that has a text is cast to it, as Postgres does.
+    /// Resolves `a || b`. If one side is text, the other is cast to text, as in Postgres.
     pub(super) fn concat(&mut self, left: &Ast, right: &Ast, pos: Pos) -> Resolved {
         let (left_pos, right_pos) = (start_of(left, pos), start_of(right, pos));
         let left = self.resolve(left, left_pos)?;
@@ -35,7 +36,7 @@ impl Resolver {
         Ok(Operand::Typed(self.canonical(Expr::Call(Function::Concat, sides.into()))))
     }
 
-    /// The calls whose arguments stand between commas; `None` if there are too few or too many.
+    /// Resolves a call with commas between the arguments; `None` if there are too few or too many.
     pub(super) fn text_call(&mut self, name: &str, values: &[&Ast], pos: Pos) -> Result<Option<Expr>, CompileError> {
         use Type::{Int, Text};
         let (function, types): (Function, &[Type]) = match (name, values.len()) {
@@ -60,7 +61,7 @@ impl Resolver {
         Ok(Some(Expr::Call(function, arguments)))
     }
 
-    /// The calls that the parser reads by their words.
+    /// Resolves a call that the parser reads by its words.
     pub(super) fn spelled_out(&mut self, tree: &Ast, pos: Pos) -> Resolved {
         let (name, values): (_, Vec<&Ast>) = match tree {
             Ast::Trim { expr, trim_where, trim_what, trim_characters } => {

@@ -1,4 +1,4 @@
-//! Where `now()` may stand: comparisons, differences, shifts.
+//! Where `now()` is allowed: comparisons, differences, shifts.
 
 use super::operand::{Age, Operand, cast_to, describe, mismatch, now_misplaced};
 use super::{CompareOp, CompileError, Expr, Pos, Resolved, Resolver, Type, Value, code};
@@ -6,7 +6,7 @@ use crate::plan::{ArithmeticOp, NowExpr, NowStep, TimeCompare};
 use crate::time::Interval;
 
 impl Resolver {
-    /// `x op g(now())`.
+    /// Resolves `x op g(now())`.
     pub(super) fn time_compare(
         &mut self,
         (x, x_pos): (Operand, Pos),
@@ -34,7 +34,7 @@ impl Resolver {
         Ok(Expr::TimeCompare(Box::new(TimeCompare { x, op, bound })))
     }
 
-    /// A comparison with `extract(… FROM g(now()))`: what the clock shows.
+    /// Resolves a comparison with `extract(… FROM g(now()))`.
     fn clock_compare(
         &mut self,
         x: Expr,
@@ -47,7 +47,7 @@ impl Resolver {
             return Err(mismatch(x.value_type(), Type::Decimal, x_pos));
         }
         if x.reads_event() || x.reads_aggregate() {
-            let message = "what the clock shows compares with constants and with values of the user only";
+            let message = "a field of now() can be compared only with constants and with values of the user";
             return Err(CompileError::new(code::NOW_MISPLACED, x_pos, message)
                 .suggest("Compare times instead: date_trunc('day', created_at) = date_trunc('day', now())"));
         }
@@ -59,7 +59,7 @@ impl Resolver {
         Ok(Expr::TimeCompare(Box::new(TimeCompare { x, op, bound })))
     }
 
-    /// `now() - x op limit`: the length becomes part of the bound.
+    /// Resolves `now() - x op limit`: the length becomes part of the bound.
     pub(super) fn age_compare(
         &mut self,
         age: Age,
@@ -80,14 +80,15 @@ impl Resolver {
             other => {
                 let constant = if of_dates { "a whole number of days" } else { "a constant like INTERVAL '3 days'" };
                 let message = format!(
-                    "a difference with now() compares with {constant}, not with {}",
+                    "a difference with now() can be compared with {constant}, not with {}",
                     describe(other.value_type())
                 );
                 return Err(CompileError::new(code::NOW_MISPLACED, limit_pos, message)
                     .suggest("Write now() - created_at < INTERVAL '3 days'"));
             }
         };
-        let too_long = || CompileError::new(code::BAD_LITERAL, limit_pos, "this is longer than time");
+        let too_long =
+            || CompileError::new(code::BAD_LITERAL, limit_pos, "this interval is longer than the range of time");
         let length = length.ok_or_else(too_long)?;
         // x - g op length  ⇔  x op g + length;   g - x op length  ⇔  x flipped-op g - length.
         let (op, shift) =
@@ -99,7 +100,7 @@ impl Resolver {
         self.time_compare((Operand::Typed(x), pos), op, now, pos)
     }
 
-    /// `now ± interval`, `now - x`, `x - now`.
+    /// Resolves `now ± interval`, `now - x` or `x - now`.
     pub(super) fn now_arithmetic(
         &mut self,
         op: ArithmeticOp,
@@ -129,7 +130,7 @@ impl Resolver {
         if !now.value_type().is_time() {
             return Err(now_misplaced(pos));
         }
-        // A date and a whole number make a date, a date and an interval a time.
+        // A date and a whole number give a date; a date and an interval give a time.
         let (interval, stays_date) = match length {
             Expr::Literal(Value::Interval(interval), _) => (Some(interval), false),
             Expr::Literal(Value::Int(0), _) if now.value_type() == Type::Date => return Ok(Operand::Now(now)),
@@ -147,7 +148,8 @@ impl Resolver {
     }
 }
 
-/// Moves `± INTERVAL` of fixed length from x to the bound, so that equal windows become equal expressions.
+/// Moves `± INTERVAL` of fixed length from x to the bound, so that equal windows become equal
+/// expressions.
 fn moved(mut x: Expr, mut bound: NowExpr) -> (Expr, NowExpr) {
     loop {
         match x {
@@ -190,12 +192,13 @@ fn age(x: Expr, mut now: NowExpr, x_first: bool, pos: Pos) -> Resolved {
 }
 
 fn now_needs_interval(pos: Pos) -> CompileError {
-    CompileError::new(code::NOW_MISPLACED, pos, "only a constant interval can be added to now() or taken from it")
+    CompileError::new(code::NOW_MISPLACED, pos, "only a constant interval can be added to now() or subtracted from it")
         .suggest("Write now() - INTERVAL '7 days', or now()::date - 7")
 }
 
-/// `extract(… FROM now())` where it would make every event's counting depend on the clock.
+/// The error for `extract(… FROM now())` in a condition on events: every event would flip again and
+/// again.
 pub(in crate::language) fn clock_inside_aggregate(pos: Pos) -> CompileError {
-    CompileError::new(code::NOW_MISPLACED, pos, "extract(… FROM now()) may not stand in the condition on an event")
+    CompileError::new(code::NOW_MISPLACED, pos, "extract(… FROM now()) is not allowed in a condition on an event")
         .suggest("Put it beside the aggregate: count(*) FILTER (WHERE …) > 0 AND extract(hour FROM now()) >= 9")
 }

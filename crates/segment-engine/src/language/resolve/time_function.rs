@@ -1,4 +1,4 @@
-//! `AT TIME ZONE`, `date_trunc`, `extract`: of times, and of `now()`.
+//! `AT TIME ZONE`, `date_trunc` and `extract` of times and of `now()`.
 
 use sqlparser::ast::{DateTimeField, Expr as Ast, Value as AstValue};
 
@@ -25,7 +25,7 @@ impl Resolver {
         }
     }
 
-    /// `date_trunc(unit, time)` and `date_trunc(unit, time, zone)`.
+    /// Resolves `date_trunc(unit, time)` and `date_trunc(unit, time, zone)`.
     pub(super) fn date_trunc(&mut self, arguments: &[&Ast], pos: Pos) -> Resolved {
         let (unit, time, zone) = match arguments {
             [unit, time] => (unit, time, None),
@@ -66,13 +66,14 @@ impl Resolver {
         }
     }
 
-    /// `extract(field FROM x)`.
+    /// Resolves `extract(field FROM x)`.
     pub(super) fn extract(&mut self, field: &DateTimeField, x: &Ast, pos: Pos) -> Resolved {
         let field = field_of(field, pos)?;
         match self.resolve(x, pos)? {
             Operand::Now(mut now) if now.value_type().is_time() => {
                 if matches!(field, Field::Second | Field::Millisecond | Field::Microsecond) {
-                    let message = "of now(), only the epoch and what changes at most once a minute can be extracted";
+                    let message =
+                        "from now(), only the epoch and fields that change at most once a minute can be extracted";
                     return Err(CompileError::new(code::NOW_MISPLACED, pos, message)
                         .suggest("Compare times instead: created_at >= now() - INTERVAL '30 seconds'"));
                 }
@@ -100,7 +101,8 @@ impl Resolver {
         }
     }
 
-    /// The argument of a function of time; a date is taken as its midnight in UTC, as Postgres does.
+    /// Returns the argument of a function of time. A date becomes its midnight in UTC, as in
+    /// Postgres.
     fn time_argument(&self, operand: Operand, function: &str, pos: Pos) -> Result<Expr, CompileError> {
         let time = self.typed(operand, pos)?;
         match time.value_type() {
@@ -162,7 +164,7 @@ fn field_of(field: &DateTimeField, pos: Pos) -> Result<Field, CompileError> {
         "quarter" => Field::Quarter,
         "year" => Field::Year,
         _ => {
-            return Err(CompileError::new(code::ARGUMENTS, pos, format!("extract knows no field {field}")).suggest(
+            return Err(CompileError::new(code::ARGUMENTS, pos, format!("extract has no field {field}")).suggest(
                 "The fields are microsecond, millisecond, second, minute, hour, day, dow, isodow, doy, week, month, quarter, \
                  year, isoyear and epoch",
             ));

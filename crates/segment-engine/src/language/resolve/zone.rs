@@ -6,8 +6,8 @@ use super::time_function::constant_text;
 use super::{CompileError, Pos, Resolver, code, start_of};
 use crate::plan::Zone;
 
-/// Abbreviations that the time zone database has as zones. PostgreSQL takes these for the fixed offset of the winter, whatever
-/// the zone of that name does in summer.
+/// Abbreviations that are also zones of the time zone database. PostgreSQL takes them for the fixed
+/// offset of the winter, even if the zone of that name has summer time.
 const FIXED_OFFSETS: [(&str, &str); 7] = [
     ("CET", "'Europe/Paris' or 'Europe/Berlin'"),
     ("EET", "'Europe/Athens' or 'Europe/Helsinki'"),
@@ -18,7 +18,7 @@ const FIXED_OFFSETS: [(&str, &str); 7] = [
     ("WET", "'Europe/Lisbon'"),
 ];
 
-/// Abbreviations that are no zones, and what is mostly meant.
+/// Abbreviations that are not zones, and the zones that are mostly meant.
 const OTHERS: [(&str, &str); 18] = [
     ("AEST", "'Australia/Sydney' or 'Australia/Brisbane'"),
     ("AEDT", "'Australia/Sydney'"),
@@ -58,22 +58,22 @@ impl Resolver {
     }
 }
 
-/// A zone that an event, a trait or a calculation would give.
+/// The error for a zone that is not constant.
 pub(super) fn zone_not_constant(pos: Pos) -> CompileError {
     CompileError::new(
         code::BAD_LITERAL,
         pos,
-        "a time zone is a constant text: which instants flip a clause must not depend on an event or a trait",
+        "a time zone is a constant text: the instants at which a clause flips must not depend on an event or a trait",
     )
     .suggest(
-        "Write a name of the IANA database, 'Europe/Berlin'; for several zones a condition for each: traits->>'tz' = \
+        "Write a name of the IANA database, 'Europe/Berlin'. For several zones, write a condition for each: traits->>'tz' = \
          'Europe/Berlin' AND (now() AT TIME ZONE 'Europe/Berlin')::date = … OR traits->>'tz' = 'America/New_York' AND …",
     )
 }
 
 fn unknown(name: &str, pos: Pos) -> CompileError {
     if is_offset(name) {
-        // Zones by their POSIX names count westwards: '+02:00' is where it is two hours earlier than in UTC.
+        // POSIX names of zones count westwards: '+02:00' is two hours behind UTC.
         let message = format!(
             "'{name}' is an offset, not a time zone: it leaves out changes of the clock, and Postgres reads its sign the other \
              way round"

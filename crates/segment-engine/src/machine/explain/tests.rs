@@ -36,14 +36,15 @@ fn event(machine: &mut Machine, url: &str, order_total: &str, created_at: i64, a
     machine.settle();
 }
 
-/// Orders of 10, 20 and 30 on days 1, 2 and 3, from `/a`, `/b` and `/a`; the plan `pro` since day 2. It is noon of day 3.
+/// Explains a clause for a user with orders of 10, 20 and 30 on days 1, 2 and 3, from `/a`, `/b`
+/// and `/a`, and the plan `pro` since day 2. It is noon of day 3.
 fn explained(clause: &str) -> Vec<ConditionReport> {
     let mut machine = Machine::new(Settings::default());
     let rule = Rule::from(compile(clause).unwrap());
     let definition = Definition { id: 1, tag: "s".to_owned(), version: 1, where_statement: clause.to_owned(), rule };
     machine.define(definition, 0, Timestamp(0));
-    for store in machine.incomplete() {
-        machine.complete(store);
+    for accumulator in machine.incomplete() {
+        machine.complete(accumulator);
     }
     machine.activate(1, 1, Timestamp(0));
     machine.settle();
@@ -62,7 +63,7 @@ fn value(condition: &ConditionReport) -> (Value, Option<u64>) {
     (condition.values[0].value.clone(), condition.values[0].counted)
 }
 
-/// Day of the event, value, day of the end.
+/// Returns for each piece of evidence the day of the event, the value and the day of the end.
 fn evidence(condition: &ConditionReport) -> Vec<(Option<i64>, Option<String>, Option<i64>)> {
     let days = |at: Timestamp| {
         assert_eq!(at.0 % DAY, 0, "{condition:?}");
@@ -124,12 +125,12 @@ fn a_count_that_is_compared_with_another_shows_the_events_of_both() {
         condition.values.iter().map(|value| (value.value.clone(), value.counted)).collect();
     assert_eq!(values, [(int(2), Some(2)), (int(1), Some(1))]);
     assert_eq!(condition.evidence.iter().map(|evidence| evidence.of).collect::<Vec<_>>(), [0, 0, 1]);
-    // Of an event in a calendar day only the end is kept: which instant of the day it happened does not follow.
+    // Of an event in a calendar day only the end is kept, from which its instant does not follow.
     assert_eq!(evidence(&condition), [(Some(3), None, Some(5)), (Some(2), None, Some(4)), (None, None, Some(4))]);
 }
 
 #[test]
-fn sums_show_the_amounts_that_will_end() {
+fn a_sum_shows_the_amounts_that_will_end() {
     let condition = only("sum(order_total) FILTER (WHERE created_at > now() - INTERVAL '2 days') >= 50");
     assert_eq!(value(&condition), (decimal("50"), Some(2)));
     let expected = [(Some(3), text("30"), Some(5)), (Some(2), text("20"), Some(4))];
@@ -142,17 +143,17 @@ fn sums_show_the_amounts_that_will_end() {
 }
 
 #[test]
-fn an_end_that_is_not_the_windows_says_nothing_of_the_event() {
+fn an_end_that_is_not_the_windows_does_not_say_when_the_event_was_created() {
     let number = "CASE WHEN created_at > now() - INTERVAL '1 day' THEN 1 ELSE 0 END";
     let condition = only(&format!("sum({number}) FILTER (WHERE created_at > now() - INTERVAL '2 days') = 1"));
     assert_eq!(value(&condition), (decimal("1"), Some(2)));
-    // What is 1 now is 0 from tomorrow on: the end that is kept is that of the number.
+    // The number 1 becomes 0 tomorrow: the end that is kept is that of the number.
     let shown = evidence(&condition);
     assert!(shown.len() == 2 && shown.iter().all(|(created_at, _, _)| created_at.is_none()), "{shown:?}");
 }
 
 #[test]
-fn the_event_of_a_best_value_is_shown() {
+fn a_best_value_shows_its_event() {
     for (clause, day, shown) in [
         ("max(order_total) = 30", 3, "30"),
         ("min(order_total) = 10", 1, "10"),
@@ -169,7 +170,7 @@ fn the_event_of_a_best_value_is_shown() {
 }
 
 #[test]
-fn distinct_values_are_shown_with_the_newest_event_of_each() {
+fn distinct_values_show_the_newest_event_of_each() {
     let recent = only("count(DISTINCT url) FILTER (WHERE created_at > now() - INTERVAL '9 days') >= 2");
     assert_eq!(value(&recent), (int(2), Some(2)));
     assert_eq!(evidence(&recent), [(Some(3), text("/a"), Some(12)), (Some(2), text("/b"), Some(11))]);
@@ -179,7 +180,7 @@ fn distinct_values_are_shown_with_the_newest_event_of_each() {
 
 #[test]
 fn a_funnel_shows_the_event_of_each_step() {
-    // The order of 20 is the last start from which one of 30 is reached.
+    // The order of 20 is the last start from which the order of 30 follows in time.
     let condition = only("funnel(INTERVAL '1 day', order_total < 30, order_total = 30) = 2");
     assert_eq!((condition.truth, value(&condition)), (Some(true), (int(2), None)));
     assert_eq!(evidence(&condition), [(Some(2), text("1"), None), (Some(3), text("2"), None)]);
@@ -191,7 +192,8 @@ fn a_funnel_shows_the_event_of_each_step() {
     assert_eq!((value(&condition), evidence(&condition)), ((int(3), None), expected.to_vec()));
     assert_eq!(condition.next_change, Some(Timestamp(4 * DAY)));
 
-    // Unfinished, it shows how far the user came; from day 4 on the next step is behind the only first one that is left.
+    // An unfinished funnel shows how far the user came. On day 4 the first event leaves the window,
+    // and with it the chain.
     let condition = only(&format!("funnel(INTERVAL '9 days', url = '/a', url = '/b', url = '/c') {recent} = 2"));
     let expected = [(Some(1), text("1"), Some(4)), (Some(2), text("2"), Some(5))];
     assert_eq!((value(&condition), evidence(&condition)), ((int(2), None), expected.to_vec()));
@@ -201,7 +203,7 @@ fn a_funnel_shows_the_event_of_each_step() {
 }
 
 #[test]
-fn the_case_that_counts_for_the_user_is_shown() {
+fn an_aggregate_with_user_terms_shows_the_case_of_the_user() {
     let condition = only("count(*) FILTER (WHERE url = '/a' OR traits->>'plan' = 'pro') >= 3");
     let values: Vec<&Value> = condition.values.iter().map(|value| &value.value).collect();
     assert_eq!(values, [&int(3), &Value::Text("pro".into())]);
@@ -210,7 +212,7 @@ fn the_case_that_counts_for_the_user_is_shown() {
 }
 
 #[test]
-fn a_trait_is_shown_since_when_it_is_so() {
+fn a_trait_shows_since_when_it_has_its_value() {
     let condition = only("traits->>'plan' = 'pro'");
     assert_eq!(value(&condition), (Value::Text("pro".into()), None));
     assert_eq!(evidence(&condition), [(Some(2), text("pro"), None)]);
@@ -225,7 +227,7 @@ fn a_trait_is_shown_since_when_it_is_so() {
 }
 
 #[test]
-fn no_more_than_a_few_events_are_shown() {
+fn only_a_few_events_are_shown() {
     let mut machine = Machine::new(Settings::default());
     let clause = "sum(order_total) FILTER (WHERE created_at > now() - INTERVAL '2 days') > 0";
     let rule = Rule::from(compile(clause).unwrap());

@@ -16,8 +16,8 @@ fn define(machine: &mut Machine, id: i64, version: u64, clause: Option<&str>, at
     let where_statement = clause.unwrap_or_default().to_owned();
     let definition = Definition { id, tag: format!("s{id}"), version, where_statement, rule };
     machine.define(definition, 0, Timestamp(at));
-    for store in machine.incomplete() {
-        machine.complete(store);
+    for accumulator in machine.incomplete() {
+        machine.complete(accumulator);
     }
     machine.activate(id, version, Timestamp(at));
     machine.settle();
@@ -55,7 +55,7 @@ fn counts(machine: &mut Machine) -> BTreeMap<i64, u64> {
     counted
 }
 
-/// As after a restart.
+/// Returns the machine as it is after a restart.
 fn restored(machine: &mut Machine) -> Machine {
     let users: Vec<Vec<u8>> = machine.user_ids().filter_map(|id| machine.save_user(id)).collect();
     let mut restored = Machine::load_state(&machine.save_state(), 0, Settings::default()).unwrap();
@@ -84,7 +84,7 @@ fn members_are_counted_whatever_makes_them_come_and_go() {
     assert_eq!(counts(&mut machine), [(1, 3), (2, 1), (3, 1)].into(), "by events and by hand");
     machine.advance(Timestamp(12 * SECOND), usize::MAX);
     assert_eq!(counts(&mut machine)[&1], 2, "by time");
-    // A clause whose state is kept already: no history is read here.
+    // The clause of segment 1, whose accumulators exist already: no history is read.
     define(&mut machine, 2, 2, Some(RECENT), 12 * SECOND);
     assert_eq!(counts(&mut machine), [(1, 2), (2, 2), (3, 1)].into(), "by an edit");
 
@@ -100,7 +100,7 @@ fn members_are_counted_whatever_makes_them_come_and_go() {
     machine.remove_segment(1, Timestamp(13 * SECOND));
     assert_eq!(counts(&mut machine), [(2, 2), (3, 1)].into(), "a deleted segment is not counted");
     define(&mut machine, 1, 3, Some(RECENT), 13 * SECOND);
-    assert_eq!(counts(&mut machine)[&1], 2, "nor is anything left of it when its tag comes back");
+    assert_eq!(counts(&mut machine)[&1], 2, "and nothing of it is left when its tag comes back");
     for user in 1..=3 {
         machine.remove_user(UserId(user), Cause::Delete, Timestamp(14 * SECOND));
     }
@@ -108,7 +108,7 @@ fn members_are_counted_whatever_makes_them_come_and_go() {
 }
 
 #[test]
-fn a_segment_is_named_by_its_newest_version() {
+fn a_segment_is_counted_under_its_newest_version() {
     let mut machine = machine_of_three_users();
     let rule = compile("count(DISTINCT url) >= 7").unwrap().into();
     let definition = Definition { id: 2, tag: "many".to_owned(), version: 2, where_statement: String::new(), rule };
@@ -120,7 +120,7 @@ fn a_segment_is_named_by_its_newest_version() {
 }
 
 #[test]
-fn state_is_measured_with_each_checkpoint() {
+fn memory_is_measured_at_each_checkpoint() {
     let mut machine = machine_of_three_users();
     machine.settle();
     assert_eq!(machine.state_bytes(), 0, "before the first");
@@ -140,9 +140,9 @@ fn state_is_measured_with_each_checkpoint() {
     assert_eq!(machine.state_bytes(), large, "nothing changed");
 
     let again = restored(&mut machine);
-    assert!(again.state_bytes() > small, "a restart knows it at once: {}", again.state_bytes());
+    assert!(again.state_bytes() > small, "known at once after a restart: {}", again.state_bytes());
     machine.remove_segment(2, Timestamp(200 * SECOND));
-    assert!(machine.state_bytes() < large, "what nobody reads is dropped");
+    assert!(machine.state_bytes() < large, "accumulators that no segment reads are dropped");
     for user in 1..=3 {
         machine.remove_user(UserId(user), Cause::Delete, Timestamp(200 * SECOND));
     }

@@ -1,4 +1,5 @@
-//! The flips against the definition: `truth` at instants around every place where it might change.
+//! Flips compared with the definition: `truth` at instants around every place where it might
+//! change.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +15,7 @@ use crate::value::{Type, Value};
 const OPERATORS: [CompareOp; 6] =
     [CompareOp::Eq, CompareOp::NotEq, CompareOp::Lt, CompareOp::LtEq, CompareOp::Gt, CompareOp::GtEq];
 
-/// Month ends, a leap day, changes of the clock (by half an hour too), a skipped day.
+/// Ends of months, a leap day, changes of the clock (one by half an hour), a skipped day.
 const EDGES: [&str; 22] = [
     "1999-12-31T23:59:59.999999Z",
     "2011-12-30T10:00:00Z",
@@ -102,7 +103,7 @@ fn step() -> impl Strategy<Value = NowStep> {
 
 fn bound() -> impl Strategy<Value = NowExpr> {
     prop::collection::vec(step(), 0..5).prop_map(|mut steps| {
-        // As the compiler sees to it: a zone is asked only about times, not dates.
+        // As in compiled clauses, zones and units apply to times only, not to dates.
         let mut typed = NowExpr { steps: Vec::new() };
         for step in steps.drain(..) {
             if typed.value_type() == Type::Date && matches!(step, NowStep::AtTimeZone(_) | NowStep::Trunc(_)) {
@@ -118,12 +119,12 @@ fn compare(op: CompareOp, bound: NowExpr) -> TimeCompare {
     TimeCompare { x: Expr::Event(EventColumn::CreatedAt), op, bound }
 }
 
-/// Whether it is an instant and no "always" or "never", which the ends of the range stand for.
+/// Whether it is an instant, not an end of the range, which stands for "always" or "never".
 fn is_instant(now: Timestamp) -> bool {
     (-i64::MAX / 2..i64::MAX / 2).contains(&now.0)
 }
 
-/// Times at which the truth might change unnoticed: those of the answer, and others all around.
+/// Times at which the truth might change: those of the set, and others around them.
 fn probes(center: i64, set: &InstantSet, random: &[i64]) -> Vec<Timestamp> {
     let edges = set.intervals().iter().flat_map(|(start, end)| [start.0, end.0]);
     let around = (-80..80).map(|half_days| center + half_days * (DAY / 2));
@@ -209,9 +210,9 @@ fn in_zone(name: &str) -> NowStep {
     NowStep::AtTimeZone(Zone::parse(name).unwrap())
 }
 
-/// Time begins on 24 November 4714 BC, which is the year -4713 of astronomers.
+/// Time begins on 24 November 4714 BC, the astronomical year -4713.
 #[test]
-fn a_bound_before_the_beginning_of_time_is_null_until_it_is_reached() {
+fn a_bound_is_null_until_it_reaches_the_beginning_of_time() {
     let x = Value::Timestamp(instant("2026-01-01T00:00:00Z"));
     let never = compare(CompareOp::Gt, steps([add("-999999999 days")]));
     assert_eq!(never.truth(&x, instant("2026-01-01T00:00:00Z")), Value::Null);
@@ -237,7 +238,7 @@ fn flips_at_the_exact_microsecond() {
     let month = || steps([add("-1 month")]);
     let athens_day = || steps([in_zone("Europe/Athens"), NowStep::Trunc(Unit::Day), in_zone("Europe/Athens")]);
     let cases = [
-        // Rolling: until and with the last microsecond of the seventh day.
+        // Rolling: up to and including the last microsecond of the seventh day.
         (CompareOp::GtEq, steps([add("-7 days")]), "2026-01-01", "-inf 2026-01-08T00:00:00.000001Z"),
         (CompareOp::Gt, steps([add("-7 days")]), "2026-01-01", "-inf 2026-01-08T00:00:00.000000Z"),
         (CompareOp::Lt, steps([add("-7 days")]), "2026-01-01", "2026-01-08T00:00:00.000001Z inf"),
@@ -251,7 +252,8 @@ fn flips_at_the_exact_microsecond() {
             "2026-01-01T15:00:00Z",
             "-inf 2026-01-08T00:00:00.000000Z",
         ),
-        // A month before 29 to 31 March is 28 February, so noon of that day is passed four times.
+        // A month before 29 to 31 March is 28 February, so the bound passes noon of that day four
+        // times.
         (
             CompareOp::GtEq,
             month(),
@@ -262,7 +264,8 @@ fn flips_at_the_exact_microsecond() {
         ),
         // A day of Athens with 23 hours.
         (CompareOp::GtEq, athens_day(), "2025-03-29T22:00:00Z", "-inf 2025-03-30T21:00:00.000000Z"),
-        // The hour that the clock shows twice: local time reaches 03:30, falls back, and reaches it again.
+        // An hour that the clock shows twice: local time reaches 03:30, goes back, and reaches it
+        // again.
         (
             CompareOp::LtEq,
             steps([in_zone("Europe/Athens")]),
@@ -299,7 +302,7 @@ fn null_is_never_true_and_never_flips() {
 }
 
 #[test]
-fn a_time_outside_every_bound_never_flips() {
+fn a_comparison_with_a_date_beyond_all_times_never_flips() {
     let compare = compare(CompareOp::GtEq, steps([add("-1 month"), NowStep::ToDate]));
     assert_eq!(compare.true_set(&Value::Date(i32::MAX)), InstantSet::all());
     assert_eq!(compare.true_set(&Value::Date(i32::MIN)), InstantSet::empty());
@@ -311,7 +314,7 @@ fn a_field_flips_where_it_changes() {
         let compare = compare(CompareOp::Eq, steps([in_zone("America/New_York"), NowStep::Extract(field)]));
         compare.next_flip(&Value::Int(x), instant(now)).to_string()
     };
-    // 09:00 in New York is 14:00 in winter, 13:00 in summer.
+    // 09:00 in New York is 14:00 UTC in winter, 13:00 UTC in summer.
     assert_eq!(extract(Field::Hour, 9, "2025-03-08T20:00:00Z"), "2025-03-09T13:00:00.000000Z");
     assert_eq!(extract(Field::Hour, 9, "2025-03-09T13:00:00Z"), "2025-03-09T14:00:00.000000Z");
     assert_eq!(extract(Field::Day, 31, "2025-04-01T12:00:00Z"), "2025-05-31T04:00:00.000000Z");

@@ -1,0 +1,74 @@
+//! What left the log and the checkpoints leaves the files.
+//!
+//! fjall keeps what nobody can read any more in three places: in the journal, until that is full and everything in it is in
+//! tables too; in tables, until a compaction meets the removal or the newer value; in files of large values, until none of
+//! a file's values is left. So a scrub fills the journal up, writes what is in memory into tables, and compacts the tables.
+//! As it does so again and again, no file of large values spans more than the time between two scrubs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fjall::AbstractTree;
+
+use super::store::{Change, Opened, Space, StoreError};
+
+/// fjall begins a new journal when a flush finds more than 64,000,000 bytes in it, and has no other way to say so.
+const JOURNAL_BYTES: usize = 64_000_000;
+/// How much one write puts into the journal: the log's own writes wait for it.
+const FILLER_BYTES: usize = 1 << 20;
+const FILLER_KEY: &[u8] = b"journal-filler";
+/// How long a flush may take. It waits for the disk, and reopening a failed database waits for us.
+const FLUSH_WAIT_MAX: Duration = Duration::from_secs(30);
+const FLUSH_POLL: Duration = Duration::from_millis(10);
+
+/// Wipes the files of the database in a folder.
+pub fn scrub(opened: &Opened, folder: &Path) -> Result<(), StoreError> {
+    let old_journals = journals(folder)?;
+    fill_journal(opened)?;
+    for space in Space::ALL {
+        opened.space(space).rotate_memtable()?;
+    }
+    wait_until_gone(&old_journals)?;
+    for space in Space::ALL {
+        let entries = opened.space(space);
+        if entries.tree.tombstone_count() > 0 {
+            entries.major_compact()?;
+        }
+    }
+    // fjall removes the tables that were replaced when it next changes anything.
+    opened.write(vec![filler(None)])?;
+    opened.space(Space::Meta).rotate_memtable()?;
+    Ok(())
+}
+
+/// The journals that are there.
+fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let is_journal = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jnl");
+    entries.filter(|path| path.as_ref().map_or(true, is_journal)).collect()
+}
+
+fn fill_journal(opened: &Opened) -> Result<(), StoreError> {
+    for _ in 0..=JOURNAL_BYTES / FILLER_BYTES {
+        opened.write(vec![filler(Some(vec![0; FILLER_BYTES]))])?;
+    }
+    opened.write(vec![filler(None)])
+}
+
+fn filler(value: Option<Vec<u8>>) -> Change {
+    Change { space: Space::Meta, key: FILLER_KEY.into(), value: value.map(Into::into) }
+}
+
+fn wait_until_gone(journals: &[PathBuf]) -> Result<(), StoreError> {
+    let started = Instant::now();
+    while journals.iter().any(|journal| journal.exists()) {
+        if started.elapsed() > FLUSH_WAIT_MAX {
+            return Err(StoreError::Unavailable(
+                "an old journal is still needed; the next scrub tries again".to_owned(),
+            ));
+        }
+        std::thread::sleep(FLUSH_POLL);
+    }
+    Ok(())
+}

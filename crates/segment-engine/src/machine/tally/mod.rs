@@ -1,0 +1,141 @@
+//! Counts that a machine keeps up to date, so that reading them costs no loop over users.
+
+use std::mem::size_of;
+
+use super::Machine;
+use super::accumulator_key::AccumulatorId;
+use super::recent::RecentIds;
+use super::user::{Traits, User, UserProfile};
+use crate::accumulator::Accumulator;
+use crate::event::UserId;
+use crate::time::Timestamp;
+
+/// The memory that a user takes without its allocations: the slot, the entry in the index, the
+/// wake-up.
+const USER_BYTES: usize = size_of::<Option<User>>() + size_of::<(UserId, u32)>() + size_of::<(i64, u32)>();
+
+/// A segment, and how many users are in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentCount {
+    /// The config store's id of the segment.
+    pub id: i64,
+    /// The tag of the newest version.
+    pub tag: String,
+    /// The newest version, in force or pending.
+    pub version: u64,
+    /// How many users are in it, as emitted so far.
+    pub members: u64,
+}
+
+/// The counts themselves.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// By the segment's index.
+    members: Vec<u64>,
+    state_bytes: usize,
+}
+
+impl Tally {
+    pub(super) fn enter(&mut self, segments: &[u32]) {
+        for &segment in segments {
+            let index = segment as usize;
+            if self.members.len() <= index {
+                self.members.resize(index + 1, 0);
+            }
+            self.members[index] += 1;
+        }
+    }
+
+    pub(super) fn leave(&mut self, segments: &[u32]) {
+        for &segment in segments {
+            self.members[segment as usize] -= 1;
+        }
+    }
+
+    /// Measures a user again.
+    pub(super) fn measure(&mut self, user: &mut User) {
+        self.forget(user);
+        user.measured_bytes = user.bytes();
+        self.state_bytes += user.measured_bytes;
+    }
+
+    /// Takes a user that is removed out of the count of bytes.
+    pub(super) fn forget(&mut self, user: &User) {
+        self.state_bytes -= user.measured_bytes;
+    }
+}
+
+impl Machine {
+    /// Returns how many users are known.
+    pub fn user_count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Returns about how many bytes of memory the users take. Each is measured at a checkpoint, so
+    /// users that came since the last one are not in it.
+    pub fn state_bytes(&self) -> usize {
+        self.tally.state_bytes
+    }
+
+    /// Returns how many users are in each segment.
+    pub fn segment_counts(&self) -> impl Iterator<Item = SegmentCount> {
+        self.catalog.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let definition = &slot.pending.as_ref().or(slot.in_force.as_ref())?.definition;
+            let members = self.tally.members.get(index).copied().unwrap_or(0);
+            Some(SegmentCount { id: definition.id, tag: definition.tag.clone(), version: definition.version, members })
+        })
+    }
+}
+
+impl User {
+    /// Returns about how many bytes the user takes: the allocations of its collections and the
+    /// strings in them, without the allocator's overhead.
+    fn bytes(&self) -> usize {
+        let accumulators: usize = self.accumulators.iter().map(|(_, accumulator)| accumulator.heap_bytes()).sum();
+        USER_BYTES
+            + self.client_ref_id.as_deref().map_or(0, str::len)
+            + self.profile.heap_bytes()
+            + self.traits.heap_bytes()
+            + self.recent.heap_bytes()
+            + self.accumulators.capacity() * size_of::<(AccumulatorId, Accumulator)>()
+            + accumulators
+            + self.manual.segments.capacity() * size_of::<i64>()
+            + self.members.capacity() * size_of::<u32>()
+            + self.wakeups.capacity() * size_of::<(Timestamp, u32)>()
+    }
+}
+
+impl UserProfile {
+    fn heap_bytes(&self) -> usize {
+        [&self.email, &self.name].into_iter().flatten().map(String::capacity).sum()
+    }
+}
+
+impl Traits {
+    fn heap_bytes(&self) -> usize {
+        let entry = size_of::<(String, (serde_json::Value, Timestamp))>();
+        self.entries().map(|(key, value, _)| entry + key.len() + json_bytes(value)).sum()
+    }
+}
+
+impl RecentIds {
+    fn heap_bytes(&self) -> usize {
+        // The map has every id, and the queue those that expire: counted as if all did.
+        self.len() * 2 * size_of::<(u128, Timestamp)>()
+    }
+}
+
+fn json_bytes(value: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|item| size_of::<Value>() + json_bytes(item)).sum(),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| size_of::<(String, Value)>() + key.len() + json_bytes(value)).sum()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
