@@ -1,5 +1,8 @@
-//! `make bench` measures how fast USS is, and prints one table. Some parts alone: `make bench
-//! BENCH="engine idle"`.
+//! Measures how fast USS is, and prints one table.
+//!
+//! ```text
+//! make bench BENCH="engine idle"   # some parts
+//! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table, and its progress")]
 
 mod deadlines;
