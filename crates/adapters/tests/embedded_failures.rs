@@ -152,6 +152,7 @@ async fn a_torn_tail_is_simply_not_there() {
     let (log, _checkpoints) = open(folder.path());
     log.append(vec![event(0, b"synced".to_vec())]).await.unwrap();
     let synced = journal_end(&journal(folder.path()));
+    let mark = std::fs::read(folder.path().join("acknowledged")).unwrap();
     log.append(vec![event(0, b"torn".to_vec()), event(1, b"torn".to_vec())]).await.unwrap();
     let end = journal_end(&journal(folder.path()));
     for cut in [synced, synced + 1, (synced + end) / 2, end - 1] {
@@ -159,6 +160,8 @@ async fn a_torn_tail_is_simply_not_there() {
         let file = std::fs::OpenOptions::new().write(true).open(journal(crashed.path())).unwrap();
         file.set_len(cut).unwrap();
         drop(file);
+        // The write that is torn was not acknowledged.
+        std::fs::write(crashed.path().join("acknowledged"), &mark).unwrap();
         let (log, _) = open(crashed.path());
         let records = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records;
         assert_eq!(records.len(), 1, "cut to {cut} of {synced}..{end}");

@@ -34,7 +34,7 @@ fn purchase(offset: u64, user: i64, day: i64, total: &str) -> ArchiveRow {
         payload: serde_json::json!({"seats": "9999999999", "due": "1970-01-20 24:00", "lines": [1]}).into(),
         position: Position { partition: 0, offset },
     };
-    ArchiveRow::Event { event: Box::new(event), once: false }
+    ArchiveRow::Event { event: Box::new(event), dedupe_forever: false }
 }
 
 #[tokio::test]

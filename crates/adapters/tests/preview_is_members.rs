@@ -38,7 +38,7 @@ async fn warehouse(events: &[Event], folder: &tempfile::TempDir) -> DuckDbWareho
             name: None,
             created_at,
         }));
-        rows.push(ArchiveRow::Event { event: Box::new(event.clone()), once: false });
+        rows.push(ArchiveRow::Event { event: Box::new(event.clone()), dedupe_forever: false });
     }
     let to_offset = events.len() as u64;
     warehouse.archive(ArchiveBatch { partition: 0, from_offset: 0, to_offset, rows }).await.unwrap();

@@ -65,7 +65,9 @@ fn everything(user: i64, offset: u64) -> Vec<ArchiveRow> {
         }),
         ArchiveRow::Traits(TraitsRow { user: id, traits, created_at, position: Position { partition: 0, offset } }),
     ];
-    rows.extend((1..6).map(|next| ArchiveRow::Event { event: Box::new(noted(user, offset + next)), once: next == 1 }));
+    rows.extend(
+        (1..6).map(|next| ArchiveRow::Event { event: Box::new(noted(user, offset + next)), dedupe_forever: next == 1 }),
+    );
     rows
 }
 
@@ -74,7 +76,7 @@ fn noise(from: u64, count: u64) -> Vec<ArchiveRow> {
     let rows = (from..from + count).map(|offset| {
         let payload = Arc::new(json!({"number": offset}));
         let event = Event { payload, ..event(1_000 + offset.cast_signed() % 97, 0, offset) };
-        ArchiveRow::Event { event: Box::new(event), once: false }
+        ArchiveRow::Event { event: Box::new(event), dedupe_forever: false }
     });
     rows.collect()
 }

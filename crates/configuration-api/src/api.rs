@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ports::ErrorCode;
 use ports::clock::Clock;
 use ports::config_store::{ConfigStore, IdentityKey, Page, Segment, User};
 use ports::event_sink::EventSink;
@@ -83,7 +84,7 @@ impl SegmentBound {
         }
         let message =
             format!("there are {segments_max} segments, which is the limit; delete one, or raise USS_SEGMENTS_MAX");
-        Err(Problem::conflict("SEGMENTS_FULL", message))
+        Err(Problem::conflict(ErrorCode::SegmentsFull, message))
     }
 }
 
@@ -130,18 +131,23 @@ impl Api {
 
     pub(crate) async fn user(&self, id: i64) -> Result<User, Problem> {
         let found = self.store.user(UserId(id)).await?;
-        found.ok_or_else(|| Problem::not_found("USER_NOT_FOUND", format!("there is no user {id}; check the id")))
+        found.ok_or_else(|| Problem::not_found(ErrorCode::UserNotFound, format!("there is no user {id}; check the id")))
     }
 
     pub(crate) async fn segment(&self, id: i64) -> Result<Segment, Problem> {
         let found = self.store.segment(id).await?;
-        found.ok_or_else(|| Problem::not_found("SEGMENT_NOT_FOUND", format!("there is no segment {id}; check the id")))
+        found.ok_or_else(|| {
+            Problem::not_found(ErrorCode::SegmentNotFound, format!("there is no segment {id}; check the id"))
+        })
     }
 
     pub(crate) async fn segment_by_tag(&self, tag: &str) -> Result<Segment, Problem> {
         let found = self.store.segment_by_tag(tag).await?;
         found.ok_or_else(|| {
-            Problem::not_found("SEGMENT_NOT_FOUND", format!("there is no segment with the tag '{tag}'; check the tag"))
+            Problem::not_found(
+                ErrorCode::SegmentNotFound,
+                format!("there is no segment with the tag '{tag}'; check the tag"),
+            )
         })
     }
 }

@@ -7,15 +7,16 @@ use axum::extract::{Query, Request, State};
 use axum::http::header;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use ports::ErrorCode;
 use subtle::ConstantTimeEq;
 
 use crate::cross_site::origin_not_allowed;
 use crate::problem::{Kind, Problem};
 
-/// The shortest key that is accepted: shorter ones can be guessed.
+/// The shortest key that is accepted, in bytes: shorter ones can be guessed.
 pub const KEY_BYTES_MIN: usize = 16;
 
-/// What a key may do. Handlers find the caller's in the request's extensions.
+/// What a key may do. Handlers find the access of the caller in the extensions of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// Send events, and nothing else.
@@ -34,13 +35,13 @@ struct InAddress {
     api_key: Option<String>,
 }
 
-/// The keys of both APIs. Without keys everyone is an admin, so the caller binds to loopback only.
+/// The keys of both APIs. Without keys everyone is an admin, so the server binds to loopback only.
 #[derive(Clone, Default)]
 pub struct ApiKeys {
     keys: Arc<[(Access, String)]>,
 }
 
-/// Why a list of keys was refused. Never shows a key.
+/// Why a list of keys is refused. The messages never show a key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
     /// An entry that is not `admin:KEY` or `ingest:KEY`.
@@ -75,19 +76,19 @@ impl std::fmt::Debug for ApiKeys {
 }
 
 impl ApiKeys {
-    /// Whether anyone may do anything.
+    /// Whether there are no keys: then anyone may do anything.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// What a key may do; `None` if it is not one of ours. Compares with every key in full, so that the time tells nothing.
+    /// Returns what a key may do; `None` for an unknown key. It compares every key in full, so that the time reveals nothing.
     fn access(&self, given: &str) -> Option<Access> {
         self.keys.iter().fold(None, |found, (access, key)| {
             if bool::from(key.as_bytes().ct_eq(given.as_bytes())) { found.max(Some(*access)) } else { found }
         })
     }
 
-    /// Lets only requests with at least this access reach the routes that `router` has so far.
+    /// Lets only requests with at least this access reach the routes that `router` has at this point.
     pub fn guard<S: Clone + Send + Sync + 'static>(&self, router: Router<S>, needed: Access) -> Router<S> {
         router.route_layer(from_fn_with_state((self.clone(), needed), check))
     }
@@ -101,7 +102,8 @@ impl ApiKeys {
         let bearer = bearer.and_then(|value| value.split_once(' '));
         // The name of a scheme is case-insensitive (RFC 9110, 11.1).
         let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key);
-        // A beacon of a browser cannot set headers. Addresses end up in logs, so only keys that may do no more are taken from them.
+        // A browser's beacon cannot set headers. URLs end up in logs, so only keys that can do no more than send events are
+        // read from them.
         let in_address = Query::<InAddress>::try_from_uri(request.uri()).ok().and_then(|query| query.0.api_key);
         let access = match (bearer, in_address) {
             (Some(key), _) => self.access(key.trim()),
@@ -112,12 +114,12 @@ impl ApiKeys {
             Some(access) if access >= needed => Ok(access),
             Some(_) => Err(Problem::new(
                 Kind::Forbidden,
-                "FORBIDDEN",
+                ErrorCode::Forbidden,
                 "this key may only send events; use an admin key for this call",
             )),
             None => Err(Problem::new(
                 Kind::Unauthorized,
-                "UNAUTHORIZED",
+                ErrorCode::Unauthorized,
                 "send one of the keys of USS_API_KEYS in the header Authorization: Bearer KEY",
             )),
         }

@@ -16,6 +16,8 @@ use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 
+use ports::ErrorCode;
+
 use crate::access::{Access, ApiKeys, AtMost};
 use crate::origins::{AllowedHosts, AllowedOrigins};
 use crate::problem::{Kind, Problem};
@@ -61,7 +63,7 @@ impl CrossSiteGuard {
         if let Some(foreign) = named.chain(in_target).find(|host| !hosts.allows(host)) {
             return Err(Problem::new(
                 Kind::Misdirected,
-                "HOST_NOT_ALLOWED",
+                ErrorCode::HostNotAllowed,
                 format!(
                     "without API keys this server does not answer to the host '{foreign}'; call it localhost, or set \
                      USS_ALLOWED_HOSTS to the names it has, or USS_API_KEYS"
@@ -95,7 +97,7 @@ impl CrossSiteGuard {
 pub(crate) fn origin_not_allowed() -> Problem {
     Problem::new(
         Kind::Forbidden,
-        "ORIGIN_NOT_ALLOWED",
+        ErrorCode::OriginNotAllowed,
         "without API keys pages of other origins may not do this; add the page's origin to USS_ALLOWED_ORIGINS (* lets pages \
          send events and nothing else), or set USS_API_KEYS",
     )

@@ -1,15 +1,16 @@
-//! Axum's extractors, with rejections that are our error bodies.
+//! Axum's extractors, with our error bodies as rejections.
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ports::ErrorCode;
 use serde::de::DeserializeOwned;
 
 use crate::problem::{Kind, Problem};
 
-/// A JSON body. Also an answer.
+/// A JSON body, of a request or an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T>(pub T);
 
@@ -30,8 +31,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// Nothing but the claim that the body is JSON. For calls that change something and can do without a body: no page can make
-/// that claim to a server of another origin unless the server lets it.
+/// Requires the header that says the body is JSON, and reads no body. It is for calls that change something and need no body:
+/// a page cannot send that header to a server of another origin unless the server allows it.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonContentType;
 
@@ -43,7 +44,7 @@ impl<S: Send + Sync> FromRequestParts<S> for JsonContentType {
         let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let is_json =
             essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
-        if is_json { Ok(Self) } else { Err(no_json()) }
+        if is_json { Ok(Self) } else { Err(not_json()) }
     }
 }
 
@@ -60,7 +61,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         let query: Result<axum::extract::Query<T>, QueryRejection> =
             axum::extract::Query::from_request_parts(parts, state).await;
         query.map(|axum::extract::Query(query)| Self(query)).map_err(|rejection| {
-            Problem::invalid("INVALID_QUERY", format!("{}; correct the query string", rejection.body_text()))
+            let message = format!("{}; correct the query string", rejection.body_text());
+            Problem::invalid(ErrorCode::InvalidQuery, message)
         })
     }
 }
@@ -72,25 +74,30 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
         let path: Result<axum::extract::Path<T>, PathRejection> =
             axum::extract::Path::from_request_parts(parts, state).await;
         path.map(|axum::extract::Path(path)| Self(path)).map_err(|rejection| {
-            Problem::invalid("INVALID_PATH", format!("{}; correct the path", rejection.body_text()))
+            Problem::invalid(ErrorCode::InvalidPath, format!("{}; correct the path", rejection.body_text()))
         })
     }
 }
 
-fn no_json() -> Problem {
+fn not_json() -> Problem {
     let message = "send the body as JSON with the header Content-Type: application/json";
-    Problem::new(Kind::UnsupportedMedia, "UNSUPPORTED_MEDIA_TYPE", message)
+    Problem::new(Kind::UnsupportedMedia, ErrorCode::UnsupportedMediaType, message)
 }
 
 fn json_problem(rejection: JsonRejection) -> Problem {
     let text = rejection.body_text();
     match rejection {
-        JsonRejection::JsonSyntaxError(_) => Problem::invalid("INVALID_JSON", format!("{text}; send one JSON value")),
-        JsonRejection::JsonDataError(_) => Problem::invalid("INVALID_BODY", format!("{text}; correct that field")),
-        JsonRejection::MissingJsonContentType(_) => no_json(),
-        other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(Kind::TooLarge, "BODY_TOO_LARGE", "the body is larger than this call takes; send less at once")
+        JsonRejection::JsonSyntaxError(_) => {
+            Problem::invalid(ErrorCode::InvalidJson, format!("{text}; send one JSON value"))
         }
-        _ => Problem::invalid("INVALID_BODY", format!("{text}; send the whole body")),
+        JsonRejection::JsonDataError(_) => {
+            Problem::invalid(ErrorCode::InvalidBody, format!("{text}; correct that field"))
+        }
+        JsonRejection::MissingJsonContentType(_) => not_json(),
+        other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = "the body is larger than this call takes; send less at once";
+            Problem::new(Kind::TooLarge, ErrorCode::BodyTooLarge, message)
+        }
+        _ => Problem::invalid(ErrorCode::InvalidBody, format!("{text}; send the whole body")),
     }
 }

@@ -1,6 +1,6 @@
 //! What the two APIs share: errors as HTTP answers, extractors, access keys, pages, request durations, health and metrics.
 //!
-//! A handler answers `Result<_, Problem>`; [`serve::finish`] gives the router of an API its error bodies and its measurements.
+//! A handler returns `Result<_, Problem>`; [`serve::finish`] gives the router of an API its error bodies and measures it.
 
 pub mod access;
 pub mod connections;

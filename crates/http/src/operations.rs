@@ -1,5 +1,6 @@
 //! `/health-check` and `/metrics`.
 
+use ports::ErrorCode;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use serde_json::json;
 use crate::extract::Json;
 use crate::problem::{Problem, RETRY_AFTER_SECONDS};
 
-/// `GET /metrics`: what `page` writes in Prometheus' text format.
+/// `GET /metrics`: what `page` returns, in the text format of Prometheus.
 pub fn metrics<F, Fut>(page: F) -> Router
 where
     F: Fn() -> Fut + Clone + Send + Sync + 'static,
@@ -32,8 +33,8 @@ pub enum Condition {
     Ok,
     /// It works, but somebody should look at it. The port answers 200: a restart would not help.
     Warning {
-        /// Stable, machine-readable.
-        code: &'static str,
+        /// For programs.
+        code: ErrorCode,
         /// Says what is wrong, and what to do.
         message: String,
     },

@@ -36,7 +36,7 @@ impl AllowedOrigins {
         &self.0
     }
 
-    /// Those that are named one by one: `*` lets every page send events, and nothing else.
+    /// Returns the origins that are named one by one: `*` lets every page send events, and nothing else.
     #[must_use]
     pub fn named(&self) -> Self {
         Self(self.0.iter().filter(|origin| *origin != "*").cloned().collect())
@@ -48,23 +48,23 @@ impl AllowedOrigins {
     }
 }
 
-/// The names by which a server without keys may be called.
+/// The host names that a server without keys answers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHosts {
     /// In lower case, without ports and brackets.
     names: Vec<String>,
     is_any: bool,
-    /// The address, if what it is bound to is one.
+    /// What the server is bound to, if that is an address.
     bound: Option<IpAddr>,
 }
 
 impl AllowedHosts {
-    /// `localhost`, every loopback address, what the server is bound to, and the names of a setting: host names separated by
-    /// commas, or `*` for all. A server that is bound to all addresses answers to every address, since which ones it has
-    /// is not its to know; a page cannot choose an address as its host, only a name.
+    /// Allows `localhost`, every loopback address, the address that the server is bound to, and the names of a setting: host
+    /// names separated by commas, or `*` for all. A server that is bound to all addresses answers to every address, since it
+    /// does not know which ones it has; a page cannot choose an address as its host, only a name.
     ///
     /// # Errors
-    /// A name that is none.
+    /// A name that is not a host name.
     pub fn new(bound: &str, names: &str) -> Result<Self, String> {
         let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
         let mut allowed = Self { names: vec!["localhost".to_owned()], is_any: false, bound: bound.parse().ok() };
@@ -102,7 +102,7 @@ fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// A host name or an address, nothing around it.
+/// Reads a host name or an address with nothing around it.
 fn host_name(text: &str) -> Option<String> {
     let is_host = text.parse::<IpAddr>().is_ok()
         || (!text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')));

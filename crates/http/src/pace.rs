@@ -1,5 +1,6 @@
 //! How slowly a body may come. Whoever drips one keeps a connection and memory for as long as they like.
 
+use ports::ErrorCode;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ impl Pace {
 /// 408: whoever sends so little keeps the place of others.
 pub fn too_slow() -> Problem {
     let message = "the body comes too slowly; send it whole and at once, or send less";
-    Problem::new(Kind::TooSlow, "BODY_TOO_SLOW", message)
+    Problem::new(Kind::TooSlow, ErrorCode::BodyTooSlow, message)
 }
 
 async fn hold(State(pace): State<Pace>, request: Request, next: Next) -> Response {

@@ -1,13 +1,14 @@
-//! Pages: `?limit=&cursor=`, and `nextCursor` in the answer.
+//! Pages of lists: `?limit=&cursor=`, and `nextCursor` in the answer.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ports::ErrorCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
 
-/// The largest page.
+/// The most rows of a page.
 pub const PAGE_ROWS_MAX: usize = 1_000;
 
 /// The page parameters of a query string.
@@ -19,7 +20,7 @@ pub struct PageRequest {
     pub cursor: Option<String>,
 }
 
-/// A page, understood.
+/// The page asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page<K> {
     /// How many rows; `None`: all.
@@ -37,7 +38,8 @@ impl PageRequest {
         if let Some(limit) = self.limit
             && !(1..=PAGE_ROWS_MAX).contains(&limit)
         {
-            return Err(Problem::invalid("INVALID_LIMIT", format!("limit must be between 1 and {PAGE_ROWS_MAX}")));
+            let message = format!("limit must be between 1 and {PAGE_ROWS_MAX}");
+            return Err(Problem::invalid(ErrorCode::InvalidLimit, message));
         }
         let after = self.cursor.as_deref().map(read_cursor).transpose()?;
         Ok(Page { limit: self.limit, after })
@@ -45,8 +47,8 @@ impl PageRequest {
 }
 
 impl<K: Serialize> Page<K> {
-    /// The cursor of the page after this one: `None` if this was the last. Ask the store for `limit + 1` rows to know:
-    /// `rows` loses the surplus one.
+    /// Returns the cursor of the next page, or `None` if this is the last. Ask the store for `limit + 1` rows, so that this
+    /// can be known; the surplus row is removed from `rows`.
     pub fn next_cursor<T>(&self, rows: &mut Vec<T>, key: impl Fn(&T) -> K) -> Option<String> {
         let limit = self.limit?;
         if rows.len() <= limit {
@@ -59,13 +61,14 @@ impl<K: Serialize> Page<K> {
 
 /// An opaque cursor from the key of a page's last row.
 fn cursor<K: Serialize>(key: &K) -> String {
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(key).expect("keys of lists are numbers and texts"))
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(key).expect("keys of lists are numbers and strings"))
 }
 
 fn read_cursor<K: DeserializeOwned>(cursor: &str) -> Result<K, Problem> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(|| {
-        Problem::invalid("INVALID_CURSOR", "the cursor is not one of this list; start again without a cursor")
+        let message = "the cursor is not one of this list; start again without a cursor";
+        Problem::invalid(ErrorCode::InvalidCursor, message)
     })
 }
 
@@ -94,17 +97,17 @@ mod tests {
     }
 
     #[test]
-    fn bad_pages_are_refused() {
+    fn bad_limits_and_cursors_are_refused() {
         let cases = [
-            (Some(0), None, "INVALID_LIMIT"),
-            (Some(1_001), None, "INVALID_LIMIT"),
-            (None, Some("%"), "INVALID_CURSOR"),
+            (Some(0), None, ErrorCode::InvalidLimit),
+            (Some(1_001), None, ErrorCode::InvalidLimit),
+            (None, Some("%"), ErrorCode::InvalidCursor),
         ];
         for (limit, cursor, code) in cases {
             let request = PageRequest { limit, cursor: cursor.map(str::to_owned) };
             assert_eq!(request.page::<i64>().unwrap_err().code, code);
         }
-        let other = PageRequest { limit: None, cursor: Some(super::cursor(&"a text")) };
-        assert_eq!(other.page::<i64>().unwrap_err().code, "INVALID_CURSOR");
+        let other = PageRequest { limit: None, cursor: Some(super::cursor(&"a string")) };
+        assert_eq!(other.page::<i64>().unwrap_err().code, ErrorCode::InvalidCursor);
     }
 }

@@ -1,11 +1,10 @@
-//! The one place that maps an error kind to a status, a stable code and a message.
-
-use std::borrow::Cow;
+//! Errors as HTTP answers: the one place that maps an error of a port to a status, a code and a message.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ports::ErrorCode;
 use ports::checkpoints::CheckpointError;
-use ports::config_store::ConfigStoreError;
+use ports::config_store::{ConfigStoreError, Resource};
 use ports::identities::IdentityError;
 use ports::log::LogError;
 use ports::segment_queries::SegmentQueryError;
@@ -15,7 +14,7 @@ use serde_json::{Map, Value};
 /// How long a client should wait before it sends the same request again, unless the error says otherwise.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// Error kinds, by what the caller would do next.
+/// Kinds of errors, by what the caller does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Change the request: 400.
@@ -79,8 +78,8 @@ impl Kind {
 pub struct Problem {
     /// Decides the status.
     pub kind: Kind,
-    /// Stable, upper case, for programs.
-    pub code: Cow<'static, str>,
+    /// Says what went wrong, for programs.
+    pub code: ErrorCode,
     /// Says what to do, for people.
     pub message: String,
     /// More fields of the body, for instance `position`.
@@ -89,22 +88,22 @@ pub struct Problem {
 
 impl Problem {
     /// An error without details.
-    pub fn new(kind: Kind, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { kind, code: code.into(), message: message.into(), details: Map::new() }
+    pub fn new(kind: Kind, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { kind, code, message: message.into(), details: Map::new() }
     }
 
     /// 400.
-    pub fn invalid(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn invalid(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(Kind::Invalid, code, message)
     }
 
     /// 404.
-    pub fn not_found(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn not_found(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(Kind::NotFound, code, message)
     }
 
     /// 409.
-    pub fn conflict(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn conflict(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(Kind::Conflict, code, message)
     }
 
@@ -115,26 +114,26 @@ impl Problem {
         self
     }
 
-    fn unavailable(code: &'static str, error: impl std::fmt::Display) -> Self {
+    fn unavailable(code: ErrorCode, error: impl std::fmt::Display) -> Self {
         Self::new(Kind::Unavailable, code, format!("{error}; nothing was stored, send the same request again later"))
     }
 
-    /// A question that is too much, at least now.
-    fn unanswered(code: &'static str, error: impl std::fmt::Display) -> Self {
+    /// A query that needs too much, at least now.
+    fn too_much(code: ErrorCode, error: impl std::fmt::Display) -> Self {
         Self::new(Kind::Unavailable, code, format!("{error}; ask for less, or ask again when it has less to do"))
     }
 
-    /// A wait that became too long.
+    /// A wait that took too long.
     fn behind(error: impl std::fmt::Display) -> Self {
         let advice = "ask again later, or without fresh=true for what is known now; if it stays so, a worker may be stuck: \
                       see uss_consumer_lag_records and the service's log";
-        Self::new(Kind::Unavailable, "ENGINE_BEHIND", format!("{error}; {advice}"))
+        Self::new(Kind::Unavailable, ErrorCode::EngineBehind, format!("{error}; {advice}"))
     }
 
-    /// A defect of ours: logged here, since the client's message tells nothing of the inside.
+    /// A defect of ours. It is logged here, since the message to the client says nothing about it.
     pub fn internal(error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed by a defect");
-        Self::new(Kind::Internal, "INTERNAL", "the service failed; its log says why")
+        Self::new(Kind::Internal, ErrorCode::Internal, "the service failed; its log says why")
     }
 }
 
@@ -156,8 +155,8 @@ impl IntoResponse for Problem {
 impl From<LogError> for Problem {
     fn from(error: LogError) -> Self {
         match error {
-            LogError::Unavailable(_) => Self::unavailable("LOG_UNAVAILABLE", error),
-            LogError::Full(_) => Self::unavailable("LOG_FULL", error),
+            LogError::Unavailable(_) => Self::unavailable(ErrorCode::LogUnavailable, error),
+            LogError::Full(_) => Self::unavailable(ErrorCode::LogFull, error),
             LogError::Corrupt(_) | LogError::Partitions { .. } | LogError::NoSuchPartition { .. } => {
                 Self::internal(error)
             }
@@ -168,8 +167,8 @@ impl From<LogError> for Problem {
 impl From<WarehouseError> for Problem {
     fn from(error: WarehouseError) -> Self {
         match error {
-            WarehouseError::Unavailable(_) => Self::unavailable("WAREHOUSE_UNAVAILABLE", error),
-            WarehouseError::TooLarge(_) => Self::unanswered("QUERY_TOO_LARGE", error),
+            WarehouseError::Unavailable(_) => Self::unavailable(ErrorCode::WarehouseUnavailable, error),
+            WarehouseError::TooLarge(_) => Self::too_much(ErrorCode::QueryTooLarge, error),
             WarehouseError::Moved { .. } | WarehouseError::Refused(_) => Self::internal(error),
         }
     }
@@ -178,7 +177,7 @@ impl From<WarehouseError> for Problem {
 impl From<CheckpointError> for Problem {
     fn from(error: CheckpointError) -> Self {
         match error {
-            CheckpointError::Unavailable(_) => Self::unavailable("CHECKPOINTS_UNAVAILABLE", error),
+            CheckpointError::Unavailable(_) => Self::unavailable(ErrorCode::CheckpointsUnavailable, error),
             CheckpointError::Corrupt { .. } => Self::internal(error),
         }
     }
@@ -187,7 +186,7 @@ impl From<CheckpointError> for Problem {
 impl From<IdentityError> for Problem {
     fn from(error: IdentityError) -> Self {
         match error {
-            IdentityError::Unavailable(_) => Self::unavailable("USERS_UNAVAILABLE", error),
+            IdentityError::Unavailable(_) => Self::unavailable(ErrorCode::UsersUnavailable, error),
         }
     }
 }
@@ -196,14 +195,20 @@ impl From<ConfigStoreError> for Problem {
     fn from(error: ConfigStoreError) -> Self {
         match error {
             ConfigStoreError::NotFound { what, .. } => {
-                Self::not_found(format!("{}_NOT_FOUND", what.to_uppercase()), format!("{error}; check the id"))
+                let code = match what {
+                    Resource::User => ErrorCode::UserNotFound,
+                    Resource::Segment => ErrorCode::SegmentNotFound,
+                    Resource::Activity => ErrorCode::ActivityNotFound,
+                    Resource::Identity => ErrorCode::IdentityNotFound,
+                };
+                Self::not_found(code, format!("{error}; check the id"))
             }
             ConfigStoreError::Conflict { code, message } => Self::conflict(code, message),
             ConfigStoreError::Invalid { code, message } => Self::invalid(code, message),
-            ConfigStoreError::Unavailable(_) => Self::unavailable("STORE_UNAVAILABLE", error),
+            ConfigStoreError::Unavailable(_) => Self::unavailable(ErrorCode::StoreUnavailable, error),
             ConfigStoreError::Corrupt(_) => {
-                tracing::error!(code = "STORE_DAMAGED", %error, "a request failed by damage");
-                Self::new(Kind::Internal, "STORE_DAMAGED", error.to_string())
+                tracing::error!(code = %ErrorCode::StoreDamaged, %error, "a request failed by damage");
+                Self::new(Kind::Internal, ErrorCode::StoreDamaged, error.to_string())
             }
         }
     }
@@ -212,13 +217,13 @@ impl From<ConfigStoreError> for Problem {
 impl From<SegmentQueryError> for Problem {
     fn from(error: SegmentQueryError) -> Self {
         match error {
-            SegmentQueryError::NotFound(_) => Self::not_found("NOT_FOUND", error.to_string()),
+            SegmentQueryError::NotFound(_) => Self::not_found(ErrorCode::NotFound, error.to_string()),
             SegmentQueryError::Refused { code, message } => Self::invalid(code, message),
-            SegmentQueryError::TooLarge => Self::unanswered("QUERY_TOO_LARGE", error),
-            SegmentQueryError::TooSlow(_) => Self::unanswered("QUERY_TOO_SLOW", error),
+            SegmentQueryError::TooLarge => Self::too_much(ErrorCode::QueryTooLarge, error),
+            SegmentQueryError::TooSlow(_) => Self::too_much(ErrorCode::QueryTooSlow, error),
             SegmentQueryError::Behind(_) => Self::behind(error),
-            SegmentQueryError::Unavailable(_) => Self::unavailable("ENGINE_UNAVAILABLE", error),
-            SegmentQueryError::Warehouse(_) => Self::unavailable("WAREHOUSE_UNAVAILABLE", error),
+            SegmentQueryError::Unavailable(_) => Self::unavailable(ErrorCode::EngineUnavailable, error),
+            SegmentQueryError::Warehouse(_) => Self::unavailable(ErrorCode::WarehouseUnavailable, error),
             SegmentQueryError::Failed(_) => Self::internal(error),
         }
     }

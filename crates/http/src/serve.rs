@@ -1,4 +1,4 @@
-//! What every router of an API gets: error bodies in the API's shape, and measured requests.
+//! Gives the router of an API its error bodies and measures its requests.
 
 use std::time::Instant;
 
@@ -9,11 +9,12 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use metrics::{Histogram, histogram};
+use ports::ErrorCode;
 use serde_json::{Map, Value, json};
 
 use crate::problem::{Kind, Problem};
 
-/// Whose error bodies.
+/// The shape of error bodies: each API has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// `{"ok": false, "error": CODE, "code": CODE, "message": …}`
@@ -41,8 +42,8 @@ impl Shape {
     }
 }
 
-/// Adds what every API needs, around all of its routes: unknown paths and methods as errors, error bodies in the API's
-/// shape, request durations.
+/// Adds what every API needs around all of its routes: errors for unknown paths and methods, error bodies in the shape of the
+/// API, request durations.
 pub fn finish(router: Router, shape: Shape) -> Router {
     router
         .fallback(unknown_path)
@@ -58,12 +59,12 @@ pub(crate) fn shaped(router: Router, shape: Shape) -> Router {
 
 async fn unknown_path(request: Request) -> Problem {
     let message = format!("there is nothing at {}; the reference lists the paths", request.uri().path());
-    Problem::new(Kind::NotFound, "UNKNOWN_PATH", message)
+    Problem::new(Kind::NotFound, ErrorCode::UnknownPath, message)
 }
 
 async fn wrong_method(request: Request) -> Problem {
     let message = format!("{} cannot be used here; the header Allow lists what can", request.method());
-    Problem::new(Kind::MethodNotAllowed, "METHOD_NOT_ALLOWED", message)
+    Problem::new(Kind::MethodNotAllowed, ErrorCode::MethodNotAllowed, message)
 }
 
 async fn write_error(State(shape): State<Shape>, response: Response) -> Response {
@@ -87,7 +88,7 @@ async fn measure(State(api): State<Shape>, request: Request, next: Next) -> Resp
     response
 }
 
-/// As if the API's own crate had measured it: by the target it is told whose page of metrics shows it.
+/// Measures as if the API's own crate did: the target decides which page of metrics shows it.
 fn duration(api: Shape, route: String, status: String) -> Histogram {
     let labels = [("route", route), ("status", status)];
     match api {

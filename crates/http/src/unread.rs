@@ -1,7 +1,7 @@
-//! Answers given before their request was read to its end: a refusal of its size, its key, its path.
+//! Answers given before the request was read to its end, because its size, key or path is refused.
 //!
-//! What is left of such a body stands in the way of the connection's next request. A little is read and thrown away; if
-//! there is more, the answer says `Connection: close`, so that no client sends its next request on a connection that ends.
+//! The rest of such a body blocks the next request of the connection. A short rest is read and thrown away. If there is more,
+//! the answer says `Connection: close`, so that no client sends its next request on a connection that ends.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -25,14 +25,14 @@ const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
 const LINGER_BYTES_MAX: u64 = 64 << 20;
 const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// A body that leaves what is not read of it.
+/// A body that hands back what was not read of it when it is dropped.
 struct Watched {
     body: Body,
     left: Arc<Mutex<Option<Body>>>,
 }
 
-/// Deals with what is left of a request's body once the request is answered. To be put around all other layers, since each
-/// of them may refuse.
+/// Disposes of the unread rest of a body once the request is answered. It must stand around all other layers, since each of
+/// them may refuse a request.
 pub fn dispose_unread(router: Router) -> Router {
     router.layer(from_fn(dispose))
 }
@@ -41,7 +41,7 @@ async fn dispose(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    // Who asks first sends nothing if the answer is no; reading would tell them to send it.
+    // A client that sends `Expect` sends no body if it is refused; reading would ask for the body.
     let asks_first = request.headers().contains_key(header::EXPECT);
     let left = Arc::new(Mutex::new(None));
     let request = request.map(|body| Body::new(Watched { body, left: Arc::clone(&left) }));

@@ -37,12 +37,12 @@ fn api(shape: Shape) -> Router {
         .route("/query", get(|Query(count): Query<Count>| async move { count.n.to_string() }))
         .route("/body", post(|Json(count): Json<Count>| async move { count.n.to_string() }))
         .route("/log", get(|| async { Err::<(), _>(Problem::from(LogError::Unavailable("down".into()))) }))
-        .route("/detail", get(|| async { Problem::conflict("DUPLICATE", "taken").with("tag", "a") }));
+        .route("/detail", get(|| async { Problem::conflict(ports::ErrorCode::CodeTaken, "taken").with("tag", "a") }));
     finish(router, shape)
 }
 
 #[tokio::test]
-async fn what_the_warehouse_says_of_a_question_decides_the_answer() {
+async fn an_error_of_the_warehouse_decides_the_status_and_the_code() {
     let cases = [
         (WarehouseError::Unavailable("down".into()), 503, "WAREHOUSE_UNAVAILABLE"),
         (WarehouseError::TooLarge("no memory".into()), 503, "QUERY_TOO_LARGE"),
@@ -50,14 +50,14 @@ async fn what_the_warehouse_says_of_a_question_decides_the_answer() {
     ];
     for (error, status, code) in cases {
         let problem = Problem::from(SegmentQueryError::from(error));
-        assert_eq!((problem.kind.status().as_u16(), &*problem.code), (status, code));
+        assert_eq!((problem.kind.status().as_u16(), problem.code.as_str()), (status, code));
         assert!(status == 503 || !problem.message.contains("Binder"), "the inside is for the log: {}", problem.message);
     }
     let slow = Problem::from(SegmentQueryError::TooSlow(std::time::Duration::from_secs(30)));
-    assert_eq!((slow.kind.status().as_u16(), &*slow.code), (503, "QUERY_TOO_SLOW"));
+    assert_eq!((slow.kind.status().as_u16(), slow.code.as_str()), (503, "QUERY_TOO_SLOW"));
     assert!(slow.message.contains("30 s"), "{}", slow.message);
     let behind = Problem::from(SegmentQueryError::Behind(std::time::Duration::from_secs(10)));
-    assert_eq!((behind.kind.status().as_u16(), &*behind.code), (503, "ENGINE_BEHIND"));
+    assert_eq!((behind.kind.status().as_u16(), behind.code.as_str()), (503, "ENGINE_BEHIND"));
     assert!(["10 s", "ask again"].iter().all(|part| behind.message.contains(part)), "{}", behind.message);
     assert!(behind.into_response().headers().contains_key("retry-after"));
 }
@@ -72,7 +72,7 @@ async fn every_error_has_a_status_a_code_and_a_message() {
         ("GET", "/log", "", 503, "LOG_UNAVAILABLE"),
         ("GET", "/nothing", "", 404, "UNKNOWN_PATH"),
         ("PUT", "/body", "", 405, "METHOD_NOT_ALLOWED"),
-        ("GET", "/detail", "", 409, "DUPLICATE"),
+        ("GET", "/detail", "", 409, "CODE_TAKEN"),
     ];
     for shape in [Shape::Ingestion, Shape::Configuration] {
         for (method, path, sent, status, code) in cases {
@@ -100,14 +100,14 @@ async fn a_body_without_the_content_type_of_json_is_415() {
 }
 
 #[tokio::test]
-async fn details_stand_in_the_body() {
+async fn details_are_fields_of_the_body() {
     let request = Request::get("/detail").body(Body::empty()).unwrap();
     let body = body(api(Shape::Configuration).oneshot(request).await.unwrap()).await;
-    assert_eq!(body, json!({"data": null, "code": "DUPLICATE", "message": "taken", "tag": "a"}));
+    assert_eq!(body, json!({"data": null, "code": "CODE_TAKEN", "message": "taken", "tag": "a"}));
 }
 
 #[tokio::test]
-async fn keys_open_what_they_may() {
+async fn a_key_gives_its_access_and_no_more() {
     let keys: ApiKeys = format!("admin:{ADMIN}, ingest:{INGEST}").parse().unwrap();
     let who = |Extension(access): Extension<Access>| async move { format!("{access:?}") };
     let ingest = keys.guard(Router::new().route("/events", get(who)), Access::Ingest);
@@ -179,7 +179,7 @@ fn requests_are_measured_by_route_and_status() {
 }
 
 #[tokio::test]
-async fn health_is_what_the_check_says() {
+async fn health_shows_the_result_of_the_check() {
     let full = || Problem::from(LogError::Full("disk".into()));
     let bad = move || async move { vec![("store", Condition::Ok), ("log", Condition::Down(full()))] };
     let routers = [operations::health(bad), finish(operations::health(bad), Shape::Ingestion)];
@@ -194,7 +194,7 @@ async fn health_is_what_the_check_says() {
         assert_eq!(body(response).await, expected);
     }
     let router = operations::health(|| async {
-        let clock = Condition::Warning { code: "CLOCK_BEHIND", message: "an hour".to_owned() };
+        let clock = Condition::Warning { code: ports::ErrorCode::ClockBehind, message: "an hour".to_owned() };
         vec![("log", Ok::<_, Problem>(()).into()), ("clock", clock)]
     });
     let response = router.oneshot(Request::get("/health-check").body(Body::empty()).unwrap()).await.unwrap();

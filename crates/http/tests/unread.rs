@@ -1,4 +1,4 @@
-//! What becomes of a request's body that nobody read.
+//! What happens to the unread rest of a request body.
 #![allow(clippy::unwrap_used)]
 
 use axum::Router;
@@ -40,7 +40,7 @@ fn pieces(count: usize) -> Body {
 }
 
 #[tokio::test]
-async fn a_little_is_read_and_the_connection_goes_on() {
+async fn a_short_rest_is_read_and_the_connection_goes_on() {
     for path in ["/unread", "/read", "/nowhere", "/slow"] {
         assert!(!closes(path, None, Body::empty()).await, "{path}: no body");
     }

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
+use ports::ErrorCode;
 use ports::records::event::{DISPLACED, EventRecord, OF_PAYLOAD};
 use ports::records::fields::{self, FieldError};
 use ports::records::instant;
 use ports::records::json::{Json, JsonError, Kind, Reader};
+use ports::records::object::Object;
 use segment_engine::time::Timestamp;
 use uss_http::{Kind as ProblemKind, Problem};
 
@@ -16,22 +18,22 @@ use crate::mistaken;
 /// An event as received.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
-    /// Its text, or what was kept of it.
+    /// The event as sent, or the start of it if it was too long to keep.
     pub bytes: &'a [u8],
-    /// If the text was too long to keep: what it was as a whole.
+    /// If only the start was kept: what the whole was.
     pub cut: Option<Cut>,
-    /// A JSON text: the event's id if it has none of its own.
-    pub event_id: Option<&'a str>,
-    /// Why it is no event, if that is known already.
+    /// The event's id if it has none of its own; a string.
+    pub event_id: Option<Json<'a>>,
+    /// Why this is not an event, if that is known already.
     pub fault: Option<&'a Rejection>,
 }
 
-/// Of a text of which only the start was kept.
+/// What is known of an event of which only the start was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// Its length, in bytes.
+    /// The length of the whole, in bytes.
     pub length: u64,
-    /// The SHA-256 of the whole text.
+    /// The SHA-256 of the whole.
     pub sha256: [u8; 32],
 }
 
@@ -41,7 +43,7 @@ impl<'a> From<&'a [u8]> for Received<'a> {
     }
 }
 
-/// An event that is fit to be accepted once its user is known. Borrows from the text received.
+/// An event that is accepted as soon as its user is known. Borrows from the bytes received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventDraft<'a> {
     /// The client's id of the user.
@@ -50,7 +52,7 @@ pub struct EventDraft<'a> {
     pub id_type: Option<Cow<'a, str>>,
     /// When it happened, if the client says.
     pub created_at: Option<Timestamp>,
-    /// Top-level fields that say nothing where they stand, and the field of ours that each seems to be.
+    /// Top-level fields that have no effect where they stand, each with the field of ours that it seems to be.
     pub misplaced: Vec<(Cow<'a, str>, &'static str)>,
     /// What goes into the log.
     pub record: EventRecord<'a>,
@@ -59,22 +61,22 @@ pub struct EventDraft<'a> {
 /// Why an event is refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Stable, machine-readable.
-    pub code: &'static str,
+    /// For programs.
+    pub code: ErrorCode,
     /// Says what to do.
     pub message: String,
 }
 
 impl Rejection {
-    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
     /// The answer to a request with this one event.
     pub fn problem(self) -> Problem {
         let kind = match self.code {
-            "USER_NOT_FOUND" => ProblemKind::NotFound,
-            "EVENT_TOO_LARGE" => ProblemKind::TooLarge,
+            ErrorCode::UserNotFound => ProblemKind::NotFound,
+            ErrorCode::EventTooLarge => ProblemKind::TooLarge,
             _ => ProblemKind::Invalid,
         };
         Problem::new(kind, self.code, self.message)
@@ -89,15 +91,16 @@ impl From<FieldError> for Rejection {
 
 impl From<JsonError> for Rejection {
     fn from(error: JsonError) -> Self {
-        Self::new("INVALID_JSON", format!("the event is not valid JSON: {error}"))
+        Self::new(ErrorCode::InvalidJson, format!("the event is not valid JSON: {error}"))
     }
 }
 
-/// Decides. The rules are semantics of the fields: a text may be missing or null, `order_total` may be a number or text,
-/// unknown fields are kept as sent. Characters that cannot be stored are replaced, but not in ids: two must not become one.
+/// Decides by the semantics of the fields: a string may be missing or null, `order_total` may be a number or a string,
+/// unknown fields are kept as sent. Characters that cannot be stored are replaced, but not in ids: two ids must not become
+/// one.
 ///
 /// # Errors
-/// Why the event is refused; sending it again unchanged will always be refused.
+/// Why the event is refused. It will be refused again if it is sent unchanged.
 pub fn admit<'a>(received: Received<'a>, limits: &Limits) -> Result<EventDraft<'a>, Rejection> {
     if let Some(fault) = received.fault {
         return Err(fault.clone());
@@ -107,7 +110,7 @@ pub fn admit<'a>(received: Received<'a>, limits: &Limits) -> Result<EventDraft<'
         return Err(too_large(&received, length, limits));
     }
     let text = std::str::from_utf8(received.bytes)
-        .map_err(|error| Rejection::new("INVALID_JSON", format!("the event is not UTF-8: {error}")))?;
+        .map_err(|error| Rejection::new(ErrorCode::InvalidJson, format!("the event is not UTF-8: {error}")))?;
     let mut reader = Reader::lenient(text);
     let kind = reader.kind()?;
     if kind != Kind::Object {
@@ -115,7 +118,7 @@ pub fn admit<'a>(received: Received<'a>, limits: &Limits) -> Result<EventDraft<'
         reader.end()?;
         return Err(match kind {
             Kind::Array => mistaken::array_for_an_event(),
-            _ => Rejection::new("NOT_AN_OBJECT", "an event must be one JSON object"),
+            _ => Rejection::new(ErrorCode::NotAnObject, "an event must be one JSON object"),
         });
     }
     let mut draft = Draft::default();
@@ -130,7 +133,7 @@ pub fn admit<'a>(received: Received<'a>, limits: &Limits) -> Result<EventDraft<'
     draft.finish(received.event_id, limits)
 }
 
-/// What is too large for an event may have been meant as many.
+/// What is too large for one event may have been meant as many.
 fn too_large(received: &Received<'_>, length: u64, limits: &Limits) -> Rejection {
     let text = received.bytes.trim_ascii_start();
     if text.starts_with(b"[") {
@@ -139,7 +142,7 @@ fn too_large(received: &Received<'_>, length: u64, limits: &Limits) -> Rejection
     let whole = std::str::from_utf8(text).ok().filter(|_| received.cut.is_none());
     whole.and_then(mistaken::envelope).unwrap_or_else(|| {
         let message = format!("the event has {length} bytes; send at most {} per event", limits.event_bytes_max);
-        Rejection::new("EVENT_TOO_LARGE", message)
+        Rejection::new(ErrorCode::EventTooLarge, message)
     })
 }
 
@@ -156,15 +159,15 @@ struct Draft<'a> {
     event_id: Option<Json<'a>>,
     payload: Option<Payload<'a>>,
     /// Fields beside `id` that belong into the payload, in the order of [`OF_PAYLOAD`].
-    beside: [Option<(&'a str, Json<'a>)>; OF_PAYLOAD.len()],
+    beside: [Option<Json<'a>>; OF_PAYLOAD.len()],
     misplaced: Vec<(Cow<'a, str>, &'static str)>,
     record: EventRecord<'a>,
 }
 
-/// A payload: its own piece of the text, and what it has of the columns.
+/// A payload, and which of the columns it has.
 #[derive(Default)]
 struct Payload<'a> {
-    piece: &'a str,
+    whole: Json<'a>,
     columns: [bool; OF_PAYLOAD.len()],
     order_total: Option<Json<'a>>,
 }
@@ -178,30 +181,30 @@ impl<'a> Draft<'a> {
         let value = reader.value()?;
         match &*name {
             "id" => self.id = Some(value),
-            "id_type" => self.id_type = fields::text("id_type", value)?,
-            "region" => self.record.region = raw_text("region", value)?,
-            "device_type" => self.record.device_type = raw_text("device_type", value)?,
-            "country" => self.record.country = raw_text("country", value)?,
+            "id_type" => self.id_type = fields::string("id_type", value)?,
+            "region" => self.record.region = fields::string("region", value)?,
+            "device_type" => self.record.device_type = fields::string("device_type", value)?,
+            "country" => self.record.country = fields::string("country", value)?,
             "created_at" => self.created_at = Some(value),
-            "event_id" => self.event_id = fields::text("event_id", value)?,
+            "event_id" => self.event_id = fields::string("event_id", value)?,
             // What a rejected event carries on the error topic.
             "user_id" if value.kind() == Kind::Null => {}
-            _ => self.other(name, key, value),
+            _ => self.other(name, value),
         }
         Ok(())
     }
 
-    /// A field that means nothing at the top level.
-    fn other(&mut self, name: Cow<'a, str>, key: Json<'a>, value: Json<'a>) {
+    /// A field that has no effect at the top level.
+    fn other(&mut self, name: Cow<'a, str>, value: Json<'a>) {
         if let Some(column) = OF_PAYLOAD.iter().position(|column| **column == *name) {
-            self.beside[column] = Some((key.raw(), value));
+            self.beside[column] = Some(value);
             return;
         }
-        let is_displaced = DISPLACED.contains(&&*name);
-        if is_displaced { &mut self.record.displaced } else { &mut self.record.other }.push((key.raw(), value.raw()));
         if let Some(meant) = meant(&name) {
-            self.misplaced.push((name, meant));
+            self.misplaced.push((name.clone(), meant));
         }
+        let is_displaced = DISPLACED.contains(&&*name);
+        if is_displaced { &mut self.record.displaced } else { &mut self.record.other }.push(name, value);
     }
 
     fn is_without_id(&self) -> bool {
@@ -217,56 +220,56 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Fields beside `id` are the payload's where it has none of that name, and checked as those are.
+    /// Moves fields from beside `id` into the payload where it has none of that name, and checks them as the payload's own.
     fn take_beside(&mut self) -> Result<Option<Json<'a>>, Rejection> {
         let (columns, mut order_total) =
             self.payload.as_ref().map_or_else(Default::default, |payload| (payload.columns, payload.order_total));
-        let mut taken = Vec::new();
+        let mut taken = Object::default();
         for (column, found) in self.beside.iter().enumerate() {
-            let Some((key, value)) = *found else { continue };
+            let Some(value) = *found else { continue };
             let name = OF_PAYLOAD[column];
             if columns[column] {
-                self.record.other.push((key, value.raw()));
+                self.record.other.push(name, value);
                 self.misplaced.push((name.into(), IN_PAYLOAD[column]));
                 continue;
             }
             if name == "order_total" {
                 order_total = Some(value);
             } else {
-                fields::text(name, value)?;
+                fields::string(name, value)?;
             }
-            taken.push((key, value.raw()));
+            taken.push(name, value);
         }
         // Before the others, as if those had stood in the payload: so they do when the event is replayed.
-        self.record.displaced.splice(0..0, taken);
+        self.record.displaced.prepend(taken);
         Ok(order_total)
     }
 
-    fn finish(mut self, event_id: Option<&'a str>, limits: &Limits) -> Result<EventDraft<'a>, Rejection> {
+    fn finish(mut self, event_id: Option<Json<'a>>, limits: &Limits) -> Result<EventDraft<'a>, Rejection> {
         let Some(id) = self.id.filter(|id| id.kind() != Kind::Null) else { return Err(self.missing_id()) };
-        let text = id.text().ok_or_else(|| FieldError::wrong_type("id", "a text", id.kind()))?;
+        let text = id.text().ok_or_else(|| FieldError::wrong_type("id", "a string", id.kind()))?;
         let id_type = self.id_type.and_then(|id_type| id_type.text());
         let longest = text.len().max(id_type.as_ref().map_or(0, |id_type| id_type.len()));
         if text.is_empty() || longest > limits.id_bytes_max {
             let message = format!("`id` must have 1 to {0} bytes, and `id_type` at most {0}", limits.id_bytes_max);
-            return Err(Rejection::new("INVALID_ID", message));
+            return Err(Rejection::new(ErrorCode::InvalidId, message));
         }
         for (name, value) in [("id", Some(id)), ("id_type", self.id_type), ("event_id", self.event_id)] {
             if value.is_some_and(|value| value.is_unstorable()) {
                 let advice = "send the id without it: replaced, it could be another's";
                 let message = format!("`{name}` has NUL or half of a surrogate pair, which cannot be stored; {advice}");
-                return Err(Rejection::new("INVALID_ID", message));
+                return Err(Rejection::new(ErrorCode::InvalidId, message));
             }
         }
         self.take_beside()?.map_or(Ok(None), fields::order_total)?;
         let created_at = self.created_at.map_or(Ok(None), fields::created_at)?;
         let record = EventRecord {
-            client_ref_id: id.raw(),
-            id_type: self.id_type.map(|id_type| id_type.raw()),
+            client_ref_id: id,
+            id_type: self.id_type,
             created_at: created_at.map(instant::format),
-            payload: self.payload.map_or("{}", |payload| payload.piece),
+            payload: self.payload.map_or_else(Json::default, |payload| payload.whole),
             // An empty id would make duplicates of all events that have one.
-            event_id: self.event_id.map(|event_id| event_id.raw()).filter(|raw| *raw != "\"\"").or(event_id),
+            event_id: self.event_id.filter(|event_id| event_id.raw() != "\"\"").or(event_id),
             ..self.record
         };
         Ok(EventDraft { id: text, id_type, created_at, misplaced: self.misplaced, record })
@@ -275,14 +278,15 @@ impl<'a> Draft<'a> {
     fn missing_id(&self) -> Rejection {
         let other = self.misplaced.iter().find(|(_, meant)| *meant == "id");
         let hint = other.map(|(name, _)| format!("; if that is `{name}`, call it `id`")).unwrap_or_default();
-        Rejection::new("MISSING_ID", format!("an event needs `id`, the client's id of its user, as a text{hint}"))
+        let message = format!("an event needs `id`, the client's id of its user, as a string{hint}");
+        Rejection::new(ErrorCode::MissingId, message)
     }
 }
 
-/// Reads a payload; its columns are checked on the way, but `order_total`, of which the last counts.
+/// Reads a payload and checks its columns on the way, except for `order_total`, of which the last counts.
 fn payload_fields<'a>(reader: &mut Reader<'a>) -> Result<Payload<'a>, Rejection> {
     let mut payload = Payload::default();
-    payload.piece = reader.piece(|reader| {
+    payload.whole = reader.value_with(|reader| {
         reader.object(|key, reader| {
             let value = reader.value()?;
             let name = key.text().unwrap_or_default();
@@ -290,16 +294,12 @@ fn payload_fields<'a>(reader: &mut Reader<'a>) -> Result<Payload<'a>, Rejection>
             payload.columns[column] = true;
             match OF_PAYLOAD[column] {
                 "order_total" => payload.order_total = Some(value),
-                _ => drop(fields::text(IN_PAYLOAD[column], value)?),
+                _ => drop(fields::string(IN_PAYLOAD[column], value)?),
             }
             Ok::<_, Rejection>(())
         })
     })?;
     Ok(payload)
-}
-
-fn raw_text<'a>(field: &str, value: Json<'a>) -> Result<Option<&'a str>, FieldError> {
-    Ok(fields::text(field, value)?.map(|text| text.raw()))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! Bodies as they come, within their times.
+//! Bodies of requests, read within bounds of size and time.
 
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use ports::ErrorCode;
 use tokio::time::{Instant, timeout};
 use uss_http::pace::too_slow;
 use uss_http::{Kind, Problem};
@@ -13,10 +14,10 @@ use crate::capacity::Reservation;
 use crate::limits::Limits;
 use crate::unpack::bad_gzip;
 
-/// The next piece of a body; `None` at its end.
+/// Returns the next piece of a body; `None` at its end.
 ///
 /// # Errors
-/// The body broke off, does not come within `wait`, or is not what `Content-Encoding` says.
+/// The body broke off, no piece came within `wait`, or it is not what `Content-Encoding` says.
 pub async fn next_piece(body: &mut BodyDataStream, wait: Duration) -> Result<Option<Bytes>, Problem> {
     match timeout(wait, body.next()).await {
         Ok(None) => Ok(None),
@@ -29,18 +30,18 @@ pub async fn next_piece(body: &mut BodyDataStream, wait: Duration) -> Result<Opt
 fn unreadable(error: &axum::Error) -> Problem {
     match bad_gzip(error) {
         Some(bad) => Problem::invalid(
-            "INVALID_GZIP",
+            ErrorCode::InvalidGzip,
             format!("the body is not whole gzip: {bad}; send it packed again, or without Content-Encoding"),
         ),
         None => Problem::invalid(
-            "BODY_CUT_OFF",
+            ErrorCode::BodyCutOff,
             format!("the body could not be read to its end: {error}; send the whole body again"),
         ),
     }
 }
 
-/// A whole body. What is received is reserved before it is kept, so a packed body cannot unpack to more than the bounds;
-/// and it must keep coming, so that no slow body keeps its place for long.
+/// Reads a whole body. It reserves room before it keeps bytes, so a packed body cannot unpack to more than the bounds. The
+/// body must keep coming, so that no slow body keeps its room for long.
 ///
 /// # Errors
 /// 408, 413, 429, or as [`next_piece`].
@@ -60,7 +61,7 @@ pub async fn read(body: Body, reservation: &mut Reservation, limits: &Limits) ->
                 "the body has more than {} bytes; send smaller arrays, or lines of JSON (application/x-ndjson) without a limit",
                 limits.body_bytes_max
             );
-            return Err(Problem::new(Kind::TooLarge, "BODY_TOO_LARGE", message));
+            return Err(Problem::new(Kind::TooLarge, ErrorCode::BodyTooLarge, message));
         }
         if whole.is_empty() && joined.is_empty() {
             whole = piece;

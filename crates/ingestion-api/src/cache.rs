@@ -1,4 +1,4 @@
-//! Which user an identity belongs to, remembered. "Unknown" is never remembered.
+//! Caches which user an identity belongs to. "Unknown" is never cached.
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
@@ -8,33 +8,33 @@ use ports::identities::{CaselessTypes, Identity};
 use quick_cache::{Equivalent, Weighter, sync::Cache};
 use segment_engine::event::UserId;
 
-/// How many deleted users are remembered before the cache starts afresh instead.
+/// How many deleted users are remembered before the cache is cleared instead.
 const GONE_MAX: usize = 100_000;
-/// What an entry costs besides its texts: two allocations, the slot and the cache's own links.
+/// What an entry costs besides its strings: two allocations, the slot and the cache's own links.
 const ENTRY_BYTES: u64 = 160;
-/// How large an entry is guessed to be, to size the table.
+/// The expected size of an entry, to size the table.
 const ENTRY_BYTES_GUESS: usize = 220;
 
 /// A bounded cache of identities.
 pub struct IdentityCache {
     caseless: CaselessTypes,
-    /// By the forms in which they compare.
+    /// Keyed by the forms in which identities compare.
     users: Cache<Identity, UserId, EntryBytes>,
     lost: RwLock<Lost>,
 }
 
-/// What no longer holds.
+/// Which cached entries no longer hold.
 #[derive(Default)]
 struct Lost {
-    /// Users that are no more: their entries may still be in the cache, also those that were being asked for meanwhile.
+    /// Deleted and absorbed users. Their entries may still be in the cache, and look-ups under way may add more.
     users: HashSet<UserId>,
-    /// How many identities living users lost. Answers under way meanwhile are not remembered.
+    /// How often living users lost an identity. The results of look-ups under way meanwhile are not cached.
     identities: u64,
 }
 
-/// Taken before the store is asked, and shown with its answer.
+/// The state of the cache before a look-up in the store; [`IdentityCache::put`] wants it with the result.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked(u64);
+pub struct Before(u64);
 
 #[derive(Clone)]
 struct EntryBytes;
@@ -45,13 +45,13 @@ impl Weighter<Identity, UserId> for EntryBytes {
     }
 }
 
-/// An identity to look for, without owning it.
+/// An identity to look up, without owning it.
 struct Borrowed<'a> {
     id_type: Option<&'a str>,
     id: &'a str,
 }
 
-/// As the derived one of [`Identity`].
+/// The same hash as the derived one of [`Identity`].
 impl Hash for Borrowed<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.id_type.hash(state);
@@ -66,7 +66,7 @@ impl Equivalent<Identity> for Borrowed<'_> {
 }
 
 impl IdentityCache {
-    /// An empty cache of at most so many bytes, for ids that compare by these rules.
+    /// Returns an empty cache of at most `bytes_max` bytes, for ids that compare by these rules.
     pub fn new(bytes_max: usize, caseless: CaselessTypes) -> Self {
         let users = Cache::with_weighter(bytes_max / ENTRY_BYTES_GUESS, bytes_max as u64, EntryBytes);
         Self { caseless, users, lost: RwLock::default() }
@@ -76,22 +76,22 @@ impl IdentityCache {
         self.lost.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose identity it is, if that is remembered.
+    /// Returns the user of an identity, if that is cached.
     pub fn get(&self, id_type: Option<&str>, id: &str) -> Option<UserId> {
         let form = self.caseless.form(id_type.unwrap_or_default(), id);
         let user_id = self.users.get(&Borrowed { id_type, id: &form })?;
         if self.lost().users.contains(&user_id) { None } else { Some(user_id) }
     }
 
-    /// To be called before the store is asked.
-    pub fn ask(&self) -> Asked {
-        Asked(self.lost().identities)
+    /// Call this before a look-up in the store.
+    pub fn before_lookup(&self) -> Before {
+        Before(self.lost().identities)
     }
 
-    /// Remembers whose identity it is, unless one was lost since the store was asked.
-    pub fn put(&self, identity: &Identity, user_id: UserId, asked: Asked) {
+    /// Caches the user of an identity, unless a user lost an identity since `before`.
+    pub fn put(&self, identity: &Identity, user_id: UserId, before: Before) {
         let lost = self.lost();
-        if lost.identities == asked.0 {
+        if lost.identities == before.0 {
             self.users.insert(identity.form(&self.caseless), user_id);
         }
     }
@@ -123,9 +123,9 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_told_apart_and_users_forgotten() {
+    fn pairs_are_distinct_and_users_are_forgotten() {
         let cache = IdentityCache::new(1 << 20, CaselessTypes::default());
-        let put = |identity: Identity, user_id: UserId| cache.put(&identity, user_id, cache.ask());
+        let put = |identity: Identity, user_id: UserId| cache.put(&identity, user_id, cache.before_lookup());
         put(identity(Some("cookie"), "a"), UserId(1));
         put(identity(None, "a"), UserId(2));
         assert_eq!(cache.get(Some("cookie"), "a"), Some(UserId(1)));
@@ -134,7 +134,7 @@ mod tests {
         cache.forget(UserId(1));
         assert_eq!(cache.get(Some("cookie"), "a"), None);
         put(identity(Some("cookie"), "a"), UserId(1));
-        assert_eq!(cache.get(Some("cookie"), "a"), None, "an answer under way while the user went");
+        assert_eq!(cache.get(Some("cookie"), "a"), None, "a look-up under way while the user was deleted");
         put(identity(Some("cookie"), "a"), UserId(3));
         assert_eq!(cache.get(Some("cookie"), "a"), Some(UserId(3)));
     }
@@ -142,9 +142,9 @@ mod tests {
     #[test]
     fn identities_that_are_lost_are_forgotten_in_every_spelling() {
         let cache = IdentityCache::new(1 << 20, CaselessTypes::default());
-        let asked = cache.ask();
-        cache.put(&identity(Some("email"), "Ann@X"), UserId(1), asked);
-        cache.put(&identity(Some("cookie"), "Ann@X"), UserId(2), asked);
+        let before = cache.before_lookup();
+        cache.put(&identity(Some("email"), "Ann@X"), UserId(1), before);
+        cache.put(&identity(Some("cookie"), "Ann@X"), UserId(2), before);
         assert_eq!(cache.get(Some("email"), "ann@x"), Some(UserId(1)));
         assert_eq!(cache.get(Some("cookie"), "ann@x"), None);
         cache.forget_identity(&identity(Some("email"), "aNN@x"));
@@ -152,9 +152,9 @@ mod tests {
             assert_eq!(cache.get(Some("email"), spelling), None);
         }
         assert_eq!(cache.get(Some("cookie"), "Ann@X"), Some(UserId(2)));
-        cache.put(&identity(Some("email"), "ann@x"), UserId(1), asked);
-        assert_eq!(cache.get(Some("email"), "ann@x"), None, "an answer from before");
-        cache.put(&identity(Some("email"), "ann@x"), UserId(3), cache.ask());
+        cache.put(&identity(Some("email"), "ann@x"), UserId(1), before);
+        assert_eq!(cache.get(Some("email"), "ann@x"), None, "a look-up from before");
+        cache.put(&identity(Some("email"), "ann@x"), UserId(3), cache.before_lookup());
         assert_eq!(cache.get(Some("email"), "ANN@X"), Some(UserId(3)));
     }
 
@@ -162,7 +162,7 @@ mod tests {
     fn it_stays_within_its_bound() {
         let cache = IdentityCache::new(100_000, CaselessTypes::default());
         for number in 0..10_000 {
-            cache.put(&identity(None, &format!("user-{number}")), UserId(number), cache.ask());
+            cache.put(&identity(None, &format!("user-{number}")), UserId(number), cache.before_lookup());
         }
         assert!(cache.users.weight() <= 100_000);
         assert!(cache.users.len() > 100);

@@ -1,15 +1,16 @@
-//! How many bytes are being worked on: over the bound, requests are turned away before anything is stored. What counts is
-//! what a request really holds, not what it may come to hold.
+//! How many bytes requests hold. Over the bound they are refused before anything is stored. What counts is what a request
+//! really holds, not what it may come to hold.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ports::ErrorCode;
 use uss_http::{Kind, Problem};
 
 use crate::limits::Limits;
 
-/// What all requests together may hold, and those of one client.
+/// How many bytes all requests together, and those of one client, may hold.
 #[derive(Clone, Debug)]
 pub struct Capacity {
     held: Arc<Mutex<Held>>,
@@ -24,7 +25,7 @@ struct Held {
     by_client: HashMap<IpAddr, usize>,
 }
 
-/// What one request holds; given back when dropped.
+/// The bytes that one request holds. Dropping it gives them back.
 #[derive(Debug)]
 pub struct Reservation {
     capacity: Capacity,
@@ -33,13 +34,13 @@ pub struct Reservation {
 }
 
 impl Capacity {
-    /// Nothing is held.
+    /// Returns a capacity of which nothing is held.
     pub fn new(limits: &Limits) -> Self {
         let (bytes_max, client_bytes_max) = (limits.in_flight_bytes_max, limits.client_bytes_max);
         Self { held: Arc::default(), bytes_max, client_bytes_max }
     }
 
-    /// A reservation of nothing yet, for a client at this address.
+    /// Returns an empty reservation for a client at this address.
     pub fn reservation(&self, client: Option<IpAddr>) -> Reservation {
         Reservation { capacity: self.clone(), client: client.map(of_one_owner), bytes: 0 }
     }
@@ -49,7 +50,7 @@ impl Capacity {
     }
 }
 
-/// Who has one address of version 6 has all of its network.
+/// A client that has one IPv6 address has the whole /64.
 fn of_one_owner(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
@@ -58,7 +59,7 @@ fn of_one_owner(address: IpAddr) -> IpAddr {
 }
 
 impl Reservation {
-    /// Holds so many bytes from now on, at once; or what it held before.
+    /// Sets how many bytes the request holds. After an error it holds what it held before.
     ///
     /// # Errors
     /// 429 if all requests together, or those of this client, would hold too much.
@@ -69,10 +70,10 @@ impl Reservation {
         let of_client = self.client.map_or(0, |client| held.by_client.get(&client).copied().unwrap_or(0) - self.bytes);
         if bytes > self.bytes {
             if all > capacity.bytes_max {
-                return Err(over_capacity("too many events are being taken in at once"));
+                return Err(over_capacity("too many events are being processed"));
             }
             if of_client + bytes > capacity.client_bytes_max && self.client.is_some() {
-                return Err(over_capacity("too many events from this address are being taken in at once"));
+                return Err(over_capacity("too many events from this address are being processed"));
             }
         }
         held.bytes = all;
@@ -89,13 +90,13 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.hold(0).expect("to hold nothing is always possible");
+        self.hold(0).expect("holding nothing is always possible");
     }
 }
 
 fn over_capacity(what: &str) -> Problem {
     let message = format!("{what}; nothing was stored, send the same request again later");
-    Problem::new(Kind::TooMany, "OVER_CAPACITY", message)
+    Problem::new(Kind::TooMany, ErrorCode::OverCapacity, message)
 }
 
 #[cfg(test)]
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_holds_more_than_a_share_and_all_together_no_more_than_there_is() {
+    fn no_client_holds_more_than_its_share_and_all_together_no_more_than_the_bound() {
         let capacity = capacity();
         let [mut one, mut same] = [(); 2].map(|()| capacity.reservation(Some([192, 0, 2, 1].into())));
         let mut other = capacity.reservation(Some([192, 0, 2, 2].into()));
@@ -118,7 +119,7 @@ mod tests {
         assert!(same.hold(21).unwrap_err().message.contains("this address"));
         assert!(other.hold(41).unwrap_err().message.starts_with("too many events are"));
         other.hold(40).unwrap();
-        assert_eq!(third.hold(1).unwrap_err().code, "OVER_CAPACITY");
+        assert_eq!(third.hold(1).unwrap_err().code, ErrorCode::OverCapacity);
         one.hold(10).unwrap();
         third.hold(30).unwrap();
         drop((one, same, other, third));
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_version_6_is_one_client() {
+    fn an_ipv6_network_is_one_client() {
         let of = |address: &str| of_one_owner(address.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));

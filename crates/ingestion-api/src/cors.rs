@@ -1,4 +1,4 @@
-//! Answers browsers that ask whether a page may send events.
+//! Answers browsers that ask whether a page may send events (CORS).
 
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, header};

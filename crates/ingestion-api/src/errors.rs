@@ -1,4 +1,4 @@
-//! `/api/v1/errors`: the error topic to look into, and rejected events to send again.
+//! `/api/v1/errors`: the records of the error topic, and the replay of dead letters.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use ports::ErrorCode;
 use ports::log::Topic;
 use ports::records::{ErrorRecord, ErrorType};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use uss_http::extract::{Json, JsonContentType, Path, Query};
 use uss_http::{Kind, Problem};
 
-use crate::mend::{self, ErrorEntry, MendError, Mending, Replay};
+use crate::dead_letter::{self, DeadLetterError, Edit, ErrorEntry, Replay};
 use crate::outcome::Outcome;
 use crate::pipeline::{Ingestion, Options};
 
@@ -28,12 +29,12 @@ pub(crate) fn routes() -> Router<Arc<Ingestion>> {
         .route("/api/v1/errors/{offset}/replay", post(replay))
 }
 
-/// A record of the error topic as it is answered. Never by way of a `Value`, in which numbers are rounded.
+/// A record of the error topic in an answer. Never by way of a `Value`, which rounds numbers.
 #[derive(Serialize)]
 struct View {
     offset: u64,
     key: String,
-    /// Whether a replay of it was accepted.
+    /// Whether a replay was accepted.
     replayed: bool,
     #[serde(flatten)]
     error: ErrorRecord,
@@ -66,7 +67,7 @@ async fn list(State(ingestion): State<Arc<Ingestion>>, Query(query): Query<ListQ
         from if from < 0 => end.saturating_sub(from.unsigned_abs()),
         from => from.unsigned_abs(),
     };
-    let entries = mend::list(ingestion.log(), from, limit).await?;
+    let entries = dead_letter::list(ingestion.log(), from, limit).await?;
     let next_offset = entries.last().map_or(from.max(first), |last| last.offset + 1);
     let mut data = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -79,7 +80,10 @@ fn checked(limit: Option<usize>) -> Result<usize, Problem> {
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     match (1..=LIMIT_MAX).contains(&limit) {
         true => Ok(limit),
-        false => Err(Problem::invalid("INVALID_LIMIT", format!("limit must be between 1 and {LIMIT_MAX}"))),
+        false => {
+            let message = format!("limit must be between 1 and {LIMIT_MAX}");
+            Err(Problem::invalid(ErrorCode::InvalidLimit, message))
+        }
     }
 }
 
@@ -89,11 +93,11 @@ struct One {
 }
 
 async fn show(State(ingestion): State<Arc<Ingestion>>, Path(offset): Path<u64>) -> Result<Json<One>, Problem> {
-    let entry = mend::show(ingestion.log(), offset).await?;
+    let entry = dead_letter::show(ingestion.log(), offset).await?;
     Ok(Json(One { data: View::of(&ingestion, entry).await? }))
 }
 
-/// What is changed before the event is sent again; at most one of them.
+/// What is changed before the event is sent again: at most one of these.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
@@ -101,18 +105,20 @@ struct Change {
     instead: Option<Value>,
 }
 
-fn mending(body: &[u8]) -> Result<Mending, Problem> {
+fn edit_of(body: &[u8]) -> Result<Edit, Problem> {
     let advice = "send {\"patch\": {…}}, {\"instead\": {…}}, or nothing to replay the event as it is";
     let change = match body.is_empty() {
         true => Change::default(),
         false => serde_json::from_slice(body)
-            .map_err(|error| Problem::invalid("INVALID_BODY", format!("{error}; {advice}")))?,
+            .map_err(|error| Problem::invalid(ErrorCode::InvalidBody, format!("{error}; {advice}")))?,
     };
     match (change.patch, change.instead) {
-        (None, None) => Ok(Mending::AsIs),
-        (Some(patch), None) => Ok(Mending::Patch(patch)),
-        (None, Some(event)) => Ok(Mending::Instead(event)),
-        (Some(_), Some(_)) => Err(Problem::invalid("INVALID_BODY", format!("both patch and instead; {advice}"))),
+        (None, None) => Ok(Edit::None),
+        (Some(patch), None) => Ok(Edit::MergePatch(patch)),
+        (None, Some(event)) => Ok(Edit::Replace(event)),
+        (Some(_), Some(_)) => {
+            Err(Problem::invalid(ErrorCode::InvalidBody, format!("both patch and instead; {advice}")))
+        }
     }
 }
 
@@ -122,17 +128,17 @@ async fn replay(
     _: JsonContentType,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
-    let outcome = match ingestion.replay(offset, &mending(&body)?, options(&ingestion)).await? {
-        Replay::Before => "accepted_before",
+    let replay = ingestion.replay(offset, &edit_of(&body)?, options(&ingestion)).await;
+    let outcome = match replay.map_err(replay_problem)? {
+        Replay::AcceptedBefore => "accepted_before",
         Replay::Sent(Outcome::Accepted) => "accepted",
         Replay::Sent(Outcome::Rejected(rejection)) => return Err(rejection.problem().with("outcome", "rejected")),
-        Replay::Sent(Outcome::NotAdmitted(problem)) => return Err(problem.with("outcome", "not_admitted")),
     };
     Ok(Json(json!({"ok": true, "error": null, "outcome": outcome})))
 }
 
 fn options(ingestion: &Ingestion) -> Options {
-    Options { unknown_users: ingestion.unknown_users, once: false }
+    Options { unknown_users: ingestion.unknown_users, dedupe_forever: false }
 }
 
 #[derive(Deserialize)]
@@ -143,15 +149,15 @@ struct ManyQuery {
     code: Option<String>,
 }
 
-/// What became of the events of some records.
+/// What became of the dead letters that were replayed.
 #[derive(Default, Serialize)]
 struct Many {
     accepted: u64,
     accepted_before: u64,
     rejected: Vec<Refused>,
-    /// There is nothing that could be sent.
+    /// Records from which nothing can be sent.
     impossible: Vec<Refused>,
-    /// The one at which it stopped, if it did.
+    /// The record at which the replay stopped, if it did.
     not_admitted: Vec<Refused>,
     next_offset: u64,
 }
@@ -159,17 +165,17 @@ struct Many {
 #[derive(Serialize)]
 struct Refused {
     offset: u64,
-    code: String,
+    code: ErrorCode,
     message: String,
 }
 
 impl Refused {
     fn of(offset: u64, problem: Problem) -> Self {
-        Self { offset, code: problem.code.into_owned(), message: problem.message }
+        Self { offset, code: problem.code, message: problem.message }
     }
 }
 
-/// Records are read once for all of them: one at a time, each would be looked for among all that came in its instant.
+/// Reads the records in one go: the log would search for each single record among all of its instant.
 async fn replay_many(
     State(ingestion): State<Arc<Ingestion>>,
     Query(query): Query<ManyQuery>,
@@ -178,16 +184,16 @@ async fn replay_many(
     let (from, limit) = (query.from.unwrap_or(0), checked(query.limit)?);
     let (first, _) = ingestion.log().bounds(Topic::Errors, 0).await?;
     let mut many = Many { next_offset: from.max(first), ..Many::default() };
-    for entry in mend::list(ingestion.log(), from, limit).await? {
+    for entry in dead_letter::list(ingestion.log(), from, limit).await? {
         let is_asked = entry.error.error_type == ErrorType::IngestEvent
             && query.code.as_ref().is_none_or(|code| *code == entry.error.code);
         if is_asked {
-            match ingestion.replay_entry(&entry, &Mending::AsIs, options(&ingestion)).await {
+            match ingestion.replay_entry(&entry, &Edit::None, options(&ingestion)).await {
                 Ok(Replay::Sent(Outcome::Accepted)) => many.accepted += 1,
-                Ok(Replay::Before) => many.accepted_before += 1,
+                Ok(Replay::AcceptedBefore) => many.accepted_before += 1,
                 Ok(Replay::Sent(Outcome::Rejected(it))) => many.rejected.push(Refused::of(entry.offset, it.problem())),
-                Ok(Replay::Sent(Outcome::NotAdmitted(problem))) => {
-                    many.not_admitted.push(Refused::of(entry.offset, *problem));
+                Err(DeadLetterError::NotAdmitted(error)) => {
+                    many.not_admitted.push(Refused::of(entry.offset, error.into()));
                     break;
                 }
                 Err(error) => many.impossible.push(Refused::of(entry.offset, error.into())),
@@ -198,15 +204,24 @@ async fn replay_many(
     Ok(Json(many))
 }
 
-impl From<MendError> for Problem {
-    fn from(error: MendError) -> Self {
+/// An answer to a replay says whether nothing was stored.
+fn replay_problem(error: DeadLetterError) -> Problem {
+    match error {
+        DeadLetterError::NotAdmitted(error) => Problem::from(error).with("outcome", "not_admitted"),
+        error => error.into(),
+    }
+}
+
+impl From<DeadLetterError> for Problem {
+    fn from(error: DeadLetterError) -> Self {
         let code = match error {
-            MendError::Log(error) => return error.into(),
-            MendError::NotFound(_) => return Problem::not_found("ERROR_NOT_FOUND", error.to_string()),
-            MendError::Damaged(..) => "RECORD_DAMAGED",
-            MendError::NotAnEvent(_) => "NOT_AN_EVENT",
-            MendError::Cut(_) => "EVENT_INCOMPLETE",
-            MendError::NotPatchable(_) => "NOT_PATCHABLE",
+            DeadLetterError::Log(error) => return error.into(),
+            DeadLetterError::NotAdmitted(error) => return error.into(),
+            DeadLetterError::NotFound(_) => return Problem::not_found(ErrorCode::ErrorNotFound, error.to_string()),
+            DeadLetterError::Damaged(..) => ErrorCode::RecordDamaged,
+            DeadLetterError::NotAnEvent(_) => ErrorCode::NotAnEvent,
+            DeadLetterError::Cut(_) => ErrorCode::EventIncomplete,
+            DeadLetterError::NotPatchable(_) => ErrorCode::NotPatchable,
         };
         Problem::new(Kind::Conflict, code, error.to_string())
     }

@@ -1,10 +1,11 @@
-//! Events that say they were created in the future.
+//! Events whose `created_at` lies in the future.
 
+use ports::ErrorCode;
 use segment_engine::time::Timestamp;
 
 use crate::admission::{EventDraft, Rejection};
 
-/// What happens to them.
+/// What happens to events of the future.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FutureEvents {
     /// They are kept as sent: what counts from `created_at` on begins at that time.
@@ -29,10 +30,10 @@ impl std::str::FromStr for FutureEvents {
     }
 }
 
-/// What happens to events of the future, and when they are some.
+/// What happens to events of the future, and which events are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FuturePolicy {
-    /// What happens to them.
+    /// What happens to events of the future.
     pub events: FutureEvents,
     /// How far a client's clock may be ahead of ours.
     pub tolerance_micros: i64,
@@ -45,7 +46,7 @@ impl Default for FuturePolicy {
 }
 
 impl FuturePolicy {
-    /// The event as it is taken if it is received now.
+    /// Returns the event as it is accepted if it is received now.
     ///
     /// # Errors
     /// Why it is rejected.
@@ -68,5 +69,5 @@ fn rejection(tolerance_micros: i64) -> Rejection {
         "`created_at` is more than {seconds} seconds ahead of our clock; correct the client's clock, or leave the field out \
          to use the time of receipt"
     );
-    Rejection::new("FUTURE_EVENT", message)
+    Rejection::new(ErrorCode::FutureEvent, message)
 }

@@ -8,18 +8,18 @@ use crate::admission::{Cut, Received};
 use crate::limits::Limits;
 use crate::split::without_mark;
 
-/// Lines that came, and the start of the next one.
+/// The lines received, and the start of the next one.
 pub struct Lines {
     /// Whole lines, then the start of an unfinished one.
     buffer: Vec<u8>,
     lines: Vec<Line>,
     /// Where the unfinished line starts.
     start: usize,
-    /// The unfinished line, if it is too long to keep: how it goes on.
+    /// How the unfinished line goes on, if it is too long to keep.
     rest: Option<Rest>,
     /// Whether no line has ended yet: a byte order mark may come before the first.
     is_first: bool,
-    /// How many bytes of blank lines came in a row.
+    /// The bytes of consecutive blank lines.
     blank_bytes: usize,
     kept_max: usize,
     line_bytes_max: usize,
@@ -35,7 +35,7 @@ struct Rest {
     hash: Sha256,
 }
 
-/// A line, or a run of blank lines, that never seems to end.
+/// A line, or a run of blank lines, beyond its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endless;
 
@@ -59,8 +59,8 @@ impl Lines {
     /// Takes the next piece of the stream.
     ///
     /// # Errors
-    /// The unfinished line exceeds its bound, or blank lines do; what there is can be had by [`Lines::finish`], and nothing
-    /// after it.
+    /// The unfinished line exceeds its bound, or blank lines do. Call [`Lines::finish`] to use what came before; push nothing
+    /// more.
     pub fn push(&mut self, mut piece: &[u8]) -> Result<(), Endless> {
         loop {
             piece = self.skip_breaks(piece);
@@ -80,12 +80,12 @@ impl Lines {
         self.end_line();
     }
 
-    /// How many bytes are held.
+    /// The number of bytes held.
     pub fn bytes(&self) -> usize {
         self.buffer.len()
     }
 
-    /// How many whole lines are held.
+    /// The number of whole lines held.
     pub fn count(&self) -> usize {
         self.lines.len()
     }
@@ -95,19 +95,19 @@ impl Lines {
         self.rest.is_some() || self.buffer.len() > self.start
     }
 
-    /// The whole lines.
+    /// Returns the whole lines.
     pub fn received(&self) -> Vec<Received<'_>> {
         self.lines.iter().map(|line| Received { cut: line.cut, ..self.buffer[line.text.clone()].into() }).collect()
     }
 
-    /// Lets go of the whole lines.
+    /// Drops the whole lines.
     pub fn clear(&mut self) {
         self.buffer.drain(..self.start);
         self.lines.clear();
         self.start = 0;
     }
 
-    /// Passes line breaks where a line would start: a packed body can have millions of them.
+    /// Skips line breaks where a line would start: a packed body can have millions of them.
     fn skip_breaks<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
         if self.has_unfinished() {
             return piece;
@@ -139,7 +139,7 @@ impl Lines {
         if length > bound { Err(Endless) } else { Ok(()) }
     }
 
-    /// Lines of blanks are no events.
+    /// Lines of blanks are not events.
     fn end_line(&mut self) {
         let mut text = self.start..self.buffer.len();
         if std::mem::take(&mut self.is_first) {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_noticed_and_costs_little() {
+    fn an_endless_line_is_an_error_and_costs_little() {
         let mut lines = Lines::new(&limits());
         lines.push(b"first\n0123456789").unwrap();
         assert_eq!(lines.push(&[b'x'; 11]), Err(Endless));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_passed_before_the_first_line_only() {
+    fn a_byte_order_mark_is_skipped_before_the_first_line_only() {
         let stream = "\u{feff}one\n\u{feff}two\n".as_bytes();
         for piece in 1..stream.len() {
             let mut lines = Lines::new(&limits());

@@ -1,13 +1,13 @@
-//! Fields that an event has at its top level under another name than ours, and what to write instead. Pure.
+//! Fields at the top level of an event that have another name than ours, and what to write instead. Pure.
 
 use serde::Serialize;
 
-/// How many names one answer warns of. An event has few fields; more names are no mistake that somebody reads about.
+/// How many names one answer warns of. An event has few fields; nobody reads a longer list.
 const WARNINGS_MAX: usize = 20;
-/// The longest name that is looked at: longer than any below.
+/// The longest name that is compared: longer than any below.
 const NAME_BYTES_MAX: usize = 32;
 
-/// Our fields by their letters alone, and what other services call them.
+/// Our fields, and what other services call them, in lower case without separators.
 const MEANT: [(&str, &[&str]); 13] = [
     ("id", &["id", "userid", "anonymousid", "distinctid", "customerid", "clientid", "visitorid", "clientrefid", "uid"]),
     ("id_type", &["idtype", "identitytype", "useridtype"]),
@@ -27,7 +27,7 @@ const MEANT: [(&str, &[&str]); 13] = [
     ("payload.element_id", &["elementid"]),
 ];
 
-/// Which of our fields is meant by this name of another field, if it is nearly one of ours or a known one of others.
+/// Returns which of our fields is meant by this name, if it is nearly one of ours or one that other services use.
 pub fn meant(name: &str) -> Option<&'static str> {
     if name.len() > NAME_BYTES_MAX {
         return None;
@@ -38,26 +38,26 @@ pub fn meant(name: &str) -> Option<&'static str> {
     MEANT.iter().find(|(_, names)| names.iter().any(|known| is_called(known))).map(|(field, _)| *field)
 }
 
-/// A field that was kept, but says nothing where it stands.
+/// A field that was kept, but has no effect where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
-    /// Its name.
+    /// The name of the field.
     pub field: String,
     /// What to write instead.
     pub message: String,
-    /// The first event that has it.
+    /// The index of the first event that has it.
     pub index: usize,
     /// How many events have it.
     pub events: usize,
 }
 
-/// The warnings of a request, one per name.
+/// The warnings of a request, one per name of a field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Warnings(Vec<Warning>);
 
 impl Warnings {
-    /// Adds a field of an accepted event, and what it should be called.
+    /// Warns of a field of an accepted event that should be called `meant`.
     pub fn add(&mut self, index: usize, field: &str, meant: &'static str) {
         metrics::counter!("uss_misplaced_fields_total", "meant" => meant).increment(1);
         if let Some(known) = self.0.iter_mut().find(|warning| warning.field == field) {
@@ -69,7 +69,7 @@ impl Warnings {
         }
     }
 
-    /// Adds those of later events, the first of which has the index `first` among all.
+    /// Adds the warnings of later events. `first` is the index of the first of them.
     pub fn append(&mut self, first: usize, later: Warnings) {
         for warning in later.0 {
             if let Some(known) = self.0.iter_mut().find(|known| known.field == warning.field) {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_spellings_and_the_names_of_others_are_known() {
+    fn other_spellings_and_the_names_of_other_services_are_known() {
         let cases = [
             ("createdAt", Some("created_at")),
             ("CREATED-AT", Some("created_at")),
@@ -112,7 +112,7 @@ mod tests {
             ("deviceType", Some("device_type")),
             ("Region", Some("region")),
             ("campaign", None),
-            ("once", None),
+            ("dedupe_forever", None),
             ("", None),
             ("created", None),
             ("ïd", None),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_told_once_and_not_without_end() {
+    fn every_name_is_warned_of_once_up_to_a_bound() {
         let mut warnings = Warnings::default();
         for index in 3..5 {
             warnings.add(index, "time", "created_at");

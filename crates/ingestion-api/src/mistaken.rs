@@ -1,24 +1,26 @@
-//! Events sent in another form than was said, recognised to say what to send instead. Pure.
+//! Recognises events that were sent in another form than the request says, to say what to send instead. Pure.
 
+use ports::ErrorCode;
 use ports::records::json::{JsonError, Kind, Reader};
 use uss_http::Problem;
 
 use crate::admission::{Received, Rejection};
 
-/// Under which names other services take many events in one object.
+/// The names under which other services take many events in one object.
 const ENVELOPES: [&str; 6] = ["batch", "events", "data", "items", "messages", "records"];
 
-/// An array where one event should be.
+/// The rejection of an array where one event should be.
 pub fn array_for_an_event() -> Rejection {
     let advice = "send an array with Content-Type: application/json";
-    Rejection::new("NOT_AN_OBJECT", format!("an event must be one JSON object, not an array; {advice}"))
+    Rejection::new(ErrorCode::NotAnObject, format!("an event must be one JSON object, not an array; {advice}"))
 }
 
-/// An object around an array of events, as other services take it: `{"batch": [{…}, …]}`. `None` if the text is none.
+/// The rejection of an object around an array of events, as other services take it: `{"batch": [{…}, …]}`. `None` if the
+/// text is not such an object.
 pub fn envelope(text: &str) -> Option<Rejection> {
     let name = envelope_name(text)?;
     let advice = "send an array of events itself, not an object around it";
-    Some(Rejection::new("EVENTS_WRAPPED", format!("`{name}` holds an array, and there is no `id`; {advice}")))
+    Some(Rejection::new(ErrorCode::EventsWrapped, format!("`{name}` holds an array, and there is no `id`; {advice}")))
 }
 
 fn envelope_name(text: &str) -> Option<&'static str> {
@@ -63,7 +65,8 @@ pub fn one_value_over_lines(first_lines: &[Received<'_>]) -> Option<Problem> {
         false => return None,
     };
     let advice = "send an array with Content-Type: application/json, or each event on a line of its own";
-    Some(Problem::invalid("INVALID_JSON", format!("the first line begins {what} that goes on in the next; {advice}")))
+    let message = format!("the first line begins {what} that goes on in the next; {advice}");
+    Some(Problem::invalid(ErrorCode::InvalidJson, message))
 }
 
 #[cfg(test)]

@@ -1,38 +1,41 @@
-//! The single fate of each received event.
+//! The single outcome of each received event.
 
+use std::ops::Range;
+
+use ports::ErrorCode;
 use ports::event_sink::{Refused, SinkOutcome};
-use uss_http::Problem;
 
 use crate::admission::Rejection;
 
-/// What became of one event.
+/// What became of one event that was decided.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The log has it.
     Accepted,
     /// Refused for good; the error topic has it.
     Rejected(Box<Rejection>),
-    /// Nothing is stored; sending it again later may succeed.
-    NotAdmitted(Box<Problem>),
 }
 
-impl Outcome {
-    fn label(&self) -> &'static str {
-        match self {
-            Outcome::Accepted => "accepted",
-            Outcome::Rejected(_) => "rejected",
-            Outcome::NotAdmitted(_) => "not_admitted",
-        }
-    }
-}
-
-/// Counts each event once in `uss_events_total{outcome}`. Called at the one place where outcomes are made, and for bodies
-/// that were not taken.
+/// Counts events whose outcome was decided in `uss_events_total{outcome}`, each once.
 pub fn count(outcomes: &[Outcome]) {
-    for label in ["accepted", "rejected", "not_admitted"] {
-        let number = outcomes.iter().filter(|outcome| outcome.label() == label).count() as u64;
-        metrics::counter!("uss_events_total", "outcome" => label).increment(number);
-    }
+    let accepted = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted)).count();
+    count_as("accepted", accepted);
+    count_as("rejected", outcomes.len() - accepted);
+}
+
+/// Counts events of which nothing was stored. A body that is not read at all counts as one event: how many it holds is not
+/// known.
+pub fn count_not_admitted(events: usize) {
+    count_as("not_admitted", events);
+}
+
+fn count_as(outcome: &'static str, events: usize) {
+    metrics::counter!("uss_events_total", "outcome" => outcome).increment(events as u64);
+}
+
+/// Returns the entries of an answer for events that were not stored, all for one reason.
+pub fn not_admitted(events: Range<usize>, code: ErrorCode, message: &str) -> impl Iterator<Item = Refused> {
+    events.map(move |index| Refused { index, code, message: message.to_owned() })
 }
 
 /// Adds the outcomes of the events from `first` on to the answer.
@@ -42,11 +45,7 @@ pub fn tally(answer: &mut SinkOutcome, first: usize, outcomes: Vec<Outcome>) {
             Outcome::Accepted => answer.accepted += 1,
             Outcome::Rejected(rejection) => {
                 let Rejection { code, message } = *rejection;
-                answer.rejected.push(Refused { index, code: code.to_owned(), message });
-            }
-            Outcome::NotAdmitted(problem) => {
-                let Problem { code, message, .. } = *problem;
-                answer.not_admitted.push(Refused { index, code: code.into_owned(), message });
+                answer.rejected.push(Refused { index, code, message });
             }
         }
     }

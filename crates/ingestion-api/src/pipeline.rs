@@ -3,14 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_trait::async_trait;
+use ports::ErrorCode;
 use ports::clock::Clock;
-use ports::event_sink::{EventSink, SinkOutcome};
-use ports::identities::{CaselessTypes, Hold, Identities, Identity};
-use ports::log::{Log, NewRecord, Topic, partition_of};
+use ports::identities::{CaselessTypes, Hold, Identities, Identity, IdentityError};
+use ports::log::{Log, LogError, NewRecord, Topic, partition_of};
 use ports::records::{UserRecord, instant};
 use segment_engine::event::UserId;
-use uss_http::Problem;
 
 use crate::admission::{EventDraft, Received, Rejection, admit};
 use crate::cache::IdentityCache;
@@ -28,17 +26,17 @@ pub enum UnknownUsers {
     /// They are rejected with `USER_NOT_FOUND`.
     #[default]
     Reject,
-    /// A user is made of each unknown identity.
+    /// Each unknown identity becomes a new user.
     Create,
 }
 
-/// How a request's events are taken.
+/// How the events of a request are processed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// What happens to the events of unknown users.
     pub unknown_users: UnknownUsers,
-    /// Whether their event ids are derived from the content, and so count once without a time limit.
-    pub once: bool,
+    /// Whether their event ids are derived from the content, and so dedupe without a time limit.
+    pub dedupe_forever: bool,
 }
 
 /// The ingestion service, without HTTP.
@@ -57,26 +55,37 @@ pub struct Ingestion {
 
 type Admission<'a> = Result<EventDraft<'a>, Rejection>;
 
+/// Why nothing of some events was stored. Sending them again later may succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The log could not be read or appended to.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The users could not be looked up or created.
+    #[error(transparent)]
+    Identities(#[from] IdentityError),
+}
+
 /// What became of some events.
 #[derive(Debug, Default)]
 pub struct Processed {
-    /// One for each, in order.
+    /// One for each event, in order.
     pub outcomes: Vec<Outcome>,
-    /// Of the accepted ones.
+    /// About accepted events.
     pub warnings: Warnings,
 }
 
-/// What is to be appended for a request's events.
+/// What is appended for the events of a request.
 #[derive(Default)]
 struct Writing {
     records: Vec<NewRecord>,
     warnings: Warnings,
-    /// Of the users whose records are among them: kept until the append is done.
+    /// Holds on the users created for these records, kept until they are appended.
     holds: Vec<Hold>,
 }
 
 impl Ingestion {
-    /// A service on these ports, whose identities compare by the default rules.
+    /// Returns a service on these ports, whose identities compare by the default rules.
     pub fn new(
         log: Arc<dyn Log>,
         identities: Arc<dyn Identities>,
@@ -84,8 +93,9 @@ impl Ingestion {
         limits: Limits,
         unknown_users: UnknownUsers,
     ) -> Self {
-        // What has not happened is to be seen as 0, not as nothing.
+        // A metric that has not counted anything yet shows 0.
         outcome::count(&[]);
+        outcome::count_not_admitted(0);
         let cache = IdentityCache::new(limits.identity_cache_bytes_max, CaselessTypes::default());
         metrics::counter!("uss_replaced_characters_events_total").increment(0);
         let capacity = Capacity::new(&limits);
@@ -93,24 +103,24 @@ impl Ingestion {
         Self { log, identities, clock, cache, capacity, limits, unknown_users, future, replaying }
     }
 
-    /// With another policy for events of the future.
+    /// Sets the policy for events of the future.
     #[must_use]
     pub fn with_future(self, future: FuturePolicy) -> Self {
         Self { future, ..self }
     }
 
-    /// The service with other types of identities that compare without case: those of the identities port.
+    /// Sets which types of identities compare without case: those of the identities port.
     #[must_use]
     pub fn with_caseless(self, caseless: CaselessTypes) -> Self {
         Self { cache: IdentityCache::new(self.limits.identity_cache_bytes_max, caseless), ..self }
     }
 
-    /// To be called when a user was deleted or merged into another: their identities are looked up again.
+    /// Call this when a user was deleted or merged into another: their identities are then looked up again.
     pub fn forget(&self, user_id: UserId) {
         self.cache.forget(user_id);
     }
 
-    /// To be called when a user lost an identity and lives on: it is looked up again.
+    /// Call this when a user lost an identity and lives on: the identity is then looked up again.
     pub fn forget_identity(&self, identity: &Identity) {
         self.cache.forget_identity(identity);
     }
@@ -123,26 +133,36 @@ impl Ingestion {
         &*self.identities
     }
 
-    /// Takes events in: one outcome each, in order. Accepted and rejected ones go into the log in one append, so either
-    /// all of them are stored or none is admitted.
-    pub async fn process(&self, events: &[Received<'_>], options: Options) -> Processed {
-        let processed = self.attempt(events, options).await.unwrap_or_else(|problem| Processed {
-            outcomes: vec![Outcome::NotAdmitted(Box::new(problem)); events.len()],
-            warnings: Warnings::default(),
-        });
-        outcome::count(&processed.outcomes);
+    /// Decides events and appends accepted and rejected ones in one append: one outcome each, in order.
+    ///
+    /// # Errors
+    /// None of the events is stored.
+    pub async fn process(&self, events: &[Received<'_>], options: Options) -> Result<Processed, IngestError> {
+        let processed = self.attempt(events, options).await;
+        match &processed {
+            Ok(processed) => outcome::count(&processed.outcomes),
+            Err(_) => outcome::count_not_admitted(events.len()),
+        }
         processed
     }
 
-    /// Takes in an event that stands on the error topic, unless that was done under this name before (`None`). Refused
-    /// again, it is not written there a second time.
-    pub(crate) async fn process_once(&self, name: &str, event: Received<'_>, options: Options) -> Option<Outcome> {
-        let outcome = match self.attempt_once(name, event, options).await {
-            Ok(outcome) => outcome?,
-            Err(problem) => Outcome::NotAdmitted(Box::new(problem)),
-        };
-        outcome::count(std::slice::from_ref(&outcome));
-        Some(outcome)
+    /// Processes one dead letter, unless an event was accepted under this name before: then it returns `None`. An event that
+    /// is rejected again is not written to the error topic a second time.
+    ///
+    /// # Errors
+    /// The event is not stored.
+    pub(crate) async fn process_once(
+        &self,
+        name: &str,
+        event: Received<'_>,
+        options: Options,
+    ) -> Result<Option<Outcome>, IngestError> {
+        let outcome = self.attempt_once(name, event, options).await;
+        match &outcome {
+            Ok(outcome) => outcome.iter().for_each(|outcome| outcome::count(std::slice::from_ref(outcome))),
+            Err(_) => outcome::count_not_admitted(1),
+        }
+        outcome
     }
 
     async fn attempt_once(
@@ -150,7 +170,7 @@ impl Ingestion {
         name: &str,
         event: Received<'_>,
         options: Options,
-    ) -> Result<Option<Outcome>, Problem> {
+    ) -> Result<Option<Outcome>, IngestError> {
         let _alone = self.replaying.lock().await;
         if self.log.producer_sequence(name).await? > 0 {
             return Ok(None);
@@ -158,14 +178,14 @@ impl Ingestion {
         let (mut outcomes, writing) = self.decide(&[event], options).await?;
         let outcome = outcomes.pop().expect("one event has one outcome");
         let is_accepted = matches!(outcome, Outcome::Accepted);
-        // `false`: the answer to an earlier call was lost, but not the call.
+        // `false`: an earlier call appended the record, but its answer was lost.
         if is_accepted && !self.log.append_once(name, 1, writing.records).await? {
             return Ok(None);
         }
         Ok(Some(outcome))
     }
 
-    async fn attempt(&self, events: &[Received<'_>], options: Options) -> Result<Processed, Problem> {
+    async fn attempt(&self, events: &[Received<'_>], options: Options) -> Result<Processed, IngestError> {
         let (outcomes, writing) = self.decide(events, options).await?;
         if !writing.records.is_empty() {
             self.log.append(writing.records).await?;
@@ -173,8 +193,8 @@ impl Ingestion {
         Ok(Processed { outcomes, warnings: writing.warnings })
     }
 
-    /// What becomes of each event, and the records that say so.
-    async fn decide(&self, events: &[Received<'_>], options: Options) -> Result<(Vec<Outcome>, Writing), Problem> {
+    /// Returns the outcome of each event, and the records to append.
+    async fn decide(&self, events: &[Received<'_>], options: Options) -> Result<(Vec<Outcome>, Writing), IngestError> {
         let now = self.clock.now();
         let admissions = events.iter().map(|event| self.future.apply(admit(*event, &self.limits)?, now));
         let admissions: Vec<Admission<'_>> = admissions.collect();
@@ -189,12 +209,13 @@ impl Ingestion {
             });
             match decided {
                 Ok((draft, user_id)) => {
-                    writing.records.push(self.event_record(&draft, user_id, &at, options.once));
+                    writing.records.push(self.event_record(&draft, user_id, &at, options.dedupe_forever));
                     writing.note(index, &draft);
                     outcomes.push(Outcome::Accepted);
                 }
                 Err(rejection) => {
-                    writing.records.push(refusal::record(*event, &rejection, &at, options.once, &self.limits));
+                    let refused = refusal::record(*event, &rejection, &at, options.dedupe_forever, &self.limits);
+                    writing.records.push(refused);
                     outcomes.push(Outcome::Rejected(Box::new(rejection)));
                 }
             }
@@ -202,13 +223,13 @@ impl Ingestion {
         Ok((outcomes, writing))
     }
 
-    /// The user of each admitted event. Records of users made on the way come before the events.
+    /// Returns the user of each admitted event. Records of users created on the way come before the events.
     async fn users(
         &self,
         admissions: &[Admission<'_>],
         unknown_users: UnknownUsers,
         writing: &mut Writing,
-    ) -> Result<Vec<Option<UserId>>, Problem> {
+    ) -> Result<Vec<Option<UserId>>, IngestError> {
         let mut users = vec![None; admissions.len()];
         let mut missing: HashMap<Identity, Vec<usize>> = HashMap::new();
         for (index, admission) in admissions.iter().enumerate() {
@@ -222,7 +243,7 @@ impl Ingestion {
         }
         let (asked, places): (Vec<Identity>, Vec<Vec<usize>>) = missing.into_iter().unzip();
         for (asked, places) in asked.chunks(self.limits.resolve_max).zip(places.chunks(self.limits.resolve_max)) {
-            let before = self.cache.ask();
+            let before = self.cache.before_lookup();
             let found = self.look_up(asked, unknown_users, writing).await?;
             for ((identity, user_id), places) in asked.iter().zip(found).zip(places) {
                 let Some(user_id) = user_id else { continue };
@@ -240,7 +261,7 @@ impl Ingestion {
         asked: &[Identity],
         unknown_users: UnknownUsers,
         writing: &mut Writing,
-    ) -> Result<Vec<Option<UserId>>, Problem> {
+    ) -> Result<Vec<Option<UserId>>, IngestError> {
         if unknown_users == UnknownUsers::Reject {
             return Ok(self.identities.resolve(asked).await?);
         }
@@ -256,8 +277,8 @@ impl Ingestion {
         self.record_of(user_id, value)
     }
 
-    fn event_record(&self, draft: &EventDraft<'_>, user_id: UserId, at: &str, once: bool) -> NewRecord {
-        self.record_of(user_id, draft.record.encode(user_id, at, once))
+    fn event_record(&self, draft: &EventDraft<'_>, user_id: UserId, at: &str, dedupe_forever: bool) -> NewRecord {
+        self.record_of(user_id, draft.record.encode(user_id, at, dedupe_forever))
     }
 
     fn record_of(&self, user_id: UserId, value: Vec<u8>) -> NewRecord {
@@ -267,7 +288,7 @@ impl Ingestion {
 }
 
 impl Writing {
-    /// What is to be said of an accepted event.
+    /// Notes the warnings about an accepted event.
     fn note(&mut self, index: usize, draft: &EventDraft<'_>) {
         for (field, meant) in &draft.misplaced {
             self.warnings.add(index, field, meant);
@@ -284,21 +305,5 @@ fn unknown_user(draft: &EventDraft<'_>) -> Rejection {
         None => format!("no user has the id `{}` as clientRefId, and the event names no id_type", draft.id),
     };
     let advice = "create the user first (POST /api/v1/users), or run with USS_UNKNOWN_USERS=create";
-    Rejection::new("USER_NOT_FOUND", format!("{message}; {advice}"))
-}
-
-#[async_trait]
-impl EventSink for Ingestion {
-    async fn submit(&self, events: Vec<serde_json::Value>) -> SinkOutcome {
-        let options = Options { unknown_users: self.unknown_users, once: false };
-        let mut answer = SinkOutcome::default();
-        let mut first = 0;
-        for chunk in events.chunks(self.limits.chunk_events_max.max(1)) {
-            let texts: Vec<String> = chunk.iter().map(serde_json::Value::to_string).collect();
-            let received: Vec<Received<'_>> = texts.iter().map(|text| text.as_bytes().into()).collect();
-            outcome::tally(&mut answer, first, self.process(&received, options).await.outcomes);
-            first += chunk.len();
-        }
-        answer
-    }
+    Rejection::new(ErrorCode::UserNotFound, format!("{message}; {advice}"))
 }

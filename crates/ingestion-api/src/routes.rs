@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use ports::ErrorCode;
 use ports::event_sink::SinkOutcome;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ use crate::cors;
 use crate::errors;
 use crate::misplaced::Warnings;
 use crate::outcome::{self, Outcome};
-use crate::pipeline::{Ingestion, Options, Processed, UnknownUsers};
+use crate::pipeline::{IngestError, Ingestion, Options, Processed, UnknownUsers};
 use crate::split::{Events, split};
 use crate::stream::Run;
 use crate::unpack::unpack;
@@ -42,18 +43,18 @@ pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigin
     finish(routes, Shape::Ingestion).layer(cors::layer(origins))
 }
 
-/// The log takes events, the users port says whose they are.
+/// Events need the log and the look-up of users.
 async fn check_health(ingestion: Arc<Ingestion>) -> Health {
     let (log, users) = tokio::join!(ingestion.log().ping(), ingestion.identities().ping());
     vec![("log", log.into()), ("users", users.into())]
 }
 
-/// Options of one request, for admins: an import makes its users, and its event ids count once.
+/// Options of one request, for admins: an import creates its users, and its event ids dedupe forever.
 #[derive(Debug, Deserialize)]
 struct EventsQuery {
     unknown_users: Option<UnknownUsers>,
     #[serde(default)]
-    once: bool,
+    dedupe_forever: bool,
 }
 
 async fn post_events(
@@ -79,53 +80,57 @@ async fn post_json(
     options: Options,
 ) -> Result<Response, Problem> {
     let mut reservation = ingestion.capacity.reservation(client);
-    let body = body::read(body, &mut reservation, &ingestion.limits).await.inspect_err(count_refused)?;
-    match split(&body, &ingestion.limits).inspect_err(count_refused)? {
-        Events::One(event) => one_answer(ingestion.process(&[event.into()], options).await),
+    let body =
+        body::read(body, &mut reservation, &ingestion.limits).await.inspect_err(|_| outcome::count_not_admitted(1))?;
+    match split(&body, &ingestion.limits).inspect_err(|_| outcome::count_not_admitted(1))? {
+        Events::One(event) => one_answer(ingestion.process(&[event.into()], options).await?),
         Events::Broken(text, fault) => {
             let received = Received { fault: Some(&fault), ..text.into() };
-            one_answer(ingestion.process(&[received], options).await)
+            one_answer(ingestion.process(&[received], options).await?)
         }
         Events::Many(events) => {
             let events: Vec<Received<'_>> = events.into_iter().map(Received::from).collect();
-            many_answer(ingestion.process(&events, options).await)
+            match ingestion.process(&events, options).await {
+                Ok(processed) => Ok(many_answer(processed)),
+                Err(error) => Err(none_admitted(error.into(), events.len())),
+            }
         }
     }
 }
 
-/// A body that is not taken counts as one event: how many it would have been is not known.
-pub(crate) fn count_refused(problem: &Problem) {
-    outcome::count(&[Outcome::NotAdmitted(Box::new(problem.clone()))]);
+impl From<IngestError> for Problem {
+    fn from(error: IngestError) -> Self {
+        match error {
+            IngestError::Log(error) => error.into(),
+            IngestError::Identities(error) => error.into(),
+        }
+    }
 }
 
 fn one_answer(processed: Processed) -> Result<Response, Problem> {
     match processed.outcomes.into_iter().next() {
         Some(Outcome::Rejected(rejection)) => Err(rejection.problem()),
-        Some(Outcome::NotAdmitted(problem)) => Err(*problem),
         Some(Outcome::Accepted) | None => {
             Ok(Json(with_warnings(json!({"ok": true, "error": null}), &processed.warnings)).into_response())
         }
     }
 }
 
-/// An array is appended as a whole, so if one event is not admitted, none is.
-fn many_answer(processed: Processed) -> Result<Response, Problem> {
+fn many_answer(processed: Processed) -> Response {
     let Processed { outcomes, warnings } = processed;
-    let refusal = outcomes.first().and_then(|outcome| match outcome {
-        Outcome::NotAdmitted(problem) => Some((**problem).clone()),
-        _ => None,
-    });
     let mut answer = SinkOutcome::default();
     outcome::tally(&mut answer, 0, outcomes);
-    let SinkOutcome { accepted, rejected, not_admitted } = answer;
-    let body = json!({"accepted": accepted, "rejected": rejected, "not_admitted": not_admitted});
-    match (refusal, body) {
-        (Some(problem), Value::Object(details)) => Err(Problem { details, ..problem }),
-        (_, mut body) => {
-            body["ok"] = json!(rejected.is_empty());
-            Ok(Json(with_warnings(body, &warnings)).into_response())
-        }
-    }
+    let mut body = json!(answer);
+    body["ok"] = json!(answer.rejected.is_empty());
+    Json(with_warnings(body, &warnings)).into_response()
+}
+
+/// An array is appended as a whole, so if one event is not admitted, none is.
+fn none_admitted(problem: Problem, events: usize) -> Problem {
+    let not_admitted = outcome::not_admitted(0..events, problem.code, &problem.message).collect();
+    let answer = SinkOutcome { not_admitted, ..SinkOutcome::default() };
+    let Value::Object(details) = json!(answer) else { return problem };
+    Problem { details, ..problem }
 }
 
 fn with_warnings(mut answer: Value, warnings: &Warnings) -> Value {
@@ -136,11 +141,14 @@ fn with_warnings(mut answer: Value, warnings: &Warnings) -> Value {
 }
 
 fn options(ingestion: &Ingestion, access: Access, query: &EventsQuery) -> Result<Options, Problem> {
-    if access < Access::Admin && (query.unknown_users.is_some() || query.once) {
-        let message = "the options unknown_users and once need an admin key; leave them out or use one";
-        return Err(Problem::new(Kind::Forbidden, "FORBIDDEN", message));
+    if access < Access::Admin && (query.unknown_users.is_some() || query.dedupe_forever) {
+        let message = "the options unknown_users and dedupe_forever need an admin key; leave them out or use one";
+        return Err(Problem::new(Kind::Forbidden, ErrorCode::Forbidden, message));
     }
-    Ok(Options { unknown_users: query.unknown_users.unwrap_or(ingestion.unknown_users), once: query.once })
+    Ok(Options {
+        unknown_users: query.unknown_users.unwrap_or(ingestion.unknown_users),
+        dedupe_forever: query.dedupe_forever,
+    })
 }
 
 enum Media {
@@ -160,7 +168,7 @@ fn media(headers: &HeaderMap) -> Result<Media, Problem> {
             let message = format!(
                 "`{essence}` is not read here; send Content-Type: application/json, or application/x-ndjson for lines of JSON"
             );
-            Err(Problem::new(Kind::UnsupportedMedia, "UNSUPPORTED_MEDIA_TYPE", message))
+            Err(Problem::new(Kind::UnsupportedMedia, ErrorCode::UnsupportedMediaType, message))
         }
     }
 }

@@ -1,27 +1,28 @@
-//! A JSON body split into its events, by quotes and brackets alone: whatever is wrong inside of an element is for
+//! Splits a JSON body into its events by quotes and brackets alone. What is wrong inside an element is for
 //! [`admit`](crate::admission::admit) to say, and costs that element only. Pure.
 
 use memchr::memchr2;
+use ports::ErrorCode;
 use uss_http::{Kind, Problem};
 
 use crate::admission::Rejection;
 use crate::limits::Limits;
 
-/// What some programs put before UTF-8.
+/// Some programs write it before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a JSON body holds.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Events<'a> {
-    /// One event, or something that was meant to be one.
+    /// One event, or something that was meant as one.
     One(&'a [u8]),
-    /// An array's elements.
+    /// The elements of an array.
     Many(Vec<&'a [u8]>),
-    /// Neither: where its events begin and end cannot be told. Why.
+    /// Neither, for this reason: where its events begin and end is unknown.
     Broken(&'a [u8], Rejection),
 }
 
-/// The text without a byte order mark before it.
+/// Removes a byte order mark.
 pub fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
@@ -36,7 +37,8 @@ pub fn split<'a>(body: &'a [u8], limits: &Limits) -> Result<Events<'a>, Problem>
     let mut scanner = Scanner { bytes: body, at: body.len() - text.len(), open_string: None };
     match scanner.peek() {
         None => {
-            Err(Problem::invalid("EMPTY_BODY", "the body is empty; send one event, or an array of events, as JSON"))
+            let message = "the body is empty; send one event, or an array of events, as JSON";
+            Err(Problem::invalid(ErrorCode::EmptyBody, message))
         }
         Some(b'[') => scanner.array(limits),
         Some(b'{') => Ok(scanner.object().map_or_else(|reason| Events::Broken(text, reason), |()| Events::One(text))),
@@ -45,19 +47,19 @@ pub fn split<'a>(body: &'a [u8], limits: &Limits) -> Result<Events<'a>, Problem>
 }
 
 fn invalid(what: impl std::fmt::Display) -> Rejection {
-    Rejection::new("INVALID_JSON", format!("the body is not valid JSON: {what}"))
+    Rejection::new(ErrorCode::InvalidJson, format!("the body is not valid JSON: {what}"))
 }
 
 /// Finds where values end.
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Where a string began that does not end.
+    /// Where a string begins that does not end.
     open_string: Option<usize>,
 }
 
 impl<'a> Scanner<'a> {
-    /// The elements of the array that begins here, each as far as the comma or bracket that ends it.
+    /// Returns the elements of the array that begins here, each up to the comma or bracket that ends it.
     fn array(&mut self, limits: &Limits) -> Result<Events<'a>, Problem> {
         let whole = &self.bytes[self.at..];
         let mut elements = Vec::new();
@@ -93,7 +95,7 @@ impl<'a> Scanner<'a> {
         Ok(self.ended(whole, elements))
     }
 
-    /// At the closing bracket of an array that may not be followed by anything.
+    /// At the closing bracket of the array: nothing may follow it.
     fn ended(&mut self, whole: &'a [u8], elements: Vec<&'a [u8]>) -> Events<'a> {
         self.at += 1;
         match self.peek() {
@@ -116,7 +118,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Requires that the object that begins here is all there is. One without an end is left to whoever reads it.
+    /// Requires that nothing follows the object that begins here. An object without an end is left to its reader.
     fn object(&mut self) -> Result<(), Rejection> {
         self.skip_value();
         let after = self.at;
@@ -129,7 +131,7 @@ impl<'a> Scanner<'a> {
         Err(invalid(format!("more text after the object that ends at byte {after}; {advice}")))
     }
 
-    /// Passes an element of an array, up to the comma or the bracket behind it.
+    /// Skips an element of an array, up to the comma or bracket behind it.
     fn skip_element(&mut self) {
         while let Some(byte) = self.byte() {
             match byte {
@@ -139,7 +141,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes a string, everything between brackets, or one byte. Which bracket closes which is not asked.
+    /// Skips a string, everything between brackets, or one byte. It does not check which bracket closes which.
     fn skip_value(&mut self) {
         let mut depth = 0_usize;
         while let Some(byte) = self.byte() {
@@ -156,7 +158,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes the rest of a string, whatever bytes it has.
+    /// Skips the rest of a string, whatever bytes it has.
     fn skip_string(&mut self) {
         let start = self.at - 1;
         while let Some(found) = memchr2(b'"', b'\\', self.bytes.get(self.at..).unwrap_or_default()) {
@@ -174,7 +176,7 @@ impl<'a> Scanner<'a> {
         self.bytes.get(self.at).copied()
     }
 
-    /// The next byte that is no blank.
+    /// Returns the next byte that is not a blank.
     fn peek(&mut self) -> Option<u8> {
         while self.byte().is_some_and(|byte| byte.is_ascii_whitespace()) {
             self.at += 1;
@@ -188,7 +190,7 @@ fn too_many(count: usize, limits: &Limits) -> Problem {
         "the array has {count} events; send at most {}, or lines of JSON (application/x-ndjson) without a limit",
         limits.array_events_max
     );
-    Problem::new(Kind::TooLarge, "TOO_MANY_EVENTS", message)
+    Problem::new(Kind::TooLarge, ErrorCode::TooManyEvents, message)
 }
 
 #[cfg(test)]
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_body_is_told() {
+    fn the_rejection_says_what_breaks_a_body() {
         let cases = [
             ("[1,2,]", "the comma at byte 4 comes before the end"),
             ("[1 , \n]", "the comma at byte 3 comes before the end"),
@@ -260,7 +262,7 @@ mod tests {
         for (body, message) in cases {
             match split(body.as_bytes(), &Limits::default()).unwrap() {
                 Events::Broken(_, rejection) => {
-                    assert_eq!(rejection.code, "INVALID_JSON", "{body}");
+                    assert_eq!(rejection.code, ErrorCode::InvalidJson, "{body}");
                     assert!(rejection.message.contains(message), "{body}: {}", rejection.message);
                 }
                 other => panic!("{body}: {other:?}"),
@@ -274,7 +276,9 @@ mod tests {
         for body in ["{}", " {\"a\":\"{\"} ", "5", "\"x\"", "x", "{\"a\":", "{\"a\":1]"] {
             assert_eq!(split(body.as_bytes(), &limits).unwrap(), Events::One(body.as_bytes()), "{body}");
         }
-        for (body, code) in [("", "EMPTY_BODY"), ("\u{feff} \n", "EMPTY_BODY"), ("[1,2,3]", "TOO_MANY_EVENTS")] {
+        for (body, code) in
+            [("", ErrorCode::EmptyBody), ("\u{feff} \n", ErrorCode::EmptyBody), ("[1,2,3]", ErrorCode::TooManyEvents)]
+        {
             assert_eq!(split(body.as_bytes(), &limits).unwrap_err().code, code, "{body}");
         }
         assert!(matches!(split(b"[1,2]", &limits), Ok(Events::Many(_))));

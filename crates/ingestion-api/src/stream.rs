@@ -1,8 +1,10 @@
-//! NDJSON: events of a request without end, appended as they come, answered when the request ends.
+//! NDJSON: events of a request of any length, appended as they come, answered when the request ends.
 //!
 //! The answer is `{"rejected": […], "not_admitted": […], "accepted": n, "ok": …}`. It is held back until the request has
 //! been read, so that a client may send first and read afterwards; only an answer beyond its bound is sent meanwhile.
-//! A request holds capacity for the lines and the answer that it has, so that one which waits holds nearly nothing.
+//! A request holds capacity for its lines and its answer as they are, so a waiting request holds nearly nothing.
+
+mod answer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,8 +14,8 @@ use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use ports::ErrorCode;
 use ports::event_sink::{Refused, SinkOutcome};
-use serde_json::json;
 use tokio::time::{Instant, timeout};
 use uss_http::Problem;
 use uss_http::pace::too_slow;
@@ -24,19 +26,19 @@ use crate::limits::Limits;
 use crate::lines::Lines;
 use crate::misplaced::Warnings;
 use crate::mistaken;
-use crate::outcome::{self, Outcome};
+use crate::outcome;
 use crate::pipeline::{Ingestion, Options, Processed};
-use crate::routes::count_refused;
+use answer::{Answer, Rest, Stopped};
 
 /// One NDJSON request under way.
 pub struct Run {
     ingestion: Arc<Ingestion>,
     options: Options,
     body: BodyDataStream,
-    /// A piece of it for which there was no room.
+    /// A piece of the body for which there was no room.
     waiting: Option<Bytes>,
     lines: Lines,
-    /// Since when the unfinished line waits for its end.
+    /// When the unfinished line began.
     line_since: Instant,
     reservation: Reservation,
     /// The index of the next event.
@@ -44,12 +46,10 @@ pub struct Run {
     accepted: usize,
     rejected: usize,
     not_admitted: Vec<Refused>,
-    /// Why the first of those was not.
+    /// Why the first of those was not admitted.
     refusal: Option<Problem>,
     warnings: Warnings,
-    answer: String,
-    /// Whether the list being written has no entry yet.
-    first_entry: bool,
+    answer: Answer,
     state: State,
 }
 
@@ -80,8 +80,7 @@ impl Run {
             not_admitted: Vec::new(),
             refusal: None,
             warnings: Warnings::default(),
-            answer: "{\"rejected\":[".to_owned(),
-            first_entry: true,
+            answer: Answer::new(),
             state: State::Reading,
         }
     }
@@ -96,7 +95,7 @@ impl Run {
                     return problem.clone().with("accepted", 0).into_response();
                 }
                 State::Ending(_) => self.finish(),
-                State::Done => return json_answer(Body::from(self.answer)),
+                State::Done => return json_answer(self.answer.take().into()),
             }
         }
         let rest = stream::unfold(self, |mut run| async {
@@ -107,31 +106,33 @@ impl Run {
 
     /// The next piece of an answer that is sent while the request is read.
     async fn more(&mut self) -> Option<Bytes> {
-        while self.answer.is_empty() {
+        while self.answer.len() == 0 {
             match &self.state {
                 State::Reading => self.read_chunk().await,
                 State::Ending(_) => self.finish(),
                 State::Done => return None,
             }
         }
-        Some(std::mem::take(&mut self.answer).into())
+        Some(self.answer.take())
     }
 
-    /// Fills a chunk, takes it in, and writes what was rejected into the answer.
+    /// Fills a chunk, processes it, and writes what was rejected into the answer.
     async fn read_chunk(&mut self) {
         let end = self.fill().await;
         let mut lines = std::mem::replace(&mut self.lines, Lines::new(&self.ingestion.limits));
         let received = lines.received();
         if let Some(problem) = mistaken::one_value_over_lines(&received).filter(|_| self.next == 0) {
-            count_refused(&problem);
+            outcome::count_not_admitted(1);
             self.state = State::Ending(Some(problem));
             return;
         }
         let all = self.next + received.len();
         // One piece of a body may have far more lines than a chunk should.
         for part in received.chunks(self.ingestion.limits.chunk_events_max.max(1)) {
-            let Processed { outcomes, warnings } = self.ingestion.process(part, self.options).await;
-            self.take(outcomes, warnings);
+            match self.ingestion.process(part, self.options).await {
+                Ok(processed) => self.take(processed),
+                Err(error) => self.take_not_admitted(part.len(), error.into()),
+            }
             if let Some(problem) = self.too_many_rejected()
                 && (end.is_none() || self.next < all)
             {
@@ -152,36 +153,36 @@ impl Run {
         };
     }
 
-    /// The line that had begun is not admitted. A request of which nothing else came counts as one event.
+    /// The line that had begun is not admitted. A request that sent nothing else counts as one event.
     fn cut_off(&mut self, problem: &Problem) {
         if self.lines.has_unfinished() {
-            let outcomes = vec![Outcome::NotAdmitted(Box::new(problem.clone()))];
-            outcome::count(&outcomes);
-            self.take(outcomes, Warnings::default());
+            outcome::count_not_admitted(1);
+            self.take_not_admitted(1, problem.clone());
         } else if self.next == 0 {
-            count_refused(problem);
+            outcome::count_not_admitted(1);
         }
     }
 
-    /// Counts what became of some events, and writes it into the answer.
-    fn take(&mut self, outcomes: Vec<Outcome>, warnings: Warnings) {
+    /// Counts the outcomes of the next events, and writes those that were rejected into the answer.
+    fn take(&mut self, Processed { outcomes, warnings }: Processed) {
         let first = self.next;
         self.next += outcomes.len();
         self.warnings.append(first, warnings);
-        if self.refusal.is_none() {
-            self.refusal = outcomes.iter().find_map(|outcome| match outcome {
-                Outcome::NotAdmitted(problem) => Some((**problem).clone()),
-                _ => None,
-            });
-        }
         let mut tallied = SinkOutcome::default();
         outcome::tally(&mut tallied, first, outcomes);
         self.accepted += tallied.accepted;
         self.rejected += tallied.rejected.len();
         for refused in &tallied.rejected {
-            self.push_entry(refused);
+            self.answer.push(refused);
         }
-        self.not_admitted.extend(tallied.not_admitted);
+    }
+
+    /// Notes that the next events were not stored.
+    fn take_not_admitted(&mut self, events: usize, problem: Problem) {
+        let first = self.next;
+        self.next += events;
+        self.not_admitted.extend(outcome::not_admitted(first..self.next, problem.code, &problem.message));
+        self.refusal.get_or_insert(problem);
     }
 
     fn too_many_rejected(&self) -> Option<Problem> {
@@ -190,11 +191,11 @@ impl Run {
             let advice = "correct what they have in common, and send the rest then";
             let message =
                 format!("{rejected} events were rejected and {accepted} accepted, so the rest was not read; {advice}");
-            Problem::invalid("TOO_MANY_REJECTED", message)
+            Problem::invalid(ErrorCode::TooManyRejected, message)
         })
     }
 
-    /// Reads until a chunk is full, or no more comes for a moment. Answers how the request ended, if it did.
+    /// Reads until a chunk is full, or no more comes for a moment. Returns how the request ended, if it did.
     async fn fill(&mut self) -> Option<Result<(), Problem>> {
         let ingestion = Arc::clone(&self.ingestion);
         let limits = &ingestion.limits;
@@ -230,10 +231,10 @@ impl Run {
         None
     }
 
-    /// The next piece of the body; `None` if whole lines are there and no more comes for a moment.
+    /// Returns the next piece of the body; `None` if whole lines are there and no more comes for a moment.
     async fn next_piece(&mut self, limits: &Limits) -> Option<Result<Option<Bytes>, Problem>> {
         let waited = if self.lines.has_unfinished() { self.line_since.elapsed() } else { Duration::ZERO };
-        // However much of the line has come, and is there.
+        // Even if more of the line has come already.
         if waited > limits.body_pause_max {
             return Some(Err(too_slow()));
         }
@@ -244,12 +245,12 @@ impl Run {
         timeout(limits.chunk_linger, piece).await.ok()
     }
 
-    /// Holds what there is and so much more: the lines, their records on the way into the log, and the answer.
+    /// Reserves room for the lines and `more` bytes of them, for their records on the way into the log, and for the answer.
     fn hold(&mut self, more: usize) -> Result<(), Problem> {
         self.reservation.hold(2 * (self.lines.bytes() + more) + self.answer.len())
     }
 
-    /// Gives back what the lines held that are in the log now.
+    /// Gives back the room of lines that are in the log now.
     fn let_go(&mut self) {
         // The answer may have grown by more than that; it has its own bound, and the next piece asks for all of it.
         let _over = self.hold(0);
@@ -260,35 +261,19 @@ impl Run {
     /// Writes the end of the answer.
     fn finish(&mut self) {
         let State::Ending(stopped) = std::mem::replace(&mut self.state, State::Done) else { return };
-        let not_admitted = std::mem::take(&mut self.not_admitted);
-        let ok = self.rejected == 0 && not_admitted.is_empty() && stopped.is_none();
-        self.answer.push_str("],\"not_admitted\":[");
-        self.first_entry = true;
-        for refused in &not_admitted {
-            self.push_entry(refused);
-        }
-        self.answer.push_str(&format!("],\"accepted\":{}", self.accepted));
-        if let Some(Problem { code, message, .. }) = &stopped {
-            let (code, message) = (json!(code), json!(message));
-            self.answer.push_str(&format!(",\"not_read_from\":{},\"code\":{code},\"message\":{message}", self.next));
-        }
-        if !self.warnings.is_empty() {
-            self.answer.push_str(&format!(",\"warnings\":{}", json!(self.warnings)));
-        }
-        self.answer.push_str(&format!(",\"ok\":{ok}}}"));
-    }
-
-    fn push_entry(&mut self, refused: &Refused) {
-        if !std::mem::take(&mut self.first_entry) {
-            self.answer.push(',');
-        }
-        self.answer.push_str(&json!(refused).to_string());
+        let ok = self.rejected == 0 && self.not_admitted.is_empty() && stopped.is_none();
+        let stopped = stopped.as_ref();
+        let stopped =
+            stopped.map(|Problem { code, message, .. }| Stopped { not_read_from: self.next, code: *code, message });
+        let rest =
+            Rest { not_admitted: &self.not_admitted, accepted: self.accepted, stopped, warnings: &self.warnings, ok };
+        self.answer.finish(&rest);
     }
 }
 
 fn endless() -> Problem {
     Problem::invalid(
-        "LINE_TOO_LONG",
+        ErrorCode::LineTooLong,
         "a line, or a run of blank lines, is far too long; end each event with one line break",
     )
 }

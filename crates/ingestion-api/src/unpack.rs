@@ -9,10 +9,11 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use ports::ErrorCode;
 use tokio_util::io::{ReaderStream, StreamReader};
 use uss_http::{Kind, Problem};
 
-/// How much is unpacked before it is asked whether there is room for more.
+/// How much is unpacked before room for more is reserved.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// A body that is not what its `Content-Encoding` says.
@@ -37,7 +38,7 @@ pub async fn unpack(request: Request, next: Next) -> Response {
 /// Whether the body is gzip. Codings are listed in one header or several, in any case (RFC 9110, 8.4 and 5.3).
 ///
 /// # Errors
-/// 415 for a coding that is not read here.
+/// 415 for any other coding.
 fn is_packed(headers: &HeaderMap) -> Result<bool, Problem> {
     let mut packed = false;
     for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -57,27 +58,27 @@ fn unsupported(coding: &str) -> Problem {
         "Content-Encoding `{}` is not read here; what is read is gzip (also called x-gzip), once, and identity: the body as it is",
         coding.escape_debug()
     );
-    Problem::new(Kind::UnsupportedMedia, "UNSUPPORTED_ENCODING", message)
+    Problem::new(Kind::UnsupportedMedia, ErrorCode::UnsupportedEncoding, message)
 }
 
-/// All members of the gzip stream, one after the other (RFC 1952, 2.2).
+/// Unpacks all members of the gzip stream, one after the other (RFC 1952, 2.2).
 fn gunzip(body: Body) -> Body {
     let packed = body.into_data_stream().map(|piece| piece.map_err(io::Error::other));
     let mut decoder = GzipDecoder::new(StreamReader::new(packed));
     decoder.multiple_members(true);
     let unpacked = ReaderStream::with_capacity(decoder, PIECE_BYTES);
-    Body::from_stream(unpacked.map(|piece| piece.map_err(told_apart)))
+    Body::from_stream(unpacked.map(|piece| piece.map_err(classified)))
 }
 
-/// The packed body's own errors pass through the decoder; all others are about what the body holds.
-fn told_apart(error: io::Error) -> axum::BoxError {
+/// Errors of the packed body itself pass through the decoder; all others are about what the body holds.
+fn classified(error: io::Error) -> axum::BoxError {
     match error.get_ref().is_some_and(|inner| inner.is::<axum::Error>()) {
         true => error.into(),
         false => BadGzip(error).into(),
     }
 }
 
-/// What is wrong with the gzip stream, if that is why a body could not be read.
+/// Returns what is wrong with the gzip stream, if that is why a body could not be read.
 pub fn bad_gzip<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a BadGzip> {
     let mut error = Some(error);
     while let Some(this) = error {
@@ -121,7 +122,7 @@ mod tests {
             match (is_packed(&headers), expected) {
                 (Ok(packed), Some(expected)) => assert_eq!(packed, expected, "{values:?}"),
                 (Err(problem), None) => {
-                    assert_eq!(problem.code, "UNSUPPORTED_ENCODING");
+                    assert_eq!(problem.code, ErrorCode::UnsupportedEncoding);
                     assert!(problem.message.contains("what is read is gzip"), "{}", problem.message);
                 }
                 (found, _) => panic!("{values:?}: {found:?}"),

@@ -9,10 +9,11 @@ use std::task::{Context, Poll, Waker};
 
 use axum::body::Body;
 use axum::http::Request;
-use ingestion_api::mend::{self, Mending, Replay};
+use ingestion_api::dead_letter::{self, Edit, Replay};
 use ingestion_api::outcome::Outcome;
 use ingestion_api::{AllowedOrigins, Options};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use ports::ErrorCode;
 use ports::log::{Log, Topic, partition_of};
 use ports::records::decode::Input;
 use segment_engine::event::{Event, UserId};
@@ -84,19 +85,20 @@ async fn nothing_is_stored_while_users_cannot_be_looked_up() {
 }
 
 #[tokio::test]
-async fn unknown_users_are_made_when_asked_for() {
+async fn unknown_users_are_created_when_the_request_says_so() {
     let world = World::new();
     let request = |query: &str| {
         let body = "{\"id\":\"new\"}\n{\"id\":\"new\",\"event_id\":\"e\"}\n{\"id\":\"a\"}\n";
         let request = Request::post(format!("/api/v1/events{query}")).header("content-type", "application/x-ndjson");
         request.body(Body::from(body)).unwrap()
     };
-    let (_, answer) = read(world.send(request("?unknown_users=create&once=true")).await).await;
+    let (_, answer) = read(world.send(request("?unknown_users=create&dedupe_forever=true")).await).await;
     assert_eq!(answer["accepted"], 3);
     let inputs = world.inputs().await;
     let made = inputs.iter().filter(|input| matches!(input, Input::User(_))).count();
-    let once = inputs.iter().filter(|input| matches!(input, Input::Event(delivery) if delivery.once)).count();
-    assert_eq!((made, once), (1, 3));
+    let forever =
+        inputs.iter().filter(|input| matches!(input, Input::Event(delivery) if delivery.dedupe_forever)).count();
+    assert_eq!((made, forever), (1, 3));
     let partition = partition_of(2, PARTITIONS);
     let records = world.log.read(Topic::Events, partition, 0, usize::MAX).await.unwrap().records;
     assert!(records[0].value.starts_with(b"{\"type\":\"user\""), "the user comes before its events");
@@ -106,7 +108,7 @@ async fn unknown_users_are_made_when_asked_for() {
 }
 
 #[tokio::test]
-async fn new_users_are_let_go_when_their_first_events_are_in_the_log() {
+async fn holds_on_new_users_end_when_their_first_events_are_in_the_log() {
     let world = World::new();
     let log = world.log.clone();
     let found = Arc::new(Mutex::new(Vec::new()));
@@ -122,7 +124,7 @@ async fn new_users_are_let_go_when_their_first_events_are_in_the_log() {
 }
 
 #[tokio::test]
-async fn unknown_is_never_remembered_and_deleted_users_are_forgotten() {
+async fn unknown_users_are_never_cached_and_deleted_ones_are_forgotten() {
     let world = World::new();
     let event = r#"{"id":"late"}"#;
     assert_eq!(world.post("application/json", event).await.0, 404);
@@ -134,14 +136,14 @@ async fn unknown_is_never_remembered_and_deleted_users_are_forgotten() {
 }
 
 #[tokio::test]
-async fn keys_decide_who_may_send_and_who_may_decide_for_users() {
+async fn ingest_keys_may_send_events_and_only_admin_keys_may_set_options() {
     let mut world = World::new();
     world.keys = "admin:admin-0123456789ab,ingest:ingest-0123456789".parse().unwrap();
     for (path, key, status) in [
         ("/api/v1/events", "", 401),
         ("/api/v1/events", "ingest-0123456789", 200),
         ("/api/v1/events?unknown_users=create", "ingest-0123456789", 403),
-        ("/api/v1/events?once=true", "ingest-0123456789", 403),
+        ("/api/v1/events?dedupe_forever=true", "ingest-0123456789", 403),
         ("/api/v1/events?unknown_users=create", "admin-0123456789ab", 200),
     ] {
         let request = Request::post(path).header("authorization", format!("Bearer {key}"));
@@ -232,27 +234,29 @@ fn outcomes_are_counted() {
 }
 
 #[tokio::test]
-async fn rejected_events_are_mended_and_replayed() {
+async fn dead_letters_are_edited_and_replayed() {
     let world = World::new();
     world.post("application/json", r#"{"id":"late","x":1.10,"payload":{"order_total":"ten"}}"#).await;
     world.post("application/json", "{\"id\":\"a\"").await;
-    let entries = mend::list(&*world.log, 0, 10).await.unwrap();
+    let entries = dead_letter::list(&*world.log, 0, 10).await.unwrap();
     let found: Vec<_> =
         entries.iter().map(|entry| (entry.offset, entry.key.as_str(), entry.error.code.as_str())).collect();
     assert_eq!(found, [(0, "late", "INVALID_ORDER_TOTAL"), (1, "", "INVALID_JSON")]);
 
-    let replay = |offset, mending| {
+    let replay = |offset, edit| {
         let ingestion = world.ingestion.clone();
-        async move { ingestion.replay(offset, &mending, Options::default()).await }
+        async move { ingestion.replay(offset, &edit, Options::default()).await }
     };
-    let again = replay(0, Mending::AsIs).await.unwrap();
-    assert!(matches!(again, Replay::Sent(Outcome::Rejected(rejection)) if rejection.code == "INVALID_ORDER_TOTAL"));
-    assert_eq!(mend::list(&*world.log, 0, 10).await.unwrap().len(), 2, "it stands there already");
+    let again = replay(0, Edit::None).await.unwrap();
+    assert!(
+        matches!(again, Replay::Sent(Outcome::Rejected(rejection)) if rejection.code == ErrorCode::InvalidOrderTotal)
+    );
+    assert_eq!(dead_letter::list(&*world.log, 0, 10).await.unwrap().len(), 2, "it stands there already");
     world.identities.add_user("late");
-    let patch = Mending::Patch(json!({"payload": {"order_total": 10}}));
+    let patch = Edit::MergePatch(json!({"payload": {"order_total": 10}}));
     assert!(matches!(replay(0, patch.clone()).await.unwrap(), Replay::Sent(Outcome::Accepted)));
-    assert!(matches!(replay(0, patch).await.unwrap(), Replay::Before));
-    let instead = Mending::Instead(json!({"id": "a"}));
+    assert!(matches!(replay(0, patch).await.unwrap(), Replay::AcceptedBefore));
+    let instead = Edit::Replace(json!({"id": "a"}));
     assert!(matches!(replay(1, instead).await.unwrap(), Replay::Sent(Outcome::Accepted)));
     let events = world.events().await;
     let of_late: Vec<&Event> = events.iter().filter(|event| event.user_id == UserId(2)).collect();
@@ -260,10 +264,10 @@ async fn rejected_events_are_mended_and_replayed() {
     assert_eq!(of_late[0].event_id.as_deref(), Some("error_topic:0"));
     assert_eq!(*of_late[0].payload, json!({"order_total": 10, "x": "1.10"}));
 
-    for (offset, mending, message) in
-        [(1, Mending::Patch(json!({})), "cannot be patched"), (99, Mending::AsIs, "no record 99")]
+    for (offset, edit, message) in
+        [(1, Edit::MergePatch(json!({})), "cannot be patched"), (99, Edit::None, "no record 99")]
     {
-        let error = replay(offset, mending).await.unwrap_err().to_string();
+        let error = replay(offset, edit).await.unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
 }

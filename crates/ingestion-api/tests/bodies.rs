@@ -16,7 +16,7 @@ use support::{SAMPLE, World, channel, gzip, post_gzip, read};
 use uss_http::pace::Pace;
 
 #[tokio::test]
-async fn requests_that_are_no_events_are_refused() {
+async fn requests_without_events_are_refused() {
     let limits = Limits { body_bytes_max: 1_000, array_events_max: 3, ..Limits::default() };
     let world = World::with(limits);
     let long = " ".repeat(1_001);
@@ -65,7 +65,7 @@ async fn one_event_that_nests_too_deep_is_one_bad_event() {
 }
 
 #[tokio::test]
-async fn an_empty_batch_is_fine() {
+async fn an_empty_array_is_accepted() {
     let world = World::new();
     let empty = json!({"ok": true, "accepted": 0, "rejected": [], "not_admitted": []});
     assert_eq!(world.post("application/json", "[]").await, (200, empty.clone()));
@@ -101,7 +101,7 @@ async fn whatever_is_wrong_with_an_element_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn what_breaks_an_array_is_told_and_kept_as_it_came() {
+async fn a_broken_array_is_rejected_with_the_reason_and_kept_as_it_came() {
     let events = vec![SAMPLE; 1_000].join(",");
     for (body, message) in [
         (format!("[{events},]"), "comes before the end of the array; take it away"),
@@ -121,7 +121,7 @@ async fn what_breaks_an_array_is_told_and_kept_as_it_came() {
 }
 
 #[tokio::test]
-async fn an_object_around_events_is_told() {
+async fn an_object_around_events_is_rejected_with_advice() {
     let world = World::new();
     let events = vec![r#"{"userId":"u","event":"A"}"#; 2_000].join(",");
     for body in [r#"{"batch":[{"userId":"u"}]}"#.to_owned(), format!(r#"{{"sentAt":1,"events":[{events}]}}"#)] {
@@ -133,7 +133,7 @@ async fn an_object_around_events_is_told() {
 }
 
 #[tokio::test]
-async fn characters_that_cannot_be_stored_are_replaced_in_what_is_kept() {
+async fn characters_that_cannot_be_stored_are_replaced() {
     let world = World::new();
     let event = r#"{"id":"a","region":"\ud83d","n\u0000":1,
         "payload":{"note":"x\u0000y","k\udc00":["\u0000"],"fine":"\ud83d\ude00 \\u0000"}}"#;
@@ -147,7 +147,7 @@ async fn characters_that_cannot_be_stored_are_replaced_in_what_is_kept() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_passed() {
+async fn a_byte_order_mark_is_skipped() {
     let world = World::new();
     let one = world.post("application/json", format!("\u{feff}{SAMPLE}")).await;
     assert_eq!(one, (200, json!({"ok": true, "error": null})));
@@ -194,7 +194,7 @@ async fn every_member_of_a_gzip_body_is_read() {
 }
 
 #[tokio::test]
-async fn an_encoding_is_read_in_any_spelling_or_named() {
+async fn an_encoding_is_read_in_any_spelling_or_refused_by_name() {
     let world = World::new();
     for (encodings, status) in [
         (vec!["GZIP"], 200),
@@ -240,7 +240,7 @@ async fn over_capacity_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn nobody_holds_the_place_of_others() {
+async fn one_client_cannot_take_the_room_of_others() {
     let limits = Limits { in_flight_bytes_max: 1 << 20, client_bytes_max: 1 << 10, ..Limits::default() };
     let world = Arc::new(World::with(limits));
     let request = |address: &str, body: Body| {
@@ -266,7 +266,7 @@ async fn nobody_holds_the_place_of_others() {
 }
 
 #[tokio::test]
-async fn a_body_that_comes_too_slowly_is_given_up() {
+async fn a_body_that_comes_too_slowly_is_refused() {
     let bounds = [
         Limits { body_pause_max: Duration::ZERO, ..Limits::default() },
         Limits { body_pace: Pace { grace: Duration::ZERO, ..Pace::default() }, ..Limits::default() },

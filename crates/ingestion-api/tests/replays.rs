@@ -1,9 +1,9 @@
-//! A rejected event that is replayed becomes the event that it would have been, had it been accepted at once.
+//! A dead letter that is replayed becomes the event that it would have been if it had been accepted at first.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 
-use ingestion_api::mend::{self, MendError, Mending, Replay};
+use ingestion_api::dead_letter::{self, DeadLetterError, Edit, Replay};
 use ingestion_api::outcome::Outcome;
 use ingestion_api::{Ingestion, Limits, Options, UnknownUsers};
 use ports::clock::ManualClock;
@@ -13,13 +13,14 @@ use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 
 /// Fields whose names mean something to a client, in our records, in both, or in neither.
-const FIELDS: [&str; 37] = [
+const FIELDS: [&str; 38] = [
     r#""client_ref_id":"a""#,
     r#""client_ref_id":null"#,
     r#""client_r\u0065f_id":"a""#,
     r#""user_id":1"#,
     r#""user_id":null"#,
     r#""type":"merge""#,
+    r#""dedupe_forever":true"#,
     r#""once":true"#,
     r#""received_at":"2020-01-01T00:00:00Z""#,
     r#""processed_at":[1.10,{}]"#,
@@ -72,24 +73,23 @@ impl World {
 
     /// The record of user 2's event, or the code it is refused with.
     async fn send(&self, event: &str) -> Result<String, String> {
-        let processed = self.ingestion.process(&[event.as_bytes().into()], Options::default()).await;
-        self.told(processed.outcomes.into_iter().next().unwrap()).await
+        let processed = self.ingestion.process(&[event.as_bytes().into()], Options::default()).await.unwrap();
+        self.record_or_code(processed.outcomes.into_iter().next().unwrap()).await
     }
 
-    async fn replay(&self, offset: u64, mending: &Mending) -> Result<String, String> {
-        match self.ingestion.replay(offset, mending, Options::default()).await {
-            Ok(Replay::Sent(outcome)) => self.told(outcome).await,
-            Ok(Replay::Before) => Err("BEFORE".to_owned()),
-            Err(MendError::NotPatchable(_)) => Err("NOT_PATCHABLE".to_owned()),
+    async fn replay(&self, offset: u64, edit: &Edit) -> Result<String, String> {
+        match self.ingestion.replay(offset, edit, Options::default()).await {
+            Ok(Replay::Sent(outcome)) => self.record_or_code(outcome).await,
+            Ok(Replay::AcceptedBefore) => Err("BEFORE".to_owned()),
+            Err(DeadLetterError::NotPatchable(_)) => Err("NOT_PATCHABLE".to_owned()),
             Err(error) => panic!("{error}"),
         }
     }
 
-    async fn told(&self, outcome: Outcome) -> Result<String, String> {
+    async fn record_or_code(&self, outcome: Outcome) -> Result<String, String> {
         match outcome {
             Outcome::Accepted => Ok(self.events().await.pop().unwrap()),
-            Outcome::Rejected(rejection) => Err(rejection.code.to_owned()),
-            Outcome::NotAdmitted(problem) => panic!("{}", problem.message),
+            Outcome::Rejected(rejection) => Err(rejection.code.to_string()),
         }
     }
 
@@ -103,7 +103,7 @@ impl World {
         let world = Self::new();
         world.send(event).await.unwrap_err();
         world.identities.add_user("late");
-        let entry = mend::show(&*world.log, 0).await.unwrap();
+        let entry = dead_letter::show(&*world.log, 0).await.unwrap();
         (world, serde_json::from_str(entry.error.data.get()).unwrap())
     }
 }
@@ -120,13 +120,13 @@ async fn check(event: &str) {
     if expected.as_ref().is_ok_and(|record| record.starts_with(r#"{"user_id":1,"#)) {
         return; // Not rejected: it is user 1's.
     }
-    for mending in [Mending::AsIs, Mending::Patch(json!({}))] {
+    for edit in [Edit::None, Edit::MergePatch(json!({}))] {
         let (world, data) = World::too_early(event).await;
         assert!(data["user_id"].is_null(), "{event}: {data}");
-        let found = world.replay(0, &mending).await;
+        let found = world.replay(0, &edit).await;
         if found != Err("NOT_PATCHABLE".to_owned()) {
             let found = found.map(|record| record.replace(r#","event_id":"error_topic:0""#, ""));
-            assert_eq!(found, expected, "{event} {mending:?}");
+            assert_eq!(found, expected, "{event} {edit:?}");
         }
     }
 }
@@ -157,39 +157,49 @@ async fn the_record_of_an_event_has_its_shape_on_the_event_topic() {
 }
 
 #[tokio::test]
-async fn changes_may_be_in_the_words_of_the_client_or_of_the_record() {
+async fn edits_may_use_the_names_of_the_client_or_of_the_record() {
     let user = |record: String| serde_json::from_str::<Value>(&record).unwrap()["user_id"].clone();
-    for (mending, expected) in [
-        (Mending::Patch(json!({"id": "a"})), 1),
-        (Mending::Patch(json!({"client_ref_id": "a"})), 1),
-        (Mending::Patch(json!({"id": "late", "client_ref_id": "a"})), 2),
-        (Mending::Instead(json!({"id": "a"})), 1),
-        (Mending::Instead(json!({"client_ref_id": "a", "user_id": null})), 1),
-        (Mending::Instead(json!({"client_ref_id": "a", "id": "late"})), 2),
+    for (edit, expected) in [
+        (Edit::MergePatch(json!({"id": "a"})), 1),
+        (Edit::MergePatch(json!({"client_ref_id": "a"})), 1),
+        (Edit::MergePatch(json!({"id": "late", "client_ref_id": "a"})), 2),
+        (Edit::Replace(json!({"id": "a"})), 1),
+        (Edit::Replace(json!({"client_ref_id": "a", "user_id": null})), 1),
+        (Edit::Replace(json!({"client_ref_id": "a", "id": "late"})), 2),
     ] {
         let (world, _) = World::too_early(r#"{"id":"late","client_ref_id":"b"}"#).await;
-        assert_eq!(user(world.replay(0, &mending).await.unwrap()), expected, "{mending:?}");
+        assert_eq!(user(world.replay(0, &edit).await.unwrap()), expected, "{edit:?}");
     }
 }
 
 #[tokio::test]
-async fn what_was_sent_once_is_replayed_once() {
-    let sent = |event: &str| event.contains(r#""once":true"#);
-    let once = Options { once: true, ..Options::default() };
-    for (event, options, mending, expected) in [
-        (r#"{"id":"late","event_id":"e"}"#, once, Mending::AsIs, true),
-        (r#"{"id":"late","event_id":"e","once":7}"#, once, Mending::Patch(json!({"country": "US"})), true),
-        (r#"{"id":"late""#, once, Mending::Instead(json!({"id": "a", "event_id": "e"})), true),
-        (r#"{"id":"late""#, once, Mending::Instead(json!({"client_ref_id": "a", "once": true})), true),
-        (r#"{"id":"late","event_id":"e","once":true}"#, Options::default(), Mending::AsIs, false),
-        (r#"{"id":"late","event_id":"e"}"#, Options::default(), Mending::Patch(json!({"once": true})), false),
+async fn an_event_that_dedupes_forever_does_so_when_it_is_replayed() {
+    let sent = |event: &str| event.contains(r#""dedupe_forever":true"#);
+    let forever = Options { dedupe_forever: true, ..Options::default() };
+    for (event, options, edit, expected) in [
+        (r#"{"id":"late","event_id":"e"}"#, forever, Edit::None, true),
+        (
+            r#"{"id":"late","event_id":"e","dedupe_forever":7}"#,
+            forever,
+            Edit::MergePatch(json!({"country": "US"})),
+            true,
+        ),
+        (r#"{"id":"late""#, forever, Edit::Replace(json!({"id": "a", "event_id": "e"})), true),
+        (r#"{"id":"late""#, forever, Edit::Replace(json!({"client_ref_id": "a", "dedupe_forever": true})), true),
+        (r#"{"id":"late","event_id":"e","dedupe_forever":true}"#, Options::default(), Edit::None, false),
+        (
+            r#"{"id":"late","event_id":"e"}"#,
+            Options::default(),
+            Edit::MergePatch(json!({"dedupe_forever": true})),
+            false,
+        ),
     ] {
         let world = World::new();
-        let processed = world.ingestion.process(&[event.as_bytes().into()], options).await;
+        let processed = world.ingestion.process(&[event.as_bytes().into()], options).await.unwrap();
         assert!(matches!(processed.outcomes[0], Outcome::Rejected(_)));
         world.identities.add_user("late");
-        let record = world.replay(0, &mending).await.unwrap();
+        let record = world.replay(0, &edit).await.unwrap();
         let payload = serde_json::from_str::<Value>(&record).unwrap()["payload"].to_string();
-        assert_eq!(sent(&record.replace(&payload, "")), expected, "{event} {mending:?}: {record}");
+        assert_eq!(sent(&record.replace(&payload, "")), expected, "{event} {edit:?}: {record}");
     }
 }

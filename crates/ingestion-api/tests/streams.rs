@@ -141,7 +141,7 @@ async fn one_value_over_many_lines_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_no_part_of_the_first_line() {
+async fn a_byte_order_mark_is_not_part_of_the_first_line() {
     let world = World::new();
     let (_, answer) = world.post("application/x-ndjson", format!("\u{feff}{SAMPLE}\n{SAMPLE}\n")).await;
     assert_eq!((&answer["ok"], &answer["accepted"]), (&json!(true), &json!(2)));
@@ -170,7 +170,7 @@ async fn requests_that_wait_hold_no_capacity() {
 }
 
 #[tokio::test]
-async fn over_capacity_lines_are_taken_as_far_as_there_is_room() {
+async fn over_capacity_lines_are_accepted_as_far_as_there_is_room() {
     let world = World::with(Limits { in_flight_bytes_max: 4 << 10, ..Limits::default() });
     let pieces = |pieces: Vec<String>| {
         let pieces = pieces.into_iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
@@ -189,7 +189,7 @@ async fn over_capacity_lines_are_taken_as_far_as_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_line_that_does_not_end_is_given_up() {
+async fn a_line_that_does_not_end_in_time_is_refused() {
     let limits = Limits { body_pause_max: Duration::from_millis(20), ..Limits::default() };
     let world = Arc::new(World::with(limits));
     let (sender, body) = channel();

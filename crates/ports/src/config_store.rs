@@ -28,6 +28,10 @@ pub use segments::{
 pub use traits::{TRAITS_BYTES_MAX, TRAITS_MAX, TraitStore, TraitValue, Traits, merge_traits, set_newer, true_since};
 pub use users::{NewUser, UpdatedUser, User, UserChange, UserStore};
 
+use std::fmt;
+
+use crate::ErrorCode;
+
 /// The whole port. Cheap to share behind an `Arc<dyn ConfigStore>`.
 #[async_trait::async_trait]
 pub trait ConfigStore:
@@ -73,30 +77,51 @@ impl Page {
     pub const ALL: Page = Page { after: 0, limit: i64::MAX as usize };
 }
 
+/// A kind of rows that are looked up by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Resource {
+    User,
+    Segment,
+    Activity,
+    Identity,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resource::User => "user",
+            Resource::Segment => "segment",
+            Resource::Activity => "activity",
+            Resource::Identity => "identity",
+        })
+    }
+}
+
 /// Why a call failed. The kinds differ by what the caller does next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigStoreError {
     /// There is no such row. Becomes a 404.
     #[error("there is no {what} {id}")]
     NotFound {
-        /// A user, a segment, an activity, an identity.
-        what: &'static str,
+        /// The kind of row.
+        what: Resource,
         /// As the caller gave it.
         id: String,
     },
     /// The change contradicts what is stored; nothing was written. Becomes a 409 with the message.
     #[error("{message}")]
     Conflict {
-        /// Stable, machine-readable.
-        code: &'static str,
+        /// Stable, for programs.
+        code: ErrorCode,
         /// Says what the change conflicts with and what to do.
         message: String,
     },
     /// The input can never be stored as it is. Becomes a 400 with the message.
     #[error("{message}")]
     Invalid {
-        /// Stable, machine-readable.
-        code: &'static str,
+        /// For programs.
+        code: ErrorCode,
         /// Says what to change.
         message: String,
     },
@@ -110,17 +135,17 @@ pub enum ConfigStoreError {
 
 impl ConfigStoreError {
     /// Makes a [`ConfigStoreError::NotFound`].
-    pub fn not_found(what: &'static str, id: impl ToString) -> Self {
+    pub fn not_found(what: Resource, id: impl ToString) -> Self {
         Self::NotFound { what, id: id.to_string() }
     }
 
     /// Makes a [`ConfigStoreError::Conflict`].
-    pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn conflict(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::Conflict { code, message: message.into() }
     }
 
     /// Makes the conflict of a unique value that another row has.
-    pub fn taken(code: &'static str, what: &str, value: &str, owner: i64) -> Self {
+    pub fn taken(code: ErrorCode, what: &str, value: &str, owner: i64) -> Self {
         Self::conflict(
             code,
             format!("the {what} {value:?} belongs to {owner} already; choose another or change that one first"),

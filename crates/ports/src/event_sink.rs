@@ -1,27 +1,28 @@
-//! The way into the pipeline for events that do not come over HTTP: the seed actions, mended
-//! events.
+//! The way into the pipeline for events that do not come over HTTP: the seed actions.
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// The outcome of a batch of events: every index is in exactly one of the three.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+use crate::error_code::ErrorCode;
+
+/// What became of a batch of events. Every index is in exactly one of the three.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SinkOutcome {
-    /// How many the log has.
+    /// How many events the log has.
     pub accepted: usize,
-    /// Which were refused for good, ascending; each stands on the error topic.
+    /// Events refused for good, ascending; each is on the error topic.
     pub rejected: Vec<Refused>,
-    /// Which were not stored and may be sent again, ascending.
+    /// Events that were not stored and may be sent again, ascending.
     pub not_admitted: Vec<Refused>,
 }
 
 /// One event of a batch that was not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
     /// The event's index in the batch, from 0.
     pub index: usize,
-    /// Stable, machine-readable.
-    pub code: String,
+    /// For programs.
+    pub code: ErrorCode,
     /// Says what to do.
     pub message: String,
 }

@@ -7,9 +7,12 @@
 pub mod checkpoints;
 pub mod clock;
 pub mod config_store;
+pub mod error_code;
 pub mod event_sink;
 pub mod identities;
 pub mod log;
 pub mod records;
 pub mod segment_queries;
 pub mod warehouse;
+
+pub use error_code::ErrorCode;

@@ -262,4 +262,8 @@ pub trait Log: Send + Sync + 'static {
     async fn scrub(&self, _now: Timestamp, _interval_micros: i64) -> Result<bool, LogError> {
         Ok(false)
     }
+
+    /// For a log that has lost its end: makes the next record of the partition get `offset` or a later one, so that no
+    /// offset is assigned twice. Records stay; readers skip the gap.
+    async fn skip_to(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError>;
 }

@@ -1,4 +1,4 @@
-//! The wire formats of the topics: JSON, one object a record.
+//! The wire formats of the topics: one JSON object per record.
 //!
 //! [`Topic::Events`](crate::log::Topic::Events) carries every input about a user. An event has no `type`, so that consumers of the
 //! event topic need to know nothing else; the other inputs name theirs.
@@ -10,6 +10,7 @@ pub mod fields;
 pub mod instant;
 pub mod json;
 pub mod json_text;
+pub mod object;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Every input about a user but an event, by its `type`. Read with [`decode::decode_input`].
+/// Every input about a user except for events, by its `type`. Read with [`decode::decode_input`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum UserRecord {
@@ -37,20 +38,20 @@ pub enum UserRecord {
         /// As in the config store.
         created_at: Timestamp,
     },
-    /// Traits of a user were set: key by key the newer `created_at` wins.
+    /// Traits of a user were set. For each key the newest `created_at` wins.
     Traits {
         /// The internal id.
         user_id: UserId,
         /// The traits that are set, as they were sent; `null` removes one.
         traits: BTreeMap<String, JsonText>,
-        /// When they were true, by the client's word or the time of the call.
+        /// Since when they are true: what the client said, or the time of the call.
         created_at: Timestamp,
     },
     /// The user's memberships of manual segments were set to exactly these.
     Manual {
         /// The internal id.
         user_id: UserId,
-        /// Ids of manual segments, and which list this is of those that the user had.
+        /// Ids of manual segments, and the version of the list.
         #[serde(flatten)]
         list: ManualList,
     },
@@ -58,7 +59,7 @@ pub enum UserRecord {
     Merge {
         /// The absorbed user.
         user_id: UserId,
-        /// Who it is from now on.
+        /// The user that it is from now on.
         survivor: UserId,
         /// The survivor's manual memberships, if the merge changed them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,23 +71,23 @@ pub enum UserRecord {
         user_id: UserId,
         /// The absorbed user.
         absorbed: UserId,
-        /// What stands below this offset of the absorbed user's partition is in the state; what came later is sent on.
+        /// Records below this offset of the absorbed user's partition are in the state; later ones are forwarded.
         below: u64,
-        /// The absorbed user's block, base64; `None` if nothing was known of it.
+        /// The absorbed user's block in base64; `None` if the partition knew nothing of the user.
         state: Option<String>,
         /// As in the merge.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         manual: Option<ManualList>,
     },
-    /// A record that reached an absorbed user's partition after the merge, sent on. Keeps its original place and receipt.
+    /// A record that reached an absorbed user's partition after the merge. It keeps its original position and receipt.
     Forward {
         /// The survivor.
         user_id: UserId,
-        /// The partition it first stood in.
+        /// The partition that it reached first.
         partition: u32,
-        /// Its offset there.
+        /// The record's offset there.
         offset: u64,
-        /// Its `appended_at` there.
+        /// The record's `appended_at` there.
         appended_at: Timestamp,
         /// The record.
         record: Box<RawValue>,
@@ -96,15 +97,26 @@ pub enum UserRecord {
         /// The internal id.
         user_id: UserId,
     },
+    /// The log had lost its end, and the engine with it: what the user was told to be in. What is not so is told.
+    Restored {
+        /// The internal id.
+        user_id: UserId,
+        /// The segments of the user's memberships in the config store; left out if only numbers are to go on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        segments: Option<Vec<i64>>,
+        /// No notification of the user had a higher `sequence`, those that are lost included.
+        sequence: u64,
+    },
 }
 
 impl UserRecord {
-    /// In whose partition it stands.
+    /// The user in whose partition the record stands.
     pub fn user_id(&self) -> UserId {
         match self {
             UserRecord::User { user_id, .. }
             | UserRecord::Traits { user_id, .. }
             | UserRecord::Manual { user_id, .. }
+            | UserRecord::Restored { user_id, .. }
             | UserRecord::Merge { user_id, .. }
             | UserRecord::Transfer { user_id, .. }
             | UserRecord::Forward { user_id, .. }
@@ -113,18 +125,18 @@ impl UserRecord {
     }
 }
 
-/// What a partition's own worker writes into its partition of the event topic, so that everything that changes a
-/// membership stands in one order: segment definitions as they come from the config topic, and the end of a backfill.
+/// Records about segments that stand in every partition of the event topic, so that everything that changes a membership is
+/// in one order: definitions, copied from the config topic, and the end of a backfill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SegmentRecord {
-    /// A segment's new version; what stands before this record is its history.
+    /// A new version of a segment. Records before this one are its history.
     SegmentDefined {
-        /// Its id.
+        /// The segment's id.
         id: i64,
-        /// Its tag.
+        /// The segment's tag.
         tag: String,
-        /// Of the definition.
+        /// The version of the definition.
         version: u64,
         /// The where clause.
         where_statement: String,
@@ -135,14 +147,16 @@ pub enum SegmentRecord {
     SegmentReady {
         /// The segment's id.
         id: i64,
-        /// Of the definition.
+        /// The version of the definition.
         version: u64,
     },
     /// The segment is deleted.
     SegmentRemoved {
-        /// Its id.
+        /// The segment's id.
         id: i64,
     },
+    /// The log had lost its end: there may be history that only the warehouse has, for new segments to be read.
+    SegmentHistory {},
 }
 
 /// A record of the config topic.
@@ -151,11 +165,11 @@ pub enum SegmentRecord {
 pub enum ConfigRecord {
     /// A segment was created or changed.
     Segment {
-        /// Its id.
+        /// The segment's id.
         id: i64,
-        /// Its tag.
+        /// The segment's tag.
         tag: String,
-        /// Grows by one with each change of what it means.
+        /// Grows by one with each change of the meaning.
         version: u64,
         /// The where clause; empty selects every known user. Ignored for manual segments.
         where_statement: String,
@@ -164,7 +178,7 @@ pub enum ConfigRecord {
     },
     /// A segment was deleted.
     SegmentDeleted {
-        /// Its id.
+        /// The segment's id.
         id: i64,
     },
 }
@@ -178,11 +192,11 @@ pub struct Notification {
     pub user_id: UserId,
     /// The client id first seen for the user, if any is known.
     pub client_ref_id: Option<String>,
-    /// From 1, without a gap, per user.
+    /// Counts from 1 without a gap, per user.
     pub sequence: u64,
-    /// Entered, ascending.
+    /// Ids of the segments entered, ascending.
     pub in_segments: Vec<i64>,
-    /// Left, ascending.
+    /// Ids of the segments left, ascending.
     pub out_segments: Vec<i64>,
     /// Why.
     pub cause: Cause,
@@ -198,15 +212,15 @@ pub struct Notification {
 /// A record of the error topic.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ErrorRecord {
-    /// Which service found it.
+    /// The kind of error.
     pub error_type: ErrorType,
-    /// Stable, machine-readable.
+    /// An [`ErrorCode`](crate::ErrorCode). A string, since a log may hold the codes of other builds.
     pub code: String,
     /// Says what to do.
     pub message: String,
-    /// When it was found: RFC 3339, UTC.
+    /// When it happened: RFC 3339, UTC.
     pub at: String,
-    /// What it is about: for an ingest error the event as it came, with `user_id` null, or `{"raw": "<base64>"}`.
+    /// For a dead letter the event as it came, with `user_id` null, or `{"raw": "<base64>"}`.
     pub data: Box<RawValue>,
 }
 

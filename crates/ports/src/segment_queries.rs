@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use segment_engine::event::UserId;
 pub use segment_engine::machine::{ConditionReport, Evidence, Explanation, ValueReport};
 
+use crate::ErrorCode;
 use crate::config_store::ConfigStoreError;
 use crate::warehouse::WarehouseError;
 
@@ -40,8 +41,8 @@ pub enum SegmentQueryError {
     /// The clause is refused.
     #[error("{message}")]
     Refused {
-        /// Stable, machine-readable.
-        code: String,
+        /// For programs.
+        code: ErrorCode,
         /// Says what to change.
         message: String,
     },

@@ -41,8 +41,8 @@ pub enum ArchiveRow {
     Event {
         /// With the user id that it was received with.
         event: Box<Event>,
-        /// Whether its event id counts once without a time limit.
-        once: bool,
+        /// Whether its event id dedupes without a time limit.
+        dedupe_forever: bool,
     },
     /// A user was created or changed.
     User(UserRow),

@@ -55,7 +55,7 @@ impl World {
     }
 
     fn code(&self) -> Option<&'static str> {
-        self.clock.status().warning().map(|(code, _)| code)
+        self.clock.status().warning().map(|(code, _)| code.as_str())
     }
 }
 

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use ports::records::decode::{Input, decode_event, decode_input};
 use ports::records::event::EventRecord;
-use ports::records::json::{DEPTH_MAX, Kind, Reader};
+use ports::records::json::{DEPTH_MAX, Json, Kind, Reader};
+use ports::records::object::Object;
 use ports::records::{ManualList, UserRecord, instant};
 use proptest::prelude::*;
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{Position, UserId};
 use segment_engine::time::Timestamp;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 const AT: Position = Position { partition: 3, offset: 7 };
 const RECEIVED: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -129,23 +130,33 @@ proptest! {
     }
 }
 
+fn json(text: &str) -> Json<'_> {
+    Reader::new(text).value().unwrap()
+}
+
+fn object<'a>(fields: &[(&'a str, &'a str)]) -> Object<'a> {
+    let mut object = Object::default();
+    fields.iter().for_each(|(name, value)| object.push(*name, json(value)));
+    object
+}
+
 #[test]
 fn an_event_record_comes_back_as_an_event() {
     let record = EventRecord {
-        client_ref_id: r#""c\"1""#,
-        id_type: Some(r#""cookie""#),
-        region: Some(r#""""#),
+        client_ref_id: json(r#""c\"1""#),
+        id_type: Some(json(r#""cookie""#)),
+        region: Some(json(r#""""#)),
         created_at: Some(instant::format(Timestamp(5))),
-        payload: r#"{ "activity_type":"buy","order_total":"19.90","url":null,"coupon":"own","price":19.90}"#,
-        displaced: vec![(r#""type""#, r#""track""#), (r#""coupon""#, r#""displaced""#)],
-        event_id: Some(r#""e1""#),
-        other: vec![(r#""coupon""#, "1"), (r#""campaign""#, r#"{"id":7}"#)],
+        payload: json(r#"{ "activity_type":"buy","order_total":"19.90","url":null,"coupon":"own","price":19.90}"#),
+        displaced: object(&[("type", r#""track""#), ("coupon", r#""displaced""#)]),
+        event_id: Some(json(r#""e1""#)),
+        other: object(&[("coupon", "1"), ("campaign", r#"{"id":7}"#)]),
         ..EventRecord::default()
     };
     let bytes = record.encode(UserId(42), &instant::format(RECEIVED), true);
-    serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
+    serde_json::from_slice::<Value>(&bytes).unwrap();
     let delivery = decode_event(&bytes, AT, RECEIVED).unwrap();
-    assert!(delivery.once);
+    assert!(delivery.dedupe_forever);
     let event = delivery.event;
     assert_eq!((event.user_id, &*event.client_ref_id), (UserId(42), "c\"1"));
     assert_eq!((event.id_type.as_deref(), event.region.as_deref(), event.country), (Some("cookie"), Some(""), None));
@@ -161,17 +172,17 @@ fn an_event_record_comes_back_as_an_event() {
 
 #[test]
 fn an_empty_payload_takes_displaced_fields() {
-    for payload in ["{}", "{ \n }"] {
+    for payload in ["{}", "{ \n }", "null"] {
         let record = EventRecord {
-            client_ref_id: "\"a\"",
-            payload,
-            displaced: vec![("\"type\"", "1")],
+            client_ref_id: json("\"a\""),
+            payload: json(payload),
+            displaced: object(&[("type", "1")]),
             ..EventRecord::default()
         };
         let bytes = record.encode(UserId(1), "", false);
         let delivery = decode_event(&bytes, AT, RECEIVED).unwrap();
         assert_eq!(*delivery.event.payload, json!({"type": 1}));
-        assert_eq!((delivery.event.created_at, delivery.once), (RECEIVED, false));
+        assert_eq!((delivery.event.created_at, delivery.dedupe_forever), (RECEIVED, false));
     }
 }
 
@@ -200,6 +211,8 @@ fn user_records_come_back() {
         },
         UserRecord::Forward { user_id: UserId(2), partition: 1, offset: 2, appended_at: RECEIVED, record },
         UserRecord::Delete { user_id: UserId(1) },
+        UserRecord::Restored { user_id: UserId(1), segments: Some(vec![2, 3]), sequence: 40 },
+        UserRecord::Restored { user_id: UserId(1), segments: None, sequence: 40 },
     ];
     for record in records {
         let bytes = serde_json::to_vec(&record).unwrap();
@@ -228,4 +241,49 @@ fn damaged_records_are_refused_with_a_reason() {
         assert!(error.message.contains(reason), "{error}");
     }
     assert_eq!(Reader::new("{}").kind().unwrap(), Kind::Object);
+}
+
+#[test]
+fn a_record_has_numbers_names_and_order_as_they_were_sent() {
+    let record = EventRecord {
+        client_ref_id: json(r#""\u00fc""#),
+        id_type: Some(json(r#""cookie""#)),
+        country: Some(json(r#""DE""#)),
+        created_at: Some("2026-01-01T00:00:00.000000Z".to_owned()),
+        payload: json(r#"{ "z" : 1.10 ,"a":[ 1E2 ],"z":-0 }"#),
+        event_id: Some(json(r#""e""#)),
+        other: object(&[("z", "19.90"), ("a", "12345678901234567890123"), ("q\"", r#"{ "b":1,"a":2 }"#)]),
+        ..EventRecord::default()
+    };
+    let written = |record: &EventRecord<'_>, dedupe_forever| {
+        String::from_utf8(record.encode(UserId(7), "2026-01-01T00:00:01.000000Z", dedupe_forever)).unwrap()
+    };
+    let start = r#"{"user_id":7,"client_ref_id":"\u00fc","id_type":"cookie","region":null,"device_type":null,"country":"DE","created_at":"2026-01-01T00:00:00.000000Z""#;
+    let end =
+        r#""received_at":"2026-01-01T00:00:01.000000Z","z":19.90,"a":12345678901234567890123,"q\"":{ "b":1,"a":2 }}"#;
+    let payload = r#"{ "z" : 1.10 ,"a":[ 1E2 ],"z":-0 }"#;
+    assert_eq!(written(&record, false), format!(r#"{start},"payload":{payload},"event_id":"e",{end}"#));
+    let flag = r#""dedupe_forever":true"#;
+    assert_eq!(written(&record, true), format!(r#"{start},"payload":{payload},"event_id":"e",{flag},{end}"#));
+    let displaced = EventRecord { displaced: object(&[("type", "1.50"), ("once", "true")]), ..record.clone() };
+    let payload = r#"{"type":1.50,"once":true,"z":1.10,"a":[ 1E2 ],"z":-0}"#;
+    assert_eq!(written(&displaced, false), format!(r#"{start},"payload":{payload},"event_id":"e",{end}"#));
+    let empty = EventRecord { payload: Json::default(), ..record };
+    assert_eq!(written(&empty, false), format!(r#"{start},"payload":{{}},"event_id":"e",{end}"#));
+}
+
+#[test]
+fn the_flag_of_earlier_builds_is_read() {
+    for (field, expected) in [
+        (r#","dedupe_forever":true"#, true),
+        (r#","once":true"#, true),
+        (r#","once":false"#, false),
+        (r#","dedupe_forever":1"#, false),
+        ("", false),
+    ] {
+        let record = format!(r#"{{"user_id":1,"client_ref_id":"c","payload":{{"once":true}}{field}}}"#);
+        let delivery = decode_event(record.as_bytes(), AT, RECEIVED).unwrap();
+        assert_eq!(delivery.dedupe_forever, expected, "{field}");
+        assert_eq!(*delivery.event.payload, json!({"once": true}));
+    }
 }

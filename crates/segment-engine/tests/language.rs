@@ -39,7 +39,7 @@ fn the_character_nul_is_refused_anywhere() {
         ("\0", (1, 1)),
     ] {
         let error = compile(clause).unwrap_err();
-        assert_eq!((error.code, (error.line, error.column)), ("where_syntax", place), "{clause:?}");
+        assert_eq!((error.code, (error.line, error.column)), ("WHERE_SYNTAX", place), "{clause:?}");
         assert!(error.message.contains("NUL"), "{error}");
     }
 }
@@ -50,7 +50,7 @@ fn the_character_nul_is_refused_anywhere() {
 fn a_saved_clause_may_name_a_zone_by_its_abbreviation() {
     for zone in ["CET", "EET", "MET", "WET", "EST", "MST", "HST"] {
         let clause = format!("(created_at AT TIME ZONE '{zone}')::date = DATE '2026-12-24'");
-        assert_eq!(compile(&clause).unwrap_err().code, "where_bad_literal", "{zone}");
+        assert_eq!(compile(&clause).unwrap_err().code, "WHERE_BAD_LITERAL", "{zone}");
         let plan = compile_saved(&clause).unwrap();
         assert!(plan.normal_form.contains(&format!("AT TIME ZONE '{zone}'")), "{}", plan.normal_form);
     }
@@ -117,14 +117,14 @@ fn a_saved_clause_goes_on() {
         ("activity_type = 'x' OR 'Y'", "count(*) > 0"),
         ("country = 'DE' OR 'AT'", ""),
     ] {
-        assert_eq!(compile(clause).unwrap_err().code, "where_not_boolean", "{clause}");
+        assert_eq!(compile(clause).unwrap_err().code, "WHERE_NOT_BOOLEAN", "{clause}");
         match same {
-            "" => assert_eq!(compile_saved(clause).unwrap_err().code, "where_bad_literal", "{clause}"),
+            "" => assert_eq!(compile_saved(clause).unwrap_err().code, "WHERE_BAD_LITERAL", "{clause}"),
             same => assert_eq!(compile_saved(clause).unwrap(), compile(same).unwrap(), "{clause}"),
         }
     }
     let patterns = (5..20).map(|count| format!(r"url ~ '\w{{{count}}}'")).collect::<Vec<_>>().join(" OR ");
-    assert_eq!(compile(&patterns).unwrap_err().code, "where_too_many_patterns");
+    assert_eq!(compile(&patterns).unwrap_err().code, "WHERE_TOO_MANY_PATTERNS");
     assert!(compile_saved(&patterns).is_ok());
 }
 
@@ -151,42 +151,42 @@ fn copies_share_a_long_list_and_its_constants_are_found() {
 fn bounds_are_errors_and_never_a_stack_overflow() {
     let nested = |open: &str, close: &str, n: usize| format!("{}1 = 1{}", open.repeat(n), close.repeat(n));
     let cases = [
-        (nested("(", ")", 3_000), "where_too_deep"),
-        (nested("NOT ", "", 3_000), "where_too_deep"),
-        (format!("{}1 = 1", "- ".repeat(2_000)), "where_too_deep"),
-        (format!("1{} = 1", " + 1".repeat(2_500)), "where_too_deep"),
-        (format!("region{} = ''", "::text".repeat(2_500)), "where_too_deep"),
-        (format!("payload{}->>'a' = ''", "->'a'".repeat(2_500)), "where_too_deep"),
-        (format!("region = '{}'", "x".repeat(600_000)), "where_too_long"),
-        (vec!["region = 'x'"; 2_500].join(" OR "), "where_too_long"),
+        (nested("(", ")", 3_000), "WHERE_TOO_DEEP"),
+        (nested("NOT ", "", 3_000), "WHERE_TOO_DEEP"),
+        (format!("{}1 = 1", "- ".repeat(2_000)), "WHERE_TOO_DEEP"),
+        (format!("1{} = 1", " + 1".repeat(2_500)), "WHERE_TOO_DEEP"),
+        (format!("region{} = ''", "::text".repeat(2_500)), "WHERE_TOO_DEEP"),
+        (format!("payload{}->>'a' = ''", "->'a'".repeat(2_500)), "WHERE_TOO_DEEP"),
+        (format!("region = '{}'", "x".repeat(600_000)), "WHERE_TOO_LONG"),
+        (vec!["region = 'x'"; 2_500].join(" OR "), "WHERE_TOO_LONG"),
         (vec!["region = 'x'"; 1_200].join(" OR "), ""),
-        (nested("NOT 1 = 1 + 2 * -(", ")", 1_000), "where_too_deep"),
+        (nested("NOT 1 = 1 + 2 * -(", ")", 1_000), "WHERE_TOO_DEEP"),
         (nested("(", ")", 24), ""),
-        (nested("CASE WHEN TRUE THEN ", " ELSE TRUE END", 500), "where_too_deep"),
+        (nested("CASE WHEN TRUE THEN ", " ELSE TRUE END", 500), "WHERE_TOO_DEEP"),
         (in_list("region", 10_000), ""),
-        (in_list("region", 10_001), "where_too_long"),
+        (in_list("region", 10_001), "WHERE_TOO_LONG"),
         (format!("{} OR {}", in_list("region", 10_000), in_list("url", 10_000)), ""),
-        (format!("{} OR {} OR id IN ('1')", in_list("region", 10_000), in_list("url", 10_000)), "where_too_long"),
+        (format!("{} OR {} OR id IN ('1')", in_list("region", 10_000), in_list("url", 10_000)), "WHERE_TOO_LONG"),
         (format!("order_total IN ({})", (0..10_000).map(|i| format!("-{i}.5")).collect::<Vec<_>>().join(",")), ""),
-        (format!("region IN ({})", vec!["upper('x')"; 2_500].join(", ")), "where_too_long"),
-        (format!("TRUE IN ({})", vec!["TRUE OR TRUE"; 3_000].join(" OR ")), "where_too_long"),
-        (format!("region = {} 'x'", "'x' || ".repeat(99)), "where_too_deep"),
+        (format!("region IN ({})", vec!["upper('x')"; 2_500].join(", ")), "WHERE_TOO_LONG"),
+        (format!("TRUE IN ({})", vec!["TRUE OR TRUE"; 3_000].join(" OR ")), "WHERE_TOO_LONG"),
+        (format!("region = {} 'x'", "'x' || ".repeat(99)), "WHERE_TOO_DEEP"),
         (format!("region = {} 'x'", "'x' || ".repeat(98)), ""),
         (
             (0..100).map(|i| format!("count(*) FILTER (WHERE url = '{i}') > 0")).collect::<Vec<_>>().join(" AND "),
-            "where_too_many_aggregates",
+            "WHERE_TOO_MANY_AGGREGATES",
         ),
-        ((0..60).map(|i| format!("url ~ '{i}'")).collect::<Vec<_>>().join(" AND "), "where_too_many_patterns"),
-        (format!("url ~ '{}'", "a".repeat(1_001)), "where_bad_pattern"),
+        ((0..60).map(|i| format!("url ~ '{i}'")).collect::<Vec<_>>().join(" AND "), "WHERE_TOO_MANY_PATTERNS"),
+        (format!("url ~ '{}'", "a".repeat(1_001)), "WHERE_BAD_PATTERN"),
         (format!("funnel(INTERVAL '1 day'{}) > 0", ", region = 'x'".repeat(16)), ""),
-        (format!("funnel(INTERVAL '1 day'{}) > 0", ", region = 'x'".repeat(17)), "where_too_many_steps"),
+        (format!("funnel(INTERVAL '1 day'{}) > 0", ", region = 'x'".repeat(17)), "WHERE_TOO_MANY_STEPS"),
         (format!("funnel(INTERVAL '1 day', {}, url = '/') > 0", ["segment('a') OR url = '/'"; 5].join(", ")), ""),
         (
             format!(
                 "funnel(INTERVAL '1 day', {}) > 0",
                 (0..5).map(|i| format!("segment('{i}')")).collect::<Vec<_>>().join(", ")
             ),
-            "where_too_many_user_terms",
+            "WHERE_TOO_MANY_USER_TERMS",
         ),
     ];
     for (clause, code) in cases {
@@ -204,7 +204,7 @@ proptest! {
         match compile(&clause) {
             Ok(plan) => prop_assert_eq!(compile(&plan.normal_form).map_err(|error| error.to_string()), Ok(plan)),
             Err(error) => {
-                prop_assert!(error.code.starts_with("where_"));
+                prop_assert!(error.code.starts_with("WHERE_"));
                 prop_assert!(error.line >= 1 && error.column >= 1);
             }
         }

@@ -256,7 +256,7 @@ fn clause_at_an_edge() -> impl Strategy<Value = String> {
 
 /// Codes of bounds that a generated clause, or its longer normal form, may exceed.
 fn is_bound(code: &str) -> bool {
-    code.starts_with("where_too_")
+    code.starts_with("WHERE_TOO_")
 }
 
 proptest! {

@@ -227,21 +227,22 @@ impl Known {
                 Some(ArchiveRow::DeleteUser(absorbed))
             }
             // The survivor is deleted too, and the merged user's rows go with it.
-            Input::User(UserRecord::Delete { .. }) if departure == Some(Departure::Merged) => None,
+            // One that was deleted before has nothing left.
+            Input::User(UserRecord::Delete { .. }) if departure.is_some() => None,
             Input::User(UserRecord::Delete { .. }) => {
                 self.departed.insert(user, Departure::Deleted);
                 Some(ArchiveRow::DeleteUser(user))
             }
             // Forwarded to the survivor and archived there; or refused.
             _ if departure.is_some() => None,
-            Input::Event(Delivery { event, once }) => {
+            Input::Event(Delivery { event, dedupe_forever }) => {
                 if let Some(id) = &event.event_id {
                     let ids = self.recent.entry(user).or_default();
-                    if !ids.accept(EventKey { id, dedupe_forever: once }, event.processed_at, self.remembered) {
+                    if !ids.accept(EventKey { id, dedupe_forever }, event.processed_at, self.remembered) {
                         return None;
                     }
                 }
-                Some(ArchiveRow::Event { event: Box::new(event), once })
+                Some(ArchiveRow::Event { event: Box::new(event), dedupe_forever })
             }
             Input::User(UserRecord::User { user_id: id, client_ref_id, email, name, created_at }) => {
                 Some(ArchiveRow::User(UserRow { id, client_ref_id, email, name, created_at }))
@@ -256,7 +257,8 @@ impl Known {
             }
             Input::User(UserRecord::Transfer { absorbed, .. }) => Some(ArchiveRow::Alias { absorbed, survivor: user }),
             // Only the engine keeps manual lists; forwarded records have been unwrapped.
-            Input::User(UserRecord::Manual { .. } | UserRecord::Forward { .. }) | Input::Segment(_) => None,
+            Input::User(UserRecord::Manual { .. } | UserRecord::Restored { .. } | UserRecord::Forward { .. })
+            | Input::Segment(_) => None,
         }
     }
 }

@@ -6,7 +6,7 @@ use ports::log::{Log, LogError, NewRecord, Record, Topic};
 use ports::records::{ConfigRecord, SegmentRecord};
 
 /// The relay's name in the log: it appends each definition once.
-const PRODUCER: &str = "segment-definitions";
+pub const PRODUCER: &str = "segment-definitions";
 
 const BATCH_BYTES_MAX: usize = 1 << 20;
 

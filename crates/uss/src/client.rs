@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use ports::ErrorCode;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
@@ -139,7 +140,7 @@ impl Service {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(ServiceError::NoAccess(refusal.message)),
             // The other API, most likely: this one has the path.
-            _ if refusal.code == "UNKNOWN_PATH" => Err(stranger()),
+            _ if refusal.code == ErrorCode::UnknownPath.as_str() => Err(stranger()),
             _ => Err(ServiceError::Refused(refusal)),
         }
     }

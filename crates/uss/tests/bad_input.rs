@@ -134,7 +134,7 @@ async fn a_bad_clause_is_refused_with_its_place() {
         ] {
             let answer = server.post(path, &body).await;
             assert_eq!(answer.status, 400, "{shown}: {}", answer.body);
-            assert!(answer.body["code"].as_str().unwrap().starts_with("where_"), "{shown}: {}", answer.body);
+            assert!(answer.body["code"].as_str().unwrap().starts_with("WHERE_"), "{shown}: {}", answer.body);
             assert!(answer.body["position"]["line"].is_u64(), "{shown}: {}", answer.body);
             assert!(answer.body["message"].as_str().unwrap().len() > 5, "{shown}: {}", answer.body);
         }

@@ -71,7 +71,7 @@ fn validate_points_at_the_place_of_a_refusal() -> Result<(), Box<dyn Error>> {
     assert_eq!(
         text(output.stderr)?,
         "count(*) > 3 AND regoin = 'x'\n                 ^\n\
-         where_unknown_column: there is no column regoin\n  Did you mean region?\n"
+         WHERE_UNKNOWN_COLUMN: there is no column regoin\n  Did you mean region?\n"
     );
     Ok(())
 }

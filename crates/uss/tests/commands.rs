@@ -105,7 +105,7 @@ async fn a_rejected_event_is_found_and_accepted_once_its_user_is_there() {
 }
 
 #[tokio::test]
-async fn events_are_mended_and_all_of_a_code_are_replayed() {
+async fn one_dead_letter_is_edited_and_all_of_a_code_are_replayed() {
     let data = tempfile::tempdir().unwrap();
     let server = start(&data);
     let segment = server.segment("spent", "sum(order_total) > 10").await;
@@ -171,7 +171,7 @@ async fn a_failed_computation_is_listed_but_is_no_event_to_replay() {
     assert!(listed.out.contains("BAD_RECORD"), "{}", listed.out);
     let said = errors(&server, &["replay", "0"]);
     assert_eq!(said.status, 1);
-    assert!(said.error.ends_with("it is repeated by the worker itself (NOT_AN_EVENT)\n"), "{}", said.error);
+    assert!(said.error.ends_with("the worker itself repeats it (NOT_AN_EVENT)\n"), "{}", said.error);
     let said = errors(&server, &["replay", "--all"]);
     assert_eq!((said.status, said.out.as_str()), (0, "0 accepted, 0 refused again, 0 accepted before\n"));
 }

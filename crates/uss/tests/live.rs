@@ -187,7 +187,7 @@ async fn saving_a_segment_tells_who_would_enter() {
         assert_eq!((preview.status, &preview.body["data"]["size"]), (200, &json!(size)), "{clause}: {}", preview.body);
     }
     let refused = server.post("/segments/preview", &json!({"whereStatement": "region ~ 'a{1001}'"})).await;
-    assert_eq!((refused.status, &refused.body["code"]), (400, &json!("where_bad_pattern")));
+    assert_eq!((refused.status, &refused.body["code"]), (400, &json!("WHERE_BAD_PATTERN")));
     let unknown = server.post("/segments/preview", &json!({"whereStatement": "segment('none')"})).await;
     assert_eq!((unknown.status, &unknown.body["code"]), (400, &json!("UNKNOWN_SEGMENT")));
 }

@@ -6,14 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ports::ErrorCode;
 use serde_json::Value;
 
 /// `.rs` files: one idea each.
 const FILE_LINES_MAX: usize = 500;
 /// From the line of `fn` to its closing brace: a screen.
 const FUNCTION_LINES_MAX: usize = 70;
-/// `ARCHITECTURE.md` is read in one sitting.
-const ARCHITECTURE_LINES_MAX: usize = 250;
+/// `ARCHITECTURE.md` is read in one sitting; its lines have 100 columns.
+const ARCHITECTURE_LINES_MAX: usize = 280;
 
 /// Which of our crates each may depend on, tests included. ARCHITECTURE.md gives the reasons.
 const EDGES: [(&str, &[&str]); 11] = [
@@ -340,6 +341,38 @@ fn every_metric_is_documented_and_every_documented_metric_exists() {
         }
     }
     assert_eq!(documented, emitted, "left: docs/reference/metrics.md, right: the code");
+}
+
+/// Codes stand in backticks. One of a single word (`INTERNAL`) cannot be told from other words, so it is only looked for.
+#[test]
+fn every_error_code_is_documented_and_every_documented_code_exists() {
+    let reference = fs::read_to_string(root().join("docs/reference/http-api.md")).unwrap();
+    let is_code = |span: &str| {
+        span.contains('_') && !span.starts_with("USS_") && span.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+    };
+    let spans: BTreeSet<&str> = reference.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).collect();
+    let codes: BTreeSet<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    let lacks = codes.difference(&spans).map(|code| format!("docs/reference/http-api.md lacks {code}"));
+    let unknown = spans.difference(&codes).filter(|span| is_code(span));
+    let unknown = unknown.map(|span| format!("docs/reference/http-api.md names {span}, which is not an ErrorCode"));
+    none(lacks.chain(unknown).collect());
+}
+
+/// A code is named by its constant, so that no spelling is invented beside `ErrorCode`.
+#[test]
+fn services_name_error_codes_by_their_constants() {
+    const SERVICES: [&str; 6] = ["ports", "adapters", "http", "ingestion-api", "configuration-api", "segment-users"];
+    let codes: BTreeSet<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    let mut found = Vec::new();
+    for path in SERVICES.iter().flat_map(|name| files(&format!("crates/{name}/src"), "rs")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_exempt = is_test_file(&path) || path.ends_with("error_code.rs");
+        for literal in code.split('"').skip(1).filter(|literal| !is_exempt && codes.contains(literal)) {
+            found.push(format!("{}: \"{literal}\": use ErrorCode", shown(&path)));
+        }
+    }
+    none(found);
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn move_position(transaction: &Transaction<'_>, partition: u32, to_offset: u64) 
 /// Rows that wait to be written together. The last row of a user wins; what changes other rows is done in its turn.
 struct Rows<'a> {
     transaction: &'a Transaction<'a>,
-    /// With whether the event's id counts once.
+    /// With whether the event's id dedupes forever.
     events: Vec<(&'a Event, bool)>,
     users: BTreeMap<UserId, &'a UserRow>,
     traits: Vec<&'a TraitsRow>,
@@ -60,7 +60,7 @@ impl<'a> Rows<'a> {
 
     fn add(&mut self, row: &'a ArchiveRow) -> duckdb::Result<()> {
         match row {
-            ArchiveRow::Event { event, once } => self.events.push((event, *once)),
+            ArchiveRow::Event { event, dedupe_forever } => self.events.push((event, *dedupe_forever)),
             ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
             ArchiveRow::Traits(traits) => self.traits.push(traits),
             ArchiveRow::MergeUser(user) => {
@@ -114,7 +114,7 @@ impl<'a> Rows<'a> {
         }
         appender.flush()?;
         let mut appender = self.transaction.appender_to_db("once_events", SCHEMA)?;
-        for (event, _) in self.events.drain(..).filter(|(_, once)| *once) {
+        for (event, _) in self.events.drain(..).filter(|(_, dedupe_forever)| *dedupe_forever) {
             appender.append_row(params![event.position.partition, event.position.offset])?;
         }
         appender.flush()

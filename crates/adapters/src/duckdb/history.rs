@@ -54,8 +54,8 @@ pub fn received(connection: &Connection, ids: &[(UserId, String)]) -> Result<Vec
     let mut statement = connection.prepare(sql).map_err(unavailable)?;
     let found = statement.query_map([json(asked)], |row| Ok((row.get::<_, usize>(0)?, row.get(1)?, row.get(2)?)));
     for row in found.map_err(unavailable)? {
-        let (place, micros, once) = row.map_err(unavailable)?;
-        received[place] = Some(Receipt { at: Timestamp(micros), dedupe_forever: once });
+        let (place, micros, dedupe_forever) = row.map_err(unavailable)?;
+        received[place] = Some(Receipt { at: Timestamp(micros), dedupe_forever });
     }
     Ok(received)
 }

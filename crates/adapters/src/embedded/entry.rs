@@ -35,6 +35,8 @@ pub enum Entry {
     Layout,
     /// [`Trimmed`]
     Trimmed(Topic, u32),
+    /// `Vec<(u64, u64)>`: offsets that are nobody's, from the first to before the second, ascending
+    Gaps(Topic, u32),
     /// [`Progress`]
     Progress(u32),
     /// `u64`, the producer's last sequence
@@ -43,6 +45,8 @@ pub enum Entry {
     HighestIds,
     /// `i64`, when the files were last wiped, in microseconds
     Scrubbed,
+    /// [`Stamp`](super::stamp::Stamp), of the last write
+    Stamp,
 }
 
 impl Entry {
@@ -51,9 +55,11 @@ impl Entry {
         match self {
             Entry::Layout => b"layout".to_vec(),
             Entry::Trimmed(topic, partition) => format!("trimmed/{topic:?}/{partition}").into_bytes(),
+            Entry::Gaps(topic, partition) => format!("gaps/{topic:?}/{partition}").into_bytes(),
             Entry::Progress(partition) => format!("progress/{partition}").into_bytes(),
             Entry::HighestIds => b"highest-ids".to_vec(),
             Entry::Scrubbed => b"scrubbed".to_vec(),
+            Entry::Stamp => b"stamp".to_vec(),
             Entry::Producer(name) => format!("producer/{name}").into_bytes(),
         }
     }

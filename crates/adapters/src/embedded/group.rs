@@ -35,6 +35,8 @@ pub enum Request {
     Commit(Commit),
     /// `Log::trim`
     Trim { topic: Topic, partition: u32, before: u64 },
+    /// `Log::skip_to`
+    Skip { topic: Topic, partition: u32, to: u64 },
 }
 
 /// What it is answered.
@@ -54,7 +56,7 @@ impl Request {
         let records = match self {
             Request::Append(records) | Request::AppendOnce { records, .. } => records,
             Request::Commit(commit) => &commit.records,
-            Request::Trim { .. } => return 0,
+            Request::Trim { .. } | Request::Skip { .. } => return 0,
         };
         records.iter().map(|record| record.key.len() + record.value.len()).sum()
     }
@@ -110,7 +112,7 @@ impl<'a> Group<'a> {
                 self.progress.insert(partition, Progress { notifications_offset, ..progress });
                 Ok(Reply::Done)
             }
-            Request::Trim { .. } => unreachable!("the writer trims between groups"),
+            Request::Trim { .. } | Request::Skip { .. } => unreachable!("the writer does it between groups"),
         }
     }
 

@@ -88,12 +88,14 @@ impl EmbeddedLog {
         place.0.check(place.1, self.partitions)?;
         loop {
             let readable = self.tail.readable(place, &*self.clock);
-            let from = from.max(readable.first);
+            let gaps = self.tail.gaps(place);
+            let from = over(&gaps, from.max(readable.first));
             if from >= readable.end {
                 return Ok(Batch { records: Vec::new(), next_offset: from, complete_until: readable.complete_until });
             }
             let read =
-                blocking(&self.store, move |opened| read_blocks(opened, place, from, readable, bytes_max, ends)).await;
+                blocking(&self.store, move |opened| read_blocks(opened, place, from, readable, &gaps, bytes_max, ends))
+                    .await;
             match read {
                 // It was there when we began, and has been trimmed since.
                 Err(LogError::Corrupt(_)) if self.tail.bounds(place).0 > from => {}
@@ -211,6 +213,11 @@ impl Log for EmbeddedLog {
         Ok(self.tail.highest())
     }
 
+    async fn skip_to(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError> {
+        topic.check(partition, self.partitions)?;
+        self.call(Request::Skip { topic, partition, to: offset }).await.map(drop)
+    }
+
     async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
         topic.check(partition, self.partitions)?;
         let (before_it, _) = self.tail.bounds((topic, partition));
@@ -260,6 +267,11 @@ async fn blocking<T: Send + 'static>(
     looked.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
 }
 
+/// The offset itself, or where a gap ends that it lies in.
+fn over(gaps: &[(u64, u64)], offset: u64) -> u64 {
+    gaps.iter().find(|(from, to)| (*from..*to).contains(&offset)).map_or(offset, |(_, to)| *to)
+}
+
 /// Where a reading may end before the log does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
@@ -273,6 +285,7 @@ fn read_blocks(
     (topic, partition): Place,
     from: u64,
     readable: Readable,
+    gaps: &[(u64, u64)],
     bytes_max: usize,
     ends: Ends,
 ) -> Result<Batch, LogError> {
@@ -286,6 +299,9 @@ fn read_blocks(
     for guard in blocks.range(first_key..block_key(partition, readable.end).to_vec()) {
         let (key, value) = guard.into_inner().map_err(StoreError::from)?;
         let block = Block::parse(&key, &value).map_err(|what| corrupt(topic, partition, &key, what))?;
+        if block.first_offset > expected {
+            expected = over(gaps, expected);
+        }
         if block.first_offset > expected || block.end() <= expected {
             return Err(corrupt(topic, partition, &block_key(partition, expected), "it is missing"));
         }
@@ -305,7 +321,7 @@ fn read_blocks(
         }
         expected = block.end();
     }
-    if expected != readable.end {
+    if over(gaps, expected) != readable.end {
         return Err(corrupt(topic, partition, &block_key(partition, expected), "it is missing"));
     }
     Ok(Batch { records, next_offset: readable.end, complete_until: readable.complete_until })

@@ -3,15 +3,19 @@
 //! fjall refuses every write after one that failed (rightly: it cannot know what reached the disk) until the database is
 //! opened anew. [`Store::reopen`] does that in the running process, so that a full disk costs refused calls, not a restart.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Slice};
 use ports::log::{LogError, Topic};
 
+use super::damage::{self, Finding, Losses};
+use super::entry::{Entry, encode};
 use super::scrub;
+use super::stamp::{Mark, Stamp};
 use crate::space::probe;
 
 /// Journals beyond this are flushed into the trees: bounds both disk use and the time of a start.
@@ -65,6 +69,9 @@ pub enum StoreError {
     /// Files of the database fail its checks.
     #[error("{0}")]
     Corrupt(String),
+    /// Writes that were acknowledged are not there.
+    #[error("{0}")]
+    Lost(String),
     /// Anything else.
     #[error("{0}")]
     Unavailable(String),
@@ -90,6 +97,7 @@ impl From<fjall::Error> for StoreError {
             | fjall::Error::Decompress(_)
             | fjall::Error::InvalidTrailer
             | fjall::Error::InvalidTag(_)
+            | fjall::Error::InvalidVersion(_)
             | fjall::Error::Unrecoverable
             | fjall::Error::Storage(_) => Self::Corrupt(error.to_string()),
             fjall::Error::Locked => Self::Unavailable("another process has the data folder open: stop it first".into()),
@@ -102,7 +110,7 @@ impl From<StoreError> for LogError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full(reason) => LogError::Full(reason),
-            StoreError::Corrupt(reason) => LogError::Corrupt(reason),
+            StoreError::Corrupt(reason) | StoreError::Lost(reason) => LogError::Corrupt(reason),
             other => LogError::Unavailable(other.to_string()),
         }
     }
@@ -116,10 +124,20 @@ pub struct Opened {
     checkpoints: Keyspace,
     /// Whether the last write failed.
     failed: AtomicBool,
+    numbering: Mutex<Numbering>,
+}
+
+/// Where the numbers of the writes stand. Held during a write: their order is that of the journal.
+struct Numbering {
+    last: u64,
+    /// See [`Stamp::goes_on`].
+    goes_on: bool,
+    mark: Mark,
 }
 
 impl Opened {
-    fn open(folder: &Path) -> Result<Self, StoreError> {
+    /// Opens the database. One that has not come as far as write `acknowledged` is refused, if that is to be.
+    fn open(folder: &Path, acknowledged: Option<u64>, goes_on: bool) -> Result<Self, StoreError> {
         let db = Database::builder(folder)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .cache_size(CACHE_BYTES)
@@ -129,7 +147,19 @@ impl Opened {
         let topics = [blocks("events")?, blocks("errors")?, blocks("notifications")?, blocks("config")?];
         let meta = db.keyspace("meta", KeyspaceCreateOptions::default)?;
         let checkpoints = db.keyspace("checkpoints", KeyspaceCreateOptions::default)?;
-        Ok(Self { db, topics, meta, checkpoints, failed: AtomicBool::new(false) })
+        let key = Entry::Stamp.key();
+        let last = match meta.get(&key)? {
+            None => 0,
+            Some(value) => {
+                let stamp = Stamp::of(&key, &value);
+                stamp.ok_or_else(|| StoreError::Corrupt("the entry stamp cannot be read".to_owned()))?.number
+            }
+        };
+        damage::check_reached(last, acknowledged.unwrap_or_default())?;
+        let mark = Mark::open(folder)?;
+        mark.set(last);
+        let numbering = Mutex::new(Numbering { last, goes_on, mark });
+        Ok(Self { db, topics, meta, checkpoints, failed: AtomicBool::new(false), numbering })
     }
 
     /// The keyspace behind a [`Space`].
@@ -149,8 +179,24 @@ impl Opened {
         self.db.snapshot()
     }
 
+    /// The number of the last write.
+    fn last_write(&self) -> u64 {
+        self.numbering.lock().unwrap_or_else(PoisonError::into_inner).last
+    }
+
+    /// Closes the database. Answers whether its next write would go on from the last.
+    fn close(self) -> bool {
+        self.numbering.into_inner().unwrap_or_else(PoisonError::into_inner).goes_on
+    }
+
     /// Makes the changes, all or none, and returns when they are on the disk.
     pub fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut numbering = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = numbering.last + 1;
+        let stamp = Stamp { number, seqno_min: self.db.seqno(), goes_on: numbering.goes_on };
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
         for Change { space, key, value } in changes {
             match value {
@@ -158,9 +204,29 @@ impl Opened {
                 None => batch.remove(self.space(space), key),
             }
         }
+        let key = Entry::Stamp.key();
+        let value = encode(&key, &stamp);
+        batch.insert(&self.meta, key, value);
         let written = batch.commit();
         self.failed.store(written.is_err(), Ordering::Relaxed);
-        Ok(written?)
+        written?;
+        numbering.last = number;
+        numbering.goes_on = true;
+        numbering.mark.set(number);
+        Ok(())
+    }
+}
+
+/// Locks a database that is there, so that nobody writes while it is checked: it is fjall's lock, which fjall takes next.
+fn lock(folder: &Path) -> Result<Option<File>, StoreError> {
+    let file = match File::options().write(true).open(folder.join("lock")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(fjall::Error::Locked.into()),
+        Err(TryLockError::Error(error)) => Err(error.into()),
     }
 }
 
@@ -177,9 +243,18 @@ pub struct Store {
 
 impl Store {
     /// Opens the database in a folder, which is created if need be. Only one process can have it open.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder)?;
-        let opened = Opened::open(folder)?;
+        let alone = lock(folder)?;
+        let acknowledged = damage::check(folder, losses, findings)?;
+        drop(alone);
+        let refused_below = acknowledged.filter(|_| losses == Losses::Refuse);
+        let opened = Opened::open(folder, refused_below, losses == Losses::Refuse)?;
+        if let Err(StoreError::Lost(message)) =
+            damage::check_reached(opened.last_write(), acknowledged.unwrap_or_default())
+        {
+            findings.push(Finding { code: damage::LOSS_ACCEPTED, message });
+        }
         Ok(Self { folder: folder.to_owned(), opened: RwLock::new(Some(opened)) })
     }
 
@@ -212,8 +287,9 @@ impl Store {
     pub fn reopen(&self) -> Result<(), StoreError> {
         probe(&self.folder)?;
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
-        *opened = None;
-        *opened = Some(Opened::open(&self.folder)?);
+        let goes_on = opened.take().is_none_or(Opened::close);
+        let acknowledged = damage::check(&self.folder, Losses::Refuse, &mut Vec::new())?;
+        *opened = Some(Opened::open(&self.folder, acknowledged, goes_on)?);
         Ok(())
     }
 

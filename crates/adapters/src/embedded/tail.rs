@@ -29,6 +29,8 @@ struct State {
     firsts: HashMap<Place, u64>,
     /// The synced end of each partition.
     ends: HashMap<Place, u64>,
+    /// Where offsets were passed over: see [`Entry::Gaps`].
+    gaps: HashMap<Place, Vec<(u64, u64)>>,
     /// No append gets this instant or an earlier one.
     floor: Timestamp,
     /// Of all synced records.
@@ -41,6 +43,7 @@ struct State {
 pub struct Recovered {
     firsts: HashMap<Place, u64>,
     ends: HashMap<Place, u64>,
+    gaps: HashMap<Place, Vec<(u64, u64)>>,
     floor: Timestamp,
     highest: HighestIds,
 }
@@ -58,7 +61,7 @@ pub struct Readable {
 
 /// Finds bounds and floor in the database.
 pub fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, LogError> {
-    let (mut firsts, mut ends) = (HashMap::new(), HashMap::new());
+    let (mut firsts, mut ends, mut gaps) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut floor = Timestamp(0);
     for topic in TOPICS {
         for partition in 0..topic.partitions(partitions) {
@@ -68,7 +71,12 @@ pub fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, LogError> 
             let last = last_block(opened, topic, partition)?;
             floor = floor.max(last.map_or(floor, |(_, appended_at)| appended_at));
             firsts.insert((topic, partition), first);
-            ends.insert((topic, partition), first.max(last.map_or(0, |(end, _)| end)));
+            let passed: Vec<(u64, u64)> = Entry::Gaps(topic, partition).get(opened)?.unwrap_or_default();
+            let passed_to = passed.last().map_or(0, |gap| gap.1);
+            ends.insert((topic, partition), first.max(last.map_or(0, |(end, _)| end)).max(passed_to));
+            if !passed.is_empty() {
+                gaps.insert((topic, partition), passed);
+            }
         }
     }
     for partition in 0..partitions {
@@ -76,7 +84,7 @@ pub fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, LogError> 
         floor = floor.max(committed.map_or(floor, |committed| committed.time));
     }
     let highest = highest_ids::stored(opened)?;
-    Ok(Recovered { firsts, ends, floor, highest })
+    Ok(Recovered { firsts, ends, gaps, floor, highest })
 }
 
 /// The end of the last block of a partition and the instant of its last record.
@@ -99,8 +107,9 @@ impl Tail {
     /// The tail of a log as recovered.
     pub fn new(recovered: Recovered) -> Self {
         let ends = recovered.ends.iter().map(|(place, end)| (*place, watch::Sender::new(*end))).collect();
-        let Recovered { firsts, ends: recovered_ends, floor, highest } = recovered;
-        Self { state: Mutex::new(State { firsts, ends: recovered_ends, floor, highest, writing: None }), ends }
+        let Recovered { firsts, ends: recovered_ends, gaps, floor, highest } = recovered;
+        let state = State { firsts, ends: recovered_ends, gaps, floor, highest, writing: None };
+        Self { state: Mutex::new(state), ends }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,6 +158,19 @@ impl Tail {
         self.state().firsts.insert(place, first);
     }
 
+    /// Where offsets of a partition were passed over.
+    pub fn gaps(&self, place: Place) -> Vec<(u64, u64)> {
+        self.state().gaps.get(&place).cloned().unwrap_or_default()
+    }
+
+    /// Offsets up to `end` were passed over.
+    pub fn set_gaps(&self, place: Place, gaps: Vec<(u64, u64)>, end: u64) {
+        let mut state = self.state();
+        state.gaps.insert(place, gaps);
+        state.ends.insert(place, end);
+        self.ends[&place].send_replace(end);
+    }
+
     /// The floor as of now.
     pub fn floor(&self) -> Timestamp {
         self.state().floor
@@ -159,6 +181,7 @@ impl Tail {
         let mut state = self.state();
         state.firsts = recovered.firsts;
         state.ends = recovered.ends;
+        state.gaps = recovered.gaps;
         state.highest = recovered.highest;
         state.floor = state.floor.max(recovered.floor);
     }

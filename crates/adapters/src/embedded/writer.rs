@@ -12,7 +12,7 @@ use ports::log::{LogError, Topic};
 use segment_engine::time::Timestamp;
 
 use super::entry::{Entry, Trimmed};
-use super::group::{Call, Group, Prepared, Reply, Request, entry_change};
+use super::group::{Call, Group, Place, Prepared, Reply, Request, entry_change};
 use super::store::{Change, Opened, Space, Store, StoreError};
 use super::tail::{Tail, recover};
 
@@ -88,12 +88,18 @@ impl Writer {
     fn turn(&mut self, calls: Vec<Call>) {
         let mut group = Vec::with_capacity(calls.len());
         for call in calls {
-            let Request::Trim { topic, partition, before } = call.request else {
-                group.push(call);
-                continue;
+            let alone = matches!(call.request, Request::Trim { .. } | Request::Skip { .. });
+            if alone {
+                self.write_group(std::mem::take(&mut group));
+            }
+            let answer = match call.request {
+                Request::Trim { topic, partition, before } => self.trim(topic, partition, before),
+                Request::Skip { topic, partition, to } => self.skip((topic, partition), to),
+                _ => {
+                    group.push(call);
+                    continue;
+                }
             };
-            self.write_group(std::mem::take(&mut group));
-            let answer = self.trim(topic, partition, before);
             let _caller_gone = call.reply.send(answer.map(|()| Reply::Done));
         }
         self.write_group(group);
@@ -175,6 +181,23 @@ impl Writer {
         let recovered = recovered.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         self.tail.reset(recovered);
         self.broken = None;
+        Ok(())
+    }
+
+    /// Moves the end of a partition, and remembers what is passed over.
+    fn skip(&mut self, place: Place, to: u64) -> Result<(), LogError> {
+        self.heal()?;
+        let (_, end) = self.tail.bounds(place);
+        if to <= end {
+            return Ok(());
+        }
+        let mut gaps = self.tail.gaps(place);
+        match gaps.last_mut() {
+            Some(last) if last.1 == end => last.1 = to,
+            _ => gaps.push((end, to)),
+        }
+        self.write(&[entry_change(&Entry::Gaps(place.0, place.1), &gaps)])?;
+        self.tail.set_gaps(place, gaps, to);
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Activities in SQL.
 
 use async_trait::async_trait;
-use ports::config_store::{Activity, ActivityChange, ActivityStore, ConfigStoreError, NewActivity, Page};
+use ports::ErrorCode;
+use ports::config_store::{Activity, ActivityChange, ActivityStore, ConfigStoreError, NewActivity, Page, Resource};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
@@ -30,12 +31,12 @@ pub(super) async fn by_code(db: &impl ConnectionTrait, code: &str) -> Result<Opt
 
 async fn require(db: &impl ConnectionTrait, id: i64) -> Result<Activity> {
     let row = activity::Entity::find_by_id(id).one(db).await.map_err(unavailable)?;
-    row.map(domain).ok_or_else(|| ConfigStoreError::not_found("activity", id))
+    row.map(domain).ok_or_else(|| ConfigStoreError::not_found(Resource::Activity, id))
 }
 
 async fn check_code(db: &impl ConnectionTrait, own: i64, code: &str) -> Result<()> {
     match by_code(db, code).await? {
-        Some(other) if other.id != own => Err(ConfigStoreError::taken("CODE_TAKEN", "code", code, other.id)),
+        Some(other) if other.id != own => Err(ConfigStoreError::taken(ErrorCode::CodeTaken, "code", code, other.id)),
         _ => Ok(()),
     }
 }

@@ -203,6 +203,12 @@ impl MembershipStore for SqlConfigStore {
         Ok(ManualSet { ignored })
     }
 
+    async fn manual_list(&self, user: UserId) -> Result<ManualList> {
+        let version = users::require(&self.readers, user).await?.manual_version;
+        let version = u64::try_from(version).map_err(|error| corrupt("the version of a manual list", error))?;
+        Ok(ManualList { version, segments: manual_of(&self.readers, user).await?.into_iter().collect() })
+    }
+
     async fn membership_positions(&self) -> Result<Vec<(u32, u64)>> {
         let query = membership_position::Entity::find().order_by_asc(membership_position::Column::Partition);
         let found = query.all(&self.readers).await.map_err(unavailable)?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use ports::ErrorCode;
 use ports::config_store::{ConfigStoreError, Segment, cycle_refused, in_use, unknown_tags};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -12,7 +13,7 @@ pub(super) async fn check_tag(db: &impl ConnectionTrait, segment: &Segment) -> R
     let query = segment::Entity::find().filter(segment::Column::Tag.eq(segment.tag.as_str()));
     match query.one(db).await.map_err(unavailable)? {
         Some(other) if other.id != segment.id => {
-            Err(ConfigStoreError::taken("TAG_TAKEN", "tag", &segment.tag, other.id))
+            Err(ConfigStoreError::taken(ErrorCode::TagTaken, "tag", &segment.tag, other.id))
         }
         _ => Ok(()),
     }

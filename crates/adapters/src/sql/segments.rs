@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use ports::config_store::{
-    Activity, ConfigStoreError, NewSegment, OutboxEntry, Page, Segment, SegmentChange, SegmentKind, SegmentStore,
-    change_segment,
+    Activity, ConfigStoreError, NewSegment, OutboxEntry, Page, Resource, Segment, SegmentChange, SegmentKind,
+    SegmentStore, change_segment,
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait,
@@ -71,7 +71,7 @@ async fn one(db: &impl ConnectionTrait, condition: impl sea_orm::sea_query::Into
 }
 
 pub(super) async fn require(db: &impl ConnectionTrait, id: i64) -> Result<Segment> {
-    one(db, segment::Column::Id.eq(id)).await?.ok_or_else(|| ConfigStoreError::not_found("segment", id))
+    one(db, segment::Column::Id.eq(id)).await?.ok_or_else(|| ConfigStoreError::not_found(Resource::Segment, id))
 }
 
 async fn replace_uses(tx: &impl ConnectionTrait, segment: &Segment) -> Result<()> {

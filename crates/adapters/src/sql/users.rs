@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use ports::config_store::{ConfigStoreError, NewUser, OutboxEntry, Page, UpdatedUser, User, UserChange, UserStore};
+use ports::ErrorCode;
+use ports::config_store::{
+    ConfigStoreError, NewUser, OutboxEntry, Page, Resource, UpdatedUser, User, UserChange, UserStore,
+};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect,
@@ -47,7 +50,7 @@ pub(super) async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<Option
 
 /// As [`find`], or `NotFound`.
 pub(super) async fn require(db: &impl ConnectionTrait, id: UserId) -> Result<user::Model> {
-    find(db, id).await?.ok_or_else(|| ConfigStoreError::not_found("user", id))
+    find(db, id).await?.ok_or_else(|| ConfigStoreError::not_found(Resource::User, id))
 }
 
 /// Who has this client id.
@@ -70,7 +73,7 @@ async fn check_client_ref(db: &impl ConnectionTrait, own: i64, client_id: Option
     let query = user::Entity::find().filter(user::Column::ClientRefId.eq(client_id)).filter(user::Column::Id.ne(own));
     match query.one(db).await.map_err(unavailable)? {
         None => Ok(()),
-        Some(other) => Err(ConfigStoreError::taken("CLIENT_REF_ID_TAKEN", "clientRefId", client_id, other.id)),
+        Some(other) => Err(ConfigStoreError::taken(ErrorCode::ClientRefIdTaken, "clientRefId", client_id, other.id)),
     }
 }
 

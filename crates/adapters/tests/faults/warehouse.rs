@@ -25,7 +25,7 @@ fn open(folder: &Path) -> DuckDbWarehouse {
 fn event(user: i64, offset: u64, payload: serde_json::Value) -> ArchiveRow {
     let event_id = Some(format!("{user} at {offset}").into());
     let event = Event { event_id, payload: Arc::new(payload), ..contract::warehouse::event(user, PARTITION, offset) };
-    ArchiveRow::Event { event: Box::new(event), once: user == 2 }
+    ArchiveRow::Event { event: Box::new(event), dedupe_forever: user == 2 }
 }
 
 fn user(id: i64) -> ArchiveRow {

@@ -1,6 +1,7 @@
 //! A position in a whole topic: the next offset of each partition. Opaque to clients, which send it
 //! back.
 
+use ports::ErrorCode;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +23,7 @@ impl Positions {
     pub(crate) fn parse(text: &str, partitions: impl IntoIterator<Item = u32>) -> Result<Self, Problem> {
         let parsed: Option<Self> = text.parse().ok();
         parsed.filter(|positions| positions.0.keys().copied().eq(partitions)).ok_or_else(|| {
-            Problem::invalid("INVALID_CURSOR", "the position is not one of this list; start again without it")
+            Problem::invalid(ErrorCode::InvalidCursor, "the position is not one of this list; start again without it")
         })
     }
 }

@@ -13,6 +13,7 @@ mod tail;
 use std::sync::Arc;
 
 use metrics::gauge;
+use ports::ErrorCode;
 use ports::log::{Log, LogError, Topic};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use uss_http::{Kind, Problem};
@@ -83,7 +84,7 @@ impl SubscriberPermit {
         let message = format!(
             "there are {SUBSCRIBERS_MAX} subscribers already; close streams that nobody reads, or try again later"
         );
-        let full = |_| Problem::new(Kind::TooMany, "TOO_MANY_STREAMS", message);
+        let full = |_| Problem::new(Kind::TooMany, ErrorCode::TooManyStreams, message);
         let permit = Self(subscribers.clone().try_acquire_owned().map_err(full)?);
         gauge!("uss_stream_subscribers").increment(1.0);
         Ok(permit)

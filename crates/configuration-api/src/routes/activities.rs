@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use ports::ErrorCode;
 use ports::config_store::{Activity, ActivityChange, NewActivity};
 use serde::Deserialize;
 use uss_http::extract::{Json, Path, Query};
@@ -35,7 +36,7 @@ fn check(title: Option<&str>, description: Option<&str>, code: Option<&str>) -> 
 }
 
 fn not_found(wanted: &str) -> Problem {
-    Problem::not_found("ACTIVITY_NOT_FOUND", format!("there is no activity {wanted}; check it"))
+    Problem::not_found(ErrorCode::ActivityNotFound, format!("there is no activity {wanted}; check it"))
 }
 
 pub(crate) async fn list(State(api): State<Api>, Query(request): Query<PageRequest>) -> Result<Response, Problem> {

@@ -1,6 +1,7 @@
 //! `/api/v1/clock`: the time in use, and what to do about a system clock that jumped.
 
 use axum::extract::State;
+use ports::ErrorCode;
 use ports::clock::Clock;
 use ports::records::instant;
 use serde::Serialize;
@@ -30,7 +31,7 @@ pub(crate) struct ClockView {
 
 #[derive(Serialize)]
 struct WarningView {
-    code: &'static str,
+    code: ErrorCode,
     message: String,
 }
 

@@ -94,7 +94,7 @@ async fn send_sample_events(api: &Api) -> Result<Data<bool>, Problem> {
     }
     if let Some(waiting) = outcome.not_admitted.first() {
         let message = format!("{} sample events were not taken: {}", outcome.not_admitted.len(), waiting.message);
-        return Err(Problem::new(Kind::Unavailable, waiting.code.clone(), message));
+        return Err(Problem::new(Kind::Unavailable, waiting.code, message));
     }
     Ok(DONE)
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use ports::ErrorCode;
 use ports::config_store::{Attached, IdentityKey, Link, OutboxEntry, Resolution, Survivor, Unknown, User};
 use ports::identities::Resolved;
 use segment_engine::event::UserId;
@@ -105,7 +106,7 @@ pub(crate) async fn resolve(
 ) -> Result<Data<Vec<Option<Value>>>, Problem> {
     if body.identities.len() > RESOLVE_MAX {
         let message = format!("at most {RESOLVE_MAX} identities in one call; send the rest in another");
-        return Err(Problem::invalid("TOO_MANY_IDENTITIES", message));
+        return Err(Problem::invalid(ErrorCode::TooManyIdentities, message));
     }
     let keys = body.identities.into_iter().map(KeyBody::of_event).collect::<Result<Vec<_>, _>>()?;
     let unknown = if body.create { Unknown::Create } else { Unknown::Reject };

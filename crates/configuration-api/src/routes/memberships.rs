@@ -1,6 +1,7 @@
 //! Memberships: manual segments, and the batches of the membership writer.
 
 use axum::extract::State;
+use ports::ErrorCode;
 use ports::config_store::{Applied, MembershipBatch, MembershipChange};
 use ports::log::Topic;
 use ports::records::instant;
@@ -44,10 +45,10 @@ impl BatchBody {
         // Once stored, it would be in every position that clients are given.
         if partition >= partitions {
             let message = format!("there is no partition {partition}; the log has {partitions}, counted from 0");
-            return Err(Problem::invalid("INVALID_PARTITION", message));
+            return Err(Problem::invalid(ErrorCode::InvalidPartition, message));
         }
         if from > to {
-            return Err(Problem::invalid("INVALID_RANGE", "from must not be greater than to"));
+            return Err(Problem::invalid(ErrorCode::InvalidRange, "from must not be greater than to"));
         }
         let changes = changes.into_iter().map(ChangeBody::change).collect::<Result<_, _>>()?;
         Ok(MembershipBatch { partition, from, to, changes })
@@ -57,7 +58,7 @@ impl BatchBody {
 impl ChangeBody {
     fn change(self) -> Result<MembershipChange, Problem> {
         let effective_at = instant::parse(&self.effective_at)
-            .ok_or_else(|| Problem::invalid("INVALID_TIME", "effectiveAt must be RFC 3339"))?;
+            .ok_or_else(|| Problem::invalid(ErrorCode::InvalidTime, "effectiveAt must be RFC 3339"))?;
         Ok(MembershipChange { user_id: UserId(self.user_id), entered: self.entered, left: self.left, effective_at })
     }
 }
@@ -82,7 +83,7 @@ pub(crate) async fn apply(State(api): State<Api>, Json(body): Json<BatchBody>) -
     if to > end {
         let message =
             format!("to is {to}, beyond the end of the notification topic's partition {}, {end}", batch.partition);
-        return Err(Problem::invalid("POSITION_BEYOND_END", format!("{message}; send what the topic holds")));
+        return Err(Problem::invalid(ErrorCode::PositionBeyondEnd, format!("{message}; send what the topic holds")));
     }
     Ok(Data(match api.store.apply_memberships(batch).await? {
         Applied::Now => json!({"applied": true, "position": to}),

@@ -1,6 +1,7 @@
 //! `/api/v1/topics`: the records of the log, for inspection.
 
 use axum::extract::State;
+use ports::ErrorCode;
 use ports::log::{Record, Topic};
 use ports::records::instant;
 use ports::records::json_text::JsonText;
@@ -72,16 +73,16 @@ pub(crate) async fn records(
     let known = api.topics.all();
     let Some((topic, _)) = known.iter().find(|(_, known)| *known == name) else {
         let message = format!("there is no topic {name:?}; GET /api/v1/topics lists them");
-        return Err(Problem::not_found("TOPIC_NOT_FOUND", message));
+        return Err(Problem::not_found(ErrorCode::TopicNotFound, message));
     };
     let RecordsQuery { partition, offset, limit } = query;
     let count = partitions(&api, *topic);
     if partition >= count {
-        return Err(Problem::invalid("INVALID_PARTITION", format!("the topic has {count} partitions, from 0")));
+        return Err(Problem::invalid(ErrorCode::InvalidPartition, format!("the topic has {count} partitions, from 0")));
     }
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::invalid("INVALID_LIMIT", format!("limit must be between 1 and {LIMIT_MAX}")));
+        return Err(Problem::invalid(ErrorCode::InvalidLimit, format!("limit must be between 1 and {LIMIT_MAX}")));
     }
     let (first, next) = api.log.bounds(*topic, partition).await?;
     let from = start(offset, first, next);

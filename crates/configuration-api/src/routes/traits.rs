@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use ports::ErrorCode;
 use ports::config_store::true_since;
 use ports::records::instant;
 use ports::records::json_text::JsonText;
@@ -42,7 +43,7 @@ pub(crate) async fn patch(
     Json(traits): Json<BTreeMap<String, JsonText>>,
 ) -> Result<WithWarnings<BTreeMap<String, JsonText>>, Problem> {
     if traits.len() > TRAITS_MAX {
-        return Err(Problem::invalid("TOO_MANY_TRAITS", format!("at most {TRAITS_MAX} traits in one call")));
+        return Err(Problem::invalid(ErrorCode::TooManyTraits, format!("at most {TRAITS_MAX} traits in one call")));
     }
     for (key, value) in &traits {
         fields::name("the name of a trait", key)?;
@@ -59,7 +60,7 @@ pub(crate) async fn patch(
 fn read_time(text: &str) -> Result<Timestamp, Problem> {
     instant::parse(text).ok_or_else(|| {
         Problem::invalid(
-            "INVALID_TIME",
+            ErrorCode::InvalidTime,
             "createdAt must be a time like 2026-01-31T12:00:00Z or 2026-01-31T14:00:00%2B02:00, in the years 0000 to 9999 in UTC",
         )
     })
@@ -70,5 +71,5 @@ fn ahead(now: Timestamp) -> Warning {
         "createdAt is more than five minutes ahead, so the time of receipt, {}, was taken; check the client's clock",
         instant::format(now)
     );
-    Warning { code: "CREATED_AT_AHEAD", message }
+    Warning { code: ErrorCode::CreatedAtAhead, message }
 }

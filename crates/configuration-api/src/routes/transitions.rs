@@ -6,6 +6,7 @@ use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
+use ports::ErrorCode;
 use ports::log::{Log, LogError, Record, Topic, partition_of};
 use ports::records::Notification;
 use serde::Deserialize;
@@ -64,7 +65,7 @@ async fn respond(
 ) -> Result<Json<Value>, Problem> {
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::invalid("INVALID_LIMIT", format!("limit must be between 1 and {LIMIT_MAX}")));
+        return Err(Problem::invalid(ErrorCode::InvalidLimit, format!("limit must be between 1 and {LIMIT_MAX}")));
     }
     let positions = match &query.cursor {
         Some(cursor) => Positions::parse(cursor, partitions)?,
@@ -111,7 +112,7 @@ async fn retained(log: &dyn Log, positions: Positions) -> Result<Positions, Prob
         if position < first {
             let message = "notifications after this position have left the log (USS_LOG_RETENTION); read the members again, \
                            and go on from the Uss-Position of that response";
-            return Err(Problem::new(Kind::Gone, "POSITION_TRIMMED", message));
+            return Err(Problem::new(Kind::Gone, ErrorCode::PositionTrimmed, message));
         }
     }
     Ok(positions)

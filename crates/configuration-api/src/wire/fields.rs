@@ -1,6 +1,7 @@
 //! Checks the fields of request bodies. What records of the log cannot hold is refused here: it
 //! would be saved, and then no worker could read it.
 
+use ports::ErrorCode;
 use ports::records::json::Reader;
 use serde::{Deserialize, Deserializer};
 use uss_http::Problem;
@@ -71,5 +72,5 @@ pub(crate) fn json(field: &str, json: &str) -> Result<(), Problem> {
 }
 
 fn refused(field: &str, why: &str) -> Problem {
-    Problem::invalid("INVALID_FIELD", format!("{field} {why}")).with("field", field)
+    Problem::invalid(ErrorCode::InvalidField, format!("{field} {why}")).with("field", field)
 }

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use ports::ErrorCode;
 use serde::Serialize;
 use uss_http::extract::Json;
 
@@ -20,8 +21,8 @@ pub(crate) struct WithWarnings<T> {
 /// Says that part of the request was not done as asked.
 #[derive(Serialize)]
 pub(crate) struct Warning {
-    /// Stable, machine-readable.
-    pub code: &'static str,
+    /// For programs.
+    pub code: ErrorCode,
     /// Says what was done instead, and what to do.
     pub message: String,
 }

@@ -57,7 +57,7 @@ async fn bad_segments_are_refused() {
             post(json!({"tag": "x", "kind": "manual", "whereStatement": "count(*) > 1"}), 400, "MANUAL_WITH_CLAUSE"),
             post(json!({"tag": "x", "whereStatement": "segment('none')"}), 400, "UNKNOWN_SEGMENT"),
             post(json!({"tag": "x", "whereStatement": "segment('x')"}), 400, "SEGMENT_CYCLE"),
-            post(json!({"tag": "x", "whereStatement": "colour = 'red'"}), 400, "where_unknown_column"),
+            post(json!({"tag": "x", "whereStatement": "colour = 'red'"}), 400, "WHERE_UNKNOWN_COLUMN"),
             ("PUT", "/api/v1/segments/1", json!({"whereStatement": "segment('b')"}), 400, "SEGMENT_CYCLE"),
             ("PUT", "/api/v1/segments/1", json!({"tag": "c"}), 409, "SEGMENT_IN_USE"),
             ("PUT", "/api/v1/segments/1", json!({"tag": "b"}), 409, "TAG_TAKEN"),
@@ -87,14 +87,14 @@ async fn a_clause_is_validated_and_errors_have_positions() {
         .refuses(&[
             ("POST", path, json!({"whereStatement": "segment('none')"}), 400, "UNKNOWN_SEGMENT"),
             ("POST", path, json!({}), 400, "INVALID_BODY"),
-            ("POST", path, json!({"whereStatement": "count(*) >"}), 400, "where_syntax"),
-            ("POST", path, json!({"whereStatement": "count(DISTINCT url) > 100000"}), 400, "where_threshold"),
+            ("POST", path, json!({"whereStatement": "count(*) >"}), 400, "WHERE_SYNTAX"),
+            ("POST", path, json!({"whereStatement": "count(DISTINCT url) > 100000"}), 400, "WHERE_THRESHOLD"),
             (
                 "POST",
                 PATH,
                 json!({"tag": "never", "whereStatement": "count(DISTINCT url) > 100000"}),
                 400,
-                "where_threshold",
+                "WHERE_THRESHOLD",
             ),
         ])
         .await;
@@ -178,7 +178,7 @@ async fn preview_progress_and_explain_show_what_the_engine_returns() {
     let preview = "/api/v1/segments/preview";
     world
         .refuses(&[
-            ("POST", preview, json!({"whereStatement": "nonsense("}), 400, "where_syntax"),
+            ("POST", preview, json!({"whereStatement": "nonsense("}), 400, "WHERE_SYNTAX"),
             ("POST", preview, json!({"whereStatement": "", "sample": 101}), 400, "INVALID_SAMPLE"),
             ("GET", "/api/v1/users/1/segments/none/explain", Value::Null, 404, "SEGMENT_NOT_FOUND"),
             ("GET", "/api/v1/users/9/segments/a/explain", Value::Null, 404, "USER_NOT_FOUND"),

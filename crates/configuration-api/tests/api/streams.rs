@@ -77,6 +77,10 @@ impl Log for CountingLog {
         self.log.highest_ids().await
     }
 
+    async fn skip_to(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError> {
+        self.log.skip_to(topic, partition, offset).await
+    }
+
     async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
         self.log.trim(topic, partition, before).await
     }

@@ -230,7 +230,7 @@ async fn what_no_record_can_hold_is_refused_and_not_put_into_the_outbox() {
                 "/api/v1/segments",
                 json!({"tag": "a", "whereStatement": "users.name = 'a\0b'"}),
                 400,
-                "where_syntax",
+                "WHERE_SYNTAX",
             ),
         ])
         .await;

@@ -79,7 +79,7 @@ impl Admission {
     fn refuse(&self, reason: &'static str, why: &str) -> Refusal {
         counter!("uss_connections_refused_total", "port" => self.port, "reason" => reason).increment(1);
         let message = format!("{why}; close those that you do not need, or try again later");
-        let problem = Problem::new(Kind::Unavailable, "TOO_MANY_CONNECTIONS", message);
+        let problem = Problem::new(Kind::Unavailable, ports::ErrorCode::TooManyConnections, message);
         Refusal { problem, lingers: self.lingering.clone().try_acquire_owned().ok() }
     }
 

@@ -102,7 +102,7 @@ fn clause(tag: &str, kind: SegmentKind, uses: &[&str]) -> NewSegment {
 
 fn code(error: ConfigStoreError) -> &'static str {
     match error {
-        ConfigStoreError::Conflict { code, .. } | ConfigStoreError::Invalid { code, .. } => code,
+        ConfigStoreError::Conflict { code, .. } | ConfigStoreError::Invalid { code, .. } => code.as_str(),
         ConfigStoreError::NotFound { .. } => "NOT_FOUND",
         other => panic!("unexpected: {other}"),
     }

@@ -40,6 +40,7 @@ pub async fn suite<P: LogPlace>(place: impl Fn() -> P) {
     a_commit_stores_progress_and_records(&*open().await.0).await;
     bounds_and_trim(&*open().await.0).await;
     a_scrub_changes_no_record(&*open().await.0).await;
+    lost_offsets_are_skipped(&place()).await;
     the_highest_ids_count_trimmed_records(&place()).await;
     a_wait_ends_when_the_record_comes(open().await.0.clone()).await;
     no_wake_up_is_lost(open().await.0.clone()).await;
@@ -72,6 +73,39 @@ pub(super) fn values(records: &[Record]) -> Vec<String> {
 
 pub(super) fn progress(next_offset: u64, time: i64) -> Progress {
     Progress { next_offset, time: Timestamp(time), config_offset: 5, notifications_offset: 0 }
+}
+
+async fn lost_offsets_are_skipped(place: &impl LogPlace) {
+    let log = open_log(place).await;
+    log.append(vec![event(1, "a"), event(1, "b")]).await.unwrap();
+    log.skip_to(Topic::Events, 1, 1).await.unwrap();
+    assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (0, 2), "the end is beyond it already");
+    for to in [10, 20] {
+        log.skip_to(Topic::Events, 1, to).await.unwrap();
+        assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (0, to));
+    }
+    drop(log);
+    let log = open_log(place).await;
+    assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (0, 20), "after a restart too");
+    assert_eq!(log.append(vec![event(1, "c"), event(1, "d")]).await.unwrap()[0].offset, 20);
+    log.skip_to(Topic::Events, 1, 30).await.unwrap();
+    for (from, expected) in
+        [(0, &["a", "b", "c", "d"][..]), (1, &["b", "c", "d"]), (2, &["c", "d"]), (15, &["c", "d"]), (21, &["d"])]
+    {
+        let batch = log.read(Topic::Events, 1, from, ALL).await.unwrap();
+        assert_eq!(
+            (values(&batch.records), batch.next_offset),
+            (expected.iter().map(|value| (*value).to_owned()).collect(), 30),
+            "from {from}"
+        );
+    }
+    for from in [22, 29, 30] {
+        let batch = log.read(Topic::Events, 1, from, ALL).await.unwrap();
+        assert_eq!((batch.records.len(), batch.next_offset), (0, 30), "from {from}");
+    }
+    log.trim(Topic::Events, 1, 15).await.unwrap();
+    assert_eq!(values(&read(&*log, Topic::Events, 1).await.records), ["c", "d"]);
+    assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (15, 30));
 }
 
 async fn appended_records_are_read_back(log: &dyn Log) {

@@ -72,7 +72,7 @@ pub(super) fn alias(absorbed: i64, survivor: i64) -> ArchiveRow {
 }
 
 pub(super) fn row(event: Event) -> ArchiveRow {
-    ArchiveRow::Event { event: Box::new(event), once: false }
+    ArchiveRow::Event { event: Box::new(event), dedupe_forever: false }
 }
 
 /// Writes rows to a partition at its archive position.
@@ -191,16 +191,16 @@ async fn history_is_returned_per_id_in_order(warehouse: &dyn Warehouse) {
 
 async fn receipts_are_found(warehouse: &dyn Warehouse) {
     let delivery = |user, id: &str, offset| row(Event { event_id: Some(id.into()), ..event(user, 0, offset) });
-    let once = |user, id: &str, offset| {
+    let forever = |user, id: &str, offset| {
         let event = Event { event_id: Some(id.into()), ..event(user, 0, offset) };
-        ArchiveRow::Event { event: Box::new(event), once: true }
+        ArchiveRow::Event { event: Box::new(event), dedupe_forever: true }
     };
     let rows =
-        vec![once(1, "a", 0), delivery(1, "a", 5), delivery(1, "b", 6), delivery(2, "a", 7), row(event(1, 0, 8))];
+        vec![forever(1, "a", 0), delivery(1, "a", 5), delivery(1, "b", 6), delivery(2, "a", 7), row(event(1, 0, 8))];
     archive(warehouse, 0, rows).await;
     let ids = [(2, "a"), (1, "c"), (1, "a"), (3, "a"), (1, "a"), (1, "b"), (1, "")];
     let ids = ids.map(|(user, id)| (UserId(user), id.to_owned()));
-    let at = |offset: u64, once| Some(Receipt { at: event(0, 0, offset).processed_at, dedupe_forever: once });
+    let at = |offset: u64, dedupe_forever| Some(Receipt { at: event(0, 0, offset).processed_at, dedupe_forever });
     let found = warehouse.received(&ids).await.unwrap();
     let of_first = at(5, true);
     let expected = [at(7, false), None, of_first, None, of_first, at(6, false), None];

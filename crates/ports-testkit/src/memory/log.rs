@@ -1,4 +1,4 @@
-//! The log in memory. Offsets have no gaps here.
+//! The log in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,14 +35,16 @@ struct State {
 
 #[derive(Default)]
 struct Partition {
-    /// The offset of the first of `records`.
+    /// The first retained offset.
     first: u64,
+    /// The offset that the next record gets.
+    end: u64,
     records: Vec<Record>,
 }
 
 impl Partition {
     fn end(&self) -> u64 {
-        self.first + self.records.len() as u64
+        self.end
     }
 }
 
@@ -58,7 +60,8 @@ impl State {
         let append = |record: NewRecord| {
             self.highest.note(record.topic, &record.key);
             let partition = self.partitions.entry((record.topic, record.partition)).or_default();
-            let offset = partition.end();
+            let offset = partition.end;
+            partition.end += 1;
             partition.records.push(Record { offset, appended_at, key: record.key, value: record.value });
             Appended { offset, appended_at }
         };
@@ -130,7 +133,7 @@ impl Log for MemoryLog {
         topic.check(partition, self.data.partitions)?;
         let mut state = self.state();
         let stored = state.partitions.entry((topic, partition)).or_default();
-        let start = from.saturating_sub(stored.first).min(stored.records.len() as u64) as usize;
+        let start = stored.records.partition_point(|record| record.offset < from);
         let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
         for record in &stored.records[start..] {
@@ -193,9 +196,17 @@ impl Log for MemoryLog {
         topic.check(partition, self.data.partitions)?;
         let mut state = self.state();
         let stored = state.partitions.entry((topic, partition)).or_default();
-        let trimmed = before.clamp(stored.first, stored.end()) - stored.first;
-        stored.records.drain(..trimmed as usize);
-        stored.first += trimmed;
+        stored.first = before.clamp(stored.first, stored.end);
+        let trimmed = stored.records.partition_point(|record| record.offset < stored.first);
+        stored.records.drain(..trimmed);
+        Ok(())
+    }
+
+    async fn skip_to(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError> {
+        topic.check(partition, self.data.partitions)?;
+        let mut state = self.state();
+        let stored = state.partitions.entry((topic, partition)).or_default();
+        stored.end = stored.end.max(offset);
         Ok(())
     }
 }

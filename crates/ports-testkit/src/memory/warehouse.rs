@@ -22,7 +22,7 @@ struct Rows {
     positions: HashMap<u32, u64>,
     events: Vec<Event>,
     /// The positions of events whose ids dedupe forever.
-    once: HashSet<Position>,
+    dedupe_forever: HashSet<Position>,
     users: BTreeMap<UserId, UserRow>,
     traits: Vec<TraitsRow>,
     /// From each merged user to the last survivor of the chain.
@@ -37,9 +37,9 @@ impl Rows {
 
     fn apply(&mut self, row: ArchiveRow) {
         match row {
-            ArchiveRow::Event { event, once } => {
-                if once {
-                    self.once.insert(event.position);
+            ArchiveRow::Event { event, dedupe_forever } => {
+                if dedupe_forever {
+                    self.dedupe_forever.insert(event.position);
                 }
                 self.events.push(*event);
             }
@@ -130,7 +130,10 @@ impl Warehouse for MemoryWarehouse {
             let same_id = |event: &&Event| event.event_id.as_deref() == Some(event_id);
             let found: Vec<&Event> = rows.events.iter().filter(same_user).filter(same_id).collect();
             let at = found.iter().map(|event| event.processed_at).max()?;
-            Some(Receipt { at, dedupe_forever: found.iter().any(|event| rows.once.contains(&event.position)) })
+            Some(Receipt {
+                at,
+                dedupe_forever: found.iter().any(|event| rows.dedupe_forever.contains(&event.position)),
+            })
         };
         Ok(ids.iter().map(receipt).collect())
     }

@@ -152,7 +152,7 @@ impl Change {
         match self {
             Change::Jumped | Change::Behind => {
                 if let Some((code, message)) = status.warning() {
-                    tracing::warn!(code, "{message}");
+                    tracing::warn!(%code, "{message}");
                 }
             }
             Change::CameBack => tracing::info!(code = "CLOCK_CAME_BACK", "the system clock is back where it should be"),

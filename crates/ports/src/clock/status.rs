@@ -1,5 +1,6 @@
 //! What there is to say about a clock.
 
+use crate::ErrorCode;
 use segment_engine::time::Timestamp;
 
 use crate::records::instant;
@@ -28,9 +29,9 @@ pub struct Jump {
 
 impl ClockStatus {
     /// A stable code, and a message that says what to do. `None` if all is well.
-    pub fn warning(&self) -> Option<(&'static str, String)> {
+    pub fn warning(&self) -> Option<(ErrorCode, String)> {
         if let Some(jump) = self.jump {
-            return Some(("CLOCK_JUMPED", jump.message()));
+            return Some((ErrorCode::ClockJumped, jump.message()));
         }
         (self.behind_micros > 0).then(|| {
             let message = format!(
@@ -38,7 +39,7 @@ impl ClockStatus {
                  check the clock of this machine",
                 length(self.behind_micros)
             );
-            ("CLOCK_BEHIND", message)
+            (ErrorCode::ClockBehind, message)
         })
     }
 }

@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
-use super::{ConfigStoreError, User};
+use super::{ConfigStoreError, Resource, User};
+use crate::ErrorCode;
 use crate::identities::CaselessTypes;
 
 /// The identity type of a user's email.
@@ -48,7 +49,7 @@ impl Identity {
     /// Makes the conflict of giving an identity to a second user.
     pub fn taken(key: &IdentityKey, owner: UserId) -> ConfigStoreError {
         ConfigStoreError::conflict(
-            "IDENTITY_TAKEN",
+            ErrorCode::IdentityTaken,
             format!(
                 "the identity {key} belongs to user {owner}; if both are one person, POST /api/v1/identities/link merges them"
             ),
@@ -227,7 +228,7 @@ pub fn decide_link(
 ) -> Result<LinkDecision, ConfigStoreError> {
     let (from, to) = match (from, to) {
         (None, None) => {
-            return Err(ConfigStoreError::not_found("identity", format!("{} or {}", link.from, link.to)));
+            return Err(ConfigStoreError::not_found(Resource::Identity, format!("{} or {}", link.from, link.to)));
         }
         (Some(known), None) => return attach(known, &link.to, rules),
         (None, Some(known)) => return attach(known, &link.from, rules),
@@ -266,7 +267,7 @@ pub fn exclusive_conflict(
     match has.iter().find(|own| own.id_type == key.id_type && !rules.same(own, key)) {
         None => Ok(()),
         Some(own) => Err(ConfigStoreError::conflict(
-            "IDENTITY_EXCLUSIVE",
+            ErrorCode::IdentityExclusive,
             format!(
                 "user {user} has the {} {:?} and cannot also be {:?}: a user has one {}",
                 key.id_type, own.id, key.id, key.id_type

@@ -2,9 +2,12 @@
 
 use async_trait::async_trait;
 use segment_engine::event::UserId;
+use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
 use super::{ConfigStoreError, Page, User};
+
+use crate::ErrorCode;
 
 /// Says that a user is in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,9 @@ pub trait MembershipStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<ManualSet, ConfigStoreError>;
 
+    /// Returns the manual segments of a user, and the list's version: 0 if none was ever set.
+    async fn manual_list(&self, user: UserId) -> Result<ManualList, ConfigStoreError>;
+
     /// Returns the offset up to which each partition of the notification topic was applied, for
     /// partitions that have one, ascending.
     async fn membership_positions(&self) -> Result<Vec<(u32, u64)>, ConfigStoreError>;
@@ -109,7 +115,7 @@ impl MembershipBatch {
             return Ok(Some(Applied::Before(position)));
         }
         Err(ConfigStoreError::conflict(
-            "MEMBERSHIP_POSITION",
+            ErrorCode::MembershipPosition,
             format!(
                 "the memberships of partition {} are at {position}, the batch starts at {}; send what follows {position}",
                 self.partition, self.from

@@ -94,6 +94,18 @@ impl OutboxEntry {
         Self::about_user(absorbed, &UserRecord::Merge { user_id: absorbed, survivor, manual })
     }
 
+    /// Says, after the log lost its end, in which segments the user is by the notifications so far, which are numbered
+    /// up to `sequence` at most.
+    pub fn restored(user: &User, sequence: u64) -> Self {
+        let segments = Some(user.segments.iter().map(|membership| membership.segment_id).collect());
+        Self::about_user(user.id, &UserRecord::Restored { user_id: user.id, segments, sequence })
+    }
+
+    /// Says, after the log lost its end, that the user's notifications are numbered up to `sequence` at most.
+    pub fn numbered(user_id: UserId, sequence: u64) -> Self {
+        Self::about_user(user_id, &UserRecord::Restored { user_id, segments: None, sequence })
+    }
+
     /// Says that a user was deleted.
     pub fn delete(user_id: UserId) -> Self {
         Self::about_user(user_id, &UserRecord::Delete { user_id })

@@ -5,6 +5,8 @@ use segment_engine::time::Timestamp;
 
 use super::{Activity, ConfigStoreError, Page};
 
+use crate::ErrorCode;
+
 /// What decides on the members of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SegmentKind {
@@ -157,7 +159,7 @@ fn ascending(mut tags: Vec<String>) -> Vec<String> {
 /// Makes the error of a clause that names segments that do not exist.
 pub fn unknown_tags(tags: &[String]) -> ConfigStoreError {
     ConfigStoreError::Invalid {
-        code: "UNKNOWN_SEGMENT",
+        code: ErrorCode::UnknownSegment,
         message: format!("there is no segment with the tag {}; create it first", quoted(tags)),
     }
 }
@@ -166,7 +168,7 @@ pub fn unknown_tags(tags: &[String]) -> ConfigStoreError {
 /// the segment's tag.
 pub fn cycle_refused(path: &[String]) -> ConfigStoreError {
     ConfigStoreError::Invalid {
-        code: "SEGMENT_CYCLE",
+        code: ErrorCode::SegmentCycle,
         message: format!("the segment would depend on itself: {}", path.join(" -> ")),
     }
 }
@@ -174,7 +176,7 @@ pub fn cycle_refused(path: &[String]) -> ConfigStoreError {
 /// Makes the conflict of deleting or retagging a segment that others name.
 pub fn in_use(tag: &str, users: &[String]) -> ConfigStoreError {
     ConfigStoreError::conflict(
-        "SEGMENT_IN_USE",
+        ErrorCode::SegmentInUse,
         format!("segment('{tag}') is used by {}; change those first", quoted(users)),
     )
 }

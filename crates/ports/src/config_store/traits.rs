@@ -7,6 +7,7 @@ use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
 use super::ConfigStoreError;
+use crate::ErrorCode;
 use crate::records::json_text::JsonText;
 
 /// One trait. A removed trait is kept as null, so that an older write that arrives late does not
@@ -74,7 +75,7 @@ pub fn set_newer(
     let (count, bytes) = size(&all);
     if count > TRAITS_MAX.max(before.0) || bytes > TRAITS_BYTES_MAX.max(before.1) {
         return Err(ConfigStoreError::conflict(
-            "TRAITS_FULL",
+            ErrorCode::TraitsFull,
             format!(
                 "the user would have {count} traits of {bytes} bytes; at most {TRAITS_MAX} traits (removed ones included) and \
                  {TRAITS_BYTES_MAX} bytes of names and values are kept per user. Shorten or remove some, and keep histories in events"

@@ -6,6 +6,8 @@ use segment_engine::time::Timestamp;
 
 use super::{ConfigStoreError, IdentityKey, Membership, Page};
 
+use crate::ErrorCode;
+
 /// A user as the store has it, with all memberships.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -108,7 +110,7 @@ impl User {
     /// Makes the conflict of giving an email to a second user.
     pub fn email_taken(email: &str, owner: UserId) -> ConfigStoreError {
         ConfigStoreError::conflict(
-            "EMAIL_TAKEN",
+            ErrorCode::EmailTaken,
             format!(
                 "the email {email:?} belongs to user {owner} already; if both are one person, change that user \
                  (PUT /api/v1/users/{owner}) or merge the two (POST /api/v1/identities/link)"
@@ -138,6 +140,6 @@ impl NewUser {
             return Ok(());
         }
         let message = "every user needs a clientRefId, which decides whether the user is known already".to_owned();
-        Err(ConfigStoreError::Invalid { code: "CLIENT_REF_ID_MISSING", message })
+        Err(ConfigStoreError::Invalid { code: ErrorCode::ClientRefIdMissing, message })
     }
 }

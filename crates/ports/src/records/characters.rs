@@ -1,8 +1,8 @@
-//! Characters that JSON can write and a database cannot give back: NUL, which PostgreSQL's text cannot hold, and a half of
-//! a surrogate pair, which no UTF-8 has. JSON writes them as escapes only.
+//! Characters that JSON can write and a database cannot store: NUL, which PostgreSQL's `text` cannot hold, and half of a
+//! surrogate pair, which UTF-8 cannot encode. JSON writes them as escapes only.
 
-/// Replaces every escape of such a character by that of U+FFFD, the replacement character. Both have six bytes, so nothing
-/// else moves. Takes valid JSON, or a piece of it.
+/// Replaces every escape of such a character by the escape of U+FFFD, the replacement character. Both have six bytes, so
+/// nothing else moves. `json` is valid JSON, or a piece of it.
 pub fn replace_unstorable(json: &mut [u8]) {
     let mut at = 0;
     while let Some(found) = json.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'\\')) {
@@ -19,7 +19,7 @@ pub fn replace_unstorable(json: &mut [u8]) {
     }
 }
 
-/// The code unit of the escape `\uXXXX` at this place, if there is one.
+/// Returns the code unit of the escape `\uXXXX` at this place, if there is one.
 fn code_unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
     let digit = |digit: &u8| char::from(*digit).to_digit(16).map(|digit| digit as u16);

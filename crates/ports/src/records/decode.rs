@@ -1,4 +1,4 @@
-//! From a record of the event topic to what the worker and the archiver apply.
+//! Reads a record of the event topic into what the worker and the archiver apply.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,17 +14,19 @@ use super::json::{DEPTH_MAX, Json, JsonError, Kind, Reader};
 use super::json_text::JsonText;
 use super::{SegmentRecord, UserRecord};
 
-/// How deep a record may nest: an event, and the records that carry one.
+use crate::ErrorCode;
+
+/// How deep a record may nest: deeper than an event, since some records carry one.
 pub(super) const RECORD_DEPTH_MAX: u32 = DEPTH_MAX + 16;
 
-/// A record of the event topic, understood.
+/// A record of the event topic.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A user did something.
     Event(Delivery),
     /// Every other input about a user.
     User(UserRecord),
-    /// A segment comes, changes or goes.
+    /// A segment was defined, took effect or was removed.
     Segment(SegmentRecord),
 }
 
@@ -33,23 +35,23 @@ pub enum Input {
 pub struct Delivery {
     /// The event.
     pub event: Event,
-    /// Whether its event id counts once without a time limit.
-    pub once: bool,
+    /// Whether its event id dedupes without a time limit.
+    pub dedupe_forever: bool,
 }
 
-/// Why a record cannot be applied: something else than our ingestion wrote it, or it is damaged.
+/// Why a record cannot be applied: it is damaged, or something else than our services wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct BadRecord {
-    /// Stable, machine-readable.
-    pub code: &'static str,
+    /// For programs.
+    pub code: ErrorCode,
     /// What is wrong.
     pub message: String,
 }
 
 impl BadRecord {
     fn new(message: impl Into<String>) -> Self {
-        Self { code: "BAD_RECORD", message: message.into() }
+        Self { code: ErrorCode::BadRecord, message: message.into() }
     }
 }
 
@@ -65,7 +67,7 @@ impl From<FieldError> for BadRecord {
     }
 }
 
-/// Reads any record of the event topic. `position` and `appended_at` are the record's own, or those a forward carries.
+/// Reads a record of the event topic. `position` and `appended_at` are those of the record, or those that a forward carries.
 ///
 /// # Errors
 /// The record is not one of ours; it can never be applied.
@@ -81,7 +83,7 @@ pub fn decode_input(value: &[u8], position: Position, appended_at: Timestamp) ->
     fields.delivery(position, appended_at).map(Input::Event)
 }
 
-/// As [`decode_input`] where only events are wanted.
+/// As [`decode_input`], for events only.
 ///
 /// # Errors
 /// The record is not an event of ours.
@@ -97,10 +99,10 @@ fn text_of(value: &[u8]) -> Result<&str, BadRecord> {
 }
 
 fn segment_record(text: &str, kind: &str) -> Result<SegmentRecord, BadRecord> {
-    serde_json::from_str(text).map_err(|error| BadRecord::new(format!("the record is no `{kind}`: {error}")))
+    serde_json::from_str(text).map_err(|error| BadRecord::new(format!("the record is not a `{kind}`: {error}")))
 }
 
-/// serde cannot read a raw value through a tagged enum, so that the variants that have one are read by themselves.
+/// serde cannot read a raw value through a tagged enum, so the variants that have one are read separately.
 fn user_record(text: &str, kind: &str) -> Result<UserRecord, BadRecord> {
     #[derive(Deserialize)]
     struct Forward {
@@ -116,7 +118,7 @@ fn user_record(text: &str, kind: &str) -> Result<UserRecord, BadRecord> {
         traits: BTreeMap<String, JsonText>,
         created_at: Timestamp,
     }
-    let bad = |error: serde_json::Error| BadRecord::new(format!("the record is no `{kind}`: {error}"));
+    let bad = |error: serde_json::Error| BadRecord::new(format!("the record is not a `{kind}`: {error}"));
     match kind {
         "forward" => {
             let Forward { user_id, partition, offset, appended_at, record } =
@@ -131,11 +133,11 @@ fn user_record(text: &str, kind: &str) -> Result<UserRecord, BadRecord> {
     }
 }
 
-/// An event record's fields, found in one pass.
+/// The fields of an event record, found in one pass.
 #[derive(Default)]
 struct Fields<'a> {
     user_id: Option<i64>,
-    once: bool,
+    dedupe_forever: bool,
     client_ref_id: Option<Json<'a>>,
     id_type: Option<Json<'a>>,
     region: Option<Json<'a>>,
@@ -159,7 +161,7 @@ struct PayloadFields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Answers the record's type if it has one: then it is no event, and the rest has not been read.
+    /// Returns the record's type if it has one: then it is not an event, and its fields do not matter.
     fn read(&mut self, text: &'a str) -> Result<Option<String>, BadRecord> {
         let mut reader = Reader::with_depth(text, RECORD_DEPTH_MAX);
         let mut kind = None;
@@ -179,7 +181,8 @@ impl<'a> Fields<'a> {
                 "country" => self.country = Some(value),
                 "created_at" => self.created_at = Some(value),
                 "event_id" => self.event_id = Some(value),
-                "once" => self.once = value.raw() == "true",
+                // Earlier builds wrote `once`.
+                "dedupe_forever" | "once" => self.dedupe_forever |= value.raw() == "true",
                 "received_at" => {}
                 _ => self.other.push((key, value)),
             }
@@ -238,13 +241,13 @@ impl<'a> Fields<'a> {
             payload: Arc::new(Value::Object(self.payload)),
             position,
         };
-        Ok(Delivery { event, once: self.once })
+        Ok(Delivery { event, dedupe_forever: self.dedupe_forever })
     }
 }
 
 fn column(name: &str, value: Option<Json<'_>>) -> Result<Option<Box<str>>, FieldError> {
     let Some(value) = value else { return Ok(None) };
-    Ok(fields::text(name, value)?.map(boxed))
+    Ok(fields::string(name, value)?.map(boxed))
 }
 
 fn boxed(text: Json<'_>) -> Box<str> {

@@ -1,4 +1,4 @@
-//! How an event's fields are read: the same rules where an event comes in and where its record is decoded.
+//! Reads the fields of an event, by the same rules where it comes in and where its record is decoded.
 
 use segment_engine::decimal::Decimal;
 use segment_engine::time::Timestamp;
@@ -6,57 +6,59 @@ use segment_engine::time::Timestamp;
 use super::instant;
 use super::json::{Json, Kind};
 
-/// Why a field cannot be read. The messages do not quote the value: it may be anyone's secret.
+use crate::ErrorCode;
+
+/// Why a field cannot be read. The messages do not quote the value: it may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    /// Stable, machine-readable.
-    pub code: &'static str,
+    /// For programs.
+    pub code: ErrorCode,
     /// Says what to do.
     pub message: String,
 }
 
 impl FieldError {
-    /// A value of a kind that the field cannot have.
+    /// The error for a value of a kind that the field cannot have.
     pub fn wrong_type(field: &str, wanted: &str, found: Kind) -> Self {
-        Self { code: "INVALID_FIELD", message: format!("`{field}` must be {wanted}, not {}", found.name()) }
+        Self { code: ErrorCode::InvalidField, message: format!("`{field}` must be {wanted}, not {}", found.name()) }
     }
 }
 
-/// A text; null is none.
-pub fn text<'a>(field: &str, value: Json<'a>) -> Result<Option<Json<'a>>, FieldError> {
+/// Reads a string; null is `None`.
+pub fn string<'a>(field: &str, value: Json<'a>) -> Result<Option<Json<'a>>, FieldError> {
     match value.kind() {
-        Kind::Text => Ok(Some(value)),
+        Kind::String => Ok(Some(value)),
         Kind::Null => Ok(None),
-        other => Err(FieldError::wrong_type(field, "a text or null", other)),
+        other => Err(FieldError::wrong_type(field, "a string or null", other)),
     }
 }
 
-/// `order_total`: a number, or a text that is one; `""` and null are none.
+/// Reads `order_total`: a number, or a number in a string. `""` and null are `None`.
 pub fn order_total(value: Json<'_>) -> Result<Option<Decimal>, FieldError> {
     let text = match value.kind() {
         Kind::Null => return Ok(None),
         Kind::Number => value.raw().into(),
-        Kind::Text => value.text().unwrap_or_default(),
-        other => return Err(FieldError::wrong_type("payload.order_total", "a number or a text with one", other)),
+        Kind::String => value.text().unwrap_or_default(),
+        other => return Err(FieldError::wrong_type("payload.order_total", "a number, or a string with one", other)),
     };
     if text.is_empty() {
         return Ok(None);
     }
     Decimal::parse(&text).map(Some).ok_or_else(|| FieldError {
-        code: "INVALID_ORDER_TOTAL",
-        message: "`payload.order_total` must be a decimal number with at most 29 digits before the point, as a number or as text; leave it out or send \"\" if there is none".to_owned(),
+        code: ErrorCode::InvalidOrderTotal,
+        message: "`payload.order_total` must be a decimal number with at most 29 digits before the point, as a number or a string; leave it out or send \"\" if there is none".to_owned(),
     })
 }
 
-/// `created_at`: a time; null is none.
+/// Reads `created_at`, a time; null is `None`.
 pub fn created_at(value: Json<'_>) -> Result<Option<Timestamp>, FieldError> {
     let read = match value.kind() {
         Kind::Null => return Ok(None),
-        Kind::Text => value.text().and_then(|text| instant::parse(&text)),
-        other => return Err(FieldError::wrong_type("created_at", "a text", other)),
+        Kind::String => value.text().and_then(|text| instant::parse(&text)),
+        other => return Err(FieldError::wrong_type("created_at", "a string", other)),
     };
     read.map(Some).ok_or_else(|| FieldError {
-        code: "INVALID_CREATED_AT",
+        code: ErrorCode::InvalidCreatedAt,
         message: "`created_at` must be a time like 2023-10-31T00:00:00 (UTC) or 2023-10-31T02:00:00.5+02:00, in the years 0000 to 9999 in UTC; leave it out to use the time of receipt".to_owned(),
     })
 }

@@ -1,55 +1,58 @@
-//! A strict JSON reader that hands out pieces of the text: one pass, nothing copied, numbers as they were sent.
+//! A strict JSON reader that returns pieces of its text: one pass, no copies, numbers as they were sent.
 //!
-//! Both ends of the event topic use it. It accepts what `serde_json` accepts, up to [`DEPTH_MAX`] levels, but no string that
-//! a database could not give back (see [`characters`](super::characters)), unless it is told to be lenient.
+//! Both ends of the event topic use it; `docs/decisions/0014-own-json-reader.md` says why it is not serde_json. It accepts what
+//! `serde_json` accepts, up to [`DEPTH_MAX`] levels, but no string that a database could not give back (see
+//! [`characters`](super::characters)), unless it is lenient.
 
 use std::borrow::Cow;
 
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::characters::replace_unstorable;
 
-/// How deep arrays and objects may nest in an event. Below serde_json's own bound (128), so that everything accepted can
-/// be read by everyone, also inside of other records.
+/// How deep arrays and objects may nest in an event. It is below serde_json's own bound (128), so that every consumer can read
+/// what was accepted, also inside of other records.
 pub const DEPTH_MAX: u32 = 64;
 
-/// Where and why a text is not JSON.
+/// Why a text is not JSON, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} at byte {offset}")]
 pub struct JsonError {
     /// Bytes from the start of the text.
     pub offset: usize,
-    /// What was found or missed.
+    /// What is wrong there.
     pub reason: &'static str,
 }
 
-/// What kind of value.
+/// The kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are JSON's")]
 pub enum Kind {
     Null,
     Bool,
     Number,
-    Text,
+    String,
     Object,
     Array,
 }
 
 impl Kind {
-    /// For messages: "a number".
+    /// The kind in messages: "a number".
     pub fn name(self) -> &'static str {
         match self {
             Kind::Null => "null",
             Kind::Bool => "a boolean",
             Kind::Number => "a number",
-            Kind::Text => "a text",
+            Kind::String => "a string",
             Kind::Object => "an object",
             Kind::Array => "an array",
         }
     }
 }
 
-/// A valid value: its own piece of the text.
+/// A valid value: its piece of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Json<'a> {
     kind: Kind,
@@ -58,8 +61,22 @@ pub struct Json<'a> {
     unstorable: bool,
 }
 
+/// null.
+impl Default for Json<'_> {
+    fn default() -> Self {
+        Self { kind: Kind::Null, raw: "null", escaped: false, unstorable: false }
+    }
+}
+
+/// Writes the value as it was sent.
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.raw_value().serialize(serializer)
+    }
+}
+
 impl<'a> Json<'a> {
-    /// What kind of value.
+    /// The kind of the value.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -67,6 +84,11 @@ impl<'a> Json<'a> {
     /// The value as sent: valid JSON.
     pub fn raw(&self) -> &'a str {
         self.raw
+    }
+
+    /// The value as sent, for serde.
+    pub fn raw_value(&self) -> &'a RawValue {
+        serde_json::from_str(self.raw).expect("the reader has checked this piece")
     }
 
     /// Whether a string in it, or a key, has a character that cannot be stored. Only a lenient reader lets them pass.
@@ -77,8 +99,8 @@ impl<'a> Json<'a> {
     /// The characters of a string; `None` for other kinds. Those that cannot be stored are replaced.
     pub fn text(&self) -> Option<Cow<'a, str>> {
         match (self.kind, self.escaped) {
-            (Kind::Text, false) => Some(Cow::Borrowed(&self.raw[1..self.raw.len() - 1])),
-            (Kind::Text, true) => {
+            (Kind::String, false) => Some(Cow::Borrowed(&self.raw[1..self.raw.len() - 1])),
+            (Kind::String, true) => {
                 let mut raw = Cow::Borrowed(self.raw.as_bytes());
                 if self.unstorable {
                     replace_unstorable(raw.to_mut());
@@ -89,14 +111,14 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The value as a tree. A number that a tree would not give back as it was sent (`19.90`, more digits than a float
-    /// has) becomes its text: `->>` and casts then see what was sent.
+    /// Returns the value as a tree. A number that a tree would not keep as it was sent (`19.90`, more digits than a float has)
+    /// becomes a string: `->>` and casts then see what was sent.
     pub fn to_value(&self) -> Value {
         match self.kind {
             Kind::Null => Value::Null,
             Kind::Bool => Value::Bool(self.raw == "true"),
             Kind::Number => number(self.raw),
-            Kind::Text => Value::String(self.text().unwrap_or_default().into_owned()),
+            Kind::String => Value::String(self.text().unwrap_or_default().into_owned()),
             // However deep: the reader that found it has its own bound.
             Kind::Object | Kind::Array => {
                 let mut reader = Reader { lenient: true, ..Reader::with_depth(self.raw, u32::MAX) };
@@ -125,7 +147,7 @@ pub struct Reader<'a> {
     unstorable: usize,
 }
 
-/// How many of eight bytes come before the first that needs a look: a quote, a backslash or a control character.
+/// Returns how many of eight bytes come before the first quote, backslash or control character.
 fn plain_bytes(chunk: [u8; 8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -139,17 +161,17 @@ fn plain_bytes(chunk: [u8; 8]) -> usize {
 }
 
 impl<'a> Reader<'a> {
-    /// At the start of a text.
+    /// Starts at the front of a text.
     pub fn new(text: &'a str) -> Self {
         Self::with_depth(text, DEPTH_MAX)
     }
 
-    /// At the start of a text that may nest deeper than an event. Reading recurses: some hundred bytes of stack per level.
+    /// Starts at the front of a text that may nest deeper than an event. Reading recurses: some hundred bytes of stack per level.
     pub fn with_depth(text: &'a str, depth_max: u32) -> Self {
         Self { text, at: 0, depth: 0, depth_max, lenient: false, unstorable: 0 }
     }
 
-    /// At the start of a text whose strings may have characters that cannot be stored.
+    /// Starts at the front of a text whose strings may have characters that cannot be stored.
     pub fn lenient(text: &'a str) -> Self {
         Self { lenient: true, ..Self::new(text) }
     }
@@ -159,15 +181,19 @@ impl<'a> Reader<'a> {
         self.unstorable > 0
     }
 
-    /// The piece of the text that `read` reads, from its first character that is no blank.
-    pub fn piece<E>(&mut self, read: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<&'a str, E> {
-        self.peek();
-        let start = self.at;
+    /// Returns the next value, whole, and lets `read` look into it: it must read exactly this value.
+    pub fn value_with<E: From<JsonError>>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<Json<'a>, E> {
+        let kind = self.kind()?;
+        let (start, unstorable) = (self.at, self.unstorable);
         read(self)?;
-        Ok(&self.text[start..self.at])
+        let raw = &self.text[start..self.at];
+        Ok(Json { kind, raw, escaped: raw.contains('\\'), unstorable: self.unstorable > unstorable })
     }
 
-    /// Requires that nothing but blanks is left.
+    /// Requires that only blanks are left.
     pub fn end(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             None => Ok(()),
@@ -175,10 +201,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The kind of the next value, judged by its first character.
+    /// Returns the kind of the next value, judged by its first character.
     pub fn kind(&mut self) -> Result<Kind, JsonError> {
         match self.peek() {
-            Some(b'"') => Ok(Kind::Text),
+            Some(b'"') => Ok(Kind::String),
             Some(b'{') => Ok(Kind::Object),
             Some(b'[') => Ok(Kind::Array),
             Some(b't' | b'f') => Ok(Kind::Bool),
@@ -189,13 +215,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next value, whole.
+    /// Returns the next value, whole.
     pub fn value(&mut self) -> Result<Json<'a>, JsonError> {
         let kind = self.kind()?;
         let (start, unstorable) = (self.at, self.unstorable);
         let mut escaped = false;
         match kind {
-            Kind::Text => escaped = self.skip_text()?,
+            Kind::String => escaped = self.skip_string()?,
             Kind::Number => self.skip_number()?,
             Kind::Null => self.skip_word("null")?,
             Kind::Bool if self.byte() == Some(b't') => self.skip_word("true")?,
@@ -248,7 +274,7 @@ impl<'a> Reader<'a> {
         Ok(self.close(b']', "neither a comma nor the end of the array")?)
     }
 
-    /// The next value as a tree: see [`Json::to_value`].
+    /// Returns the next value as a tree: see [`Json::to_value`].
     pub fn tree(&mut self) -> Result<Value, JsonError> {
         match self.kind()? {
             Kind::Object => {
@@ -279,7 +305,7 @@ impl<'a> Reader<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The next byte that is no blank.
+    /// Returns the next byte that is not a blank.
     fn peek(&mut self) -> Option<u8> {
         while let Some(byte) = self.byte() {
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
@@ -317,8 +343,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Skips a text from its opening quote on; answers whether it has escapes.
-    fn skip_text(&mut self) -> Result<bool, JsonError> {
+    /// Skips a string from its opening quote on. Returns whether it has escapes.
+    fn skip_string(&mut self) -> Result<bool, JsonError> {
         let bytes = self.text.as_bytes();
         let mut escaped = false;
         self.at += 1;
@@ -339,9 +365,9 @@ impl<'a> Reader<'a> {
                     escaped = true;
                     self.skip_escape()?;
                 }
-                Some(0..0x20) => return Err(self.error("a control character in a text")),
+                Some(0..0x20) => return Err(self.error("a control character in a string")),
                 Some(_) => self.at += 1,
-                None => return Err(self.error("a text without its closing quote")),
+                None => return Err(self.error("a string without its closing quote")),
             }
         }
     }
@@ -354,7 +380,7 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             Some(b'u') => match self.code_unit()? {
-                0 => self.pass_unstorable("the character NUL in a text"),
+                0 => self.pass_unstorable("the character NUL in a string"),
                 0xDC00..=0xDFFF => self.pass_unstorable("half of a surrogate pair"),
                 0xD800..=0xDBFF => self.skip_low_surrogate(),
                 _ => Ok(()),
@@ -382,7 +408,7 @@ impl<'a> Reader<'a> {
         if self.lenient { Ok(()) } else { Err(self.error(reason)) }
     }
 
-    /// The four hexadecimal digits after a `u`.
+    /// Reads the four hexadecimal digits after a `u`.
     fn code_unit(&mut self) -> Result<u16, JsonError> {
         let digits = self.text.as_bytes().get(self.at + 1..self.at + 5);
         let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));

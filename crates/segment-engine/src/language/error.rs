@@ -17,7 +17,7 @@ impl Pos {
 /// instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompileError {
-    /// Stable, for programs: `where_…`.
+    /// Stable, for programs: one of [`CODES`].
     pub code: &'static str,
     /// What is wrong, for people.
     pub message: String,
@@ -57,29 +57,41 @@ impl fmt::Display for CompileError {
 
 impl std::error::Error for CompileError {}
 
-/// The stable codes.
-pub(super) mod code {
-    pub const SYNTAX: &str = "where_syntax";
-    pub const COMMENT: &str = "where_comment";
-    pub const PARAMETER: &str = "where_parameter";
-    pub const SUBQUERY: &str = "where_subquery";
-    pub const UNSUPPORTED: &str = "where_unsupported";
-    pub const TOO_LONG: &str = "where_too_long";
-    pub const TOO_DEEP: &str = "where_too_deep";
-    pub const TOO_MANY_AGGREGATES: &str = "where_too_many_aggregates";
-    pub const TOO_MANY_PATTERNS: &str = "where_too_many_patterns";
-    pub const TOO_MANY_TERMS: &str = "where_too_many_user_terms";
-    pub const TOO_MANY_STEPS: &str = "where_too_many_steps";
-    pub const UNKNOWN_COLUMN: &str = "where_unknown_column";
-    pub const UNKNOWN_FUNCTION: &str = "where_unknown_function";
-    pub const ARGUMENTS: &str = "where_arguments";
-    pub const TYPE: &str = "where_type";
-    pub const NOT_BOOLEAN: &str = "where_not_boolean";
-    pub const BAD_LITERAL: &str = "where_bad_literal";
-    pub const BAD_PATTERN: &str = "where_bad_pattern";
-    pub const MIXED_FORMS: &str = "where_mixed_forms";
-    pub const MIXED_SCOPES: &str = "where_mixed_scopes";
-    pub const NOW_MISPLACED: &str = "where_now_misplaced";
-    pub const AGGREGATE_MISPLACED: &str = "where_aggregate_misplaced";
-    pub const WINDOW_FUNCTION: &str = "where_window_function";
+macro_rules! codes {
+    ($($name:ident = $text:literal,)*) => {
+        /// The stable codes, one per kind of refusal.
+        pub(crate) mod code {
+            $(pub const $name: &str = $text;)*
+        }
+
+        /// Every code of a [`CompileError`].
+        pub const CODES: &[&str] = &[$(code::$name,)*];
+    };
+}
+
+codes! {
+    SYNTAX = "WHERE_SYNTAX",
+    COMMENT = "WHERE_COMMENT",
+    PARAMETER = "WHERE_PARAMETER",
+    SUBQUERY = "WHERE_SUBQUERY",
+    UNSUPPORTED = "WHERE_UNSUPPORTED",
+    TOO_LONG = "WHERE_TOO_LONG",
+    TOO_DEEP = "WHERE_TOO_DEEP",
+    TOO_MANY_AGGREGATES = "WHERE_TOO_MANY_AGGREGATES",
+    TOO_MANY_PATTERNS = "WHERE_TOO_MANY_PATTERNS",
+    TOO_MANY_TERMS = "WHERE_TOO_MANY_USER_TERMS",
+    TOO_MANY_STEPS = "WHERE_TOO_MANY_STEPS",
+    UNKNOWN_COLUMN = "WHERE_UNKNOWN_COLUMN",
+    UNKNOWN_FUNCTION = "WHERE_UNKNOWN_FUNCTION",
+    ARGUMENTS = "WHERE_ARGUMENTS",
+    TYPE = "WHERE_TYPE",
+    NOT_BOOLEAN = "WHERE_NOT_BOOLEAN",
+    BAD_LITERAL = "WHERE_BAD_LITERAL",
+    BAD_PATTERN = "WHERE_BAD_PATTERN",
+    MIXED_FORMS = "WHERE_MIXED_FORMS",
+    MIXED_SCOPES = "WHERE_MIXED_SCOPES",
+    NOW_MISPLACED = "WHERE_NOW_MISPLACED",
+    AGGREGATE_MISPLACED = "WHERE_AGGREGATE_MISPLACED",
+    WINDOW_FUNCTION = "WHERE_WINDOW_FUNCTION",
+    THRESHOLD = "WHERE_THRESHOLD",
 }

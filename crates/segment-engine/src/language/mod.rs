@@ -21,7 +21,8 @@ mod scope;
 mod split;
 mod syntax;
 
-pub use error::CompileError;
+pub(crate) use error::code;
+pub use error::{CODES, CompileError};
 pub use print::{Names, aggregate as print_aggregate, expression as print_expression};
 
 use crate::plan::Plan;

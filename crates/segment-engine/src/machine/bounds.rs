@@ -4,7 +4,7 @@ use super::accumulator_key::{AccumulatorId, AccumulatorKey, AccumulatorKind};
 use super::lower::lower;
 use crate::accumulator::ENTRIES_MAX;
 use crate::decimal::Decimal;
-use crate::language::CompileError;
+use crate::language::{CompileError, code};
 use crate::plan::{CompareOp, Expr, Plan};
 use crate::value::{Type, Value};
 
@@ -15,7 +15,7 @@ use crate::value::{Type, Value};
 /// each user beyond the bound is reported.
 ///
 /// # Errors
-/// `where_threshold`, with the largest number that can be asked for.
+/// `WHERE_THRESHOLD`, with the largest number that can be asked for.
 pub fn check_thresholds(plan: &Plan) -> Result<(), CompileError> {
     let mut keys: Vec<AccumulatorKey> = Vec::new();
     let plan = &Plan { formula: whole(&plan.formula), ..plan.clone() };
@@ -34,7 +34,7 @@ pub fn check_thresholds(plan: &Plan) -> Result<(), CompileError> {
     let (things, instead) =
         if is_distinct { ("distinct values", "of fewer values") } else { ("events in a window", "without a window") };
     Err(CompileError {
-        code: "where_threshold",
+        code: code::THRESHOLD,
         message: format!(
             "this asks whether a count reaches {k}, but at most {ENTRIES_MAX} {things} are kept per user, so it would never \
              be true"
@@ -129,7 +129,7 @@ mod tests {
         ];
         for (clause, k) in refused {
             let error = check_thresholds(&compile(&clause).unwrap()).expect_err(&clause);
-            assert_eq!(error.code, "where_threshold", "{clause}");
+            assert_eq!(error.code, "WHERE_THRESHOLD", "{clause}");
             assert!(error.message.contains(&format!("reaches {k},")), "{clause}: {error}");
             assert!(error.suggestion.unwrap().contains("`>= 100000`"), "{clause}");
         }

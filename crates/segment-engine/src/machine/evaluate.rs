@@ -99,6 +99,10 @@ impl Machine {
         emitted.dedup();
         user.dirty.extend(&user.members);
         user.dirty.extend(&emitted);
+        if user.sequence != sequence && !user.changed {
+            user.changed = true;
+            self.changed.push(id);
+        }
         self.tally.leave(&user.members);
         self.tally.enter(&emitted);
         user.members = emitted;

@@ -193,6 +193,12 @@ impl Machine {
         ids
     }
 
+    /// Returns the sequence of the user's last change; 0 if there was none.
+    pub fn sequence(&self, id: UserId) -> u64 {
+        let user = self.by_id.get(&id).and_then(|slot| self.users[*slot as usize].as_ref());
+        user.map_or(0, |user| user.sequence)
+    }
+
     /// Returns the users in a segment, ascending. Loops over all users.
     pub fn members(&self, segment: i64) -> Vec<UserId> {
         let Some(index) = self.catalog.index_of(segment) else { return Vec::new() };

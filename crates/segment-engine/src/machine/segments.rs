@@ -29,6 +29,12 @@ impl Machine {
         !self.has_history || self.catalog.index_of(segment).is_some_and(|index| self.catalog.is_covered(index))
     }
 
+    /// Declares that there are events that the machine was never given: new versions wait for their
+    /// history.
+    pub fn assume_history(&mut self) {
+        self.has_history = true;
+    }
+
     /// Whether a newer version of the segment is pending; `None` for an unknown segment.
     pub fn is_pending(&self, segment: i64) -> Option<bool> {
         let index = self.catalog.index_of(segment)?;

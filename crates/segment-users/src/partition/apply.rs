@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ports::ErrorCode;
 use ports::log::{NewRecord, Record, Topic, partition_of};
 use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
 use ports::records::json_text::{JsonText, trees};
@@ -45,7 +46,7 @@ impl Partition {
                 // The message may quote what a user sent. It goes to the error topic, which
                 // forgets.
                 let (partition, offset, code) = (self.id, record.offset, bad.code);
-                tracing::warn!(partition, offset, code, "a record was not applied; the error topic says why");
+                tracing::warn!(partition, offset, %code, "a record was not applied; the error topic says why");
                 let at = self.ports.clock.now();
                 self.outgoing.push(notify::bad_record(bad.code, bad.message, record, self.id, at));
             }
@@ -68,7 +69,7 @@ impl Partition {
             Some(Tombstone::Merged(survivor)) => self.forward(*survivor, record),
             Some(Tombstone::Deleted) => return Err(deleted(user)),
             None => {
-                self.machine.event(&delivery.event, delivery.once, record.appended_at);
+                self.machine.event(&delivery.event, delivery.dedupe_forever, record.appended_at);
             }
         }
         Ok(())
@@ -82,6 +83,8 @@ impl Partition {
                 self.redirect(survivor, input, record);
                 return Ok(());
             }
+            // Appended again after the log lost its end.
+            Some(Tombstone::Deleted) if matches!(input, UserRecord::Delete { .. }) => return Ok(()),
             Some(Tombstone::Deleted) => return Err(deleted(user).into()),
             None => {}
         }
@@ -106,6 +109,12 @@ impl Partition {
             }
             UserRecord::Forward { user_id, partition, offset, appended_at, record: inner } => {
                 self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), at)?;
+            }
+            UserRecord::Restored { user_id, segments, sequence } => {
+                let sequence = self.machine.sequence(user_id).max(sequence);
+                // Without a list, consumers know the user's current memberships.
+                let segments = segments.unwrap_or_else(|| self.machine.memberships(user_id));
+                self.machine.reconcile(user_id, &segments, sequence, Cause::Repair);
             }
             UserRecord::Delete { user_id } => {
                 self.machine.remove_user(user_id, Cause::Delete, at);
@@ -157,7 +166,7 @@ impl Partition {
             Input::Event(mut delivery) => {
                 let source = Source { user: delivery.event.user_id, below: position.offset + 1 };
                 delivery.event.user_id = user;
-                self.machine.event(&delivery.event, delivery.once, at);
+                self.machine.event(&delivery.event, delivery.dedupe_forever, at);
                 self.machine.extend_source(user, source);
             }
             Input::User(UserRecord::Traits { traits, created_at, .. }) => {
@@ -195,7 +204,7 @@ impl Partition {
         state: &str,
         record: &Record,
     ) -> Result<(), ApplyError> {
-        let bad = |message: String| BadRecord { code: "BAD_TRANSFER", message };
+        let bad = |message: String| BadRecord { code: ErrorCode::BadTransfer, message };
         let bytes = BASE64.decode(state).map_err(|error| bad(error.to_string()))?;
         let departed = self.machine.load_departed(&bytes).map_err(|error| bad(error.to_string()))?;
         let sources = departed.sources().chain([absorbed.user]).collect::<Vec<_>>();
@@ -219,7 +228,7 @@ impl Partition {
                 } else {
                     let plan = self.ports.plans.plan(&where_statement).map_err(|error| {
                         let message = format!("segment {tag} keeps its old version: {error}");
-                        BadRecord { code: "BAD_SEGMENT", message }
+                        BadRecord { code: ErrorCode::BadSegment, message }
                     })?;
                     Rule::Where(plan)
                 };
@@ -239,6 +248,7 @@ impl Partition {
                 }
                 self.machine.activate(id, version, at);
             }
+            SegmentRecord::SegmentHistory {} => self.machine.assume_history(),
             SegmentRecord::SegmentRemoved { id } => self.machine.remove_segment(id, at),
         }
         Ok(())
@@ -256,5 +266,8 @@ impl Partition {
 }
 
 fn deleted(user: UserId) -> BadRecord {
-    BadRecord { code: "USER_DELETED", message: format!("user {user} was deleted before this record was applied") }
+    BadRecord {
+        code: ErrorCode::UserDeleted,
+        message: format!("user {user} was deleted before this record was applied"),
+    }
 }

@@ -1,5 +1,6 @@
 //! Makes records of the notification and error topics from the machine's changes and failures.
 
+use ports::ErrorCode;
 use ports::log::{NewRecord, Topic};
 use ports::records::{Cause, ErrorRecord, ErrorType, Notification};
 use segment_engine::machine::{Change, Failure};
@@ -35,12 +36,12 @@ pub(super) fn failure_record(failure: &Failure, partition: u32, offset: u64, at:
         "segments": failure.segments,
         "position": {"partition": partition, "offset": offset},
     });
-    error_record("STATE_FULL", failure.reason.clone(), data, failure.user.to_string(), at)
+    error_record(ErrorCode::StateFull, failure.reason.clone(), data, failure.user.to_string(), at)
 }
 
 /// Returns the error record of a record that cannot be applied.
 pub(super) fn bad_record(
-    code: &str,
+    code: ErrorCode,
     message: String,
     record: &ports::log::Record,
     partition: u32,
@@ -60,10 +61,10 @@ pub(super) fn bad_record(
     error_record(code, message, data, record.key.clone(), at)
 }
 
-fn error_record(code: &str, message: String, data: serde_json::Value, key: String, at: Timestamp) -> NewRecord {
+fn error_record(code: ErrorCode, message: String, data: serde_json::Value, key: String, at: Timestamp) -> NewRecord {
     let error = ErrorRecord {
         error_type: ErrorType::SegmentComputation,
-        code: code.to_owned(),
+        code: code.to_string(),
         message,
         at: at.to_string(),
         data: serde_json::value::to_raw_value(&data).expect("a JSON value can be written"),

@@ -38,7 +38,10 @@ impl Partition {
     /// make a difference, which is then emitted with the cause `repair`.
     pub async fn open(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let mut partition = Self::restore(id, ports, settings).await?;
-        let Some(committed) = partition.ports.log.committed(id).await? else { return Ok(partition) };
+        let committed = partition.ports.log.committed(id).await?;
+        // If the log has lost its end, its last commit may be older than the checkpoint.
+        let committed = committed.filter(|committed| committed.next_offset >= partition.marker.next_offset);
+        let Some(committed) = committed else { return Ok(partition) };
         let emitted = partition.notifications_until(committed).await?;
         let recomputed = partition.fold_until(committed).await?;
         partition.progress = committed;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ports::ErrorCode;
 use ports::clock::Clock;
 use ports::config_store::{ConfigStore, Page, SegmentKind};
 use ports::segment_queries::{BackfillProgress, Explanation, Preview, SegmentQueries, SegmentQueryError};
@@ -108,10 +109,10 @@ impl EngineQueries {
 /// Has the code and message with which saving the clause would be refused.
 fn refused(error: QueryError) -> SegmentQueryError {
     let code = match error {
-        QueryError::UnknownSegment(_) => "UNKNOWN_SEGMENT",
-        QueryError::Cycle(_) => "SEGMENT_CYCLE",
+        QueryError::UnknownSegment(_) => ErrorCode::UnknownSegment,
+        QueryError::Cycle(_) => ErrorCode::SegmentCycle,
     };
-    SegmentQueryError::Refused { code: code.to_owned(), message: error.to_string() }
+    SegmentQueryError::Refused { code, message: error.to_string() }
 }
 
 fn unavailable(error: impl std::fmt::Display) -> SegmentQueryError {
@@ -129,7 +130,7 @@ impl SegmentQueries for EngineQueries {
 
     async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
         let plan = compile(where_statement)
-            .map_err(|error| SegmentQueryError::Refused { code: error.code.to_owned(), message: error.to_string() })?;
+            .map_err(|error| SegmentQueryError::Refused { code: (&error).into(), message: error.to_string() })?;
         let named = self.named(&plan).await?;
         let resolve = |tag: &str| {
             let plan = named.plans.get(tag).map(SegmentSource::Plan);

@@ -53,7 +53,7 @@ impl World {
         let event = json!({
             "user_id": user, "client_ref_id": format!("client-{user}"), "id_type": "cookie", "event_id": event_id,
             "payload": {"activity_type": activity, "order_total": self.random.u64(..8)}, "received_at": "",
-            "once": self.random.u64(..5) == 0,
+            "dedupe_forever": self.random.u64(..5) == 0,
         });
         if !again {
             self.sent.push((user, event_id));

@@ -1,4 +1,4 @@
-//! `uss errors`: rejected events, see [`crate::errors`].
+//! `uss errors`: dead letters, see [`crate::errors`].
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use super::{fail, until_done};
 use crate::client::IngestionAddress;
 use crate::errors::{self, Action, ErrorsError};
 
-/// Looks at rejected events of a running service, and sends them again.
+/// Looks at the dead letters of a running service (rejected events), and sends them again.
 #[derive(Debug, clap::Args)]
 pub struct Errors {
     #[command(subcommand)]

@@ -7,16 +7,16 @@ use serde_json::value::RawValue;
 use super::{Entry, ErrorsError, PAGE_MAX, layout, page, printable, signed};
 use crate::client::{Service, ServiceError};
 
-/// Lists rejected events and failed computations, oldest first: by default the last ones
+/// Lists dead letters (rejected events) and failed computations, oldest first: by default the last ones
 #[derive(Clone, Debug, clap::Args)]
 pub struct List {
-    /// Begin with the record at this offset, instead of so many before the end
+    /// Begin with the record at this offset, instead of `--limit` before the end
     #[arg(long, value_name = "OFFSET")]
     from: Option<u64>,
-    /// At most so many
+    /// The most records to show
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// The whole records, one JSON object a line
+    /// Print whole records, one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -58,11 +58,11 @@ impl List {
     }
 }
 
-/// Offset, when, code, client id, message; the last column is as long as it is.
+/// Offset, when, code, client id, message. The last column is not padded.
 fn table(entries: &[Entry]) -> String {
     let titles = ["OFFSET", "WHEN", "CODE", "CLIENT ID", "MESSAGE"].map(str::to_owned);
     let rows = entries.iter().map(|entry| {
-        // What it says to do has been done.
+        // A replay has done what the message asks for.
         let message = if entry.replayed { "accepted by a replay" } else { &entry.message };
         [&entry.offset.to_string(), &entry.at, &entry.code, &entry.key, message].map(printable)
     });
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_texts_harmless() {
+    fn columns_are_aligned_and_control_characters_are_escaped() {
         let entry = |offset, key: &str, replayed| Entry {
             offset,
             key: key.to_owned(),

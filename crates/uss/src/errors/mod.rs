@@ -1,4 +1,4 @@
-//! `uss errors`: the error topic of a running service, to look at, and rejected events to send again.
+//! `uss errors`: looks at the error topic of a running service, and replays its dead letters.
 
 mod layout;
 mod list;
@@ -14,7 +14,7 @@ use crate::client::{Service, ServiceError};
 pub use list::List;
 pub use replay::Replay;
 
-/// Records asked for at once: the most that the API answers.
+/// Records per request: the most that the API returns.
 const PAGE_MAX: usize = 1_000;
 
 /// What to do with the error topic.
@@ -26,30 +26,30 @@ pub enum Action {
     Replay(Replay),
 }
 
-/// Shows one record whole: the event as it came, and why it was refused
+/// Shows one whole record: the event as it came, and why it was rejected
 #[derive(Clone, Debug, clap::Args)]
 pub struct Show {
-    /// Where it stands on the error topic; `uss errors list` tells
+    /// The offset of the record on the error topic; `uss errors list` shows it
     offset: u64,
 }
 
-/// Why it could not be done.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ErrorsError {
-    /// The service did not do it.
+    /// The service refused or did not answer.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// Nobody reads what is written.
+    /// The output cannot be written.
     #[error(transparent)]
     Output(#[from] io::Error),
-    /// The service takes no events.
+    /// The service does not take events at the moment.
     #[error("stopped at record {offset}: {message} ({code}). Replay again later; what was accepted stays accepted")]
     NotAdmitted {
         /// The record at which it stopped.
         offset: u64,
         /// The error's code.
         code: String,
-        /// Why.
+        /// The message of the error.
         message: String,
     },
     /// No event was rejected with this code.
@@ -57,12 +57,12 @@ pub enum ErrorsError {
     UnknownCode {
         /// The code asked for.
         code: String,
-        /// Those that there are.
+        /// The codes that there are.
         known: String,
     },
 }
 
-/// Does it. Answers whether no event was refused again.
+/// Runs a command. Returns whether no event was rejected again.
 ///
 /// # Errors
 /// See [`ErrorsError`].
@@ -93,7 +93,7 @@ struct Page<T> {
     next_offset: u64,
 }
 
-/// A record, as far as these commands look at it.
+/// The fields of a record that these commands use.
 #[derive(Deserialize)]
 struct Entry {
     offset: u64,
@@ -105,7 +105,7 @@ struct Entry {
     at: String,
 }
 
-/// Records from an offset on; a negative one is counted from the end.
+/// Returns records from an offset on; a negative one counts from the end.
 async fn page<T: serde::de::DeserializeOwned>(
     service: &Service,
     from: i64,
@@ -114,7 +114,7 @@ async fn page<T: serde::de::DeserializeOwned>(
     service.get(&format!("/api/v1/errors?from={from}&limit={limit}")).await
 }
 
-/// Clients send these texts: whatever would move the cursor of a terminal is shown as an escape.
+/// Clients send these strings: characters that would move the cursor of a terminal are shown as escapes.
 fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
@@ -125,7 +125,7 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// An offset where a negative number means something else.
+/// An offset as a signed number, where negative ones count from the end.
 fn signed(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
 }

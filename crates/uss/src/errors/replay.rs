@@ -1,34 +1,39 @@
-//! `uss errors replay`: one rejected event, perhaps mended, or all of them.
+//! `uss errors replay`: one dead letter, edited if need be, or all of them.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Write;
 
-use serde::Deserialize;
+use ports::ErrorCode;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Entry, ErrorsError, PAGE_MAX, Page, page, printable, signed};
 use crate::client::{Refusal, Service, ServiceError};
 
-/// How many refused events are told one by one.
+/// How many rejected events are listed one by one.
 const EXAMPLES_MAX: usize = 20;
 
-/// Records replayed by one request: a few seconds at most, since each is synced to disk.
+/// Records replayed by one request: it takes a few seconds at most, since each is synced to disk.
 const REPLAYS_MAX: usize = 500;
 
 /// What can be replayed; the others on the topic are failed computations.
 const INGEST_ERROR: &str = "ingest_event_error";
 
-/// Sends rejected events again. What was accepted once is never sent again; exit status 1 if one was refused again
+/// Codes of records from which no event can be sent.
+const IMPOSSIBLE: [ErrorCode; 4] =
+    [ErrorCode::NotAnEvent, ErrorCode::EventIncomplete, ErrorCode::NotPatchable, ErrorCode::RecordDamaged];
+
+/// Replays dead letters. An event that was accepted is never sent again; exit status 1 if one was rejected again
 #[derive(Clone, Debug, clap::Args)]
 pub struct Replay {
-    /// Which one: its offset on the error topic; `uss errors list` tells
+    /// The offset of one record on the error topic; `uss errors list` shows it
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     offset: Option<u64>,
-    /// All that have not been accepted since
+    /// Replay all that have not been accepted since
     #[arg(long)]
     all: bool,
-    /// Of all, those with this code
+    /// Of all, only those with this code
     #[arg(long, requires = "all", value_name = "CODE")]
     code: Option<String>,
     /// Change the event first: a JSON merge patch (RFC 7396), e.g. '{"payload": {"order_total": "12.50"}}'
@@ -45,6 +50,15 @@ struct Json(Box<RawValue>);
 
 fn json(text: &str) -> Result<Json, String> {
     serde_json::from_str(text).map(Json).map_err(|error| format!("this is no JSON: {error}"))
+}
+
+/// How an event is changed before it is sent.
+#[derive(Serialize)]
+struct Change {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instead: Option<Box<RawValue>>,
 }
 
 /// What became of one event.
@@ -95,12 +109,14 @@ impl Replay {
         }
     }
 
+    /// The body of the request: empty if the event is sent unchanged.
     fn change(&self) -> String {
-        match (&self.patch, &self.instead) {
-            (Some(Json(patch)), _) => format!("{{\"patch\":{patch}}}"),
-            (None, Some(Json(event))) => format!("{{\"instead\":{event}}}"),
-            (None, None) => String::new(),
+        let of = |json: &Option<Json>| json.as_ref().map(|Json(json)| json.clone());
+        let change = Change { patch: of(&self.patch), instead: of(&self.instead) };
+        if change.patch.is_none() && change.instead.is_none() {
+            return String::new();
         }
+        serde_json::to_string(&change).expect("JSON can be written")
     }
 
     /// Everything that was on the topic at the start.
@@ -172,11 +188,9 @@ async fn send(service: &Service, offset: u64, change: &str) -> Result<Sent, Serv
     match answer {
         Ok(Answer { outcome }) if outcome == "accepted" => Ok(Sent::Accepted),
         Ok(Answer { .. }) => Ok(Sent::Before),
-        Err(ServiceError::Refused(refusal)) => match (refusal.outcome.as_deref(), refusal.code.as_str()) {
+        Err(ServiceError::Refused(refusal)) => match (refusal.outcome.as_deref(), ErrorCode::parse(&refusal.code)) {
             (Some("rejected"), _) => Ok(Sent::Refused(refusal)),
-            (_, "NOT_AN_EVENT" | "EVENT_INCOMPLETE" | "NOT_PATCHABLE" | "RECORD_DAMAGED") => {
-                Ok(Sent::Impossible(refusal))
-            }
+            (_, Some(code)) if IMPOSSIBLE.contains(&code) => Ok(Sent::Impossible(refusal)),
             _ => Err(ServiceError::Refused(refusal)),
         },
         Err(error) => Err(error),

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use indicatif::ProgressBar;
-use ports::event_sink::Refused;
 use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -95,6 +94,14 @@ struct Answer {
     not_read_from: Option<usize>,
 }
 
+/// An event of a batch that was not accepted.
+#[derive(Debug, Deserialize)]
+struct Refused {
+    index: usize,
+    code: String,
+    message: String,
+}
+
 /// What came of one batch.
 #[derive(Debug, Default)]
 struct Posted {
@@ -123,7 +130,7 @@ impl Poster {
     /// A client of the API that the arguments name.
     pub fn new(args: &ImportArgs) -> Result<Self, ImportError> {
         let users = if args.known_users_only { "reject" } else { "create" };
-        let url = format!("{}/api/v1/events?unknown_users={users}&once=true", args.url.trim_end_matches('/'));
+        let url = format!("{}/api/v1/events?unknown_users={users}&dedupe_forever=true", args.url.trim_end_matches('/'));
         let client = reqwest::Client::builder().timeout(ANSWER_MAX).build();
         let client = client.map_err(|error| ImportError::Api(error.to_string()))?;
         Ok(Self { client, url, key: args.key.clone(), told_waiting: AtomicBool::new(false) })

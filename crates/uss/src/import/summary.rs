@@ -32,7 +32,7 @@ impl fmt::Display for Summary {
             write!(
                 f,
                 "\n{which} stand on the error topic, too: `uss errors list` shows them, and `uss errors replay` sends them again, \
-                 mended if need be."
+                 edited if need be."
             )?;
         }
         Ok(())

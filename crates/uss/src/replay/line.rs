@@ -30,7 +30,7 @@ pub enum Action<'a> {
     /// A segment comes, changes, or (`None`) goes.
     Segment(String, Option<String>),
     /// A user did something.
-    Event(EventDraft<'a>),
+    Event(Box<EventDraft<'a>>),
     /// Traits of a user are set.
     Identify(Identify),
     /// Two identities turn out to be one user's.
@@ -135,7 +135,7 @@ fn action<'a>(fields: Fields<'a>, limits: &Limits) -> Result<Action<'a>, Problem
         let draft = admit(Received::from(event.get().as_bytes()), limits).map_err(|rejection| {
             Problem::new(format!("the event is refused ({}): {}", rejection.code, rejection.message))
         })?;
-        actions.push(Action::Event(draft));
+        actions.push(Action::Event(Box::new(draft)));
     }
     if let Some(identify) = identify {
         actions.push(Action::Identify(identify.try_into()?));

@@ -141,9 +141,9 @@ impl<W: Write> Replay<W> {
         // The same bytes and the same reader as in the service.
         let record = draft.record.encode(user, &instant::format(self.at), false);
         let position = Position { partition: 0, offset: self.history.offset() };
-        let Delivery { event, once } = decode_event(&record, position, self.at)
+        let Delivery { event, dedupe_forever } = decode_event(&record, position, self.at)
             .map_err(|bad| Problem::new(format!("the event is refused ({}): {}", bad.code, bad.message)))?;
-        if self.machine.event(&event, once, self.at) {
+        if self.machine.event(&event, dedupe_forever, self.at) {
             self.history.push(event);
         }
         Ok(())

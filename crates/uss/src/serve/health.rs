@@ -1,6 +1,7 @@
 //! `/health-check` of the segment service: what it cannot do its work without.
 
 use axum::Router;
+use ports::ErrorCode;
 use ports::clock::Clock;
 use segment_users::handle::ServiceHandle;
 use uss_http::operations::{self, Condition, Health};
@@ -42,5 +43,5 @@ fn workers(service: &ServiceHandle) -> Result<(), Problem> {
         return Ok(());
     }
     let message = format!("the workers of partitions {down:?} have failed and are starting again; the log says why");
-    Err(Problem::new(Kind::Unavailable, "WORKERS_DOWN", message))
+    Err(Problem::new(Kind::Unavailable, ErrorCode::WorkersDown, message))
 }

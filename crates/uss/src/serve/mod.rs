@@ -23,6 +23,7 @@ use configuration_api::Api;
 use ingestion_api::Ingestion;
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::clock::GuardedClock;
+use ports::config_store::IdentityRules;
 use segment_users::service::Service;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -30,7 +31,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::settings::Settings;
 use checked::Checked;
 use listen::Each;
-use open::Opened;
+pub use open::{Opened, start_service};
 use registry::ByRole;
 
 /// Why the system could not be started, in words for whoever started it.
@@ -50,7 +51,7 @@ impl StartError {
 }
 
 /// What is said at this start, and is no setting.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Bind to another address than loopback without API keys.
     pub insecure: bool,
@@ -115,8 +116,7 @@ impl Running {
         let Checked { unknown_users, future, access, topics, identity_rules } = Checked::of(settings)?;
         let limits = descriptors::divide(descriptors::raise_limit(), settings);
         let listeners = listen::bind(settings, &access.keys, options.insecure).await?;
-        let opened = open::open(settings, identity_rules.clone(), clock, options.accept_clock).await?;
-        consistency::check(&opened, options.accept_loss).await?;
+        let opened = open_with(settings, identity_rules.clone(), clock, options).await?;
         let service = open::start_service(&opened, settings).await?;
         let ingestion = open::ingestion(&opened, unknown_users, future, identity_rules.caseless);
         let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
@@ -144,6 +144,30 @@ impl Running {
         upkeep.abort();
         drop((self.api, self.ingestion, self.opened));
     }
+}
+
+/// Opens the stores of the data folder with the system's clock, and checks that they belong
+/// together.
+///
+/// # Errors
+/// A store cannot be opened, or lacks what another knows. With `options.accept_loss` that is given up.
+pub async fn open_stores(
+    settings: &Settings,
+    identity_rules: IdentityRules,
+    options: Options,
+) -> Result<Opened, StartError> {
+    open_with(settings, identity_rules, clock::guarded(settings), options).await
+}
+
+async fn open_with(
+    settings: &Settings,
+    identity_rules: IdentityRules,
+    clock: Arc<GuardedClock>,
+    options: Options,
+) -> Result<Opened, StartError> {
+    let opened = open::open(settings, identity_rules, clock, options).await?;
+    consistency::check(&opened, options.accept_loss).await?;
+    Ok(opened)
 }
 
 async fn load_sample_data(api: Api, addresses: &Each<SocketAddr>) {

@@ -1,9 +1,10 @@
 //! Objects from settings: adapters behind their ports, services on the ports, routers on the services.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use adapters::duckdb::DuckDbWarehouse;
-use adapters::embedded;
+use adapters::embedded::{self, Embedded, Finding, Losses, OpenError};
 use adapters::sql::SqlConfigStore;
 use configuration_api::{Api, ErasureDelays, Forget, Holds, Relay, SegmentBound, StoreIdentities, TopicNames};
 use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
@@ -12,7 +13,7 @@ use ports::checkpoints::CheckpointStore;
 use ports::clock::{Clock, GuardedClock};
 use ports::config_store::{ConfigStore, IdentityKey, IdentityRules, MembershipStore};
 use ports::identities::{CaselessTypes, Identity};
-use ports::log::Log;
+use ports::log::{Log, LogError};
 use ports::warehouse::Warehouse;
 use segment_engine::machine;
 use segment_users::erasure::{log_delay, warehouse_delay};
@@ -26,13 +27,14 @@ use tokio::task::JoinHandle;
 use uss_http::serve::Shape;
 use uss_http::{AllowedHosts, AllowedOrigins, ApiKeys, CrossSiteGuard, operations};
 
-use super::StartError;
 use super::clock;
+use super::consistency::{LOG_GIVEN_UP, LOG_WAY_BACK};
 use super::data_format;
 use super::folder;
 use super::health;
 use super::listen::Each;
 use super::registry::{self, ByRole};
+use super::{Options, StartError};
 use crate::settings::Settings;
 
 const HOUR_MICROS: i64 = 3_600_000_000;
@@ -40,11 +42,17 @@ const SECOND_MICROS: i64 = 1_000_000;
 
 /// The adapters, behind their ports.
 pub struct Opened {
+    /// In `log/`.
     pub log: Arc<dyn Log>,
+    /// Beside the log.
     pub checkpoints: Arc<dyn CheckpointStore>,
+    /// `warehouse.duckdb`
     pub warehouse: Arc<dyn Warehouse>,
+    /// `config.sqlite`
     pub store: Arc<dyn ConfigStore>,
+    /// A part of the config store.
     pub memberships: Arc<dyn MembershipStore>,
+    /// The machine's.
     pub clock: Arc<dyn Clock>,
     /// Wakes the outbox relay.
     pub written: Arc<Notify>,
@@ -52,6 +60,8 @@ pub struct Opened {
     pub holds: Arc<Holds>,
     /// Moves the outbox to the log.
     pub relay: Arc<Relay>,
+    /// What was mended or given up in the log's files.
+    pub findings: Vec<Finding>,
 }
 
 /// Opens every adapter the settings name.
@@ -59,15 +69,15 @@ pub async fn open(
     settings: &Settings,
     identity_rules: IdentityRules,
     clock: Arc<GuardedClock>,
-    accept_clock: bool,
+    options: Options,
 ) -> Result<Opened, StartError> {
     let folder = &settings.data_dir;
     folder::prepare(folder)?;
     data_format::check(folder)?;
-    let (log, checkpoints) = embedded::open(&folder.join("log"), settings.partitions, clock.clone())
-        .map_err(|error| StartError::new(format!("{}: {error}", folder.join("log").display())))?;
+    let Embedded { log, checkpoints, findings } =
+        open_log(&folder.join("log"), settings.partitions, clock.clone(), options.accept_loss)?;
     // Before anything is written with a time in it.
-    clock::start(&log, &clock, accept_clock).await?;
+    clock::start(&log, &clock, options.accept_clock).await?;
     let file = folder.join("warehouse.duckdb");
     let warehouse =
         DuckDbWarehouse::open(&file).map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
@@ -90,6 +100,23 @@ pub async fn open(
         holds,
         relay,
         written,
+        findings,
+    })
+}
+
+fn open_log(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, accept_loss: bool) -> Result<Embedded, StartError> {
+    let losses = if accept_loss { Losses::GiveUp } else { Losses::Refuse };
+    embedded::open_with(folder, partitions, clock, losses).map_err(|error| {
+        let what_to_do = match &error {
+            OpenError::Lost(_) => format!(
+                ". Nothing was changed. {LOG_WAY_BACK}. Or give it up with `uss serve --accept-loss`: {LOG_GIVEN_UP}"
+            ),
+            OpenError::Log(LogError::Corrupt(_)) => {
+                format!(". {LOG_WAY_BACK}. Or move it away and start with `uss serve --accept-loss`: {LOG_GIVEN_UP}")
+            }
+            OpenError::Log(_) => String::new(),
+        };
+        StartError::new(format!("{}: {error}{what_to_do}", folder.display()))
     })
 }
 

@@ -1,5 +1,6 @@
 //! What becomes of a damaged page: a line in the log, a health check that fails, and errors that say what to do.
 
+use ports::ErrorCode;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,7 @@ pub(super) fn note(file: &Path, page: u64) {
     if found().contains_key(file) {
         return;
     }
-    tracing::error!(code = "STORE_DAMAGED", file = %file.display(), page, "a page of the config store is damaged; {ADVICE}");
+    tracing::error!(code = %ErrorCode::StoreDamaged, file = %file.display(), page, "a page of the config store is damaged; {ADVICE}");
     found().insert(file.to_owned(), page);
 }
 

@@ -1,5 +1,6 @@
 //! Checks where clauses with the engine's own compiler before they are stored.
 
+use ports::ErrorCode;
 use segment_engine::language::{CompileError, compile};
 use segment_engine::machine;
 use segment_engine::plan::Plan;
@@ -24,7 +25,8 @@ pub(crate) fn cost(plan: &Plan) -> String {
 }
 
 fn problem(error: CompileError) -> Problem {
-    let CompileError { code, message, suggestion, line, column } = error;
+    let code = ErrorCode::from(&error);
+    let CompileError { message, suggestion, line, column, .. } = error;
     let problem = Problem::invalid(code, message).with("position", json!({"line": line, "column": column}));
     match suggestion {
         Some(suggestion) => problem.with("suggestion", suggestion),

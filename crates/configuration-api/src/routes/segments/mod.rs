@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use axum::extract::State;
 use axum::response::Response;
+use ports::ErrorCode;
 use ports::config_store::{NewSegment, Segment, SegmentChange, SegmentKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -96,7 +97,7 @@ impl ChangeBody {
         tag.as_deref().map_or(Ok(()), |tag| fields::tag("tag", tag))?;
         if kind.is_some_and(|kind| SegmentKind::from(kind) != old.kind) {
             let message = "the kind of a segment never changes; create another segment";
-            return Err(Problem::invalid("KIND_FIXED", message));
+            return Err(Problem::invalid(ErrorCode::KindFixed, message));
         }
         let clause = match (old.kind, where_statement) {
             (_, None) => None,
@@ -115,14 +116,14 @@ fn clause_and_uses(clause: String) -> Result<(String, Vec<String>), Problem> {
 fn clause_missing() -> Problem {
     let message =
         "whereStatement is missing; \"\" selects every known user, \"kind\": \"manual\" makes a list kept by hand";
-    Problem::invalid("WHERE_MISSING", message)
+    Problem::invalid(ErrorCode::WhereMissing, message)
 }
 
 fn no_clause(clause: Option<String>) -> Result<String, Problem> {
     match clause {
         Some(clause) if !clause.trim().is_empty() => {
             let message = "a manual segment has no where clause; leave whereStatement out, or leave out the kind";
-            Err(Problem::invalid("MANUAL_WITH_CLAUSE", message))
+            Err(Problem::invalid(ErrorCode::ManualWithClause, message))
         }
         _ => Ok(String::new()),
     }
@@ -182,7 +183,10 @@ pub(crate) async fn validate(State(api): State<Api>, Json(body): Json<ClauseBody
     let plan = clause::checked(&body.where_statement)?;
     for tag in &plan.segments {
         api.segment_by_tag(tag).await.map_err(|_| {
-            Problem::invalid("UNKNOWN_SEGMENT", format!("there is no segment with the tag '{tag}'; create it first"))
+            Problem::invalid(
+                ErrorCode::UnknownSegment,
+                format!("there is no segment with the tag '{tag}'; create it first"),
+            )
         })?;
     }
     Ok(Data(json!({
@@ -197,7 +201,7 @@ pub(crate) async fn preview(State(api): State<Api>, Json(body): Json<ClauseBody>
     clause::checked(&body.where_statement)?;
     let sample = body.sample.unwrap_or(SAMPLE_DEFAULT);
     if sample > SAMPLE_MAX {
-        return Err(Problem::invalid("INVALID_SAMPLE", format!("sample must be at most {SAMPLE_MAX}")));
+        return Err(Problem::invalid(ErrorCode::InvalidSample, format!("sample must be at most {SAMPLE_MAX}")));
     }
     let preview = api.queries.preview(&body.where_statement, sample).await?;
     let mut users = Vec::with_capacity(preview.sample.len());

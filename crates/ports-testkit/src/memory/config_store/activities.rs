@@ -4,13 +4,14 @@ use async_trait::async_trait;
 use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, State};
+use ports::ErrorCode;
 use ports::config_store::{Activity, ActivityChange, ActivityStore, ConfigStoreError, NewActivity, Page};
 
 impl State {
     fn check_code(&self, activity: &Activity) -> Result<(), ConfigStoreError> {
         match self.activities.values().find(|other| other.code == activity.code && other.id != activity.id) {
             None => Ok(()),
-            Some(other) => Err(ConfigStoreError::taken("CODE_TAKEN", "code", &activity.code, other.id)),
+            Some(other) => Err(ConfigStoreError::taken(ErrorCode::CodeTaken, "code", &activity.code, other.id)),
         }
     }
 }

@@ -61,6 +61,12 @@ impl MembershipStore for MemoryConfigStore {
         Ok(self.members(segment, Page::ALL).await?.len() as u64)
     }
 
+    async fn manual_list(&self, user: UserId) -> Result<ManualList, ConfigStoreError> {
+        let state = self.state();
+        let version = state.manual_versions.get(&user).copied().unwrap_or_default();
+        Ok(ManualList { version, segments: state.manual_of(user).into_iter().collect() })
+    }
+
     async fn set_manual_memberships(
         &self,
         user: UserId,

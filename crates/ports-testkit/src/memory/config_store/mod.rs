@@ -16,7 +16,7 @@ use segment_engine::time::Timestamp;
 
 use ports::config_store::{
     Activity, ConfigStore, ConfigStoreError, IdentityKey, IdentityRules, LastIds, Membership, Outbox, OutboxEntry,
-    OutboxRow, Segment, Traits, User,
+    OutboxRow, Resource, Segment, Traits, User,
 };
 
 /// A config store in memory. Clones share the data.
@@ -77,15 +77,15 @@ impl State {
     /// Returns the user itself, or the user that absorbed it.
     fn survivor(&self, id: UserId) -> Result<UserId, ConfigStoreError> {
         let id = self.merged_into.get(&id).copied().unwrap_or(id);
-        if self.users.contains_key(&id) { Ok(id) } else { Err(ConfigStoreError::not_found("user", id)) }
+        if self.users.contains_key(&id) { Ok(id) } else { Err(ConfigStoreError::not_found(Resource::User, id)) }
     }
 
     fn require_segment(&self, id: i64) -> Result<&Segment, ConfigStoreError> {
-        self.segments.get(&id).ok_or_else(|| ConfigStoreError::not_found("segment", id))
+        self.segments.get(&id).ok_or_else(|| ConfigStoreError::not_found(Resource::Segment, id))
     }
 
     fn require_activity(&self, id: i64) -> Result<&Activity, ConfigStoreError> {
-        self.activities.get(&id).ok_or_else(|| ConfigStoreError::not_found("activity", id))
+        self.activities.get(&id).ok_or_else(|| ConfigStoreError::not_found(Resource::Activity, id))
     }
 }
 

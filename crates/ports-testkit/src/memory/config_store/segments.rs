@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, State};
+use ports::ErrorCode;
 use ports::config_store::{
     Activity, ConfigStoreError, NewSegment, OutboxEntry, Page, Segment, SegmentChange, SegmentStore, change_segment,
     cycle_refused, in_use, unknown_tags,
@@ -17,7 +18,7 @@ impl State {
     fn check_tag(&self, segment: &Segment) -> Result<(), ConfigStoreError> {
         match self.by_tag(&segment.tag) {
             Some(other) if other.id != segment.id => {
-                Err(ConfigStoreError::taken("TAG_TAKEN", "tag", &segment.tag, other.id))
+                Err(ConfigStoreError::taken(ErrorCode::TagTaken, "tag", &segment.tag, other.id))
             }
             _ => Ok(()),
         }

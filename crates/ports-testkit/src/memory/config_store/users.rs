@@ -7,6 +7,7 @@ use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, State};
+use ports::ErrorCode;
 use ports::config_store::{
     ConfigStoreError, NewUser, OutboxEntry, Page, TraitStore, Traits, UpdatedUser, User, UserChange, UserStore,
     set_newer,
@@ -30,7 +31,7 @@ impl State {
         let others = self.users.values().filter(|other| other.id != user.id);
         match others.into_iter().find(|other| other.client_ref_id.as_deref() == Some(value)) {
             None => Ok(()),
-            Some(other) => Err(ConfigStoreError::taken("CLIENT_REF_ID_TAKEN", "clientRefId", value, other.id.0)),
+            Some(other) => Err(ConfigStoreError::taken(ErrorCode::ClientRefIdTaken, "clientRefId", value, other.id.0)),
         }
     }
 

@@ -118,7 +118,7 @@ impl World {
 
     async fn event_ids(&self) -> BTreeSet<String> {
         let deliveries = self.deliveries().await;
-        assert!(deliveries.iter().all(|delivery| delivery.once));
+        assert!(deliveries.iter().all(|delivery| delivery.dedupe_forever));
         deliveries.into_iter().filter_map(|delivery| delivery.event.event_id).map(String::from).collect()
     }
 }

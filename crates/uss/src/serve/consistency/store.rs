@@ -1,8 +1,4 @@
-//! What the stores of a data folder must agree on, checked before anything is served.
-//!
-//! They are written one after the other, so each can be a moment behind the one that it follows. One that is behind what it
-//! leads was lost, or replaced by an older copy: to go on would give ids away again, and drop what the other remembers. That
-//! is refused, unless whoever starts the system says with `--accept-loss` that what is lost is given up.
+//! A config store that is behind the log.
 
 use std::collections::BTreeMap;
 
@@ -11,48 +7,19 @@ use ports::config_store::{ConfigStore, LastIds, OutboxEntry, Page};
 use ports::log::{Log, Topic};
 use ports::records::ConfigRecord;
 
-use super::StartError;
-use super::open::Opened;
+use super::{Failure, Loss};
 
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// Something that one store has lost, as another knows.
-struct Loss {
-    /// Which store lost what, and how that is known.
-    lost: String,
-    /// What going on without it means.
-    given_up: String,
-    /// The way back that loses nothing.
-    way_back: &'static str,
+/// What the config store has lost, if it has.
+pub async fn is_behind(log: &dyn Log, store: &dyn ConfigStore) -> Result<Option<Loss>, Failure> {
+    Ok(store_is_behind(known_ids(log).await?, store.last_ids().await?))
 }
 
-/// Compares the stores. With `accept_loss`, what was lost is logged and the stores are made to agree.
-pub async fn check(opened: &Opened, accept_loss: bool) -> Result<(), StartError> {
-    let failed = |error: &dyn std::fmt::Display| StartError::new(format!("the stores cannot be compared: {error}"));
-    let mut losses = Vec::new();
-    let (log, store) = (opened.log.as_ref(), opened.store.as_ref());
-    let known = known_ids(log).await.map_err(|error| failed(&error))?;
-    let given = store.last_ids().await.map_err(|error| failed(&error))?;
-    losses.extend(store_is_behind(known, given));
-    if losses.is_empty() {
-        return Ok(());
-    }
-    if !accept_loss {
-        return Err(refusal(&losses));
-    }
-    for Loss { lost, given_up, .. } in &losses {
-        tracing::warn!(code = "LOSS_ACCEPTED", "{lost}. {given_up}");
-    }
-    let entries = definitions(log, store).await.map_err(|error| failed(&error))?;
-    store.go_on_after(known, entries).await.map_err(|error| failed(&error))
-}
-
-fn refusal(losses: &[Loss]) -> StartError {
-    let mut message = "the stores of the data folder do not belong together, so nothing was started.".to_owned();
-    for Loss { lost, given_up, way_back } in losses {
-        message.push_str(&format!("\n* {lost}. {way_back}. Or give it up with `uss serve --accept-loss`: {given_up}"));
-    }
-    StartError::new(message)
+/// Makes a config store that has lost something go on: no id is given again, and the log gets its segments.
+pub async fn give_up(log: &dyn Log, store: &dyn ConfigStore) -> Result<(), Failure> {
+    let entries = definitions(log, store).await?;
+    Ok(store.go_on_after(known_ids(log).await?, entries).await?)
 }
 
 /// The last ids that the log has heard of.
@@ -95,7 +62,7 @@ fn store_is_behind(known: LastIds, given: LastIds) -> Option<Loss> {
 
 /// What the log must be told so that its segments are the store's: the definitions of all that there are, and the end of those
 /// that there are not.
-async fn definitions(log: &dyn Log, store: &dyn ConfigStore) -> Result<Vec<OutboxEntry>, Box<dyn std::error::Error>> {
+pub async fn definitions(log: &dyn Log, store: &dyn ConfigStore) -> Result<Vec<OutboxEntry>, Failure> {
     let mut defined = BTreeMap::new();
     let mut next = 0;
     loop {

@@ -1,0 +1,123 @@
+//! Numbers on the writes of the database, so that one that is missing is missed.
+//!
+//! Each write holds a [`Stamp`] with its number. After its sync the number also goes into a file of its own, the [`Mark`],
+//! which is not synced: it costs a microsecond, outlives the process like every written byte, and after a loss of power says
+//! less than the truth, never more. So a database that has not come as far as its mark has lost something that was
+//! acknowledged, and a journal whose numbers have a gap has lost what is in it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::block::checksum;
+use super::entry::{self, Entry};
+
+/// How much fjall's own upkeep may count its number up between the look at it and the write.
+const SEQNO_AHEAD_MAX: u64 = 1 << 20;
+/// The name of the mark, beside the journal.
+pub const MARK: &str = "acknowledged";
+
+/// What each write says of itself. The newest is an entry of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Counts the writes, from 1.
+    pub number: u64,
+    /// What fjall's own number was at least: that is not covered by a checksum.
+    pub seqno_min: u64,
+    /// Whether the write before, in the journal, has the number before. Not so after a loss that was accepted.
+    pub goes_on: bool,
+}
+
+impl Stamp {
+    /// The stamp in an entry of the database, if it is that.
+    pub fn of(key: &[u8], value: &[u8]) -> Option<Self> {
+        if key != Entry::Stamp.key() {
+            return None;
+        }
+        entry::decode(key, value).ok()
+    }
+
+    /// Whether the write can have this number of fjall's.
+    pub fn admits(&self, seqno: u64) -> bool {
+        (self.seqno_min..=self.seqno_min.saturating_add(SEQNO_AHEAD_MAX)).contains(&seqno)
+    }
+}
+
+/// The file that holds the number of the last acknowledged write.
+#[derive(Debug)]
+pub struct Mark(File);
+
+impl Mark {
+    /// What the mark of a folder says: `Ok(None)` if there is none, an error of kind `InvalidData` if it is damaged.
+    pub fn read(folder: &Path) -> io::Result<Option<u64>> {
+        let mut bytes = Vec::new();
+        match File::open(folder.join(MARK)) {
+            Ok(file) => file.take(13).read_to_end(&mut bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let number = <[u8; 12]>::try_from(bytes).ok().and_then(|bytes| {
+            let (number, sum) = bytes.split_first_chunk::<8>()?;
+            (sum == checksum(&[], number).to_le_bytes()).then(|| u64::from_le_bytes(*number))
+        });
+        number.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no number with its checksum"))
+    }
+
+    /// Opens the mark of a folder to be set, or makes it.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        let file = File::options().write(true).create(true).truncate(false).open(folder.join(MARK))?;
+        file.set_len(12)?;
+        Ok(Self(file))
+    }
+
+    /// Sets it. A failure leaves it behind the truth, which does no harm.
+    pub fn set(&self, number: u64) {
+        let number = number.to_le_bytes();
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&number);
+        bytes[8..].copy_from_slice(&checksum(&[], &number).to_le_bytes());
+        if let Err(error) = self.0.write_all_at(&bytes, 0) {
+            tracing::debug!(%error, "the mark of the last acknowledged write could not be set");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_mark_says_what_was_set_or_that_it_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Mark::read(folder.path()).unwrap(), None);
+        let mark = Mark::open(folder.path()).unwrap();
+        assert!(Mark::read(folder.path()).is_err(), "made, but never set");
+        for number in [0, 7, u64::MAX] {
+            mark.set(number);
+            assert_eq!(Mark::read(folder.path()).unwrap(), Some(number));
+        }
+        let sound = std::fs::read(folder.path().join(MARK)).unwrap();
+        for bit in 0..sound.len() * 8 {
+            let mut damaged = sound.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(folder.path().join(MARK), damaged).unwrap();
+            assert!(Mark::read(folder.path()).is_err(), "bit {bit}");
+        }
+        for length in (0..sound.len()).chain([13]) {
+            std::fs::write(folder.path().join(MARK), vec![0; length]).unwrap();
+            assert!(Mark::read(folder.path()).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_stamp_admits_what_fjall_may_have_counted() {
+        let stamp = Stamp { number: 3, seqno_min: 100, goes_on: true };
+        for (seqno, is_admitted) in [(99, false), (100, true), (103, true), (100 | 1 << 40, false), (0, false)] {
+            assert_eq!(stamp.admits(seqno), is_admitted, "{seqno}");
+        }
+    }
+}
