@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::world::{PARTITIONS, World};
 
-async fn records(world: &World, topic: Topic, partition: u32) -> Vec<(String, Value)> {
+async fn appended(world: &World, topic: Topic, partition: u32) -> Vec<(String, Value)> {
     let records = world.log.read(topic, partition, 0, usize::MAX).await.unwrap().records;
     records.into_iter().map(|record| (record.key, serde_json::from_slice(&record.value).unwrap())).collect()
 }
@@ -28,11 +28,11 @@ async fn every_change_is_appended_once_and_in_its_partition() {
     let rows = world.store.outbox(0, 100).await.unwrap();
     assert_eq!(world.relay().move_all().await.unwrap(), 5);
     assert_eq!(world.relay().move_all().await.unwrap(), 0);
-    let of_second = records(&world, Topic::Events, partition_of(2, PARTITIONS)).await;
+    let of_second = appended(&world, Topic::Events, partition_of(2, PARTITIONS)).await;
     let of_second: Vec<&str> =
         of_second.iter().filter(|(key, _)| key == "2").map(|(_, value)| value["type"].as_str().unwrap()).collect();
     assert_eq!(of_second, ["user", "traits"]);
-    assert_eq!(records(&world, Topic::Config, 0).await.len(), 1);
+    assert_eq!(appended(&world, Topic::Config, 0).await.len(), 1);
     assert_eq!(world.log.producer_sequence(PRODUCER).await.unwrap(), rows.last().unwrap().id);
 }
 
@@ -47,7 +47,7 @@ async fn a_relay_that_died_before_it_marked_the_rows_repeats_nothing() {
     assert_eq!(world.relay().move_all().await.unwrap(), 1);
     let mut all = Vec::new();
     for partition in 0..PARTITIONS {
-        all.extend(records(&world, Topic::Events, partition).await.into_iter().map(|(key, _)| key));
+        all.extend(appended(&world, Topic::Events, partition).await.into_iter().map(|(key, _)| key));
     }
     all.sort();
     assert_eq!(all, ["1", "2"]);
@@ -75,7 +75,7 @@ async fn a_write_wakes_the_running_relay() {
     written.notify_one();
     world.log.wait_for(Topic::Events, partition_of(1, PARTITIONS), 0).await;
     running.abort();
-    assert_eq!(records(&world, Topic::Events, partition_of(1, PARTITIONS)).await.len(), 1);
+    assert_eq!(appended(&world, Topic::Events, partition_of(1, PARTITIONS)).await.len(), 1);
 }
 
 #[tokio::test]
