@@ -2,7 +2,7 @@
 //!
 //! The path of one event, from request to transition:
 //!
-//! 1. `ingestion-api/src/admission.rs` decides whether the body is an event; its routes resolve
+//! 1. `ingestion-api/src/admission/mod.rs` decides whether the body is an event; its routes resolve
 //!    the user and append the event to the log.
 //! 2. [`partition`]: the partition's worker reads it in its next turn;
 //! 3. `partition/apply.rs` decodes it and hands it to the machine,

@@ -47,7 +47,7 @@ async fn an_email_is_one_person_whether_the_user_or_the_event_comes_first() {
     let taken = server.post("/users", &json!({"clientRefId": "crm-2", "email": "Bob@x"})).await;
     assert_eq!((taken.status, taken.body["code"].as_str()), (409, Some("EMAIL_TAKEN")), "{}", taken.body);
     let bob = server.get("/users?clientRefId=BOB@x").await.body["data"]["id"].as_i64().unwrap();
-    assert!(taken.body["message"].as_str().unwrap().contains(&format!("user {bob}'s")), "{}", taken.body);
+    assert!(taken.body["message"].as_str().unwrap().contains(&format!("belongs to user {bob} ")), "{}", taken.body);
     assert!(server.segments_of(bob).await.is_empty(), "an identity does not fill in the email");
     let known = json!({"clientRefId": "crm-2", "email": "Bob@x"});
     assert_eq!(server.call("PUT", &format!("/users/{bob}"), &known).await.status, 200);

@@ -30,9 +30,11 @@ CREATE FUNCTION to_timestamp(seconds numeric) RETURNS timestamptz IMMUTABLE STRI
 CREATE FUNCTION split_part(x text, separator text, n int) RETURNS text IMMUTABLE STRICT LANGUAGE sql AS $$
     SELECT CASE WHEN n <> 0 THEN pg_catalog.split_part(x, separator, n) END $$;
 
--- Volatile like segment().
-CREATE FUNCTION bucket(name text) RETURNS numeric VOLATILE LANGUAGE sql AS $$
-    SELECT ('x' || left(md5($1 || ':' || current_setting('uss.user')), 8))::bit(32)::bigint % 10000 * 0.01 $$;
+-- Not in SQL: PostgreSQL would inline the body, which is only stable, and evaluate it once for all users.
+CREATE FUNCTION bucket(name text) RETURNS numeric VOLATILE LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ('x' || left(md5($1 || ':' || current_setting('uss.user')), 8))::bit(32)::bigint % 10000 * 0.01;
+END $$;
 
 CREATE FUNCTION jsonb_array_length(x jsonb) RETURNS int IMMUTABLE STRICT LANGUAGE sql AS $$
     SELECT CASE jsonb_typeof(x) WHEN 'array' THEN pg_catalog.jsonb_array_length(x) END $$;
