@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::characters::replace_unstorable;
 use super::json::{Json, JsonError, Kind, Reader};
-use super::object::Object;
+use super::object::{Object, ObjectWriter};
 
 /// Top-level names that mean something in our records and nothing in a client's event. A client's field of one of these
 /// names moves into the payload; otherwise the event could pass for another kind of record, or for another user's. `once` is
@@ -44,50 +44,38 @@ pub struct EventRecord<'a> {
     pub unstorable: bool,
 }
 
-/// The fields in the order in which they are written.
-#[derive(Serialize)]
-struct Written<'r, 'a> {
-    user_id: UserId,
-    client_ref_id: Json<'a>,
-    id_type: Option<Json<'a>>,
-    region: Option<Json<'a>>,
-    device_type: Option<Json<'a>>,
-    country: Option<Json<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<&'r str>,
-    payload: Payload<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event_id: Option<Json<'a>>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    dedupe_forever: bool,
-    /// For people; the engine goes by the log's own time.
-    received_at: &'r str,
-    #[serde(flatten)]
-    other: &'r Object<'a>,
-}
-
 impl EventRecord<'_> {
     /// The record's value: one JSON object.
     ///
     /// `received_at` is RFC 3339. `dedupe_forever` says that `event_id` is derived from the content (by `uss import`), and so
     /// dedupes without a time limit.
     pub fn encode(&self, user_id: UserId, received_at: &str, dedupe_forever: bool) -> Vec<u8> {
-        let written = Written {
-            user_id,
-            client_ref_id: self.client_ref_id,
-            id_type: self.id_type,
-            region: self.region,
-            device_type: self.device_type,
-            country: self.country,
-            created_at: self.created_at.as_deref(),
-            payload: Payload::new(self.payload, &self.displaced),
-            event_id: self.event_id,
-            dedupe_forever,
-            received_at,
-            other: &self.other,
-        };
-        let mut out = Vec::with_capacity(512 + self.payload.raw().len());
-        serde_json::to_writer(&mut out, &written).expect("strings and checked JSON can be written");
+        let mut object = ObjectWriter::with_capacity(512 + self.payload.raw().len());
+        object.value("user_id", &user_id);
+        object.json("client_ref_id", self.client_ref_id);
+        object.json("id_type", self.id_type.unwrap_or_default());
+        object.json("region", self.region.unwrap_or_default());
+        object.json("device_type", self.device_type.unwrap_or_default());
+        object.json("country", self.country.unwrap_or_default());
+        if let Some(created_at) = &self.created_at {
+            object.value("created_at", created_at);
+        }
+        match Payload::new(self.payload, &self.displaced) {
+            Payload::AsSent(payload) => object.json("payload", payload),
+            other => object.value("payload", &other),
+        }
+        if let Some(event_id) = self.event_id {
+            object.json("event_id", event_id);
+        }
+        if dedupe_forever {
+            object.value("dedupe_forever", &true);
+        }
+        // For people; the engine goes by the log's own time.
+        object.value("received_at", received_at);
+        for (name, value) in self.other.fields() {
+            object.json(name, *value);
+        }
+        let mut out = object.end();
         if self.unstorable {
             replace_unstorable(&mut out);
         }

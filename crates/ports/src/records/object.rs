@@ -73,3 +73,43 @@ impl<V: Serialize> Serialize for Object<'_, V> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
+
+/// Writes an object without checking again what the reader has checked, as serde_json would.
+pub(super) struct ObjectWriter(Vec<u8>);
+
+impl ObjectWriter {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        let mut out = Vec::with_capacity(bytes);
+        out.push(b'{');
+        Self(out)
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        self.write(name);
+        self.0.push(b':');
+    }
+
+    fn write<T: Serialize + ?Sized>(&mut self, value: &T) {
+        serde_json::to_writer(&mut self.0, value).expect("plain data can be written to memory");
+    }
+
+    /// Adds a field as it was sent.
+    pub(super) fn json(&mut self, name: &str, value: Json<'_>) {
+        self.name(name);
+        self.0.extend_from_slice(value.raw().as_bytes());
+    }
+
+    /// Adds a field.
+    pub(super) fn value<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        self.name(name);
+        self.write(value);
+    }
+
+    pub(super) fn end(mut self) -> Vec<u8> {
+        self.0.push(b'}');
+        self.0
+    }
+}
