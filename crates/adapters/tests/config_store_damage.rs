@@ -160,7 +160,7 @@ async fn a_damaged_page_is_refused_and_never_served() {
                 Err(error) => (Err(error.clone()), Err(error)),
             };
             match contents {
-                assert_eq!(answer, expected => Ok(contents) => assert_eq!(contents, expected => assert_eq!(answer, expected, "page {page}, {kind}"),
+                Ok(contents) => assert_eq!(contents, expected, "page {page}, {kind}"),
                 Err(error) => {
                     *refused.entry(kind).or_default() += 1;
                     assert_damage(&error);
