@@ -169,7 +169,11 @@ async fn a_torn_write_is_left_out() {
         assert_eq!(log.append(vec![event(0, b"next".to_vec())]).await.unwrap()[0].offset, 1);
     }
     let (log, _) = open(copy_of(folder.path()).path());
-    assert_eq!(log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records.len(), 2, "without the cut, both records are there");
+    assert_eq!(
+        log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records.len(),
+        2,
+        "without the cut, both records are there"
+    );
 }
 
 /// Returns the only journal of a database.
@@ -216,7 +220,11 @@ async fn a_log_of_an_earlier_build_computes_its_highest_ids_once() {
     checkpoints.write(checkpoint(1, 1, &[7])).await.unwrap();
     drop((log, checkpoints));
     forget("meta", b"highest-ids");
-    assert_eq!(open(folder.path()).0.highest_ids().await.unwrap(), HighestIds { user: 55, segment: 6 }, "from checkpoints");
+    assert_eq!(
+        open(folder.path()).0.highest_ids().await.unwrap(),
+        HighestIds { user: 55, segment: 6 },
+        "from checkpoints"
+    );
     forget("events", &[0, 0, 0, 0]);
     forget("events", &[0, 0, 0, 1]);
     assert_eq!(open(folder.path()).0.highest_ids().await.unwrap().user, 55, "read from the stored entry");

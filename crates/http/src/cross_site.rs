@@ -103,8 +103,8 @@ pub(crate) fn origin_not_allowed() -> Problem {
     Problem::new(
         Kind::Forbidden,
         ErrorCode::OriginNotAllowed,
-        "without API keys pages of other origins may not do this; add the page's origin to USS_ALLOWED_ORIGINS (* lets pages \
-         send events and nothing else), or set USS_API_KEYS",
+        "without API keys pages of other origins may not do this; add the page's origin to USS_ALLOWED_ORIGINS \
+         (* lets pages send events and nothing else), or set USS_API_KEYS",
     )
 }
 

@@ -34,10 +34,10 @@ pub enum Condition {
     /// The component works, but an operator should look at it. The health check returns 200,
     /// because a restart would not help.
     Warning {
-    /// A code for programs.
-    code: ErrorCode,
-    /// Says what is wrong and what to do.
-    message: String,
+        /// A code for programs.
+        code: ErrorCode,
+        /// Says what is wrong and what to do.
+        message: String,
     },
     /// The component does not work.
     Down(Problem),

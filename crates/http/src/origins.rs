@@ -74,7 +74,8 @@ impl AllowedHosts {
                 _ if name == "*" => allowed.is_any = true,
                 Some(host) => allowed.names.push(host),
                 None => {
-                    let advice = "USS_ALLOWED_HOSTS takes host names like uss.internal, without scheme and port, separated by commas, or *";
+                    let advice = "USS_ALLOWED_HOSTS takes host names like uss.internal, without scheme and port, \
+                                  separated by commas, or *";
                     return Err(format!("`{name}`: {advice}"));
                 }
             }

@@ -127,8 +127,8 @@ impl Problem {
 
     /// A wait that took too long.
     fn behind(error: impl std::fmt::Display) -> Self {
-        let advice = "ask again later, or without fresh=true for the current state; if this lasts, a worker may be stuck: \
-                      see uss_consumer_lag_records and the service's log";
+        let advice = "ask again later, or without fresh=true for the current state; if this lasts, a worker may be \
+                      stuck: see uss_consumer_lag_records and the service's log";
         Self::new(Kind::Unavailable, ErrorCode::EngineBehind, format!("{error}; {advice}"))
     }
 

@@ -110,10 +110,7 @@ async fn a_client_that_sends_no_request_is_disconnected() {
         tokio::task::yield_now().await;
     }
     assert!(
-        server
-            .response_to(&[REQUEST, b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"].concat())
-            .await
-            .contains("done")
+        server.response_to(&[REQUEST, b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"].concat()).await.contains("done")
     );
 }
 
@@ -173,8 +170,7 @@ async fn a_connection_over_the_limit_gets_an_error() {
     }
     assert!(request(&mut second).await.starts_with("HTTP/1.1 200"), "open connections stay");
     drop(first);
-    while !server.response_to(b"GET /quick HTTP/1.1\r\nconnection: close\r\n\r\n").await.starts_with("HTTP/1.1 200") {
-    }
+    while !server.response_to(b"GET /quick HTTP/1.1\r\nconnection: close\r\n\r\n").await.starts_with("HTTP/1.1 200") {}
 }
 
 #[tokio::test]

@@ -51,7 +51,11 @@ async fn a_query_error_decides_status_and_code() {
     for (error, status, code) in cases {
         let problem = Problem::from(SegmentQueryError::from(error));
         assert_eq!((problem.kind.status().as_u16(), problem.code.as_str()), (status, code));
-        assert!(status == 503 || !problem.message.contains("Binder"), "internal details are only logged: {}", problem.message);
+        assert!(
+            status == 503 || !problem.message.contains("Binder"),
+            "internal details are only logged: {}",
+            problem.message
+        );
     }
     let slow = Problem::from(SegmentQueryError::TooSlow(std::time::Duration::from_secs(30)));
     assert_eq!((slow.kind.status().as_u16(), slow.code.as_str()), (503, "QUERY_TOO_SLOW"));

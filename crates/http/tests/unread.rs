@@ -56,7 +56,10 @@ async fn a_short_rest_is_read_and_the_connection_stays_open() {
 async fn a_response_before_the_end_of_a_long_body_closes_the_connection() {
     for path in ["/unread", "/nowhere"] {
         assert!(closes(path, None, pieces(257)).await, "{path}: more than is drained");
-        assert!(closes(path, None, Body::from(vec![b' '; 1 << 20])).await, "{path}: more than is drained, by its length");
+        assert!(
+            closes(path, None, Body::from(vec![b' '; 1 << 20])).await,
+            "{path}: more than is drained, by its length"
+        );
         assert!(closes(path, Some("expect"), Body::from("{}")).await, "{path}: the client has sent nothing yet");
         let broken = futures_util::stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);
         assert!(closes(path, None, Body::from_stream(broken)).await, "{path}: broken off");

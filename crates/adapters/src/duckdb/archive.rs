@@ -162,8 +162,8 @@ impl<'a> Rows<'a> {
 
     fn alias(&self, absorbed: UserId, survivor: UserId) -> duckdb::Result<()> {
         let sql = "SELECT survivor FROM user_segment_analytics.aliases WHERE absorbed = ?";
-        let survivor_of_survivor: Option<i64> = self.transaction.query_row(sql, [survivor.0], |row| row.get(0)).optional()?;
-        let survivor = survivor_of_survivor.unwrap_or(survivor.0);
+        let final_survivor: Option<i64> = self.transaction.query_row(sql, [survivor.0], |row| row.get(0)).optional()?;
+        let survivor = final_survivor.unwrap_or(survivor.0);
         if survivor == absorbed.0 {
             tracing::error!(%absorbed, "a record merges a user into itself; ignoring its alias");
             return Ok(());

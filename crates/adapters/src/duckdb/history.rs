@@ -98,7 +98,10 @@ pub fn history(connection: &Connection, asked: &[HistoryOf]) -> Result<Vec<Event
         let event = event(row).map_err(unavailable)?;
         let payload = row.get::<_, String>(16).map_err(unavailable)?;
         let payload = serde_json::from_str(&payload).map_err(|error| {
-            WarehouseError::Unavailable(format!("the payload of the event at {:?} is not JSON: {error}", event.position))
+            WarehouseError::Unavailable(format!(
+                "the payload of the event at {:?} is not JSON: {error}",
+                event.position
+            ))
         })?;
         events.push(Event { payload: Arc::new(payload), ..event });
     }

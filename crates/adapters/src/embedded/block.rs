@@ -5,8 +5,9 @@
 //! [`BLOCK_BYTES_MAX`].
 //!
 //! ```text
+//! (all little-endian but the key)
 //! key    partition u32 BE | offset of the first record u64 BE
-//! value  crc32 u32 | records u32 | appended_at of the last i64 | record…            (all little-endian)
+//! value  crc32 u32 | records u32 | appended_at of the last i64 | record…
 //! record appended_at i64 | key bytes u32 | value bytes u32 | key | value
 //! ```
 //!

@@ -269,7 +269,9 @@ impl View<'_> {
             users += 1;
         }
         match found.users {
-            Some(expected) if expected != users => Err(self.corrupt(format!("it has {users} blocks instead of {expected}"))),
+            Some(expected) if expected != users => {
+                Err(self.corrupt(format!("it has {users} blocks instead of {expected}")))
+            }
             _ => Ok(()),
         }
     }

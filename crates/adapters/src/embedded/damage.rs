@@ -131,7 +131,8 @@ fn journals(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if let Some(id) = name.strip_suffix(".jnl") {
-            let id: u64 = id.parse().map_err(|_| StoreError::Corrupt(format!("{name} is not the name of a journal")))?;
+            let id: u64 =
+                id.parse().map_err(|_| StoreError::Corrupt(format!("{name} is not the name of a journal")))?;
             found.push((id, folder.join(name)));
         }
     }

@@ -5,9 +5,11 @@
 //! later, because the writes after it were acknowledged.
 //!
 //! ```text
-//! batch  1 | items u32 | seqno u64 | item… | 3 | xxh3 of the items u64 | "FJL" 3          (all little-endian)
-//! item   2 | value type u8 | compression u8 | keyspace u64 | key bytes u16 | value bytes u32 | stored bytes u32 | key | value
-//!        4 | keyspace u64                                                    (a keyspace was emptied)
+//! (all little-endian)
+//! batch  1 | items u32 | seqno u64 | item… | 3 | xxh3 of the items u64 | "FJL" 3
+//! item   2 | value type u8 | compression u8 | keyspace u64 | key bytes u16 | value bytes u32
+//!          | stored bytes u32 | key | value
+//!        4 | keyspace u64                                             (a keyspace was emptied)
 //! ```
 //!
 //! A new file is 64 MiB of zeros, written from the start. At most one batch is not synced: the

@@ -60,7 +60,7 @@ pub struct Embedded {
 pub enum OpenError {
     /// Acknowledged writes are lost. Nothing was changed; [`Losses::GiveUp`] continues without
     /// them.
-    #[error("the log has lost acknowledged writes: {0}")]
+    #[error("the log has lost something: {0}")]
     Lost(String),
     /// Any other failure. [`Losses::GiveUp`] does not help against damage of this kind.
     #[error(transparent)]

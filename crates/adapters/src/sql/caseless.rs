@@ -171,8 +171,8 @@ fn log(id_type: &str, contested: &[Contested]) {
         tracing::warn!(
             older,
             younger,
-            "two users had the same {id_type} except for case: the older keeps it, the younger has it as an identity of the \
-             type former_{id_type}; if both are one person, POST /api/v1/identities/link merges them"
+            "two users had the same {id_type} except for case: the older keeps it, the younger has it as an \
+             identity of the type former_{id_type}; if both are one person, POST /api/v1/identities/link merges them"
         );
     }
     if !contested.is_empty() {

@@ -138,7 +138,8 @@ async fn write_net(tx: &impl ConnectionTrait, net: BTreeMap<(UserId, i64), Optio
     for values in entered {
         let sql = format!(
             "INSERT INTO memberships (user_id, segment_id, created_at, updated_at) VALUES {values} \
-             ON CONFLICT (user_id, segment_id) DO UPDATE SET created_at = excluded.created_at, updated_at = excluded.updated_at"
+             ON CONFLICT (user_id, segment_id) \
+             DO UPDATE SET created_at = excluded.created_at, updated_at = excluded.updated_at"
         );
         tx.execute_unprepared(&sql).await.map_err(unavailable)?;
     }

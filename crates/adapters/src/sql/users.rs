@@ -232,7 +232,8 @@ impl UserStore for SqlConfigStore {
         let tx = self.begin().await?;
         let survivor = require(&tx, id).await?.id;
         let absorbed = user::Entity::find().filter(user::Column::MergedInto.eq(survivor));
-        let mut deleted: Vec<i64> = absorbed.all(&tx).await.map_err(unavailable)?.into_iter().map(|row| row.id).collect();
+        let mut deleted: Vec<i64> =
+            absorbed.all(&tx).await.map_err(unavailable)?.into_iter().map(|row| row.id).collect();
         deleted.push(survivor);
         delete_rows(&tx, &deleted).await?;
         let deleted: Vec<UserId> = deleted.into_iter().map(UserId).collect();

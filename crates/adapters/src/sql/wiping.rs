@@ -22,7 +22,11 @@ pub(super) async fn empty_wal(writer: &DatabaseConnection) -> Result<()> {
 /// size. Without it, the next start tries again.
 pub(super) async fn wipe_old_pages(writer: &DatabaseConnection) {
     if let Err(error) = try_to_wipe(writer).await {
-        tracing::warn!(%error, "could not rewrite the config store's file, which may still contain rows deleted by an earlier build; the next start tries again");
+        tracing::warn!(
+            %error,
+            "could not rewrite the config store's file, which may still contain rows deleted by an earlier build; \
+             the next start tries again"
+        );
     }
 }
 

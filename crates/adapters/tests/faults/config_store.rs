@@ -180,7 +180,10 @@ async fn run(template: &Path, what: &str, case: Case, written: &[String], refuse
     assert!(result.is_ok() || failed > 0, "{what}: {result:?}");
     if let Err(error) = &result {
         assert!(matches!(error, ConfigStoreError::Unavailable(_)), "{what}, {case:?}: {error:?}");
-        assert!(!case.lasts || healthy.is_err(), "{what}, {case:?}: the health check shows that the store cannot write");
+        assert!(
+            !case.lasts || healthy.is_err(),
+            "{what}, {case:?}: the health check shows that the store cannot write"
+        );
     }
     assert!(store.ping().await.is_ok(), "{what}, {case:?}: the store works again");
     store.create_user(user("afterwards"), NOW).await.unwrap_or_else(|error| panic!("{what}, {case:?}: {error}"));

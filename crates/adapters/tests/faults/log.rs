@@ -109,7 +109,10 @@ async fn run(template: &Path, what: &str, case: Case, written: &[String], refuse
     let failed = failing.failed();
     drop(failing);
     assert!(result.is_ok() || failed > 0, "{about}: {result:?}");
-    assert!(result.is_ok() || !case.lasts || healthy.is_err(), "{about}: the health check shows that the log cannot be written");
+    assert!(
+        result.is_ok() || !case.lasts || healthy.is_err(),
+        "{about}: the health check shows that the log cannot be written"
+    );
     stores.0.ping().await.unwrap_or_else(|error| panic!("{about}: {error}"));
     stores.0.append(vec![event(5, "afterwards")]).await.unwrap_or_else(|error| panic!("{about}: {error}"));
     let found = seen(&stores).await;

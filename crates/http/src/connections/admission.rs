@@ -170,7 +170,9 @@ mod tests {
             assert_eq!((open.all, open.by_address.len()), (0, 0), "closed connections leave nothing behind");
         }
         for _ in 0..5 {
-            held.push(admission.admit("127.0.0.1".parse().unwrap()).ok().expect("only the port's limit applies to loopback"));
+            held.push(
+                admission.admit("127.0.0.1".parse().unwrap()).ok().expect("only the port's limit applies to loopback"),
+            );
         }
         assert!(admission.admit("::1".parse().unwrap()).is_err());
     }

@@ -24,7 +24,8 @@ pub(super) fn note(file: &Path, page: u64) {
     if found().contains_key(file) {
         return;
     }
-    tracing::error!(code = %ErrorCode::StoreDamaged, file = %file.display(), page, "a page of the config store is damaged; {ADVICE}");
+    let code = ErrorCode::StoreDamaged;
+    tracing::error!(%code, file = %file.display(), page, "a page of the config store is damaged; {ADVICE}");
     found().insert(file.to_owned(), page);
 }
 

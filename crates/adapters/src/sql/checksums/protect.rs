@@ -76,8 +76,8 @@ pub async fn protect(file: &Path) -> Result<Protection, ConfigStoreError> {
                 let _ = remove(&copy);
                 tracing::warn!(
                     %error,
-                    "could not add checksums to the config store's pages, which needs as much free disk space as the file's size; \
-                     the next start tries again"
+                    "could not add checksums to the config store's pages, which needs as much free disk space \
+                     as the file's size; the next start tries again"
                 );
                 Ok(Protection::None)
             }
@@ -108,7 +108,9 @@ fn inspect(file: &Path) -> io::Result<Found> {
     let mut first = Vec::with_capacity(PAGE);
     opened.take(PAGE as u64).read_to_end(&mut first)?;
     Ok(match <&[u8; PAGE]>::try_from(first.as_slice()) {
-        _ if !first.starts_with(b"SQLite format 3\0") => Found::Damaged("the file does not begin like a SQLite database"),
+        _ if !first.starts_with(b"SQLite format 3\0") => {
+            Found::Damaged("the file does not begin like a SQLite database")
+        }
         Ok(page) if has_mark(page) || is_whole(page, 0) || usize::from(page[20]) == RESERVED => Found::WithChecksums,
         Ok(_) => Found::Plain,
         Err(_) => Found::Damaged("the file ends within its first page"),

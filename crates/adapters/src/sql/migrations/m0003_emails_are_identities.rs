@@ -80,14 +80,14 @@ async fn log_contested(tx: &DatabaseTransaction) -> Result<(), DbErr> {
         tracing::warn!(
             older,
             younger,
-            "two users had the same email: the older keeps it, the younger has it as an identity of the type former_email; if both \
-             are one person, POST /api/v1/identities/link merges them"
+            "two users had the same email: the older keeps it, the younger has it as an identity of the type \
+             former_email; if both are one person, POST /api/v1/identities/link merges them"
         );
     }
     let count = Query::select().expr_as(Expr::cust("count(*)"), "contested").from("contested").take();
     let count = tx.query_one(&count).await?.map(|row| row.try_get::<i64>("", "contested")).transpose()?.unwrap_or(0);
     if count > 0 {
-        tracing::warn!(count, "emails that two users had; GET /api/v1/users/{{id}}/identities shows each user's identities");
+        tracing::warn!(count, "emails that two users had; see GET /api/v1/users/{{id}}/identities");
     }
     Ok(())
 }
