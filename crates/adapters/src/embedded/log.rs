@@ -67,8 +67,7 @@ impl EmbeddedLog {
     /// Queues a call and waits for its reply.
     async fn call(&self, request: Request) -> Result<Reply, LogError> {
         let kib = u32::try_from(request.bytes() >> 10).unwrap_or(u32::MAX).clamp(CALL_KIB_MIN, QUEUED_KIB_MAX);
-        let full =
-            || LogError::Unavailable("the log's write queue is full: send less at a time, and try again".to_owned());
+        let full = || LogError::Unavailable("the log's write queue is full".to_owned());
         let queued = self.queued_kib.clone();
         let _share = if let Request::Commit(_) = request {
             // A worker has no client to push back on, and each partition has at most one commit

@@ -21,7 +21,7 @@ pub(super) async fn check(tx: &impl ConnectionTrait, rules: &IdentityRules, own:
 }
 
 /// Makes an email an identity of the user, spelled as the email. The caller has checked that no
-/// other user has it. The exception are emails that two users had before emails became identities:
+/// other user has it. Emails that two users had before emails became identities are an exception:
 /// those stay with their owner.
 pub(super) async fn claim(
     tx: &impl ConnectionTrait,

@@ -114,8 +114,8 @@ pub(super) async fn present<'a>(
     let mut found = HashSet::new();
     for chunk in values.chunks(BOUND_MAX) {
         let query = user::Entity::find().select_only().column(column).filter(column.is_in(chunk.iter().copied()));
-        let chunk: Vec<String> = query.into_tuple().all(db).await.map_err(unavailable)?;
-        found.extend(chunk);
+        let matches: Vec<String> = query.into_tuple().all(db).await.map_err(unavailable)?;
+        found.extend(matches);
     }
     Ok(found)
 }

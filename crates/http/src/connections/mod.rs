@@ -166,7 +166,7 @@ impl Failures {
         }
         let (port, before) = (self.port, std::mem::take(&mut self.unlogged));
         self.logged = Some(Instant::now());
-        tracing::error!(%error, port, before, "could not accept connections: raise the limit of open files (ulimit -n)");
+        tracing::error!(%error, port, before, "could not accept a connection: raise the limit of open files (ulimit -n)");
     }
 }
 
