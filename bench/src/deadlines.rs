@@ -1,4 +1,4 @@
-//! Transitions that come of time alone: scattered deadlines, and very many at one instant.
+//! Transitions by time alone: deadlines one after the other, and very many at one instant.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,49 +14,50 @@ use crate::{Result, disk, load};
 const SEGMENTS: usize = 1_000;
 /// Users whose window ends together.
 const WAVE: u64 = 100_000;
-/// Users of the events beside it; each of their events enters a segment that it leaves after [`ONLINE`].
+/// Users that send events meanwhile. Each event makes its user enter a segment, and leave it after
+/// [`ONLINE`].
 const PINGED: u64 = 100_000;
 const ONLINE: Duration = Duration::from_secs(3);
 const PINGS_PER_SECOND: f64 = 1_000.0;
 const CONNECTIONS: usize = 64;
 const DURATION: Duration = Duration::from_secs(10);
-/// How long the wave's users have to be filled before their deadline.
+/// How long before their deadline the wave's users are filled.
 const AHEAD: Duration = Duration::from_secs(15);
 const HOUR_MICROS: i64 = 3_600_000_000;
 
-/// Both kinds, beside events at a fixed rate.
+/// Measures both kinds, with events at a fixed rate meanwhile.
 pub async fn run(binary: &Path, table: &mut Table) -> Result<()> {
     let server = Server::with_segments(binary, &workload::clauses(SEGMENTS, Clauses::MANY_CHANGES)).await?;
     let online = "count(*) FILTER (WHERE activity_type = 'ping' AND created_at >= now() - INTERVAL '3 seconds') >= 1";
     server.segment("online", online).await?;
     let wave = "count(*) FILTER (WHERE activity_type = 'wave' AND created_at >= now() - INTERVAL '1 hour') >= 1";
     server.segment("wave", wave).await?;
-    server.make_users(0, WAVE + PINGED).await?;
+    server.create_users(0, WAVE + PINGED).await?;
     let sync = disk::sync_time(server.data())?;
     table.add("disk: append of 4 KiB and fdatasync", "before the deadlines", sync.to_string());
     let mut pinged = WAVE..WAVE + PINGED;
-    scattered(&server, &mut pinged, table).await?;
+    one_by_one(&server, &mut pinged, table).await?;
     at_one_instant(&server, &mut pinged, table).await?;
     server.stop()
 }
 
-/// Events at a fixed rate, each of another user.
+/// Sends events at a fixed rate, each from another user.
 async fn ping(server: &Server, users: &mut impl Iterator<Item = u64>, duration: Duration) -> Result<()> {
     let next = || plain_event(users.next().unwrap_or_default(), "ping", None);
     load::at_rate(&server.ingestion, CONNECTIONS, PINGS_PER_SECOND, duration, next).await.map(drop)
 }
 
-async fn scattered(server: &Server, users: &mut impl Iterator<Item = u64>, table: &mut Table) -> Result<()> {
+async fn one_by_one(server: &Server, users: &mut impl Iterator<Item = u64>, table: &mut Table) -> Result<()> {
     let subscriber = Subscriber::start(server).await?;
     ping(server, users, DURATION).await?;
     settle(ONLINE + Duration::from_secs(1)).await;
     let seen = subscriber.finish().await?;
     let conditions = format!("{} events/s and as many deadlines", grouped(PINGS_PER_SECOND));
-    for (cause, name) in [("event", "event taken"), ("time", "deadline")] {
+    for (cause, name) in [("event", "event appended"), ("time", "deadline")] {
         let ours: Vec<&Seen> = seen.iter().filter(|seen| seen.cause == cause).collect();
-        let told = Spread::of(ours.iter().map(|seen| seen.told_after()).collect());
-        table.add(format!("{name} → transition told"), &conditions, told.to_string());
-        let read = Spread::of(ours.iter().map(|seen| seen.seen_after()).collect());
+        let emitted = Spread::of(ours.iter().map(|seen| seen.emitted_after()).collect());
+        table.add(format!("{name} → transition emitted"), &conditions, emitted.to_string());
+        let read = Spread::of(ours.iter().map(|seen| seen.read_after()).collect());
         table.add(format!("{name} → read from the stream"), &conditions, read.to_string());
     }
     Ok(())
@@ -66,7 +67,7 @@ async fn at_one_instant(server: &Server, users: &mut impl Iterator<Item = u64>, 
     let last_inside = now() + i64::try_from(AHEAD.as_micros())?;
     let happened = Some(Timestamp(last_inside - HOUR_MICROS));
     server.lines((0..WAVE).map(|user| plain_event(user, "wave", happened) + "\n").collect()).await?;
-    server.told().await?;
+    server.wait_until_applied().await?;
     if now() > last_inside {
         return Err(format!("{WAVE} users could not be filled in {AHEAD:?}").into());
     }
@@ -76,7 +77,7 @@ async fn at_one_instant(server: &Server, users: &mut impl Iterator<Item = u64>, 
     settle(ONLINE + Duration::from_secs(1)).await;
     let seen = subscriber.finish().await?;
 
-    // The window has its ends inside: the deadline is the microsecond after.
+    // The window includes its ends, so the deadline is the microsecond after.
     let deadline = last_inside + 1;
     let (wave, others): (Vec<&Seen>, Vec<&Seen>) =
         seen.iter().partition(|seen| seen.cause == "time" && seen.effective_at == deadline);
@@ -85,16 +86,16 @@ async fn at_one_instant(server: &Server, users: &mut impl Iterator<Item = u64>, 
     }
     let last = |of: fn(&Seen) -> Duration| wave.iter().map(|seen| of(seen)).max().unwrap_or_default();
     let conditions = format!("{} users at one instant", grouped(WAVE as f64));
-    let told = last(Seen::told_after);
-    table.add("wave: deadline → all told", &conditions, format!("{} ms", millis(told)));
+    let emitted = last(Seen::emitted_after);
+    table.add("wave: deadline → all emitted", &conditions, format!("{} ms", millis(emitted)));
     table.add(
         "wave: deadline → all read from the stream",
         &conditions,
-        format!("{} ms", millis(last(Seen::seen_after))),
+        format!("{} ms", millis(last(Seen::read_after))),
     );
-    let end = deadline + i64::try_from(told.as_micros())?;
+    let end = deadline + i64::try_from(emitted.as_micros())?;
     let meanwhile = others.iter().filter(|seen| seen.cause == "event" && (deadline..end).contains(&seen.effective_at));
-    let delays = Spread::of(meanwhile.map(|seen| seen.told_after()).collect());
-    table.add("event taken → transition told, during the wave", conditions, delays.to_string());
+    let delays = Spread::of(meanwhile.map(|seen| seen.emitted_after()).collect());
+    table.add("event appended → transition emitted, during the wave", conditions, delays.to_string());
     Ok(())
 }

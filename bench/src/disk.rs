@@ -1,4 +1,4 @@
-//! How long the disk takes to say that something is on it: no durable answer is faster.
+//! How long the disk takes to sync: no durable write is faster.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use crate::table::Spread;
 const WRITES: usize = 300;
 const WRITE_BYTES: usize = 4096;
 
-/// The time of an append of 4 KiB with `fdatasync`.
+/// Measures appends of 4 KiB with `fdatasync`.
 pub fn sync_time(folder: &Path) -> Result<Spread> {
     let path = folder.join("sync-time");
     let mut file = File::create(&path)?;

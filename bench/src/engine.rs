@@ -17,14 +17,15 @@ const EVENTS: usize = 500_000;
 const USERS: u64 = 100_000;
 const RUNS: usize = 5;
 
-/// Memory, then events per second by number of segments, and by changes per event at the same number.
+/// Measures memory, then events per second for several numbers of segments and of changes per
+/// event.
 pub fn run(table: &mut Table) -> Result<()> {
     let events = workload::events(EVENTS, USERS);
     let users: HashSet<UserId> = events.iter().map(|event| event.user_id).collect();
     let clauses = workload::clauses(1_000, Clauses::MANY_CHANGES);
     let before = memory(std::process::id())?;
-    // First of all, so that what earlier runs gave back to the allocator is not taken for nothing.
-    let (_, _, machine) = once(&clauses, &events);
+    // First, since memory that earlier runs gave back to the allocator would not be counted.
+    let (_, _, machine) = run_once(&clauses, &events);
     let bytes = (memory(std::process::id())? - before) / users.len() as f64;
     drop(machine);
     let conditions = format!("1000 segments, {} users, {} events", grouped(users.len() as f64), grouped(EVENTS as f64));
@@ -39,7 +40,7 @@ pub fn run(table: &mut Table) -> Result<()> {
         let clauses = workload::clauses(count, kind);
         let mut runs: Vec<(f64, usize)> = Vec::new();
         for _ in 0..RUNS {
-            let (seconds, changes, _) = once(&clauses, &events);
+            let (seconds, changes, _) = run_once(&clauses, &events);
             runs.push((seconds, changes));
         }
         runs.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -54,8 +55,8 @@ pub fn run(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Seconds for all events, how many transitions came of them, and the machine as they left it.
-fn once(clauses: &[String], events: &[Event]) -> (f64, usize, Machine) {
+/// Returns the seconds that all events took, the number of transitions, and the machine.
+fn run_once(clauses: &[String], events: &[Event]) -> (f64, usize, Machine) {
     let mut machine = Machine::new(machine::Settings::default());
     let start = Timestamp(events[0].processed_at.0 - 1);
     for (id, clause) in (1..).zip(clauses) {

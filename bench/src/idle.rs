@@ -1,4 +1,4 @@
-//! What it costs when nothing happens.
+//! The cost of a server when nothing happens.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::Result;
-use crate::server::{Place, settle};
+use crate::server::{Installation, settle};
 use crate::table::{Table, millis};
 
-/// After the sample data: a checkpoint of each partition, and the archive.
+/// Long enough after the sample data for a checkpoint of each partition, and the archive.
 const SETTLED: Duration = Duration::from_secs(15);
 const WATCHED: Duration = Duration::from_secs(30);
 
-/// The share of one core that the served sample data takes.
+/// Measures the share of one core that a server with the sample data takes.
 pub async fn run(binary: &Path, table: &mut Table) -> Result<()> {
-    let server = Place::new(binary)?.start()?;
+    let server = Installation::new(binary)?.start()?;
     server.post("/db-actions/seed/data", &json!({})).await?;
     server.post("/db-actions/seed/analytics", &json!({})).await?;
-    server.told().await?;
+    server.wait_until_applied().await?;
     settle(SETTLED).await;
     let (before, started) = (server.processor_time()?, Instant::now());
     settle(WATCHED).await;

@@ -1,4 +1,4 @@
-//! Lines of events over HTTP, from the client's first byte to the log, the transitions and the archive.
+//! NDJSON over HTTP, from the client's first byte to the log, the memberships and the archive.
 
 use std::path::Path;
 use std::time::Instant;
@@ -14,18 +14,18 @@ const SEGMENTS: usize = 1_000;
 const EVENTS: usize = 150_000;
 const USERS: u64 = 30_000;
 const RUNS: u64 = 3;
-/// Requests at a time: while one waits for the disk, another is read.
+/// Concurrent requests: while one waits for the disk, the server reads another.
 const CONNECTIONS: usize = 4;
 
-/// One run's seconds.
+/// The seconds of one run.
 struct Times {
     accepted: f64,
-    told: f64,
+    applied: f64,
     archived: f64,
-    changes: f64,
+    changes_per_event: f64,
 }
 
-/// At two change rates, without and with event ids.
+/// Measures two change rates, each without and with event ids.
 pub async fn run(binary: &Path, table: &mut Table) -> Result<()> {
     for kind in [Clauses::FEW_CHANGES, Clauses::MANY_CHANGES] {
         let server = Server::with_segments(binary, &workload::clauses(SEGMENTS, kind)).await?;
@@ -33,8 +33,9 @@ pub async fn run(binary: &Path, table: &mut Table) -> Result<()> {
         for with_ids in [false, true] {
             let mut runs = Vec::new();
             for seed in 0..RUNS {
-                // Each run has users of its own: who is in a segment already enters it no more.
-                runs.push(once(&server, seed, next_user, with_ids).await?);
+                // Each run has its own users, since users that are in a segment already do not
+                // enter it again.
+                runs.push(run_once(&server, seed, next_user, with_ids).await?);
                 next_user += USERS;
             }
             report(table, &runs, with_ids);
@@ -44,11 +45,11 @@ pub async fn run(binary: &Path, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-async fn once(server: &Server, seed: u64, first_user: u64, with_ids: bool) -> Result<Times> {
+async fn run_once(server: &Server, seed: u64, first_user: u64, with_ids: bool) -> Result<Times> {
     let made = format!("made-{first_user}");
-    server.make_users(first_user, USERS).await?;
+    server.create_users(first_user, USERS).await?;
     server.mark(&made, first_user).await?;
-    server.archived(&made).await?;
+    server.wait_until_archived(&made).await?;
     let mut lines = Lines::new(seed, first_user, USERS, with_ids);
     let bodies: Vec<String> = (0..CONNECTIONS).map(|_| lines.body(EVENTS / CONNECTIONS)).collect();
     let changes_before = server.transitions().await?;
@@ -59,19 +60,23 @@ async fn once(server: &Server, seed: u64, first_user: u64, with_ids: bool) -> Re
     let accepted = seconds();
     let sent = format!("sent-{first_user}");
     server.mark(&sent, first_user).await?;
-    let told = async { server.told().await.map(|()| seconds()) };
-    let archived = async { server.archived(&sent).await.map(|()| seconds()) };
-    let (told, archived) = tokio::try_join!(told, archived)?;
+    let applied = async { server.wait_until_applied().await.map(|()| seconds()) };
+    let archived = async { server.wait_until_archived(&sent).await.map(|()| seconds()) };
+    let (applied, archived) = tokio::try_join!(applied, archived)?;
     let changes = server.transitions().await? - changes_before;
-    Ok(Times { accepted, told, archived, changes: changes / EVENTS as f64 })
+    Ok(Times { accepted, applied, archived, changes_per_event: changes / EVENTS as f64 })
 }
 
 fn report(table: &mut Table, runs: &[Times], with_ids: bool) {
     let middle = |of: fn(&Times) -> f64| median(runs.iter().map(of).collect());
     let rate = |seconds: f64| format!("{} events/s", grouped(EVENTS as f64 / seconds));
     let ids = if with_ids { "event ids" } else { "no event ids" };
-    let conditions = format!("{SEGMENTS} segments, {:.2} changes/event, {ids}", middle(|run| run.changes));
-    table.add("NDJSON: on disk and answered", &conditions, rate(middle(|run| run.accepted)));
-    table.add("NDJSON: until all transitions are told and stored", &conditions, rate(middle(|run| run.told)));
-    table.add("NDJSON: until all is archived too", &conditions, rate(middle(|run| run.told.max(run.archived))));
+    let conditions = format!("{SEGMENTS} segments, {:.2} changes/event, {ids}", middle(|run| run.changes_per_event));
+    table.add("NDJSON: until all events are on disk", &conditions, rate(middle(|run| run.accepted)));
+    table.add("NDJSON: until all memberships are stored", &conditions, rate(middle(|run| run.applied)));
+    table.add(
+        "NDJSON: until all events are archived too",
+        &conditions,
+        rate(middle(|run| run.applied.max(run.archived))),
+    );
 }

@@ -1,7 +1,7 @@
-//! Single events over many connections, at a fixed rate or as fast as they are answered.
+//! Sends single events over many connections, at a fixed rate or as fast as the server responds.
 //!
-//! Requests are written as bytes and answers read as far as their length, because the client runs on the cores of the server it
-//! measures: an HTTP library would take a third of them.
+//! It writes requests as bytes and reads only the length of responses, because the client shares
+//! the cores with the server it measures: an HTTP library would take a third of them.
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,24 @@ use tokio::net::TcpStream;
 
 use crate::Result;
 
-/// A connection that stays open.
+/// A connection that is kept alive.
 pub struct Connection {
     stream: TcpStream,
     host: String,
     request: Vec<u8>,
-    answer: Vec<u8>,
+    response: Vec<u8>,
 }
 
 impl Connection {
-    /// To `http://address:port`.
+    /// Connects to `http://address:port`.
     pub async fn open(address: &str) -> Result<Self> {
         let host = address.trim_start_matches("http://").to_owned();
         let stream = TcpStream::connect(&host).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, host, request: Vec::new(), answer: Vec::new() })
+        Ok(Self { stream, host, request: Vec::new(), response: Vec::new() })
     }
 
-    /// Posts one event and returns when it is answered with success.
+    /// Posts one event, and waits for the response that it was accepted.
     pub async fn post(&mut self, event: &str) -> Result<()> {
         let (host, length) = (&self.host, event.len());
         let head = format!(
@@ -38,33 +38,34 @@ impl Connection {
         self.request.extend_from_slice(head.as_bytes());
         self.request.extend_from_slice(event.as_bytes());
         self.stream.write_all(&self.request).await?;
-        self.answer.clear();
-        while !is_whole(&self.answer) {
-            if self.stream.read_buf(&mut self.answer).await? == 0 {
+        self.response.clear();
+        while !is_whole(&self.response) {
+            if self.stream.read_buf(&mut self.response).await? == 0 {
                 return Err("the server closed the connection".into());
             }
         }
-        if self.answer.starts_with(b"HTTP/1.1 200 ") {
+        if self.response.starts_with(b"HTTP/1.1 200 ") {
             return Ok(());
         }
-        Err(String::from_utf8_lossy(&self.answer).into_owned().into())
+        Err(String::from_utf8_lossy(&self.response).into_owned().into())
     }
 }
 
-/// Whether an answer has all its bytes.
-fn is_whole(answer: &[u8]) -> bool {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
-    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+/// Returns whether a response has all its bytes.
+fn is_whole(response: &[u8]) -> bool {
+    let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&response[..end]).to_ascii_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-    length.is_some_and(|length| answer.len() >= end + 4 + length)
+    length.is_some_and(|length| response.len() >= end + 4 + length)
 }
 
 async fn connections(address: &str, count: usize) -> Result<Vec<Connection>> {
     try_join_all((0..count).map(|_| Connection::open(address))).await
 }
 
-/// How many events a second are answered if each connection sends its next when its last is answered.
-pub async fn as_fast_as_answered(
+/// Returns the events per second if each connection sends the next event when it has the response
+/// to its last.
+pub async fn closed_loop(
     address: &str,
     count: usize,
     duration: Duration,
@@ -75,20 +76,21 @@ pub async fn as_fast_as_answered(
     let senders = connections.into_iter().enumerate().map(|(number, mut connection)| {
         let mut next = events(number);
         async move {
-            let mut answered = 0_u64;
+            let mut accepted = 0_u64;
             while started.elapsed() < duration {
                 connection.post(&next()).await?;
-                answered += 1;
+                accepted += 1;
             }
-            Result::Ok(answered)
+            Result::Ok(accepted)
         }
     });
-    let answered: u64 = try_join_all(senders).await?.into_iter().sum();
-    Ok(answered as f64 / started.elapsed().as_secs_f64())
+    let accepted: u64 = try_join_all(senders).await?.into_iter().sum();
+    Ok(accepted as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Sends events at a fixed rate, whether the ones before are answered or not, and tells the time of each from the instant at
-/// which it *should* have been sent to its answer: a stall of the server costs all that should have been sent meanwhile.
+/// Sends events at a fixed rate, and returns the time of each from the instant at which it *should*
+/// have been sent to its response. So a stall of the server counts for all events that should have
+/// been sent meanwhile.
 pub async fn at_rate(
     address: &str,
     count: usize,
@@ -120,9 +122,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_when_its_body_is() {
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody";
-        assert!(is_whole(answer));
-        assert!((0..answer.len()).all(|end| !is_whole(&answer[..end])));
+    fn a_response_is_whole_when_its_body_is() {
+        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody";
+        assert!(is_whole(response));
+        assert!((0..response.len()).all(|end| !is_whole(&response[..end])));
     }
 }

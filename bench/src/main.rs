@@ -1,9 +1,9 @@
-//! `make bench`: what is fast and what is not, as one table. Each part stands alone: `make bench BENCH="engine idle"`.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a benchmark prints a table, and beside it how far it is"
-)]
+//! Measures how fast USS is, and prints one table.
+//!
+//! ```text
+//! make bench BENCH="engine idle"   # some parts
+//! ```
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table, and its progress")]
 
 mod deadlines;
 mod disk;
@@ -23,13 +23,13 @@ use std::time::Instant;
 
 use table::Table;
 
-/// A failed step ends the run with its reason.
+/// An error ends the run with its reason.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// In the order they run.
+/// In the order in which they run.
 const PARTS: [&str; 6] = ["engine", "ingest", "posts", "deadlines", "idle", "restart"];
 
-/// One thread, so that the client takes as little as it can from the server it shares the cores with.
+/// One thread, since the client shares the cores with the server it measures.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -47,17 +47,17 @@ async fn main() -> Result<()> {
     if wanted.contains(&"engine") {
         engine::run(&mut table)?;
     }
-    // An interrupted run drops its server, which ends it, and the data folder.
+    // An interrupt drops the running part, which kills its server and deletes the data folder.
     tokio::select! {
-        done = served(&wanted, &binary, &mut table) => done?,
+        done = run_served(&wanted, &binary, &mut table) => done?,
         _ = tokio::signal::ctrl_c() => return Err("interrupted".into()),
     }
     println!("{table}");
     Ok(())
 }
 
-/// The parts that need the built binary.
-async fn served(wanted: &[&str], binary: &Path, table: &mut Table) -> Result<()> {
+/// Runs the parts that need the built binary.
+async fn run_served(wanted: &[&str], binary: &Path, table: &mut Table) -> Result<()> {
     for part in wanted.iter().filter(|part| **part != "engine") {
         let started = Instant::now();
         match *part {

@@ -1,4 +1,4 @@
-//! A subscriber of the live transitions, and what it saw when.
+//! A subscriber of the live transitions that notes when it read each.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,36 +10,37 @@ use tokio::task::JoinHandle;
 use crate::Result;
 use crate::server::Server;
 
-/// A notification, and when the subscriber had it. All instants are microseconds of the one machine's clock.
+/// A notification, and when the subscriber read it. All instants are microseconds of the same
+/// clock.
 pub struct Seen {
-    /// What caused it: `event`, `time`…
+    /// `event`, `time` and so on.
     pub cause: String,
-    /// Since when it holds: for an event, when the log took it; for a deadline, the deadline.
+    /// For an event, the instant of its append; for a deadline, the deadline.
     pub effective_at: i64,
-    /// When it was told.
+    /// When the transition was emitted.
     pub at: i64,
-    /// When the subscriber had read it.
+    /// When the subscriber read it.
     pub read: i64,
 }
 
 impl Seen {
-    /// From the cause to the line in the log of transitions.
-    pub fn told_after(&self) -> Duration {
+    /// Returns the time from the cause to the notification.
+    pub fn emitted_after(&self) -> Duration {
         between(self.effective_at, self.at)
     }
 
-    /// From the cause to the subscriber.
-    pub fn seen_after(&self) -> Duration {
+    /// Returns the time from the cause to the subscriber.
+    pub fn read_after(&self) -> Duration {
         between(self.effective_at, self.read)
     }
 }
 
-/// From one instant to another; none if it is before.
+/// Returns the time between two instants; zero if the second is before the first.
 pub fn between(from: i64, to: i64) -> Duration {
     Duration::from_micros(u64::try_from(to - from).unwrap_or(0))
 }
 
-/// Reads the stream while other things happen.
+/// Reads the stream in the background.
 pub struct Subscriber(JoinHandle<Vec<(i64, String)>>, tokio::sync::oneshot::Sender<()>);
 
 #[derive(Deserialize)]
@@ -50,15 +51,15 @@ struct Notification {
 }
 
 impl Subscriber {
-    /// Begins with what is told from now on.
+    /// Subscribes to transitions from now on.
     pub async fn start(server: &Server) -> Result<Self> {
         let url = format!("{}/api/v1/transitions/stream", server.configuration);
-        let answer = reqwest::Client::builder().no_proxy().build()?.get(url).send().await?.error_for_status()?;
+        let response = reqwest::Client::builder().no_proxy().build()?.get(url).send().await?.error_for_status()?;
         let (over, mut stop) = tokio::sync::oneshot::channel();
         let reading = tokio::spawn(async move {
-            let mut stream = answer.bytes_stream();
+            let mut stream = response.bytes_stream();
             let (mut seen, mut line) = (Vec::new(), Vec::new());
-            // Only what came when is noted here; it is understood afterwards, so as not to delay the next.
+            // Lines are parsed afterwards, so that parsing does not delay the next read.
             loop {
                 let piece = tokio::select! {
                     piece = stream.next() => piece,
@@ -80,22 +81,22 @@ impl Subscriber {
         Ok(Self(reading, over))
     }
 
-    /// Ends the subscription and answers what was seen.
+    /// Ends the subscription and returns what was read.
     pub async fn finish(self) -> Result<Vec<Seen>> {
         let Self(reading, over) = self;
         let _ended_already = over.send(());
         let lines = reading.await?;
-        lines.into_iter().map(|(read, line)| understand(read, &line)).collect()
+        lines.into_iter().map(|(read, line)| parse(read, &line)).collect()
     }
 }
 
-fn understand(read: i64, line: &str) -> Result<Seen> {
+fn parse(read: i64, line: &str) -> Result<Seen> {
     let Notification { cause, effective_at, at } = serde_json::from_str(line)?;
-    let micros = |text: &str| Timestamp::parse(text).map(|at| at.0).ok_or_else(|| format!("`{text}` is no time"));
+    let micros = |text: &str| Timestamp::parse(text).map(|at| at.0).ok_or_else(|| format!("`{text}` is not a time"));
     Ok(Seen { effective_at: micros(&effective_at)?, at: micros(&at)?, cause, read })
 }
 
-/// The machine's clock, as the server reads it.
+/// Returns the time of the system clock, which the server reads too, in microseconds.
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)

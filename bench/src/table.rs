@@ -1,18 +1,18 @@
-//! Figures: a table of them, medians and percentiles.
+//! The table of results, medians and percentiles.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What was measured, under which conditions, and what came out.
+/// Rows of what was measured, under which conditions, and the result.
 #[derive(Default)]
 pub struct Table {
     rows: Vec<[String; 3]>,
 }
 
 impl Table {
-    /// Adds a row, and says it on standard error at once.
-    pub fn add(&mut self, what: impl Into<String>, conditions: impl Into<String>, figure: impl Into<String>) {
-        let row = [what.into(), conditions.into(), figure.into()];
+    /// Adds a row, and prints it to standard error at once.
+    pub fn add(&mut self, what: impl Into<String>, conditions: impl Into<String>, result: impl Into<String>) {
+        let row = [what.into(), conditions.into(), result.into()];
         eprintln!("  {}: {} ({})", row[0], row[2], row[1]);
         self.rows.push(row);
     }
@@ -20,28 +20,28 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| what | with | figure |\n|---|---|---|")?;
-        self.rows.iter().try_for_each(|[what, conditions, figure]| writeln!(f, "| {what} | {conditions} | {figure} |"))
+        writeln!(f, "| what | with | result |\n|---|---|---|")?;
+        self.rows.iter().try_for_each(|[what, conditions, result]| writeln!(f, "| {what} | {conditions} | {result} |"))
     }
 }
 
-/// The one in the middle.
+/// Returns the middle value; of an even number, the upper of the two.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Durations, to be asked for percentiles.
+/// Durations, sorted for percentiles.
 pub struct Spread(Vec<Duration>);
 
 impl Spread {
-    /// Sorts them.
+    /// Sorts the durations.
     pub fn of(mut durations: Vec<Duration>) -> Self {
         durations.sort_unstable();
         Self(durations)
     }
 
-    /// The smallest duration that is not below `share` of all.
+    /// Returns the percentile: `share` of the durations are at most this long.
     pub fn at(&self, share: f64) -> Duration {
         let rank = (self.0.len() as f64 * share).ceil() as usize;
         self.0.get(rank.saturating_sub(1).min(self.0.len().saturating_sub(1))).copied().unwrap_or_default()
@@ -58,13 +58,13 @@ impl fmt::Display for Spread {
     }
 }
 
-/// Milliseconds, with as many digits as say something.
+/// Formats milliseconds: two decimals below 10, else none.
 pub fn millis(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1e3;
     if millis < 10.0 { format!("{millis:.2}") } else { format!("{millis:.0}") }
 }
 
-/// Whole, in groups of three digits.
+/// Formats a whole number in groups of three digits.
 pub fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let first = digits.len() % 3;
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_what_they_say() {
+    fn numbers_medians_and_percentiles() {
         assert_eq!([5.0, 1234.0, 123_456.7].map(grouped), ["5", "1,234", "123,457"]);
         assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         let spread = Spread::of((1..=100).rev().map(Duration::from_millis).collect());

@@ -1,4 +1,4 @@
-//! SegBench's workload: segments and events from a fixed seed.
+//! The workload: segments and events from fixed seeds.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use segment_engine::time::Timestamp;
 pub struct Zipf(Vec<f64>);
 
 impl Zipf {
-    /// Over `n` ranks.
+    /// Has ranks from 0 to `n - 1`.
     pub fn new(n: usize) -> Self {
         let mut sum = 0.0;
         let mut cumulative: Vec<f64> = Vec::with_capacity(n);
@@ -21,36 +21,38 @@ impl Zipf {
         Self(cumulative)
     }
 
-    /// One rank.
+    /// Picks a rank.
     pub fn pick(&self, random: &mut fastrand::Rng) -> usize {
         let at = random.f64();
         self.0.partition_point(|value| *value < at)
     }
 }
 
-/// How many activities there are; the first are the most frequent.
+/// The number of activities; lower numbers are more frequent.
 pub const ACTIVITIES: usize = 50;
 const CATEGORIES: usize = 200;
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
-/// What kind of segments.
+/// A kind of segments.
 #[derive(Clone, Copy)]
 pub enum Clauses {
-    /// Thresholds over the frequent activities, half of them of one category too: each event changes several memberships.
+    /// Thresholds over frequent activities, half of them also of one category. Each event changes
+    /// several memberships.
     Broad,
-    /// Each of one activity and one category. This share of them, in percent, is of frequent pairs, the others are of any.
+    /// Each of one activity and one category. This percentage of them has frequent pairs, the
+    /// others any.
     Selective { frequent_percent: u64 },
 }
 
 impl Clauses {
-    /// With 1,000 segments about 0.1 changes per event.
+    /// About 0.1 changes per event with 1,000 segments.
     pub const FEW_CHANGES: Self = Self::Selective { frequent_percent: 0 };
-    /// With 1,000 segments about 0.8 changes per event.
+    /// About 0.8 changes per event with 1,000 segments.
     pub const MANY_CHANGES: Self = Self::Selective { frequent_percent: 20 };
 }
 
-/// The clauses of `count` segments, all of them over rolling windows.
+/// Returns the clauses of `count` segments, all over rolling windows.
 pub fn clauses(count: usize, kind: Clauses) -> Vec<String> {
     let mut random = fastrand::Rng::with_seed(7);
     let frequent = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
@@ -94,12 +96,13 @@ fn selective(random: &mut fastrand::Rng, frequent: Option<&(Zipf, Zipf)>) -> Str
     )
 }
 
-/// The client's id of a user.
+/// Returns the client's id of a user.
 pub fn client_id(user: u64) -> String {
     format!("{user:08x}-4bf7-b9db-fe4484c604a5")
 }
 
-/// Events as a site sends them, one a line of about 230 bytes, of the `users` users from `first` on; they happen now.
+/// Generates events as a site sends them, one per line of about 230 bytes, for the `users` users
+/// from `first` on. They happen now.
 pub struct Lines {
     random: fastrand::Rng,
     activities: Zipf,
@@ -110,13 +113,13 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// From a seed.
+    /// Starts from a seed.
     pub fn new(seed: u64, first: u64, users: u64, with_ids: bool) -> Self {
         let (activities, categories) = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
         Self { random: fastrand::Rng::with_seed(seed), activities, categories, first, users, with_ids }
     }
 
-    /// The next event, without a line break.
+    /// Returns the next event, without a line break.
     pub fn next(&mut self) -> String {
         let user = self.first + self.random.u64(..self.users);
         let event_id = match self.with_ids {
@@ -132,20 +135,21 @@ impl Lines {
         )
     }
 
-    /// The next `count` events as NDJSON.
+    /// Returns the next `count` events as NDJSON.
     pub fn body(&mut self, count: usize) -> String {
         (0..count).map(|_| self.next() + "\n").collect()
     }
 }
 
-/// One event of one activity, happening now or at `created_at`.
+/// Returns an event of one activity that happens now, or at `created_at`.
 pub fn plain_event(user: u64, activity: &str, created_at: Option<Timestamp>) -> String {
     let created_at = created_at.map_or_else(String::new, |at| format!(r#""created_at":"{at}","#));
     let id = client_id(user);
     format!(r#"{{"id":"{id}","id_type":"cookie",{created_at}"payload":{{"activity_type":"{activity}"}}}}"#)
 }
 
-/// `count` events of `users` users over 60 days, in order of receipt: sessions of about five events.
+/// Returns `count` events of `users` users over 60 days, in order of receipt, in sessions of about
+/// five events.
 pub fn events(count: usize, users: u64) -> Vec<Event> {
     let mut random = fastrand::Rng::with_seed(11);
     let (activities, categories) = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));

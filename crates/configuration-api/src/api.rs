@@ -1,4 +1,4 @@
-//! What the handlers work with.
+//! What the handlers share: ports, settings, and look-ups that fail with a 404.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use uss_http::Problem;
 
 use crate::erasure::ErasureDelays;
 
-/// The names that the topics have outside.
+/// The topics' public names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicNames {
     /// Of [`Topic::Events`].
@@ -40,7 +40,7 @@ impl Default for TopicNames {
 }
 
 impl TopicNames {
-    /// All of them, with what they name.
+    /// Returns every topic with its name.
     pub fn all(&self) -> [(Topic, &str); 4] {
         [
             (Topic::Events, &self.events),
@@ -51,38 +51,39 @@ impl TopicNames {
     }
 }
 
-/// What ingestion may remember and must forget.
+/// What ingestion has to drop from its cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gone {
-    /// A user that was deleted, or had been absorbed by one.
+pub enum Forget {
+    /// A deleted user, or a user that the deleted one had absorbed.
     User(UserId),
-    /// An identity that a living user lost.
+    /// An identity that no longer belongs to its user, who remains.
     Identity(IdentityKey),
 }
 
-/// How many segments there may be. Those that are there above it stay. Cheap to clone.
+/// How many segments there may be. Segments beyond a lowered bound stay. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SegmentBound {
-    most: u32,
-    /// Held from the count to the row that is made, so that two calls do not take the last place both.
+    segments_max: u32,
+    /// Locked from the count until the row is written, so that two calls cannot both take the last
+    /// place.
     counting: Arc<Mutex<()>>,
 }
 
 impl SegmentBound {
-    /// At most so many.
-    pub fn of(most: u32) -> Self {
-        Self { most, counting: Arc::default() }
+    /// Allows at most so many segments.
+    pub fn of(segments_max: u32) -> Self {
+        Self { segments_max, counting: Arc::default() }
     }
 
-    /// A place for one more. To be held until the segment is there.
+    /// Reserves a place for one more segment. Keep the guard until the segment is written.
     pub(crate) async fn place(&self, store: &dyn ConfigStore) -> Result<MutexGuard<'_, ()>, Problem> {
         let counting = self.counting.lock().await;
-        let most = self.most as usize;
-        if store.segments(Page { after: 0, limit: most }).await?.len() < most {
+        let segments_max = self.segments_max as usize;
+        if store.segments(Page { after: 0, limit: segments_max }).await?.len() < segments_max {
             return Ok(counting);
         }
         let message =
-            format!("there are {most} segments, as many as there may be; delete one, or raise USS_SEGMENTS_MAX");
+            format!("there are {segments_max} segments, which is the limit; delete one, or raise USS_SEGMENTS_MAX");
         Err(Problem::conflict(ErrorCode::SegmentsFull, message))
     }
 }
@@ -92,25 +93,25 @@ impl SegmentBound {
 pub struct Api {
     /// Users, segments and the rest.
     pub store: Arc<dyn ConfigStore>,
-    /// For the topics and the transitions.
+    /// The topics and the transitions.
     pub log: Arc<dyn Log>,
-    /// What only the engine knows.
+    /// Previews, explanations and progress, which only the engine can give.
     pub queries: Arc<dyn SegmentQueries>,
-    /// Where the seed's events go.
+    /// Takes the sample events.
     pub events: Arc<dyn EventSink>,
     /// Stamps what is written.
     pub clock: Arc<dyn Clock>,
     /// Wakes the relay: notified after each call that may have written.
     pub written: Arc<Notify>,
-    /// The topics' names.
+    /// The topics' public names.
     pub topics: TopicNames,
     /// How many segments there may be.
     pub segments: SegmentBound,
-    /// Called with what is gone: what was remembered of it no longer holds.
-    pub forget: Arc<dyn Fn(Gone) + Send + Sync>,
-    /// What a deletion answers.
+    /// Called when a user is deleted or loses an identity.
+    pub forget: Arc<dyn Fn(Forget) + Send + Sync>,
+    /// How long after a deletion the user's data stays in files.
     pub erasure: ErasureDelays,
-    /// True once the server is told to stop: answers without an end of their own end then.
+    /// True once the server stops: streams without an end of their own end then.
     pub stopped: watch::Receiver<bool>,
 }
 
@@ -119,9 +120,10 @@ impl Api {
         self.clock.now()
     }
 
-    /// Waits, if asked, until the store's memberships include everything that is in the log now.
-    pub(crate) async fn freshen(&self, fresh: bool) -> Result<(), Problem> {
-        if fresh {
+    /// With `?fresh=true`, waits until the store's memberships include everything that is in the
+    /// log now.
+    pub(crate) async fn wait_until_applied(&self, is_wanted: bool) -> Result<(), Problem> {
+        if is_wanted {
             self.queries.wait_until_applied().await?;
         }
         Ok(())

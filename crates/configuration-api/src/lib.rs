@@ -1,7 +1,7 @@
-//! Users, identities, traits, segments, activities over HTTP, and who is in what and why.
+//! The HTTP API of users, identities, traits, segments and activities, and of their memberships.
 //!
-//! A write goes into the config store together with the records that tell the engine of it; [`Relay`] moves those to the log.
-//! [`router()`] lists all routes.
+//! A write puts the change and the records for the engine into the config store, in one
+//! transaction. [`Relay`] then appends the records to the log. [`router()`] lists all routes.
 
 mod api;
 mod erasure;
@@ -13,7 +13,7 @@ mod seed;
 mod store_identities;
 mod wire;
 
-pub use api::{Api, Gone, SegmentBound, TopicNames};
+pub use api::{Api, Forget, SegmentBound, TopicNames};
 pub use erasure::ErasureDelays;
 pub use outbox::{Holds, PRODUCER, Relay, RelayError};
 pub use routes::{load_sample_data, router};

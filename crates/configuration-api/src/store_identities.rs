@@ -1,4 +1,4 @@
-//! The identities port on the config store: for ingestion in the same process.
+//! The identities port on the config store, for ingestion in the same process.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use segment_engine::event::UserId;
 use crate::outbox::Holds;
 use crate::routes::identities::resolved;
 
-/// Resolves identities by the config store itself.
+/// Resolves identities in the config store.
 pub struct StoreIdentities {
     store: Arc<dyn ConfigStore>,
     clock: Arc<dyn Clock>,
@@ -20,7 +20,7 @@ pub struct StoreIdentities {
 }
 
 impl StoreIdentities {
-    /// `holds` keeps the relay from telling of users before their first event is in the log.
+    /// `holds` keeps the relay from appending new users before their first event is in the log.
     pub fn new(store: Arc<dyn ConfigStore>, clock: Arc<dyn Clock>, holds: Arc<Holds>) -> Self {
         Self { store, clock, holds }
     }
@@ -51,7 +51,8 @@ impl Identities for StoreIdentities {
 
     async fn create(&self, identities: &[Identity]) -> Result<Created, IdentityError> {
         let end = self.store.outbox_end().await.map_err(unavailable)?;
-        // From before the users are made: a relay that sees their rows sees the hold, or that it has ended.
+        // The hold begins before the users are created, so a relay that sees their rows sees the
+        // hold, unless it has ended.
         let hold = self.holds.hold(end);
         let resolution = self.store.resolve(&keys(identities), Unknown::Create, self.clock.now()).await;
         let users = resolved(resolution.map_err(unavailable)?).into_iter().flatten().collect();

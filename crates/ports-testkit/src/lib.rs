@@ -1,5 +1,5 @@
-//! What tests of the ports share: per port an in-memory reference ([`memory`]) and a contract suite ([`contract`]) that the
-//! reference and every adapter pass. Crates use it as a dev-dependency only.
+//! For tests: an in-memory reference ([`memory`]) and a contract suite ([`contract`]) for each
+//! port. The reference and every adapter pass the suite. Only a dev-dependency.
 
 pub mod contract;
 pub mod memory;

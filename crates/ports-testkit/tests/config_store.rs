@@ -1,4 +1,4 @@
-//! The in-memory config store passes the contract.
+//! The in-memory config store passes the contract suite.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The in-memory references pass the suites that they are the measure of.
+//! The in-memory references pass the contract suites.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

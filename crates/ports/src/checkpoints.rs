@@ -1,38 +1,38 @@
-//! Checkpoints: what a partition's worker knew of each user, so that a restart replays little.
+//! Checkpoints: a worker's state per user, so that a restart replays little of the log.
 
 use async_trait::async_trait;
 use segment_engine::event::UserId;
 
 use crate::log::Progress;
 
-/// One incremental checkpoint: the blocks of the users that changed since the last, and where they stand.
+/// One incremental checkpoint: the blocks of the users that changed since the one before.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// The partition.
+    /// The partition of the event topic.
     pub partition: u32,
-    /// Changed users; `None` removes the block.
+    /// The blocks of the changed users; `None` removes a block.
     pub users: Vec<(UserId, Option<Vec<u8>>)>,
-    /// The partition's own state besides its users (segments in force, running backfills).
+    /// The state of the partition as a whole (segments in force, running backfills).
     pub partition_state: Vec<u8>,
-    /// What the blocks stand at. Written last: a checkpoint without its marker never happened.
+    /// The progress that the blocks include. A checkpoint without its marker was never written.
     pub marker: Progress,
 }
 
 /// Which of a partition's checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Generation {
-    /// The one that is written on.
+    /// The one that [`CheckpointStore::write`] updates.
     Latest,
-    /// The one that was [kept](CheckpointStore::keep): what to fall back to.
+    /// The one that was [kept](CheckpointStore::keep), to fall back to.
     Kept,
 }
 
-/// What [`CheckpointStore::load`] answers.
+/// What [`CheckpointStore::load`] returns.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// As of the last marker.
+    /// The state of the partition as a whole.
     pub partition_state: Vec<u8>,
-    /// The last marker.
+    /// The progress that state and blocks include.
     pub marker: Progress,
     /// Every user's block, by user id.
     pub users: Vec<(UserId, Vec<u8>)>,
@@ -41,15 +41,16 @@ pub struct Restored {
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// It could not be read or written now.
+    /// It cannot be read or written now.
     #[error("the checkpoint store is unavailable: {0}")]
     Unavailable(String),
-    /// A block fails its checksum. The caller falls back to the kept checkpoint, or rebuilds from the whole log.
+    /// A block fails its checksum. The caller falls back to the kept checkpoint, or rebuilds from
+    /// the whole log.
     #[error("the checkpoint of partition {partition} is damaged: {reason}")]
     Corrupt {
-        /// The partition.
+        /// The partition of the event topic.
         partition: u32,
-        /// What failed.
+        /// Which block is damaged, and how.
         reason: String,
     },
 }
@@ -57,23 +58,25 @@ pub enum CheckpointError {
 /// The checkpoint port.
 #[async_trait]
 pub trait CheckpointStore: Send + Sync + 'static {
-    /// Writes a checkpoint as a whole or not at all, durably.
+    /// Writes a checkpoint atomically and durably.
     async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError>;
 
-    /// The state at the generation's marker; `None` if there is none. Every block's checksum is verified.
+    /// Returns the state at the generation's marker; `None` if there is none. Verifies every
+    /// block's checksum.
     async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError>;
 
-    /// Where a generation stands; `None` if there is none. Blocks are not read.
+    /// Returns the generation's marker; `None` if there is none. Reads no blocks.
     async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError>;
 
-    /// Keeps the latest checkpoint, as it stands, as the one to fall back to, in place of the one kept before: durably, and as a
-    /// whole or not at all. Answers its marker; `None` if there is no latest one. Every block's checksum is verified: of a
-    /// damaged one nothing is kept, and the one kept before stays.
+    /// Keeps a copy of the latest checkpoint to fall back to, in place of the one kept before,
+    /// atomically and durably. Returns its marker; `None` if there is no latest one. Verifies every
+    /// block's checksum: if one fails, the checkpoint that was kept before stays.
     async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError>;
 
-    /// Puts the kept checkpoint in place of the latest, as a whole or not at all. It stays kept. Does nothing if there is none.
+    /// Atomically replaces the latest checkpoint by the kept one, which stays kept. Does nothing if
+    /// none is kept.
     async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError>;
 
-    /// Forgets everything of a partition, also what was kept.
+    /// Deletes both checkpoints of a partition.
     async fn discard(&self, partition: u32) -> Result<(), CheckpointError>;
 }

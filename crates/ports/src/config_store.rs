@@ -1,10 +1,11 @@
-//! The config store: users, identities, traits, activities, segments and memberships, and the outbox that carries what
-//! the engine must learn of them to the log.
+//! The config store: users, identities, traits, activities, segments and memberships, and the
+//! outbox with the changes that the engine must learn of.
 //!
-//! Every write that can change a membership writes its record into the outbox in the same transaction; a relay appends
-//! the rows to the log. So the store and the log never disagree for longer than the relay takes.
+//! Every write that can change a membership writes a record to the outbox in the same transaction;
+//! a relay appends these records to the log. So store and log never disagree for longer than the
+//! relay takes.
 //!
-//! The port is split by resource, one trait and one file each, so that an adapter can be too.
+//! The port has one trait and one file per resource, so that an adapter can have the same.
 
 mod activities;
 mod identities;
@@ -36,47 +37,47 @@ use crate::ErrorCode;
 pub trait ConfigStore:
     UserStore + IdentityStore + TraitStore + ActivityStore + SegmentStore + MembershipStore + Outbox
 {
-    /// Whether the store answers and can write: what a health check asks. It writes only if the last write failed, to see
-    /// whether the next one would.
+    /// For health checks: checks that the store can be read and written. It writes only if the last
+    /// write failed, to see whether the next one would succeed.
     async fn ping(&self) -> Result<(), ConfigStoreError>;
 
-    /// Wipes what deleted and changed rows have left in the store's files. To be called now and then.
+    /// Wipes what deleted and changed rows have left in the store's files. Call it now and then.
     async fn scrub(&self) -> Result<(), ConfigStoreError>;
 
-    /// The last ids that were given, those of rows that are gone included.
+    /// Returns the last ids that were assigned, counting deleted rows.
     async fn last_ids(&self) -> Result<LastIds, ConfigStoreError>;
 
-    /// For a store that has lost its newest rows: from now on ids begin after `last`, where they do not already, and
-    /// `entries` are the first rows of the outbox. As a whole or not at all.
+    /// For a store that has lost its newest rows: from now on new ids are greater than `last`, and
+    /// `entries` are the first rows of the outbox. Atomic.
     async fn go_on_after(&self, last: LastIds, entries: Vec<OutboxEntry>) -> Result<(), ConfigStoreError>;
 }
 
-/// The last id that was given of each kind that the log knows; 0 for none.
+/// The last id that was assigned, of each kind that the log knows; 0 for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastIds {
-    /// Of users.
+    /// The last user's.
     pub user: i64,
-    /// Of segments.
+    /// The last segment's.
     pub segment: i64,
-    /// Of rows of the outbox.
+    /// The last outbox row's.
     pub outbox: u64,
 }
 
-/// Which rows of a list: those after the cursor, in ascending order of id, at most `limit`.
+/// A page of a list in ascending order of id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
     /// The last id of the page before; 0 for the first.
     pub after: i64,
-    /// At most this many rows.
+    /// The most rows to return.
     pub limit: usize,
 }
 
 impl Page {
-    /// Everything: for lists that are known to be short.
+    /// The whole list, if it is known to be short.
     pub const ALL: Page = Page { after: 0, limit: i64::MAX as usize };
 }
 
-/// What the config store can be asked for by id.
+/// A kind of rows that are looked up by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Resource {
@@ -97,26 +98,26 @@ impl fmt::Display for Resource {
     }
 }
 
-/// Why the store could not do it. The kinds differ by what the caller does next.
+/// Why a call failed. The kinds differ by what the caller does next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigStoreError {
-    /// There is no such thing. Callers answer 404.
+    /// There is no such row. Becomes a 404.
     #[error("there is no {what} {id}")]
     NotFound {
-        /// What was asked for.
+        /// The kind of row.
         what: Resource,
-        /// As asked.
+        /// As the caller gave it.
         id: String,
     },
-    /// It contradicts what is stored; nothing was written. Callers answer 409 and show the message.
+    /// The change contradicts what is stored; nothing was written. Becomes a 409 with the message.
     #[error("{message}")]
     Conflict {
-        /// For programs.
+        /// Stable, for programs.
         code: ErrorCode,
-        /// Says what is in the way and what to do.
+        /// Says what the change conflicts with and what to do.
         message: String,
     },
-    /// The input can never be stored as it is. Callers answer 400 and show the message.
+    /// The input can never be stored as it is. Becomes a 400 with the message.
     #[error("{message}")]
     Invalid {
         /// For programs.
@@ -124,26 +125,26 @@ pub enum ConfigStoreError {
         /// Says what to change.
         message: String,
     },
-    /// It is down, busy or full; nothing was written. Callers answer 503, and may try again.
+    /// The store is down, busy or full; nothing was written. Becomes a 503; clients may try again.
     #[error("the config store is unavailable: {0}")]
     Unavailable(String),
-    /// What is stored cannot be read back. Needs an operator.
+    /// A stored row cannot be read. Needs an operator.
     #[error("the config store is damaged: {0}")]
     Corrupt(String),
 }
 
 impl ConfigStoreError {
-    /// [`ConfigStoreError::NotFound`].
+    /// Makes a [`ConfigStoreError::NotFound`].
     pub fn not_found(what: Resource, id: impl ToString) -> Self {
         Self::NotFound { what, id: id.to_string() }
     }
 
-    /// [`ConfigStoreError::Conflict`].
+    /// Makes a [`ConfigStoreError::Conflict`].
     pub fn conflict(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::Conflict { code, message: message.into() }
     }
 
-    /// The conflict of a value that must be unique and is another row's.
+    /// Makes the conflict of a unique value that another row has.
     pub fn taken(code: ErrorCode, what: &str, value: &str, owner: i64) -> Self {
         Self::conflict(
             code,

@@ -19,7 +19,7 @@ pub struct SinkOutcome {
 /// One event of a batch that was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
-    /// Its place in the batch, from 0.
+    /// The event's index in the batch, from 0.
     pub index: usize,
     /// For programs.
     pub code: ErrorCode,
@@ -30,7 +30,7 @@ pub struct Refused {
 /// Takes events through the same admission, identities and log as those that come over HTTP.
 #[async_trait]
 pub trait EventSink: Send + Sync + 'static {
-    /// Submits events as a client would send them (`id`, `id_type`, `payload`…). Never fails as a whole: what the log
-    /// could not take is in [`SinkOutcome::not_admitted`].
+    /// Submits events as a client would send them (`id`, `id_type`, `payload`…). Never fails as a
+    /// whole: events that the log could not take are in [`SinkOutcome::not_admitted`].
     async fn submit(&self, events: Vec<serde_json::Value>) -> SinkOutcome;
 }

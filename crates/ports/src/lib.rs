@@ -1,7 +1,8 @@
-//! What the services need from the outside, as traits: event log, warehouse, config store, checkpoint store, clock.
+//! The ports: traits of everything outside that the services need, such as the event log, the
+//! warehouse, the config store, the checkpoint store and the clock.
 //!
-//! The wire formats of the topics stand in [`records`]. For tests, the crate `ports-testkit` has an in-memory reference and a
-//! contract suite for each port.
+//! [`records`] has the wire formats of the topics. For tests, the crate `ports-testkit` has an
+//! in-memory reference and a contract suite for each port.
 
 pub mod checkpoints;
 pub mod clock;

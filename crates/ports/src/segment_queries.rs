@@ -1,4 +1,4 @@
-//! What the API asks of the engine's side: answers that only the running engine and the warehouse can give.
+//! Queries of the configuration API that only the running engine and the warehouse can answer.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::ErrorCode;
 use crate::config_store::ConfigStoreError;
 use crate::warehouse::WarehouseError;
 
-/// Who a clause would select now.
+/// The users that a clause would select now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
-    /// How many users.
+    /// How many users the clause selects.
     pub size: u64,
-    /// Some of them, by id.
+    /// Some of them, ordered by id.
     pub sample: Vec<UserId>,
     /// How many users are known.
     pub population: u64,
@@ -26,16 +26,16 @@ pub struct Preview {
 pub struct BackfillProgress {
     /// The version that is coming into force.
     pub version: u64,
-    /// From 0 to 1; 1: it is in force for all users.
+    /// From 0 to 1. At 1 the version is in force for all users.
     pub ratio: f64,
-    /// In how many partitions it is in force, and in how many it will be.
+    /// The number of partitions in which it is in force, and of all partitions.
     pub partitions: (u32, u32),
 }
 
-/// Why there is no answer.
+/// Why a query failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SegmentQueryError {
-    /// The engine does not know this user or segment (yet). Callers answer 404.
+    /// The engine does not know this user or segment, perhaps not yet. Becomes a 404.
     #[error("the engine does not know {0}; if it was just created, ask again")]
     NotFound(String),
     /// The clause is refused.
@@ -46,22 +46,22 @@ pub enum SegmentQueryError {
         /// Says what to change.
         message: String,
     },
-    /// The answer would take more memory than the warehouse may take. Callers answer 503.
+    /// The query needs more memory than the warehouse is allowed. Becomes a 503.
     #[error("the warehouse cannot hold what this needs")]
     TooLarge,
-    /// The answer takes longer than anybody should wait. Callers answer 503.
-    #[error("the warehouse has not answered within {} s", .0.as_secs())]
+    /// The query takes too long. Becomes a 503.
+    #[error("the warehouse has not responded within {} s", .0.as_secs())]
     TooSlow(Duration),
-    /// The engine has not come to where the answer is right in the time that anybody should wait. Callers answer 503.
+    /// The engine is too far behind the log. Becomes a 503.
     #[error("the engine has not caught up with the log within {} s", .0.as_secs())]
     Behind(Duration),
-    /// The engine does not answer. Callers answer 503.
+    /// The engine is stopped or has failed. Becomes a 503.
     #[error("the engine is unavailable: {0}")]
     Unavailable(String),
-    /// The warehouse does not answer, or does not take what it must have for the answer. Callers answer 503.
+    /// The warehouse failed, or cannot archive what the query has to include. Becomes a 503.
     #[error("{0}")]
     Warehouse(String),
-    /// A defect of ours, for instance a query that the warehouse does not understand. Callers answer 500.
+    /// A bug in USS, for instance SQL that the warehouse rejects. Becomes a 500.
     #[error("{0}")]
     Failed(String),
 }
@@ -85,19 +85,20 @@ impl From<ConfigStoreError> for SegmentQueryError {
     }
 }
 
-/// The port: implemented where engine and warehouse are.
+/// The port, implemented where engine and warehouse are.
 #[async_trait]
 pub trait SegmentQueries: Send + Sync + 'static {
-    /// Explains the membership of a user in the segment with this tag.
+    /// Explains why a user is or is not in the segment with this tag.
     async fn explain(&self, user: UserId, tag: &str) -> Result<Explanation, SegmentQueryError>;
 
-    /// Counts who a clause would select now, and shows at most `sample_max` of them.
+    /// Counts the users that a clause would select now, and returns at most `sample_max` of them.
     async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError>;
 
-    /// How far the newest version of a segment is in force.
+    /// Returns how far the newest version of a segment is in force.
     async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError>;
 
-    /// Returns when the memberships in the config store include everything that was in the log before the call, or with
-    /// [`SegmentQueryError::Behind`]: not even a worker that is stuck keeps callers for ever.
+    /// Waits until the memberships in the config store include everything that was in the log
+    /// before the call. If that takes too long, as with a worker that is stuck, fails with
+    /// [`SegmentQueryError::Behind`].
     async fn wait_until_applied(&self) -> Result<(), SegmentQueryError>;
 }

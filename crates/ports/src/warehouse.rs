@@ -1,4 +1,5 @@
-//! The warehouse: every accepted event, for ever, in SQL. History for backfills, previews, audits and people.
+//! The warehouse: every accepted event, for ever, in SQL. The history for backfills, previews,
+//! audits and people.
 
 use async_trait::async_trait;
 use segment_engine::event::{Event, Position, UserId};
@@ -10,7 +11,7 @@ use segment_engine::time::Timestamp;
 pub struct UserRow {
     /// The internal id.
     pub id: UserId,
-    /// The client's id, for users made by `POST /users`.
+    /// The client's id, if the user was created by `POST /users`.
     pub client_ref_id: Option<String>,
     /// `users.email`.
     pub email: Option<String>,
@@ -23,46 +24,47 @@ pub struct UserRow {
 /// Traits that were set together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraitsRow {
-    /// The user they were set for.
+    /// The user that has them.
     pub user: UserId,
-    /// Key and value; `null` removes the key.
+    /// By key; `null` removes the trait.
     pub traits: serde_json::Map<String, serde_json::Value>,
-    /// Since when they are true, by the client's word or the time of the call.
+    /// The instant from which they hold: as the client says, or the time of the call.
     pub created_at: Timestamp,
-    /// Where the record stands in the log.
+    /// The position of the record in the log.
     pub position: Position,
 }
 
-/// One thing to write: rows arrive in log order per partition.
+/// One change to write. Rows come in log order per partition.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArchiveRow {
-    /// An accepted event, under the user id it was received with. Its position is its identity.
+    /// An accepted event, under the user id that it was received with. Its position identifies it.
     Event {
-        /// The event.
+        /// With the user id that it was received with.
         event: Box<Event>,
         /// Whether its event id dedupes without a time limit.
         dedupe_forever: bool,
     },
-    /// A user, created or changed.
+    /// A user was created or changed.
     User(UserRow),
-    /// Traits of a user were set. SQL answers take per key the value with the newest `created_at`; of two as old the
-    /// survivor's of merged users, then the later record's.
+    /// Traits of a user were set. For each key SQL sees the value with the newest `created_at`; of
+    /// two equally new, the survivor's before an absorbed user's, then the later record's.
     Traits(TraitsRow),
-    /// The user was merged away: its row goes. What it did waits for [`ArchiveRow::Alias`], from the survivor's partition.
+    /// The user was merged away, so the user's row goes. Events and traits wait for
+    /// [`ArchiveRow::Alias`] from the survivor's partition.
     MergeUser(UserId),
-    /// The survivor's partition has received `absorbed`: from then on SQL answers count its events and traits as the
-    /// survivor's. Of chains of merges every order may come.
+    /// The survivor's partition has received `absorbed`. From then on SQL sees the absorbed user's
+    /// events and traits as the survivor's. The aliases of a chain of merges can come in any order.
     Alias {
-        /// The user that is no more.
+        /// The user that was merged away.
         absorbed: UserId,
-        /// Who it is now.
+        /// The user that remains.
         survivor: UserId,
     },
-    /// The user's events, traits, row and aliases go, and those of the users merged into it.
+    /// Deletes the user's events, traits, row and aliases, and those of the users merged into them.
     DeleteUser(UserId),
 }
 
-/// What became of a user that is no more, as archived: what comes for it later is not its own any longer.
+/// How a user ended, as archived. Later records under their id no longer belong to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
     /// By [`ArchiveRow::MergeUser`].
@@ -71,93 +73,97 @@ pub enum Departure {
     Deleted,
 }
 
-/// The part of the history that stands under one user id.
+/// A part of the history of one user id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryOf {
-    /// The id that the events were received with.
+    /// The user id that the events were received with.
     pub user: UserId,
-    /// Those before this offset of the user's partition.
+    /// Only events before this offset of the user's partition.
     pub below: u64,
 }
 
-/// A batch of one partition's rows and the position it moves.
+/// Rows of one partition, and the archive position after them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArchiveBatch {
     /// The partition of the event topic.
     pub partition: u32,
-    /// The archive position this batch starts at: if the warehouse stands elsewhere, nothing is written.
+    /// The archive position before the batch. If the warehouse's is another, nothing is written.
     pub from_offset: u64,
-    /// The archive position afterwards.
+    /// The archive position after the batch.
     pub to_offset: u64,
-    /// What happened in between, in log order.
+    /// In log order.
     pub rows: Vec<ArchiveRow>,
 }
 
-/// Why the warehouse could not do it.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WarehouseError {
-    /// It is down, busy or full; nothing was written, or the outcome is unknown: read the archive position again.
+    /// The warehouse is down, busy or full. Either nothing was written or the outcome is unknown:
+    /// read the archive position again.
     #[error("the warehouse is unavailable: {0}")]
     Unavailable(String),
-    /// The question needs more memory than the warehouse may take.
+    /// The query needs more memory than the warehouse is allowed.
     #[error("this is too much for the warehouse: {0}")]
     TooLarge(String),
     /// The archive position is not the batch's `from_offset`.
-    #[error("the archive stands at offset {found}, not at {expected}")]
+    #[error("the archive position is {found}, not {expected}")]
     Moved {
-        /// Where it stands.
+        /// The warehouse's archive position.
         found: u64,
-        /// Where the caller thought it stood.
+        /// The batch's `from_offset`.
         expected: u64,
     },
-    /// It refused the SQL: a defect of ours.
+    /// The warehouse refused the SQL: a bug in USS.
     #[error("the warehouse refused a query: {0}")]
     Refused(String),
 }
 
-/// A table of texts: column names, and rows with `None` for NULL.
+/// A table of strings: column names, and rows with `None` for NULL.
 pub type Table = (Vec<String>, Vec<Vec<Option<String>>>);
 
 /// The warehouse port.
 #[async_trait]
 pub trait Warehouse: Send + Sync + 'static {
-    /// Whether it can be written, as far as is known: what a health check asks. After a failed write it is tried whether
-    /// writing works again, now and then; otherwise nothing is written.
+    /// For health checks: checks that the warehouse can be written, as far as is known. It writes
+    /// only after a failed write, now and then, to see whether writing works again.
     async fn ping(&self) -> Result<(), WarehouseError>;
 
-    /// The next offset to archive of a partition; 0 at first.
+    /// Returns the next offset of a partition to archive; 0 at first.
     async fn archive_position(&self, partition: u32) -> Result<u64, WarehouseError>;
 
     /// Writes a batch and moves the archive position, in one transaction.
     async fn archive(&self, batch: ArchiveBatch) -> Result<(), WarehouseError>;
 
-    /// What was received with these event ids of these users (or of users merged with them), for each pair in the order
-    /// asked; `None` where there is nothing.
+    /// Returns the receipts of these event ids of these users, or of users merged with them: one
+    /// for each pair, in the order of the call; `None` if the event was not received.
     async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Receipt>>, WarehouseError>;
 
-    /// What became of these users, in the order asked; `None` of those that did not depart.
+    /// Returns how these users ended, in the order of the call; `None` for those that did not.
     async fn departures(&self, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError>;
 
-    /// The archived events that were received under these ids, in the order asked, those of one id in the order of receipt.
-    /// Merges change nothing here: whoever asks knows who was merged with whom.
-    async fn history(&self, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError>;
+    /// Returns the archived events that were received under these ids, in the order of the call;
+    /// those of one id in the order of receipt. It ignores merges: the caller knows which users
+    /// were merged.
+    async fn history(&self, parts: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError>;
 
-    /// The known users after `after`, ascending, merged ones left out; at most `limit`.
+    /// Returns at most `limit` known users after `after`, ascending, without merged ones.
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError>;
 
-    /// Runs a generated query whose first column is a user id: the answer of SQL to compare ours with. What it may read
-    /// stands in the schema `user_segment_analytics`: the view `user_events` (columns as in a where clause, user ids of
-    /// today, `payload` JSON, `log_partition`, `log_offset`), `users` (`id`, `client_ref_id`, `email`, `name`,
-    /// `created_at`) and `traits` (`user_id`, `traits` JSON). Instants are `TIMESTAMPTZ`, the session's zone is UTC.
+    /// Runs a generated query whose first column is a user id. The query reads the schema
+    /// `user_segment_analytics`: the view `user_events` (columns as in a where clause, current user
+    /// ids, `payload` JSON, `log_partition`, `log_offset`), `users` (`id`, `client_ref_id`,
+    /// `email`, `name`, `created_at`) and `traits` (`user_id`, `traits` JSON). Instants are
+    /// `TIMESTAMPTZ`; the session's zone is UTC.
     async fn members(&self, sql: &str) -> Result<Vec<UserId>, WarehouseError>;
 
-    /// Runs one SELECT for people and tests. Anything that could write or reach beyond the warehouse is refused, and so are
-    /// answers too large to hold.
+    /// Runs one SELECT for people and tests. Refuses anything that could write or reach beyond the
+    /// warehouse, and results too large to hold.
     async fn query(&self, sql: &str) -> Result<Table, WarehouseError>;
 
-    /// Wipes what deleted users have left in the warehouse's files, if users were deleted since the last time and that was
-    /// at least `interval_micros` before `now`. Returns whether it did. Takes long, lets others write and read meanwhile;
-    /// cancelled or killed, the next call begins anew. A warehouse without files of its own has nothing to wipe.
+    /// Wipes the traces of deleted users from the warehouse's files, if users were deleted since
+    /// the last wipe and that was at least `interval_micros` before `now`. Returns whether it did.
+    /// It takes long, but blocks neither reads nor writes. If a call is cancelled or killed, the
+    /// next one starts again. A warehouse without files has nothing to wipe.
     async fn scrub(&self, _now: Timestamp, _interval_micros: i64) -> Result<bool, WarehouseError> {
         Ok(false)
     }

@@ -188,7 +188,7 @@ fn a_start_takes_days_and_refuses_what_cannot_be() {
         let started = world.clock.start(reached);
         assert_eq!(started.is_ok(), is_believed, "{system} after {reached:?}: {started:?}");
         world.clock.start_accepted(reached);
-        assert_eq!(world.clock.now(), Timestamp(system), "what is accepted is taken at its word");
+        assert_eq!(world.clock.now(), Timestamp(system), "an accepted time is used as it is");
     }
     let far = World::at(START + 73 * YEAR).clock.start(reached).unwrap_err();
     assert_eq!(far, Implausible::FarAhead { now: Timestamp(START + 73 * YEAR), reached: Timestamp(START) });
@@ -196,7 +196,7 @@ fn a_start_takes_days_and_refuses_what_cannot_be() {
 }
 
 #[test]
-fn a_clock_behind_the_log_is_told_until_it_gets_there() {
+fn a_clock_behind_the_log_is_reported_until_it_catches_up() {
     let world = World::new();
     world.clock.start(Some(Timestamp(START + HOUR))).unwrap();
     let behind = ClockStatus { behind_micros: HOUR, ..ClockStatus::default() };

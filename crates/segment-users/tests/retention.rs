@@ -1,4 +1,5 @@
-//! Retention on in-memory ports: what leaves the log, what stays, and what happens to checkpoints that are damaged afterwards.
+//! Retention, on in-memory ports: what leaves the log, what stays, and how partitions recover from
+//! damaged checkpoints afterwards.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -24,23 +25,25 @@ use support::{PARTITIONS, SECOND, World};
 const RETENTION: i64 = 100 * SECOND;
 const USER: i64 = 7;
 
-/// A world whose log is trimmed, its consumer, and where its memberships are stored.
+/// A world whose log is trimmed, with a store of its memberships and a consumer of its
+/// notifications.
 struct Trimmed {
     world: World,
     store: Arc<MemoryConfigStore>,
     settings: Settings,
+    /// The consumer's offset in each partition.
     read: HashMap<u32, u64>,
-    told: Vec<Notification>,
+    notifications: Vec<Notification>,
 }
 
 impl Trimmed {
     async fn new(retention_micros: Option<i64>) -> Self {
         let settings = Settings { retention_micros, ..Settings::default() };
         let (world, store) = (World::new().await, Arc::default());
-        Self { world, store, settings, read: HashMap::new(), told: Vec::new() }
+        Self { world, store, settings, read: HashMap::new(), notifications: Vec::new() }
     }
 
-    /// What every task of the service would have done by now, the trimming last.
+    /// Does what the tasks of the service do in this time; trims last.
     async fn go_on(&mut self, seconds: i64) {
         self.world.clock.advance_micros(seconds * SECOND);
         self.world.run().await;
@@ -71,28 +74,28 @@ impl Trimmed {
         }
     }
 
-    /// Reads the notifications as a consumer would that goes on where it was.
+    /// Reads the notifications after the last ones that were read.
     async fn consume(&mut self) {
         for partition in 0..PARTITIONS {
             let from = self.read.entry(partition).or_default();
             let batch = self.world.ports.log.read(Topic::Notifications, partition, *from, usize::MAX).await.unwrap();
-            assert!(batch.records.first().is_none_or(|first| first.offset == *from), "nothing was missed");
+            assert!(batch.records.first().is_none_or(|first| first.offset == *from), "the consumer missed records");
             *from = batch.next_offset;
-            self.told.extend(
+            self.notifications.extend(
                 batch.records.iter().map(|record| serde_json::from_slice::<Notification>(&record.value).unwrap()),
             );
         }
     }
 
-    /// `user:sequence cause +entered -left`, by user.
-    fn told(&self) -> Vec<String> {
-        let line = |told: &Notification| {
-            let Notification { user_id, sequence, in_segments, out_segments, cause, .. } = told;
+    /// Returns `user:sequence cause +entered -left` for each notification, ordered by user.
+    fn transitions(&self) -> Vec<String> {
+        let line = |notification: &Notification| {
+            let Notification { user_id, sequence, in_segments, out_segments, cause, .. } = notification;
             (*user_id, *sequence, format!("{user_id}:{sequence} {cause:?} +{in_segments:?} -{out_segments:?}"))
         };
-        let mut told: Vec<_> = self.told.iter().map(line).collect();
-        told.sort();
-        told.into_iter().map(|(_, _, line)| line).collect()
+        let mut lines: Vec<_> = self.notifications.iter().map(line).collect();
+        lines.sort();
+        lines.into_iter().map(|(_, _, line)| line).collect()
     }
 
     async fn bounds(&self, topic: Topic, partition: u32) -> (u64, u64) {
@@ -104,7 +107,7 @@ impl Trimmed {
         marker.map(|marker| marker.next_offset)
     }
 
-    /// Makes the latest checkpoint one that cannot be read.
+    /// Replaces the latest checkpoint by one that cannot be read.
     async fn damage(&self, partition: u32) {
         let checkpoints = &self.world.ports.checkpoints;
         let marker = checkpoints.marker(partition, Generation::Latest).await.unwrap().unwrap();
@@ -121,7 +124,7 @@ impl Trimmed {
         self.world.segment(3, "spender", 1, "sum(order_total) >= 20").await;
     }
 
-    /// Some seconds in the life of users in all partitions.
+    /// Lets users of all partitions be active for some seconds.
     async fn episode(&mut self, number: i64) {
         for user in 1..=6 {
             if (user + number) % 3 != 0 {
@@ -149,8 +152,8 @@ async fn nothing_leaves_before_it_is_archived_checkpointed_and_stored() {
     trimmed.world.user(USER, event).await;
     trimmed.world.partitions[partition as usize].turn().await.unwrap();
     let (_, end) = trimmed.bounds(Topic::Events, partition).await;
-    let (_, told) = trimmed.bounds(Topic::Notifications, partition).await;
-    assert!(end > 0 && told > 0);
+    let (_, emitted) = trimmed.bounds(Topic::Notifications, partition).await;
+    assert!(end > 0 && emitted > 0);
 
     trimmed.world.clock.advance_micros(RETENTION + SECOND);
     trimmed.trim().await;
@@ -160,14 +163,14 @@ async fn nothing_leaves_before_it_is_archived_checkpointed_and_stored() {
     let archived = trimmed.world.ports.warehouse.archive_position(partition).await.unwrap();
     assert!(archived < end);
     let kept = trimmed.marker(partition, Generation::Kept).await;
-    assert_eq!(kept, Some(end), "the checkpoint it would fall back to");
-    assert_eq!(trimmed.bounds(Topic::Events, partition).await, (archived, end), "what is archived has left");
-    assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (0, told), "the memberships are not stored");
+    assert_eq!(kept, Some(end), "the checkpoint to fall back to");
+    assert_eq!(trimmed.bounds(Topic::Events, partition).await, (archived, end), "archived records were trimmed");
+    assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (0, emitted), "the memberships are not stored");
     trimmed.world.archive().await;
     trimmed.store_memberships().await;
     trimmed.trim().await;
     assert_eq!(trimmed.bounds(Topic::Events, partition).await, (end, end));
-    assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (told, told));
+    assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (emitted, emitted));
     assert_eq!(trimmed.bounds(Topic::Config, 0).await, (0, 1), "definitions stay");
 
     trimmed.world.event(USER, "a", json!({})).await;
@@ -176,18 +179,18 @@ async fn nothing_leaves_before_it_is_archived_checkpointed_and_stored() {
     trimmed.store_memberships().await;
     trimmed.world.clock.advance_micros(RETENTION + SECOND);
     trimmed.trim().await;
-    assert_eq!(trimmed.bounds(Topic::Events, partition).await, (end, end + 2), "no checkpoint has it");
-    assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (told, told + 1));
+    assert_eq!(trimmed.bounds(Topic::Events, partition).await, (end, end + 2), "no checkpoint includes them");
+    assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (emitted, emitted + 1));
     trimmed.checkpoint().await;
     trimmed.trim().await;
     assert_eq!(trimmed.bounds(Topic::Events, partition).await, (end + 2, end + 2));
-    assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (told + 1, told + 1));
+    assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (emitted + 1, emitted + 1));
     let kept = trimmed.world.ports.checkpoints.load(partition, Generation::Kept).await.unwrap().unwrap();
-    assert!(kept.users.iter().all(|(user, _)| user.0 != USER), "the deleted user has left what is kept too");
+    assert!(kept.users.iter().all(|(user, _)| user.0 != USER), "the deleted user has left the kept checkpoint too");
 }
 
 #[tokio::test]
-async fn what_is_young_stays_and_the_error_topic_is_trimmed_too() {
+async fn young_records_stay_and_the_error_topic_is_trimmed_too() {
     let mut trimmed = Trimmed::new(Some(RETENTION)).await;
     trimmed.define().await;
     trimmed.world.user(USER, json!({"user_id": "nobody", "payload": {}})).await;
@@ -207,7 +210,7 @@ async fn what_is_young_stays_and_the_error_topic_is_trimmed_too() {
 }
 
 #[tokio::test]
-async fn nothing_leaves_while_the_clock_is_in_doubt() {
+async fn nothing_is_trimmed_while_the_clock_is_in_doubt() {
     let mut trimmed = Trimmed::new(Some(RETENTION)).await;
     trimmed.define().await;
     trimmed.world.user(USER, json!({"user_id": "nobody", "payload": {}})).await;
@@ -222,23 +225,19 @@ async fn nothing_leaves_while_the_clock_is_in_doubt() {
     let day = 86_400 * SECOND;
     system.advance_micros(day);
     trimmed.trim().await;
-    assert_eq!(trimmed.bounds(Topic::Events, partition).await, everything, "by the system clock all of it is old");
+    assert_eq!(trimmed.bounds(Topic::Events, partition).await, everything, "everything is old by the system clock");
     for clock in [&system, &monotonic] {
         clock.advance_micros(10 * SECOND);
     }
     trimmed.trim().await;
-    assert_eq!(
-        trimmed.bounds(Topic::Events, partition).await,
-        everything,
-        "it is old, but nobody is sure what time it is"
-    );
+    assert_eq!(trimmed.bounds(Topic::Events, partition).await, everything, "and the time is still in doubt");
     system.advance_micros(-day);
     trimmed.trim().await;
     assert_eq!(trimmed.bounds(Topic::Events, partition).await, (everything.1, everything.1));
 }
 
 #[tokio::test]
-async fn a_checkpoint_is_kept_once_in_a_retention() {
+async fn a_checkpoint_is_kept_about_once_per_retention() {
     let mut trimmed = Trimmed::new(Some(RETENTION)).await;
     trimmed.define().await;
     let mut kept = Vec::new();
@@ -249,12 +248,12 @@ async fn a_checkpoint_is_kept_once_in_a_retention() {
         assert!(first == 0 || now.is_some_and(|now| first <= now), "{first} {now:?}");
         kept.extend(now.filter(|now| kept.last() != Some(now)));
     }
-    // 440 seconds, of which the first 100 need none.
+    // 440 seconds, and the first 100 need none.
     assert!((3..=4).contains(&kept.len()), "{kept:?}");
 }
 
 #[tokio::test]
-async fn trimming_restarts_and_damage_leave_no_trace() {
+async fn trimming_restarts_and_damage_change_no_transition() {
     let mut plain = Trimmed::new(None).await;
     plain.define().await;
     for number in 0..40 {
@@ -281,8 +280,8 @@ async fn trimming_restarts_and_damage_leave_no_trace() {
         assert_eq!(fallen_back > 10, damaged);
         trimmed.go_on(1_000).await;
         assert!(trimmed.bounds(Topic::Events, 0).await.0 > 0 && trimmed.bounds(Topic::Notifications, 0).await.0 > 0);
-        assert!(trimmed.told.iter().all(|told| told.cause != Cause::Repair));
-        assert_eq!(trimmed.told(), plain.told(), "damaged: {damaged}");
+        assert!(trimmed.notifications.iter().all(|notification| notification.cause != Cause::Repair));
+        assert_eq!(trimmed.transitions(), plain.transitions(), "damaged: {damaged}");
         for user in (1..=6).map(UserId) {
             let memberships = |of: &Trimmed| {
                 of.world.partitions[partition_of(user.0, PARTITIONS) as usize].machine().memberships(user)
@@ -293,7 +292,7 @@ async fn trimming_restarts_and_damage_leave_no_trace() {
 }
 
 #[tokio::test]
-async fn without_any_checkpoint_that_can_be_read_a_trimmed_log_is_an_error() {
+async fn a_trimmed_log_without_a_readable_checkpoint_is_an_error() {
     let mut trimmed = Trimmed::new(Some(RETENTION)).await;
     trimmed.define().await;
     for number in 0..12 {
@@ -314,12 +313,12 @@ async fn without_any_checkpoint_that_can_be_read_a_trimmed_log_is_an_error() {
             }
             other => panic!("{other:?}"),
         }
-        assert!(trimmed.marker(0, Generation::Latest).await.is_some(), "nothing is thrown away");
+        assert!(trimmed.marker(0, Generation::Latest).await.is_some(), "the checkpoint is not deleted");
     }
 }
 
 #[tokio::test]
-async fn a_damaged_checkpoint_is_not_kept_and_nothing_leaves_for_it() {
+async fn a_damaged_checkpoint_is_not_kept_and_lets_nothing_be_trimmed() {
     let mut trimmed = Trimmed::new(Some(RETENTION)).await;
     trimmed.define().await;
     for number in 0..12 {
@@ -331,23 +330,27 @@ async fn a_damaged_checkpoint_is_not_kept_and_nothing_leaves_for_it() {
     trimmed.trim().await;
     assert_eq!(trimmed.marker(0, Generation::Kept).await, Some(kept));
     assert!(trimmed.bounds(Topic::Events, 0).await.0 <= kept);
-    assert_eq!(trimmed.bounds(Topic::Events, 1).await.0, trimmed.bounds(Topic::Events, 1).await.1, "the others go on");
+    assert_eq!(
+        trimmed.bounds(Topic::Events, 1).await.0,
+        trimmed.bounds(Topic::Events, 1).await.1,
+        "other partitions are trimmed"
+    );
     trimmed.world.restart().await;
     trimmed.go_on(1).await;
     assert!(trimmed.marker(0, Generation::Kept).await.unwrap() > kept);
 }
 
 #[tokio::test]
-async fn readers_that_stand_before_the_first_record_go_on_from_it() {
+async fn readers_before_the_first_record_go_on_from_it() {
     let mut trimmed = Trimmed::new(Some(RETENTION)).await;
     trimmed.define().await;
     for number in 0..3 {
         trimmed.episode(number).await;
     }
-    // Once for what time alone still tells, once for that to grow old.
+    // Once for the transitions that time alone makes, once for their notifications to grow old.
     trimmed.go_on(1_000).await;
     trimmed.go_on(1_000).await;
-    // As if somebody had begun a new store and a new warehouse.
+    // As if somebody had started a new store and a new warehouse.
     let store = Arc::new(MemoryConfigStore::default());
     let warehouse = Arc::new(ports_testkit::memory::MemoryWarehouse::default());
     trimmed.store = store.clone();

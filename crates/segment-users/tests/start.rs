@@ -1,4 +1,5 @@
-//! The start of the service: partitions are opened side by side, and what keeps one from opening is told.
+//! The start of the service: partitions are opened concurrently, and a partition that cannot be
+//! opened is reported.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
@@ -18,29 +19,31 @@ use segment_users::settings::Settings;
 use tokio::sync::Barrier;
 
 const PARTITIONS: u32 = 8;
-/// How many threads the runtime of the test has.
+/// The number of threads of the test's runtime.
 const THREADS: usize = 2;
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Checkpoints that are read by [`THREADS`] together or not at all, but for the one that cannot be read.
-struct Together {
+/// Checkpoints that can only be read by [`THREADS`] readers at once, or of which one cannot be
+/// read.
+struct BarrierCheckpoints {
     inner: MemoryCheckpoints,
-    together: Barrier,
+    barrier: Barrier,
     reading: AtomicUsize,
-    at_most: AtomicUsize,
+    /// The most concurrent readers so far.
+    reading_max: AtomicUsize,
     broken: Option<u32>,
 }
 
 #[async_trait]
-impl CheckpointStore for Together {
+impl CheckpointStore for BarrierCheckpoints {
     async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
         if self.broken == Some(partition) {
-            return Err(CheckpointError::Unavailable("the disk of partition 5 is gone".to_owned()));
+            return Err(CheckpointError::Unavailable("the disk of partition 5 failed".to_owned()));
         }
         let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
-        self.at_most.fetch_max(reading, Ordering::SeqCst);
+        self.reading_max.fetch_max(reading, Ordering::SeqCst);
         if self.broken.is_none() {
-            self.together.wait().await;
+            self.barrier.wait().await;
         }
         self.reading.fetch_sub(1, Ordering::SeqCst);
         self.inner.load(partition, generation).await
@@ -67,13 +70,13 @@ impl CheckpointStore for Together {
     }
 }
 
-fn checkpoints(broken: Option<u32>) -> Arc<Together> {
-    let together = Barrier::new(THREADS);
-    let (reading, at_most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    Arc::new(Together { inner: MemoryCheckpoints::default(), together, reading, at_most, broken })
+fn checkpoints(broken: Option<u32>) -> Arc<BarrierCheckpoints> {
+    let barrier = Barrier::new(THREADS);
+    let (reading, reading_max) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    Arc::new(BarrierCheckpoints { inner: MemoryCheckpoints::default(), barrier, reading, reading_max, broken })
 }
 
-async fn start(checkpoints: Arc<Together>) -> Result<Service, String> {
+async fn start(checkpoints: Arc<BarrierCheckpoints>) -> Result<Service, String> {
     let clock = Arc::new(ManualClock::at(Timestamp(1_000_000_000)));
     let ports = Ports {
         log: Arc::new(MemoryLog::new(PARTITIONS, clock.clone())),
@@ -83,7 +86,7 @@ async fn start(checkpoints: Arc<Together>) -> Result<Service, String> {
         plans: Plans::default(),
     };
     let starting = Service::start(ports, Settings::default(), Arc::new(MemoryConfigStore::default()));
-    let started = tokio::time::timeout(PATIENCE, starting).await.expect("the partitions wait for each other for ever");
+    let started = tokio::time::timeout(WAIT_MAX, starting).await.expect("the partitions wait for each other for ever");
     started.map_err(|error| error.to_string())
 }
 
@@ -91,7 +94,7 @@ async fn start(checkpoints: Arc<Together>) -> Result<Service, String> {
 async fn as_many_partitions_are_opened_at_once_as_there_are_threads() {
     let checkpoints = checkpoints(None);
     let service = start(checkpoints.clone()).await.unwrap();
-    assert_eq!(checkpoints.at_most.load(Ordering::SeqCst), THREADS);
+    assert_eq!(checkpoints.reading_max.load(Ordering::SeqCst), THREADS);
     assert_eq!(service.handle().stats().await.unwrap().partitions.len(), PARTITIONS as usize);
     service.stop().await;
 }
@@ -99,5 +102,5 @@ async fn as_many_partitions_are_opened_at_once_as_there_are_threads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_that_cannot_be_opened_ends_the_start_with_its_reason() {
     let error = start(checkpoints(Some(5))).await.err().unwrap();
-    assert!(error.contains("the disk of partition 5 is gone"), "{error}");
+    assert!(error.contains("the disk of partition 5 failed"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! The worker on in-memory ports and a clock that the test sets.
+//! The worker, on in-memory ports with a clock that the test sets.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -17,19 +17,19 @@ async fn a_user_enters_with_an_event_and_leaves_with_time_alone() {
     let mut world = World::new().await;
     world.segment(1, "active", 1, "count(*) FILTER (WHERE created_at >= now() - INTERVAL '10 seconds') >= 2").await;
     world.event(7, "page_viewed", json!({})).await;
-    assert!(world.told().await.is_empty());
+    assert!(world.transitions().await.is_empty());
     world.clock.set(Timestamp(1_003 * SECOND));
     world.event(7, "page_viewed", json!({})).await;
     world.run_until(1_500 * SECOND).await;
-    let told = world.told().await;
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with("7:1 event +[1] -[] @1003"), "{told:?}");
+    let transitions = world.transitions().await;
+    assert_eq!(transitions.len(), 2, "{transitions:?}");
+    assert!(transitions[0].starts_with("7:1 event +[1] -[] @1003"), "{transitions:?}");
     let first_created_at = 1_000 * SECOND;
     let expected = format!("7:2 time +[] -[1] @{}", deadline(&world, first_created_at, 10).await);
-    assert_eq!(told[1], expected);
+    assert_eq!(transitions[1], expected);
 }
 
-/// When the first event's window ends: its created_at is when the log took it.
+/// Returns when the window of the first event ends. Its `created_at` is the instant of its append.
 async fn deadline(world: &World, not_before: i64, seconds: i64) -> i64 {
     let partition = partition_of(7, PARTITIONS);
     let batch = world.ports.log.read(Topic::Events, partition, 0, usize::MAX).await.unwrap();
@@ -39,7 +39,7 @@ async fn deadline(world: &World, not_before: i64, seconds: i64) -> i64 {
 }
 
 #[tokio::test]
-async fn a_crash_changes_when_transitions_are_told_never_which() {
+async fn a_crash_changes_when_transitions_are_emitted_but_not_which() {
     let mut world = World::new().await;
     world.segment(1, "active", 1, "count(*) FILTER (WHERE created_at >= now() - INTERVAL '10 seconds') >= 1").await;
     world.event(7, "page_viewed", json!({"created_at": "1970-01-01T00:16:40Z"})).await;
@@ -58,15 +58,15 @@ async fn a_crash_changes_when_transitions_are_told_never_which() {
     world.run().await;
     world.restart().await;
     world.run_until(1_100 * SECOND).await;
-    let told = world.told().await;
-    assert_eq!(told.len(), 4, "{told:?}");
-    assert_eq!(told[1], format!("7:2 time +[] -[1] @{}", 1_010 * SECOND + 1));
-    assert!(told[2].starts_with("7:3 event +[1] -[] @1030"), "{told:?}");
-    assert_eq!(told[3], format!("7:4 time +[] -[1] @{}", 1_039 * SECOND + 1));
+    let transitions = world.transitions().await;
+    assert_eq!(transitions.len(), 4, "{transitions:?}");
+    assert_eq!(transitions[1], format!("7:2 time +[] -[1] @{}", 1_010 * SECOND + 1));
+    assert!(transitions[2].starts_with("7:3 event +[1] -[] @1030"), "{transitions:?}");
+    assert_eq!(transitions[3], format!("7:4 time +[] -[1] @{}", 1_039 * SECOND + 1));
 }
 
 #[tokio::test]
-async fn a_checkpoint_and_a_restart_leave_no_trace() {
+async fn checkpoints_and_restarts_change_no_transition() {
     for checkpoint in [false, true] {
         let mut world = World::new().await;
         world.segment(1, "some", 1, "count(*) >= 2").await;
@@ -84,9 +84,9 @@ async fn a_checkpoint_and_a_restart_leave_no_trace() {
             world.restart().await;
         }
         world.run_until(10_000 * SECOND).await;
-        let mut told = world.told().await;
-        told.sort();
-        let causes: Vec<&str> = told.iter().map(|line| line.split(" @").next().unwrap()).collect();
+        let mut transitions = world.transitions().await;
+        transitions.sort();
+        let causes: Vec<&str> = transitions.iter().map(|line| line.split(" @").next().unwrap()).collect();
         let expected: Vec<String> = (0..3)
             .flat_map(|user| [format!("{user}:1 event +[1, 2] -[]"), format!("{user}:2 time +[] -[2]")])
             .collect();
@@ -95,7 +95,7 @@ async fn a_checkpoint_and_a_restart_leave_no_trace() {
 }
 
 #[tokio::test]
-async fn a_new_segment_finds_the_history_and_an_edit_tells_the_difference() {
+async fn a_new_segment_reads_the_history_and_an_edit_emits_the_difference() {
     let mut world = World::new().await;
     for user in 1..=4 {
         for _ in 0..user {
@@ -103,24 +103,27 @@ async fn a_new_segment_finds_the_history_and_an_edit_tells_the_difference() {
         }
     }
     world.segment(1, "viewers", 1, "count(*) FILTER (WHERE activity_type = 'page_viewed') >= 3").await;
-    let mut told = world.told().await;
-    told.sort();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with("3:1 backfill +[1]") && told[1].starts_with("4:1 backfill +[1]"), "{told:?}");
+    let mut transitions = world.transitions().await;
+    transitions.sort();
+    assert_eq!(transitions.len(), 2, "{transitions:?}");
+    assert!(
+        transitions[0].starts_with("3:1 backfill +[1]") && transitions[1].starts_with("4:1 backfill +[1]"),
+        "{transitions:?}"
+    );
     world.restart().await;
     world.segment(1, "viewers", 2, "count(DISTINCT activity_type) = 1 AND count(*) BETWEEN 2 AND 3").await;
-    let mut told = world.told().await;
-    told.sort();
-    assert_eq!(told.len(), 4, "{told:?}");
-    assert!(told.iter().any(|line| line.starts_with("2:1 edit +[1]")), "{told:?}");
-    assert!(told.iter().any(|line| line.starts_with("4:2 edit +[] -[1]")), "{told:?}");
+    let mut transitions = world.transitions().await;
+    transitions.sort();
+    assert_eq!(transitions.len(), 4, "{transitions:?}");
+    assert!(transitions.iter().any(|line| line.starts_with("2:1 edit +[1]")), "{transitions:?}");
+    assert!(transitions.iter().any(|line| line.starts_with("4:2 edit +[] -[1]")), "{transitions:?}");
     world.append(Topic::Config, 0, "1", &json!({"type": "segment_deleted", "id": 1})).await;
     world.run().await;
-    assert_eq!(world.told().await.iter().filter(|line| line.contains(" delete +[] -[1]")).count(), 2);
+    assert_eq!(world.transitions().await.iter().filter(|line| line.contains(" delete +[] -[1]")).count(), 2);
 }
 
 #[tokio::test]
-async fn only_the_version_that_is_in_force_is_said_to_be() {
+async fn progress_says_which_version_is_in_force() {
     let mut world = World::new().await;
     let ratios = |world: &World, version| -> Vec<_> {
         world.partitions.iter().map(|partition| partition.segment_progress(1, version)).collect()
@@ -128,12 +131,12 @@ async fn only_the_version_that_is_in_force_is_said_to_be() {
     assert_eq!(ratios(&world, 1), [None; PARTITIONS as usize]);
     world.segment(1, "some", 1, "count(*) > 0").await;
     assert_eq!(ratios(&world, 1), [Some(1.0); PARTITIONS as usize]);
-    // A version that the engine refuses leaves the one before in force.
+    // If the engine refuses a version, the one before stays in force.
     world.segment(1, "some", 2, "count(*) >").await;
     assert_eq!(ratios(&world, 2), [Some(0.0); PARTITIONS as usize]);
     assert_eq!(ratios(&world, 1), [Some(1.0); PARTITIONS as usize]);
     world.event(1, "page_viewed", json!({})).await;
-    // One that reads history waits for it in the partition that has events.
+    // A version that needs history waits for it in the partition that has events.
     let record = json!({"type": "segment", "id": 1, "tag": "some", "version": 3, "where_statement": "sum(order_total) > 5",
         "manual": false});
     world.append(Topic::Config, 0, "1", &record).await;
@@ -149,7 +152,7 @@ async fn only_the_version_that_is_in_force_is_said_to_be() {
 }
 
 #[tokio::test]
-async fn the_numbers_of_traits_keep_every_digit() {
+async fn numbers_in_traits_keep_every_digit() {
     let mut world = World::new().await;
     let warehouse = MemoryWarehouse::default();
     world.ports.warehouse = Arc::new(warehouse.clone());
@@ -162,7 +165,7 @@ async fn the_numbers_of_traits_keep_every_digit() {
     for (id, clause) in (1..).zip(clauses) {
         world.segment(id, &format!("s{id}"), 1, clause).await;
     }
-    // As bytes: a JSON value of the test's would have rounded them.
+    // As bytes, since `serde_json::Value` would round the numbers.
     let send = |traits: &str| {
         let value = format!(r#"{{"type":"traits","user_id":1,"traits":{traits},"created_at":0}}"#).into_bytes();
         NewRecord { topic: Topic::Events, partition: partition_of(1, PARTITIONS), key: "1".to_owned(), value }
@@ -174,7 +177,7 @@ async fn the_numbers_of_traits_keep_every_digit() {
         partition.checkpoint().await.unwrap();
     }
     world.restart().await;
-    // Who is merged away takes them along, and what still comes for it follows.
+    // A merged user's traits go to the survivor, and so do traits that arrive later.
     let survivor = (2..).find(|id| partition_of(*id, PARTITIONS) != partition_of(1, PARTITIONS)).unwrap();
     world.user(1, json!({"type": "merge", "user_id": 1, "survivor": survivor})).await;
     world.ports.log.append(vec![send(r#"{"late":12345678901234567.89}"#)]).await.unwrap();
@@ -194,13 +197,13 @@ async fn a_delivery_counts_once() {
         world.event(1, "page_viewed", json!({"event_id": "e-1"})).await;
         world.restart().await;
     }
-    assert!(world.told().await.is_empty());
+    assert!(world.transitions().await.is_empty());
     world.event(1, "page_viewed", json!({"event_id": "e-2"})).await;
-    assert_eq!(world.told().await.len(), 1);
+    assert_eq!(world.transitions().await.len(), 1);
 }
 
 #[tokio::test]
-async fn merged_users_are_one_and_late_records_follow() {
+async fn merged_users_are_one_and_late_records_are_forwarded() {
     let mut world = World::new().await;
     let absorbed = 1;
     let survivor = (2..).find(|id| partition_of(*id, PARTITIONS) != partition_of(absorbed, PARTITIONS)).unwrap();
@@ -211,16 +214,19 @@ async fn merged_users_are_one_and_late_records_follow() {
     world.user(absorbed, json!({"type": "merge", "user_id": absorbed, "survivor": survivor})).await;
     world.run().await;
     world.restart().await;
-    // Under way when the users were merged: it still names the absorbed one.
+    // Arrives after the merge and still names the absorbed user.
     world.event(absorbed, "page_viewed", json!({})).await;
-    let told = world.told().await;
-    assert!(told.iter().any(|line| line.starts_with("1:2 merge +[] -[2]")), "{told:?}");
-    assert!(told.iter().any(|line| line.starts_with(&format!("{survivor}:2 event +[1] -[]"))), "{told:?}");
-    assert_eq!(told.len(), 4, "{told:?}");
+    let transitions = world.transitions().await;
+    assert!(transitions.iter().any(|line| line.starts_with("1:2 merge +[] -[2]")), "{transitions:?}");
+    assert!(
+        transitions.iter().any(|line| line.starts_with(&format!("{survivor}:2 event +[1] -[]"))),
+        "{transitions:?}"
+    );
+    assert_eq!(transitions.len(), 4, "{transitions:?}");
 }
 
 #[tokio::test]
-async fn lists_by_hand_come_with_the_merge_unless_they_were_set_since() {
+async fn manual_segments_come_with_the_merge_unless_they_were_set_since() {
     let mut world = World::new().await;
     let far =
         |user: i64| (user + 1..).find(|id| partition_of(*id, PARTITIONS) != partition_of(user, PARTITIONS)).unwrap();
@@ -246,18 +252,18 @@ async fn lists_by_hand_come_with_the_merge_unless_they_were_set_since() {
             world.user(survivor, list).await;
         }
         world.run().await;
-        let mut told = world.told().await;
-        told.retain(|line| line.starts_with(&format!("{survivor}:")));
-        let told: Vec<&str> = told.iter().map(|line| line.split(" @").next().unwrap()).collect();
-        let by_hand = format!("{survivor}:1 manual +[2] -[]");
-        let with_the_merge = format!("{survivor}:2 merge +[1, 3] -[]");
-        let expected = if set_since { vec![by_hand] } else { vec![by_hand, with_the_merge] };
-        assert_eq!(told, expected, "set since: {set_since}");
+        let mut transitions = world.transitions().await;
+        transitions.retain(|line| line.starts_with(&format!("{survivor}:")));
+        let transitions: Vec<&str> = transitions.iter().map(|line| line.split(" @").next().unwrap()).collect();
+        let manual = format!("{survivor}:1 manual +[2] -[]");
+        let merged = format!("{survivor}:2 merge +[1, 3] -[]");
+        let expected = if set_since { vec![manual] } else { vec![manual, merged] };
+        assert_eq!(transitions, expected, "set since: {set_since}");
     }
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_applied_is_told_and_the_partition_goes_on() {
+async fn a_record_that_cannot_be_applied_is_reported_and_the_partition_goes_on() {
     let mut world = World::new().await;
     world.segment(1, "any", 1, "count(*) >= 1").await;
     world.user(1, json!({"user_id": "nobody", "payload": {}})).await;
@@ -266,11 +272,11 @@ async fn a_record_that_cannot_be_applied_is_told_and_the_partition_goes_on() {
     assert_eq!(errors.records.len(), 1);
     let error: Value = serde_json::from_slice(&errors.records[0].value).unwrap();
     assert_eq!(error["error_type"], "segment_computation_error");
-    assert_eq!(world.told().await.len(), 1);
+    assert_eq!(world.transitions().await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_deleted_user_does_not_come_back_with_an_event_under_way() {
+async fn a_deleted_user_does_not_come_back_with_a_late_event() {
     let mut world = World::new().await;
     world.segment(1, "any", 1, "count(*) >= 1").await;
     world.event(1, "page_viewed", json!({})).await;
@@ -278,9 +284,9 @@ async fn a_deleted_user_does_not_come_back_with_an_event_under_way() {
     world.run().await;
     world.restart().await;
     world.event(1, "page_viewed", json!({})).await;
-    let told = world.told().await;
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[1].starts_with("1:2 delete +[] -[1]"), "{told:?}");
+    let transitions = world.transitions().await;
+    assert_eq!(transitions.len(), 2, "{transitions:?}");
+    assert!(transitions[1].starts_with("1:2 delete +[] -[1]"), "{transitions:?}");
     let errors = world.ports.log.read(Topic::Errors, 0, 0, usize::MAX).await.unwrap();
     let error: Value = serde_json::from_slice(&errors.records[0].value).unwrap();
     assert_eq!(error["code"], "USER_DELETED");

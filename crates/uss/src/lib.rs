@@ -1,12 +1,13 @@
-//! The `uss` binary as a library: the command line ([`cli`]), the composition root ([`serve`]), and the other commands:
-//! those that need no service, and the clients of a running one.
+//! The `uss` binary as a library, so that tests can call it: the command line ([`cli`]), the
+//! composition root ([`serve`]), and the other commands. Some of these need no service, the others
+//! are clients of a running one.
 
 pub mod cli;
-pub mod client;
-pub mod errors;
-pub mod import;
+mod client;
+mod errors;
+mod import;
 pub mod replay;
 pub mod serve;
 pub mod settings;
-pub mod topic;
-pub mod users;
+mod topic;
+mod users;

@@ -1,4 +1,4 @@
-//! `uss topic tail`: the records of a topic of a running service, one JSON object a line.
+//! `uss topic tail`: prints the records of a topic of a running service, one JSON object per line.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -9,59 +9,46 @@ use serde_json::value::RawValue;
 
 use crate::client::{Service, ServiceError};
 
-/// Records asked for at once: the most that the API answers.
+/// Records per request: the most that the API returns.
 const PAGE_MAX: usize = 1_000;
 
-/// How often it is looked whether there is more: one small request, whatever the number of partitions.
+/// How often `--follow` polls: one small request, whatever the number of partitions.
 const POLL: Duration = Duration::from_millis(250);
 
-/// Prints records of a topic in the order in which the log took them
+/// Prints records of a topic in the order in which the log appended them
 #[derive(Clone, Debug, clap::Args)]
-pub struct Tail {
-    /// The topic, e.g. user_segment_notification_topic; a name that is none lists them
+pub(crate) struct Tail {
+    /// The topic, e.g. user_segment_notification_topic. If it does not exist, the error lists all
+    /// topics
     #[arg(value_name = "NAME")]
     name: String,
-    /// Only this partition, instead of all
+    /// Print only this partition
     #[arg(long, value_name = "P")]
     partition: Option<u32>,
-    /// Everything from this offset on, in each partition
+    /// Print all records from this offset on, in each partition
     #[arg(long, value_name = "OFFSET", conflicts_with = "last")]
     from: Option<u64>,
-    /// The last so many
+    /// How many of the last records to print
     #[arg(long, value_name = "N", default_value_t = 10)]
     last: u32,
-    /// Go on with what comes, until interrupted
+    /// Go on with new records until interrupted
     #[arg(long)]
     follow: bool,
 }
 
-/// Why it ended.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
-pub enum TailError {
+pub(crate) enum TailError {
     /// The service did not answer.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// Nobody reads what is written.
+    /// The output cannot be written.
     #[error(transparent)]
     Output(#[from] io::Error),
-    /// There is no such topic.
     #[error("there is no topic {name}; there are: {known}")]
-    UnknownTopic {
-        /// The name asked for.
-        name: String,
-        /// Those that there are.
-        known: String,
-    },
-    /// There is no such partition.
-    #[error("the topic {name} has no partition {partition}; it has {has}, from 0")]
-    UnknownPartition {
-        /// The topic.
-        name: String,
-        /// The partition asked for.
-        partition: u32,
-        /// How many there are.
-        has: usize,
-    },
+    UnknownTopic { name: String, known: String },
+    #[error("the topic {name} has no partition {partition}; it has {count}, from 0")]
+    UnknownPartition { name: String, partition: u32, count: usize },
 }
 
 #[derive(Deserialize)]
@@ -90,28 +77,29 @@ struct Page {
     next_offset: u64,
 }
 
-/// When the log took a record: RFC 3339 with microseconds in UTC, which sorts as text.
+/// The time at which the log appended a record: RFC 3339 in UTC with microseconds, so that strings
+/// sort like times.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Taken {
+struct Appended {
     appended_at: String,
 }
 
-/// One partition, read a page ahead.
+/// Reads one partition, a page ahead.
 struct Reader {
     partition: u32,
     next_offset: u64,
-    /// Where to stop.
+    /// The first offset that is not read.
     end: u64,
     ahead: VecDeque<(String, Box<RawValue>)>,
 }
 
 impl Tail {
-    /// Prints what is asked for. With `--follow` it ends only by an error.
+    /// Prints the records. With `--follow` it ends only by an error.
     ///
     /// # Errors
     /// See [`TailError`].
-    pub async fn run(&self, service: &Service, out: &mut dyn Write) -> Result<(), TailError> {
+    pub(crate) async fn run(&self, service: &Service, out: &mut dyn Write) -> Result<(), TailError> {
         let mut readers: Vec<Reader> =
             self.bounds(service).await?.into_iter().map(|bounds| self.reader(&bounds)).collect();
         let mut kept = VecDeque::new();
@@ -144,7 +132,7 @@ impl Tail {
         }
     }
 
-    /// The partitions asked for.
+    /// Returns the partitions to print, with their offsets.
     async fn bounds(&self, service: &Service) -> Result<Vec<Bounds>, TailError> {
         let Topics { data: mut topics } = service.get("/api/v1/topics").await?;
         let Some(at) = topics.iter().position(|topic| topic.name == self.name) else {
@@ -153,16 +141,16 @@ impl Tail {
         };
         let mut partitions = topics.swap_remove(at).partitions;
         let Some(partition) = self.partition else { return Ok(partitions) };
-        let has = partitions.len();
+        let count = partitions.len();
         partitions.retain(|bounds| bounds.partition == partition);
         match partitions.is_empty() {
-            true => Err(TailError::UnknownPartition { name: self.name.clone(), partition, has }),
+            true => Err(TailError::UnknownPartition { name: self.name.clone(), partition, count }),
             false => Ok(partitions),
         }
     }
 
     fn reader(&self, bounds: &Bounds) -> Reader {
-        // The last of all are among the last of each.
+        // The last N records of all partitions are among the last N of each.
         let from = self.from.unwrap_or_else(|| bounds.next_offset.saturating_sub(u64::from(self.last)));
         Reader {
             partition: bounds.partition,
@@ -172,7 +160,7 @@ impl Tail {
         }
     }
 
-    /// The record that the log took first, of those that are left.
+    /// Returns the record that the log appended first, of those that are left.
     async fn next(&self, service: &Service, readers: &mut [Reader]) -> Result<Option<Box<RawValue>>, ServiceError> {
         for reader in readers.iter_mut() {
             reader.read_ahead(service, &self.name).await?;
@@ -183,7 +171,7 @@ impl Tail {
 }
 
 impl Reader {
-    /// When the log took its next record.
+    /// Returns when the log appended the next record.
     fn at(&self) -> Option<&str> {
         self.ahead.front().map(|(at, _)| at.as_str())
     }
@@ -195,13 +183,13 @@ impl Reader {
         let (partition, offset) = (self.partition, self.next_offset);
         let path = format!("/api/v1/topics/{topic}/records?partition={partition}&offset={offset}&limit={PAGE_MAX}");
         let page: Page = service.get(&path).await?;
-        // A page without a record has nothing behind it either.
+        // After an empty page there are no more records.
         self.next_offset = if page.data.is_empty() { self.end } else { page.next_offset };
-        self.ahead = page.data.into_iter().map(|record| (taken_at(&record), record)).collect();
+        self.ahead = page.data.into_iter().map(|record| (appended_at(&record), record)).collect();
         Ok(())
     }
 }
 
-fn taken_at(record: &RawValue) -> String {
-    serde_json::from_str(record.get()).map_or_else(|_| String::new(), |taken: Taken| taken.appended_at)
+fn appended_at(record: &RawValue) -> String {
+    serde_json::from_str(record.get()).map_or_else(|_| String::new(), |record: Appended| record.appended_at)
 }

@@ -1,4 +1,4 @@
-//! `uss users`: looks up users of a running service: who they are, where they are in, and why.
+//! `uss users`: looks up users of a running service, their segments, and why they are in them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -9,12 +9,12 @@ use serde::de::DeserializeOwned;
 
 use crate::client::{Service, ServiceError};
 
-/// Rows of one request: the most that the API returns in a page.
+/// Rows per request: the most that the API returns.
 const PAGE_MAX: usize = 1_000;
 
 /// What to look up.
 #[derive(Clone, Debug, clap::Subcommand)]
-pub enum Action {
+pub(crate) enum Action {
     /// Show a user and the segments the user is in
     Find(Find),
     /// Explain why a user is in a segment, or not, and when that changes
@@ -27,7 +27,7 @@ pub enum Action {
 
 /// Names a user.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Find {
+pub(crate) struct Find {
     /// The user's client id: a clientRefId, or the id of an identity
     #[arg(value_name = "CLIENT_ID")]
     client_id: String,
@@ -35,7 +35,7 @@ pub struct Find {
 
 /// Names a user and a segment.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Explain {
+pub(crate) struct Explain {
     /// The user's client id: a clientRefId, or the id of an identity
     #[arg(value_name = "CLIENT_ID")]
     client_id: String,
@@ -46,7 +46,7 @@ pub struct Explain {
 
 /// Names a segment.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Members {
+pub(crate) struct Members {
     /// The segment's tag
     #[arg(value_name = "TAG")]
     tag: String,
@@ -57,11 +57,11 @@ pub struct Members {
 
 /// Why a look-up failed.
 #[derive(Debug, thiserror::Error)]
-pub enum UsersError {
+pub(crate) enum UsersError {
     /// The service did not answer, or refused.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The output is closed.
+    /// The output cannot be written.
     #[error(transparent)]
     Output(#[from] io::Error),
     /// No user has this client id.
@@ -148,7 +148,7 @@ struct NextChange {
 ///
 /// # Errors
 /// See [`UsersError`].
-pub async fn run(action: &Action, service: &Service, out: &mut dyn Write) -> Result<(), UsersError> {
+pub(crate) async fn run(action: &Action, service: &Service, out: &mut dyn Write) -> Result<(), UsersError> {
     match action {
         Action::Find(find) => show(service, &find.client_id, out).await,
         Action::Explain(explain) => explanation(service, explain, out).await,
@@ -218,12 +218,12 @@ async fn show(service: &Service, client_id: &str, out: &mut dyn Write) -> Result
     Ok(())
 }
 
-async fn explanation(service: &Service, asked: &Explain, out: &mut dyn Write) -> Result<(), UsersError> {
-    let user = user(service, &asked.client_id).await?;
-    let path = path(&["users", &user.id.to_string(), "segments", &asked.tag, "explain"], &[]);
+async fn explanation(service: &Service, explain: &Explain, out: &mut dyn Write) -> Result<(), UsersError> {
+    let user = user(service, &explain.client_id).await?;
+    let path = path(&["users", &user.id.to_string(), "segments", &explain.tag, "explain"], &[]);
     let Data { data: explanation } = service.get::<Data<Explanation>>(&path).await?;
     let Explanation { tag, member, conditions, next_change } = explanation;
-    writeln!(out, "{} is {} {tag}", asked.client_id, if member { "in" } else { "not in" })?;
+    writeln!(out, "{} is {} {tag}", explain.client_id, if member { "in" } else { "not in" })?;
     for Condition { condition, truth, values, message } in conditions {
         let truth = truth.map_or("unknown", |truth| if truth { "true" } else { "false" });
         writeln!(out, "  {truth:<8} {condition}")?;

@@ -1,4 +1,4 @@
-//! Everything that can be wrong with what comes in: each time a clear error, and nothing else is lost.
+//! Tests wrong input. Each case returns a clear error, and no other event is lost.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use support::Launch;
 
-/// An event with one field replaced.
+/// Returns an event with one field replaced.
 fn with(field: &str, value: Value) -> String {
     let mut event = json!({"id": "known", "payload": {"activity_type": "page_viewed"}});
     event[field] = value;
@@ -15,7 +15,7 @@ fn with(field: &str, value: Value) -> String {
 }
 
 #[tokio::test]
-async fn a_bad_event_is_refused_with_its_reason_and_kept_on_the_error_topic() {
+async fn a_bad_event_is_rejected_with_a_reason_and_becomes_a_dead_letter() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     server.user("known").await;
@@ -39,18 +39,27 @@ async fn a_bad_event_is_refused_with_its_reason_and_kept_on_the_error_topic() {
     ];
     for (number, (body, status, code)) in (1..).zip(&cases) {
         let shown = body.chars().take(80).collect::<String>();
-        let answer = server.send("application/json", body.clone()).await.unwrap();
-        assert_eq!((answer.status, answer.body["code"].as_str()), (*status, Some(*code)), "{shown}: {}", answer.body);
-        assert!(answer.body["message"].as_str().is_some_and(|message| message.len() > 10), "{shown}: {}", answer.body);
-        assert_eq!(answer.body["ok"], false);
+        let response = server.send("application/json", body.clone()).await.unwrap();
+        assert_eq!(
+            (response.status, response.body["code"].as_str()),
+            (*status, Some(*code)),
+            "{shown}: {}",
+            response.body
+        );
+        assert!(
+            response.body["message"].as_str().is_some_and(|message| message.len() > 10),
+            "{shown}: {}",
+            response.body
+        );
+        assert_eq!(response.body["ok"], false);
         let errors = server.records("error_topic").await;
         assert_eq!(errors.len(), number, "{shown} is on the error topic");
         assert_eq!(errors[number - 1]["value"]["code"], *code);
     }
     let empty = server.send("application/json", "").await.unwrap();
-    assert_eq!((empty.status, &empty.body["code"]), (400, &json!("EMPTY_BODY")), "no event came");
+    assert_eq!((empty.status, &empty.body["code"]), (400, &json!("EMPTY_BODY")), "there is no event to reject");
     assert_eq!(server.event(&json!({"id": "known"})).await.status, 200);
-    assert_eq!(server.events_of_known().await, 1, "the good event, and no other");
+    assert_eq!(server.events_of_known().await, 1, "only the good event is in the log");
     let metrics = support::text(&format!("{}/metrics", server.metrics[0])).await;
     let count = |outcome: &str| {
         let line = format!("uss_events_total{{outcome=\"{outcome}\"}} ");
@@ -64,7 +73,7 @@ async fn a_bad_event_is_refused_with_its_reason_and_kept_on_the_error_topic() {
 }
 
 #[tokio::test]
-async fn one_bad_event_among_ten_thousand_costs_no_other() {
+async fn one_bad_event_among_ten_thousand_is_rejected_alone() {
     const EVENTS: usize = 10_000;
     const BAD: usize = 6_543;
     let data = tempfile::tempdir().unwrap();
@@ -74,19 +83,19 @@ async fn one_bad_event_among_ten_thousand_costs_no_other() {
     lines[BAD] = with("payload", json!({"order_total": "abc"}));
     let bodies = [("application/json", format!("[{}]", lines.join(","))), ("application/x-ndjson", lines.join("\n"))];
     for (times, (media, body)) in (1..).zip(bodies) {
-        let answer = server.send(media, body).await.unwrap();
-        assert_eq!((answer.status, &answer.body["ok"]), (200, &json!(false)), "{media}: {}", answer.body);
-        assert_eq!(answer.body["accepted"], EVENTS - 1);
-        let rejected = answer.body["rejected"].as_array().unwrap();
+        let response = server.send(media, body).await.unwrap();
+        assert_eq!((response.status, &response.body["ok"]), (200, &json!(false)), "{media}: {}", response.body);
+        assert_eq!(response.body["accepted"], EVENTS - 1);
+        let rejected = response.body["rejected"].as_array().unwrap();
         assert_eq!(rejected.len(), 1, "{media}");
         assert_eq!((&rejected[0]["index"], &rejected[0]["code"]), (&json!(BAD), &json!("INVALID_ORDER_TOTAL")));
-        assert_eq!(answer.body["not_admitted"], json!([]));
+        assert_eq!(response.body["not_admitted"], json!([]));
         assert_eq!(server.events_of_known().await, times * (EVENTS - 1));
         assert_eq!(server.records("error_topic").await.len(), times);
     }
     let broken = server.send("application/json", format!("[{},", lines[0])).await.unwrap();
     assert_eq!((broken.status, &broken.body["ok"]), (400, &json!(false)), "{}", broken.body);
-    assert_eq!(server.events_of_known().await, 2 * (EVENTS - 1), "of a broken array nothing is taken");
+    assert_eq!(server.events_of_known().await, 2 * (EVENTS - 1), "no event of a broken array is accepted");
     let cut_off = server.send("application/x-ndjson", format!("{}\n{{\"id\":", lines[0])).await.unwrap();
     assert_eq!((&cut_off.body["accepted"], &cut_off.body["rejected"][0]["index"]), (&json!(1), &json!(1)));
 }
@@ -132,16 +141,16 @@ async fn a_bad_clause_is_refused_with_its_place() {
             ("/segments/preview", json!({"whereStatement": clause})),
             ("/segments", json!({"tag": "bad", "whereStatement": clause})),
         ] {
-            let answer = server.post(path, &body).await;
-            assert_eq!(answer.status, 400, "{shown}: {}", answer.body);
-            assert!(answer.body["code"].as_str().unwrap().starts_with("WHERE_"), "{shown}: {}", answer.body);
-            assert!(answer.body["position"]["line"].is_u64(), "{shown}: {}", answer.body);
-            assert!(answer.body["message"].as_str().unwrap().len() > 5, "{shown}: {}", answer.body);
+            let response = server.post(path, &body).await;
+            assert_eq!(response.status, 400, "{shown}: {}", response.body);
+            assert!(response.body["code"].as_str().unwrap().starts_with("WHERE_"), "{shown}: {}", response.body);
+            assert!(response.body["position"]["line"].is_u64(), "{shown}: {}", response.body);
+            assert!(response.body["message"].as_str().unwrap().len() > 5, "{shown}: {}", response.body);
         }
     }
     assert_eq!(server.get("/segments").await.body, json!({"data": []}), "nothing was saved");
 
-    // An edit that is refused leaves the segment as it was.
+    // A refused edit does not change the segment.
     let segment = server.segment("good", "count(*) > 0").await;
     let refused = server.call("PUT", &format!("/segments/{segment}"), &json!({"whereStatement": "planet = 1"})).await;
     assert_eq!(refused.status, 400);

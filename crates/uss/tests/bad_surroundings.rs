@@ -1,4 +1,4 @@
-//! What the machine may do to the server: ports and folders that are taken, closed, full or damaged.
+//! Tests the server on a machine with ports and folders that are in use, closed, full or damaged.
 
 #![allow(clippy::unwrap_used)]
 
@@ -61,20 +61,20 @@ async fn a_port_or_a_folder_in_use_is_named() {
 }
 
 #[test]
-fn servers_that_are_named_in_vain_are_told() {
+fn a_variable_of_an_external_server_is_reported_as_unused() {
     let data = tempfile::tempdir().unwrap();
-    // What is logged is seen here if the start ends badly.
+    // The test sees the log only if the start fails.
     let launch = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "perhaps");
     let refused = launch.set("REDPANDA_BROKERS", "redpanda:29091").try_start().err().unwrap();
-    let told: Vec<&str> = refused.message.lines().filter(|line| line.contains("is set but not used")).collect();
-    assert!(matches!(&*told, [line] if line.contains("REDPANDA_BROKERS")), "{}", refused.message);
+    let warnings: Vec<&str> = refused.message.lines().filter(|line| line.contains("is set but not used")).collect();
+    assert!(matches!(&*warnings, [line] if line.contains("REDPANDA_BROKERS")), "{}", refused.message);
 }
 
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_is_named() {
     let data = tempfile::tempdir().unwrap();
     std::fs::set_permissions(data.path(), PermissionsExt::from_mode(0o555)).unwrap();
-    // Root may write everywhere.
+    // Root may write everywhere, so the server runs as another account.
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0);
     let launch = Launch::new(&data.path().join("inside")).under(if is_root { &nobody } else { &[] });
@@ -85,7 +85,7 @@ async fn a_folder_that_cannot_be_written_is_named() {
     }
 }
 
-/// The modes of a folder and of all that is in it.
+/// Collects the modes of a folder and of everything in it.
 fn modes(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
     let data = std::fs::symlink_metadata(path).unwrap();
     found.push((path.to_owned(), data.permissions().mode() & 0o777));
@@ -95,7 +95,7 @@ fn modes(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
 }
 
 #[tokio::test]
-async fn the_data_is_closed_to_others() {
+async fn the_data_folder_is_closed_to_other_accounts() {
     let parent = tempfile::tempdir().unwrap();
     let data = parent.path().join("data");
     let all_closed = || {
@@ -111,7 +111,7 @@ async fn the_data_is_closed_to_others() {
     server.user("known").await;
     all_closed();
     let launch = server.stop();
-    // As an earlier build left them.
+    // An earlier build left such modes.
     for (path, mode) in all_closed() {
         let open = if path.is_dir() { 0o755 } else { 0o644 };
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode | open)).unwrap();
@@ -119,8 +119,8 @@ async fn the_data_is_closed_to_others() {
     let server = launch.start();
     all_closed();
     let launch = server.stop();
-    // A folder that others use too is not ours to close; what is ours in it is.
-    std::fs::write(data.join("note.txt"), "somebody else's").unwrap();
+    // In a shared folder, only our own files are closed.
+    std::fs::write(data.join("note.txt"), "not ours").unwrap();
     for path in [data.clone(), data.join("note.txt"), data.join("config.sqlite")] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
     }
@@ -136,7 +136,7 @@ fn an_empty_name_of_the_data_folder_is_refused() {
     assert!(refused.message.contains("USS_DATA_DIR") && refused.message.contains("empty"), "{}", refused.message);
 }
 
-/// Acknowledged events of the user, by what the event topic has.
+/// Returns the event ids in the event topic.
 async fn event_ids(server: &Server) -> std::collections::HashSet<String> {
     let records = server.records("event_ingested_topic").await;
     records.iter().filter_map(|record| Some(record["value"]["event_id"].as_str()?.to_owned())).collect()
@@ -146,7 +146,7 @@ async fn event_ids(server: &Server) -> std::collections::HashSet<String> {
 async fn a_full_disk_refuses_events_until_there_is_space() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().to_str().unwrap();
-    // The mount goes with the process, whatever becomes of the test.
+    // The mount ends with the process, also if the test fails.
     let script = format!(
         "mount -t tmpfs -o size=160m none {folder} && dd if=/dev/zero of={folder}/ballast bs=1M count=80 status=none && exec \"$@\""
     );
@@ -158,22 +158,22 @@ async fn a_full_disk_refuses_events_until_there_is_space() {
         let event_id = format!("{}", acknowledged.len());
         let noise: String =
             (0..30_000).map(|at| char::from(b'a' + ((at * at + acknowledged.len()) % 26) as u8)).collect();
-        let answer = server.event(&json!({"id": "known", "event_id": event_id, "comment": noise})).await;
-        if answer.status != 200 {
-            break answer;
+        let response = server.event(&json!({"id": "known", "event_id": event_id, "comment": noise})).await;
+        if response.status != 200 {
+            break response;
         }
         acknowledged.push(event_id);
-        assert!(acknowledged.len() < 10_000, "the disk never was full");
+        assert!(acknowledged.len() < 10_000, "the disk never became full");
     };
     assert_eq!((refused.status, refused.body["code"].as_str()), (503, Some("LOG_FULL")), "{}", refused.body);
     assert!(refused.headers.contains_key("retry-after"));
     let kept = event_ids(&server).await;
-    assert_eq!(kept.len(), acknowledged.len(), "what was acknowledged, and nothing else");
+    assert_eq!(kept.len(), acknowledged.len(), "the log has exactly the acknowledged events");
 
-    // The folder as the server sees it.
+    // The path of the folder inside the mount namespace of the server.
     std::fs::remove_file(format!("/proc/{}/root{folder}/ballast", server.id())).unwrap();
     let again = json!({"id": "known", "event_id": "afterwards"});
-    eventually("events are taken again", async || (server.event(&again).await.status == 200).then_some(())).await;
+    eventually("events are accepted again", async || (server.event(&again).await.status == 200).then_some(())).await;
     let kept = event_ids(&server).await;
     assert!(acknowledged.iter().all(|event_id| kept.contains(event_id)) && kept.contains("afterwards"));
 }
@@ -190,17 +190,17 @@ async fn checkpoints_that_cannot_be_read_are_rebuilt_from_the_log() {
     }
     assert_eq!(server.segments_of(user).await, [segment]);
     let launch = server.stop();
-    spoil_checkpoint(&launch, user).await;
+    damage_checkpoint(&launch, user).await;
     let server = launch.start();
     assert_eq!(server.segments_of(user).await, [segment]);
-    let told = server.transitions_of(user).await;
-    assert_eq!(told.len(), 1, "what was told is not told again: {told:?}");
+    let transitions = server.transitions_of(user).await;
+    assert_eq!(transitions.len(), 1, "a transition is not emitted twice: {transitions:?}");
     let explained = server.get(&format!("/users/{user}/segments/seen/explain")).await.body;
     assert_eq!(explained["data"]["member"], true, "{explained}");
 }
 
-/// Replaces the checkpoint of the user's partition by one that makes no sense.
-async fn spoil_checkpoint(launch: &Launch, user: i64) {
+/// Replaces the checkpoint of the user's partition by invalid bytes.
+async fn damage_checkpoint(launch: &Launch, user: i64) {
     let clock = std::sync::Arc::new(ports::clock::SystemClock);
     let (log, checkpoints) = adapters::embedded::open(&launch.data().join("log"), 16, clock).unwrap();
     let partition = ports::log::partition_of(user, log.partitions());
@@ -210,31 +210,31 @@ async fn spoil_checkpoint(launch: &Launch, user: i64) {
 }
 
 #[tokio::test]
-async fn a_torn_tail_of_the_log_is_not_there_and_what_stands_before_it_is() {
+async fn a_torn_write_at_the_end_of_the_log_is_dropped_and_everything_before_it_is_kept() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     let user = server.user("known").await;
     let segment = server.segment("seen", "count(*) >= 5").await;
     server.in_force(segment).await;
     for number in 0..5 {
-        let taken = server.event(&json!({"id": "known", "event_id": number.to_string()})).await;
-        assert_eq!(taken.status, 200);
+        let accepted = server.event(&json!({"id": "known", "event_id": number.to_string()})).await;
+        assert_eq!(accepted.status, 200);
     }
     assert_eq!(server.segments_of(user).await, [segment]);
     let launch = server.kill();
     let journal = newest_journal(&launch.data().join("log"));
     let bytes = std::fs::read(&journal).unwrap();
-    // A journal is written from its start; the rest of the file is zeros. A write that was cut off repeats a piece of it.
+    // A journal is written from its start, and the rest of the file is zeros. The first bytes of a
+    // write at its end imitate one that was cut off.
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    let piece = &bytes[..end.min(300)];
     let file = std::fs::OpenOptions::new().write(true).open(&journal).unwrap();
-    file.write_all_at(&piece[..piece.len() - 7], end as u64).unwrap();
+    file.write_all_at(&bytes[..24], end as u64).unwrap();
     (&file).flush().unwrap();
     let server = launch.start();
     assert_eq!(server.segments_of(user).await, [segment]);
     assert_eq!(event_ids(&server).await.len(), 5);
-    let taken = server.event(&json!({"id": "known", "event_id": "5"})).await;
-    assert_eq!(taken.status, 200, "{}", taken.body);
+    let accepted = server.event(&json!({"id": "known", "event_id": "5"})).await;
+    assert_eq!(accepted.status, 200, "{}", accepted.body);
     let server = server.kill().start();
     assert_eq!(event_ids(&server).await.len(), 6);
 }

@@ -1,4 +1,4 @@
-//! What only a real connection shows of the bodies that come in: packed ones, refused ones, slow ones.
+//! Tests request bodies on real connections: compressed, refused and slow bodies.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,15 +15,14 @@ use support::Launch;
 
 const KEY: &str = "admin-0123456789abcdef";
 const EVENT: &str = r#"{"id":"known","payload":{"activity_type":"page_viewed"}}"#;
-/// How long an answer may take, on a machine that is busy with other tests.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// How long a response may take, on a machine that is busy with other tests.
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// One connection, on which requests are written by hand.
+/// A connection for requests that are written byte by byte.
 struct Connection(TcpStream);
 
-/// An answer read from it.
 #[derive(Debug)]
-struct Answer {
+struct Response {
     status: u16,
     closes: bool,
     body: Value,
@@ -33,11 +32,11 @@ impl Connection {
     fn to(url: &str) -> Self {
         let address = url.strip_prefix("http://").unwrap().to_socket_addrs().unwrap().next().unwrap();
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(ANSWER_MAX)).unwrap();
+        stream.set_read_timeout(Some(RESPONSE_TIME_MAX)).unwrap();
         Self(stream)
     }
 
-    /// Writes as much of a request as the other side takes.
+    /// Writes as much of a request as the server takes.
     fn send(&mut self, path: &str, headers: &str, body: &[u8]) {
         let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         let sent = self.0.write_all(head.as_bytes()).and_then(|()| self.0.write_all(body));
@@ -46,12 +45,12 @@ impl Connection {
         }
     }
 
-    fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> Answer {
+    fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> Response {
         self.send(path, &format!("{headers}Content-Length: {}\r\n", body.len()), body);
-        self.answer()
+        self.response()
     }
 
-    fn answer(&mut self) -> Answer {
+    fn response(&mut self) -> Response {
         let mut text = Vec::new();
         let end = loop {
             let mut byte = [0];
@@ -66,11 +65,11 @@ impl Connection {
         let mut body = vec![0; length.parse().unwrap()];
         self.0.read_exact(&mut body).unwrap();
         let closes = head.lines().any(|line| line == "connection: close");
-        Answer { status: head[9..12].parse().unwrap(), closes, body: serde_json::from_slice(&body).unwrap() }
+        Response { status: head[9..12].parse().unwrap(), closes, body: serde_json::from_slice(&body).unwrap() }
     }
 
-    /// Whether an answer has begun.
-    fn is_answered(&self) -> bool {
+    /// Returns whether a response has begun.
+    fn has_response(&self) -> bool {
         self.0.set_nonblocking(true).unwrap();
         let peeked = self.0.peek(&mut [0]);
         self.0.set_nonblocking(false).unwrap();
@@ -85,24 +84,24 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn every_member_of_a_packed_body_arrives() {
+async fn every_member_of_a_gzip_body_is_read() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     server.user("known").await;
     let lines: Vec<u8> = (0..3).flat_map(|_| gzip(&format!("{EVENT}\n"))).collect();
     let packed = "Content-Type: application/x-ndjson\r\nContent-Encoding: identity, X-Gzip\r\n";
     let mut connection = Connection::to(&server.ingestion);
-    let answer = connection.post("/api/v1/events", packed, &lines);
-    assert_eq!((answer.status, &answer.body["accepted"]), (200, &json!(3)));
+    let response = connection.post("/api/v1/events", packed, &lines);
+    assert_eq!((response.status, &response.body["accepted"]), (200, &json!(3)));
     let bomb = gzip(&"x\n".repeat(1 << 20));
-    let answer = connection.post("/api/v1/events", packed, &bomb);
-    assert_eq!((answer.status, &answer.body["code"]), (200, &json!("TOO_MANY_REJECTED")));
-    assert!(answer.body["rejected"].as_array().unwrap().len() < 20_000);
+    let response = connection.post("/api/v1/events", packed, &bomb);
+    assert_eq!((response.status, &response.body["code"]), (200, &json!("TOO_MANY_REJECTED")));
+    assert!(response.body["rejected"].as_array().unwrap().len() < 20_000);
     assert_eq!(server.events_of_known().await, 3);
 }
 
 #[tokio::test]
-async fn after_a_refusal_the_connection_goes_on_or_says_that_it_does_not() {
+async fn a_refused_body_leaves_the_connection_open_or_announces_its_close() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_API_KEYS", &format!("admin:{KEY}")).start();
     let key = format!("Authorization: Bearer {KEY}\r\n");
@@ -120,20 +119,20 @@ async fn after_a_refusal_the_connection_goes_on_or_says_that_it_does_not() {
         (&server.configuration, "/nowhere", &json, 4 << 20, 404),
     ];
     for (api, path, headers, length, status) in cases {
-        let answer = Connection::to(api).post(path, headers, &vec![b' '; length]);
-        assert_eq!((answer.status, answer.closes), (status, true), "{path} {headers} {}", answer.body);
+        let response = Connection::to(api).post(path, headers, &vec![b' '; length]);
+        assert_eq!((response.status, response.closes), (status, true), "{path} {headers} {}", response.body);
         if status != 413 {
             let mut connection = Connection::to(api);
             for _ in 0..2 {
-                let answer = connection.post(path, headers, &vec![b' '; 100 << 10]);
-                assert_eq!((answer.status, answer.closes), (status, false), "{path} {headers} {}", answer.body);
+                let response = connection.post(path, headers, &vec![b' '; 100 << 10]);
+                assert_eq!((response.status, response.closes), (status, false), "{path} {headers} {}", response.body);
             }
         }
     }
 }
 
 #[tokio::test]
-async fn slow_bodies_do_not_keep_others_out() {
+async fn slow_bodies_do_not_block_other_clients() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     server.user("known").await;
@@ -159,7 +158,8 @@ async fn slow_bodies_do_not_keep_others_out() {
         .into();
     assert_eq!(server.send("application/json", EVENT).await.unwrap().status, 200);
 
-    // One address fills its share with bodies that do not end; then it waits for room, and nobody else does.
+    // One address fills its share with bodies that do not end. Only requests of this address have
+    // to wait for room.
     let whole = "Content-Type: application/json\r\nContent-Length: 16777215\r\n";
     let full = (0..6).map(|_| {
         let mut connection = Connection::to(&server.ingestion);
@@ -167,21 +167,21 @@ async fn slow_bodies_do_not_keep_others_out() {
         connection
     });
     let mut full: Vec<Connection> = full.collect();
-    let refused = support::eventually("one is refused", async || full.iter().position(Connection::is_answered)).await;
-    let answer = full[refused].answer();
-    assert_eq!((answer.status, answer.closes), (429, true), "{}", answer.body);
-    assert_eq!(answer.body["code"], "OVER_CAPACITY");
+    let refused = support::eventually("one is refused", async || full.iter().position(Connection::has_response)).await;
+    let response = full[refused].response();
+    assert_eq!((response.status, response.closes), (429, true), "{}", response.body);
+    assert_eq!(response.body["code"], "OVER_CAPACITY");
     let other = reqwest::Client::builder().no_proxy().local_address(std::net::IpAddr::from([127, 0, 0, 2])).build();
     let request = other.unwrap().post(format!("{}/api/v1/events", server.ingestion));
-    let answer = request.header("content-type", "application/json").body(EVENT).send().await.unwrap();
-    assert_eq!(answer.status().as_u16(), 200, "another address");
+    let response = request.header("content-type", "application/json").body(EVENT).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 200, "another address");
 
     for (path, mut connection) in late {
-        let answer = connection.answer();
-        assert_eq!((answer.status, answer.closes), (408, true), "{path}");
-        assert_eq!(answer.body["code"], "BODY_TOO_SLOW", "{path}");
+        let response = connection.response();
+        assert_eq!((response.status, response.closes), (408, true), "{path}");
+        assert_eq!(response.body["code"], "BODY_TOO_SLOW", "{path}");
     }
     let last = idle.last_mut().unwrap();
     last.0.write_all(format!("{:x}\r\n{EVENT}\r\n0\r\n\r\n", EVENT.len()).as_bytes()).unwrap();
-    assert_eq!(last.answer().body["accepted"], 1, "who waits may go on");
+    assert_eq!(last.response().body["accepted"], 1, "a slow body may still be completed");
 }

@@ -1,5 +1,5 @@
-//! Segments come, change and go, users join and become one, all while events flow: only the difference is told, with its
-//! cause, and in the end SQL finds the same members.
+//! Creates, edits and deletes segments, and creates and merges users, while events flow. Only
+//! differences are emitted, with their cause, and in the end SQL finds the same members.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,13 +16,13 @@ use support::{Launch, Server, eventually};
 use tokio::sync::watch;
 
 const CLIENTS: u64 = 4;
-/// Users whom the load is about.
+/// Users of the events that clients send meanwhile.
 const BUSY: usize = 60;
-/// Users with 1, 2, 3… events from before: what becomes of them is known beforehand.
+/// Users with 1, 2, 3… events from before. Their transitions are known beforehand.
 const STILL: i64 = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_the_difference_is_told_while_events_flow() {
+async fn only_differences_are_emitted_while_events_flow() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     let busy: Vec<String> = (0..BUSY).map(|number| format!("busy-{number}")).collect();
@@ -53,8 +53,8 @@ async fn only_the_difference_is_told_while_events_flow() {
         acknowledged += client.await.unwrap().len();
     }
     assert!(acknowledged > 0, "there was no load");
-    let told = told_of(&server, segment, None).await;
-    assert!(told.len() > still.len(), "the load had no part in it: {told:?}");
+    let emitted = emitted_about(&server, segment, None).await;
+    assert!(emitted.len() > still.len(), "the clients caused no transitions: {emitted:?}");
     eventually("the last windows have ended", async || {
         let recent = server.get("/users/segment/recent?fresh=true").await;
         recent.body["data"].as_array().unwrap().is_empty().then_some(())
@@ -64,7 +64,7 @@ async fn only_the_difference_is_told_while_events_flow() {
     check::memberships(&server, &histories).await;
 }
 
-/// Users by the number of their events.
+/// Creates users, and returns them by the number of their events.
 async fn still_users(server: &Server) -> BTreeMap<i64, i64> {
     let mut users = BTreeMap::new();
     for count in 1..=STILL {
@@ -77,10 +77,11 @@ async fn still_users(server: &Server) -> BTreeMap<i64, i64> {
     users
 }
 
-/// What was told about a segment: user, entered or left, cause; of everyone, or of these users.
-async fn told_of(server: &Server, segment: i64, users: Option<&BTreeMap<i64, i64>>) -> Vec<(i64, bool, String)> {
+/// Returns the transitions of a segment, of all users or of these: user, whether the user entered,
+/// cause.
+async fn emitted_about(server: &Server, segment: i64, users: Option<&BTreeMap<i64, i64>>) -> Vec<(i64, bool, String)> {
     server.segments_of(1).await;
-    let mut told = Vec::new();
+    let mut emitted = Vec::new();
     for record in server.records("user_segment_notification_topic").await {
         let notification = &record["value"];
         let user = notification["user_id"].as_i64().unwrap();
@@ -89,12 +90,12 @@ async fn told_of(server: &Server, segment: i64, users: Option<&BTreeMap<i64, i64
         }
         for (name, enters) in [("out_segments", false), ("in_segments", true)] {
             if notification[name].as_array().unwrap().iter().any(|id| id == segment) {
-                told.push((user, enters, notification["cause"].as_str().unwrap().to_owned()));
+                emitted.push((user, enters, notification["cause"].as_str().unwrap().to_owned()));
             }
         }
     }
-    told.sort();
-    told
+    emitted.sort();
+    emitted
 }
 
 async fn segments_change(server: &Server, still: &BTreeMap<i64, i64>) -> i64 {
@@ -105,32 +106,32 @@ async fn segments_change(server: &Server, still: &BTreeMap<i64, i64>) -> i64 {
     let mut expected = of(5..=STILL, true, "backfill");
     let segment = server.segment("changing", "count(*) >= 5").await;
     server.in_force(segment).await;
-    assert_eq!(told_of(server, segment, Some(still)).await, sorted(&expected), "a new segment");
+    assert_eq!(emitted_about(server, segment, Some(still)).await, sorted(&expected), "a new segment");
 
     edit(server, segment, "count(*) FILTER (WHERE activity_type = 'page_viewed') >= 15").await;
     server.in_force(segment).await;
     expected.extend(of(5..=14, false, "edit"));
-    assert_eq!(told_of(server, segment, Some(still)).await, sorted(&expected), "an edited one");
+    assert_eq!(emitted_about(server, segment, Some(still)).await, sorted(&expected), "an edited segment");
 
-    // Each takes the place of the one before, whose history is still being read.
+    // Each edit replaces the one before, whose history is still being read.
     edit(server, segment, "count(DISTINCT created_at) >= 2").await;
     edit(server, segment, "count(*) FILTER (WHERE region IS NULL) >= 10").await;
     edit(server, segment, "count(*) FILTER (WHERE device_type IS NULL) BETWEEN 3 AND 16").await;
     server.in_force(segment).await;
-    let told = told_of(server, segment, Some(still)).await;
-    let news: Vec<_> = told.iter().filter(|told| !expected.contains(told)).collect();
+    let emitted = emitted_about(server, segment, Some(still)).await;
+    let news: Vec<_> = emitted.iter().filter(|transition| !expected.contains(transition)).collect();
     assert!(news.iter().all(|(_, _, cause)| cause == "edit"), "{news:?}");
     let histories = check::histories(&server.records("user_segment_notification_topic").await);
     let members = |user: &i64| histories.get(user).is_some_and(|history| history.members.contains(&segment));
     let members: BTreeSet<i64> = still.iter().filter(|(_, user)| members(user)).map(|(count, _)| *count).collect();
-    assert_eq!(members, (3..=16).collect(), "edited while an earlier edit was on its way");
+    assert_eq!(members, (3..=16).collect(), "a segment edited while an earlier edit was waiting");
 
     let passing = server.segment("passing", "count(*) FILTER (WHERE country IS NULL) >= 18").await;
     server.in_force(passing).await;
     assert_eq!(server.call("DELETE", &format!("/segments/{passing}"), &Value::Null).await.status, 200);
     let mut expected = of(18..=STILL, true, "backfill");
     expected.extend(of(18..=STILL, false, "delete"));
-    assert_eq!(told_of(server, passing, Some(still)).await, sorted(&expected), "a deleted one");
+    assert_eq!(emitted_about(server, passing, Some(still)).await, sorted(&expected), "a deleted segment");
     segment
 }
 
@@ -140,13 +141,13 @@ async fn edit(server: &Server, segment: i64, clause: &str) {
     assert_eq!(edited.status, 200, "{}", edited.body);
 }
 
-fn sorted(told: &[(i64, bool, String)]) -> Vec<(i64, bool, String)> {
-    let mut told = told.to_vec();
-    told.sort();
-    told
+fn sorted(emitted: &[(i64, bool, String)]) -> Vec<(i64, bool, String)> {
+    let mut emitted = emitted.to_vec();
+    emitted.sort();
+    emitted
 }
 
-/// Of each pair the absorbed one leaves everything, because of the merge and nothing else.
+/// Merges pairs of users. The absorbed user leaves all segments, with the cause `merge`.
 async fn users_merge(server: &Server) {
     for pair in 0..10 {
         let key = |number: i64| json!({"idType": "cookie", "id": format!("busy-{number}")});
@@ -155,18 +156,21 @@ async fn users_merge(server: &Server) {
         let absorbed = linked.body["data"]["absorbed"].as_i64().unwrap();
         server.segments_of(1).await;
         let records = server.records("user_segment_notification_topic").await;
-        let theirs: Vec<&Value> =
-            records.iter().map(|record| &record["value"]).filter(|told| told["user_id"] == absorbed).collect();
-        assert_eq!(theirs.last().unwrap()["cause"], "merge", "{theirs:?}");
+        let of_absorbed: Vec<&Value> = records
+            .iter()
+            .map(|record| &record["value"])
+            .filter(|notification| notification["user_id"] == absorbed)
+            .collect();
+        assert_eq!(of_absorbed.last().unwrap()["cause"], "merge", "{of_absorbed:?}");
         assert!(check::histories(&records)[&absorbed].members.is_empty());
     }
 }
 
-/// Nothing is known of a new user, and that is enough for some segments.
+/// A new user without any events is in some segments.
 async fn a_user_joins(server: &Server, segment: i64) {
     let user = server.user("newcomer").await;
     assert_eq!(server.segments_of(user).await, [segment]);
-    let told = server.transitions_of(user).await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((&told[0]["cause"], &told[0]["in_segments"]), (&json!("user"), &json!([segment])));
+    let emitted = server.transitions_of(user).await;
+    assert_eq!(emitted.len(), 1, "{emitted:?}");
+    assert_eq!((&emitted[0]["cause"], &emitted[0]["in_segments"]), (&json!("user"), &json!([segment])));
 }

@@ -1,4 +1,4 @@
-//! What a start makes of the machine's clock: the last time in the log is its only evidence.
+//! Tests how a start checks the machine's clock against the last time in the log.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ use support::{Launch, text};
 const HOUR: i64 = 3_600_000_000;
 const YEAR: i64 = 365 * 24 * HOUR;
 
-/// A data folder whose log ends at a time.
+/// Makes a data folder whose log ends at a time.
 async fn log_of(data: &Path, last: Timestamp) {
     let (log, _) = adapters::embedded::open(&data.join("log"), 16, Arc::new(ManualClock::at(last))).unwrap();
     let record = NewRecord { topic: Topic::Errors, partition: 0, key: String::new(), value: b"{}".to_vec() };
@@ -35,13 +35,13 @@ async fn a_clock_that_is_years_ahead_of_the_log_must_be_accepted() {
     let refused = launch.try_start().err().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{}", refused.message);
     assert!(refused.message.contains("--accept-clock"), "{}", refused.message);
-    assert!(!data.path().join("config.sqlite").exists(), "nothing was written with a time in it");
+    assert!(!data.path().join("config.sqlite").exists(), "no time of a wrong clock was written");
     let server = launch.clone().flag("--accept-clock").start();
     assert_eq!(server.get("/clock").await.body["data"]["warning"], json!(null));
 }
 
 #[tokio::test]
-async fn an_outage_of_months_is_no_question() {
+async fn an_outage_of_months_needs_no_confirmation() {
     let data = tempfile::tempdir().unwrap();
     log_of(data.path(), ago(YEAR / 2)).await;
     let server = Launch::new(data.path()).start();
@@ -49,14 +49,14 @@ async fn an_outage_of_months_is_no_question() {
 }
 
 #[tokio::test]
-async fn a_clock_behind_the_log_is_told() {
+async fn a_clock_behind_the_log_is_reported() {
     let data = tempfile::tempdir().unwrap();
     log_of(data.path(), ago(-2 * HOUR)).await;
     let server = Launch::new(data.path()).start();
-    let told = server.get("/clock").await.body["data"].clone();
-    assert_eq!(told["warning"]["code"], "CLOCK_BEHIND", "{told}");
-    let behind = told["behindSeconds"].as_f64().unwrap();
-    assert!(behind > 3_600.0 && behind <= 7_200.0, "{told}");
+    let clock = server.get("/clock").await.body["data"].clone();
+    assert_eq!(clock["warning"]["code"], "CLOCK_BEHIND", "{clock}");
+    let behind = clock["behindSeconds"].as_f64().unwrap();
+    assert!(behind > 3_600.0 && behind <= 7_200.0, "{clock}");
     let page = text(&format!("{}/metrics", server.metrics[1])).await;
     let metric = page.lines().find_map(|line| line.strip_prefix("uss_clock_behind_seconds ")).unwrap();
     assert!(metric.parse::<f64>().unwrap() > 3_600.0, "{metric}");

@@ -1,4 +1,4 @@
-//! The binary as a person at a terminal sees it: what goes to which stream, and the exit status.
+//! Tests the output streams and exit statuses of the commands.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -17,7 +17,7 @@ fn text(bytes: Vec<u8>) -> Result<String, Box<dyn Error>> {
 }
 
 #[test]
-fn replay_reads_standard_input_and_answers_what_stands_before_a_bad_line() -> Result<(), Box<dyn Error>> {
+fn replay_reads_standard_input_and_writes_the_output_of_the_lines_before_a_bad_one() -> Result<(), Box<dyn Error>> {
     let input = r#"{"at":"2026-01-01T00:00:00Z","segment":{"tag":"all","whereStatement":""}}
 {"at":"2026-01-01T00:00:00Z","members":["all"]}
 {"at":"2026-01-02T00:00:00Z","members":["none"]}
@@ -76,13 +76,13 @@ fn validate_points_at_the_place_of_a_refusal() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `| head -1` closes the stream once it has its line: the command has done its work, and says so.
+/// `| head -1` closes the stream when it has its line. The command has done its work all the same.
 #[test]
-fn nobody_reading_on_is_no_failure() -> Result<(), Box<dyn Error>> {
+fn a_closed_output_does_not_change_the_exit_status() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::TempDir::new()?;
     let file = folder.path().join("a.csv");
     std::fs::write(&file, "id,created_at\na,2026-01-01\n")?;
-    let file = file.to_str().ok_or("the path is text")?;
+    let file = file.to_str().ok_or("the path is not UTF-8")?;
     let cases: [(&[&str], i32); 4] = [
         (&["validate", "region = 'x'"], 0),
         (&["validate", "region ="], 1),

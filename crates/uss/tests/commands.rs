@@ -1,4 +1,4 @@
-//! The commands that look into a running service: `uss errors` and `uss topic`.
+//! Tests the commands that query a running service: `uss errors`, `uss topic` and `uss users`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,21 +8,21 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use support::{Launch, Server, answer, user_record};
+use support::{Launch, Server, response_to, user_record};
 
 const ERRORS: &str = "error_topic";
 const NOTIFICATIONS: &str = "user_segment_notification_topic";
 
-/// What a command said.
-struct Said {
+/// The exit status and output of a command.
+struct Ran {
     status: i32,
     out: String,
     error: String,
 }
 
-impl Said {
+impl Ran {
     fn lines(&self) -> Vec<Value> {
-        self.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
     }
 }
 
@@ -32,21 +32,21 @@ fn command(words: &[&str]) -> Command {
     command
 }
 
-fn run(mut command: Command) -> Said {
+fn run(mut command: Command) -> Ran {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { status: output.status.code().unwrap(), out: text(output.stdout), error: text(output.stderr) }
+    Ran { status: output.status.code().unwrap(), out: text(output.stdout), error: text(output.stderr) }
 }
 
-/// `uss errors`, its address from the environment.
-fn errors(server: &Server, words: &[&str]) -> Said {
+/// Runs `uss errors`, with the address in the environment.
+fn errors(server: &Server, words: &[&str]) -> Ran {
     let mut command = command(&[&["errors"], words].concat());
     command.env("USS_INGESTION_URL", &server.ingestion);
     run(command)
 }
 
-/// `uss topic`, its address by a flag.
-fn topic(server: &Server, words: &[&str]) -> Said {
+/// Runs `uss topic`, with the address in a flag.
+fn topic(server: &Server, words: &[&str]) -> Ran {
     run(command(&[&["topic"], words, &["--url", &server.configuration]].concat()))
 }
 
@@ -55,19 +55,19 @@ fn start(data: &tempfile::TempDir) -> Server {
 }
 
 #[tokio::test]
-async fn a_rejected_event_is_found_and_accepted_once_its_user_is_there() {
+async fn a_dead_letter_is_found_and_accepted_when_its_user_exists() {
     let data = tempfile::tempdir().unwrap();
     let server = start(&data);
     let segment = server.segment("seen", "count(*) > 0").await;
     server.in_force(segment).await;
-    let said = errors(&server, &["list"]);
-    assert_eq!((said.status, said.out.as_str()), (0, "no records: nothing was rejected\n"));
+    let ran = errors(&server, &["list"]);
+    assert_eq!((ran.status, ran.out.as_str()), (0, "no records: nothing was rejected\n"));
 
     let event = r#"{"id":"late","id_type":"cookie","order":1.10,"created_at":"2026-01-01T00:00:00Z"}"#;
     assert_eq!(server.send("application/json", event).await.unwrap().status, 404);
-    let said = errors(&server, &["list"]);
-    let rows: Vec<Vec<&str>> = said.out.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!((said.status, rows.len()), (0, 2), "{}{}", said.out, said.error);
+    let ran = errors(&server, &["list"]);
+    let rows: Vec<Vec<&str>> = ran.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((ran.status, rows.len()), (0, 2), "{}{}", ran.out, ran.error);
     assert_eq!(rows[0], ["OFFSET", "WHEN", "CODE", "CLIENT", "ID", "MESSAGE"]);
     assert_eq!((rows[1][0], &rows[1][2..6]), ("0", ["USER_NOT_FOUND", "late", "no", "user"].as_slice()));
     let records = errors(&server, &["list", "--json"]).lines();
@@ -79,7 +79,7 @@ async fn a_rejected_event_is_found_and_accepted_once_its_user_is_there() {
     let again = errors(&server, &["replay", "0"]);
     assert_eq!(again.status, 1, "its user is still unknown: {}", again.out);
     assert!(again.out.contains("refused again: ") && again.out.contains("(USER_NOT_FOUND)"), "{}", again.out);
-    assert_eq!(server.records(ERRORS).await.len(), 1, "it stands there already");
+    assert_eq!(server.records(ERRORS).await.len(), 1, "it is on the topic already");
 
     let user = server.user("late").await;
     let accepted = errors(&server, &["replay", "0"]);
@@ -98,10 +98,10 @@ async fn a_rejected_event_is_found_and_accepted_once_its_user_is_there() {
     assert_eq!(of_user.len(), 1, "{of_user:?}");
     assert_eq!(of_user[0]["value"]["created_at"], "2026-01-01T00:00:00.000000Z");
 
-    // What it caused.
-    let told = topic(&server, &["tail", NOTIFICATIONS]).lines();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((&told[0]["value"]["user_id"], &told[0]["value"]["in_segments"]), (&json!(user), &json!([segment])));
+    let emitted = topic(&server, &["tail", NOTIFICATIONS]).lines();
+    assert_eq!(emitted.len(), 1, "{emitted:?}");
+    let notification = &emitted[0]["value"];
+    assert_eq!((&notification["user_id"], &notification["in_segments"]), (&json!(user), &json!([segment])));
 }
 
 #[tokio::test]
@@ -117,49 +117,49 @@ async fn one_dead_letter_is_edited_and_all_of_a_code_are_replayed() {
         assert_eq!(server.event(&json!({"id": name})).await.status, 404);
     }
 
-    let said = errors(&server, &["replay", "0", "--patch", r#"{"payload": {"order_total": "1o"}}"#]);
-    assert!(said.status == 1 && said.out.contains("(INVALID_ORDER_TOTAL)"), "{}", said.out);
-    let said = errors(&server, &["replay", "0", "--patch", r#"{"payload": {"order_total": "10.50"}}"#]);
-    assert_eq!((said.status, said.out.as_str()), (0, "the event of record 0 was accepted\n"), "{}", said.error);
+    let ran = errors(&server, &["replay", "0", "--patch", r#"{"payload": {"order_total": "1o"}}"#]);
+    assert!(ran.status == 1 && ran.out.contains("(INVALID_ORDER_TOTAL)"), "{}", ran.out);
+    let ran = errors(&server, &["replay", "0", "--patch", r#"{"payload": {"order_total": "10.50"}}"#]);
+    assert_eq!((ran.status, ran.out.as_str()), (0, "the event of record 0 was accepted\n"), "{}", ran.error);
     assert_eq!(server.segments_of(user).await, [segment]);
-    let said = errors(&server, &["replay", "1", "--patch", "{}"]);
-    assert_eq!(said.status, 1);
-    assert!(said.error.contains("it cannot be patched") && said.error.contains("(NOT_PATCHABLE)"), "{}", said.error);
-    let said = errors(&server, &["replay", "1", "--instead", r#"{"id": "a", "payload": {"order_total": 1}}"#]);
-    assert_eq!(said.status, 0, "{}{}", said.out, said.error);
+    let ran = errors(&server, &["replay", "1", "--patch", "{}"]);
+    assert_eq!(ran.status, 1);
+    assert!(ran.error.contains("it cannot be patched") && ran.error.contains("(NOT_PATCHABLE)"), "{}", ran.error);
+    let ran = errors(&server, &["replay", "1", "--instead", r#"{"id": "a", "payload": {"order_total": 1}}"#]);
+    assert_eq!(ran.status, 0, "{}{}", ran.out, ran.error);
 
     server.user("b").await;
     server.user("c").await;
-    let said = errors(&server, &["replay", "--all", "--code", "USER_NOT_FOUND"]);
-    assert_eq!(said.status, 1, "d is still unknown");
-    let mut lines = said.out.lines();
-    assert_eq!(lines.next(), Some("2 accepted, 1 refused again, 0 accepted before"), "{}", said.out);
-    assert!(lines.next().unwrap().starts_with("  record 4: no user has the id `d`"), "{}", said.out);
-    let said = errors(&server, &["replay", "--all", "--code", "INVALID_JSON"]);
-    assert_eq!(said.out, "0 accepted, 0 refused again, 1 accepted before\n");
+    let ran = errors(&server, &["replay", "--all", "--code", "USER_NOT_FOUND"]);
+    assert_eq!(ran.status, 1, "d is still unknown");
+    let mut lines = ran.out.lines();
+    assert_eq!(lines.next(), Some("2 accepted, 1 refused again, 0 accepted before"), "{}", ran.out);
+    assert!(lines.next().unwrap().starts_with("  record 4: no user has the id `d`"), "{}", ran.out);
+    let ran = errors(&server, &["replay", "--all", "--code", "INVALID_JSON"]);
+    assert_eq!(ran.out, "0 accepted, 0 refused again, 1 accepted before\n");
     let strange = errors(&server, &["replay", "--all", "--code", "a&limit=0 ü"]);
     assert!(strange.error.starts_with("no rejected event has the code a&limit=0 ü; there are: "), "{}", strange.error);
-    let said = errors(&server, &["replay", "--all", "--code", "NO_SUCH"]);
-    assert_eq!(said.status, 1);
+    let ran = errors(&server, &["replay", "--all", "--code", "NO_SUCH"]);
+    assert_eq!(ran.status, 1);
     let known =
         "no rejected event has the code NO_SUCH; there are: INVALID_JSON, INVALID_ORDER_TOTAL, USER_NOT_FOUND\n";
-    assert_eq!(said.error, known);
-    assert_eq!(server.records(ERRORS).await.len(), 5, "nothing that was refused again is there twice");
+    assert_eq!(ran.error, known);
+    assert_eq!(server.records(ERRORS).await.len(), 5, "a repeated rejection adds no record");
 
-    let said = errors(&server, &["list", "--from", "1", "--limit", "2"]);
-    assert_eq!(said.out.lines().last(), Some("more, if there are: --from 3"), "{}", said.out);
+    let ran = errors(&server, &["list", "--from", "1", "--limit", "2"]);
+    assert_eq!(ran.out.lines().last(), Some("for more, add --from 3"), "{}", ran.out);
     let offsets = |words: &[&str]| -> Vec<Value> {
         errors(&server, words).lines().iter().map(|record| record["offset"].clone()).collect()
     };
     assert_eq!(offsets(&["list", "--json", "--limit", "2"]), [3, 4]);
     assert_eq!(offsets(&["list", "--json", "--from", "3"]), [3, 4]);
-    let said = errors(&server, &["show", "99"]);
-    assert_eq!(said.status, 1);
-    assert!(said.error.contains("no record 99; `uss errors list`"), "{}", said.error);
+    let ran = errors(&server, &["show", "99"]);
+    assert_eq!(ran.status, 1);
+    assert!(ran.error.contains("no record 99; `uss errors list`"), "{}", ran.error);
 }
 
 #[tokio::test]
-async fn a_failed_computation_is_listed_but_is_no_event_to_replay() {
+async fn a_failed_computation_is_listed_but_cannot_be_replayed() {
     let data = tempfile::tempdir().unwrap();
     let server = start(&data);
     let user = server.user("someone").await;
@@ -169,21 +169,21 @@ async fn a_failed_computation_is_listed_but_is_no_event_to_replay() {
     server.segments_of(user).await;
     let listed = errors(&server, &["list"]);
     assert!(listed.out.contains("BAD_RECORD"), "{}", listed.out);
-    let said = errors(&server, &["replay", "0"]);
-    assert_eq!(said.status, 1);
-    assert!(said.error.ends_with("the worker itself repeats it (NOT_AN_EVENT)\n"), "{}", said.error);
-    let said = errors(&server, &["replay", "--all"]);
-    assert_eq!((said.status, said.out.as_str()), (0, "0 accepted, 0 refused again, 0 accepted before\n"));
+    let ran = errors(&server, &["replay", "0"]);
+    assert_eq!(ran.status, 1);
+    assert!(ran.error.ends_with("the worker itself repeats it (NOT_AN_EVENT)\n"), "{}", ran.error);
+    let ran = errors(&server, &["replay", "--all"]);
+    assert_eq!((ran.status, ran.out.as_str()), (0, "0 accepted, 0 refused again, 0 accepted before\n"));
 }
 
 #[tokio::test]
-async fn the_routes_behind_the_commands_are_for_admins_and_say_what_they_want() {
+async fn the_routes_of_the_commands_need_an_admin_key_and_refuse_wrong_parameters() {
     let data = tempfile::tempdir().unwrap();
     let (admin, ingest) = ("admin-0123456789abcdef", "ingest-0123456789abcdef");
     let keys = format!("admin:{admin},ingest:{ingest}");
     let server = Launch::new(data.path()).set("USS_API_KEYS", &keys).start();
     let event = server.client().post(format!("{}/api/v1/events", server.ingestion)).bearer_auth(ingest);
-    assert_eq!(answer(event.body(r#"{"id":"a"}"#)).await.unwrap().status, 404);
+    assert_eq!(response_to(event.body(r#"{"id":"a"}"#)).await.unwrap().status, 404);
     let replay = "/0/replay";
     let cases = [
         ("GET", "", "", ingest, 403, "FORBIDDEN"),
@@ -205,27 +205,27 @@ async fn the_routes_behind_the_commands_are_for_admins_and_say_what_they_want() 
         let url = format!("{}/api/v1/errors{path}", server.ingestion);
         let request = server.client().request(method.parse().unwrap(), url).bearer_auth(key).body(body);
         let request = request.header("content-type", "application/json");
-        let answered = answer(request).await.unwrap();
-        assert_eq!((answered.status, &answered.body["code"]), (status, &json!(code)), "{method} {path} {body}");
+        let response = response_to(request).await.unwrap();
+        assert_eq!((response.status, &response.body["code"]), (status, &json!(code)), "{method} {path} {body}");
         let is_outcome = ["USER_NOT_FOUND", "NOT_AN_OBJECT"].contains(&code);
-        assert_eq!(answered.body["outcome"] == "rejected", is_outcome, "{}", answered.body);
+        assert_eq!(response.body["outcome"] == "rejected", is_outcome, "{}", response.body);
     }
     for path in ["/replay", "/0/replay"] {
         let request = server.client().post(format!("{}/api/v1/errors{path}", server.ingestion)).bearer_auth(admin);
-        let answered = answer(request.header("content-type", "text/plain").body("{}")).await.unwrap();
-        assert_eq!((answered.status, &answered.body["code"]), (415, &json!("UNSUPPORTED_MEDIA_TYPE")), "{path}");
+        let response = response_to(request.header("content-type", "text/plain").body("{}")).await.unwrap();
+        assert_eq!((response.status, &response.body["code"]), (415, &json!("UNSUPPORTED_MEDIA_TYPE")), "{path}");
     }
     let url = format!("{}/api/v1/errors?from=-5", server.ingestion);
-    let listed = answer(server.client().get(url).bearer_auth(admin)).await.unwrap().body;
+    let listed = response_to(server.client().get(url).bearer_auth(admin)).await.unwrap().body;
     assert_eq!((listed["data"].as_array().unwrap().len(), &listed["next_offset"]), (1, &json!(1)), "{listed}");
 }
 
-/// A tail that follows, killed when the test is over.
+/// A `uss topic tail --follow` that is killed when the test ends.
 struct Following(Child);
 
 impl Drop for Following {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -252,7 +252,7 @@ async fn a_topic_is_read_in_order_over_all_partitions_and_followed() {
     assert!(times.is_sorted(), "{times:?}");
     let mut found = user_ids(&all);
     let last_ten = topic(&server, &["tail", NOTIFICATIONS]).lines();
-    assert_eq!(last_ten, all[20..], "ten of all, not of each");
+    assert_eq!(last_ten, all[20..], "ten records of all partitions, not of each");
     found.sort_unstable();
     assert_eq!(found, users);
     let partition = all[0]["partition"].to_string();
@@ -271,47 +271,44 @@ async fn a_topic_is_read_in_order_over_all_partitions_and_followed() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_with_what_would_be_right() {
-    // Nobody listens on a port that was free a moment ago.
+async fn the_message_of_a_wrong_call_says_what_to_do() {
+    // No process listens on a port that was free a moment ago.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");
     for (words, variable) in
         [(["errors", "list"].as_slice(), "USS_INGESTION_URL"), (&["topic", "tail", "x"], "USS_CONFIGURATION_URL")]
     {
-        let said = run(command(&[words, &["--url", &url]].concat()));
-        assert_eq!(said.status, 1);
-        assert!(said.error.starts_with(&format!("{url} cannot be reached: ")), "{}", said.error);
-        let advice = format!("Is `uss serve` running? If it is elsewhere, say where with --url or {variable}\n");
-        assert!(said.error.ends_with(&advice), "{}", said.error);
+        let ran = run(command(&[words, &["--url", &url]].concat()));
+        assert_eq!(ran.status, 1);
+        assert!(ran.error.starts_with(&format!("{url} cannot be reached: ")), "{}", ran.error);
+        let advice =
+            format!("Is `uss serve` running? If it runs elsewhere, give its address with --url or {variable}\n");
+        assert!(ran.error.ends_with(&advice), "{}", ran.error);
     }
 
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_API_KEYS", "admin:0123456789abcdef").start();
-    let said = errors(&server, &["list"]);
-    assert!(
-        said.status == 1 && said.error.ends_with("give an admin key with --key or USS_API_KEY\n"),
-        "{}",
-        said.error
-    );
+    let ran = errors(&server, &["list"]);
+    assert!(ran.status == 1 && ran.error.ends_with("give an admin key with --key or USS_API_KEY\n"), "{}", ran.error);
     let key = ["--key", "0123456789abcdef"];
     assert_eq!(errors(&server, &[&["list"], key.as_slice()].concat()).status, 0);
-    let said = topic(&server, &[&["tail", "notifications"], key.as_slice()].concat());
-    assert_eq!(said.status, 1);
+    let ran = topic(&server, &[&["tail", "notifications"], key.as_slice()].concat());
+    assert_eq!(ran.status, 1);
     assert_eq!(
-        said.error,
+        ran.error,
         "there is no topic notifications; there are: event_ingested_topic, error_topic, \
          user_segment_notification_topic, segment_config_topic\n"
     );
-    let said = topic(&server, &[&["tail", ERRORS, "--partition", "1"], key.as_slice()].concat());
-    assert_eq!(said.error, "the topic error_topic has no partition 1; it has 1, from 0\n");
+    let ran = topic(&server, &[&["tail", ERRORS, "--partition", "1"], key.as_slice()].concat());
+    assert_eq!(ran.error, "the topic error_topic has no partition 1; it has 1, from 0\n");
     let wrong = run(command(&[&["errors", "list", "--url", &server.configuration], key.as_slice()].concat()));
     assert!(wrong.error.contains("but not like this API of USS"), "{}", wrong.error);
 
     for words in [["replay"].as_slice(), &["replay", "1", "--all"], &["replay", "1", "--patch", "{"]] {
-        assert_eq!(errors(&server, words).status, 2, "{words:?} is no question");
+        assert_eq!(errors(&server, words).status, 2, "{words:?} is a usage error");
     }
-    let said = errors(&server, &["list", "--help"]);
-    assert!(said.status == 0 && said.out.contains("USS_INGESTION_URL"), "{}", said.out);
+    let ran = errors(&server, &["list", "--help"]);
+    assert!(ran.status == 0 && ran.out.contains("USS_INGESTION_URL"), "{}", ran.out);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Who may connect, from where, for how long: pages of browsers, idle and slow clients, subscribers who do not read.
+//! Tests who may connect, from where, and for how long: pages of browsers, idle clients, slow
+//! clients, subscribers that do not read.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,10 +9,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::json;
-use support::{Launch, Server, answer, eventually, text};
+use support::{Launch, Server, eventually, response_to, text};
 
 #[tokio::test]
-async fn a_page_cannot_drive_a_server_without_keys() {
+async fn a_page_of_another_origin_cannot_use_a_server_without_keys() {
     let data = tempfile::tempdir().unwrap();
     let shop = "https://shop.example";
     let server = Launch::new(data.path()).set("USS_ALLOWED_ORIGINS", shop).set("USS_UNKNOWN_USERS", "create").start();
@@ -28,24 +29,24 @@ async fn a_page_cannot_drive_a_server_without_keys() {
     ];
     for (method, url) in changes {
         let request = server.client().request(method.parse().unwrap(), &url).header("sec-fetch-site", "cross-site");
-        let refused = answer(request.header("origin", evil).body(r#"{"id":"injected"}"#)).await.unwrap();
+        let refused = response_to(request.header("origin", evil).body(r#"{"id":"injected"}"#)).await.unwrap();
         assert_eq!((refused.status, &refused.body["code"]), (403, &json!("ORIGIN_NOT_ALLOWED")), "{method} {url}");
     }
     let pages = server.metrics.iter().map(|address| format!("{address}/metrics"));
     for url in pages.chain([format!("{configuration}/users"), format!("{ingestion}/errors")]) {
         let request = server.client().get(&url).header("host", "evil.example:3000");
-        let refused = answer(request).await.unwrap();
+        let refused = response_to(request).await.unwrap();
         assert_eq!((refused.status, &refused.body["code"]), (421, &json!("HOST_NOT_ALLOWED")), "{url}");
     }
     let beacon = server.client().post(format!("{ingestion}/events")).header("content-type", "text/plain");
     let beacon = beacon.header("origin", shop).header("sec-fetch-site", "cross-site").body(r#"{"id":"a"}"#);
-    assert_eq!(answer(beacon).await.unwrap().status, 200, "pages that are allowed go on sending");
+    assert_eq!(response_to(beacon).await.unwrap().status, 200, "an allowed page may send events");
     let users = server.get("/users").await.body;
     assert_eq!(users["data"].as_array().unwrap().len(), 1, "only the beacon's: {users}");
 }
 
 #[test]
-fn a_list_of_keys_that_holds_none_opens_no_address() {
+fn an_empty_list_of_keys_does_not_open_the_address() {
     let data = tempfile::tempdir().unwrap();
     for keys in ["", ",", " , ,", "  "] {
         let launch = Launch::new(data.path()).set("USS_BIND", "0.0.0.0").set("USS_API_KEYS", keys);
@@ -58,7 +59,7 @@ fn connect(address: &str) -> TcpStream {
     TcpStream::connect(address.strip_prefix("http://").unwrap()).unwrap()
 }
 
-/// A metric of the page that has those of all connections.
+/// Returns a metric of the page that has the metrics of all connections.
 async fn metric(server: &Server, series: &str) -> f64 {
     let page = text(&format!("{}/metrics", server.metrics[1])).await;
     let value = page.lines().find_map(|line| line.strip_prefix(series)).map(str::trim);
@@ -66,21 +67,22 @@ async fn metric(server: &Server, series: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn idle_clients_of_one_port_do_not_close_the_others() {
+async fn idle_clients_of_one_port_do_not_block_the_other_ports() {
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create");
     let server = launch.under(&["bash", "-c", "ulimit -n 512; exec \"$0\" \"$@\""]).start();
-    // More than there are descriptors: those that are refused are closed, whoever stays sends nothing.
+    // More connections than there are descriptors. Some are refused and closed, the others send
+    // nothing.
     let silent: Vec<TcpStream> = (0..600).map(|_| connect(&server.metrics[0])).collect();
     eventually("the port is full", async || {
         (metric(&server, r#"uss_connections_refused_total{port="ingestion_metrics",reason="port"}"#).await > 0.0)
             .then_some(())
     })
     .await;
-    assert_eq!(server.event(&json!({"id": "a"})).await.status, 200, "events are taken meanwhile");
+    assert_eq!(server.event(&json!({"id": "a"})).await.status, 200, "events are accepted meanwhile");
     assert_eq!(server.post("/users", &json!({"clientRefId": "b"})).await.status, 201);
     assert_eq!(metric(&server, r#"uss_accept_errors_total{port="ingestion_metrics"}"#).await, 0.0);
-    // They are left without a word, and the port is open again.
+    // The server closes the idle connections after a while.
     eventually("the port has room again", async || {
         let url = format!("{}/metrics", server.metrics[0]);
         let response = server.client().get(url).send().await.ok()?;
@@ -91,11 +93,11 @@ async fn idle_clients_of_one_port_do_not_close_the_others() {
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_clients_who_wait() {
+async fn a_stop_does_not_wait_for_idle_clients() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").start();
-    let everybody = server.segment("everybody", "").await;
-    server.in_force(everybody).await;
+    let everyone = server.segment("everyone", "").await;
+    server.in_force(everyone).await;
     let mut clients = Vec::new();
     for number in 0..600 {
         let mut client = connect(if number % 2 == 0 { &server.configuration } else { &server.ingestion });
@@ -112,13 +114,13 @@ async fn a_stop_does_not_wait_for_clients_who_wait() {
         page.lines().any(|line| line == "uss_stream_subscribers 100").then_some(())
     })
     .await;
-    // Some are told while they do not read.
+    // Notifications are streamed to clients that do not read.
     let lines: String = (0..2_000).map(|number| format!("{{\"id\":\"user-{number}\"}}\n")).collect();
     assert_eq!(server.send("application/x-ndjson", lines).await.unwrap().status, 200);
     server.stop();
     for mut client in clients {
         let mut rest = Vec::new();
-        // Reset or ended: what counts is that it is over.
+        // The connection may be reset or closed: both end the read.
         let _ended = client.read_to_end(&mut rest);
     }
 }

@@ -1,7 +1,7 @@
-//! Killed without warning, again and again, under load: nothing acknowledged is lost, nothing counts twice, and every
-//! transition is told once, with the instant at which it took place.
+//! Kills the server again and again under load. No acknowledged event is lost or counts twice, and
+//! every transition is emitted once, with its instant.
 //!
-//! `USS_CRASH_KILLS` sets the number of kills, `USS_CRASH_SEED` repeats a run's choices.
+//! `USS_CRASH_KILLS` sets the number of kills, and `USS_CRASH_SEED` repeats the choices of a run.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
@@ -20,16 +20,18 @@ use serde_json::{Value, json};
 use support::{Launch, Server, eventually};
 use tokio::sync::watch;
 
-/// Users who are never linked (all together no more than a preview shows): their transitions are recomputed one by one.
+/// Users that are never linked. Their transitions are recomputed one by one. A preview shows at
+/// most 100 users, so all users together are no more.
 const PLAIN: usize = 52;
-/// Users who are linked: of four in a row, the first two, the last two, then the second with the third.
+/// Users that are linked: of each four, the first two, the last two, then the second with the
+/// third.
 const LINKED: usize = 48;
 const CLIENTS: u64 = 6;
 
 const BUSY: &str = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '2 seconds') >= 2";
 const RECENT: &str = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '1 second') >= 1";
 const BUYERS: &str = "sum(order_total) >= 200";
-/// What the edited segment becomes, one after the other.
+/// The clauses that the edited segment gets, one after the other.
 const EDITS: [&str; 5] = [
     "count(*) FILTER (WHERE created_at >= now() - INTERVAL '3 seconds') >= 3",
     "count(*) >= 12",
@@ -50,7 +52,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_or_told_twice_while_segments_change_and_users_merge() {
+async fn no_event_is_lost_and_no_transition_is_emitted_twice_while_segments_change_and_users_merge() {
     let kills = from_environment("USS_CRASH_KILLS", 30);
     let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
     let seed = from_environment("USS_CRASH_SEED", clock);
@@ -90,7 +92,8 @@ async fn nothing_is_lost_or_told_twice_while_segments_change_and_users_merge() {
     check(server, &segments, &users, &acknowledged).await;
 }
 
-/// Kills the server at random moments while clients send and definitions change. Answers the last one, alive.
+/// Kills the server at random moments while clients send events and definitions change. Returns the
+/// last server, running.
 async fn crash_again_and_again(
     mut server: Server,
     kills: u64,
@@ -101,13 +104,13 @@ async fn crash_again_and_again(
     for round in 0..kills {
         present.send_replace(Some((server.client(), server.ingestion.clone())));
         let life = Duration::from_millis(50 + random.u64(..900));
-        // What is under way when the time is over is cut off.
+        // Requests in progress when the time is over are cut off.
         let changes = async { tokio::join!(change_segments(&server, round, segments), link(&server, round)) };
         let ((), _cut_off) = tokio::join!(tokio::time::sleep(life), tokio::time::timeout(life, changes));
         let launch = server.kill();
         present.send_replace(None);
         if random.u64(..4) == 0 {
-            // Long enough for windows to end in the outage.
+            // Long enough for windows to end while no server runs.
             tokio::time::sleep(Duration::from_millis(random.u64(..2_500))).await;
         }
         let in_recovery = random.u64(..4) == 0;
@@ -122,7 +125,7 @@ async fn crash_again_and_again(
     server
 }
 
-/// Edits a segment, or adds and deletes one.
+/// Edits a segment, or creates and deletes one.
 async fn change_segments(server: &Server, round: u64, segments: &Segments) {
     if round.is_multiple_of(2) {
         let clause = EDITS[(round / 2) as usize % EDITS.len()];
@@ -138,7 +141,7 @@ async fn change_segments(server: &Server, round: u64, segments: &Segments) {
     }
 }
 
-/// Links two users, who may be several already.
+/// Links two users, which may be merged users already.
 async fn link(server: &Server, round: u64) {
     let four = PLAIN as u64 + round / 3 * 4 % LINKED as u64;
     let (one, other) = [(0, 1), (2, 3), (1, 2)][(round % 3) as usize];
@@ -155,13 +158,14 @@ async fn check(
     eventually("the last windows have ended", async || {
         let mut members = 0;
         for tag in ["busy", "recent"] {
-            let answer = server.get(&format!("/users/segment/{tag}?fresh=true")).await;
-            members += answer.body["data"].as_array().unwrap().len();
+            let response = server.get(&format!("/users/segment/{tag}?fresh=true")).await;
+            members += response.body["data"].as_array().unwrap().len();
         }
         (members == 0).then_some(())
     })
     .await;
-    // What stands still can be compared: the last edit may have a window that has not ended.
+    // A clause without a window can be compared with SQL. The last edit may have a window that has
+    // not ended.
     let without_window = json!({"whereStatement": EDITS[1]});
     let path = format!("/segments/{}", segments.edited);
     assert_eq!(server.call("PUT", &path, &without_window).await.status, 200);
@@ -170,7 +174,7 @@ async fn check(
     let (events, deliveries) = check::events(&server.records("event_ingested_topic").await);
     let histories = check::histories(&server.records("user_segment_notification_topic").await);
     for event_id in acknowledged.keys() {
-        assert!(deliveries.contains_key(event_id), "{event_id} was acknowledged and is not in the log");
+        assert!(deliveries.contains_key(event_id), "{event_id} was acknowledged but is not in the log");
     }
     let again = deliveries.values().filter(|deliveries| deliveries.len() > 1).count();
     eprintln!("{again} of {} events were delivered more than once", deliveries.len());
@@ -181,25 +185,26 @@ async fn check(
         let nothing = Vec::new();
         let seen = events.get(&user).unwrap_or(&nothing);
         for (segment, window, least) in [(segments.busy, 2_000_000, 2), (segments.recent, 1_000_000, 1)] {
-            let told = histories.get(&user).and_then(|history| history.transitions.get(&segment));
+            let emitted = histories.get(&user).and_then(|history| history.transitions.get(&segment));
             let expected = check::flips(seen, window, least);
-            assert_eq!(told.unwrap_or(&nothing_told()), &expected, "user {user}, segment {segment}");
+            assert_eq!(emitted.unwrap_or(&no_transitions()), &expected, "user {user}, segment {segment}");
             compared += expected.len();
         }
     }
     eprintln!("{compared} transitions are as recomputed");
-    assert!(compared > 0, "a run without transitions says nothing");
+    assert!(compared > 0, "the run had no transitions to compare");
     check::memberships(&server, &histories).await;
     let launch = server.stop();
     check_warehouse(launch.data(), acknowledged, &deliveries);
 }
 
-fn nothing_told() -> Vec<(bool, i64)> {
+fn no_transitions() -> Vec<(bool, i64)> {
     Vec::new()
 }
 
-/// Each acknowledged event is one row. One that was sent again to the survivor of a merge, while what the absorbed user had
-/// sent was still on its way there, may be two.
+/// Checks that each acknowledged event is one row of the warehouse. An event may have two rows if
+/// it was sent again for the survivor of a merge before the events of the absorbed user had arrived
+/// there.
 fn check_warehouse(
     data: &Path,
     acknowledged: &BTreeMap<String, String>,

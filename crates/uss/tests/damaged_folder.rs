@@ -1,4 +1,5 @@
-//! Damage anywhere in a data folder: it starts as before, or is refused clearly, or says what it mended. Never silently wrong.
+//! Tests damage anywhere in a data folder. The server starts with all data, or refuses the folder
+//! with a message, or reports what it repaired. It is never silently wrong.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,12 +17,13 @@ use uss::serve::{Opened, Options, open_stores, start_service};
 use uss::settings::Settings;
 
 const PARTITIONS: u32 = 2;
-/// Places that are damaged in this process, and by starting the binary.
+/// Damaged places that are opened in this process.
 const PLACES: u64 = 500;
+/// Damaged places that are opened by the binary.
 const PLACES_OF_BINARY: u64 = 24;
 /// Threads that share the work.
 const THREADS: u64 = 2;
-/// How long a partition may take that cannot be opened, before it is looked at whether that is said.
+/// How long the partitions may take to apply the log. One that cannot be opened never does.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Files = Vec<(PathBuf, Vec<u8>)>;
@@ -37,7 +39,7 @@ fn read_folder(folder: &Path) -> Files {
             }
             let mut bytes = fs::read(&path).unwrap();
             if path.extension().is_some_and(|extension| extension == "jnl") {
-                // A journal is made with 64 MiB of zeros; some of them do.
+                // A new journal has 64 MiB of zeros. Keep only some of them.
                 let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 bytes.resize(written + 4096, 0);
             }
@@ -66,7 +68,7 @@ fn launch(folder: &Path) -> Launch {
     Launch::new(folder).set("USS_UNKNOWN_USERS", "create").set("USS_PARTITIONS", &PARTITIONS.to_string())
 }
 
-/// A small folder: some of it in fjall's tables, some in its journal, and the process killed.
+/// Returns a small folder of a killed server, with data in fjall's tables and in its journal.
 async fn folder_of_a_killed_server() -> Files {
     let data = tempfile::tempdir().unwrap();
     let server = launch(data.path()).set("USS_CHECKPOINT_SECONDS", "1").start();
@@ -80,7 +82,7 @@ async fn folder_of_a_killed_server() -> Files {
     }
     let preview = server.post("/segments/preview", &json!({"whereStatement": "count(*) >= 1"})).await;
     assert_eq!(preview.status, 200, "{}", preview.body);
-    eventually("the memberships are told", async || {
+    eventually("the memberships are stored", async || {
         let members = server.get("/users/segment/twice?fresh=true&limit=100").await;
         (members.body["data"].as_array().unwrap().len() == 30).then_some(())
     })
@@ -89,29 +91,30 @@ async fn folder_of_a_killed_server() -> Files {
     read_folder(data.path())
 }
 
-/// What the stores hold, each part as text, or what is said about damage met on the way.
+/// Returns the contents of the stores as strings, or the error that the damage causes.
 async fn state(opened: &Opened) -> Result<Vec<String>, String> {
-    let told = |error: &dyn std::fmt::Display| error.to_string();
+    let shown = |error: &dyn std::fmt::Display| error.to_string();
     let mut parts = Vec::new();
     for topic in [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config] {
         for partition in 0..topic.partitions(PARTITIONS) {
-            let batch = opened.log.read(topic, partition, 0, usize::MAX).await.map_err(|error| told(&error))?;
+            let batch = opened.log.read(topic, partition, 0, usize::MAX).await.map_err(|error| shown(&error))?;
             parts.push(format!("{topic:?} {partition}: {:?}", batch.records));
         }
     }
     for partition in 0..PARTITIONS {
-        // Less may be archived than was, since the log has it: but not less than the position says.
-        let position = opened.warehouse.archive_position(partition).await.map_err(|error| told(&error))?;
-        let batch = opened.log.read(Topic::Events, partition, 0, usize::MAX).await.map_err(|error| told(&error))?;
+        // The warehouse may have lost events that are still in the log, but none before its
+        // position.
+        let position = opened.warehouse.archive_position(partition).await.map_err(|error| shown(&error))?;
+        let batch = opened.log.read(Topic::Events, partition, 0, usize::MAX).await.map_err(|error| shown(&error))?;
         let is_event = |value: &[u8]| serde_json::from_slice::<serde_json::Value>(value).unwrap()["type"].is_null();
         let expected =
             batch.records.iter().filter(|record| record.offset < position && is_event(&record.value)).count();
         let sql = format!(
             "SELECT count(DISTINCT log_offset), count(payload) FROM user_segment_analytics.events WHERE log_partition = {partition}"
         );
-        let (_, rows) = opened.warehouse.query(&sql).await.map_err(|error| told(&error))?;
+        let (_, rows) = opened.warehouse.query(&sql).await.map_err(|error| shown(&error))?;
         let counted = vec![Some(expected.to_string()); 2];
-        assert_eq!(rows, [counted], "the warehouse stands at {position} of partition {partition}");
+        assert_eq!(rows, [counted], "the position of the warehouse is {position} in partition {partition}");
     }
     Ok(parts)
 }
@@ -122,11 +125,11 @@ async fn memberships(opened: &Opened) -> String {
     format!("{:?}", members.collect::<Vec<(_, Vec<i64>)>>())
 }
 
-/// What came of opening a folder.
+/// The result of opening a folder.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Whole(Vec<String>),
-    Told(String),
+    Reported(String),
 }
 
 async fn open(folder: &Path) -> Outcome {
@@ -134,33 +137,33 @@ async fn open(folder: &Path) -> Outcome {
     let settings = Settings::read(None, &settings).unwrap();
     let opened = match open_stores(&settings, IdentityRules::default(), Options::default()).await {
         Ok(opened) => opened,
-        Err(refused) => return Outcome::Told(refused.to_string()),
+        Err(refused) => return Outcome::Reported(refused.to_string()),
     };
     let mut parts = match state(&opened).await {
         Ok(parts) => parts,
-        Err(told) => return Outcome::Told(told),
+        Err(error) => return Outcome::Reported(error),
     };
     let service = match start_service(&opened, &settings).await {
         Ok(service) => service,
-        Err(refused) => return Outcome::Told(refused.to_string()),
+        Err(refused) => return Outcome::Reported(refused.to_string()),
     };
     let handle = service.handle();
     let applied = tokio::time::timeout(PATIENCE, handle.wait_until_applied()).await;
     if !matches!(applied, Ok(Ok(()))) {
-        return Outcome::Told(format!("{applied:?}"));
+        return Outcome::Reported(format!("{applied:?}"));
     }
     parts.push(memberships(&opened).await);
     service.stop().await;
-    let mut told = Vec::new();
+    let mut notifications = Vec::new();
     for partition in 0..PARTITIONS {
         let batch = opened.log.read(Topic::Notifications, partition, 0, usize::MAX).await.unwrap();
-        told.push(format!("{:?}", batch.records));
+        notifications.push(format!("{:?}", batch.records));
     }
-    parts.extend(told);
+    parts.extend(notifications);
     Outcome::Whole(parts)
 }
 
-/// Damages one place, and says where.
+/// Damages one place, and returns its description.
 fn damage(files: &mut Files, random: &mut fastrand::Rng) -> String {
     let candidates: Vec<usize> = (0..files.len()).filter(|at| !files[*at].1.is_empty()).collect();
     let file = candidates[random.usize(..candidates.len())];
@@ -205,31 +208,32 @@ fn damage_anywhere_is_never_silently_wrong() {
         runtime.block_on(open(folder.path()))
     };
     assert!(matches!(sound, Outcome::Whole(_)), "{sound:?}");
-    let told = std::thread::scope(|scope| {
+    let reported = std::thread::scope(|scope| {
         let run = |thread: u64| {
             let (files, sound, runtime) = (&files, &sound, &runtime);
             scope.spawn(move || {
                 let seeds = (0..PLACES).filter(|seed| seed % THREADS == thread);
-                seeds.filter(|seed| tells(*seed, files.clone(), sound, runtime)).count()
+                seeds.filter(|seed| is_reported(*seed, files.clone(), sound, runtime)).count()
             })
         };
         (0..THREADS).map(run).collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
     });
-    assert!(told > PLACES as usize / 10, "only {told} were told: is anything damaged?");
+    assert!(reported > PLACES as usize / 10, "only {reported} were reported: does the test damage anything?");
 }
 
-/// Whether the damage of a seed is told; fails if it is neither told nor without consequence.
-fn tells(seed: u64, mut files: Files, sound: &Outcome, runtime: &tokio::runtime::Runtime) -> bool {
+/// Returns whether the damage of a seed is reported. Fails if it is not reported but changes the
+/// data.
+fn is_reported(seed: u64, mut files: Files, sound: &Outcome, runtime: &tokio::runtime::Runtime) -> bool {
     let place = damage(&mut files, &mut fastrand::Rng::with_seed(seed));
     let folder = tempfile::tempdir().unwrap();
     write_folder(&files, folder.path());
     match runtime.block_on(open(folder.path())) {
-        Outcome::Told(message) => {
+        Outcome::Reported(message) => {
             assert!(message.len() > 10, "seed {seed}, {place}: {message}");
             true
         }
         whole => {
-            assert!(whole == *sound, "seed {seed}, {place}: it started and is not as it was");
+            assert!(whole == *sound, "seed {seed}, {place}: the server started with other data");
             false
         }
     }

@@ -1,6 +1,7 @@
-//! A deleted user leaves the data folder: after the log's retention and two erasures no byte of it is in any file.
+//! Tests that a deleted user leaves the data folder: after the log's retention and two erasures no
+//! file has data of the user.
 //!
-//! Of two users one is deleted. The other's texts must be found by the same search, so that it can fail.
+//! Another user stays. The same search must find the data of this user, so that the test can fail.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,17 +34,18 @@ const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
 const KINDS: [&str; 8] = ["client", "email", "name", "cookie", "trait", "url", "note", "event"];
-/// Those that stay readable in files while their user stays: stores compress some of the others.
+/// Kinds that are readable in files while their user exists. Stores compress some of the others.
 const PLAIN: [&str; 4] = ["client", "email", "name", "cookie"];
 
-/// Random letters, which compressions leave alone, and longer than the eight bytes that DuckDB's statistics keep.
+/// Returns random letters, which cannot be compressed. They are longer than the eight bytes in
+/// DuckDB's statistics.
 fn secret(user: &str, kind: &str) -> String {
     let seed = format!("{user} {kind}").bytes().fold(7_u64, |seed, byte| seed.wrapping_mul(257) ^ u64::from(byte));
     let mut random = fastrand::Rng::with_seed(seed);
     (0..24).map(|_| random.lowercase()).collect()
 }
 
-/// What of a user stands in any file of the folder, with the file.
+/// Returns which kinds of a user's data are in which files of the folder.
 fn found(folder: &Path, user: &str) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -52,7 +54,7 @@ fn found(folder: &Path, user: &str) -> Vec<(&'static str, String)> {
             found.extend(self::found(&path, user));
             continue;
         }
-        // A running server may have removed it.
+        // A running server may have removed the file.
         let Ok(bytes) = std::fs::read(&path) else { continue };
         let has = |text: String| bytes.windows(text.len()).any(|part| part == text.as_bytes());
         let kinds = KINDS.into_iter().filter(|kind| has(secret(user, kind)));
@@ -61,7 +63,7 @@ fn found(folder: &Path, user: &str) -> Vec<(&'static str, String)> {
     found
 }
 
-/// The control: the search finds a user that stays.
+/// Checks that the search finds a user that exists.
 fn assert_plain_is_found(folder: &Path, user: &str) {
     let found = found(folder, user);
     for kind in PLAIN {
@@ -116,7 +118,7 @@ impl World {
         id
     }
 
-    /// As ingestion appends them: three events, and one that was rejected.
+    /// Appends three events and a dead letter, as ingestion does.
     async fn events(&self, name: &str, id: UserId) {
         let (client, url, note) = (secret(name, "cookie"), secret(name, "url"), secret(name, "note"));
         let mut records = Vec::new();
@@ -133,7 +135,8 @@ impl World {
         self.ports.log.append(records).await.unwrap();
     }
 
-    /// Lets all records that are in the log leave it, as the retention has passed and checkpoints were written.
+    /// Trims all records that are in the log. Their retention must have passed, and checkpoints
+    /// must have been written.
     async fn trim(&self) {
         let log = &self.ports.log;
         let places = [(Topic::Errors, 0), (Topic::Events, 0), (Topic::Events, 1)];
@@ -142,7 +145,7 @@ impl World {
             ends.push(log.bounds(topic, partition).await.unwrap().1);
         }
         let retention = Retention::new(self.ports.clone(), settings(), self.store.clone()).unwrap();
-        eventually("the records have left the log", async || {
+        eventually("the records are trimmed", async || {
             retention.trim_once().await;
             let mut left = 0;
             for ((topic, partition), end) in places.iter().zip(&ends) {
@@ -179,7 +182,7 @@ async fn after_the_retention_a_deleted_user_is_in_no_file() {
     erasure.erase_once().await;
     let left = found(folder, "goes");
     let in_log = folder.join("log").display().to_string();
-    assert!(left.iter().all(|(_, file)| file.starts_with(&in_log)), "within a day it is in the log alone: {left:?}");
+    assert!(left.iter().all(|(_, file)| file.starts_with(&in_log)), "after a day only the log has data: {left:?}");
     let records =
         world.ports.log.read(Topic::Events, partition_of(goes.0, PARTITIONS), 0, usize::MAX).await.unwrap().records;
     let deletion =
@@ -187,7 +190,8 @@ async fn after_the_retention_a_deleted_user_is_in_no_file() {
     let deletion = deletion.expect("the deletion is a record");
     assert!(KINDS.iter().all(|kind| !deletion.contains(&secret("goes", kind))), "{deletion}");
 
-    // The deletion's own record leaves the log seven days later, and the files with the erasures after it.
+    // The record of the deletion is trimmed seven days later. The next erasures remove it from the
+    // files.
     world.clock.set(Timestamp(start.0 + 9 * DAY));
     world.trim().await;
     world.events("stays", stays).await;
@@ -209,7 +213,7 @@ async fn after_the_retention_a_deleted_user_is_in_no_file() {
     service.stop().await;
 }
 
-/// A user with everything, over HTTP.
+/// Creates a user with every kind of data, over HTTP.
 async fn with_everything(server: &Server, name: &str) -> i64 {
     let body =
         json!({"clientRefId": secret(name, "client"), "email": secret(name, "email"), "name": secret(name, "name")});
@@ -232,9 +236,9 @@ async fn with_everything(server: &Server, name: &str) -> i64 {
     id
 }
 
-/// Erasures go on all the time, so that some of the kills hit them.
+/// Erasures run all the time, so that some of the kills interrupt them.
 #[tokio::test]
-async fn kills_in_the_middle_of_erasures_keep_nothing_of_a_deleted_user_and_all_of_the_others() {
+async fn kills_during_erasures_keep_no_data_of_deleted_users_and_all_data_of_others() {
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path())
         .set("USS_CHECKPOINT_SECONDS", "1")
@@ -258,7 +262,7 @@ async fn kills_in_the_middle_of_erasures_keep_nothing_of_a_deleted_user_and_all_
         server = launch.start();
         assert_eq!(server.segments_of(stays).await, [three]);
     }
-    eventually("no file has anything of the deleted users", async || {
+    eventually("no file has data of the deleted users", async || {
         let left = (0..3).flat_map(|round| found(data.path(), &format!("goes {round}")));
         (left.count() == 0).then_some(())
     })
@@ -267,7 +271,7 @@ async fn kills_in_the_middle_of_erasures_keep_nothing_of_a_deleted_user_and_all_
     let preview = server.post("/segments/preview", &json!({"whereStatement": "count(*) = 3"})).await.body;
     assert_eq!(preview["data"]["size"], 1, "{preview}");
     server.stop();
-    let gone = (0..3).flat_map(|round| found(data.path(), &format!("goes {round}"))).collect::<Vec<_>>();
-    assert_eq!(gone, [], "after a stop");
+    let left = (0..3).flat_map(|round| found(data.path(), &format!("goes {round}"))).collect::<Vec<_>>();
+    assert_eq!(left, [], "after a stop");
     assert_plain_is_found(data.path(), "stays");
 }

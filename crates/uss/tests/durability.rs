@@ -1,6 +1,8 @@
-//! An answer means that the event is on the disk: seen from outside, by the system calls of the built binary.
+//! Tests that an event is on disk before the response is sent, by the system calls of the built
+//! binary.
 //!
-//! `strace` writes down when the journal is written and synced, and when an answer leaves. `scripts/strace.sh` installs it.
+//! `strace` records when the journal is written and synced, and when a response is sent.
+//! `scripts/strace.sh` installs it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,15 +11,15 @@ mod support;
 use serde_json::json;
 use support::{Launch, eventually};
 
-/// What a thread of the server did, in the order in which it ended.
+/// A system call of the server. Calls are in the order in which they ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Call {
-    /// Bytes of this event were handed to the system for the journal.
+    /// This event was written to the journal.
     Written(String),
-    /// A journal was synced; the sync began after this many calls.
+    /// The journal was synced. The sync began after this many calls.
     Synced { began: usize },
-    /// An answer of 200 left.
-    Answered,
+    /// A response with status 200 was sent.
+    Responded,
 }
 
 #[tokio::test]
@@ -25,15 +27,15 @@ async fn an_event_is_acknowledged_after_the_sync_that_follows_it() {
     let data = tempfile::tempdir().unwrap();
     let trace = data.path().join("trace");
     let calls = "trace=openat,write,writev,pwrite64,fsync,fdatasync,sendto,sendmsg";
-    // -D: the tracer is not in the way of signals; the process that is stopped is the server.
+    // With -D, signals go to the server, not to the tracer.
     let under = ["strace", "-D", "-f", "-y", "-s", "100000", "-e", calls, "-o", trace.to_str().unwrap()];
     let server = Launch::new(&data.path().join("data")).under(&under).start();
     server.user("known").await;
-    // One after the other, so that each answer belongs to the event before it.
+    // One after the other, so that each response belongs to the event before it.
     const EVENTS: usize = 20;
     for number in 0..EVENTS {
-        let answer = server.event(&json!({"id": "known", "event_id": marker(number)})).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        let response = server.event(&json!({"id": "known", "event_id": marker(number)})).await;
+        assert_eq!(response.status, 200, "{}", response.body);
     }
     let lines = format!("{}\n", json!({"id": "known", "event_id": marker(EVENTS)}));
     assert_eq!(server.send("application/x-ndjson", lines).await.unwrap().status, 200);
@@ -45,16 +47,16 @@ async fn an_event_is_acknowledged_after_the_sync_that_follows_it() {
     .await;
 
     let calls = read(&text);
-    let answers = calls.iter().enumerate().filter(|(_, call)| **call == Call::Answered).map(|(at, _)| at);
-    let answers: Vec<usize> = answers.collect();
-    assert_eq!(answers.len(), EVENTS + 1);
-    for (number, answered) in answers.into_iter().enumerate() {
+    let responses = calls.iter().enumerate().filter(|(_, call)| **call == Call::Responded).map(|(at, _)| at);
+    let responses: Vec<usize> = responses.collect();
+    assert_eq!(responses.len(), EVENTS + 1);
+    for (number, responded) in responses.into_iter().enumerate() {
         let marker = marker(number);
-        let written = calls[..answered].iter().position(|call| *call == Call::Written(marker.clone()));
+        let written = calls[..responded].iter().position(|call| *call == Call::Written(marker.clone()));
         let written = written.unwrap_or_else(|| panic!("{marker} was acknowledged before it was written"));
         let is_synced =
-            calls[written..answered].iter().any(|call| matches!(call, Call::Synced { began } if *began > written));
-        assert!(is_synced, "{marker} was acknowledged without a sync: {:?}", &calls[written..=answered]);
+            calls[written..responded].iter().any(|call| matches!(call, Call::Synced { began } if *began > written));
+        assert!(is_synced, "{marker} was acknowledged without a sync: {:?}", &calls[written..=responded]);
     }
 }
 
@@ -62,8 +64,8 @@ fn marker(number: usize) -> String {
     format!("delivery-{number:04}")
 }
 
-/// The calls that matter. A call that others interrupt has two lines: it takes its place where it ends, and a sync also
-/// remembers where it began, since it covers only what was written before.
+/// Returns the calls of [`Call`]. A call that others interrupt has two lines, and its place is
+/// where it ends. A sync also has the place where it began, since it covers only earlier writes.
 fn read(text: &str) -> Vec<Call> {
     let (mut calls, mut unfinished) = (Vec::new(), std::collections::HashMap::new());
     for line in text.lines() {
@@ -80,12 +82,12 @@ fn read(text: &str) -> Vec<Call> {
             }
             None => (call.to_owned(), calls.len()),
         };
-        calls.extend(understood(&call, began));
+        calls.extend(parse_call(&call, began));
     }
     calls
 }
 
-fn understood(call: &str, began: usize) -> Option<Call> {
+fn parse_call(call: &str, began: usize) -> Option<Call> {
     let (name, rest) = call.split_once('(')?;
     let is_journal = rest.split(',').next()?.contains(".jnl");
     match name {
@@ -94,7 +96,7 @@ fn understood(call: &str, began: usize) -> Option<Call> {
             let at = rest.find("delivery-")?;
             Some(Call::Written(rest[at..].chars().take(marker(0).len()).collect()))
         }
-        "write" | "writev" | "sendto" | "sendmsg" => rest.contains("HTTP/1.1 200").then_some(Call::Answered),
+        "write" | "writev" | "sendto" | "sendmsg" => rest.contains("HTTP/1.1 200").then_some(Call::Responded),
         _ => None,
     }
 }

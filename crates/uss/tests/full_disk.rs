@@ -1,19 +1,19 @@
-//! A disk that somebody fills, below the whole server: the config store and the warehouse. The log's own part stands in
-//! `bad_surroundings.rs`.
+//! Tests a full disk below the config store and the warehouse. `bad_surroundings.rs` tests a full
+//! disk below the log.
 
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
 use serde_json::{Value, json};
-use support::{Launch, Server, answer, eventually, text};
+use support::{Launch, Server, eventually, response_to, text};
 
 async fn health(server: &Server, address: &str) -> (u16, Value) {
-    let answer = answer(server.client().get(format!("{address}/health-check"))).await.unwrap();
-    (answer.status, answer.body)
+    let response = response_to(server.client().get(format!("{address}/health-check"))).await.unwrap();
+    (response.status, response.body)
 }
 
-/// How many records the warehouse does not have.
+/// Returns how many records the warehouse lacks.
 async fn backlog(server: &Server) -> f64 {
     let page = text(&format!("{}/metrics", server.metrics[1])).await;
     let series = page.lines().filter(|line| line.starts_with("uss_archiver_backlog_records"));
@@ -21,11 +21,11 @@ async fn backlog(server: &Server) -> f64 {
 }
 
 #[tokio::test]
-async fn what_is_answered_around_a_full_disk_is_there_after_a_restart() {
+async fn acknowledged_users_and_events_survive_a_full_disk() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().to_str().unwrap();
-    // The mount goes with the process, whatever becomes of the test: so a shell that outlives the server keeps it, and saves
-    // what is in it.
+    // The mount ends with its last process. A shell outlives the server and saves the contents of
+    // the mount.
     let script = format!(
         "mount -t tmpfs -o size=192m none {folder} && setpriv --pdeathsig KILL \"$@\"; cp -a {folder}/. $SAVED"
     );
@@ -35,7 +35,7 @@ async fn what_is_answered_around_a_full_disk_is_there_after_a_restart() {
     let server = launch.under(&disk).set("USS_UNKNOWN_USERS", "create").start();
     let segment = server.segment("seen", "count(*) >= 1").await;
     server.in_force(segment).await;
-    // The folder as the server sees it.
+    // The path of the folder inside the mount namespace of the server.
     let ballast = format!("/proc/{}/root{folder}/ballast", server.id());
     let _ = std::fs::write(&ballast, vec![1; 256 << 20]).expect_err("it does not fit");
 
@@ -43,12 +43,12 @@ async fn what_is_answered_around_a_full_disk_is_there_after_a_restart() {
     let refused = eventually("the config store is full", async || {
         let name = format!("full {}", names.len());
         let user = json!({"clientRefId": name, "name": "x".repeat(900)});
-        let answer = server.post("/users", &user).await;
-        if answer.status == 201 {
+        let response = server.post("/users", &user).await;
+        if response.status == 201 {
             names.push(name);
             return None;
         }
-        Some(answer)
+        Some(response)
     })
     .await;
     assert_eq!((refused.status, &refused.body["code"]), (503, &json!("STORE_UNAVAILABLE")), "{}", refused.body);
@@ -62,7 +62,7 @@ async fn what_is_answered_around_a_full_disk_is_there_after_a_restart() {
 
     std::fs::remove_file(&ballast).unwrap();
     for address in [&server.ingestion, &server.metrics[1], &server.configuration] {
-        eventually("all is well again", async || {
+        eventually("the server is healthy again", async || {
             let (status, body) = health(&server, address).await;
             (status == 200 && body["status"] == "ok").then_some(())
         })
@@ -83,18 +83,18 @@ async fn what_is_answered_around_a_full_disk_is_there_after_a_restart() {
     let server = Launch::new(saved.path()).start();
     for name in &names {
         let found = server.get(&format!("/users?clientRefId={}", name.replace(' ', "%20"))).await;
-        assert_eq!(found.body["data"]["clientRefId"], json!(name), "it was answered 201");
+        assert_eq!(found.body["data"]["clientRefId"], json!(name), "the response was 201");
     }
     let member = server.get("/users/segment/seen?fresh=true").await;
     assert_eq!(member.body["data"].as_array().unwrap().len(), 1, "{}", member.body);
 }
 
-/// Ends the server below the shell that keeps the mount.
+/// Stops the server, which is a child of the shell that keeps the mount.
 fn stop(server: Server) -> Launch {
     let shell = server.id();
     let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
     let child = children.split_whitespace().next().unwrap();
-    let told = std::process::Command::new("kill").args(["-TERM", child]).status().unwrap();
-    assert!(told.success());
+    let signalled = std::process::Command::new("kill").args(["-TERM", child]).status().unwrap();
+    assert!(signalled.success());
     server.wait()
 }

@@ -1,4 +1,5 @@
-//! Time alone moves people in and out: windows of seconds, against the built binary and the machine's clock.
+//! Tests transitions that time alone causes: windows of seconds, against the built binary and the
+//! machine's clock.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,10 +9,11 @@ use serde_json::{Value, json};
 use support::{Launch, Server, eventually, micros};
 
 const SECOND: i64 = 1_000_000;
-/// How often a forecast is asked for before its instant has passed; a busy machine may be too slow once.
+/// How often a forecast is tried. On a busy machine its instant may have passed before the
+/// response.
 const TRIES: usize = 20;
 
-/// The instants of receipt of a user's events, ascending.
+/// Returns the instants of receipt of a user's events, ascending.
 async fn received(server: &Server, user: i64) -> Vec<i64> {
     let records = server.records("event_ingested_topic").await;
     let key = user.to_string();
@@ -19,39 +21,41 @@ async fn received(server: &Server, user: i64) -> Vec<i64> {
     mine.map(|record| micros(&record["appendedAt"])).collect()
 }
 
-/// What a notification says of one segment: entered (or left), when, and why.
-fn told_of(segment: i64, notifications: &[Value]) -> Vec<(bool, i64, String)> {
+/// Returns the transitions of one segment: whether the user entered, when, and the cause.
+fn of_segment(segment: i64, notifications: &[Value]) -> Vec<(bool, i64, String)> {
     let lists = |notification: &Value, name: &str| notification[name].as_array().unwrap().contains(&json!(segment));
     notifications
         .iter()
-        .filter(|told| lists(told, "in_segments") || lists(told, "out_segments"))
-        .map(|told| {
-            let cause = told["cause"].as_str().unwrap().to_owned();
-            (lists(told, "in_segments"), micros(&told["effective_at"]), cause)
+        .filter(|notification| lists(notification, "in_segments") || lists(notification, "out_segments"))
+        .map(|notification| {
+            let cause = notification["cause"].as_str().unwrap().to_owned();
+            (lists(notification, "in_segments"), micros(&notification["effective_at"]), cause)
         })
         .collect()
 }
 
-/// Waits until so many transitions of the segment have been told of the user.
+/// Waits until the user has `count` transitions of the segment.
 async fn transitions(server: &Server, user: i64, segment: i64, count: usize) -> Vec<(bool, i64, String)> {
     eventually(&format!("user {user} has {count} transitions of segment {segment}"), async || {
-        let told = told_of(segment, &server.transitions_of(user).await);
-        (told.len() >= count).then_some(told)
+        let emitted = of_segment(segment, &server.transitions_of(user).await);
+        (emitted.len() >= count).then_some(emitted)
     })
     .await
 }
 
-/// Explains before and after: `nextChange` names the instant and the membership from then on.
+/// Explains a membership. Returns the instant, the membership, and the next change: its instant and
+/// the membership from then on.
 async fn forecast(server: &Server, user: i64, tag: &str) -> (i64, bool, Option<(i64, bool)>) {
-    let answer = server.get(&format!("/users/{user}/segments/{tag}/explain")).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let explained = &answer.body["data"];
+    let response = server.get(&format!("/users/{user}/segments/{tag}/explain")).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    let explained = &response.body["data"];
     let next = &explained["nextChange"];
     let next = (!next.is_null()).then(|| (micros(&next["at"]), next["member"].as_bool().unwrap()));
     (micros(&explained["at"]), explained["member"].as_bool().unwrap(), next)
 }
 
-/// Posts the events for a new user and asks for the forecast, with new users until it is asked in time.
+/// Posts the events for a new user and explains the membership. Tries with other users until the
+/// response is before the deadline.
 async fn forecast_in_time(server: &Server, tag: &str, events: &[Value], window: i64, enters: bool) -> (i64, i64) {
     for number in 0..TRIES {
         let client_id = format!("{tag}-{number}");
@@ -59,8 +63,8 @@ async fn forecast_in_time(server: &Server, tag: &str, events: &[Value], window: 
         for event in events {
             let mut event = event.clone();
             event["id"] = json!(client_id);
-            let taken = server.event(&event).await;
-            assert_eq!(taken.status, 200, "{}", taken.body);
+            let accepted = server.event(&event).await;
+            assert_eq!(accepted.status, 200, "{}", accepted.body);
         }
         server.segments_of(user).await;
         let (at, member, next) = forecast(server, user, tag).await;
@@ -70,11 +74,11 @@ async fn forecast_in_time(server: &Server, tag: &str, events: &[Value], window: 
             return (user, deadline);
         }
     }
-    panic!("{TRIES} forecasts came later than {window} microseconds");
+    panic!("{TRIES} forecasts were later than {window} microseconds");
 }
 
 #[tokio::test]
-async fn a_californian_who_bought_enters_when_the_purchase_is_old_enough() {
+async fn a_buyer_enters_when_the_purchase_is_old_enough() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     let clause = "count(*) FILTER (WHERE region = 'California') > 0 \
@@ -85,23 +89,23 @@ async fn a_californian_who_bought_enters_when_the_purchase_is_old_enough() {
     let (user, deadline) =
         forecast_in_time(&server, "area_no_buyers", std::slice::from_ref(&purchase), 3 * SECOND + 1, true).await;
 
-    let told = transitions(&server, user, segment, 1).await;
-    assert_eq!(told, [(true, deadline, "time".to_owned())]);
+    let emitted = transitions(&server, user, segment, 1).await;
+    assert_eq!(emitted, [(true, deadline, "time".to_owned())]);
     assert_eq!(server.segments_of(user).await, [segment]);
     assert!(forecast(&server, user, "area_no_buyers").await.1);
 
-    // Buying again leaves at once, and enters again in its time.
+    // A second purchase makes the user leave at once, and enter again when it is old enough.
     let client_id = server.get(&format!("/users/{user}")).await.body["data"]["clientRefId"].clone();
     let mut again = purchase;
     again["id"] = client_id;
     assert_eq!(server.event(&again).await.status, 200);
-    let told = transitions(&server, user, segment, 3).await;
+    let emitted = transitions(&server, user, segment, 3).await;
     let bought = received(&server, user).await[1];
-    assert_eq!(told[1..], [(false, bought, "event".to_owned()), (true, bought + 3 * SECOND + 1, "time".to_owned())]);
+    assert_eq!(emitted[1..], [(false, bought, "event".to_owned()), (true, bought + 3 * SECOND + 1, "time".to_owned())]);
 }
 
 #[tokio::test]
-async fn a_mobile_visitor_enters_when_the_visits_stop() {
+async fn a_visitor_enters_when_the_visits_stop() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     let clause = "count(*) FILTER (WHERE device_type = 'mobile' AND activity_type = 'page_viewed') >= 10 \
@@ -110,13 +114,13 @@ async fn a_mobile_visitor_enters_when_the_visits_stop() {
     server.in_force(segment).await;
     let view = json!({"device_type": "mobile", "payload": {"activity_type": "page_viewed"}});
     let (user, deadline) = forecast_in_time(&server, "mobile_idle", &vec![view; 10], 3 * SECOND + 1, true).await;
-    let told = transitions(&server, user, segment, 1).await;
-    assert_eq!(told, [(true, deadline, "time".to_owned())]);
+    let emitted = transitions(&server, user, segment, 1).await;
+    assert_eq!(emitted, [(true, deadline, "time".to_owned())]);
     assert_eq!(server.segments_of(user).await, [segment]);
 }
 
 #[tokio::test]
-async fn a_visitor_enters_and_leaves_though_nothing_more_happens() {
+async fn a_visitor_enters_and_leaves_by_time_alone() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     let window = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '4 seconds' \
@@ -130,24 +134,27 @@ async fn a_visitor_enters_and_leaves_though_nothing_more_happens() {
         server.in_force(segment).await;
     }
     let (user, enters) = forecast_in_time(&server, "between", &[json!({})], 2 * SECOND, true).await;
-    let came = enters - 2 * SECOND;
+    let received_at = enters - 2 * SECOND;
     let time = || "time".to_owned();
-    let told = transitions(&server, user, between, 2).await;
-    assert_eq!(told, [(true, enters, time()), (false, came + 4 * SECOND + 1, time())]);
-    let event = || (true, came, "event".to_owned());
-    assert_eq!(transitions(&server, user, inclusive, 2).await, [event(), (false, came + 2 * SECOND + 1, time())]);
-    assert_eq!(transitions(&server, user, exclusive, 2).await, [event(), (false, came + 2 * SECOND, time())]);
+    let emitted = transitions(&server, user, between, 2).await;
+    assert_eq!(emitted, [(true, enters, time()), (false, received_at + 4 * SECOND + 1, time())]);
+    let event = || (true, received_at, "event".to_owned());
+    assert_eq!(
+        transitions(&server, user, inclusive, 2).await,
+        [event(), (false, received_at + 2 * SECOND + 1, time())]
+    );
+    assert_eq!(transitions(&server, user, exclusive, 2).await, [event(), (false, received_at + 2 * SECOND, time())]);
     assert!(server.segments_of(user).await.is_empty());
 
-    // What happens in one instant is one notification: `between` begins when `exclusive` ends.
-    let told = server.transitions_of(user).await;
-    let sequences: Vec<&Value> = told.iter().map(|notification| &notification["sequence"]).collect();
+    // Transitions of one instant are one notification: `between` begins when `exclusive` ends.
+    let emitted = server.transitions_of(user).await;
+    let sequences: Vec<&Value> = emitted.iter().map(|notification| &notification["sequence"]).collect();
     assert_eq!(sequences, [1, 2, 3, 4]);
-    assert_eq!((&told[1]["in_segments"], &told[1]["out_segments"]), (&json!([between]), &json!([exclusive])));
+    assert_eq!((&emitted[1]["in_segments"], &emitted[1]["out_segments"]), (&json!([between]), &json!([exclusive])));
 }
 
 #[tokio::test]
-async fn saving_a_segment_tells_who_would_enter() {
+async fn saving_a_segment_returns_how_many_users_would_enter_and_leave() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     for client_id in ["a", "b", "c"] {
@@ -157,7 +164,7 @@ async fn saving_a_segment_tells_who_would_enter() {
         let event = json!({"id": client_id, "id_type": "cookie", "region": "Élan", "payload": {}});
         assert_eq!(server.event(&event).await.status, 200);
     }
-    eventually("all is in the warehouse", async || {
+    eventually("the warehouse has all events", async || {
         let preview = server.post("/segments/preview", &json!({"whereStatement": "count(*) >= 2"})).await.body;
         let known = server.post("/segments/preview", &json!({"whereStatement": ""})).await.body;
         (preview["data"]["size"] == 1 && known["data"]["size"] == 3).then_some(())
@@ -171,7 +178,7 @@ async fn saving_a_segment_tells_who_would_enter() {
     assert_eq!((&progress["version"], &progress["partitions"]["total"]), (&json!(1), &json!(16)), "{segment}");
 
     server.in_force(segment["id"].as_i64().unwrap()).await;
-    eventually("both are told", async || {
+    eventually("both users are members", async || {
         let members = server.get("/users/segment/active?fresh=true").await.body;
         (members["data"].as_array().unwrap().len() == 2).then_some(())
     })
@@ -181,7 +188,7 @@ async fn saving_a_segment_tells_who_would_enter() {
     let segment = &saved.body["data"];
     assert_eq!((&segment["wouldEnter"], &segment["wouldLeave"]), (&json!(1), &json!(1)), "{segment}");
 
-    // What the two databases read differently is read as the engine reads it.
+    // Patterns that the databases read differently have the engine's meaning.
     for (clause, size) in [(r"region ~ '^\w{4}$'", 2), (r"region ~ '(?x) ^ É l'", 2), (r"region ~* 'éLAN'", 2)] {
         let preview = server.post("/segments/preview", &json!({"whereStatement": clause})).await;
         assert_eq!((preview.status, &preview.body["data"]["size"]), (200, &json!(size)), "{clause}: {}", preview.body);
@@ -193,7 +200,7 @@ async fn saving_a_segment_tells_who_would_enter() {
 }
 
 #[tokio::test]
-async fn a_user_who_comes_again_after_a_deletion_by_an_absorbed_id_is_the_new_one() {
+async fn an_id_of_a_deleted_merged_user_belongs_to_the_next_user_with_it() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     let segment = server.segment("came", "count(*) > 0").await;
@@ -203,13 +210,13 @@ async fn a_user_who_comes_again_after_a_deletion_by_an_absorbed_id_is_the_new_on
     let linked = server.post("/identities/link", &link).await;
     assert_eq!(linked.body["data"], json!({"userId": survivor, "absorbed": absorbed}));
     for id in ["a", "b"] {
-        assert_eq!(server.event(&json!({"id": id})).await.status, 200, "ingestion now remembers whose `{id}` is");
+        assert_eq!(server.event(&json!({"id": id})).await.status, 200, "the cache has the user of `{id}` now");
     }
     let deleted = server.call("DELETE", &format!("/users/{absorbed}"), &json!(null)).await;
     assert_eq!(deleted.status, 200, "{}", deleted.body);
     for id in ["a", "b"] {
         let user = server.user(id).await;
         assert_eq!(server.event(&json!({"id": id})).await.status, 200);
-        assert_eq!(server.segments_of(user).await, [segment], "the event is that of the new `{id}`");
+        assert_eq!(server.segments_of(user).await, [segment], "the event belongs to the new user `{id}`");
     }
 }

@@ -1,4 +1,5 @@
-//! A log that was removed, replaced by an older copy, or damaged: refused, unless what is lost is given up.
+//! Tests that a start is refused if the log was removed, replaced by an older copy, or damaged,
+//! unless the operator gives the lost data up.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,8 +24,8 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 async fn event(server: &Server, id: &str) {
-    let answer = server.event(&json!({"id": id, "id_type": "cookie"})).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    let response = server.event(&json!({"id": id, "id_type": "cookie"})).await;
+    assert_eq!(response.status, 200, "{}", response.body);
 }
 
 async fn id_of(server: &Server, client_id: &str) -> i64 {
@@ -32,25 +33,25 @@ async fn id_of(server: &Server, client_id: &str) -> i64 {
     found["data"]["id"].as_i64().unwrap_or_else(|| panic!("{found}"))
 }
 
-/// What the engine itself says, whatever stands in the config store.
+/// Returns whether the engine has the user in the segment, whatever the config store has.
 async fn computed(server: &Server, user: i64, tag: &str) -> bool {
     let explained = server.get(&format!("/users/{user}/segments/{tag}/explain")).await.body;
     explained["data"]["member"].as_bool().unwrap_or_else(|| panic!("{explained}"))
 }
 
-/// Returns when the warehouse has all events: a preview waits for it.
+/// Waits until the warehouse has all events, as a preview does.
 async fn archived(server: &Server) {
     let preview = server.post("/segments/preview", &json!({"whereStatement": "count(*) >= 1"})).await;
     assert_eq!(preview.status, 200, "{}", preview.body);
 }
 
-/// Waits until the memberships of a user in the config store are these.
-async fn is_told(server: &Server, user: i64, segments: &[i64]) {
-    eventually("the memberships are told", async || (server.segments_of(user).await == segments).then_some(())).await;
+/// Waits until the user has exactly these memberships in the config store.
+async fn is_in(server: &Server, user: i64, segments: &[i64]) {
+    eventually("the memberships are stored", async || (server.segments_of(user).await == segments).then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_lost_log_is_refused_and_told_again_on_request() {
+async fn a_lost_log_is_refused_without_accept_loss_and_transitions_are_emitted_again_with_it() {
     let (data, old, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let server = Launch::new(data.path())
         .set("USS_UNKNOWN_USERS", "create")
@@ -78,8 +79,8 @@ async fn a_lost_log_is_refused_and_told_again_on_request() {
     let set = server.call("PUT", &format!("/users/{late}/segments"), &json!({"segments": [listed]})).await;
     assert_eq!(set.status, 200, "{}", set.body);
     let of_late = [twice, named, listed];
-    is_told(&server, late, &of_late).await;
-    is_told(&server, early, &[twice]).await;
+    is_in(&server, late, &of_late).await;
+    is_in(&server, early, &[twice]).await;
     let before = server.transitions_of(late).await.len();
     archived(&server).await;
     let launch = server.stop();
@@ -97,8 +98,9 @@ async fn a_lost_log_is_refused_and_told_again_on_request() {
             assert!(refused.message.contains(part), "{part}: {}", refused.message);
         }
         let server = launch.clone().flag("--accept-loss").start();
-        // What was archived is counted again if all has to be read again; what the copy still has is counted without the rest.
-        is_told(&server, late, if is_removed { &of_late } else { &of_late[1..] }).await;
+        // Without a log, memberships are computed from the archived events. With the older copy,
+        // they are computed from its events.
+        is_in(&server, late, if is_removed { &of_late } else { &of_late[1..] }).await;
         assert!(computed(&server, late, "named").await);
         assert_eq!(computed(&server, late, "twice").await, is_removed);
         assert_eq!(computed(&server, early, "twice").await, is_removed);
@@ -106,19 +108,20 @@ async fn a_lost_log_is_refused_and_told_again_on_request() {
         event(&server, "new").await;
         let new = id_of(&server, "new").await;
         assert!(new > late, "{new}");
-        is_told(&server, new, &[twice]).await;
+        is_in(&server, new, &[twice]).await;
         let launch = server.stop();
         let server = Launch::new(launch.data()).set("USS_PARTITIONS", "2").set("USS_UNKNOWN_USERS", "create").start();
-        is_told(&server, new, &[twice]).await;
-        let told = server.transitions_of(late).await;
-        let sequences: Vec<u64> = told.iter().map(|told| told["sequence"].as_u64().unwrap()).collect();
+        is_in(&server, new, &[twice]).await;
+        let transitions = server.transitions_of(late).await;
+        let sequences: Vec<u64> =
+            transitions.iter().map(|transition| transition["sequence"].as_u64().unwrap()).collect();
         assert!(sequences.iter().all(|sequence| *sequence > before as u64), "no number is given twice: {sequences:?}");
         server.stop();
     }
 }
 
 #[tokio::test]
-async fn a_damaged_log_is_refused_and_given_up_only_on_request() {
+async fn a_damaged_log_is_refused_without_accept_loss() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").set("USS_PARTITIONS", "2").start();
     let twice = server.segment("twice", "count(*) >= 2").await;
@@ -127,12 +130,12 @@ async fn a_damaged_log_is_refused_and_given_up_only_on_request() {
         event(&server, "known").await;
     }
     let known = id_of(&server, "known").await;
-    is_told(&server, known, &[twice]).await;
+    is_in(&server, known, &[twice]).await;
     archived(&server).await;
     let launch = server.kill();
     let journal = data.path().join("log/0.jnl");
     let sound = std::fs::read(&journal).unwrap();
-    // One byte of the first batch, and a page in the middle.
+    // A byte of the first batch, bytes in the middle, and the end.
     let written = sound.iter().rposition(|byte| *byte != 0).unwrap();
     for (from, to) in [(20, 21), (written / 2, written / 2 + 100), (written - 50, written)] {
         let mut damaged = sound.clone();
@@ -142,7 +145,7 @@ async fn a_damaged_log_is_refused_and_given_up_only_on_request() {
         for part in ["has lost something", "Nothing was changed", "Put log/", "--accept-loss"] {
             assert!(refused.message.contains(part), "{part}: {}", refused.message);
         }
-        assert!(std::fs::read(&journal).unwrap() == damaged, "it was changed");
+        assert!(std::fs::read(&journal).unwrap() == damaged, "a refused start changed the journal");
     }
     std::fs::write(&journal, &sound).unwrap();
     let server = launch.start();
@@ -154,10 +157,10 @@ async fn a_damaged_log_is_refused_and_given_up_only_on_request() {
     std::fs::write(&journal, &damaged).unwrap();
     let server = launch.clone().flag("--accept-loss").start();
     assert!(data.path().join("log/0.jnl.damaged").exists());
-    is_told(&server, known, &[twice]).await;
+    is_in(&server, known, &[twice]).await;
     for _ in 0..2 {
         event(&server, "new").await;
     }
     let new = id_of(&server, "new").await;
-    is_told(&server, new, &[twice]).await;
+    is_in(&server, new, &[twice]).await;
 }

@@ -1,4 +1,5 @@
-//! Who syncs users with their emails and tracks by email has every person once.
+//! Tests emails as identities: a user created with an email and events sent by that email are one
+//! person.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,10 +8,10 @@ mod support;
 use serde_json::{Value, json};
 use support::{Launch, Server, eventually};
 
-/// Sends an event with an email: the status and the code.
+/// Sends an event with an email as id. Returns the status and the code.
 async fn track(server: &Server, email: &str) -> (u16, Value) {
-    let answer = server.event(&json!({"id": email, "id_type": "email", "payload": {"activity_type": "view"}})).await;
-    (answer.status, answer.body["code"].clone())
+    let response = server.event(&json!({"id": email, "id_type": "email", "payload": {"activity_type": "view"}})).await;
+    (response.status, response.body["code"].clone())
 }
 
 async fn create(server: &Server, client_id: &str, email: &str) -> i64 {
@@ -28,7 +29,7 @@ fn unknown() -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn an_email_is_one_person_whichever_comes_first() {
+async fn an_email_is_one_person_whether_the_user_or_the_event_comes_first() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").start();
     let seen = server.segment("seen", "users.email IS NOT NULL AND count(*) >= 2").await;
@@ -39,20 +40,20 @@ async fn an_email_is_one_person_whichever_comes_first() {
         assert_eq!(track(&server, email).await.0, 200);
     }
     assert_eq!(server.segments_of(ann).await, [seen]);
-    // The event first: the refusal names the user, who can be given the rest.
+    // The event first: the refusal names the user, which can then be updated.
     for _ in 0..2 {
         assert_eq!(track(&server, "bob@x").await.0, 200);
     }
     let taken = server.post("/users", &json!({"clientRefId": "crm-2", "email": "Bob@x"})).await;
     assert_eq!((taken.status, taken.body["code"].as_str()), (409, Some("EMAIL_TAKEN")), "{}", taken.body);
     let bob = server.get("/users?clientRefId=BOB@x").await.body["data"]["id"].as_i64().unwrap();
-    assert!(taken.body["message"].as_str().unwrap().contains(&format!("user {bob}'s")), "{}", taken.body);
+    assert!(taken.body["message"].as_str().unwrap().contains(&format!("belongs to user {bob} ")), "{}", taken.body);
     assert!(server.segments_of(bob).await.is_empty(), "an identity does not fill in the email");
     let known = json!({"clientRefId": "crm-2", "email": "Bob@x"});
     assert_eq!(server.call("PUT", &format!("/users/{bob}"), &known).await.status, 200);
     assert_eq!(server.segments_of(bob).await, [seen]);
     assert_eq!(population(&server).await, 2);
-    // A visitor who turns out to be somebody: the email goes on with the survivor, and the engine learns of it.
+    // The survivor of a merge takes over the email, and the engine gets it.
     let visitor = server.user("visitor").await;
     let link = json!({"from": {"idType": "email", "id": "BOB@X"}, "to": {"idType": "cookie", "id": "visitor"},
         "survivor": "to"});
@@ -67,7 +68,7 @@ async fn an_email_is_one_person_whichever_comes_first() {
 }
 
 #[tokio::test]
-async fn events_follow_an_email_that_changes_hands() {
+async fn events_follow_an_email_that_moves_to_another_user() {
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path());
     let server = launch.start();
@@ -79,11 +80,11 @@ async fn events_follow_an_email_that_changes_hands() {
     assert_eq!(track(&server, "ANN@x").await.0, 200);
     assert_eq!(server.call("PUT", &format!("/users/{ann}"), &json!({"email": "new@x"})).await.status, 200);
     for spelling in ["ANN@x", "ann@x"] {
-        assert_eq!(track(&server, spelling).await, unknown(), "{spelling}: nobody remembers it");
+        assert_eq!(track(&server, spelling).await, unknown(), "{spelling}: the email has no user");
     }
     assert_eq!(track(&server, "New@x").await.0, 200);
-    assert_eq!(server.segments_of(ann).await, [two], "what came with the old email stays");
-    // Somebody else gets the old one, and then goes.
+    assert_eq!(server.segments_of(ann).await, [two], "events of the old email stay");
+    // Another user gets the old email, and is deleted.
     let other = create(&server, "other", "Ann@x").await;
     assert_eq!(track(&server, "ANN@x").await.0, 200);
     assert_eq!(server.segments_of(other).await, [one]);
@@ -95,8 +96,8 @@ async fn events_follow_an_email_that_changes_hands() {
     assert_eq!(server.segments_of(again).await, [one]);
     assert_eq!(server.call("PUT", &format!("/users/{again}"), &json!({"email": null})).await.status, 200);
     assert_eq!(track(&server, "ANN@x").await, unknown());
-    // Types of ids compare as the setting says, from one start to the next.
+    // A start with another setting changes which types of ids are caseless.
     let server = server.stop().set("USS_CASELESS_IDENTITIES", "cookie").start();
     assert_eq!((track(&server, "New@x").await, track(&server, "new@x").await.0), (unknown(), 200));
-    assert_eq!(server.segments_of(ann).await, Vec::<i64>::new(), "that was the third");
+    assert_eq!(server.segments_of(ann).await, Vec::<i64>::new(), "this was the third event");
 }

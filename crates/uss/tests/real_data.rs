@@ -1,5 +1,6 @@
-//! Two public data sets, imported as a user would, into segments made before and after: the members are those that DuckDB
-//! finds in the raw files with SQL written by hand, without any code of ours.
+//! Imports two public data sets into segments that exist before and segments that are created
+//! afterwards. Their members must be those that DuckDB finds in the raw files with hand-written SQL
+//! and none of our code.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,28 +14,29 @@ use ports::clock::{Clock, SystemClock};
 use serde_json::json;
 use support::{Launch, Server, micros};
 
-/// A segment: its where clause, and the same question as SQL over `events(id, ts, …)`, `$NOW` being the instant.
+/// A segment: its where clause, and the same condition as SQL over `events(id, ts, …)`. `$NOW` is
+/// the instant.
 struct Segment {
     tag: &'static str,
     clause: &'static str,
     sql: &'static str,
 }
 
-/// A file, and what is asked of it.
+/// A file and its segments.
 struct Case {
     file: &'static str,
     /// Rows in the file.
     rows: usize,
     id_type: &'static str,
-    /// Of `uss import`, besides file and address.
+    /// Options of `uss import`, besides file and address.
     options: &'static [&'static str],
-    /// Whether the import moves all times.
-    moved_to_now: bool,
-    /// `$FILE` read by DuckDB, as `id`, `ts` and whatever else.
+    /// Whether the import shifts all times.
+    shift_to_now: bool,
+    /// SQL that reads `$FILE` into `id`, `ts` and other columns.
     raw: &'static str,
-    /// Segments that exist when the events stream in.
+    /// Segments that exist before the import.
     before: &'static [Segment],
-    /// Segments that find their members in history.
+    /// Segments that are created after it, so that they are filled from the warehouse.
     after: &'static [Segment],
 }
 
@@ -54,13 +56,14 @@ const CDNOW_OPTIONS: &[&str] = &[
     "--set=activity_type=product_purchased",
 ];
 
-/// Purchases, moved to now. All are whole days apart, so that nothing changes by time until a day after the import.
+/// Purchases, shifted to now. All are whole days apart, so that time changes nothing until a day
+/// after the import.
 const CDNOW_LIVE: Case = Case {
     file: "CDNOW_master.txt",
     rows: 69_659,
     id_type: "customer",
     options: CDNOW_OPTIONS,
-    moved_to_now: true,
+    shift_to_now: true,
     raw: CDNOW,
     before: &[
         Segment {
@@ -120,13 +123,13 @@ const CDNOW_LIVE: Case = Case {
     ],
 };
 
-/// The same purchases where they happened.
+/// The same purchases at their own times.
 const CDNOW_HISTORY: Case = Case {
     file: "CDNOW_master.txt",
     rows: 69_659,
     id_type: "customer",
     options: CDNOW_OPTIONS,
-    moved_to_now: false,
+    shift_to_now: false,
     raw: CDNOW,
     before: &[
         Segment {
@@ -162,7 +165,8 @@ const CDNOW_HISTORY: Case = Case {
     ],
 };
 
-/// Clicks, moved to now. The windows end in the hours of night in which there are none: the test makes sure of it.
+/// Clicks, shifted to now. The windows end in hours of the night without clicks, which the test
+/// checks.
 const ECOM_LIVE: Case = Case {
     file: "ecom.csv.gz",
     rows: 31_106,
@@ -174,7 +178,7 @@ const ECOM_LIVE: Case = Case {
         "--map=device_type=platform",
         "--set=id_type=visitor",
     ],
-    moved_to_now: true,
+    shift_to_now: true,
     raw: ECOM,
     before: &[
         Segment {
@@ -240,17 +244,17 @@ const ECOM_LIVE: Case = Case {
 };
 
 #[tokio::test]
-async fn purchases_moved_to_now() {
+async fn purchases_shifted_to_now_have_the_members_that_sql_finds() {
     check(&CDNOW_LIVE).await;
 }
 
 #[tokio::test]
-async fn purchases_of_1997_and_1998() {
+async fn purchases_of_1997_and_1998_have_the_members_that_sql_finds() {
     check(&CDNOW_HISTORY).await;
 }
 
 #[tokio::test]
-async fn clicks_moved_to_now() {
+async fn clicks_shifted_to_now_have_the_members_that_sql_finds() {
     check(&ECOM_LIVE).await;
 }
 
@@ -289,7 +293,7 @@ fn file(case: &Case) -> PathBuf {
 fn import(server: &Server, case: &Case) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_uss"));
     let output = command.arg("import").arg(file(case)).args(case.options).args(["--url", &server.ingestion]);
-    let output = output.args(case.moved_to_now.then_some("--shift-to-now"));
+    let output = output.args(case.shift_to_now.then_some("--shift-to-now"));
     let output = output.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let expected = format!("{} events accepted (those of an earlier import count once), 0 rejected", case.rows);
@@ -297,42 +301,42 @@ fn import(server: &Server, case: &Case) {
     assert!(output.status.success());
 }
 
-/// The latest `created_at` that the log has.
+/// Returns the latest `created_at` in the log.
 async fn last_event(server: &Server) -> i64 {
     let records = server.records("event_ingested_topic").await;
     records.iter().map(|record| &record["value"]["created_at"]).filter(|at| at.is_string()).map(micros).max().unwrap()
 }
 
-/// Who the users are in the file.
+/// Returns the ids in the file of all users.
 async fn clients(server: &Server, case: &Case, reference: &Reference) -> HashMap<i64, String> {
     let ids: Vec<String> = reference.ids("SELECT DISTINCT id FROM events").into_iter().collect();
     let identities: Vec<_> = ids.iter().map(|id| json!({"idType": case.id_type, "id": id})).collect();
-    let answer = server.post("/identities/resolve", &json!({"identities": identities})).await;
-    let owners = answer.body["data"].as_array().unwrap().iter();
+    let response = server.post("/identities/resolve", &json!({"identities": identities})).await;
+    let owners = response.body["data"].as_array().unwrap().iter();
     owners.zip(ids).map(|(owner, id)| (owner["userId"].as_i64().unwrap(), id)).collect()
 }
 
 async fn compare(server: &Server, segment: &Segment, reference: &Reference, clients: &HashMap<i64, String>) {
-    let asked = SystemClock.now().0;
-    let answer = server.get(&format!("/users/segment/{}?fresh=true", segment.tag)).await;
-    let members = answer.body["data"].as_array().unwrap_or_else(|| panic!("{}", answer.body)).iter();
+    let started = SystemClock.now().0;
+    let response = server.get(&format!("/users/segment/{}?fresh=true", segment.tag)).await;
+    let members = response.body["data"].as_array().unwrap_or_else(|| panic!("{}", response.body)).iter();
     let members = members.map(|user| {
         let client = &clients[&user["id"].as_i64().unwrap()];
-        assert_eq!(user["clientRefId"], client.as_str(), "users made by the import are called as in the file");
+        assert_eq!(user["clientRefId"], client.as_str(), "the client id is the id in the file");
         client.clone()
     });
     let members: BTreeSet<String> = members.collect();
-    let expected = reference.members(segment, asked);
+    let expected = reference.members(segment, started);
     let tag = segment.tag;
-    assert_eq!(expected, reference.members(segment, SystemClock.now().0), "{tag} must not change while it is asked");
-    assert!(!expected.is_empty() && expected.len() < clients.len(), "{tag} tells nothing: {} members", expected.len());
+    assert_eq!(expected, reference.members(segment, SystemClock.now().0), "{tag} must not change during the query");
+    assert!(!expected.is_empty() && expected.len() < clients.len(), "{tag} is trivial: {} members", expected.len());
     let (missing, wrong): (Vec<_>, Vec<_>) =
         (expected.difference(&members).take(5).collect(), members.difference(&expected).take(5).collect());
     let sizes = (members.len(), expected.len());
     assert!(missing.is_empty() && wrong.is_empty(), "{tag} {sizes:?}: missing {missing:?}, wrong {wrong:?}");
 }
 
-/// DuckDB on the raw file.
+/// The raw file in DuckDB.
 struct Reference {
     database: duckdb::Connection,
 }
@@ -347,7 +351,7 @@ impl Reference {
         Self { database }
     }
 
-    /// Moves all times by one span, so that the last event is at `last`.
+    /// Shifts all times by one span, so that the last event is at `last`.
     fn shift(&self, last: i64) {
         let view = "CREATE VIEW events AS SELECT * REPLACE (ts + to_microseconds($BY) AS ts) FROM raw";
         let newest = "SELECT epoch_us(max(ts)) FROM raw";

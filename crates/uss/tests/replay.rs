@@ -1,6 +1,7 @@
-//! Each `tests/replay/cases/NAME.ndjson` is replayed and compared with what stands beside it: `NAME.out` is the output, and for
-//! refused input `NAME.err` the error. With UPDATE_CASES=1 the files are written instead: read every difference before you
-//! commit it, the expectations are derived from what a segment means, not from what the engine does.
+//! Replays each `tests/replay/cases/NAME.ndjson`, and compares the result with the files beside it:
+//! `NAME.out` has the output, and for refused input `NAME.err` has the error. With UPDATE_CASES=1
+//! the test writes these files instead. Read every difference before you commit it: expectations
+//! follow from what a segment means, not from what the engine does.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use ports::records::instant;
 use segment_engine::time::Timestamp;
 
-/// What a case says must come, or what came.
+/// The expected or actual result of a case.
 #[derive(PartialEq, Eq)]
 struct Outcome {
     output: String,
@@ -19,7 +20,7 @@ struct Outcome {
 }
 
 #[test]
-fn every_case_gives_what_is_written_beside_it() -> Result<(), Box<dyn Error>> {
+fn every_case_has_the_expected_output_or_error() -> Result<(), Box<dyn Error>> {
     let update = std::env::var_os("UPDATE_CASES").is_some();
     let mut failures = String::new();
     let cases = cases()?;
@@ -39,9 +40,8 @@ fn every_case_gives_what_is_written_beside_it() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The guide shows its example, and what comes of it.
 #[test]
-fn the_guide_says_what_comes() -> Result<(), Box<dyn Error>> {
+fn the_guide_shows_its_example_and_the_output() -> Result<(), Box<dyn Error>> {
     let guides = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides");
     let guide = fs::read_to_string(guides.join("replay.md"))?;
     let example = fs::read_to_string(guides.join("replay.ndjson"))?;
@@ -50,13 +50,13 @@ fn the_guide_says_what_comes() -> Result<(), Box<dyn Error>> {
     assert_eq!((error, output.lines().count()), (None, 3));
     assert!(
         guide.contains(&format!("docs/guides/replay.ndjson\n{output}```")),
-        "the guide shows another answer:\n{output}"
+        "the guide shows another output:\n{output}"
     );
     Ok(())
 }
 
-/// "A crash changes when transitions are told, never which": restarts at every instant at which a line stands or something
-/// changes, and one microsecond before, change nothing.
+/// A crash may change when transitions are emitted, never which. Restarts at the instants of all
+/// lines and changes, and one microsecond before them, change nothing.
 #[test]
 fn restarts_at_the_worst_moments_change_nothing() -> Result<(), Box<dyn Error>> {
     let mut failures = String::new();
@@ -86,9 +86,10 @@ fn restarts_at_the_worst_moments_change_nothing() -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-/// A segment that comes at the very end, and has only history to go by, has the members of one that saw everything happen.
+/// A segment that is defined at the end of a case, and filled from history, has the same members as
+/// one that was defined before the events.
 #[test]
-fn history_gives_the_same_members_as_having_been_there() -> Result<(), Box<dyn Error>> {
+fn a_segment_filled_from_history_has_the_same_members_as_a_live_one() -> Result<(), Box<dyn Error>> {
     let mut failures = String::new();
     for case in cases()? {
         if expected(&case)?.error.is_some() {
@@ -111,9 +112,9 @@ fn history_gives_the_same_members_as_having_been_there() -> Result<(), Box<dyn E
             writeln!(inputs, r#"{{"at":"{at}","segment":{segment}}}"#)?;
         }
         let tags: Vec<&String> = definitions.keys().collect();
-        let question = format!("{{\"at\":\"{at}\",\"members\":{}}}\n", serde_json::to_string(&tags)?);
-        let live = replay((input + &question).as_bytes())?;
-        let from_history = replay((inputs + &question).as_bytes())?;
+        let members_line = format!("{{\"at\":\"{at}\",\"members\":{}}}\n", serde_json::to_string(&tags)?);
+        let live = replay((input + &members_line).as_bytes())?;
+        let from_history = replay((inputs + &members_line).as_bytes())?;
         if live.output.lines().last() != from_history.output.lines().last() {
             writeln!(failures, "\n{}\n{}", case.display(), difference(&live, &from_history))?;
         }
@@ -165,7 +166,7 @@ fn write(case: &Path, outcome: &Outcome) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The lines that are missing (`-`) and those that came instead (`+`).
+/// Returns the missing lines (`-`) and the surplus lines (`+`).
 fn difference(expected: &Outcome, actual: &Outcome) -> String {
     let text = |outcome: &Outcome| format!("{}{}", outcome.output, outcome.error.as_deref().unwrap_or_default());
     let (expected, actual) = (text(expected), text(actual));

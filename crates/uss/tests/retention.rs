@@ -1,4 +1,4 @@
-//! A server whose log is trimmed, and whose checkpoint is damaged afterwards.
+//! Tests a server whose log is trimmed, and whose checkpoint is damaged afterwards.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use segment_engine::event::UserId;
 use serde_json::json;
 use support::{Launch, Server, eventually};
 
-/// The first and the next offset of the user's partition of a topic.
+/// Returns the first and the next offset of the user's partition of a topic.
 async fn bounds(server: &Server, topic: &str, user: i64) -> (u64, u64) {
     let topics = server.get("/topics").await.body;
     let found = topics["data"].as_array().unwrap().iter().find(|found| found["name"] == topic).unwrap();
@@ -29,8 +29,9 @@ async fn send(server: &Server, events: std::ops::Range<u32>) {
     }
 }
 
-/// Replaces the latest checkpoint of the user's partition by one that makes no sense; if asked to, the kept one too.
-async fn spoil(launch: &Launch, user: i64, kept_too: bool) {
+/// Replaces the latest checkpoint of the user's partition by invalid bytes, and with `kept_too`
+/// also the kept checkpoint.
+async fn damage(launch: &Launch, user: i64, kept_too: bool) {
     let folder = launch.data().join("log");
     let (log, checkpoints) = adapters::embedded::open(&folder, 16, Arc::new(SystemClock)).unwrap();
     let partition = partition_of(user, log.partitions());
@@ -49,7 +50,7 @@ async fn spoil(launch: &Launch, user: i64, kept_too: bool) {
 }
 
 #[tokio::test]
-async fn the_log_is_trimmed_and_a_damaged_checkpoint_falls_back() {
+async fn recovery_falls_back_to_the_kept_checkpoint_after_the_log_was_trimmed() {
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "1");
     let server = launch.clone().set("USS_LOG_RETENTION", "1 second").start();
@@ -78,19 +79,21 @@ async fn the_log_is_trimmed_and_a_damaged_checkpoint_falls_back() {
     send(&server, 3..5).await;
     assert_eq!(server.segments_of(user).await, [two, four]);
     let stopped = server.stop();
-    spoil(&stopped, user, false).await;
+    damage(&stopped, user, false).await;
     let server = stopped.start();
-    assert_eq!(server.segments_of(user).await, [two, four], "from the kept checkpoint and what came after it");
+    assert_eq!(server.segments_of(user).await, [two, four], "from the kept checkpoint and the records after it");
     let late = server.segment("late", "count(*) >= 5").await;
     server.in_force(late).await;
     assert_eq!(server.segments_of(user).await, [two, four, late], "the history is in the warehouse");
-    let told = server.transitions_of(user).await;
-    let told: Vec<_> =
-        told.iter().map(|told| (told["sequence"].as_u64().unwrap(), told["cause"].as_str().unwrap())).collect();
-    assert_eq!(told, [(2, "event"), (3, "backfill")], "what was told is not told again");
+    let transitions = server.transitions_of(user).await;
+    let emitted: Vec<_> = transitions
+        .iter()
+        .map(|transition| (transition["sequence"].as_u64().unwrap(), transition["cause"].as_str().unwrap()))
+        .collect();
+    assert_eq!(emitted, [(2, "event"), (3, "backfill")], "no transition is emitted twice");
 
     let stopped = server.stop();
-    spoil(&stopped, user, true).await;
+    damage(&stopped, user, true).await;
     let refused = stopped.try_start().err().unwrap();
     for part in ["the log begins at offset", "backup"] {
         assert!(refused.message.contains(part), "{}", refused.message);
@@ -98,7 +101,7 @@ async fn the_log_is_trimmed_and_a_damaged_checkpoint_falls_back() {
 }
 
 #[tokio::test]
-async fn a_stream_does_not_go_on_from_a_position_that_has_left_the_log() {
+async fn a_stream_does_not_resume_from_an_offset_that_was_trimmed() {
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path()).set("USS_CHECKPOINT_SECONDS", "1").set("USS_LOG_RETENTION", "1 second");
     let server = launch.start();
@@ -106,16 +109,17 @@ async fn a_stream_does_not_go_on_from_a_position_that_has_left_the_log() {
     let segment = server.segment("seen", "count(*) >= 1").await;
     server.in_force(segment).await;
     send(&server, 0..1).await;
-    eventually("the notification has left", async || {
+    eventually("the notification is trimmed", async || {
         (bounds(&server, "user_segment_notification_topic", user).await.0 > 0).then_some(())
     })
     .await;
     let beginning: Vec<String> = (0..16).map(|partition| format!("{partition}:0")).collect();
-    let gone = server.get(&format!("/transitions/stream?from={}", beginning.join(","))).await;
-    assert_eq!((gone.status, gone.body["code"].as_str()), (410, Some("POSITION_TRIMMED")), "{}", gone.body);
+    let trimmed = server.get(&format!("/transitions/stream?from={}", beginning.join(","))).await;
+    assert_eq!((trimmed.status, trimmed.body["code"].as_str()), (410, Some("POSITION_TRIMMED")), "{}", trimmed.body);
 }
 
-/// Keeping and trimming go on all the time, so that some of the kills hit them.
+/// The server copies checkpoints and trims the log all the time, so that some of the kills
+/// interrupt it.
 #[tokio::test]
 async fn kills_while_the_log_is_trimmed_lose_nothing() {
     const ROUNDS: u64 = 10;

@@ -1,4 +1,5 @@
-//! Data folders that earlier builds made: this build goes on with them, and leaves alone what a newer one made.
+//! Tests data folders of other builds: this build goes on with those of earlier builds, and does
+//! not touch those of newer ones.
 
 #![allow(clippy::unwrap_used)]
 
@@ -28,7 +29,8 @@ fn launch(data: &Path) -> Launch {
     launch.set("USS_PARTITIONS", "3").set("USS_LOG_RETENTION", "forever")
 }
 
-/// Compares every user's memberships and transitions with what the build that made the folder answered.
+/// Compares every user's memberships and transitions with the responses of the build that made the
+/// folder.
 async fn assert_all_in_place(server: &Server, expected: &Value) {
     let users = expected["users"].as_array().unwrap();
     assert!(users.len() > 10);
@@ -50,13 +52,13 @@ async fn assert_all_in_place(server: &Server, expected: &Value) {
     }
 }
 
-/// What is behind the answers works as well: states, definitions, identities, redirects.
+/// Checks that accumulators, definitions, identities and redirects go on working.
 async fn assert_goes_on(server: &Server, expected: &Value) {
     let segments: BTreeMap<String, i64> = serde_json::from_value(expected["segments"].clone()).unwrap();
     let user_of = async |client_id: &str| {
         server.get(&format!("/users/client-ref-id/{client_id}")).await.body["data"]["id"].as_i64().unwrap()
     };
-    // Client 11 has two views; the third makes the difference. It was a customer of a cart before, too.
+    // Client 11 enters `three_views` with the third view.
     let eleven = user_of("c11").await;
     let before = server.segments_of(eleven).await;
     let views = "count(*) FILTER (WHERE activity_type = 'page_viewed')";
@@ -69,13 +71,13 @@ async fn assert_goes_on(server: &Server, expected: &Value) {
         assert_eq!(server.event(&view).await.status, 200);
     }
     assert!(server.segments_of(eleven).await.contains(&segments["three_views"]));
-    // Client 3 was merged into client 2: what it does counts there.
+    // Client 3 was merged into client 2, so its events count there.
     let merged = user_of("c2").await;
     let before = value_of(server, merged, views).await;
     let view = json!({"id": "c3", "id_type": "cookie", "payload": {"activity_type": "page_viewed"}});
     assert_eq!(server.event(&view).await.status, 200);
     assert_eq!(value_of(server, merged, views).await, before + 1);
-    // A new segment finds the whole history.
+    // A new segment is filled with the whole history.
     let all = server.segment("everyone_seen", "count(*) > 0").await;
     server.in_force(all).await;
     for user in expected["users"].as_array().unwrap() {
@@ -85,7 +87,7 @@ async fn assert_goes_on(server: &Server, expected: &Value) {
     }
 }
 
-/// A user's count, as explain gives it.
+/// Returns a user's count, by explain.
 async fn value_of(server: &Server, user: i64, count: &str) -> i64 {
     let explained = server.get(&format!("/users/{user}/segments/three_views/explain")).await.body;
     let found = explained["data"]["conditions"].as_array().unwrap().iter().find_map(|condition| {
@@ -96,7 +98,7 @@ async fn value_of(server: &Server, user: i64, count: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn folders_of_earlier_builds_are_gone_on_with() {
+async fn folders_of_earlier_builds_go_on_working() {
     for name in ["killed", "trimmed"] {
         let data = tempfile::tempdir().unwrap();
         let expected = unpack(name, data.path());
@@ -106,7 +108,7 @@ async fn folders_of_earlier_builds_are_gone_on_with() {
         let metrics = text(&format!("http://{}/metrics", server.metrics[1].trim_start_matches("http://"))).await;
         let repaired = metrics.lines().find_map(|line| line.strip_prefix("uss_audit_disagreements_total "));
         assert_eq!(repaired, Some("0"), "{name}");
-        // As this build wrote it, and once more from what it wrote.
+        // This restart reads what this build wrote.
         let server = server.stop().start();
         assert_all_in_place(&server, &expected).await;
         let server = server.kill().start();
@@ -114,7 +116,7 @@ async fn folders_of_earlier_builds_are_gone_on_with() {
     }
 }
 
-/// Every file with its bytes.
+/// Returns every file with its bytes.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -135,13 +137,13 @@ async fn a_folder_of_a_newer_build_is_refused_and_left_untouched() {
     let launch = launch(data.path());
     drop(launch.start().stop());
     let ours = std::fs::read_to_string(data.path().join("FORMAT")).unwrap();
-    for (mark, part) in [("1000\n", "A newer build made it"), ("x", "it holds no number")] {
+    for (mark, part) in [("1000\n", "A newer build made it"), ("x", "it does not hold the number")] {
         std::fs::write(data.path().join("FORMAT"), mark).unwrap();
         let before = contents(data.path());
         let refused = launch.try_start().err().unwrap();
         assert!(!refused.status.success());
         assert!(refused.message.contains(part), "{}", refused.message);
-        assert!(contents(data.path()) == before, "{mark:?}: nothing was changed");
+        assert!(contents(data.path()) == before, "{mark:?}: the folder changed");
     }
     std::fs::write(data.path().join("FORMAT"), ours).unwrap();
     drop(launch.start());

@@ -1,4 +1,4 @@
-//! The walk-through of the documentation, step by step, against the built binary.
+//! Tests the tour of the documentation, step by step, against the built binary.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +22,8 @@ fn sample_event() -> Value {
     })
 }
 
-/// The sample users and segments, the segments in force: what comes then is caused by events, not by the segments' being new.
+/// Loads the sample users and segments, and waits until the segments are in force. Later
+/// transitions have the cause `event`, not `backfill`.
 async fn seed(server: &support::Server) {
     assert_eq!(server.post("/db-actions/seed/data", &json!({})).await.status, 200);
     for (_, segment) in segment_ids(server).await {
@@ -37,11 +38,11 @@ async fn segment_ids(server: &support::Server) -> Vec<(String, i64)> {
 }
 
 #[tokio::test]
-async fn the_sample_data_is_loaded_once_and_has_members() {
+async fn the_sample_data_is_loaded_only_one_time_and_its_segments_have_members() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
-    let nobody = server.post("/db-actions/seed/analytics", &json!({})).await;
-    assert_eq!((nobody.status, &nobody.body), (200, &json!({"data": false})), "there are no users yet");
+    let unseeded = server.post("/db-actions/seed/analytics", &json!({})).await;
+    assert_eq!((unseeded.status, &unseeded.body), (200, &json!({"data": false})), "there are no users yet");
     for _ in 0..2 {
         let seeded = server.post("/db-actions/seed/data", &json!({})).await;
         assert_eq!((seeded.status, &seeded.body), (200, &json!({"data": true})));
@@ -80,8 +81,8 @@ async fn an_event_becomes_a_membership_and_a_notification() {
     let segments = segment_ids(&server).await;
     let area = segments.iter().find(|(tag, _)| tag == "area_no_buyers").unwrap().1;
 
-    let taken = server.event(&sample_event()).await;
-    assert_eq!((taken.status, &taken.body), (200, &json!({"ok": true, "error": null})));
+    let accepted = server.event(&sample_event()).await;
+    assert_eq!((accepted.status, &accepted.body), (200, &json!({"ok": true, "error": null})));
     assert_eq!(server.segments_of(1).await, [area]);
     let members = server.get("/users/segment/area_no_buyers?fresh=true").await.body;
     assert_eq!(members["data"].as_array().unwrap().len(), 1);
@@ -97,7 +98,7 @@ async fn an_event_becomes_a_membership_and_a_notification() {
     let missing = server.get("/segments/99").await;
     assert_eq!((missing.status, &missing.body["code"]), (404, &json!("SEGMENT_NOT_FOUND")));
 
-    // area_no_buyers belongs to another activity; the other two are generic.
+    // area_no_buyers belongs to another activity. The other two segments are generic.
     let generic = server.get("/segments/generics-and-by/page_viewed").await.body;
     let tags: Vec<&Value> = generic["data"].as_array().unwrap().iter().map(|segment| &segment["tag"]).collect();
     assert_eq!(tags, ["active_visitor", "mobile_no_recent_activity"]);
@@ -106,11 +107,11 @@ async fn an_event_becomes_a_membership_and_a_notification() {
     let event = events.iter().find(|record| record["value"]["payload"].is_object()).unwrap();
     assert_eq!((&event["key"], &event["value"]["user_id"]), (&json!("1"), &json!(1)));
     assert_eq!(event["value"]["client_ref_id"], SAMPLE_USER);
-    assert_eq!(micros(&event["value"]["created_at"]), 1_698_710_400_000_000, "without an offset it is UTC");
+    assert_eq!(micros(&event["value"]["created_at"]), 1_698_710_400_000_000, "a time without an offset is UTC");
 
-    let told = server.records("user_segment_notification_topic").await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    let notification = &told[0]["value"];
+    let emitted = server.records("user_segment_notification_topic").await;
+    assert_eq!(emitted.len(), 1, "{emitted:?}");
+    let notification = &emitted[0]["value"];
     for (name, value) in [
         ("id", json!("1:1")),
         ("user_id", json!(1)),
@@ -131,19 +132,19 @@ async fn an_event_becomes_a_membership_and_a_notification() {
 }
 
 #[tokio::test]
-async fn topics_have_the_names_that_the_environment_gives_them() {
+async fn the_environment_names_the_topics() {
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path()).set("EVENT_INGESTED_TOPIC", "events_in").set("ERROR_TOPIC", "404");
-    let server = launch.set("NOTIFICATION_TOPIC", "told").set("USS_CONFIG_TOPIC", "config").start();
+    let server = launch.set("NOTIFICATION_TOPIC", "emitted").set("USS_CONFIG_TOPIC", "config").start();
     server.event(&sample_event()).await;
     assert_eq!(server.records("404").await[0]["value"]["code"], "USER_NOT_FOUND");
     let topics = server.get("/topics").await.body;
     let names: Vec<&Value> = topics["data"].as_array().unwrap().iter().map(|topic| &topic["name"]).collect();
-    assert_eq!(names, ["events_in", "404", "told", "config"]);
+    assert_eq!(names, ["events_in", "404", "emitted", "config"]);
 }
 
 #[tokio::test]
-async fn a_live_stream_ends_in_order_when_the_server_stops() {
+async fn a_live_stream_ends_cleanly_when_the_server_stops() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     let segment = server.segment("everyone", "").await;
@@ -154,13 +155,13 @@ async fn a_live_stream_ends_in_order_when_the_server_stops() {
     let url = format!("{}/api/v1/transitions/stream?from={}", server.configuration, from.join(","));
     let stream = server.client().get(url).send().await.unwrap();
     server.stop();
-    // Cut off, it would be an error.
-    let told = stream.text().await.unwrap();
-    assert!(told.contains("event: transition") && told.contains("\"in_segments\":[1]"), "{told}");
+    // A stream that is cut off returns an error here.
+    let streamed = stream.text().await.unwrap();
+    assert!(streamed.contains("event: transition") && streamed.contains("\"in_segments\":[1]"), "{streamed}");
 }
 
 #[tokio::test]
-async fn an_unknown_user_is_told_to_the_client_and_to_the_error_topic() {
+async fn an_event_of_an_unknown_user_is_refused_and_becomes_a_dead_letter() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     let refused = server.event(&sample_event()).await;
@@ -172,15 +173,15 @@ async fn an_unknown_user_is_told_to_the_client_and_to_the_error_topic() {
     assert_eq!((key, &error["error_type"]), (&json!(SAMPLE_USER), &json!("ingest_event_error")));
     let data = &error["data"];
     assert_eq!((&data["user_id"], &data["client_ref_id"]), (&Value::Null, &json!(SAMPLE_USER)));
-    assert_eq!(data["payload"], sample_event()["payload"], "the event as it came");
+    assert_eq!(data["payload"], sample_event()["payload"], "the event as it was sent");
 
-    // "Unknown" is not remembered.
+    // The cache does not remember that the user was unknown.
     server.user(SAMPLE_USER).await;
     assert_eq!(server.event(&sample_event()).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_applied_is_told_and_the_partition_goes_on() {
+async fn a_record_that_cannot_be_applied_is_reported_and_the_partition_goes_on() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     let user = server.user("someone").await;
@@ -198,24 +199,24 @@ async fn a_record_that_cannot_be_applied_is_told_and_the_partition_goes_on() {
     assert_eq!(error["data"]["record"]["type"], "of the future");
     let position = &error["data"]["position"];
     assert!(position["partition"].is_u64() && position["offset"].is_u64(), "{error}");
-    // A restart tells it again to nobody.
+    // A restart does not report it again.
     let server = server.kill().start();
     assert_eq!(server.segments_of(user).await, [segment]);
     assert_eq!(server.records("error_topic").await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_user_made_of_an_unknown_identity_is_found_by_its_id() {
+async fn a_user_created_for_an_unknown_identity_is_found_by_its_id() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).start();
     for id_type in ["customer", "device"] {
         let event = json!({"id": "01427", "id_type": id_type, "payload": {}});
         let url = format!("{}/api/v1/events?unknown_users=create", server.ingestion);
-        let taken = support::answer(server.client().post(url).json(&event)).await.unwrap();
-        assert_eq!((taken.status, &taken.body["ok"]), (200, &json!(true)));
+        let accepted = support::response_to(server.client().post(url).json(&event)).await.unwrap();
+        assert_eq!((accepted.status, &accepted.body["ok"]), (200, &json!(true)));
     }
     let users = server.get("/users").await.body;
-    assert_eq!(users["data"].as_array().unwrap().len(), 2, "alike ids of different types are not one person: {users}");
+    assert_eq!(users["data"].as_array().unwrap().len(), 2, "equal ids of different types are two people: {users}");
     let found = server.get("/users?clientRefId=01427").await.body;
     assert_eq!((&found["data"]["id"], &found["data"]["clientRefId"]), (&json!(1), &json!("01427")), "{found}");
     let path = format!("{}/api/v1/users?clientRefId=01427", server.ingestion);
@@ -224,17 +225,17 @@ async fn a_user_made_of_an_unknown_identity_is_found_by_its_id() {
 }
 
 #[tokio::test]
-async fn the_sample_data_is_for_who_has_nothing() {
+async fn sample_data_is_only_loaded_into_an_empty_data_folder() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().join("data");
     let refused = Launch::new(&folder).flag("--sample-data").set("USS_UNKNOWN_USERS", "maybe").try_start();
     assert!(refused.is_err_and(|refused| refused.message.contains("use reject or create")));
-    assert!(!folder.exists(), "a start that is refused leaves nothing behind");
+    assert!(!folder.exists(), "a refused start leaves nothing behind");
     let launch = Launch::new(&folder).flag("--sample-data").set("USS_API_KEYS", "admin:0123456789abcdef");
     let sizes = async |server: &support::Server| {
         let url = format!("{}/api/v1/db-actions/seed/data", server.configuration);
-        let refused = support::answer(server.client().post(url)).await.unwrap();
-        assert_eq!(refused.status, 401, "keys do not stand in the way of sample data alone");
+        let refused = support::response_to(server.client().post(url)).await.unwrap();
+        assert_eq!(refused.status, 401, "the route needs a key, the flag does not");
         let metrics = text(&format!("{}/metrics", server.metrics[1])).await;
         metrics.lines().find_map(|line| line.strip_prefix("uss_users ")).map(str::to_owned)
     };
@@ -246,7 +247,7 @@ async fn the_sample_data_is_for_who_has_nothing() {
 }
 
 #[tokio::test]
-async fn a_preview_counts_what_came_before_it() {
+async fn a_preview_counts_all_earlier_events() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").start();
     for size in [30, 60] {
@@ -262,20 +263,20 @@ async fn a_preview_counts_what_came_before_it() {
 }
 
 #[tokio::test]
-async fn users_made_for_their_first_events_are_told_of_with_them() {
+async fn the_first_event_of_a_new_user_causes_the_transition() {
     let data = tempfile::tempdir().unwrap();
     let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").start();
-    let everybody = server.segment("everybody", "").await;
-    server.in_force(everybody).await;
+    let everyone = server.segment("everyone", "").await;
+    server.in_force(everyone).await;
     const USERS: usize = 200;
     for number in 0..USERS {
         assert_eq!(server.event(&json!({"id": format!("new-{number}")})).await.status, 200);
     }
-    let told = eventually("everybody is told of", async || {
-        let told = server.records("user_segment_notification_topic").await;
-        (told.len() >= USERS).then_some(told)
+    let emitted = eventually("every user has a notification", async || {
+        let emitted = server.records("user_segment_notification_topic").await;
+        (emitted.len() >= USERS).then_some(emitted)
     })
     .await;
-    let causes: BTreeSet<&str> = told.iter().map(|record| record["value"]["cause"].as_str().unwrap()).collect();
-    assert_eq!((told.len(), causes), (USERS, BTreeSet::from(["event"])));
+    let causes: BTreeSet<&str> = emitted.iter().map(|record| record["value"]["cause"].as_str().unwrap()).collect();
+    assert_eq!((emitted.len(), causes), (USERS, BTreeSet::from(["event"])));
 }

@@ -1,4 +1,4 @@
-//! Reads partitions of the notification topic as one history, in the order in which they were told.
+//! Reads partitions of the notification topic as one history, in the order of their append times.
 
 pub(crate) mod positions;
 
@@ -9,27 +9,28 @@ use self::positions::Positions;
 
 /// Bytes read from each partition in one round.
 const ROUND_BYTES: usize = 256 * 1024;
-/// Rounds in one call: then it answers what it has, and where to go on.
+/// Rounds in one call. After them the call returns what it found, and where to go on.
 const ROUNDS_MAX: usize = 64;
 
-/// What [`read`] found.
+/// A page of the history.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Stretch {
-    /// Notifications as JSON text, oldest first.
+pub(crate) struct HistoryPage {
+    /// JSON, oldest first.
     pub notifications: Vec<String>,
-    /// Where to go on.
+    /// Where the next page begins.
     pub positions: Positions,
-    /// Whether that is the end, for now.
+    /// Whether the end was reached, for now.
     pub complete: bool,
 }
 
-/// Reads on from `positions` until `limit` notifications that `wanted` takes are found, or the end.
+/// Reads from `positions` until it has `limit` notifications that are `wanted`, or has reached the
+/// end.
 pub(crate) async fn read(
     log: &dyn Log,
     mut positions: Positions,
     limit: usize,
     wanted: impl Fn(&Record) -> bool,
-) -> Result<Stretch, LogError> {
+) -> Result<HistoryPage, LogError> {
     let mut notifications = Vec::new();
     for _ in 0..ROUNDS_MAX {
         let round = Round::read(log, &positions).await?;
@@ -39,20 +40,21 @@ pub(crate) async fn read(
                 notifications.push(String::from_utf8_lossy(&record.value).into_owned());
             }
             if notifications.len() == limit {
-                return Ok(Stretch { notifications, positions, complete: false });
+                return Ok(HistoryPage { notifications, positions, complete: false });
             }
         }
         if round.horizon.is_none() {
-            return Ok(Stretch { notifications, positions, complete: true });
+            return Ok(HistoryPage { notifications, positions, complete: true });
         }
     }
-    Ok(Stretch { notifications, positions, complete: false })
+    Ok(HistoryPage { notifications, positions, complete: false })
 }
 
 /// A piece of each partition.
 struct Round {
     batches: Vec<(u32, Batch)>,
-    /// Until when all partitions are known: later records wait for the next round. `None`: all were read to the end.
+    /// Up to this time every partition was read; later records wait for the next round. `None`: all
+    /// were read to the end.
     horizon: Option<Timestamp>,
 }
 

@@ -1,4 +1,5 @@
-//! A place in a topic as a whole: the next offset of each of its partitions. Opaque to clients, who hand it back.
+//! A position in a whole topic: the next offset of each partition. Opaque to clients, which send it
+//! back.
 
 use ports::ErrorCode;
 use std::collections::BTreeMap;
@@ -12,13 +13,13 @@ use uss_http::Problem;
 pub(crate) struct Positions(pub BTreeMap<u32, u64>);
 
 impl Positions {
-    /// Of every partition; those not in `known` at their beginning.
+    /// Covers every partition; those not in `known` start at 0.
     pub(crate) fn of_all(partitions: u32, known: Vec<(u32, u64)>) -> Self {
         let beginnings = (0..partitions).map(|partition| (partition, 0));
         Self(beginnings.chain(known).collect())
     }
 
-    /// What a client handed back, for exactly these partitions.
+    /// Parses what a client sent back. It must name exactly these partitions.
     pub(crate) fn parse(text: &str, partitions: impl IntoIterator<Item = u32>) -> Result<Self, Problem> {
         let parsed: Option<Self> = text.parse().ok();
         parsed.filter(|positions| positions.0.keys().copied().eq(partitions)).ok_or_else(|| {
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_come_back() {
+    fn positions_round_trip() {
         let positions = Positions::of_all(3, vec![(1, 5), (2, 7)]);
         assert_eq!(positions.to_string(), "0:0,1:5,2:7");
         assert_eq!(Positions::parse("0:0,1:5,2:7", 0..3).map_err(|problem| problem.code), Ok(positions));

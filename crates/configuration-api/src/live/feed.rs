@@ -1,4 +1,4 @@
-//! What one subscriber is sent.
+//! The notifications that one subscriber is sent: each once, those of a partition in order.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -6,45 +6,45 @@ use std::sync::Arc;
 use ports::log::{Log, LogError, Record, Topic};
 use tokio::sync::{Semaphore, watch};
 
-use super::Subscriber;
-use super::ring::{End, Entry, Look, Ring, Seat};
+use super::SubscriberPermit;
+use super::ring::{End, Entry, Listener, Ring, Slot};
 
-/// Read at a time by who is behind, and held until it is sent.
+/// Bytes that a subscriber that is behind reads at a time, and holds until they are sent.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// One subscriber's way through the notifications: each once, those of a partition in order.
+/// One subscriber's position and what it has read ahead.
 pub(crate) struct Feed {
     log: Arc<dyn Log>,
     readers: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
     /// The next offset of each partition.
     positions: Vec<u64>,
-    /// Read from `held_of` and not sent.
-    held: VecDeque<Record>,
-    held_of: u32,
-    /// Partitions to be read from the log, and up to where: from there on the ring has everything.
+    /// Read from `piece_partition` and not sent.
+    piece: VecDeque<Record>,
+    piece_partition: u32,
+    /// Partitions to be read from the log, and up to which offset: from there on the ring buffer
+    /// has everything.
     behind: VecDeque<(u32, u64)>,
-    /// Partitions in which the subscriber stands beyond the ring. Nearly always empty.
+    /// Partitions in which the subscriber's position is beyond the ring buffer's. Nearly always
+    /// empty.
     ahead: BTreeSet<u32>,
     ring: Arc<Ring>,
-    /// Of the next entry of the ring.
-    number: u64,
-    seat: Seat,
-    _subscriber: Subscriber,
+    /// The number of the ring buffer's next entry.
+    next_number: u64,
+    listener: Listener,
+    _permit: SubscriberPermit,
 }
 
 /// A notification and the position after it.
 pub(crate) enum Sent {
-    /// As all get it who have kept up.
+    /// The same for all subscribers that keep up.
     Shared(Arc<Entry>),
-    Own {
-        position: String,
-        notification: String,
-    },
+    /// Read by this subscriber, or with a position of its own.
+    Own { position: String, notification: String },
 }
 
 impl Sent {
-    /// The position after it.
+    /// Returns the position after it.
     pub(crate) fn position(&self) -> &str {
         match self {
             Sent::Shared(entry) => &entry.position,
@@ -52,7 +52,7 @@ impl Sent {
         }
     }
 
-    /// JSON.
+    /// Returns the notification as JSON.
     pub(crate) fn notification(&self) -> &str {
         match self {
             Sent::Shared(entry) => &entry.notification,
@@ -68,38 +68,40 @@ impl Feed {
         stopped: watch::Receiver<bool>,
         positions: Vec<u64>,
         ring: Arc<Ring>,
-        seat: Seat,
-        subscriber: Subscriber,
+        listener: Listener,
+        permit: SubscriberPermit,
     ) -> Self {
         let mut feed = Self {
             log,
             readers,
             stopped,
             positions,
-            held: VecDeque::new(),
-            held_of: 0,
+            piece: VecDeque::new(),
+            piece_partition: 0,
             behind: VecDeque::new(),
             ahead: BTreeSet::new(),
             ring,
-            number: 0,
-            seat,
-            _subscriber: subscriber,
+            next_number: 0,
+            listener,
+            _permit: permit,
         };
         feed.join();
         feed
     }
 
-    /// Finds out where it stands beside the ring.
+    /// Joins the ring buffer at its end, and notes in which partitions the subscriber is behind it
+    /// or ahead of it.
     fn join(&mut self) {
-        let (number, ring) = self.ring.next();
-        self.number = number;
-        let places = || (0_u32..).zip(self.positions.iter().zip(&ring));
-        self.behind = places().filter(|(_, (own, ring))| own < ring).map(|(at, (_, ring))| (at, *ring)).collect();
-        self.ahead = places().filter(|(_, (own, ring))| own > ring).map(|(at, _)| at).collect();
+        let (next_number, ring) = self.ring.next();
+        self.next_number = next_number;
+        let pairs = || (0_u32..).zip(self.positions.iter().zip(&ring));
+        self.behind = pairs().filter(|(_, (own, ring))| own < ring).map(|(at, (_, ring))| (at, *ring)).collect();
+        self.ahead = pairs().filter(|(_, (own, ring))| own > ring).map(|(at, _)| at).collect();
     }
 
-    /// The next notification; `None` as soon as the server is told to stop, since thousands of subscribers would hold up the
-    /// stop with what they have not read. Each comes back with the position it has.
+    /// Returns the next notification; `None` as soon as the server stops, since unread
+    /// notifications of thousands of subscribers would delay the stop. Each reconnects with the
+    /// position it has.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -108,28 +110,28 @@ impl Feed {
             if self.is_stopping() {
                 return Ok(None);
             }
-            if let Some(record) = self.held.pop_front() {
-                self.positions[self.held_of as usize] = record.offset + 1;
+            if let Some(record) = self.piece.pop_front() {
+                self.positions[self.piece_partition as usize] = record.offset + 1;
                 let notification = String::from_utf8_lossy(&record.value).into_owned();
-                return Ok(Some(Sent::Own { position: super::written(&self.positions), notification }));
+                return Ok(Some(Sent::Own { position: super::format_positions(&self.positions), notification }));
             }
             if let Some((partition, until)) = self.behind.front().copied() {
                 self.catch_up(partition, until).await?;
                 continue;
             }
-            match self.ring.look(self.number) {
-                Look::Entry(entry) => {
-                    self.number += 1;
+            match self.ring.get(self.next_number) {
+                Slot::Entry(entry) => {
+                    self.next_number += 1;
                     if let Some(sent) = self.take(entry) {
                         return Ok(Some(sent));
                     }
                 }
-                Look::Gone => self.join(),
-                Look::Over(End::Done) => return Ok(None),
-                Look::Over(End::Failed(reason)) => return Err(LogError::Unavailable(reason)),
-                Look::Not => {
-                    // The ring, and with it what changes, lives as long as this does.
-                    let _changed = self.seat.changed().await;
+                Slot::Overwritten => self.join(),
+                Slot::Ended(End::Done) => return Ok(None),
+                Slot::Ended(End::Failed(reason)) => return Err(LogError::Unavailable(reason)),
+                Slot::Pending => {
+                    // This fails only without a sender, and `self.ring` holds the sender.
+                    let _changed = self.listener.changed().await;
                 }
             }
         }
@@ -139,7 +141,7 @@ impl Feed {
         *self.stopped.borrow()
     }
 
-    /// Reads a piece of a partition in which it is behind.
+    /// Reads a piece of a partition in which the subscriber is behind.
     async fn catch_up(&mut self, partition: u32, until: u64) -> Result<(), LogError> {
         let position = self.positions[partition as usize];
         if position >= until {
@@ -151,16 +153,16 @@ impl Feed {
             return Ok(());
         }
         let records = self.log.read_piece(Topic::Notifications, partition, position, PIECE_BYTES).await?;
-        self.held_of = partition;
-        self.held = records.into_iter().take_while(|record| record.offset < until).collect();
-        if self.held.is_empty() {
-            // What was there has been trimmed.
+        self.piece_partition = partition;
+        self.piece = records.into_iter().take_while(|record| record.offset < until).collect();
+        if self.piece.is_empty() {
+            // The records have been trimmed.
             self.positions[partition as usize] = until;
         }
         Ok(())
     }
 
-    /// An entry of the ring, unless it lies before where the subscriber stands.
+    /// Takes an entry of the ring buffer, unless the subscriber's position is beyond it.
     fn take(&mut self, entry: Arc<Entry>) -> Option<Sent> {
         let position = &mut self.positions[entry.partition as usize];
         let after = entry.offset + 1;
@@ -175,7 +177,7 @@ impl Feed {
         if self.ahead.is_empty() {
             return Some(Sent::Shared(entry));
         }
-        let position = super::written(&self.positions);
+        let position = super::format_positions(&self.positions);
         Some(Sent::Own { position, notification: entry.notification.clone() })
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the end of the notification topic into the ring, for as long as there are subscribers.
+//! Reads the end of the notification topic into the ring buffer while there are subscribers.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use tokio::sync::watch;
 
 use super::ring::{End, Ring};
 
-/// Read at a time.
+/// Bytes read from a partition at a time.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// Follows all partitions until the server stops or nobody listens.
 pub(super) async fn follow(log: Arc<dyn Log>, ring: Arc<Ring>, mut stopped: watch::Receiver<bool>) {
     let (_, mut positions) = ring.next();
-    // One wait of each partition: a record wakes that of its own.
+    // One wait for each partition, so that a record wakes only its own.
     let waits = (0..).zip(&positions).map(|(partition, position)| wait(log.clone(), partition, *position));
     let mut waits: FuturesUnordered<_> = waits.collect();
     loop {
@@ -26,9 +26,9 @@ pub(super) async fn follow(log: Arc<dyn Log>, ring: Arc<Ring>, mut stopped: watc
                 }
                 waits.push(wait(log.clone(), partition, *position));
             }
-            () = told(&mut stopped) => return ring.end(End::Done),
-            () = ring.deserted() => {
-                if ring.end_if_deserted() {
+            () = server_stops(&mut stopped) => return ring.end(End::Done),
+            () = ring.unheard() => {
+                if ring.end_if_unheard() {
                     return;
                 }
             }
@@ -36,8 +36,9 @@ pub(super) async fn follow(log: Arc<dyn Log>, ring: Arc<Ring>, mut stopped: watc
     }
 }
 
-async fn told(stopped: &mut watch::Receiver<bool>) {
-    let _who_could_tell_is_gone = stopped.wait_for(|stop| *stop).await;
+async fn server_stops(stopped: &mut watch::Receiver<bool>) {
+    // An error says that the sender was dropped, which is a stop too.
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 async fn wait(log: Arc<dyn Log>, partition: u32, position: u64) -> u32 {
@@ -45,7 +46,8 @@ async fn wait(log: Arc<dyn Log>, partition: u32, position: u64) -> u32 {
     partition
 }
 
-/// Reads a piece of a partition that has more. If it is empty, what was there has been trimmed.
+/// Reads a piece of a partition that has more. If the piece is empty, its records have been
+/// trimmed.
 async fn read(log: &dyn Log, ring: &Ring, partition: u32, position: &mut u64) -> Result<(), LogError> {
     let records = log.read_piece(Topic::Notifications, partition, *position, PIECE_BYTES).await?;
     if records.is_empty() {
@@ -60,7 +62,7 @@ async fn read(log: &dyn Log, ring: &Ring, partition: u32, position: &mut u64) ->
     Ok(())
 }
 
-/// Every stream ends; its client comes back with the position it has.
+/// Ends every stream; the clients reconnect with the positions that they have.
 fn fail(ring: &Ring, error: &LogError) {
     tracing::error!(%error, "the live transitions cannot be read");
     ring.end(End::Failed(error.to_string()));

@@ -1,8 +1,9 @@
-//! Outbox rows that the relay leaves to somebody else for a moment.
+//! Holds on outbox rows that somebody else is about to append.
 //!
-//! Ingestion makes a user of an unknown identity and appends the user's record itself, together with its first event, so that
-//! both are one instant. The outbox has the record too, for the case that ingestion dies in between. A relay that was quicker
-//! would tell of a user without events first.
+//! Ingestion creates a user for an unknown identity, and appends the user's record itself, together
+//! with the first event, so that both have one instant. The outbox has the record too, in case
+//! ingestion dies before the append. If the relay were quicker, the engine would see a user without
+//! events first.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ports::identities::Hold;
 use tokio::sync::Notify;
 
-/// Who holds which rows.
+/// The rows that are held.
 pub struct Holds {
     held: Mutex<Held>,
     /// Wakes the relay.
@@ -19,7 +20,7 @@ pub struct Holds {
 
 #[derive(Default)]
 struct Held {
-    /// The end of the outbox when a hold began, and the hold's number.
+    /// Of each hold: the end of the outbox when it began, and its number.
     ends: BTreeSet<(u64, u64)>,
     last: u64,
 }
@@ -31,12 +32,12 @@ struct Guard {
 }
 
 impl Holds {
-    /// None. `written` wakes the relay.
+    /// Holds nothing. `written` wakes the relay.
     pub fn new(written: Arc<Notify>) -> Self {
         Self { held: Mutex::default(), written }
     }
 
-    /// Holds what is written after this end of the outbox.
+    /// Holds the rows that are written after this end of the outbox.
     pub(crate) fn hold(self: &Arc<Self>, end: u64) -> Hold {
         let mut held = self.held();
         held.last += 1;
@@ -45,7 +46,7 @@ impl Holds {
         Box::new(Guard { holds: self.clone(), key })
     }
 
-    /// The last row that nobody holds.
+    /// Returns the last row that nobody holds.
     pub(crate) fn free_up_to(&self) -> u64 {
         self.held().ends.first().map_or(u64::MAX, |(end, _)| *end)
     }

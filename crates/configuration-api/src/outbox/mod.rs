@@ -1,4 +1,4 @@
-//! The way of outbox rows to the log.
+//! Moves outbox rows to the log.
 
 mod holds;
 mod relay;

@@ -17,22 +17,24 @@ use super::Holds;
 pub const PRODUCER: &str = "config-outbox";
 /// Rows moved by one append.
 const ROWS_MAX: usize = 1_000;
-/// How long the relay sleeps if nobody wakes it: writes by others (an import, a command) are found then.
+/// How long the relay sleeps if nobody wakes it. Then it finds writes of other processes (an
+/// import, a command).
 const POLL: Duration = Duration::from_secs(1);
 /// The first pause after a failure; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Why nothing was moved.
+/// Why the relay could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    /// The store does not answer.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] ConfigStoreError),
-    /// The log does not answer.
+    /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The log has rows that the store has never written: one of them was replaced. Going on would lose changes.
+    /// The log has rows that the store has never written: log or store was replaced. Going on would
+    /// lose changes.
     #[error(
         "the log has config changes up to {log}, the config store only up to {store}: one of them was replaced or restored; \
          restore the other from the same time, or start with a new data folder"
@@ -45,7 +47,7 @@ pub enum RelayError {
     },
 }
 
-/// The relay.
+/// Appends outbox rows to the log.
 pub struct Relay {
     store: Arc<dyn ConfigStore>,
     log: Arc<dyn Log>,
@@ -55,17 +57,18 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay that leaves alone what is held.
+    /// A relay that leaves held rows alone.
     pub fn new(store: Arc<dyn ConfigStore>, log: Arc<dyn Log>, holds: Arc<Holds>) -> Self {
         Self { store, log, holds, relayed: watch::Sender::new(0) }
     }
 
-    /// Follows the last row that is in the log.
+    /// Returns a receiver of the last row that is in the log.
     pub fn relayed(&self) -> watch::Receiver<u64> {
         self.relayed.subscribe()
     }
 
-    /// Moves rows for ever. Cancel-safe: cancelling it between any two steps loses and repeats nothing.
+    /// Moves rows for ever. Cancel-safe: cancelling it between any two steps loses and repeats
+    /// nothing.
     pub async fn run(&self) {
         let mut pause = PAUSE_MIN;
         loop {
@@ -75,7 +78,7 @@ impl Relay {
                     let _ = tokio::time::timeout(POLL, self.holds.written.notified()).await;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "config changes wait to be told to the engine");
+                    tracing::error!(%error, "config changes wait in the outbox");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
@@ -83,10 +86,10 @@ impl Relay {
         }
     }
 
-    /// Moves the rows that there are, up to the first that is held, and answers how many.
+    /// Moves all rows before the first that is held, and returns how many.
     ///
     /// # Errors
-    /// What was moved before the error stays moved.
+    /// Rows moved before the error stay moved.
     pub async fn move_all(&self) -> Result<usize, RelayError> {
         let mut moved = 0;
         let mut last = self.log.producer_sequence(PRODUCER).await?;
@@ -94,7 +97,7 @@ impl Relay {
         if last > end {
             return Err(RelayError::Replaced { log: last, store: end });
         }
-        // The end comes first: what is written later may be held by then.
+        // The end was read first: a row written since then may have a hold that began since then.
         let end = end.min(self.holds.free_up_to());
         loop {
             self.relayed.send_replace(last);

@@ -1,4 +1,4 @@
-//! `/api/v1/activities`, and their links with segments (from both sides).
+//! `/api/v1/activities`, and their links to segments, from both sides.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -35,8 +35,8 @@ fn check(title: Option<&str>, description: Option<&str>, code: Option<&str>) -> 
     code.map_or(Ok(()), |code| fields::name("code", code))
 }
 
-fn not_found(asked: &str) -> Problem {
-    Problem::not_found(ErrorCode::ActivityNotFound, format!("there is no activity {asked}; check it"))
+fn not_found(wanted: &str) -> Problem {
+    Problem::not_found(ErrorCode::ActivityNotFound, format!("there is no activity {wanted}; check it"))
 }
 
 pub(crate) async fn list(State(api): State<Api>, Query(request): Query<PageRequest>) -> Result<Response, Problem> {

@@ -17,15 +17,15 @@ const MICROS_PER_SECOND: f64 = 1e6;
 pub(crate) struct ClockView {
     /// The time in use.
     now: String,
-    /// `null` if all is well.
+    /// `null` if there is nothing to report.
     warning: Option<WarningView>,
-    /// Of a jump that has not been taken: how far the system clock is ahead of the time in use, or, if negative, behind.
+    /// How far the system clock is ahead of the time in use, or behind if negative; `null` without a jump.
     jump_seconds: Option<f64>,
-    /// In how many seconds that jump is taken if it stays; `null` if only an operator can accept it.
+    /// In how many seconds the jump is accepted if it lasts; `null` if only an operator can accept it.
     taken_in_seconds: Option<f64>,
     /// How far the time in use is behind the log's time.
     behind_seconds: f64,
-    /// Jumps seen since the start.
+    /// Jumps since the start.
     jumps: u64,
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn get(State(api): State<Api>) -> Data<ClockView> {
     Data(ClockView::of(api.clock.as_ref()))
 }
 
-/// Takes the system clock at its word.
+/// Accepts the time of the system clock.
 pub(crate) async fn accept(State(api): State<Api>, _: JsonContentType) -> Data<ClockView> {
     api.clock.accept();
     Data(ClockView::of(api.clock.as_ref()))

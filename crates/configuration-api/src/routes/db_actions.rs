@@ -10,7 +10,8 @@ use crate::api::Api;
 use crate::seed::{analytics, data};
 use crate::wire::response::{DONE, Data};
 
-/// Loads the sample users, segments and events if there are neither users nor segments. Answers whether it did.
+/// Loads the sample users, segments and events if there are neither users nor segments. Returns
+/// whether it did.
 ///
 /// # Errors
 /// What was loaded before the error stays.
@@ -25,7 +26,7 @@ pub async fn load_sample_data(api: Api) -> Result<bool, Problem> {
     Ok(true)
 }
 
-/// Adds the sample users, activities and segments that are not there. What people made is left alone.
+/// Adds the sample users, activities and segments that are missing, and changes nothing else.
 pub(crate) async fn seed_data(State(api): State<Api>, _: JsonContentType) -> Result<Data<bool>, Problem> {
     add_sample_data(&api).await
 }
@@ -45,7 +46,7 @@ async fn add_sample_data(api: &Api) -> Result<Data<bool>, Problem> {
     Ok(DONE)
 }
 
-/// Someone else may have created it since it was looked for: then it is there.
+/// A conflict says that somebody else has created it since the check, which is as good.
 fn ignore_taken<T>(created: Result<T, ConfigStoreError>) -> Result<Option<T>, ConfigStoreError> {
     match created {
         Ok(created) => Ok(Some(created)),
@@ -73,7 +74,7 @@ async fn create_segment(api: &Api, sample: data::SampleSegment) -> Result<(), Pr
     Ok(())
 }
 
-/// Sends the sample events; `false` if there is nobody to send them for.
+/// Sends the sample events; `false` if there are no users to send them for.
 pub(crate) async fn seed_analytics(State(api): State<Api>, _: JsonContentType) -> Result<Data<bool>, Problem> {
     send_sample_events(&api).await
 }
@@ -98,7 +99,7 @@ async fn send_sample_events(api: &Api) -> Result<Data<bool>, Problem> {
     Ok(DONE)
 }
 
-/// How events name a user; nothing if no event could.
+/// Returns an identity that events can name the user by, if there is one.
 async fn client_identity(api: &Api, user: User) -> Result<Option<analytics::Identity>, Problem> {
     if let Some(id) = user.client_ref_id {
         return Ok(Some(analytics::Identity { id_type: "cookie".to_owned(), id }));

@@ -1,4 +1,4 @@
-//! `/api/v1/users/:id/segments/:tag/explain`: why, and until when.
+//! `/api/v1/users/:id/segments/:tag/explain`: why a user is in a segment or not, and until when.
 
 use axum::extract::State;
 use ports::config_store::Segment;
@@ -72,7 +72,8 @@ fn evidence(evidence: Evidence) -> serde_json::Value {
     })
 }
 
-/// A value as JSON has it: what has no form there is the text that SQL gives it, instants are RFC 3339.
+/// A value in JSON: instants as RFC 3339, and what JSON has no form for as the string that SQL
+/// casts it to.
 fn plain(value: Value) -> serde_json::Value {
     match value {
         Value::Bool(truth) => json!(truth),

@@ -1,4 +1,4 @@
-//! Identities: of a user, linking two, and resolving many for ingestion.
+//! Identities: listing those of a user, linking two, and resolving many for ingestion.
 
 use std::collections::HashMap;
 
@@ -53,17 +53,17 @@ pub(crate) struct ResolveBody {
 }
 
 impl KeyBody {
-    /// Where people write it: both parts are needed.
+    /// As an administrator writes it: both parts are required.
     fn named(self) -> Result<IdentityKey, Problem> {
         fields::name("idType", self.id_type.as_deref().unwrap_or_default())?;
         fields::name("id", &self.id)?;
         Ok(self.key())
     }
 
-    /// As events have it: the type may be missing, and both may be any text.
+    /// As events have it: the type may be missing, and both may be any string.
     fn of_event(self) -> Result<IdentityKey, Problem> {
-        fields::text("idType", self.id_type.as_deref().unwrap_or_default())?;
-        fields::text("id", &self.id)?;
+        fields::string("idType", self.id_type.as_deref().unwrap_or_default())?;
+        fields::string("id", &self.id)?;
         Ok(self.key())
     }
 
@@ -115,7 +115,8 @@ pub(crate) async fn resolve(
     Ok(Data(resolved.into_iter().map(|resolved| resolved.map(view)).collect()))
 }
 
-/// The owners; where one is new first stands the record that tells the engine of it. In two spellings it is one user.
+/// Returns the owners. The first mention of a new user carries the record that introduces the user
+/// to the engine; a second spelling of the same identity does not.
 pub(crate) fn resolved(resolution: Resolution) -> Vec<Option<Resolved>> {
     let Resolution { owners, created } = resolution;
     let mut created: HashMap<UserId, User> = created.into_iter().map(|user| (user.id, user)).collect();

@@ -1,4 +1,4 @@
-//! Memberships: the lists kept by hand, and the worker's batches.
+//! Memberships: manual segments, and the batches of the membership writer.
 
 use axum::extract::State;
 use ports::ErrorCode;
@@ -42,7 +42,7 @@ struct ChangeBody {
 impl BatchBody {
     fn batch(self, partitions: u32) -> Result<MembershipBatch, Problem> {
         let BatchBody { partition, from, to, changes } = self;
-        // Once stored, it would stand in every position that clients are given.
+        // Once stored, it would be in every position that clients are given.
         if partition >= partitions {
             let message = format!("there is no partition {partition}; the log has {partitions}, counted from 0");
             return Err(Problem::invalid(ErrorCode::InvalidPartition, message));
@@ -63,7 +63,8 @@ impl ChangeBody {
     }
 }
 
-/// Sets the manual segments of a user; `ignored` names the ids that are no manual segment's.
+/// Sets the manual segments of a user; `ignored` lists the ids that do not belong to a manual
+/// segment.
 pub(crate) async fn set_manual(
     State(api): State<Api>,
     Path(user): Path<i64>,
@@ -77,7 +78,7 @@ pub(crate) async fn set_manual(
 pub(crate) async fn apply(State(api): State<Api>, Json(body): Json<BatchBody>) -> Result<Data<Value>, Problem> {
     let batch = body.batch(api.log.partitions())?;
     let to = batch.to;
-    // Once stored, it would keep everything before it from ever being written.
+    // Once stored, it would keep every change before it from being written.
     let (_, end) = api.log.bounds(Topic::Notifications, batch.partition).await?;
     if to > end {
         let message =

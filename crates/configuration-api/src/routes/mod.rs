@@ -101,7 +101,7 @@ fn service_routes() -> Router<Api> {
         .layer(DefaultBodyLimit::max(BATCH_BYTES_MAX))
 }
 
-/// The store takes changes, the log carries them to the engine.
+/// A change needs both: the store takes it, the log carries it to the engine.
 async fn check_health(api: Api) -> Health {
     let (store, log) = tokio::join!(api.store.ping(), api.log.ping());
     vec![("configStore", store.into()), ("log", log.into())]
@@ -114,7 +114,8 @@ async fn wake_relay(State(api): State<Api>, request: Request, next: Next) -> Res
     next.run(request).await
 }
 
-/// Wakes the relay when it is dropped: also if the client goes away, and the call with it, after the store has the change.
+/// Wakes the relay when it is dropped. So it does if the client disconnects, which ends the call,
+/// after the store has the change.
 struct WakesRelay<'a>(&'a Notify);
 
 impl Drop for WakesRelay<'_> {

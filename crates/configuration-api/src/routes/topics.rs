@@ -1,4 +1,4 @@
-//! `/api/v1/topics`: the log, to look into.
+//! `/api/v1/topics`: the records of the log, for inspection.
 
 use axum::extract::State;
 use ports::ErrorCode;
@@ -15,7 +15,7 @@ use crate::wire::response::Data;
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
-/// Bytes read for one answer.
+/// Bytes read for one response.
 const BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
@@ -41,7 +41,7 @@ struct RecordView {
     offset: u64,
     appended_at: String,
     key: String,
-    /// As it stands in the log; as a text if it is no JSON.
+    /// As in the log; a string if it is not JSON.
     value: JsonText,
 }
 
@@ -87,9 +87,9 @@ pub(crate) async fn records(
     let (first, next) = api.log.bounds(*topic, partition).await?;
     let from = start(offset, first, next);
     let batch = api.log.read(*topic, partition, from, BYTES_MAX).await?;
-    let kept: Vec<Record> = batch.records.into_iter().take(limit).collect();
-    let next_offset = kept.last().map_or(batch.next_offset, |last| last.offset + 1);
-    let data = kept.into_iter().map(|record| RecordView::new(partition, record)).collect();
+    let records: Vec<Record> = batch.records.into_iter().take(limit).collect();
+    let next_offset = records.last().map_or(batch.next_offset, |last| last.offset + 1);
+    let data = records.into_iter().map(|record| RecordView::new(partition, record)).collect();
     Ok(Json(RecordsView { data, next_offset }))
 }
 

@@ -33,8 +33,9 @@ pub(crate) async fn get(
     Ok(Data(views::traits(api.store.traits(UserId(user)).await?)))
 }
 
-/// Sets the traits in the body and leaves the others; null removes. `?createdAt=` says since when it is true (default: now; more
-/// than five minutes ahead is now as well, with a warning).
+/// Sets the traits in the body and leaves the others; null removes a trait. `?createdAt=` says
+/// since when they hold; without it, now. A time more than five minutes ahead counts as now, with a
+/// warning.
 pub(crate) async fn patch(
     State(api): State<Api>,
     Path(user): Path<i64>,
@@ -67,7 +68,7 @@ fn read_time(text: &str) -> Result<Timestamp, Problem> {
 
 fn ahead(now: Timestamp) -> Warning {
     let message = format!(
-        "createdAt is more than five minutes ahead, so that the time of receipt, {}, is taken; check the client's clock",
+        "createdAt is more than five minutes ahead, so the time of receipt, {}, was taken; check the client's clock",
         instant::format(now)
     );
     Warning { code: ErrorCode::CreatedAtAhead, message }

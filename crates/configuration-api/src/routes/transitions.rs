@@ -1,4 +1,4 @@
-//! Transitions: of a user, of a segment, and live. The notification topic is their history.
+//! Transitions of a user, of a segment, and live, read from the notification topic.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use uss_http::{Kind, Problem};
 
 use crate::api::Api;
 use crate::history::positions::Positions;
-use crate::history::{self, Stretch};
+use crate::history::{self, HistoryPage};
 use crate::live::{Hub, Sent};
 
 const LIMIT_DEFAULT: usize = 100;
@@ -41,7 +41,7 @@ pub(crate) async fn of_user(
 ) -> Result<Json<Value>, Problem> {
     let user = api.user(user).await?.id;
     let key = user.to_string();
-    answer(&api, vec![partition_of(user.0, api.log.partitions())], &query, |record| record.key == key).await
+    respond(&api, vec![partition_of(user.0, api.log.partitions())], &query, |record| record.key == key).await
 }
 
 pub(crate) async fn of_segment(
@@ -52,12 +52,12 @@ pub(crate) async fn of_segment(
     let segment = api.segment(id).await?.id;
     let concerns = move |record: &Record| {
         let read = serde_json::from_slice::<Notification>(&record.value);
-        read.is_ok_and(|told| told.in_segments.contains(&segment) || told.out_segments.contains(&segment))
+        read.is_ok_and(|change| change.in_segments.contains(&segment) || change.out_segments.contains(&segment))
     };
-    answer(&api, (0..api.log.partitions()).collect(), &query, concerns).await
+    respond(&api, (0..api.log.partitions()).collect(), &query, concerns).await
 }
 
-async fn answer(
+async fn respond(
     api: &Api,
     partitions: Vec<u32>,
     query: &HistoryQuery,
@@ -71,7 +71,7 @@ async fn answer(
         Some(cursor) => Positions::parse(cursor, partitions)?,
         None => Positions(partitions.into_iter().map(|partition| (partition, 0)).collect()),
     };
-    let Stretch { notifications, positions, complete } =
+    let HistoryPage { notifications, positions, complete } =
         history::read(api.log.as_ref(), positions, limit, wanted).await?;
     let data = notifications.into_iter().map(RawValue::from_string).collect::<Result<Vec<_>, _>>();
     let data = data.map_err(Problem::internal)?;
@@ -79,9 +79,9 @@ async fn answer(
     Ok(Json(json!({"data": data, "nextCursor": next_cursor})))
 }
 
-/// Server-sent events: one `transition` per notification, whose id is the position after it. `Last-Event-ID`, or `?from=`
-/// with a position (a snapshot's `Uss-Position`), goes on from there; without either it begins now. Ends when the server is
-/// told to stop.
+/// Server-sent events: one `transition` per notification, whose id is the position after it.
+/// `Last-Event-ID`, or `?from=` with a position (a snapshot's `Uss-Position`), says where to go on;
+/// without either the stream begins now. It ends when the server stops.
 pub(crate) async fn live(
     State(api): State<Api>,
     Extension(hub): Extension<Arc<Hub>>,
@@ -104,13 +104,14 @@ pub(crate) async fn live(
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
-/// Refuses a position of which the log no longer has what follows: the client would miss it without being told.
+/// Refuses a position that the log has been trimmed beyond: the client would miss records without
+/// notice.
 async fn retained(log: &dyn Log, positions: Positions) -> Result<Positions, Problem> {
     for (&partition, &position) in &positions.0 {
         let (first, _) = log.bounds(Topic::Notifications, partition).await?;
         if position < first {
             let message = "notifications after this position have left the log (USS_LOG_RETENTION); read the members again, \
-                           and go on from the Uss-Position of that answer";
+                           and go on from the Uss-Position of that response";
             return Err(Problem::new(Kind::Gone, ErrorCode::PositionTrimmed, message));
         }
     }

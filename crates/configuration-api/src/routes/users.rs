@@ -11,14 +11,15 @@ use serde_json::{Value, json};
 use uss_http::extract::{Json, Path, Query};
 use uss_http::{PageRequest, Problem};
 
-use crate::api::{Api, Gone};
+use crate::api::{Api, Forget};
 use crate::history::positions::Positions;
 use crate::wire::fields::{self, nullable};
 use crate::wire::lists::{Format, formatted_list, json_list};
 use crate::wire::response::{Created, Data};
 use crate::wire::views::UserView;
 
-/// Where in the transitions the members stand: a consumer that streams on from there misses nothing.
+/// The position in the transitions that the members include: a consumer that streams from there
+/// misses nothing.
 const POSITION: HeaderName = HeaderName::from_static("uss-position");
 
 #[derive(Debug, Deserialize)]
@@ -59,7 +60,7 @@ pub(crate) struct FreshQuery {
 }
 
 pub(crate) async fn list(State(api): State<Api>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
-    api.freshen(query.fresh).await?;
+    api.wait_until_applied(query.fresh).await?;
     if let Some(client_id) = query.client_ref_id {
         let found = api.store.user_by_client_id(&client_id).await?;
         return Ok(Data(found.map(UserView::from)).into_response());
@@ -84,7 +85,7 @@ pub(crate) async fn get(
     Path(id): Path<i64>,
     Query(query): Query<FreshQuery>,
 ) -> Result<Data<UserView>, Problem> {
-    api.freshen(query.fresh).await?;
+    api.wait_until_applied(query.fresh).await?;
     Ok(Data(api.user(id).await?.into()))
 }
 
@@ -94,13 +95,13 @@ pub(crate) async fn update(
     Json(body): Json<UserBody>,
 ) -> Result<Data<UserView>, Problem> {
     let updated = api.store.update_user(UserId(id), body.change()?, api.now()).await?;
-    updated.freed.into_iter().for_each(|identity| (api.forget)(Gone::Identity(identity)));
+    updated.freed.into_iter().for_each(|identity| (api.forget)(Forget::Identity(identity)));
     Ok(Data(updated.user.into()))
 }
 
 pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Json<Value>, Problem> {
-    let gone = api.store.delete_user(UserId(id)).await?;
-    gone.into_iter().for_each(|user| (api.forget)(Gone::User(user)));
+    let deleted = api.store.delete_user(UserId(id)).await?;
+    deleted.into_iter().for_each(|user| (api.forget)(Forget::User(user)));
     Ok(Json(json!({"data": true, "erasure": api.erasure.from(api.now())})))
 }
 
@@ -109,7 +110,7 @@ pub(crate) async fn by_client_id(
     Path(client_id): Path<String>,
     Query(query): Query<FreshQuery>,
 ) -> Result<Data<Option<UserView>>, Problem> {
-    api.freshen(query.fresh).await?;
+    api.wait_until_applied(query.fresh).await?;
     Ok(Data(api.store.user_by_client_id(&client_id).await?.map(UserView::from)))
 }
 
@@ -119,9 +120,10 @@ pub(crate) async fn members(
     Query(query): Query<ListQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    api.freshen(query.fresh).await?;
+    api.wait_until_applied(query.fresh).await?;
     let segment = api.segment_by_tag(&tag).await?.id;
-    // Read before the members, so that none of their transitions is missed; some may be told twice.
+    // Read before the members, so that a consumer misses no transition; it may get some that the
+    // members include.
     let stored = api.store.membership_positions().await?;
     let position = Positions::of_all(api.log.partitions(), stored);
     let store = api.store;
@@ -152,8 +154,7 @@ fn wants_csv(headers: &HeaderMap) -> bool {
     accept.split(',').any(|media| media.split(';').next().is_some_and(|media| media.trim() == "text/csv"))
 }
 
-/// A text as spreadsheets show it: one that begins as a formula does has an apostrophe before it, since a program that opens the
-/// file would execute it otherwise.
+/// Puts an apostrophe before a string that a spreadsheet would execute as a formula.
 fn cell(text: Option<String>) -> String {
     let text = text.unwrap_or_default();
     if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { format!("'{text}") } else { text }
@@ -169,7 +170,7 @@ const CSV: Format<Member> = Format {
         let (id, since) = (user.id.to_string(), instant::format(membership.created_at));
         let client_id = cell(user.client_id().map(str::to_owned));
         let row = [id, client_id, cell(user.name), cell(user.email), since];
-        csv::Writer::from_writer(body).write_record(&row).expect("memory takes every row");
+        csv::Writer::from_writer(body).write_record(&row).expect("a Vec takes every write");
     },
 };
 
@@ -178,8 +179,8 @@ mod tests {
     use super::cell;
 
     #[test]
-    fn no_cell_begins_as_a_formula_does() {
-        // Control characters are refused in new texts, but an older store may have them.
+    fn no_cell_begins_like_a_formula() {
+        // Control characters are refused in new strings, but an older store may have them.
         for text in ["=1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", "="] {
             assert_eq!(cell(Some(text.to_owned())), format!("'{text}"));
         }

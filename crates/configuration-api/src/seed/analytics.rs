@@ -1,4 +1,5 @@
-//! 1,000 sample events, shaped so that each sample segment gets some members and has some users just short of it.
+//! 1,000 sample events, shaped so that each sample segment gets some members and has some users
+//! just short of it.
 
 use ports::records::instant;
 use segment_engine::time::Timestamp;
@@ -6,9 +7,9 @@ use serde_json::{Value, json};
 
 use fastrand::Rng;
 
-/// How many events.
+/// How many events there are in all.
 pub(crate) const EVENTS: usize = 1_000;
-/// Of how many users at most, the first of them included.
+/// How many users get events at most, counting [`super::data::FIRST_USER`].
 pub(crate) const USERS_MAX: usize = 100;
 
 const SEED: u64 = 0x5EED_0002;
@@ -16,17 +17,17 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// How the events of a user name it.
+/// How a user's events name the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub id_type: String,
     pub id: String,
 }
 
-/// What a user is like. None but the first of each pair fulfils its segment.
+/// What a user does. Of each group below, only the first is in the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cohort {
-    /// Fulfils nothing, misses nothing by little. Takes the events that are left over.
+    /// In no segment, and not nearly. Gets the events that are left over.
     Regular,
     /// `active_visitor`, and just short of it: last seen 40 to 60 minutes ago.
     Active,
@@ -40,7 +41,7 @@ enum Cohort {
     CameBack,
 }
 
-/// Repeated over the users: of 99 each number stands three times.
+/// How many users of each cohort there are, repeated over all users: three times over 99.
 const PATTERN: [(Cohort, usize); 8] = [
     (Cohort::Regular, 10),
     (Cohort::Active, 5),
@@ -61,7 +62,7 @@ struct Visit {
     region: &'static str,
 }
 
-/// The events, oldest first, with times relative to `now`. Nothing without users.
+/// Returns the events, oldest first, with times relative to `now`; none without users.
 pub(crate) fn events(users: &[Identity], now: Timestamp) -> Vec<Value> {
     let pattern: Vec<Cohort> = PATTERN.iter().flat_map(|(cohort, count)| vec![*cohort; *count]).collect();
     let mut rng = Rng::with_seed(SEED);
@@ -95,7 +96,7 @@ fn history(cohort: Cohort, rng: &mut Rng) -> Vec<Visit> {
     visits
 }
 
-/// The visit that makes the difference, if it is one.
+/// The visit that decides whether the user is in the segment, if a single one does.
 fn deciding(cohort: Cohort, rng: &mut Rng) -> Option<Visit> {
     let seen = |rng: &mut Rng, from, to| ordinary(rng, from, to);
     match cohort {
@@ -117,7 +118,7 @@ fn views(rng: &mut Rng, count: usize) -> Vec<Visit> {
     several(rng, count, |rng| Visit { activity: "page_viewed", device: "mobile", ..ordinary(rng, 8 * DAY, 60 * DAY) })
 }
 
-/// A visit from anywhere but California, between these many seconds ago.
+/// A visit from anywhere but California, at least `from` and less than `to` seconds ago.
 fn ordinary(rng: &mut Rng, from: i64, to: i64) -> Visit {
     Visit {
         seconds_ago: rng.i64(from..to),
@@ -165,7 +166,7 @@ mod tests {
         (0..count).map(|n| Identity { id_type: "cookie".into(), id: n.to_string() }).collect()
     }
 
-    /// What the three segments ask of a user, by hand.
+    /// What the three segments look at, computed apart from the engine.
     #[derive(Default)]
     struct Facts {
         last_seen: i64,

@@ -8,24 +8,23 @@ const USERS: usize = 100;
 const SEED: u64 = 0x5EED_0001;
 /// The client id of the first sample user, which the example event of the documentation names.
 const FIRST_CLIENT_ID: &str = "c1d1caef-b216-4fca-bd2d-d776bd6204d6";
-/// Who gets no sample events, so that the example event changes something.
+/// Gets no sample events, so that the documentation's example event changes a membership.
 pub(crate) const FIRST_USER: i64 = 1;
 
 const FIRST_NAMES: [&str; 10] = ["Ada", "Ben", "Chloe", "Dario", "Emma", "Farid", "Grace", "Hugo", "Ines", "Jonas"];
 const LAST_NAMES: [&str; 10] =
     ["Adams", "Brown", "Costa", "Diaz", "Evans", "Fischer", "Garcia", "Haddad", "Ito", "Jensen"];
 
-/// A sample segment.
 pub(crate) struct SampleSegment {
     pub tag: &'static str,
     pub title: &'static str,
     pub description: &'static str,
     pub where_statement: &'static str,
-    /// The code of the activity that it is linked to; without one it is generic.
+    /// The code of the linked activity; a segment without one is generic.
     pub activity: Option<&'static str>,
 }
 
-/// Users with ten first and ten last names, and client ids in the form of UUIDs.
+/// Returns users with ten first and ten last names, and UUIDs as client ids.
 pub(crate) fn users() -> Vec<NewUser> {
     let mut rng = Rng::with_seed(SEED);
     let user = |index: usize| {

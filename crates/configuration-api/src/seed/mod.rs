@@ -1,4 +1,4 @@
-//! Sample data: always the same, from a fixed seed.
+//! Sample data, the same each time, from a fixed seed.
 
 pub(crate) mod analytics;
 pub(crate) mod data;

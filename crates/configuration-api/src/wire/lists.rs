@@ -1,4 +1,5 @@
-//! Lists: a page with `limit`, all rows without, read from the store a page at a time and streamed.
+//! Lists: one page with `limit`, all rows without it. Rows are read from the store a chunk at a
+//! time and streamed.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -14,7 +15,7 @@ use uss_http::{PageRequest, Problem};
 /// Rows read from the store at a time while a whole list is streamed.
 const CHUNK_ROWS: usize = 1_000;
 
-/// `nextCursor` of formats that have no place for it.
+/// `nextCursor` for formats that have no place for it.
 pub(crate) const NEXT_CURSOR: HeaderName = HeaderName::from_static("uss-next-cursor");
 
 /// How rows become a body.
@@ -26,7 +27,7 @@ pub(crate) struct Format<T> {
     pub write: fn(T, &mut Vec<u8>),
 }
 
-/// `{"data": […]}` of rows that are shown as `V`.
+/// `{"data": […]}`, with each row as a `V`.
 pub(crate) fn json_format<T: Into<V>, V: Serialize>() -> Format<T> {
     Format {
         content_type: "application/json",
@@ -35,12 +36,12 @@ pub(crate) fn json_format<T: Into<V>, V: Serialize>() -> Format<T> {
         end: b"]}",
         write: |row, body| {
             let view: V = row.into();
-            serde_json::to_writer(body, &view).expect("views have text keys and are written to memory");
+            serde_json::to_writer(body, &view).expect("views have string keys, and a Vec takes every write");
         },
     }
 }
 
-/// Answers a list as JSON. `fetch` reads rows after a key, `key` is a row's.
+/// Returns a list as JSON. `fetch` reads the rows after a key; `key` returns a row's key.
 pub(crate) async fn json_list<T, V, Fetch, Fetching>(
     request: &PageRequest,
     fetch: Fetch,
@@ -63,7 +64,7 @@ where
     Ok(Json(json!({"data": views, "nextCursor": next_cursor})).into_response())
 }
 
-/// As [`json_list`], in another format; `nextCursor` is a header.
+/// Like [`json_list`], in another format; `nextCursor` is a header.
 pub(crate) async fn formatted_list<T, Fetch, Fetching>(
     request: &PageRequest,
     fetch: Fetch,
@@ -102,18 +103,19 @@ fn write_rows<T>(format: &Format<T>, rows: Vec<T>, mut continued: bool, body: &m
     }
 }
 
-/// Where a stream stands.
+/// The progress of a stream.
 struct Cursor<T, Fetch> {
     fetch: Fetch,
     format: Format<T>,
     key: fn(&T) -> i64,
-    /// Rows that are read but not written.
+    /// Read, but not written.
     rows: Vec<T>,
     after: i64,
     started: bool,
 }
 
-/// Streams all rows. The first chunk is read before the answer begins, so that a store that is down is still a 503.
+/// Streams all rows. The first chunk is read before the response begins, so that a store that is
+/// down is still a 503.
 async fn stream_all<T, Fetch, Fetching>(
     after: i64,
     fetch: Fetch,
@@ -134,7 +136,8 @@ where
     }
     let chunks = stream::try_unfold(Some(cursor), |cursor| async {
         let Some(cursor) = cursor else { return Ok(None) };
-        // The answer has begun: all that can be done is to cut it off, so that nobody takes it for the whole list.
+        // The response has begun. It can only be cut off, so that no client takes it for the whole
+        // list.
         cursor.next().await.map(Some).inspect_err(|error| tracing::error!(%error, "a list was cut off"))
     });
     Ok((content_type, Body::from_stream(chunks)).into_response())
@@ -145,7 +148,7 @@ where
     Fetch: Fn(Rows) -> Fetching,
     Fetching: Future<Output = Result<Vec<T>, ConfigStoreError>>,
 {
-    /// The next chunk of the body, and the cursor after it: `None` at the end.
+    /// Returns the next chunk of the body, and the cursor after it: `None` at the end.
     async fn next(mut self) -> Result<(Bytes, Option<Self>), ConfigStoreError> {
         let mut chunk = if self.started { Vec::new() } else { self.format.start.to_vec() };
         let full = self.rows.len() == CHUNK_ROWS;

@@ -1,4 +1,4 @@
-//! The JSON of requests and responses, apart from what the routes do with it.
+//! The JSON of requests and responses.
 
 pub(crate) mod fields;
 pub(crate) mod lists;

@@ -1,4 +1,4 @@
-//! Answers: everything is `{"data": …}`, some with `warnings` beside it.
+//! Responses: each is `{"data": …}`, some with `warnings` beside it.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -12,13 +12,13 @@ pub(crate) struct Data<T>(pub T);
 /// 201.
 pub(crate) struct Created<T>(pub T);
 
-/// 200, and what was taken otherwise than it was said.
+/// 200, and what was not done as the client asked.
 pub(crate) struct WithWarnings<T> {
     pub data: T,
     pub warnings: Vec<Warning>,
 }
 
-/// The call was carried out, but not to the letter.
+/// Says that part of the request was not done as asked.
 #[derive(Serialize)]
 pub(crate) struct Warning {
     /// For programs.
@@ -27,7 +27,7 @@ pub(crate) struct Warning {
     pub message: String,
 }
 
-/// 200 with `true`: for calls that have nothing else to say.
+/// 200 with `true`, for calls that return nothing else.
 pub(crate) const DONE: Data<bool> = Data(true);
 
 impl<T: Serialize> IntoResponse for Data<T> {
@@ -38,7 +38,7 @@ impl<T: Serialize> IntoResponse for Data<T> {
 
 impl<T: Serialize> IntoResponse for WithWarnings<T> {
     fn into_response(self) -> Response {
-        /// Written as it is: a tree of values would round the numbers in it.
+        /// Serialised directly: by way of `serde_json::Value` numbers would be rounded.
         #[derive(Serialize)]
         struct Body<T> {
             data: T,

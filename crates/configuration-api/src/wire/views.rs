@@ -1,4 +1,4 @@
-//! The things of the store as JSON.
+//! The JSON views of what the store holds.
 
 use std::collections::BTreeMap;
 
@@ -163,7 +163,7 @@ impl From<Identity> for IdentityView {
     }
 }
 
-/// The traits that are set, by key.
+/// Returns the traits that are set, by key. A removed trait is kept as null, and left out here.
 pub(crate) fn traits(traits: Traits) -> BTreeMap<String, JsonText> {
-    traits.into_iter().filter(|(_, held)| !held.value.is_null()).map(|(key, held)| (key, held.value)).collect()
+    traits.into_iter().filter(|(_, kept)| !kept.value.is_null()).map(|(key, kept)| (key, kept.value)).collect()
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 #[tokio::test]
-async fn health_needs_no_key_and_everything_else_an_admin_key() {
+async fn everything_but_health_needs_an_admin_key() {
     let mut world = World::new();
     world.keys = "admin:0123456789abcdef,ingest:fedcba9876543210".parse().unwrap();
     assert_eq!(world.get("/health-check").await.0, 200);
@@ -24,7 +24,7 @@ async fn health_needs_no_key_and_everything_else_an_admin_key() {
 }
 
 #[tokio::test]
-async fn wrong_addresses_say_so() {
+async fn wrong_paths_and_parameters_are_refused_with_their_codes() {
     let world = World::new();
     world
         .refuses(&[
@@ -42,7 +42,7 @@ async fn wrong_addresses_say_so() {
 }
 
 #[tokio::test]
-async fn broken_bodies_say_so() {
+async fn broken_bodies_are_refused_with_their_codes() {
     let world = World::new();
     let cases = [
         ("{", "application/json", 400, "INVALID_JSON"),
@@ -54,7 +54,7 @@ async fn broken_bodies_say_so() {
         let request = Request::post("/api/v1/users").header("content-type", media).body(Body::from(body)).unwrap();
         let response = world.send(request).await;
         assert_eq!(response.status().as_u16(), status, "{body}");
-        let answer: Value = serde_json::from_str(&crate::world::text(response).await).unwrap();
-        assert_eq!(answer["code"], code, "{body}");
+        let problem: Value = serde_json::from_str(&crate::world::text(response).await).unwrap();
+        assert_eq!(problem["code"], code, "{body}");
     }
 }

@@ -1,4 +1,4 @@
-//! `/api/v1/activities`, and links from both sides.
+//! `/api/v1/activities`, and links to segments from both sides.
 
 use serde_json::{Value, json};
 
@@ -8,10 +8,10 @@ use crate::world::{STARTED, World};
 async fn an_activity_from_creation_to_deletion() {
     let world = World::new();
     let body = json!({"title": "Viewed", "description": null, "code": "page_viewed"});
-    let (status, answer) = world.call("POST", "/api/v1/activities", body).await;
+    let (status, response) = world.call("POST", "/api/v1/activities", body).await;
     let activity = json!({"id": 1, "title": "Viewed", "description": null, "code": "page_viewed",
         "createdAt": STARTED, "updatedAt": STARTED});
-    assert_eq!((status, &answer["data"]), (201, &activity));
+    assert_eq!((status, &response["data"]), (201, &activity));
     for path in ["/api/v1/activities/1", "/api/v1/activities/code/page_viewed"] {
         assert_eq!(world.data("GET", path, Value::Null).await, activity, "{path}");
     }
@@ -34,7 +34,7 @@ async fn an_activity_from_creation_to_deletion() {
 }
 
 #[tokio::test]
-async fn links_from_both_sides() {
+async fn an_activity_and_a_segment_are_linked_from_either_side() {
     let world = World::new();
     world.data("POST", "/api/v1/activities", json!({"code": "viewed"})).await;
     world.data("POST", "/api/v1/activities", json!({"code": "bought"})).await;

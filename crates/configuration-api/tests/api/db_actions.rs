@@ -10,7 +10,7 @@ const DATA: &str = "/api/v1/db-actions/seed/data";
 const ANALYTICS: &str = "/api/v1/db-actions/seed/analytics";
 
 #[tokio::test]
-async fn sample_data_is_added_once_and_nothing_of_others_touched() {
+async fn sample_data_is_added_once_and_changes_nothing_else() {
     let world = World::new();
     let own =
         world.data("POST", "/api/v1/users", json!({"clientRefId": "mine", "email": "ada.adams@example.com"})).await;
@@ -44,7 +44,7 @@ async fn a_page_of_another_origin_cannot_ask_for_sample_data() {
 }
 
 #[tokio::test]
-async fn on_an_empty_system_the_first_user_is_the_documented_one() {
+async fn the_first_sample_user_is_the_documented_one() {
     let world = World::new();
     world.data("POST", DATA, Value::Null).await;
     let path = "/api/v1/users/client-ref-id/c1d1caef-b216-4fca-bd2d-d776bd6204d6";
@@ -52,7 +52,7 @@ async fn on_an_empty_system_the_first_user_is_the_documented_one() {
 }
 
 #[tokio::test]
-async fn sample_events_take_the_way_of_real_ones() {
+async fn sample_events_are_submitted_for_all_users_but_the_first() {
     let world = World::new();
     assert_eq!(world.data("POST", ANALYTICS, Value::Null).await, json!(false), "there are no users");
     world.data("POST", DATA, Value::Null).await;

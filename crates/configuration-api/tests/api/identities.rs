@@ -1,6 +1,6 @@
-//! Identities: of users, links, and what ingestion asks.
+//! Identities: of users, links, and what ingestion resolves.
 
-use configuration_api::{Gone, StoreIdentities};
+use configuration_api::{Forget, StoreIdentities};
 use ports::config_store::IdentityKey;
 use ports::identities::{Identities, Identity};
 use segment_engine::event::UserId;
@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 use crate::world::{STARTED, World};
 
 #[tokio::test]
-async fn linking_merges_and_the_old_id_answers_the_survivor() {
+async fn linking_merges_two_users_and_the_absorbed_id_finds_the_survivor() {
     let world = World::new();
     for id in ["x", "y"] {
         world.data("POST", "/api/v1/users", json!({"clientRefId": id})).await;
     }
     let identity = json!({"idType": "email", "id": "a@b.c"});
-    let (status, answer) = world.call("POST", "/api/v1/users/1/identities", identity.clone()).await;
+    let (status, response) = world.call("POST", "/api/v1/users/1/identities", identity.clone()).await;
     let expected = json!({"userId": 1, "idType": "email", "id": "a@b.c", "createdAt": STARTED});
-    assert_eq!((status, &answer["data"]), (201, &expected));
-    let (status, answer) = world.call("POST", "/api/v1/users/1/identities", identity.clone()).await;
-    assert_eq!((status, &answer["data"]), (200, &expected), "a repeat changes nothing");
+    assert_eq!((status, &response["data"]), (201, &expected));
+    let (status, response) = world.call("POST", "/api/v1/users/1/identities", identity.clone()).await;
+    assert_eq!((status, &response["data"]), (200, &expected), "a repeat changes nothing");
     assert_eq!(world.data("GET", "/api/v1/users/1/identities", Value::Null).await, json!([expected]));
 
     let link = json!({"from": {"idType": "cookie", "id": "y"}, "to": {"id_type": "email", "id": "a@b.c"}});
@@ -47,7 +47,7 @@ async fn linking_merges_and_the_old_id_answers_the_survivor() {
 }
 
 #[tokio::test]
-async fn deleting_by_an_absorbed_id_forgets_everyone_who_is_gone() {
+async fn deleting_by_an_absorbed_id_forgets_both_users() {
     let world = World::new();
     for id in ["x", "y", "z"] {
         world.data("POST", "/api/v1/users", json!({"clientRefId": id})).await;
@@ -56,12 +56,12 @@ async fn deleting_by_an_absorbed_id_forgets_everyone_who_is_gone() {
     assert_eq!(world.data("POST", "/api/v1/identities/link", link).await, json!({"userId": 1, "absorbed": 2}));
     assert_eq!(world.data("DELETE", "/api/v1/users/2", Value::Null).await, json!(true));
     let mut forgotten = world.forgotten.lock().unwrap().clone();
-    forgotten.sort_unstable_by_key(|gone| format!("{gone:?}"));
-    assert_eq!(forgotten, [Gone::User(UserId(1)), Gone::User(UserId(2))]);
+    forgotten.sort_unstable_by_key(|forget| format!("{forget:?}"));
+    assert_eq!(forgotten, [Forget::User(UserId(1)), Forget::User(UserId(2))]);
 }
 
 #[tokio::test]
-async fn many_are_resolved_at_once() {
+async fn many_identities_are_resolved_at_once() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({"clientRefId": "x"})).await;
     let keys = json!([{"idType": "cookie", "id": "x"}, {"id": "new"}]);
@@ -73,7 +73,8 @@ async fn many_are_resolved_at_once() {
     assert_eq!(created[1]["new"]["type"], "user");
     let again = world.data("POST", path, json!({"identities": keys})).await;
     assert_eq!(again[1], json!({"userId": 2, "new": null}));
-    // An event may have such ids, but none with NUL: no record of the user could be read.
+    // An event may have such ids, but none with NUL, which no reader of the user's records would
+    // accept.
     let odd = json!([{"idType": "a\tb", "id": "line\nbreak"}]);
     assert_eq!(world.data("POST", path, json!({"identities": odd, "create": true})).await[0]["userId"], 3);
     for nul in [json!([{"id": "a\0b"}]), json!([{"idType": "a\0b", "id": "x"}])] {
@@ -84,14 +85,14 @@ async fn many_are_resolved_at_once() {
 }
 
 #[tokio::test]
-async fn ingestion_in_the_same_process_asks_the_store() {
+async fn ingestion_in_the_same_process_resolves_in_the_store() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({"clientRefId": "x"})).await;
     let identities = StoreIdentities::new(world.store.clone(), world.clock.clone(), world.holds.clone());
-    let asked =
+    let wanted =
         [Identity { id_type: Some("cookie".into()), id: "x".into() }, Identity { id_type: None, id: "new".into() }];
-    assert_eq!(identities.resolve(&asked).await.unwrap(), [Some(UserId(1)), None]);
-    let created = identities.create(&asked).await.unwrap();
+    assert_eq!(identities.resolve(&wanted).await.unwrap(), [Some(UserId(1)), None]);
+    let created = identities.create(&wanted).await.unwrap();
     assert_eq!(
         created.users.iter().map(|one| (one.user_id.0, one.new.is_some())).collect::<Vec<_>>(),
         [(1, false), (2, true)]
@@ -99,7 +100,7 @@ async fn ingestion_in_the_same_process_asks_the_store() {
     let spelled = ["Ann@x", "ann@x"].map(|id| Identity { id_type: Some("email".into()), id: id.into() });
     let created = identities.create(&spelled).await.unwrap().users;
     let created: Vec<_> = created.iter().map(|one| (one.user_id.0, one.new.is_some())).collect();
-    assert_eq!(created, [(3, true), (3, false)], "one user, told once");
+    assert_eq!(created, [(3, true), (3, false)], "one user, introduced once");
     assert_eq!(identities.profile("x").await.unwrap().unwrap().id, UserId(1));
     assert_eq!(identities.profile("nobody").await.unwrap(), None);
 }
@@ -128,14 +129,14 @@ async fn an_email_is_an_identity_of_its_user() {
             ("POST", "/api/v1/identities/link", two_people, 409, "IDENTITY_EXCLUSIVE"),
         ])
         .await;
-    let (_, answer) = world.call("POST", "/api/v1/users", json!({"email": "ann@x"})).await;
-    assert!(answer["message"].as_str().unwrap().contains("user 1's"), "{answer}");
-    // A change frees the old one, and ingestion is told.
+    let (_, response) = world.call("POST", "/api/v1/users", json!({"email": "ann@x"})).await;
+    assert!(response["message"].as_str().unwrap().contains("belongs to user 1"), "{response}");
+    // A change frees the old email, and ingestion forgets it.
     world.data("PUT", "/api/v1/users/1", json!({"email": "new@x"})).await;
     let freed = IdentityKey { id_type: "email".into(), id: "ann@x".into() };
-    assert_eq!(*world.forgotten.lock().unwrap(), [Gone::Identity(freed)]);
+    assert_eq!(*world.forgotten.lock().unwrap(), [Forget::Identity(freed)]);
     assert_eq!((resolve("ann@x").await, resolve("NEW@x").await), (Value::Null, json!(1)));
-    // The survivor of a merge has the email of whom it absorbed.
+    // The survivor of a merge takes the email of the absorbed user.
     let mine = json!({"from": email("New@x"), "to": {"idType": "cookie", "id": "crm-8"}, "survivor": "to"});
     assert_eq!(world.data("POST", "/api/v1/identities/link", mine).await, json!({"userId": 2, "absorbed": 1}));
     assert_eq!(world.data("GET", "/api/v1/users/2", Value::Null).await["email"], "new@x");

@@ -1,4 +1,4 @@
-//! The configuration API over HTTP, on ports in memory. The files mirror the URLs.
+//! The configuration API over HTTP, on in-memory ports. The files mirror the URLs.
 #![allow(clippy::unwrap_used)]
 
 mod access;

@@ -1,4 +1,4 @@
-//! Memberships: the lists kept by hand, and the worker's batches.
+//! Memberships: manual segments, and the batches of the membership writer.
 
 use ports::log::partition_of;
 use serde_json::{Value, json};
@@ -6,28 +6,28 @@ use serde_json::{Value, json};
 use crate::world::{PARTITIONS, STARTED, World};
 
 #[tokio::test]
-async fn manual_segments_are_set_and_others_ignored() {
+async fn manual_segments_are_set_and_other_ids_are_ignored() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({})).await;
     world.data("POST", "/api/v1/segments", json!({"tag": "vip", "kind": "manual"})).await;
     world.data("POST", "/api/v1/segments", json!({"tag": "all", "whereStatement": ""})).await;
     let path = "/api/v1/users/1/segments";
-    let (status, answer) = world.call("PUT", path, json!({"segments": [1, 2, 7]})).await;
-    assert_eq!((status, &answer["ignored"]), (200, &json!([2, 7])));
+    let (status, response) = world.call("PUT", path, json!({"segments": [1, 2, 7]})).await;
+    assert_eq!((status, &response["ignored"]), (200, &json!([2, 7])));
     let membership = json!([{"userId": 1, "segmentId": 1, "createdAt": STARTED, "updatedAt": STARTED}]);
-    assert_eq!(answer["data"]["segments"], membership);
-    let (_, answer) = world.call("PUT", path, json!({"segments": []})).await;
-    assert_eq!((&answer["ignored"], &answer["data"]["segments"]), (&json!([]), &json!([])));
+    assert_eq!(response["data"]["segments"], membership);
+    let (_, response) = world.call("PUT", path, json!({"segments": []})).await;
+    assert_eq!((&response["ignored"], &response["data"]["segments"]), (&json!([]), &json!([])));
     world.refuses(&[("PUT", path, json!({"segments": ["x"]}), 400, "INVALID_BODY")]).await;
 }
 
 #[tokio::test]
-async fn batches_are_written_once() {
+async fn a_batch_is_applied_once_and_only_at_its_position() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({})).await;
-    let told = (1..).find(|user| partition_of(*user, PARTITIONS) == 1).expect("every partition has users");
+    let user = (1..).find(|user| partition_of(*user, PARTITIONS) == 1).expect("every partition has users");
     for _ in 0..10 {
-        world.notify(told, &[5], &[]).await;
+        world.notify(user, &[5], &[]).await;
     }
     let path = "/api/v1/memberships";
     let changes = json!([{"userId": 1, "entered": [5], "effectiveAt": STARTED}]);
@@ -59,7 +59,7 @@ async fn batches_are_written_once() {
         ])
         .await;
     let positions = world.data("GET", "/api/v1/memberships/positions", Value::Null).await;
-    assert_eq!(positions, json!([{"partition": 1, "position": 4}]), "what was refused left nothing behind");
+    assert_eq!(positions, json!([{"partition": 1, "position": 4}]), "refused batches leave nothing behind");
     let to_the_end = world.data("PUT", path, batch(4, 10, json!([]))).await;
     assert_eq!(to_the_end, json!({"applied": true, "position": 10}));
 }

@@ -1,4 +1,4 @@
-//! The outbox on its way to the log.
+//! The relay from the outbox to the log.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use tokio::sync::Notify;
 
 use crate::world::{PARTITIONS, World};
 
-async fn told(world: &World, topic: Topic, partition: u32) -> Vec<(String, Value)> {
+async fn appended(world: &World, topic: Topic, partition: u32) -> Vec<(String, Value)> {
     let records = world.log.read(topic, partition, 0, usize::MAX).await.unwrap().records;
     records.into_iter().map(|record| (record.key, serde_json::from_slice(&record.value).unwrap())).collect()
 }
 
 #[tokio::test]
-async fn every_change_is_told_once_and_in_its_partition() {
+async fn every_change_is_appended_once_and_in_its_partition() {
     let world = World::new();
     for id in ["a", "b", "c"] {
         world.data("POST", "/api/v1/users", json!({"clientRefId": id})).await;
@@ -28,16 +28,16 @@ async fn every_change_is_told_once_and_in_its_partition() {
     let rows = world.store.outbox(0, 100).await.unwrap();
     assert_eq!(world.relay().move_all().await.unwrap(), 5);
     assert_eq!(world.relay().move_all().await.unwrap(), 0);
-    let of_second = told(&world, Topic::Events, partition_of(2, PARTITIONS)).await;
+    let of_second = appended(&world, Topic::Events, partition_of(2, PARTITIONS)).await;
     let of_second: Vec<&str> =
         of_second.iter().filter(|(key, _)| key == "2").map(|(_, value)| value["type"].as_str().unwrap()).collect();
     assert_eq!(of_second, ["user", "traits"]);
-    assert_eq!(told(&world, Topic::Config, 0).await.len(), 1);
+    assert_eq!(appended(&world, Topic::Config, 0).await.len(), 1);
     assert_eq!(world.log.producer_sequence(PRODUCER).await.unwrap(), rows.last().unwrap().id);
 }
 
 #[tokio::test]
-async fn a_relay_that_died_before_it_told_the_store_repeats_nothing() {
+async fn a_relay_that_died_before_it_marked_the_rows_repeats_nothing() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({})).await;
     let rows = world.store.outbox(0, 100).await.unwrap();
@@ -47,14 +47,14 @@ async fn a_relay_that_died_before_it_told_the_store_repeats_nothing() {
     assert_eq!(world.relay().move_all().await.unwrap(), 1);
     let mut all = Vec::new();
     for partition in 0..PARTITIONS {
-        all.extend(told(&world, Topic::Events, partition).await.into_iter().map(|(key, _)| key));
+        all.extend(appended(&world, Topic::Events, partition).await.into_iter().map(|(key, _)| key));
     }
     all.sort();
     assert_eq!(all, ["1", "2"]);
 }
 
 #[tokio::test]
-async fn a_replaced_store_is_noticed() {
+async fn a_replaced_store_is_an_error() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({})).await;
     world.relay().move_all().await.unwrap();
@@ -75,11 +75,11 @@ async fn a_write_wakes_the_running_relay() {
     written.notify_one();
     world.log.wait_for(Topic::Events, partition_of(1, PARTITIONS), 0).await;
     running.abort();
-    assert_eq!(told(&world, Topic::Events, partition_of(1, PARTITIONS)).await.len(), 1);
+    assert_eq!(appended(&world, Topic::Events, partition_of(1, PARTITIONS)).await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_user_made_for_an_event_is_left_to_who_appends_the_event() {
+async fn a_user_created_for_an_event_is_held_until_the_event_is_appended() {
     let world = World::new();
     let identities = StoreIdentities::new(world.store.clone(), world.clock.clone(), world.holds.clone());
     let identity = |id: &str| Identity { id_type: None, id: id.to_owned() };
@@ -87,9 +87,9 @@ async fn a_user_made_for_an_event_is_left_to_who_appends_the_event() {
     let first = identities.create(&[identity("a")]).await.unwrap();
     let second = identities.create(&[identity("a"), identity("b")]).await.unwrap();
     world.data("PATCH", "/api/v1/users/1/traits", json!({"plan": "pro"})).await;
-    assert_eq!(world.relay().move_all().await.unwrap(), 1, "what was written before is not held");
+    assert_eq!(world.relay().move_all().await.unwrap(), 1, "rows written before are not held");
     drop(second.hold);
     assert_eq!(world.relay().move_all().await.unwrap(), 0, "user b comes after user a");
     drop(first.hold);
-    assert_eq!(world.relay().move_all().await.unwrap(), 3, "in case that it was not appended");
+    assert_eq!(world.relay().move_all().await.unwrap(), 3, "in case ingestion died before its append");
 }

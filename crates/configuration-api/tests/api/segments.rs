@@ -14,13 +14,13 @@ async fn a_segment_from_creation_to_deletion() {
     let world = World::new();
     let body = json!({"title": "Views", "description": null, "tag": "views", "whereStatement": "count(*) > 3",
         "isGeneric": true});
-    let (status, answer) = world.call("POST", PATH, body).await;
+    let (status, response) = world.call("POST", PATH, body).await;
     let segment = json!({"id": 1, "title": "Views", "description": null, "tag": "views",
         "whereStatement": "count(*) > 3", "isGeneric": true, "kind": "computed", "version": 1, "createdAt": STARTED,
         "updatedAt": STARTED});
     assert_eq!(status, 201);
     for (name, value) in segment.as_object().unwrap() {
-        assert_eq!(&answer["data"][name], value, "{name}");
+        assert_eq!(&response["data"][name], value, "{name}");
     }
     assert_eq!(world.data("GET", "/api/v1/segments/1", Value::Null).await, segment);
     assert_eq!(world.data("GET", PATH, Value::Null).await, json!([segment]));
@@ -66,23 +66,23 @@ async fn bad_segments_are_refused() {
             ("DELETE", "/api/v1/segments/1", Value::Null, 409, "SEGMENT_IN_USE"),
         ])
         .await;
-    let (_, answer) = world.call("DELETE", "/api/v1/segments/1", Value::Null).await;
-    assert!(answer["message"].as_str().unwrap().contains("'b'"), "{answer}");
-    let (_, answer) = world.call("PUT", "/api/v1/segments/1", json!({"whereStatement": "segment('b')"})).await;
-    assert!(answer["message"].as_str().unwrap().contains("a -> b -> a"), "{answer}");
+    let (_, response) = world.call("DELETE", "/api/v1/segments/1", Value::Null).await;
+    assert!(response["message"].as_str().unwrap().contains("'b'"), "{response}");
+    let (_, response) = world.call("PUT", "/api/v1/segments/1", json!({"whereStatement": "segment('b')"})).await;
+    assert!(response["message"].as_str().unwrap().contains("a -> b -> a"), "{response}");
 }
 
 #[tokio::test]
-async fn clauses_are_validated_with_positions() {
+async fn a_clause_is_validated_and_errors_have_positions() {
     let world = World::new();
     let path = "/api/v1/segments/validate";
     let valid = world.data("POST", path, json!({"whereStatement": "count(*) > 3"})).await;
     assert_eq!((&valid["valid"], &valid["segments"]), (&json!(true), &json!([])));
     assert_eq!(valid["cost"], "O(1)");
     assert!(valid["normalForm"].as_str().unwrap().contains("count(*)"));
-    let (status, answer) =
+    let (status, response) =
         world.call("POST", path, json!({"whereStatement": "count(*) > 3\nAND colour = 'red'"})).await;
-    assert_eq!((status, &answer["position"]), (400, &json!({"line": 2, "column": 5})), "{answer}");
+    assert_eq!((status, &response["position"]), (400, &json!({"line": 2, "column": 5})), "{response}");
     world
         .refuses(&[
             ("POST", path, json!({"whereStatement": "segment('none')"}), 400, "UNKNOWN_SEGMENT"),
@@ -101,18 +101,18 @@ async fn clauses_are_validated_with_positions() {
 }
 
 #[tokio::test]
-async fn saving_tells_what_it_brings_about() {
+async fn saving_returns_cost_movements_and_progress() {
     let world = World::new();
     let saved = world.data("POST", PATH, json!({"tag": "a", "whereStatement": "count(*) > 3"})).await;
-    let told = |saved: &Value| {
+    let effects = |saved: &Value| {
         let names = ["cost", "wouldEnter", "wouldLeave", "wouldEnterReason", "progress"];
         json!(names.map(|name| saved[name].clone()))
     };
     let progress = json!({"segmentId": 1, "version": 2, "ratio": 0.5, "partitions": {"inForce": 2, "total": 4}});
-    assert_eq!(told(&saved), json!(["O(1)", 7, 0, null, progress]));
+    assert_eq!(effects(&saved), json!(["O(1)", 7, 0, null, progress]));
     assert!(saved.get("wouldEnterReason").is_none(), "only where there is something to say: {saved}");
 
-    // Two are in it: of them the one stays that the new clause selects, too.
+    // Two users are in it. The new clause selects seven, one of the two among them.
     for id in ["x", "y"] {
         world.data("POST", "/api/v1/users", json!({"clientRefId": id})).await;
     }
@@ -122,21 +122,21 @@ async fn saving_tells_what_it_brings_about() {
     world.store.apply_memberships(MembershipBatch { partition: 0, from: 0, to: 2, changes }).await.unwrap();
     let path = "/api/v1/segments/1";
     let saved = world.data("PUT", path, json!({"whereStatement": "count(*) > 4"})).await;
-    assert_eq!(told(&saved), json!(["O(1)", 6, 1, null, progress]));
+    assert_eq!(effects(&saved), json!(["O(1)", 6, 1, null, progress]));
     let saved = world.data("PUT", path, json!({"title": "More", "whereStatement": "count(*) > 4"})).await;
-    assert_eq!(told(&saved), json!(["O(1)", 0, 0, null, progress]), "it means the same as before");
+    assert_eq!(effects(&saved), json!(["O(1)", 0, 0, null, progress]), "the clause means the same as before");
 
     let manual = world.data("POST", PATH, json!({"tag": "m", "kind": "manual"})).await;
     assert_eq!((&manual["cost"], &manual["wouldEnter"]), (&Value::Null, &json!(0)));
 }
 
 #[tokio::test]
-async fn a_segment_is_saved_though_nobody_can_say_who_would_enter() {
+async fn a_segment_is_saved_even_if_its_preview_fails() {
     let world = World::new();
     for (tag, clause, reason) in [("a", ENDLESS, "within 2 s"), ("b", HUGE, "cannot hold"), ("c", DEFECT, "its log")] {
-        let (status, answer) = world.call("POST", PATH, json!({"tag": tag, "whereStatement": clause})).await;
-        let saved = &answer["data"];
-        assert_eq!((status, &saved["tag"], &saved["wouldEnter"]), (201, &json!(tag), &Value::Null), "{answer}");
+        let (status, response) = world.call("POST", PATH, json!({"tag": tag, "whereStatement": clause})).await;
+        let saved = &response["data"];
+        assert_eq!((status, &saved["tag"], &saved["wouldEnter"]), (201, &json!(tag), &Value::Null), "{response}");
         assert!(saved["wouldEnterReason"].as_str().unwrap().contains(reason), "{saved}");
         assert_eq!((&saved["cost"], &saved["progress"]["ratio"]), (&json!("O(1)"), &json!(0.5)));
     }
@@ -151,7 +151,7 @@ async fn a_segment_is_saved_though_nobody_can_say_who_would_enter() {
 }
 
 #[tokio::test]
-async fn the_engine_is_asked() {
+async fn preview_progress_and_explain_show_what_the_engine_returns() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({})).await;
     world.data("POST", PATH, json!({"tag": "a", "whereStatement": ""})).await;
@@ -187,24 +187,24 @@ async fn the_engine_is_asked() {
 }
 
 #[tokio::test]
-async fn there_are_no_more_segments_than_there_may_be() {
+async fn the_number_of_segments_is_bounded() {
     let world = World { segments: SegmentBound::of(3), ..World::new() };
     let tags = ["a", "b", "c", "d", "e"];
     let bodies = tags.map(|tag| json!({"tag": tag, "whereStatement": ""}));
     let [a, b, c, d, e] = bodies.map(|body| world.call("POST", PATH, body));
-    // All at once: whoever comes last finds no place.
+    // All at once, so that two of them find no place.
     let (a, b, c, d, e) = tokio::join!(a, b, c, d, e);
-    let mut answers = [a, b, c, d, e];
-    answers.sort_by_key(|(status, _)| *status);
-    assert_eq!(answers.each_ref().map(|(status, _)| *status), [201, 201, 201, 409, 409]);
-    for (_, refused) in &answers[3..] {
+    let mut responses = [a, b, c, d, e];
+    responses.sort_by_key(|(status, _)| *status);
+    assert_eq!(responses.each_ref().map(|(status, _)| *status), [201, 201, 201, 409, 409]);
+    for (_, refused) in &responses[3..] {
         assert_eq!(refused["code"], "SEGMENTS_FULL", "{refused}");
         let message = refused["message"].as_str().unwrap();
         assert!(message.contains("3 segments") && message.contains("USS_SEGMENTS_MAX"), "{message}");
     }
     let manual = json!({"tag": "m", "kind": "manual"});
     world.refuses(&[("POST", PATH, manual.clone(), 409, "SEGMENTS_FULL")]).await;
-    // What is there can be changed, and what goes makes room.
+    // Existing segments can be changed, and a deletion makes room.
     world.data("PUT", "/api/v1/segments/1", json!({"title": "A"})).await;
     world.data("DELETE", "/api/v1/segments/1", Value::Null).await;
     assert_eq!(world.call("POST", PATH, manual).await.0, 201);

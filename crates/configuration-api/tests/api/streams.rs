@@ -1,4 +1,5 @@
-//! Live transitions with many partitions and many subscribers: each is told everything once, and what it costs is counted.
+//! Live transitions with many partitions and many subscribers: each receives everything once, and
+//! the bytes read are counted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,19 +17,19 @@ use tower::ServiceExt;
 
 use crate::world::World;
 
-/// As many as a log may have.
+/// The most that a log may have.
 const PARTITIONS: u32 = 1_024;
-/// What a subscriber who is behind reads at a time.
+/// What a subscriber that is behind reads at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// A log that counts what is read of the notifications.
-struct Counting {
+/// Counts the bytes that are read.
+struct CountingLog {
     log: MemoryLog,
-    read: AtomicUsize,
+    bytes_read: AtomicUsize,
 }
 
 #[async_trait]
-impl Log for Counting {
+impl Log for CountingLog {
     fn partitions(&self) -> u32 {
         self.log.partitions()
     }
@@ -52,7 +53,7 @@ impl Log for Counting {
     async fn read(&self, topic: Topic, partition: u32, from: u64, bytes_max: usize) -> Result<Batch, LogError> {
         let batch = self.log.read(topic, partition, from, bytes_max).await?;
         let bytes = batch.records.iter().map(|record| record.value.len()).sum();
-        self.read.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
         Ok(batch)
     }
 
@@ -87,60 +88,62 @@ impl Log for Counting {
 
 struct Streams {
     world: World,
-    log: Arc<Counting>,
+    log: Arc<CountingLog>,
     router: Router,
 }
 
-/// What a subscriber was sent: the position after it, and the text.
-type Told = (String, String);
+/// What a subscriber was sent: the position after the notification, and its value.
+type Sent = (String, String);
 
 impl Streams {
     fn new(partitions: u32) -> Self {
         let world = World::new();
-        let log =
-            Arc::new(Counting { log: MemoryLog::new(partitions, world.clock.clone()), read: AtomicUsize::new(0) });
+        let log = Arc::new(CountingLog {
+            log: MemoryLog::new(partitions, world.clock.clone()),
+            bytes_read: AtomicUsize::new(0),
+        });
         let router = router(Api { log: log.clone(), ..world.api() }, &world.keys);
         Self { world, log, router }
     }
 
-    /// Appends a record to a partition, each with an instant of its own.
+    /// Appends a notification to a partition.
     async fn append(&self, partition: u32, value: String) {
         let record =
             NewRecord { topic: Topic::Notifications, partition, key: String::new(), value: value.into_bytes() };
         self.log.append(vec![record]).await.unwrap();
     }
 
-    async fn answer(&self, from: Option<&str>) -> Response<Body> {
+    async fn request(&self, from: Option<&str>) -> Response<Body> {
         let request = Request::get("/api/v1/transitions/stream");
         let request = from.iter().fold(request, |request, from| request.header("last-event-id", *from));
         self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
     async fn subscribe(&self, from: Option<&str>) -> Body {
-        let answer = self.answer(from).await;
-        assert_eq!(answer.status(), 200);
-        answer.into_body()
+        let response = self.request(from).await;
+        assert_eq!(response.status(), 200);
+        response.into_body()
     }
 
     fn beginning(&self) -> String {
         positions(&HashMap::new(), self.log.partitions())
     }
 
-    fn read(&self) -> usize {
-        self.log.read.load(Ordering::Relaxed)
+    fn bytes_read(&self) -> usize {
+        self.log.bytes_read.load(Ordering::Relaxed)
     }
 }
 
-/// As a position is written.
+/// Formats a position.
 fn positions(known: &HashMap<u32, u64>, partitions: u32) -> String {
     let pairs = (0..partitions).map(|at| format!("{at}:{}", known.get(&at).copied().unwrap_or_default()));
     pairs.collect::<Vec<_>>().join(",")
 }
 
-/// The next that is told; `None` at the end.
-async fn next(body: &mut Body) -> Option<Told> {
+/// Returns the next notification; `None` at the end.
+async fn next(body: &mut Body) -> Option<Sent> {
     let mut event = String::new();
-    // A busy machine may be so slow that the stream says that it is alive.
+    // On a busy machine keep-alive comments may come first.
     while event.is_empty() || event.starts_with(':') {
         let frame = body.frame().await?.unwrap().into_data().unwrap();
         event = String::from_utf8(frame.to_vec()).unwrap();
@@ -150,18 +153,18 @@ async fn next(body: &mut Body) -> Option<Told> {
     Some((line("id: "), line("data: ")))
 }
 
-async fn take(body: &mut Body, count: usize) -> Vec<Told> {
-    let mut told = Vec::with_capacity(count);
+async fn take(body: &mut Body, count: usize) -> Vec<Sent> {
+    let mut sent = Vec::with_capacity(count);
     for _ in 0..count {
-        told.push(next(body).await.unwrap());
+        sent.push(next(body).await.unwrap());
     }
-    told
+    sent
 }
 
-/// Each record is told once, in the order of its partition, with the position after all that was told. Values are
-/// `PARTITION/NUMBER/…`.
-fn assert_complete(told: &[Told], mut at: HashMap<u32, u64>, partitions: u32) -> HashMap<u32, u64> {
-    for (position, value) in told {
+/// Asserts that each record was sent once, in the order of its partition, with the position after
+/// all that was sent. Values are `PARTITION/NUMBER/…`.
+fn assert_complete(sent: &[Sent], mut at: HashMap<u32, u64>, partitions: u32) -> HashMap<u32, u64> {
+    for (position, value) in sent {
         let mut parts = value.split('/').map(|part| part.parse::<u64>().unwrap_or_default());
         let (partition, number) = (parts.next().unwrap() as u32, parts.next().unwrap());
         let expected = at.entry(partition).or_default();
@@ -173,7 +176,7 @@ fn assert_complete(told: &[Told], mut at: HashMap<u32, u64>, partitions: u32) ->
 }
 
 #[tokio::test]
-async fn one_reading_serves_all_who_keep_up() {
+async fn each_notification_is_read_once_for_all_that_keep_up() {
     let streams = Streams::new(PARTITIONS);
     streams.append(3, "3/0/before anybody came".to_owned()).await;
     let mut subscribers = Vec::new();
@@ -189,13 +192,13 @@ async fn one_reading_serves_all_who_keep_up() {
     let first = take(&mut subscribers[0], 100).await;
     assert_complete(&first, HashMap::from([(3, 1)]), PARTITIONS);
     for subscriber in &mut subscribers[1..] {
-        assert_eq!(take(subscriber, 100).await, first, "all are told the same");
+        assert_eq!(take(subscriber, 100).await, first, "all receive the same");
     }
-    assert_eq!(streams.read(), bytes, "each notification is read once, not once for each subscriber");
+    assert_eq!(streams.bytes_read(), bytes, "each notification is read once, not once for each subscriber");
 }
 
 #[tokio::test]
-async fn who_does_not_read_holds_little() {
+async fn a_subscriber_that_does_not_read_holds_little() {
     let streams = Streams::new(PARTITIONS);
     let each = 40;
     for partition in 0..PARTITIONS {
@@ -211,9 +214,9 @@ async fn who_does_not_read_holds_little() {
     }
     let most = 20 * (PIECE_BYTES + 5_000);
     assert!(
-        streams.read() <= most,
+        streams.bytes_read() <= most,
         "{} bytes of 160 MB read for 20 subscribers of one notification each",
-        streams.read()
+        streams.bytes_read()
     );
     let rest = take(&mut subscribers[0], (PARTITIONS * each - 1) as usize).await;
     let at = assert_complete(&rest, HashMap::from([(0, 1)]), PARTITIONS);
@@ -221,33 +224,33 @@ async fn who_does_not_read_holds_little() {
 }
 
 #[tokio::test]
-async fn who_falls_behind_reads_by_itself_and_catches_up() {
+async fn a_subscriber_that_falls_behind_reads_by_itself_and_catches_up() {
     let streams = Streams::new(4);
     let (mut slow, mut quick) = (streams.subscribe(None).await, streams.subscribe(None).await);
-    // More than is held for all together.
+    // More than the ring buffer holds.
     let count = 100_u32;
     for number in 0..count {
         let value = format!("{}/{}/{}", number % 4, number / 4, "x".repeat(400_000));
         streams.append(number % 4, value).await;
         next(&mut quick).await.unwrap();
     }
-    let told = take(&mut slow, 60).await;
-    let at = assert_complete(&told, HashMap::new(), 4);
-    // It goes on with what all are told, and another one goes on from any of its positions.
-    let mut resumed = streams.subscribe(Some(&told[30].0)).await;
+    let sent = take(&mut slow, 60).await;
+    let at = assert_complete(&sent, HashMap::new(), 4);
+    // It goes on with the ring buffer, and another subscriber can go on from any of its positions.
+    let mut resumed = streams.subscribe(Some(&sent[30].0)).await;
     for partition in 0..4 {
         streams.append(partition, format!("{partition}/25/")).await;
     }
     assert_complete(&take(&mut slow, 44).await, at, 4);
-    let at = assert_complete(&told[..31], HashMap::new(), 4);
+    let at = assert_complete(&sent[..31], HashMap::new(), 4);
     assert_complete(&take(&mut resumed, 73).await, at, 4);
     streams.append(1, "1/26/".to_owned()).await;
     take(&mut quick, 5).await;
-    assert_eq!(next(&mut slow).await.unwrap(), next(&mut resumed).await.unwrap(), "both are where all are");
+    assert_eq!(next(&mut slow).await.unwrap(), next(&mut resumed).await.unwrap(), "both have caught up");
 }
 
 #[tokio::test]
-async fn a_position_beyond_the_end_is_waited_for() {
+async fn a_position_beyond_the_end_skips_what_is_before_it() {
     let streams = Streams::new(2);
     streams.append(0, "0/0/".to_owned()).await;
     let mut subscriber = streams.subscribe(Some("0:3,1:0")).await;
@@ -255,30 +258,30 @@ async fn a_position_beyond_the_end_is_waited_for() {
         streams.append(0, format!("0/{number}/")).await;
     }
     streams.append(1, "1/0/".to_owned()).await;
-    let mut told = take(&mut subscriber, 3).await;
-    told.sort_by_key(|(_, value)| value.clone());
-    let values: Vec<&str> = told.iter().map(|(_, value)| &**value).collect();
+    let mut sent = take(&mut subscriber, 3).await;
+    sent.sort_by_key(|(_, value)| value.clone());
+    let values: Vec<&str> = sent.iter().map(|(_, value)| &**value).collect();
     assert_eq!(values, ["0/3/", "0/4/", "1/0/"]);
-    assert!(told.iter().any(|(position, _)| position == "0:5,1:1"), "{told:?}");
+    assert!(sent.iter().any(|(position, _)| position == "0:5,1:1"), "{sent:?}");
 }
 
 #[tokio::test]
-async fn a_subscriber_too_many_is_refused_until_one_goes() {
+async fn one_subscriber_too_many_is_refused_until_another_goes() {
     let streams = Streams::new(1);
     let mut subscribers = Vec::new();
     for _ in 0..2_048 {
         subscribers.push(streams.subscribe(None).await);
     }
-    let refused = streams.answer(None).await;
+    let refused = streams.request(None).await;
     assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "1"));
     let body = refused.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&body).contains("TOO_MANY_STREAMS"));
     drop(subscribers.pop());
-    assert_eq!(streams.answer(None).await.status(), 200);
+    assert_eq!(streams.request(None).await.status(), 200);
 }
 
 #[tokio::test]
-async fn after_everybody_has_gone_the_next_is_told_what_comes() {
+async fn a_subscriber_after_all_others_have_gone_receives_what_comes() {
     let streams = Streams::new(2);
     for round in 0..3 {
         let mut subscriber = streams.subscribe(None).await;
@@ -290,18 +293,19 @@ async fn after_everybody_has_gone_the_next_is_told_what_comes() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_every_stream_at_once_and_each_goes_on_where_it_was() {
+async fn a_stop_ends_every_stream_at_once_and_each_can_go_on_where_it_was() {
     let streams = Streams::new(2);
     let mut waiting = streams.subscribe(None).await;
     for number in 0..40 {
         streams.append(0, format!("0/{number}/")).await;
         streams.append(1, format!("1/{number}/{}", "x".repeat(PIECE_BYTES))).await;
     }
-    // One has read everything, one a little of what all share, one a little of what it reads by itself, one nothing.
+    // `waiting` reads everything, `kept_up` none of the newest, `slow` a little by itself, `silent`
+    // nothing.
     let mut kept_up = streams.subscribe(None).await;
     take(&mut waiting, 80).await;
     let mut slow = streams.subscribe(Some(&streams.beginning())).await;
-    let told = take(&mut slow, 3).await;
+    let sent = take(&mut slow, 3).await;
     let mut silent = streams.subscribe(Some(&streams.beginning())).await;
     streams.append(0, "0/40/".to_owned()).await;
     streams.world.stop.send_replace(true);
@@ -310,10 +314,10 @@ async fn a_stop_ends_every_stream_at_once_and_each_goes_on_where_it_was() {
     }
 
     streams.world.stop.send_replace(false);
-    let at = assert_complete(&told, HashMap::new(), 2);
-    let (position, _) = told.last().unwrap();
+    let at = assert_complete(&sent, HashMap::new(), 2);
+    let (position, _) = sent.last().unwrap();
     let mut again = streams.subscribe(Some(position)).await;
-    let rest = take(&mut again, 81 - told.len()).await;
+    let rest = take(&mut again, 81 - sent.len()).await;
     let at = assert_complete(&rest, at, 2);
     assert_eq!((at[&0], at[&1]), (41, 40), "none is missing");
 }

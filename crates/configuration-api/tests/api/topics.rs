@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 #[tokio::test]
-async fn the_log_can_be_looked_into() {
+async fn topics_and_their_records_are_listed() {
     let world = World::new();
     for tag in ["a", "b", "c"] {
         world.data("POST", "/api/v1/segments", json!({"tag": tag, "whereStatement": ""})).await;
@@ -22,8 +22,8 @@ async fn the_log_can_be_looked_into() {
     assert_eq!(shape, names.into_iter().zip([4, 1, 4, 1]).collect::<Vec<_>>());
 
     let path = "/api/v1/topics/segment_config_topic/records";
-    let tags = |answer: &Value| -> Vec<String> {
-        let rows = answer["data"].as_array().unwrap();
+    let tags = |response: &Value| -> Vec<String> {
+        let rows = response["data"].as_array().unwrap();
         rows.iter().map(|row| row["value"]["tag"].as_str().unwrap().to_owned()).collect()
     };
     let cases = [
@@ -33,10 +33,10 @@ async fn the_log_can_be_looked_into() {
         ("?offset=-1", vec!["c"]),
     ];
     for (query, expected) in cases {
-        let (_, answer) = world.get(&format!("{path}{query}")).await;
-        assert_eq!(tags(&answer), expected, "{query}");
-        let last = answer["data"].as_array().unwrap().last().unwrap()["offset"].as_u64().unwrap();
-        assert_eq!(answer["nextOffset"], last + 1);
+        let (_, response) = world.get(&format!("{path}{query}")).await;
+        assert_eq!(tags(&response), expected, "{query}");
+        let last = response["data"].as_array().unwrap().last().unwrap()["offset"].as_u64().unwrap();
+        assert_eq!(response["nextOffset"], last + 1);
     }
     let (_, beyond) = world.get(&format!("{path}?offset=3")).await;
     assert_eq!(beyond, json!({"data": [], "nextOffset": 3}));

@@ -1,4 +1,4 @@
-//! Transitions: of a user, of a segment, and live.
+//! Transitions of a user, of a segment, and live.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -17,7 +17,7 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-async fn of_a_user_and_of_a_segment_in_pages() {
+async fn transitions_of_a_user_and_of_a_segment_come_in_pages() {
     let world = world().await;
     for (user, entered, left) in
         [(1, vec![1], vec![]), (2, vec![1, 2], vec![]), (1, vec![2], vec![1]), (2, vec![], vec![2])]
@@ -36,13 +36,13 @@ async fn of_a_user_and_of_a_segment_in_pages() {
             let mut seen: Vec<(i64, Vec<i64>)> = Vec::new();
             let mut page = format!("{path}?limit={limit}");
             loop {
-                let (status, answer) = world.get(&page).await;
-                assert_eq!(status, 200, "{answer}");
-                for told in answer["data"].as_array().unwrap() {
-                    let entered = told["in_segments"].as_array().unwrap().iter().map(|id| id.as_i64().unwrap());
-                    seen.push((told["user_id"].as_i64().unwrap(), entered.collect()));
+                let (status, response) = world.get(&page).await;
+                assert_eq!(status, 200, "{response}");
+                for transition in response["data"].as_array().unwrap() {
+                    let entered = transition["in_segments"].as_array().unwrap().iter().map(|id| id.as_i64().unwrap());
+                    seen.push((transition["user_id"].as_i64().unwrap(), entered.collect()));
                 }
-                let Some(cursor) = answer["nextCursor"].as_str() else { break };
+                let Some(cursor) = response["nextCursor"].as_str() else { break };
                 page = format!("{path}?limit={limit}&cursor={cursor}");
             }
             assert_eq!(seen, expected, "{path} by {limit}");
@@ -59,7 +59,7 @@ async fn of_a_user_and_of_a_segment_in_pages() {
 }
 
 #[tokio::test]
-async fn live_from_now_and_from_a_position() {
+async fn a_live_stream_starts_now_or_at_a_position() {
     let world = world().await;
     world.notify(1, &[1], &[]).await;
     let request = Request::get("/api/v1/transitions/stream").body(Body::empty()).unwrap();
@@ -80,7 +80,7 @@ async fn live_from_now_and_from_a_position() {
 }
 
 #[tokio::test]
-async fn a_live_stream_ends_when_the_server_is_told_to_stop() {
+async fn a_live_stream_ends_when_the_server_stops() {
     let world = world().await;
     let open = async || {
         let request = Request::get("/api/v1/transitions/stream").body(Body::empty()).unwrap();
@@ -89,7 +89,8 @@ async fn a_live_stream_ends_when_the_server_is_told_to_stop() {
     let (mut waiting, mut behind) = (open().await, open().await);
     world.notify(1, &[1], &[]).await;
     assert!(frame(&mut waiting).await.contains("\"user_id\":1"));
-    // One that waits for more is woken, one that has not read yet comes back for what is there.
+    // A stream that waits for more is woken; one that has not read yet reconnects for what is
+    // there.
     let end = tokio::spawn(async move { waiting.frame().await.is_none() });
     tokio::task::yield_now().await;
     world.stop.send_replace(true);

@@ -14,10 +14,10 @@ use crate::world::{PARTITIONS, START, STARTED, World, text};
 async fn a_user_from_creation_to_deletion() {
     let world = World::new();
     let body = json!({"clientRefId": "c1", "name": "Ada", "email": "a@b.c"});
-    let (status, answer) = world.call("POST", "/api/v1/users", body).await;
+    let (status, response) = world.call("POST", "/api/v1/users", body).await;
     let user = json!({"id": 1, "clientRefId": "c1", "name": "Ada", "email": "a@b.c", "createdAt": STARTED,
         "updatedAt": STARTED, "segments": []});
-    assert_eq!((status, answer), (201, json!({"data": user})));
+    assert_eq!((status, response), (201, json!({"data": user})));
     for path in ["/api/v1/users/1", "/api/v1/users/client-ref-id/c1", "/api/v1/users?clientRefId=c1"] {
         assert_eq!(world.get(path).await, (200, json!({"data": user})), "{path}");
     }
@@ -26,9 +26,9 @@ async fn a_user_from_creation_to_deletion() {
     }
     let changed = world.data("PUT", "/api/v1/users/1", json!({"name": null})).await;
     assert_eq!((&changed["name"], &changed["email"]), (&Value::Null, &json!("a@b.c")));
-    let (status, answer) = world.call("DELETE", "/api/v1/users/1", Value::Null).await;
-    assert_eq!((status, &answer["data"]), (200, &json!(true)));
-    let erasure = &answer["erasure"];
+    let (status, response) = world.call("DELETE", "/api/v1/users/1", Value::Null).await;
+    assert_eq!((status, &response["data"]), (200, &json!(true)));
+    let erasure = &response["erasure"];
     assert_eq!(erasure["configStoreBy"], "2026-01-01T00:00:01.000000Z");
     assert_eq!((&erasure["warehouseBy"], &erasure["logBy"]), (&json!("2026-01-01T00:01:00.000000Z"), &Value::Null));
     assert!(erasure["message"].as_str().is_some_and(|message| message.contains("USS_LOG_RETENTION")), "{erasure}");
@@ -64,7 +64,7 @@ async fn bad_users_are_refused() {
 }
 
 #[tokio::test]
-async fn lists_come_whole_or_in_pages() {
+async fn users_are_listed_whole_or_in_pages() {
     let world = World::new();
     for id in 0..2_500 {
         let new = ports::config_store::NewUser { client_ref_id: Some(id.to_string()), ..Default::default() };
@@ -72,14 +72,14 @@ async fn lists_come_whole_or_in_pages() {
     }
     let all = world.data("GET", "/api/v1/users", Value::Null).await;
     let ids: Vec<i64> = all.as_array().unwrap().iter().map(|user| user["id"].as_i64().unwrap()).collect();
-    assert_eq!(ids, (1..=2_500).collect::<Vec<i64>>(), "longer than what is read at a time");
+    assert_eq!(ids, (1..=2_500).collect::<Vec<i64>>(), "more than one chunk");
 
     let mut seen = Vec::new();
     let mut path = "/api/v1/users?limit=1000".to_owned();
     loop {
-        let (_, answer) = world.get(&path).await;
-        seen.extend(answer["data"].as_array().unwrap().iter().map(|user| user["id"].as_i64().unwrap()));
-        let Some(cursor) = answer["nextCursor"].as_str() else { break };
+        let (_, response) = world.get(&path).await;
+        seen.extend(response["data"].as_array().unwrap().iter().map(|user| user["id"].as_i64().unwrap()));
+        let Some(cursor) = response["nextCursor"].as_str() else { break };
         path = format!("/api/v1/users?limit=1000&cursor={cursor}");
     }
     assert_eq!(seen, ids);
@@ -94,9 +94,9 @@ async fn members_of_a_segment_as_json_and_csv() {
     world.data("POST", "/api/v1/segments", json!({"tag": "all", "whereStatement": ""})).await;
     let changes = json!([{"userId": 1, "entered": [1], "effectiveAt": STARTED},
         {"userId": 2, "entered": [1], "effectiveAt": "2026-01-01T00:00:01Z"}]);
-    let told = (1..).find(|user| partition_of(*user, PARTITIONS) == 2).unwrap();
+    let notified = (1..).find(|user| partition_of(*user, PARTITIONS) == 2).unwrap();
     for _ in 0..9 {
-        world.notify(told, &[1], &[]).await;
+        world.notify(notified, &[1], &[]).await;
     }
     world.data("PUT", "/api/v1/memberships", json!({"partition": 2, "from": 0, "to": 9, "changes": changes})).await;
 
@@ -111,7 +111,7 @@ async fn members_of_a_segment_as_json_and_csv() {
     assert_eq!(response.headers()["uss-position"], "0:0,1:0,2:9,3:0");
     let header = "id,clientRefId,name,email,enteredAt\n";
     let first = format!("1,x,\"Quote \"\", comma\",,{STARTED}\n");
-    // Who has nothing else is called by the email.
+    // A user without a client id is shown by their email.
     let second = "2,b@c.d,,b@c.d,2026-01-01T00:00:01.000000Z\n";
     assert_eq!(text(response).await, format!("{header}{first}{second}"));
 
@@ -139,10 +139,10 @@ async fn no_cell_of_a_csv_is_a_formula() {
         ("'=1", "'=1"),
         ("a@b.c", "a@b.c"),
     ];
-    let told = (1..).find(|user| partition_of(*user, PARTITIONS) == 2).expect("every partition has users");
+    let notified = (1..).find(|user| partition_of(*user, PARTITIONS) == 2).expect("every partition has users");
     for (user, (client_id, _)) in (1..).zip(cases) {
         world.data("POST", "/api/v1/users", json!({"clientRefId": client_id, "name": client_id})).await;
-        world.notify(told, &[1], &[]).await;
+        world.notify(notified, &[1], &[]).await;
         let changes = json!([{"userId": user, "entered": [1], "effectiveAt": STARTED}]);
         let body = json!({"partition": 2, "from": user - 1, "to": user, "changes": changes});
         world.data("PUT", "/api/v1/memberships", body).await;
@@ -153,7 +153,7 @@ async fn no_cell_of_a_csv_is_a_formula() {
         (1..).zip(cases).map(|(user, (_, cell))| format!("{user},{cell},{cell},,{STARTED}\n")).collect();
     assert_eq!(rows, format!("id,clientRefId,name,email,enteredAt\n{expected}"));
     let json = world.data("GET", "/api/v1/users/2", Value::Null).await;
-    assert_eq!(json["clientRefId"], "+1", "JSON has the text as it is");
+    assert_eq!(json["clientRefId"], "+1", "JSON has the string as it is");
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn traits_are_patched_key_by_key() {
 
 /// One client with a wrong clock must not set a trait that nobody can change for years.
 #[tokio::test]
-async fn a_trait_from_the_future_is_one_of_its_receipt() {
+async fn a_trait_from_the_future_gets_the_time_of_receipt() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({})).await;
     let path = "/api/v1/users/1/traits";
@@ -192,7 +192,7 @@ async fn a_trait_from_the_future_is_one_of_its_receipt() {
     assert!(body["warnings"][0]["message"].as_str().unwrap().contains(STARTED), "{body}");
     let (status, body) = world.call("PATCH", path, json!({"plan": "pro"})).await;
     assert_eq!((status, body), (200, json!({"data": {"plan": "pro"}})));
-    // Clocks differ by a little: as long as it is less than five minutes, the client's word holds.
+    // Clocks differ a little: up to five minutes ahead, the client's time holds.
     let (_, body) = world.call("PATCH", &ahead("2026-01-01T00:05:00Z"), json!({"plan": "max"})).await;
     assert_eq!(body, json!({"data": {"plan": "max"}}));
     assert_eq!(world.data("PATCH", path, json!({"plan": "late"})).await, json!({"plan": "max"}));
@@ -202,9 +202,9 @@ async fn a_trait_from_the_future_is_one_of_its_receipt() {
     assert_eq!(world.data("PATCH", path, json!({"plan": null})).await, json!({}));
 }
 
-/// All that the API accepts, the workers can read: whatever a value has in it, or a name.
+/// The workers can read everything that the API accepts, in values and in names.
 #[tokio::test]
-async fn what_no_record_can_hold_is_refused_and_nothing_is_sent() {
+async fn what_no_record_can_hold_is_refused_and_not_put_into_the_outbox() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({})).await;
     let sent = world.store.outbox_end().await.unwrap();
@@ -235,7 +235,7 @@ async fn what_no_record_can_hold_is_refused_and_nothing_is_sent() {
         ])
         .await;
     assert_eq!(world.store.outbox_end().await.unwrap(), sent);
-    // The deepest that is accepted, read as the worker reads it, also when it was sent on once and again.
+    // The deepest value that is accepted can be read by a worker, also inside of `forward` records.
     world.data("PATCH", path, json!({"n": nested(DEPTH_MAX)})).await;
     let row = world.store.outbox(sent, 10).await.unwrap().pop().unwrap();
     let mut record = row.entry.value;
@@ -247,7 +247,8 @@ async fn what_no_record_can_hold_is_refused_and_nothing_is_sent() {
     }
 }
 
-/// Down to the last digit: no floating point is between what is sent, what is kept and told, and what is shown.
+/// Down to the last digit: no value becomes a floating-point number on its way in, to the log, or
+/// out.
 #[tokio::test]
 async fn traits_are_shown_as_they_were_sent() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! What the tests stand on: the router, with everything in memory around it.
+//! The router with in-memory ports around it.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use configuration_api::{Api, ErasureDelays, Gone, Holds, Relay, SegmentBound, TopicNames, router};
+use configuration_api::{Api, ErasureDelays, Forget, Holds, Relay, SegmentBound, TopicNames, router};
 use http_body_util::BodyExt;
 use ports::clock::ManualClock;
 use ports::config_store::ConfigStore;
@@ -18,7 +18,7 @@ use ports::segment_queries::{
 use ports_testkit::memory::{MemoryConfigStore, MemoryLog};
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
-use segment_engine::value::Value as Held;
+use segment_engine::value::Value as EngineValue;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tower::ServiceExt;
@@ -35,16 +35,16 @@ pub struct World {
     pub log: Arc<MemoryLog>,
     pub clock: Arc<ManualClock>,
     pub sink: Arc<Sink>,
-    /// What ingestion was told to forget.
-    pub forgotten: Arc<Mutex<Vec<Gone>>>,
+    /// What ingestion has to forget.
+    pub forgotten: Arc<Mutex<Vec<Forget>>>,
     pub holds: Arc<Holds>,
     pub keys: ApiKeys,
     pub segments: SegmentBound,
-    /// Tells the server to stop.
+    /// Stops the server.
     pub stop: watch::Sender<bool>,
 }
 
-/// Takes every event.
+/// Accepts every event.
 #[derive(Default)]
 pub struct Sink(pub Mutex<Vec<Value>>);
 
@@ -57,29 +57,38 @@ impl EventSink for Sink {
     }
 }
 
-/// Answers what a test can recognise, and about these clauses otherwise.
-struct Engine;
+/// Returns what a test can recognise, and fails for the clauses below.
+struct StubQueries;
 
-/// Who is in it is never answered.
+/// Its preview never ends.
 pub const ENDLESS: &str = "count(*) > 1000";
-/// Who is in it is more than fits.
+/// Its preview needs too much memory.
 pub const HUGE: &str = "count(*) > 2000";
-/// The warehouse does not understand it.
+/// Its preview is a query that the warehouse rejects.
 pub const DEFECT: &str = "count(*) > 3000";
 
 #[async_trait]
-impl SegmentQueries for Engine {
+impl SegmentQueries for StubQueries {
     async fn explain(&self, _: UserId, _: &str) -> Result<Explanation, SegmentQueryError> {
         let condition = ConditionReport {
             condition: "count(*) > 0".to_owned(),
             truth: Some(true),
             values: vec![
-                ValueReport { expression: "count(*)".to_owned(), value: Held::Int(1), counted: Some(1) },
-                ValueReport { expression: "min(created_at)".to_owned(), value: Held::Timestamp(START), counted: None },
+                ValueReport { expression: "count(*)".to_owned(), value: EngineValue::Int(1), counted: Some(1) },
+                ValueReport {
+                    expression: "min(created_at)".to_owned(),
+                    value: EngineValue::Timestamp(START),
+                    counted: None,
+                },
             ],
             evidence: vec![
                 Evidence { of: 0, created_at: None, value: None, until: START },
-                Evidence { of: 1, created_at: Some(START), value: Some(Held::Timestamp(START)), until: Timestamp::MAX },
+                Evidence {
+                    of: 1,
+                    created_at: Some(START),
+                    value: Some(EngineValue::Timestamp(START)),
+                    until: Timestamp::MAX,
+                },
             ],
             next_change: None,
             limited: true,
@@ -111,7 +120,7 @@ impl SegmentQueries for Engine {
     }
 
     async fn wait_until_applied(&self) -> Result<(), SegmentQueryError> {
-        Err(SegmentQueryError::Unavailable("it is a stand-in".to_owned()))
+        Err(SegmentQueryError::Unavailable("a stub".to_owned()))
     }
 }
 
@@ -140,13 +149,13 @@ impl World {
         Api {
             store: self.store.clone(),
             log: self.log.clone(),
-            queries: Arc::new(Engine),
+            queries: Arc::new(StubQueries),
             events: self.sink.clone(),
             clock: self.clock.clone(),
             written: Arc::new(Notify::new()),
             topics: TopicNames::default(),
             segments: self.segments.clone(),
-            forget: Arc::new(move |gone| forgotten.lock().unwrap().push(gone)),
+            forget: Arc::new(move |forget| forgotten.lock().unwrap().push(forget)),
             erasure: ErasureDelays { config_store: Some(SECOND), warehouse: Some(60 * SECOND), log: None },
             stopped: self.stop.subscribe(),
         }
@@ -160,7 +169,7 @@ impl World {
         self.router().oneshot(request).await.unwrap()
     }
 
-    /// A call with a JSON body (`Null`: none): the status and the JSON of the answer.
+    /// Calls with a JSON body (`Null`: none); returns the status and the JSON of the response.
     pub async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
@@ -173,19 +182,24 @@ impl World {
         self.call("GET", path, Value::Null).await
     }
 
-    /// A call that must succeed: its `data`.
+    /// Calls and returns the response's `data`; panics unless the call succeeds.
     pub async fn data(&self, method: &str, path: &str, body: Value) -> Value {
-        let (status, mut answer) = self.call(method, path, body).await;
-        assert!(status < 300, "{method} {path}: {status} {answer}");
-        answer["data"].take()
+        let (status, mut response) = self.call(method, path, body).await;
+        assert!(status < 300, "{method} {path}: {status} {response}");
+        response["data"].take()
     }
 
-    /// Runs calls that must fail: method, path, body, status, code. Every refusal has the same shape.
+    /// Runs calls that must fail: method, path, body, status, code. Every refusal has the same
+    /// shape.
     pub async fn refuses(&self, cases: &[(&str, &str, Value, u16, &str)]) {
         for (method, path, body, status, code) in cases {
-            let (found, answer) = self.call(method, path, body.clone()).await;
-            assert_eq!((found, answer["code"].as_str()), (*status, Some(*code)), "{method} {path} {body}: {answer}");
-            assert!(answer["data"].is_null() && answer["message"].as_str().is_some_and(|text| !text.is_empty()));
+            let (found, response) = self.call(method, path, body.clone()).await;
+            assert_eq!(
+                (found, response["code"].as_str()),
+                (*status, Some(*code)),
+                "{method} {path} {body}: {response}"
+            );
+            assert!(response["data"].is_null() && response["message"].as_str().is_some_and(|text| !text.is_empty()));
         }
     }
 

@@ -10,20 +10,21 @@ use Generation::{Kept, Latest};
 use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
 use ports::log::Progress;
 
-/// Where checkpoints lie: opening them again, after the handle before was dropped, finds what they held.
+/// A place for one checkpoint store. Opening it again, after the previous handle was dropped, finds
+/// what was stored.
 #[async_trait]
 pub trait CheckpointPlace: Send + Sync {
-    /// Opens the checkpoints, or creates them.
+    /// Opens the store, or creates it.
     async fn open(&self) -> Arc<dyn CheckpointStore>;
 }
 
-/// Runs the whole suite; `place` gives an empty place at each call.
+/// Runs the whole suite; `place` returns an empty place at each call.
 pub async fn suite<P: CheckpointPlace>(place: impl Fn() -> P) {
     checkpoints_add_up(&*place().open().await).await;
-    partitions_are_apart(&*place().open().await).await;
+    partitions_are_independent(&*place().open().await).await;
     discarding_leaves_nothing(&*place().open().await).await;
-    what_is_kept_stays_as_it_was(&*place().open().await).await;
-    falling_back_leaves_nothing_of_the_latest(&*place().open().await).await;
+    a_kept_checkpoint_stays_as_it_was(&*place().open().await).await;
+    falling_back_removes_the_latest(&*place().open().await).await;
     reopening_keeps_everything(&place()).await;
 }
 
@@ -36,12 +37,12 @@ fn checkpoint(partition: u32, next_offset: u64, users: &[(i64, Option<&[u8]>)]) 
     Checkpoint { partition, users, partition_state: next_offset.to_string().into_bytes(), marker: marker(next_offset) }
 }
 
-/// Asserts what a partition restores to.
+/// Asserts what the latest checkpoint of a partition restores.
 async fn expect(store: &dyn CheckpointStore, partition: u32, next_offset: u64, users: &[(i64, &[u8])]) {
-    expect_of(store, partition, Latest, next_offset, users).await;
+    expect_generation(store, partition, Latest, next_offset, users).await;
 }
 
-async fn expect_of(
+async fn expect_generation(
     store: &dyn CheckpointStore,
     partition: u32,
     generation: Generation,
@@ -57,7 +58,7 @@ async fn expect_of(
 }
 
 async fn checkpoints_add_up(store: &dyn CheckpointStore) {
-    assert!(nothing_of(store, 0, Latest).await, "nothing yet");
+    assert!(is_absent(store, 0, Latest).await, "nothing yet");
     store.write(checkpoint(0, 1, &[])).await.unwrap();
     expect(store, 0, 1, &[]).await;
     store.write(checkpoint(0, 2, &[(300, Some(b"c")), (-1, Some(b"")), (2, Some(b"b"))])).await.unwrap();
@@ -69,12 +70,12 @@ async fn checkpoints_add_up(store: &dyn CheckpointStore) {
     expect(store, 0, 4, &[(-1, b""), (2, &large)]).await;
 }
 
-async fn partitions_are_apart(store: &dyn CheckpointStore) {
+async fn partitions_are_independent(store: &dyn CheckpointStore) {
     store.write(checkpoint(1, 10, &[(1, Some(b"one"))])).await.unwrap();
     store.write(checkpoint(256, 20, &[(1, Some(b"two"))])).await.unwrap();
     expect(store, 1, 10, &[(1, b"one")]).await;
     expect(store, 256, 20, &[(1, b"two")]).await;
-    assert!(nothing_of(store, 0, Latest).await);
+    assert!(is_absent(store, 0, Latest).await);
 }
 
 async fn discarding_leaves_nothing(store: &dyn CheckpointStore) {
@@ -82,26 +83,26 @@ async fn discarding_leaves_nothing(store: &dyn CheckpointStore) {
     store.write(checkpoint(0, 1, &[(1, Some(b"old")), (2, Some(b"old"))])).await.unwrap();
     store.write(checkpoint(1, 1, &[(1, Some(b"kept"))])).await.unwrap();
     store.discard(0).await.unwrap();
-    assert!(nothing_of(store, 0, Latest).await);
+    assert!(is_absent(store, 0, Latest).await);
     expect(store, 1, 1, &[(1, b"kept")]).await;
     store.write(checkpoint(0, 5, &[(2, Some(b"new"))])).await.unwrap();
     expect(store, 0, 5, &[(2, b"new")]).await;
 }
 
-async fn what_is_kept_stays_as_it_was(store: &dyn CheckpointStore) {
+async fn a_kept_checkpoint_stays_as_it_was(store: &dyn CheckpointStore) {
     assert_eq!(store.keep(0).await.unwrap(), None, "there is nothing to keep");
-    assert!(nothing_of(store, 0, Kept).await);
+    assert!(is_absent(store, 0, Kept).await);
     store.write(checkpoint(0, 1, &[(-1, Some(b"a")), (2, Some(b"b"))])).await.unwrap();
     store.write(checkpoint(1, 7, &[(2, Some(b"other"))])).await.unwrap();
-    assert!(nothing_of(store, 0, Kept).await, "a checkpoint is not kept by itself");
+    assert!(is_absent(store, 0, Kept).await, "writing does not keep a checkpoint");
     assert_eq!(store.keep(0).await.unwrap(), Some(marker(1)));
-    assert!(nothing_of(store, 1, Kept).await, "partitions are apart");
+    assert!(is_absent(store, 1, Kept).await, "partitions are independent");
     store.write(checkpoint(0, 2, &[(-1, None), (2, Some(b"b2")), (3, Some(b"c"))])).await.unwrap();
-    expect_of(store, 0, Kept, 1, &[(-1, b"a"), (2, b"b")]).await;
+    expect_generation(store, 0, Kept, 1, &[(-1, b"a"), (2, b"b")]).await;
     expect(store, 0, 2, &[(2, b"b2"), (3, b"c")]).await;
     for next_offset in 3..6 {
-        assert_eq!(store.keep(0).await.unwrap(), Some(marker(next_offset - 1)), "in place of the one before");
-        expect_of(store, 0, Kept, next_offset - 1, &[(2, b"b2"), (3, b"c")]).await;
+        assert_eq!(store.keep(0).await.unwrap(), Some(marker(next_offset - 1)), "replaces the one kept before");
+        expect_generation(store, 0, Kept, next_offset - 1, &[(2, b"b2"), (3, b"c")]).await;
         store.write(checkpoint(0, next_offset, &[])).await.unwrap();
     }
     let large = vec![7; 3 << 20];
@@ -109,15 +110,15 @@ async fn what_is_kept_stays_as_it_was(store: &dyn CheckpointStore) {
     store.write(checkpoint(0, 9, &many)).await.unwrap();
     store.keep(0).await.unwrap();
     let users: Vec<(i64, &[u8])> = (0..9).map(|user| (user, &large[..])).collect();
-    expect_of(store, 0, Kept, 9, &users).await;
+    expect_generation(store, 0, Kept, 9, &users).await;
     store.discard(0).await.unwrap();
-    assert!(nothing_of(store, 0, Latest).await && nothing_of(store, 0, Kept).await, "discarded with the latest");
+    assert!(is_absent(store, 0, Latest).await && is_absent(store, 0, Kept).await, "discarded with the latest");
     store.write(checkpoint(0, 1, &[(5, Some(b"new"))])).await.unwrap();
     store.keep(0).await.unwrap();
-    expect_of(store, 0, Kept, 1, &[(5, b"new")]).await;
+    expect_generation(store, 0, Kept, 1, &[(5, b"new")]).await;
 }
 
-async fn falling_back_leaves_nothing_of_the_latest(store: &dyn CheckpointStore) {
+async fn falling_back_removes_the_latest(store: &dyn CheckpointStore) {
     store.write(checkpoint(0, 1, &[(1, Some(b"a")), (2, Some(b"b"))])).await.unwrap();
     store.fall_back(0).await.unwrap();
     expect(store, 0, 1, &[(1, b"a"), (2, b"b")]).await;
@@ -126,13 +127,13 @@ async fn falling_back_leaves_nothing_of_the_latest(store: &dyn CheckpointStore) 
         store.write(checkpoint(0, 4, &[(1, None), (2, Some(b"b2")), (3, Some(b"c"))])).await.unwrap();
         store.fall_back(0).await.unwrap();
         expect(store, 0, 1, &[(1, b"a"), (2, b"b")]).await;
-        expect_of(store, 0, Kept, 1, &[(1, b"a"), (2, b"b")]).await;
+        expect_generation(store, 0, Kept, 1, &[(1, b"a"), (2, b"b")]).await;
     }
     store.write(checkpoint(0, 2, &[(3, Some(b"c"))])).await.unwrap();
     expect(store, 0, 2, &[(1, b"a"), (2, b"b"), (3, b"c")]).await;
 }
 
-async fn nothing_of(store: &dyn CheckpointStore, partition: u32, generation: Generation) -> bool {
+async fn is_absent(store: &dyn CheckpointStore, partition: u32, generation: Generation) -> bool {
     store.load(partition, generation).await.unwrap().is_none()
         && store.marker(partition, generation).await.unwrap().is_none()
 }
@@ -145,5 +146,5 @@ async fn reopening_keeps_everything(place: &impl CheckpointPlace) {
     drop(store);
     let store = place.open().await;
     expect(&*store, 3, 2, &[(2, b"b")]).await;
-    expect_of(&*store, 3, Kept, 1, &[(1, b"a"), (2, b"b")]).await;
+    expect_generation(&*store, 3, Kept, 1, &[(1, b"a"), (2, b"b")]).await;
 }

@@ -1,4 +1,4 @@
-//! What every config store must do.
+//! The suite of the config store port.
 
 #![allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
 
@@ -22,59 +22,59 @@ use ports::config_store::{
 use ports::identities::CaselessTypes;
 use ports::records::json_text::JsonText;
 
-/// A store as the cases see it.
+/// The store that a case checks.
 pub type Store = Arc<dyn ConfigStore>;
 
-/// Runs the whole suite; `open` opens an empty store each time it is called.
+/// Runs the whole suite; `open` returns an empty store at each call.
 pub async fn run<Opening>(open: impl Fn(IdentityRules) -> Opening)
 where
     Opening: Future<Output = Store>,
 {
-    let fresh = || open(IdentityRules::default());
-    fresh().await.ping().await.unwrap();
-    ids::begin_after_what_was_given(fresh().await).await;
-    ids::go_on_after_what_was_lost(fresh().await).await;
-    users::create_read_change_delete(fresh().await).await;
-    users::unique_fields_conflict(fresh().await).await;
-    users::ensure_creates_the_unknown_only(fresh().await).await;
-    users::pages_follow_each_other(fresh().await).await;
-    users::traits_newer_wins(fresh().await).await;
-    users::traits_stand_as_they_were_sent(fresh().await).await;
-    users::traits_of_a_user_are_bounded(fresh().await).await;
-    identities::resolution_order(fresh().await).await;
-    identities::unknown_ones_become_users(fresh().await).await;
-    identities::attach_conflicts(fresh().await).await;
-    identities::link_merges_once(fresh().await).await;
-    identities::chains_of_merges_stay_flat(fresh().await).await;
-    identities::exclusive_types_refuse(fresh().await).await;
+    let empty = || open(IdentityRules::default());
+    empty().await.ping().await.unwrap();
+    ids::last_ids_count_deleted_rows(empty().await).await;
+    ids::ids_go_on_after_lost_rows(empty().await).await;
+    users::create_read_change_delete(empty().await).await;
+    users::unique_fields_conflict(empty().await).await;
+    users::ensure_creates_only_unknown_users(empty().await).await;
+    users::pages_cover_all_users_in_order(empty().await).await;
+    users::the_newer_trait_wins(empty().await).await;
+    users::traits_are_kept_as_they_were_sent(empty().await).await;
+    users::traits_of_a_user_are_bounded(empty().await).await;
+    identities::the_pair_decides_before_the_client_id(empty().await).await;
+    identities::unknown_identities_become_users(empty().await).await;
+    identities::attach_conflicts(empty().await).await;
+    identities::a_link_merges_once(empty().await).await;
+    identities::chains_of_merges_stay_flat(empty().await).await;
+    identities::links_that_break_an_exclusive_type_are_refused(empty().await).await;
     let none = IdentityRules { exclusive: Vec::new(), ..IdentityRules::default() };
     identities::types_that_are_not_exclusive_merge(open(none.clone()).await).await;
-    emails::are_identities(fresh().await).await;
-    emails::come_before_or_after_their_events(fresh().await).await;
-    emails::change_and_are_freed(fresh().await).await;
-    emails::compare_without_case(fresh().await).await;
-    emails::are_found_in_any_spelling_of_a_batch(fresh().await).await;
-    emails::of_new_users_are_left_out_if_taken(fresh().await).await;
-    emails::merge(fresh().await).await;
-    emails::that_are_not_exclusive_stay(open(none).await).await;
+    emails::are_identities(empty().await).await;
+    emails::come_before_or_after_their_events(empty().await).await;
+    emails::change_and_are_freed(empty().await).await;
+    emails::compare_without_case(empty().await).await;
+    emails::are_found_in_any_spelling_of_a_batch(empty().await).await;
+    emails::of_new_users_are_left_out_if_taken(empty().await).await;
+    emails::merge(empty().await).await;
+    emails::stay_if_not_exclusive(open(none).await).await;
     let exact = IdentityRules { caseless: CaselessTypes::new([]), ..IdentityRules::default() };
-    emails::compare_exactly_if_told_so(open(exact).await).await;
-    activities::create_change_link_delete(fresh().await).await;
-    segments::create_change_delete(fresh().await).await;
-    segments::tags_in_use_stay(fresh().await).await;
-    segments::cycles_are_refused(fresh().await).await;
-    segments::a_new_tag_and_clause_fit_each_other(fresh().await).await;
-    segments::generics_and_linked(fresh().await).await;
-    memberships::batches_apply_once(fresh().await).await;
-    memberships::many_rows(fresh().await).await;
-    memberships::manual_lists(fresh().await).await;
-    memberships::manual_lists_survive_merges(fresh().await).await;
-    outbox::tells_every_change_in_order(fresh().await).await;
-    outbox::forgets_what_was_sent(fresh().await).await;
-    outbox::refused_writes_tell_nothing(fresh().await).await;
+    emails::compare_exactly_if_set_so(open(exact).await).await;
+    activities::create_change_link_delete(empty().await).await;
+    segments::create_change_delete(empty().await).await;
+    segments::tags_in_use_stay(empty().await).await;
+    segments::cycles_are_refused(empty().await).await;
+    segments::a_new_tag_and_a_new_clause_are_checked_together(empty().await).await;
+    segments::generic_and_linked_segments_are_listed(empty().await).await;
+    memberships::a_batch_is_applied_once(empty().await).await;
+    memberships::a_large_batch_is_applied(empty().await).await;
+    memberships::manual_segments_are_set(empty().await).await;
+    memberships::manual_segments_survive_merges(empty().await).await;
+    outbox::records_every_change_in_order(empty().await).await;
+    outbox::deletes_sent_rows(empty().await).await;
+    outbox::records_nothing_of_refused_writes(empty().await).await;
 }
 
-/// An instant for the cases: seconds since 1970.
+/// Returns an instant in seconds since 1970.
 fn at(seconds: i64) -> Timestamp {
     Timestamp(seconds * 1_000_000)
 }

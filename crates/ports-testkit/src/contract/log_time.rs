@@ -1,4 +1,5 @@
-//! The part of the log's suite that is about time: instants, and what is certain about those to come.
+//! The log's suite, continued: append times, and what `complete_until` promises about those to
+//! come.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use segment_engine::time::Timestamp;
 
-use super::log::{ALL, LogPlace, PARTITIONS, event, fresh, progress, read, values};
+use super::log::{ALL, LogPlace, PARTITIONS, event, open_log, progress, read, values};
 use ports::clock::{Clock, ManualClock, SystemClock};
 use ports::log::{Commit, Log, Topic};
 
 pub(super) async fn suite<P: LogPlace>(place: &impl Fn() -> P) {
     each_call_has_a_later_instant(&place()).await;
-    a_batch_never_splits_an_instant(&*fresh(&place()).await).await;
-    a_piece_may_split_an_instant(&*fresh(&place()).await).await;
-    calls_at_the_same_time_keep_order(open(&place(), Arc::new(SystemClock)).await).await;
+    a_batch_never_splits_an_instant(&*open_log(&place()).await).await;
+    a_piece_may_split_an_instant(&*open_log(&place()).await).await;
+    concurrent_calls_keep_order(open(&place(), Arc::new(SystemClock)).await).await;
     nothing_comes_at_or_before_complete_until(&place()).await;
     complete_until_holds_under_load(open(&place(), Arc::new(SystemClock)).await).await;
     a_restart_goes_on_after_the_last_instant(&place()).await;
@@ -35,7 +36,7 @@ async fn each_call_has_a_later_instant(place: &impl LogPlace) {
     for (call, now) in [5_000, 5_000, 6_000, 4_000, 4_000, 7_000].into_iter().enumerate() {
         clock.set(Timestamp(now));
         let at = append_at(&*log, call as u32 % PARTITIONS).await;
-        assert!(at > last, "call {call} at {now}: {at:?} after {last:?}, in another partition too");
+        assert!(at > last, "call {call} at {now}: {at:?} after {last:?}, also in another partition");
         last = at;
     }
 }
@@ -49,7 +50,7 @@ async fn a_batch_never_splits_an_instant(log: &dyn Log) {
     while from < end {
         let batch = log.read(Topic::Events, 0, from, 1).await.unwrap();
         let next = log.read(Topic::Events, 0, batch.next_offset, ALL).await.unwrap();
-        let last = batch.records.last().expect("more is to come").appended_at;
+        let last = batch.records.last().expect("the end is not reached").appended_at;
         assert!(next.records.first().is_none_or(|next| next.appended_at > last));
         assert!(batch.complete_until >= last, "the batch itself is complete");
         assert!(next.records.first().is_none_or(|next| next.appended_at > batch.complete_until));
@@ -57,7 +58,8 @@ async fn a_batch_never_splits_an_instant(log: &dyn Log) {
     }
 }
 
-/// A piece has a bound whatever came in one instant, and pieces follow each other without gap or repetition.
+/// A piece is bounded, however many records have one instant, and pieces follow each other without
+/// gaps or repetition.
 async fn a_piece_may_split_an_instant(log: &dyn Log) {
     const VALUE_BYTES: usize = 1_000;
     let value = |number: usize| format!("{number:0>VALUE_BYTES$}");
@@ -77,7 +79,7 @@ async fn a_piece_may_split_an_instant(log: &dyn Log) {
     }
 }
 
-async fn calls_at_the_same_time_keep_order(log: Arc<dyn Log>) {
+async fn concurrent_calls_keep_order(log: Arc<dyn Log>) {
     const CALLS: u64 = 64;
     let calls = (0..CALLS).map(|call| {
         let log = log.clone();
@@ -89,7 +91,7 @@ async fn calls_at_the_same_time_keep_order(log: Arc<dyn Log>) {
     for call in calls.collect::<Vec<_>>() {
         let places = call.await.unwrap();
         assert!(places.iter().all(|place| place.appended_at == places[0].appended_at), "one call, one instant");
-        assert!(instants.insert(places[0].appended_at), "each call its own");
+        assert!(instants.insert(places[0].appended_at), "each call has its own instant");
     }
     for (partition, per_call) in [(0, 3), (1, 1)] {
         let records = read(&*log, Topic::Events, partition).await.records;
@@ -103,11 +105,14 @@ async fn nothing_comes_at_or_before_complete_until(place: &impl LogPlace) {
     let log = open(place, clock.clone()).await;
     for (now, then) in [(10_000, 10_000), (20_000, 10_000), (15_000, 15_000), (30_000, 1)] {
         clock.set(Timestamp(now));
-        let answered = read(&*log, Topic::Events, 1).await.complete_until;
-        assert!(answered >= read_last(&*log, 1).await, "what has been read is complete");
+        let complete_until = read(&*log, Topic::Events, 1).await.complete_until;
+        assert!(complete_until >= read_last(&*log, 1).await, "what has been read is complete");
         clock.set(Timestamp(then));
         let at = append_at(&*log, 1).await;
-        assert!(at > answered, "answered {answered:?}, then the clock stood at {then}, and a record came at {at:?}");
+        assert!(
+            at > complete_until,
+            "complete until {complete_until:?}; with the clock at {then} came a record of {at:?}"
+        );
     }
     clock.set(Timestamp(50_000));
     let idle = read(&*log, Topic::Events, 2).await.complete_until;
@@ -118,24 +123,24 @@ async fn read_last(log: &dyn Log, partition: u32) -> Timestamp {
     read(log, Topic::Events, partition).await.records.last().map_or(Timestamp::MIN, |record| record.appended_at)
 }
 
-/// Writers append while readers at the end ask again and again how late it is: no record that a reader finds afterwards may
-/// be at or before what it was told.
+/// Writers append while readers at the end read `complete_until` again and again. No record that a
+/// reader finds later may be at or before it.
 async fn complete_until_holds_under_load(log: Arc<dyn Log>) {
     const CALLS: u32 = 150;
     let stop = Arc::new(AtomicBool::new(false));
     let readers = (0..PARTITIONS).map(|partition| {
         let (log, stop) = (log.clone(), stop.clone());
         tokio::spawn(async move {
-            let (mut from, mut told, mut seen) = (0, Timestamp::MIN, 0);
+            let (mut from, mut complete_until, mut seen) = (0, Timestamp::MIN, 0);
             loop {
                 let stopping = stop.load(Ordering::SeqCst);
                 let batch = log.read(Topic::Events, partition, from, 64).await.unwrap();
                 for record in &batch.records {
-                    assert!(record.appended_at > told, "told {told:?}, then came {record:?}");
+                    assert!(record.appended_at > complete_until, "complete until {complete_until:?}, then {record:?}");
                     assert!(record.appended_at <= batch.complete_until);
                 }
-                assert!(batch.complete_until >= told, "time goes forward");
-                (from, told) = (batch.next_offset, batch.complete_until);
+                assert!(batch.complete_until >= complete_until, "time goes forward");
+                (from, complete_until) = (batch.next_offset, batch.complete_until);
                 seen += batch.records.len();
                 if stopping && batch.records.is_empty() {
                     return seen;
@@ -170,7 +175,7 @@ async fn a_restart_goes_on_after_the_last_instant(place: &impl LogPlace) {
     drop(log);
     let back = Arc::new(ManualClock::at(Timestamp(1_000)));
     let log = open(place, back.clone()).await;
-    assert!(append_at(&*log, 0).await > last, "after the last record, in whatever partition");
+    assert!(append_at(&*log, 0).await > last, "after the last record of any partition");
     log.commit(Commit { partition: 0, progress: progress(1, 90_000), records: vec![] }).await.unwrap();
     let at = append_at(&*log, 1).await;
     assert!(at > Timestamp(90_000), "committed time has passed");
@@ -178,5 +183,5 @@ async fn a_restart_goes_on_after_the_last_instant(place: &impl LogPlace) {
     log.commit(Commit { partition: 0, progress: progress(1, 95_000), records: vec![] }).await.unwrap();
     drop(log);
     let log = open(place, back).await;
-    assert!(append_at(&*log, 2).await > Timestamp(95_000), "also after a restart");
+    assert!(append_at(&*log, 2).await > Timestamp(95_000), "after a restart too");
 }

@@ -1,7 +1,8 @@
-//! One suite per port: what its documentation promises, as checks that every implementation passes.
+//! One suite per port. It checks what the port's documentation promises, and panics where a promise
+//! is broken.
 //!
-//! A suite panics where a promise is broken. An adapter's own tests run it, and add what only that adapter can show
-//! (damaged files, a full disk).
+//! Every adapter's tests run it, and add what only that adapter can get wrong (damaged files, a
+//! full disk).
 #![allow(clippy::unwrap_used, reason = "suites are tests: a failure is a panic")]
 
 pub mod checkpoints;

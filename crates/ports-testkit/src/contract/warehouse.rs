@@ -1,4 +1,5 @@
-//! The suite of the warehouse port: what holds without SQL. [`warehouse_sql`](super::warehouse_sql) has the rest.
+//! The suite of the warehouse port, without SQL, which [`warehouse_sql`](super::warehouse_sql)
+//! covers.
 
 use std::sync::Arc;
 
@@ -14,30 +15,31 @@ use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, HistoryOf, TraitsRow
 /// Beyond every offset.
 const ALL: u64 = u64::MAX >> 1;
 
-/// Where one warehouse lies: opening it again, after the handle before was dropped, finds what it held.
+/// A place for one warehouse. Opening it again, after the previous handle was dropped, finds what
+/// was stored.
 #[async_trait]
 pub trait WarehousePlace: Send + Sync {
     /// Opens the warehouse, or creates it.
     async fn open(&self) -> Arc<dyn Warehouse>;
 }
 
-/// Runs the whole suite; `place` gives an empty place at each call.
+/// Runs the whole suite; `place` returns an empty place at each call.
 pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
     let open = async || place().open().await;
     positions_move_by_compare_and_set(&*open().await).await;
-    batches_at_the_same_time_are_written_once(open().await).await;
+    concurrent_batches_are_written_once(open().await).await;
     events_come_back_as_they_were(&*open().await).await;
-    history_is_of_one_id_in_order(&*open().await).await;
+    history_is_returned_per_id_in_order(&*open().await).await;
     receipts_are_found(&*open().await).await;
     users_are_listed(&*open().await).await;
-    departures_are_remembered(&*open().await).await;
-    chains_of_merges_are_resolved_in_any_order(&*open().await).await;
+    departures_are_stored(&*open().await).await;
+    a_chain_of_merges_is_resolved_in_any_order(&*open().await).await;
     deleted_users_leave_nothing(&*open().await).await;
-    a_scrub_changes_no_answer(&place()).await;
+    a_scrub_changes_no_result(&place()).await;
     reopening_keeps_everything(&place()).await;
 }
 
-/// An event with the least there can be. Adapters' own tests begin with it too.
+/// Returns an event with no optional fields. Adapters' own tests start from it too.
 pub fn event(user: i64, partition: u32, offset: u64) -> Event {
     Event {
         user_id: UserId(user),
@@ -73,23 +75,23 @@ pub(super) fn row(event: Event) -> ArchiveRow {
     ArchiveRow::Event { event: Box::new(event), dedupe_forever: false }
 }
 
-/// Writes rows to a partition, wherever it stands.
+/// Writes rows to a partition at its archive position.
 pub(super) async fn archive(warehouse: &dyn Warehouse, partition: u32, rows: Vec<ArchiveRow>) {
     let from_offset = warehouse.archive_position(partition).await.unwrap();
     let to_offset = from_offset + rows.len() as u64 + 1;
     warehouse.archive(ArchiveBatch { partition, from_offset, to_offset, rows }).await.unwrap();
 }
 
-async fn history(warehouse: &dyn Warehouse, asked: &[(i64, u64)]) -> Vec<Event> {
-    let asked: Vec<HistoryOf> =
-        asked.iter().map(|(user, below)| HistoryOf { user: UserId(*user), below: *below }).collect();
-    warehouse.history(&asked).await.unwrap()
+async fn history(warehouse: &dyn Warehouse, parts: &[(i64, u64)]) -> Vec<Event> {
+    let parts: Vec<HistoryOf> =
+        parts.iter().map(|(user, below)| HistoryOf { user: UserId(*user), below: *below }).collect();
+    warehouse.history(&parts).await.unwrap()
 }
 
-/// User and offset of what is archived under these ids.
+/// Returns user and offset of the events archived under these ids.
 async fn offsets(warehouse: &dyn Warehouse, users: &[i64]) -> Vec<(i64, u64)> {
-    let asked: Vec<(i64, u64)> = users.iter().map(|user| (*user, ALL)).collect();
-    let events = history(warehouse, &asked).await;
+    let parts: Vec<(i64, u64)> = users.iter().map(|user| (*user, ALL)).collect();
+    let events = history(warehouse, &parts).await;
     events.iter().map(|event| (event.user_id.0, event.position.offset)).collect()
 }
 
@@ -116,11 +118,11 @@ async fn positions_move_by_compare_and_set(warehouse: &dyn Warehouse) {
     assert_eq!(users(warehouse).await, [3]);
     warehouse.archive(batch(10, 11, 10)).await.unwrap();
     warehouse.archive(ArchiveBatch { partition: 1, from_offset: 11, to_offset: 99, rows: vec![] }).await.unwrap();
-    assert_eq!(warehouse.archive_position(1).await.unwrap(), 99, "rows or not");
-    assert_eq!(warehouse.archive_position(0).await.unwrap(), 0, "partitions are apart");
+    assert_eq!(warehouse.archive_position(1).await.unwrap(), 99, "without rows too");
+    assert_eq!(warehouse.archive_position(0).await.unwrap(), 0, "partitions are independent");
 }
 
-async fn batches_at_the_same_time_are_written_once(warehouse: Arc<dyn Warehouse>) {
+async fn concurrent_batches_are_written_once(warehouse: Arc<dyn Warehouse>) {
     let tasks = (0..12).map(|n: u32| {
         let warehouse = warehouse.clone();
         let partition = n % 3;
@@ -164,15 +166,15 @@ async fn events_come_back_as_they_were(warehouse: &dyn Warehouse) {
     let zero = Event { order_total: Decimal::parse("0"), ..event(-4, 0, 2) };
     let written = [full, far, zero, event(4, 0, 3)];
     archive(warehouse, 0, written.iter().cloned().map(row).collect()).await;
-    let asked: Vec<(i64, u64)> = written.iter().map(|event| (event.user_id.0, ALL)).collect();
-    assert_eq!(history(warehouse, &asked).await, written);
+    let parts: Vec<(i64, u64)> = written.iter().map(|event| (event.user_id.0, ALL)).collect();
+    assert_eq!(history(warehouse, &parts).await, written);
 }
 
-async fn history_is_of_one_id_in_order(warehouse: &dyn Warehouse) {
+async fn history_is_returned_per_id_in_order(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, [(1, 0), (2, 1), (1, 2), (3, 3), (1, 4)].map(|(user, at)| row(event(user, 0, at))).into())
         .await;
     archive(warehouse, 1, vec![alias(2, 1), row(event(5, 1, 1))]).await;
-    /// The (user, below) asked, the (user, offset) of the events expected.
+    /// The (user, below) of the call, and the (user, offset) of the expected events.
     type Case = (&'static [(i64, u64)], &'static [(i64, u64)]);
     let cases: &[Case] = &[
         (&[], &[]),
@@ -180,10 +182,10 @@ async fn history_is_of_one_id_in_order(warehouse: &dyn Warehouse) {
         (&[(1, 4), (5, 2)], &[(1, 0), (1, 2), (5, 1)]),
         (&[(1, 0), (5, 1), (99, 9)], &[]),
     ];
-    for (asked, expected) in cases {
-        let events = history(warehouse, asked).await;
+    for (parts, expected) in cases {
+        let events = history(warehouse, parts).await;
         let found: Vec<_> = events.iter().map(|event| (event.user_id.0, event.position.offset)).collect();
-        assert_eq!(found, *expected, "{asked:?}");
+        assert_eq!(found, *expected, "{parts:?}");
     }
 }
 
@@ -196,22 +198,22 @@ async fn receipts_are_found(warehouse: &dyn Warehouse) {
     let rows =
         vec![forever(1, "a", 0), delivery(1, "a", 5), delivery(1, "b", 6), delivery(2, "a", 7), row(event(1, 0, 8))];
     archive(warehouse, 0, rows).await;
-    let asked = [(2, "a"), (1, "c"), (1, "a"), (3, "a"), (1, "a"), (1, "b"), (1, "")];
-    let asked = asked.map(|(user, id)| (UserId(user), id.to_owned()));
+    let ids = [(2, "a"), (1, "c"), (1, "a"), (3, "a"), (1, "a"), (1, "b"), (1, "")];
+    let ids = ids.map(|(user, id)| (UserId(user), id.to_owned()));
     let at = |offset: u64, dedupe_forever| Some(Receipt { at: event(0, 0, offset).processed_at, dedupe_forever });
-    let found = warehouse.received(&asked).await.unwrap();
+    let found = warehouse.received(&ids).await.unwrap();
     let of_first = at(5, true);
     let expected = [at(7, false), None, of_first, None, of_first, at(6, false), None];
-    assert_eq!(found, expected, "the newest of each and whether one dedupes forever, in the order asked");
+    assert_eq!(found, expected, "the newest of each and whether one dedupes forever, in the order of the call");
     assert_eq!(warehouse.received(&[]).await.unwrap(), []);
 
     archive(warehouse, 0, vec![alias(1, 2)]).await;
-    let asked = [(1, "a"), (2, "b"), (2, "a")].map(|(user, id)| (UserId(user), id.to_owned()));
-    let found = warehouse.received(&asked).await.unwrap();
-    assert_eq!(found, [at(7, true), at(6, false), at(7, true)], "merged users are one, by either id");
+    let ids = [(1, "a"), (2, "b"), (2, "a")].map(|(user, id)| (UserId(user), id.to_owned()));
+    let found = warehouse.received(&ids).await.unwrap();
+    assert_eq!(found, [at(7, true), at(6, false), at(7, true)], "merged users are one, under either id");
 }
 
-/// Traits of a user, set at `at`, which also tells them apart in the log.
+/// Returns a row of traits set at `at`, which is also their offset.
 pub(super) fn traits(user: i64, at: i64, traits: serde_json::Value) -> ArchiveRow {
     let serde_json::Value::Object(traits) = traits else { panic!("traits are an object") };
     let position = Position { partition: 0, offset: at.unsigned_abs() };
@@ -222,26 +224,25 @@ async fn users_are_listed(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, vec![user(30, "x"), user(-5, "y"), user(30, "x2"), user(200, "z"), row(event(9, 0, 0))])
         .await;
     archive(warehouse, 1, vec![user(200, "z2"), traits(31, 0, json!({"plan": "pro"}))]).await;
-    assert_eq!(users(warehouse).await, [-5, 30, 200], "each once, however often it changed");
+    assert_eq!(users(warehouse).await, [-5, 30, 200], "each once, however often they changed");
     let page = warehouse.users(None, 2).await.unwrap();
     assert_eq!(page, [UserId(-5), UserId(30)]);
     assert_eq!(warehouse.users(Some(page[1]), 2).await.unwrap(), [UserId(200)]);
     assert_eq!(warehouse.users(Some(UserId(200)), 2).await.unwrap(), []);
 }
 
-async fn departures_are_remembered(warehouse: &dyn Warehouse) {
+async fn departures_are_stored(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, vec![user(1, "a"), user(2, "b"), user(3, "c"), row(event(1, 0, 0))]).await;
     archive(warehouse, 0, vec![ArchiveRow::MergeUser(UserId(1)), ArchiveRow::DeleteUser(UserId(2))]).await;
-    assert_eq!(users(warehouse).await, [3], "neither is a known user any longer");
-    let asked = [4, 2, 3, 1].map(UserId);
-    let found = warehouse.departures(&asked).await.unwrap();
+    assert_eq!(users(warehouse).await, [3], "neither is known any longer");
+    let found = warehouse.departures(&[4, 2, 3, 1].map(UserId)).await.unwrap();
     assert_eq!(found, [None, Some(Departure::Deleted), None, Some(Departure::Merged)]);
     assert_eq!(warehouse.departures(&[]).await.unwrap(), []);
     archive(warehouse, 0, vec![ArchiveRow::DeleteUser(UserId(1))]).await;
     assert_eq!(warehouse.departures(&[UserId(1)]).await.unwrap(), [Some(Departure::Deleted)], "merged, then deleted");
 }
 
-async fn chains_of_merges_are_resolved_in_any_order(warehouse: &dyn Warehouse) {
+async fn a_chain_of_merges_is_resolved_in_any_order(warehouse: &dyn Warehouse) {
     let delivery = |user: i64| row(Event { event_id: Some("e".into()), ..event(user, 0, user as u64) });
     archive(warehouse, 0, (1..=6).map(delivery).collect()).await;
     archive(warehouse, 0, vec![alias(1, 2), alias(2, 3)]).await;
@@ -270,14 +271,14 @@ async fn deleted_users_leave_nothing(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, rows).await;
     let rows = vec![row(event(1, 0, 3)), user(1, "again"), ArchiveRow::DeleteUser(UserId(1)), row(event(1, 0, 4))];
     archive(warehouse, 0, rows).await;
-    assert_eq!(offsets(warehouse, &[1, 2, 3]).await, [(1, 4), (3, 2)], "what comes after a delete stays");
+    assert_eq!(offsets(warehouse, &[1, 2, 3]).await, [(1, 4), (3, 2)], "events after the deletion stay");
     assert_eq!(users(warehouse).await, [3]);
     archive(warehouse, 0, vec![ArchiveRow::DeleteUser(UserId(77)), user(2, "new")]).await;
-    assert_eq!(users(warehouse).await, [2, 3], "its aliases are gone too");
+    assert_eq!(users(warehouse).await, [2, 3], "the aliases are deleted too");
 }
 
-/// The place is kept meanwhile: a scrub may make files.
-async fn a_scrub_changes_no_answer(place: &impl WarehousePlace) {
+/// Keeps the place, since a scrub may write new files.
+async fn a_scrub_changes_no_result(place: &impl WarehousePlace) {
     let warehouse = &*place.open().await;
     assert!(!warehouse.scrub(Timestamp(0), 0).await.unwrap(), "nobody was deleted");
     for partition in 0..3 {
@@ -285,18 +286,18 @@ async fn a_scrub_changes_no_answer(place: &impl WarehousePlace) {
         archive(warehouse, partition, rows.collect()).await;
     }
     archive(warehouse, 1, vec![ArchiveRow::MergeUser(UserId(3)), alias(3, 2), ArchiveRow::DeleteUser(UserId(1))]).await;
-    let answers = async || {
+    let results = async || {
         let positions = [warehouse.archive_position(0).await.unwrap(), warehouse.archive_position(1).await.unwrap()];
         let departed = warehouse.departures(&[1, 2, 3].map(UserId)).await.unwrap();
         (positions, departed, users(warehouse).await, history(warehouse, &[(1, ALL), (2, ALL), (3, ALL)]).await)
     };
-    let before = answers().await;
+    let before = results().await;
     for minute in 1..3 {
         warehouse.scrub(Timestamp(minute * 60_000_000), 0).await.unwrap();
-        assert_eq!(answers().await, before);
+        assert_eq!(results().await, before);
     }
     archive(warehouse, 1, vec![row(event(2, 1, 11))]).await;
-    assert_eq!(answers().await.3.len(), before.3.len() + 1, "it is written to as before");
+    assert_eq!(results().await.3.len(), before.3.len() + 1, "it can be written as before");
 }
 
 async fn reopening_keeps_everything(place: &impl WarehousePlace) {

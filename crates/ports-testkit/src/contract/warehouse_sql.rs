@@ -1,4 +1,4 @@
-//! The part of the warehouse's suite that is about SQL.
+//! The warehouse's suite, continued: SQL.
 
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{Event, UserId};
@@ -8,13 +8,13 @@ use serde_json::json;
 use super::warehouse::{WarehousePlace, alias, archive, event, row, traits, user};
 use ports::warehouse::{ArchiveRow, Warehouse, WarehouseError};
 
-/// Runs the suite; `place` gives an empty place at each call.
+/// Runs the suite; `place` returns an empty place at each call.
 pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
     let warehouse = place().open().await;
     fill(&*warehouse).await;
-    generated_queries_see_users_of_today(&*warehouse).await;
-    answers_are_texts(&*warehouse).await;
-    only_reading_is_allowed(&*warehouse).await;
+    generated_queries_see_current_user_ids(&*warehouse).await;
+    results_are_strings(&*warehouse).await;
+    only_reads_are_allowed(&*warehouse).await;
 }
 
 async fn fill(warehouse: &dyn Warehouse) {
@@ -35,7 +35,8 @@ async fn fill(warehouse: &dyn Warehouse) {
         traits(1, 1, json!({"plan": "free", "seats": 3})),
     ];
     archive(warehouse, 0, rows).await;
-    // The newer wins, whatever the order; an absorbed user's traits join the survivor's; `null` takes one away.
+    // The newer wins in whatever order they come; an absorbed user's traits join the survivor's;
+    // `null` removes a trait.
     let newest = traits(2, 9, json!({"plan": "pro"}));
     let older = traits(2, 5, json!({"plan": "free", "beta": true}));
     let absorbed = traits(1, 7, json!({"plan": "gone", "beta": null}));
@@ -43,7 +44,7 @@ async fn fill(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, vec![newest, older, absorbed, merged, alias(1, 2), user(2, "b2")]).await;
 }
 
-async fn generated_queries_see_users_of_today(warehouse: &dyn Warehouse) {
+async fn generated_queries_see_current_user_ids(warehouse: &dyn Warehouse) {
     let cases = [
         ("SELECT id FROM user_segment_analytics.users ORDER BY id", vec![2, 3]),
         ("SELECT user_id FROM user_segment_analytics.user_events ORDER BY user_id", vec![2, 2]),
@@ -65,7 +66,7 @@ async fn generated_queries_see_users_of_today(warehouse: &dyn Warehouse) {
     }
 }
 
-async fn answers_are_texts(warehouse: &dyn Warehouse) {
+async fn results_are_strings(warehouse: &dyn Warehouse) {
     let sql = "SELECT id, payload_order_total AS total, created_at, date_trunc('day', created_at) AS day,
                       payload->'cart'->>'size' AS size, region
                FROM user_segment_analytics.user_events ORDER BY log_offset; -- two rows";
@@ -87,7 +88,7 @@ async fn answers_are_texts(warehouse: &dyn Warehouse) {
     assert_eq!((columns, rows), (vec!["one".to_owned()], vec![]));
 }
 
-async fn only_reading_is_allowed(warehouse: &dyn Warehouse) {
+async fn only_reads_are_allowed(warehouse: &dyn Warehouse) {
     let statements = [
         "DELETE FROM user_segment_analytics.events",
         "SELECT 1; DELETE FROM user_segment_analytics.events",

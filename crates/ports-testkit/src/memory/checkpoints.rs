@@ -27,7 +27,7 @@ impl MemoryCheckpoints {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes one generation the other. Answers its marker.
+    /// Copies one generation over the other. Returns its marker.
     fn copy(&self, partition: u32, from: Generation, to: Generation) -> Option<Progress> {
         let mut stored = self.stored();
         let copy = stored.get(&(partition, from))?.clone();

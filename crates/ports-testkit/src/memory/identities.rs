@@ -19,22 +19,22 @@ pub struct MemoryIdentities {
 #[derive(Default)]
 struct State {
     caseless: CaselessTypes,
-    /// By their forms.
+    /// By the identity in its compared form.
     pairs: HashMap<Identity, UserId>,
     client_refs: HashMap<String, UserId>,
     last_id: i64,
-    /// How many calls came, for tests of caches.
+    /// Counts the calls, for tests of caches.
     calls: u64,
     down: bool,
-    on_release: Option<Release>,
+    on_release: Option<OnRelease>,
 }
 
-type Release = Arc<dyn Fn() + Send + Sync>;
+type OnRelease = Arc<dyn Fn() + Send + Sync>;
 
-/// Calls when it is dropped.
-struct Released(Option<Release>);
+/// Calls the function when it is dropped.
+struct Guard(Option<OnRelease>);
 
-impl Drop for Released {
+impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(call) = &self.0 {
             call();
@@ -60,12 +60,12 @@ impl State {
 }
 
 impl MemoryIdentities {
-    /// No users.
+    /// Without users.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, state: Mutex::default() }
     }
 
-    /// Makes a user as `POST /users` does.
+    /// Creates a user as `POST /users` does.
     pub fn add_user(&self, client_ref_id: &str) -> UserId {
         let mut state = self.state();
         let user_id = state.next_id();
@@ -73,24 +73,24 @@ impl MemoryIdentities {
         user_id
     }
 
-    /// Deletes a user: their identities are free again.
+    /// Deletes a user and frees their identities.
     pub fn delete_user(&self, user_id: UserId) {
         let mut state = self.state();
         state.pairs.retain(|_, owner| *owner != user_id);
         state.client_refs.retain(|_, owner| *owner != user_id);
     }
 
-    /// Whether calls fail from now on.
+    /// Makes all later calls fail, or succeed again.
     pub fn set_down(&self, down: bool) {
         self.state().down = down;
     }
 
-    /// What is called when a caller lets new users go, for tests of when it does.
+    /// Sets a function to call when a caller drops the hold on new users.
     pub fn on_release(&self, call: impl Fn() + Send + Sync + 'static) {
         self.state().on_release = Some(Arc::new(call));
     }
 
-    /// How many calls came so far.
+    /// Returns the number of calls so far.
     pub fn calls(&self) -> u64 {
         self.state().calls
     }
@@ -102,7 +102,7 @@ impl MemoryIdentities {
     fn call(&self) -> Result<MutexGuard<'_, State>, IdentityError> {
         let mut state = self.state();
         state.calls += 1;
-        if state.down { Err(IdentityError::Unavailable("it was told to fail".to_owned())) } else { Ok(state) }
+        if state.down { Err(IdentityError::Unavailable("set to fail by the test".to_owned())) } else { Ok(state) }
     }
 }
 
@@ -131,7 +131,7 @@ impl Identities for MemoryIdentities {
             }
         };
         let users = identities.iter().map(resolve).collect();
-        Ok(Created { users, hold: Box::new(Released(state.on_release.clone())) })
+        Ok(Created { users, hold: Box::new(Guard(state.on_release.clone())) })
     }
 
     async fn profile(&self, client_ref_id: &str) -> Result<Option<Profile>, IdentityError> {

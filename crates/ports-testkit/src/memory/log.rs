@@ -29,7 +29,7 @@ struct State {
     producers: HashMap<String, u64>,
     committed: HashMap<u32, Progress>,
     highest: HighestIds,
-    /// No append gets this instant or an earlier one: the last `appended_at`, or the last answered `complete_until`.
+    /// The last `appended_at` or returned `complete_until`. Every append gets a later instant.
     floor: Option<Timestamp>,
 }
 
@@ -76,7 +76,7 @@ impl MemoryLog {
         Self { data: Arc::new(data), clock }
     }
 
-    /// Another handle on the same records, as a restarted process would get.
+    /// Returns another handle on the same records, as a restarted process would get.
     pub fn reopen(&self, partitions: u32, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
         if partitions != self.data.partitions {
             return Err(LogError::Partitions { found: self.data.partitions, asked: partitions });
@@ -88,7 +88,7 @@ impl MemoryLog {
         self.data.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The records of a call must all stand in partitions that the log has.
+    /// Refuses records for partitions that the log does not have.
     fn check(&self, records: &[NewRecord]) -> Result<(), LogError> {
         records.iter().try_for_each(|record| record.topic.check(record.partition, self.data.partitions))
     }
@@ -154,7 +154,8 @@ impl Log for MemoryLog {
     async fn wait_for(&self, topic: Topic, partition: u32, offset: u64) {
         loop {
             let appended = self.data.appended.notified();
-            // A `Notified` is woken by every `notify_waiters` after its creation, so the look comes second.
+            // `notify_waiters` wakes every `Notified` created before it, so the check must come
+            // second.
             if self.state().partitions.get(&(topic, partition)).is_some_and(|stored| stored.end() > offset) {
                 return;
             }
@@ -176,7 +177,7 @@ impl Log for MemoryLog {
         let notifications = state.partitions.get(&(Topic::Notifications, commit.partition));
         let notifications_offset = notifications.map_or(0, Partition::end);
         state.committed.insert(commit.partition, Progress { notifications_offset, ..commit.progress });
-        // A restarted clock may stand behind: time that has been committed has passed all the same.
+        // After a restart the clock may be behind, but committed time has passed.
         state.floor = state.floor.max(Some(commit.progress.time));
         drop(state);
         self.data.appended.notify_waiters();
@@ -196,8 +197,8 @@ impl Log for MemoryLog {
         let mut state = self.state();
         let stored = state.partitions.entry((topic, partition)).or_default();
         stored.first = before.clamp(stored.first, stored.end);
-        let gone = stored.records.partition_point(|record| record.offset < stored.first);
-        stored.records.drain(..gone);
+        let trimmed = stored.records.partition_point(|record| record.offset < stored.first);
+        stored.records.drain(..trimmed);
         Ok(())
     }
 

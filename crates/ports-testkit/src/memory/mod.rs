@@ -1,7 +1,7 @@
-//! The ports in memory: small, obviously right, and the measure of every adapter.
+//! The ports in memory: small and obviously correct, as references for the adapters.
 //!
-//! Each passes the same suite of [`crate::contract`] as the real adapters. Nothing outlives the process, but a handle can
-//! be opened again on the same data, as a restarted process would.
+//! Each passes the same suite of [`crate::contract`] as the real adapters. Nothing outlives the
+//! process, but a test can open the same data again, as a restarted process does.
 
 mod checkpoints;
 mod config_store;

@@ -1,4 +1,4 @@
-//! The warehouse in memory: everything but SQL.
+//! The warehouse in memory, without SQL.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,11 +21,11 @@ pub struct MemoryWarehouse {
 struct Rows {
     positions: HashMap<u32, u64>,
     events: Vec<Event>,
-    /// Positions of the events whose ids dedupe forever.
+    /// The positions of events whose ids dedupe forever.
     dedupe_forever: HashSet<Position>,
     users: BTreeMap<UserId, UserRow>,
     traits: Vec<TraitsRow>,
-    /// From each merged user to the user it is in the end.
+    /// From each merged user to the last survivor of the chain.
     survivors: HashMap<UserId, UserId>,
     departures: HashMap<UserId, Departure>,
 }
@@ -66,11 +66,11 @@ impl Rows {
     fn delete(&mut self, user: UserId) {
         self.departures.insert(user, Departure::Deleted);
         let survivors = std::mem::take(&mut self.survivors);
-        let gone = |id: &UserId| *id == user || survivors.get(id) == Some(&user);
-        self.events.retain(|event| !gone(&event.user_id));
-        self.users.retain(|id, _| !gone(id));
-        self.traits.retain(|row| !gone(&row.user));
-        self.survivors = survivors.iter().filter(|(id, _)| !gone(id)).map(|(id, to)| (*id, *to)).collect();
+        let is_deleted = |id: &UserId| *id == user || survivors.get(id) == Some(&user);
+        self.events.retain(|event| !is_deleted(&event.user_id));
+        self.users.retain(|id, _| !is_deleted(id));
+        self.traits.retain(|row| !is_deleted(&row.user));
+        self.survivors = survivors.iter().filter(|(id, _)| !is_deleted(id)).map(|(id, to)| (*id, *to)).collect();
     }
 }
 
@@ -79,7 +79,7 @@ impl MemoryWarehouse {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The traits of a user as archived: what SQL would read.
+    /// Returns the traits of a user as SQL would see them.
     pub fn traits(&self, user: UserId) -> serde_json::Map<String, serde_json::Value> {
         let rows = self.rows();
         let mut theirs: Vec<&TraitsRow> = rows.traits.iter().filter(|row| rows.resolve(row.user) == user).collect();
@@ -92,14 +92,14 @@ impl MemoryWarehouse {
         traits
     }
 
-    /// The row of a user as archived: what SQL would read.
+    /// Returns the row of a user as SQL would see it.
     pub fn user(&self, user: UserId) -> Option<UserRow> {
         self.rows().users.get(&user).cloned()
     }
 }
 
 fn no_sql() -> WarehouseError {
-    WarehouseError::Refused("the in-memory warehouse runs no SQL: use an embedded one".to_owned())
+    WarehouseError::Refused("the in-memory warehouse runs no SQL; use an embedded one".to_owned())
 }
 
 #[async_trait]
@@ -143,15 +143,15 @@ impl Warehouse for MemoryWarehouse {
         Ok(users.iter().map(|user| rows.departures.get(user).copied()).collect())
     }
 
-    async fn history(&self, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
+    async fn history(&self, parts: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
         let rows = self.rows();
-        let of = |asked: &HistoryOf| {
-            let theirs = |event: &&Event| event.user_id == asked.user && event.position.offset < asked.below;
-            let mut events: Vec<Event> = rows.events.iter().filter(theirs).cloned().collect();
+        let events_of = |part: &HistoryOf| {
+            let is_in = |event: &&Event| event.user_id == part.user && event.position.offset < part.below;
+            let mut events: Vec<Event> = rows.events.iter().filter(is_in).cloned().collect();
             events.sort_by_key(|event| (event.processed_at, event.position));
             events
         };
-        Ok(asked.iter().flat_map(of).collect())
+        Ok(parts.iter().flat_map(events_of).collect())
     }
 
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {

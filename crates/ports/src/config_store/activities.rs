@@ -8,13 +8,13 @@ use super::{ConfigStoreError, Page};
 /// An activity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Activity {
-    /// Its id: from 1, never given twice.
+    /// Starts at 1 and is never reused.
     pub id: i64,
-    /// For people.
+    /// Shown to people.
     pub title: String,
-    /// For people.
+    /// Shown to people.
     pub description: Option<String>,
-    /// What events call it (`payload.activity_type`). Unique.
+    /// The value of `payload.activity_type` in events. Unique.
     pub code: String,
     /// When it was created.
     pub created_at: Timestamp,
@@ -50,13 +50,13 @@ pub trait ActivityStore: Send + Sync + 'static {
     /// Creates an activity. Conflict: `CODE_TAKEN`.
     async fn create_activity(&self, new: NewActivity, now: Timestamp) -> Result<Activity, ConfigStoreError>;
 
-    /// An activity by id.
+    /// Returns the activity with this id.
     async fn activity(&self, id: i64) -> Result<Option<Activity>, ConfigStoreError>;
 
-    /// An activity by code.
+    /// Returns the activity with this code.
     async fn activity_by_code(&self, code: &str) -> Result<Option<Activity>, ConfigStoreError>;
 
-    /// The activities by id.
+    /// Returns a page of the activities.
     async fn activities(&self, page: Page) -> Result<Vec<Activity>, ConfigStoreError>;
 
     /// Changes an activity. Conflict: `CODE_TAKEN`.
@@ -70,15 +70,15 @@ pub trait ActivityStore: Send + Sync + 'static {
     /// Deletes an activity and its links.
     async fn delete_activity(&self, id: i64) -> Result<(), ConfigStoreError>;
 
-    /// Links an activity with a segment; twice is once.
+    /// Links an activity to a segment. Idempotent.
     async fn link_activity(&self, activity: i64, segment: i64) -> Result<(), ConfigStoreError>;
 
-    /// Unlinks them; both must exist, the link need not.
+    /// Removes a link. Idempotent, but activity and segment must exist.
     async fn unlink_activity(&self, activity: i64, segment: i64) -> Result<(), ConfigStoreError>;
 }
 
 impl Activity {
-    /// The activity after a change.
+    /// Returns the activity with a change applied.
     pub fn changed(mut self, change: ActivityChange, now: Timestamp) -> Activity {
         self.title = change.title.unwrap_or(self.title);
         self.description = change.description.unwrap_or(self.description);

@@ -1,4 +1,5 @@
-//! Identities: which user a client's id means, and what happens when two users turn out to be one.
+//! Identities: which user a client's id belongs to, and what happens when two users turn out to be
+//! one person.
 
 use async_trait::async_trait;
 use segment_engine::event::UserId;
@@ -8,20 +9,20 @@ use super::{ConfigStoreError, Resource, User};
 use crate::ErrorCode;
 use crate::identities::CaselessTypes;
 
-/// The type of the identity that a user's email is.
+/// The identity type of a user's email.
 pub const EMAIL_TYPE: &str = "email";
 
-/// What a client calls a user.
+/// A client's id of a user, with its type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdentityKey {
-    /// What kind of id it is (cookie, email…); empty where the client gives none.
+    /// Cookie, email and so on; empty if the client gives none.
     pub id_type: String,
-    /// The id.
+    /// Unique within its type.
     pub id: String,
 }
 
 impl IdentityKey {
-    /// The identity that an email is.
+    /// Returns the identity of an email.
     pub fn email(email: &str) -> Self {
         Self { id_type: EMAIL_TYPE.to_owned(), id: email.to_owned() }
     }
@@ -36,21 +37,21 @@ impl std::fmt::Display for IdentityKey {
 /// An identity of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// What the client calls the user, as it was first written. Belongs to one user.
+    /// In the spelling in which it was first written. Belongs to one user.
     pub key: IdentityKey,
-    /// The user: the survivor, after a merge.
+    /// The owner; after a merge the survivor.
     pub user_id: UserId,
-    /// When it became this user's, or the absorbed one's.
+    /// When it was given to this user, or to one that this user absorbed.
     pub created_at: Timestamp,
 }
 
 impl Identity {
-    /// The refusal to give an identity to a second user.
+    /// Makes the conflict of giving an identity to a second user.
     pub fn taken(key: &IdentityKey, owner: UserId) -> ConfigStoreError {
         ConfigStoreError::conflict(
             ErrorCode::IdentityTaken,
             format!(
-                "the identity {key} is user {owner}'s; if both are one person, POST /api/v1/identities/link merges them"
+                "the identity {key} belongs to user {owner}; if both are one person, POST /api/v1/identities/link merges them"
             ),
         )
     }
@@ -59,25 +60,27 @@ impl Identity {
 /// What [`IdentityStore::attach_identity`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attached {
-    /// The user has it since this call.
+    /// Gave the user the identity.
     New(Identity),
-    /// The user had it before; nothing changed.
+    /// Nothing: the user already had it.
     Known(Identity),
 }
 
-/// What [`IdentityStore::resolve`] does with an identity that nobody has.
+/// What [`IdentityStore::resolve`] does with an identity that belongs to nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// Answers `None`.
+    /// Returns `None` for it.
     Reject,
-    /// Makes a user of it, who has this identity and no `client_ref_id`: that would be theirs for every type of id.
+    /// Creates a user with this identity. The user gets no `client_ref_id`, which would match ids
+    /// of every type.
     Create,
 }
 
-/// Settings about identities. A store has them from its opening on.
+/// Settings about identities, given to a store when it is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityRules {
-    /// Types of which a user has at most one: a merge that would give it a second is refused.
+    /// Types of which a user has at most one. A merge that would give a user a second one is
+    /// refused.
     pub exclusive: Vec<String>,
     /// Types whose ids compare without case.
     pub caseless: CaselessTypes,
@@ -90,19 +93,19 @@ impl Default for IdentityRules {
 }
 
 impl IdentityRules {
-    /// The identity in the form in which it is stored and compared.
+    /// Returns the identity in the form in which it is stored and compared.
     pub fn form(&self, key: &IdentityKey) -> IdentityKey {
         IdentityKey { id_type: key.id_type.clone(), id: self.caseless.form(&key.id_type, &key.id).into_owned() }
     }
 
-    /// Whether both are one identity.
+    /// Returns whether two spellings are one identity.
     pub fn same(&self, one: &IdentityKey, other: &IdentityKey) -> bool {
         one.id_type == other.id_type
             && self.caseless.form(&one.id_type, &one.id) == self.caseless.form(&other.id_type, &other.id)
     }
 
-    /// Which identities, of those a user has, a change of its email takes away: the old email; all other emails too
-    /// where a user may have one only.
+    /// Returns the identities that a user loses by a change of email: the old email, and all other
+    /// emails if a user can have only one.
     pub fn freed_by_email(&self, has: &[IdentityKey], old: Option<&str>, new: Option<&str>) -> Vec<IdentityKey> {
         let form = |email: &str| self.form(&IdentityKey::email(email));
         let (old, new) = (old.map(form), new.map(form));
@@ -115,16 +118,16 @@ impl IdentityRules {
     }
 }
 
-/// What [`IdentityStore::resolve`] answers.
+/// What [`IdentityStore::resolve`] returns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
-    /// Whose each identity is, in the order asked.
+    /// The owner of each identity, in the order of the call.
     pub owners: Vec<Option<UserId>>,
-    /// The users that this call made.
+    /// The users that the call created.
     pub created: Vec<User>,
 }
 
-/// Who remains when two users are merged.
+/// Which user remains when two are merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Survivor {
     /// The one that was created first.
@@ -135,35 +138,38 @@ pub enum Survivor {
     To,
 }
 
-/// Two identities are one person's.
+/// The statement that two identities belong to one person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// One.
+    /// One identity.
     pub from: IdentityKey,
-    /// The other.
+    /// The other identity.
     pub to: IdentityKey,
-    /// Who remains, if both have users.
+    /// Which user remains, if each identity has one.
     pub survivor: Survivor,
 }
 
 /// What [`IdentityStore::link`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linked {
-    /// Whose both identities now are.
+    /// The owner of both identities now.
     pub user_id: UserId,
-    /// The user that was merged into it by this call.
+    /// The user that the call merged into the owner.
     pub absorbed: Option<UserId>,
 }
 
-/// The identities of the config store. Resolution is `docs/concepts`' rule: the pair itself; else the user whose
-/// `client_ref_id` is the id, whatever the type, and the pair becomes theirs; else unknown. Pairs compare as the store's
-/// [`IdentityRules`] say, client ids exactly.
+/// The identities of the config store.
+///
+/// An identity is resolved by these rules (`docs/concepts`): it belongs to the user that has this
+/// pair of type and id; else to the user whose `client_ref_id` is the id, whatever the type, and
+/// the user gets the pair; else to nobody. Pairs compare by the store's [`IdentityRules`], client
+/// ids exactly.
 #[async_trait]
 pub trait IdentityStore: Send + Sync + 'static {
-    /// The identities of a user, by type and id.
+    /// Returns the identities of a user, ordered by type and id.
     async fn identities(&self, user: UserId) -> Result<Vec<Identity>, ConfigStoreError>;
 
-    /// Gives a user an identity; twice is once. Conflicts: `IDENTITY_TAKEN`, `IDENTITY_EXCLUSIVE`.
+    /// Gives a user an identity. Idempotent. Conflicts: `IDENTITY_TAKEN`, `IDENTITY_EXCLUSIVE`.
     async fn attach_identity(
         &self,
         user: UserId,
@@ -171,13 +177,13 @@ pub trait IdentityStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Attached, ConfigStoreError>;
 
-    /// Links two identities, merging their users if they have two. Repeating it changes nothing.
-    /// A survivor without an email gets the absorbed user's. `NotFound` if nobody has either. Conflict:
-    /// `IDENTITY_EXCLUSIVE`.
+    /// Links two identities, and merges their users if they have two. Idempotent. A survivor
+    /// without an email gets the absorbed user's. `NotFound` if neither belongs to a user.
+    /// Conflict: `IDENTITY_EXCLUSIVE`.
     async fn link(&self, link: Link, now: Timestamp) -> Result<Linked, ConfigStoreError>;
 
-    /// Whose each identity is. With [`Unknown::Create`], all that are known in any spelling are found before a user is
-    /// made of the rest.
+    /// Finds the owner of each identity. With [`Unknown::Create`] it looks for all of them, in any
+    /// spelling, before it creates users for the rest.
     async fn resolve(
         &self,
         keys: &[IdentityKey],
@@ -189,31 +195,31 @@ pub trait IdentityStore: Send + Sync + 'static {
 /// A user at one side of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkSide {
-    /// The user.
+    /// The user at this side.
     pub user_id: UserId,
-    /// When it was created.
+    /// When the user was created.
     pub created_at: Timestamp,
-    /// All that it has.
+    /// All identities of the user.
     pub identities: Vec<IdentityKey>,
 }
 
 /// What a link does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkDecision {
-    /// Both are this user's already.
+    /// Nothing: both already belong to this user.
     Nothing(UserId),
-    /// The user gets the other identity, which nobody had.
+    /// Gives the user the other identity, which belonged to nobody.
     Attach(UserId, IdentityKey),
-    /// The second is merged into the first.
+    /// Merges two users.
     Merge {
-        /// Who remains.
+        /// The user that remains.
         survivor: UserId,
-        /// Who does not.
+        /// The user that is merged into the survivor.
         absorbed: UserId,
     },
 }
 
-/// Decides on a link, given whose its two identities are.
+/// Decides what a link does, given the owners of its two identities.
 pub fn decide_link(
     link: &Link,
     from: Option<&LinkSide>,

@@ -1,4 +1,4 @@
-//! Memberships: the engine's answer, written in batches, and the lists kept by hand.
+//! Memberships: those that the engine computes, written in batches, and manual segments.
 
 use async_trait::async_trait;
 use segment_engine::event::UserId;
@@ -9,49 +9,49 @@ use super::{ConfigStoreError, Page, User};
 
 use crate::ErrorCode;
 
-/// A user is in a segment.
+/// Says that a user is in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// The user.
+    /// The member.
     pub user_id: UserId,
-    /// The segment.
+    /// The segment that the user is in.
     pub segment_id: i64,
-    /// The `effective_at` of the enter.
+    /// The `effective_at` of the transition by which the user entered.
     pub created_at: Timestamp,
-    /// When the row was last written, by the same measure.
+    /// The `effective_at` of the transition that last wrote the row.
     pub updated_at: Timestamp,
 }
 
 /// A member of a segment, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The user.
+    /// With all memberships.
     pub user: User,
-    /// Its membership of the segment asked for.
+    /// The membership of the segment in question.
     pub membership: Membership,
 }
 
-/// One notification's worth of changes.
+/// The changes in one notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembershipChange {
-    /// The user.
+    /// The user that entered or left segments.
     pub user_id: UserId,
     /// Ids of the segments entered.
     pub entered: Vec<i64>,
     /// Ids of the segments left.
     pub left: Vec<i64>,
-    /// When it became true.
+    /// The instant from which the change holds.
     pub effective_at: Timestamp,
 }
 
-/// The changes that a stretch of one partition of the notification topic tells.
+/// The changes in a range of one partition of the notification topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembershipBatch {
-    /// The partition.
+    /// The partition of the notification topic.
     pub partition: u32,
-    /// The offset that the stretch starts at: where the store must stand.
+    /// The first offset of the range: the store's position must be this one.
     pub from: u64,
-    /// The offset after it.
+    /// The offset after the range.
     pub to: u64,
     /// In the order of the topic.
     pub changes: Vec<MembershipChange>,
@@ -60,29 +60,30 @@ pub struct MembershipBatch {
 /// What [`MembershipStore::apply_memberships`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// The batch was written.
+    /// Wrote the batch.
     Now,
-    /// An earlier call had done it: the store stands at this offset.
+    /// Nothing: an earlier call wrote the batch, and the store's position is this one.
     Before(u64),
 }
 
 /// What [`MembershipStore::set_manual_memberships`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManualSet {
-    /// The ids that are no manual segment's, and were ignored.
+    /// The ids that do not belong to manual segments.
     pub ignored: Vec<i64>,
 }
 
 /// The memberships of the config store.
 #[async_trait]
 pub trait MembershipStore: Send + Sync + 'static {
-    /// The members of a segment by user id, absorbed users left out.
+    /// Returns a page of the members of a segment, ordered by user id, without absorbed users.
     async fn members(&self, segment: i64, page: Page) -> Result<Vec<Member>, ConfigStoreError>;
 
-    /// How many members a segment has.
+    /// Counts the members of a segment.
     async fn count_members(&self, segment: i64) -> Result<u64, ConfigStoreError>;
 
-    /// Sets the manual segments of a user to exactly these; ids of other segments are ignored and named.
+    /// Sets the manual segments of a user to exactly these. Ids of other segments are ignored, and
+    /// returned.
     async fn set_manual_memberships(
         &self,
         user: UserId,
@@ -90,20 +91,22 @@ pub trait MembershipStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<ManualSet, ConfigStoreError>;
 
-    /// The manual segments of a user, and which list this is; version 0 if none was ever set.
+    /// Returns the manual segments of a user, and the list's version: 0 if none was ever set.
     async fn manual_list(&self, user: UserId) -> Result<ManualList, ConfigStoreError>;
 
-    /// The offset of the notification topic that the memberships stand at, for each partition that has any, ascending.
+    /// Returns the offset up to which each partition of the notification topic was applied, for
+    /// partitions that have one, ascending.
     async fn membership_positions(&self) -> Result<Vec<(u32, u64)>, ConfigStoreError>;
 
-    /// Writes a batch and moves the partition's position, in one transaction. Repeating a batch changes nothing.
-    /// Conflict: `MEMBERSHIP_POSITION` if the store stands before `from` or inside of the batch: read the position
+    /// Writes a batch and moves the partition's position, in one transaction. Idempotent. Conflict:
+    /// `MEMBERSHIP_POSITION` if the position is before the batch or inside of it; read the position
     /// and go on from there.
     async fn apply_memberships(&self, batch: MembershipBatch) -> Result<Applied, ConfigStoreError>;
 }
 
 impl MembershipBatch {
-    /// What to do with the batch where the partition stands at `position`: `None` to write it.
+    /// Decides what to do with the batch if the partition's position is `position`. `None`: write
+    /// it.
     pub fn already(&self, position: u64) -> Result<Option<Applied>, ConfigStoreError> {
         if position == self.from {
             return Ok(None);
@@ -114,13 +117,14 @@ impl MembershipBatch {
         Err(ConfigStoreError::conflict(
             ErrorCode::MembershipPosition,
             format!(
-                "the memberships of partition {} stand at {position}, the batch starts at {}; send what follows {position}",
+                "the memberships of partition {} are at {position}, the batch starts at {}; send what follows {position}",
                 self.partition, self.from
             ),
         ))
     }
 
-    /// What is true of each (user, segment) after the batch: since when it is a member, or `None` if it is not.
+    /// Returns for each (user, segment) since when the user is a member after the batch; `None` if
+    /// they are not one.
     pub fn net(&self) -> std::collections::BTreeMap<(UserId, i64), Option<Timestamp>> {
         let mut net = std::collections::BTreeMap::new();
         for change in &self.changes {

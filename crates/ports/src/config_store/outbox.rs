@@ -1,4 +1,5 @@
-//! The outbox: what the engine must learn, written with the change itself and moved to the log afterwards.
+//! The outbox: records for the engine, written in one transaction with the change, and appended to
+//! the log afterwards.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use crate::records::{ConfigRecord, UserRecord};
 pub struct OutboxEntry {
     /// [`Topic::Events`] or [`Topic::Config`].
     pub topic: Topic,
-    /// The user's or the segment's id.
+    /// The id of the user or segment.
     pub key: i64,
     /// JSON: a [`UserRecord`] or a [`ConfigRecord`].
     pub value: String,
@@ -25,38 +26,39 @@ pub struct OutboxEntry {
 /// An entry as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxRow {
-    /// Ascending in the order in which the writes were committed; never given twice.
+    /// Ascends in the order of the commits; never reused.
     pub id: u64,
-    /// What to append.
+    /// The record to append.
     pub entry: OutboxEntry,
 }
 
 /// The outbox of the config store.
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
-    /// The rows after an id, in order.
+    /// Returns the rows after an id, in order.
     async fn outbox(&self, after: u64, limit: usize) -> Result<Vec<OutboxRow>, ConfigStoreError>;
 
-    /// The id of the last row ever written; 0 if there was none. It outlives [`Outbox::outbox_sent`], so that a relay
-    /// can tell a store that was replaced from one that has nothing to send.
+    /// Returns the id of the last row ever written; 0 if there was none. [`Outbox::outbox_sent`]
+    /// does not change it, so that a relay can distinguish a replaced store from one that has
+    /// nothing to send.
     async fn outbox_end(&self) -> Result<u64, ConfigStoreError>;
 
-    /// The rows up to and including this one are in the log and may be forgotten.
+    /// Marks the rows up to and including this one as appended; the store may delete them.
     async fn outbox_sent(&self, up_to: u64) -> Result<(), ConfigStoreError>;
 }
 
 impl OutboxEntry {
     fn about_user(user: UserId, record: &UserRecord) -> Self {
-        let value = serde_json::to_string(record).expect("a record has text keys only");
+        let value = serde_json::to_string(record).expect("a record has string keys only");
         Self { topic: Topic::Events, key: user.0, value }
     }
 
     fn about_segment(id: i64, record: &ConfigRecord) -> Self {
-        let value = serde_json::to_string(record).expect("a record has text keys only");
+        let value = serde_json::to_string(record).expect("a record has string keys only");
         Self { topic: Topic::Config, key: id, value }
     }
 
-    /// The record of a user as it is now.
+    /// Makes the record of a user's current state.
     pub fn user_record(user: &User) -> UserRecord {
         UserRecord::User {
             user_id: user.id,
@@ -67,12 +69,12 @@ impl OutboxEntry {
         }
     }
 
-    /// A user was created or changed.
+    /// Says that a user was created or changed.
     pub fn user(user: &User) -> Self {
         Self::about_user(user.id, &Self::user_record(user))
     }
 
-    /// Traits were set.
+    /// Says that traits were set.
     pub fn traits(
         user_id: UserId,
         traits: BTreeMap<String, JsonText>,
@@ -81,33 +83,35 @@ impl OutboxEntry {
         Self::about_user(user_id, &UserRecord::Traits { user_id, traits, created_at })
     }
 
-    /// The manual memberships were set to exactly these.
+    /// Says that a user's manual segments were set to exactly these.
     pub fn manual(user_id: UserId, list: ManualList) -> Self {
         Self::about_user(user_id, &UserRecord::Manual { user_id, list })
     }
 
-    /// A user was merged into another, whose manual memberships are these now, if that changed them.
+    /// Says that a user was merged into another. `manual`: the survivor's manual segments, if the
+    /// merge changed them.
     pub fn merge(absorbed: UserId, survivor: UserId, manual: Option<ManualList>) -> Self {
         Self::about_user(absorbed, &UserRecord::Merge { user_id: absorbed, survivor, manual })
     }
 
-    /// The log had lost its end: what the user was told to be in, by notifications numbered up to `sequence` at most.
+    /// Says, after the log lost its end, in which segments the user is by the notifications so far, which are numbered
+    /// up to `sequence` at most.
     pub fn restored(user: &User, sequence: u64) -> Self {
         let segments = Some(user.segments.iter().map(|membership| membership.segment_id).collect());
         Self::about_user(user.id, &UserRecord::Restored { user_id: user.id, segments, sequence })
     }
 
-    /// The log had lost its end: notifications of the user were numbered up to `sequence` at most.
+    /// Says, after the log lost its end, that the user's notifications are numbered up to `sequence` at most.
     pub fn numbered(user_id: UserId, sequence: u64) -> Self {
         Self::about_user(user_id, &UserRecord::Restored { user_id, segments: None, sequence })
     }
 
-    /// A user was deleted.
+    /// Says that a user was deleted.
     pub fn delete(user_id: UserId) -> Self {
         Self::about_user(user_id, &UserRecord::Delete { user_id })
     }
 
-    /// A segment was created, or means something else.
+    /// Says that a segment was created or changed its meaning.
     pub fn segment(segment: &Segment) -> Self {
         let record = ConfigRecord::Segment {
             id: segment.id,
@@ -119,12 +123,12 @@ impl OutboxEntry {
         Self::about_segment(segment.id, &record)
     }
 
-    /// A segment was deleted.
+    /// Says that a segment was deleted.
     pub fn segment_deleted(id: i64) -> Self {
         Self::about_segment(id, &ConfigRecord::SegmentDeleted { id })
     }
 
-    /// The entry as a record of a log with this many partitions.
+    /// Returns the entry as a record for a log with this many partitions.
     pub fn record(self, partitions: u32) -> NewRecord {
         let partition = if self.topic == Topic::Events { partition_of(self.key, partitions) } else { 0 };
         NewRecord { topic: self.topic, partition, key: self.key.to_string(), value: self.value.into_bytes() }

@@ -1,4 +1,4 @@
-//! Segments, and the rules that keep `segment('tag')` between them sound.
+//! Segments, and the rules for `segment('tag')` between them.
 
 use async_trait::async_trait;
 use segment_engine::time::Timestamp;
@@ -7,35 +7,35 @@ use super::{Activity, ConfigStoreError, Page};
 
 use crate::ErrorCode;
 
-/// Who decides on the members of a segment.
+/// What decides on the members of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SegmentKind {
-    /// Its where clause.
+    /// The where clause.
     Computed,
-    /// People or an import: a list kept by hand.
+    /// A list that people or an import set.
     Manual,
 }
 
 /// A segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Its id: from 1, never given twice.
+    /// Starts at 1 and is never reused.
     pub id: i64,
-    /// For people.
+    /// Shown to people.
     pub title: String,
-    /// For people.
+    /// Shown to people.
     pub description: Option<String>,
-    /// Its name in URLs and in `segment('tag')`. Unique.
+    /// The name in URLs and in `segment('tag')`. Unique.
     pub tag: String,
     /// The where clause; empty selects every known user.
     pub where_statement: String,
-    /// Stored as given; without effect on membership.
+    /// Stored as given; has no effect on membership.
     pub is_generic: bool,
-    /// Who decides on its members.
+    /// What decides on the members.
     pub kind: SegmentKind,
-    /// Grows by one with each change of what it means.
+    /// Grows by one with each change of tag or where clause.
     pub version: u64,
-    /// The tags that its where clause names, ascending.
+    /// The tags that the where clause names, ascending.
     pub uses: Vec<String>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -52,13 +52,13 @@ pub struct NewSegment {
     pub description: Option<String>,
     /// As in [`Segment`].
     pub tag: String,
-    /// As in [`Segment`]: the caller has compiled it.
+    /// As in [`Segment`]. The caller has compiled it.
     pub where_statement: String,
     /// As in [`Segment`].
     pub is_generic: bool,
     /// As in [`Segment`].
     pub kind: SegmentKind,
-    /// As in [`Segment`]: of the compiled clause.
+    /// As in [`Segment`], taken from the compiled clause.
     pub uses: Vec<String>,
 }
 
@@ -79,24 +79,25 @@ pub struct SegmentChange {
 
 /// The segments of the config store.
 ///
-/// Writes check in their transaction that every tag named by a clause exists (`Invalid`, `UNKNOWN_SEGMENT`), that no
-/// segment depends on itself (`Invalid`, `SEGMENT_CYCLE`, with the path), and that no tag in use goes away
-/// (`Conflict`, `SEGMENT_IN_USE`, naming the users of it).
+/// Each write checks in its transaction that every tag that a clause names exists (`Invalid`,
+/// `UNKNOWN_SEGMENT`), that no segment depends on itself (`Invalid`, `SEGMENT_CYCLE`, with the
+/// path), and that no tag is removed that a clause names (`Conflict`, `SEGMENT_IN_USE`, with the
+/// segments that name it).
 #[async_trait]
 pub trait SegmentStore: Send + Sync + 'static {
     /// Creates a segment. Conflict: `TAG_TAKEN`.
     async fn create_segment(&self, new: NewSegment, now: Timestamp) -> Result<Segment, ConfigStoreError>;
 
-    /// A segment by id.
+    /// Returns the segment with this id.
     async fn segment(&self, id: i64) -> Result<Option<Segment>, ConfigStoreError>;
 
-    /// A segment by tag.
+    /// Returns the segment with this tag.
     async fn segment_by_tag(&self, tag: &str) -> Result<Option<Segment>, ConfigStoreError>;
 
-    /// The segments by id.
+    /// Returns a page of the segments.
     async fn segments(&self, page: Page) -> Result<Vec<Segment>, ConfigStoreError>;
 
-    /// The generic segments, and those linked to the activity with this code, by id.
+    /// Returns the generic segments and those linked to the activity with this code, ordered by id.
     async fn generics_and_by(&self, activity_code: &str) -> Result<Vec<Segment>, ConfigStoreError>;
 
     /// Changes a segment. Conflicts: `TAG_TAKEN`, `SEGMENT_IN_USE` for a new tag.
@@ -106,12 +107,12 @@ pub trait SegmentStore: Send + Sync + 'static {
     /// Deletes a segment with its links and memberships. Conflict: `SEGMENT_IN_USE`.
     async fn delete_segment(&self, id: i64) -> Result<(), ConfigStoreError>;
 
-    /// The activities linked to a segment, by id.
+    /// Returns the activities linked to a segment, ordered by id.
     async fn activities_of(&self, segment: i64) -> Result<Vec<Activity>, ConfigStoreError>;
 }
 
 impl Segment {
-    /// A new segment's first version.
+    /// Returns the first version of a new segment.
     pub fn new(id: i64, new: NewSegment, now: Timestamp) -> Segment {
         let NewSegment { title, description, tag, where_statement, is_generic, kind, uses } = new;
         let uses = ascending(uses);
@@ -131,7 +132,8 @@ impl Segment {
     }
 }
 
-/// The segment after a change, and whether it now means something else: only then do version and outbox move.
+/// Returns the segment with a change applied, and whether tag or clause changed: only then it gets
+/// a new version, and the outbox a record.
 pub fn change_segment(segment: &Segment, change: SegmentChange, now: Timestamp) -> (Segment, bool) {
     let mut changed = segment.clone();
     changed.title = change.title.unwrap_or(changed.title);
@@ -143,9 +145,9 @@ pub fn change_segment(segment: &Segment, change: SegmentChange, now: Timestamp) 
         changed.uses = ascending(uses);
     }
     changed.updated_at = now;
-    let means_else = changed.tag != segment.tag || changed.where_statement != segment.where_statement;
-    changed.version += u64::from(means_else);
-    (changed, means_else)
+    let is_redefined = changed.tag != segment.tag || changed.where_statement != segment.where_statement;
+    changed.version += u64::from(is_redefined);
+    (changed, is_redefined)
 }
 
 fn ascending(mut tags: Vec<String>) -> Vec<String> {
@@ -154,7 +156,7 @@ fn ascending(mut tags: Vec<String>) -> Vec<String> {
     tags
 }
 
-/// The refusal of a clause that names segments which do not exist.
+/// Makes the error of a clause that names segments that do not exist.
 pub fn unknown_tags(tags: &[String]) -> ConfigStoreError {
     ConfigStoreError::Invalid {
         code: ErrorCode::UnknownSegment,
@@ -162,7 +164,8 @@ pub fn unknown_tags(tags: &[String]) -> ConfigStoreError {
     }
 }
 
-/// The refusal of a clause that makes a segment depend on itself. `path` starts and ends with its tag.
+/// Makes the error of a clause that makes a segment depend on itself. `path` starts and ends with
+/// the segment's tag.
 pub fn cycle_refused(path: &[String]) -> ConfigStoreError {
     ConfigStoreError::Invalid {
         code: ErrorCode::SegmentCycle,
@@ -170,7 +173,7 @@ pub fn cycle_refused(path: &[String]) -> ConfigStoreError {
     }
 }
 
-/// The refusal to delete or retag a segment that others name.
+/// Makes the conflict of deleting or retagging a segment that others name.
 pub fn in_use(tag: &str, users: &[String]) -> ConfigStoreError {
     ConfigStoreError::conflict(
         ErrorCode::SegmentInUse,

@@ -1,4 +1,4 @@
-//! Traits: a user's attributes, each with the instant from which it is true.
+//! Traits: a user's attributes, each with the instant from which it holds.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,24 @@ use super::ConfigStoreError;
 use crate::ErrorCode;
 use crate::records::json_text::JsonText;
 
-/// One trait. A removed one is kept as null, so that an older write that comes late does not bring it back.
+/// One trait. A removed trait is kept as null, so that an older write that arrives late does not
+/// bring it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraitValue {
-    /// Any JSON, as it was sent; null if it was removed.
+    /// Any JSON, as it was sent; null if the trait was removed.
     pub value: JsonText,
-    /// Since when it is true, by the client's word.
+    /// The instant from which it holds, as the client says.
     pub created_at: Timestamp,
 }
 
-/// How far ahead of its receipt a trait's `created_at` may be, in microseconds: as far as clocks that are set differ. A client
-/// with a clock years ahead would otherwise set a trait that nobody could change for years.
+/// How far a trait's `created_at` may be ahead of its receipt, in microseconds: as far as clocks
+/// that are set differ. Without a bound, a client with a clock years ahead could set a trait that
+/// nobody could change for years.
 const AHEAD_MICROS_MAX: i64 = 5 * 60 * 1_000_000;
 
-/// Since when a trait is true that was received at `at`: since `created_at`, or if that is more than five minutes ahead since
-/// `at`. Decided where a call is received, so that the store, the log and every reader of it have one instant.
+/// Returns the instant from which a trait received at `at` holds: `created_at`, or `at` if that is
+/// more than five minutes ahead. Call it where the trait is received, so that the store, the log
+/// and its readers have one instant.
 pub fn true_since(created_at: Timestamp, at: Timestamp) -> Timestamp {
     if created_at.0 > at.0.saturating_add(AHEAD_MICROS_MAX) { at } else { created_at }
 }
@@ -35,11 +38,11 @@ pub type Traits = BTreeMap<String, TraitValue>;
 /// The traits of the config store.
 #[async_trait]
 pub trait TraitStore: Send + Sync + 'static {
-    /// The traits of a user, removed ones included.
+    /// Returns the traits of a user, including removed ones.
     async fn traits(&self, user: UserId) -> Result<Traits, ConfigStoreError>;
 
-    /// Sets traits key by key: the newer `created_at` wins, and of two equal ones the later call. `null` removes.
-    /// Answers all of them.
+    /// Sets traits key by key: the newer `created_at` wins, and of two equal ones the later call.
+    /// `null` removes a trait. Returns all traits of the user.
     async fn set_traits(
         &self,
         user: UserId,
@@ -48,16 +51,16 @@ pub trait TraitStore: Send + Sync + 'static {
     ) -> Result<Traits, ConfigStoreError>;
 }
 
-/// The most traits of a user, removed ones included: their mark stays.
+/// The most traits of a user, including removed ones, which are kept as null.
 pub const TRAITS_MAX: usize = 10_000;
-/// The most bytes of a user's traits: names and JSON texts.
+/// The most bytes of a user's traits: names and JSON.
 pub const TRAITS_BYTES_MAX: usize = 1 << 20;
 
-/// Sets traits as [`TraitStore::set_traits`] says. Answers those that took effect.
+/// Sets traits as [`TraitStore::set_traits`] does. Returns those that took effect.
 ///
 /// # Errors
-/// [`ConfigStoreError::Conflict`] with the code `TRAITS_FULL` if the user has more than the bounds then, and more than
-/// before: whoever has too many, since users merged, can still remove some.
+/// [`ConfigStoreError::Conflict`] with the code `TRAITS_FULL` if afterwards the user had more than
+/// the bounds and more than before. So a user that has too many since a merge can still lose some.
 pub fn set_newer(
     own: &mut Traits,
     traits: &BTreeMap<String, JsonText>,
@@ -83,12 +86,13 @@ pub fn set_newer(
     Ok(set)
 }
 
-/// How many, and how many bytes.
+/// Returns the number of traits, and their bytes.
 fn size(traits: &Traits) -> (usize, usize) {
-    (traits.len(), traits.iter().map(|(key, held)| key.len() + held.value.as_str().len()).sum())
+    (traits.len(), traits.iter().map(|(key, kept)| key.len() + kept.value.as_str().len()).sum())
 }
 
-/// The union of a survivor's traits and an absorbed user's: key by key the newer wins, of equal ones the survivor's.
+/// Merges an absorbed user's traits into a survivor's: key by key the newer wins, of two equally
+/// new the survivor's.
 pub fn merge_traits(mut survivor: Traits, absorbed: Traits) -> Traits {
     for (key, theirs) in absorbed {
         match survivor.get(&key) {
@@ -106,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_minutes_ahead_are_kept_and_a_microsecond_more_is_the_receipt() {
+    fn five_minutes_ahead_are_accepted_and_a_microsecond_more_becomes_the_receipt() {
         let at = 1_700_000_000_000_000;
         let cases = [
             (at - 1, at - 1),

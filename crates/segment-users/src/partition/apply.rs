@@ -36,13 +36,15 @@ impl From<WorkerError> for ApplyError {
 }
 
 impl Partition {
-    /// Applies a record. A bad one becomes a `segment_computation_error`, and the partition goes on.
+    /// Applies a record. A bad one becomes a `segment_computation_error`, and the partition goes
+    /// on.
     pub(crate) async fn apply(&mut self, record: &Record) -> Result<(), WorkerError> {
         match self.try_apply(record).await {
             Ok(()) => {}
             Err(ApplyError::Fatal(error)) => return Err(error),
             Err(ApplyError::Bad(bad)) => {
-                // The message may quote what a user sent. It goes to the error topic, which forgets.
+                // The message may quote what a user sent. It goes to the error topic, which
+                // forgets.
                 let (partition, offset, code) = (self.id, record.offset, bad.code);
                 tracing::warn!(partition, offset, %code, "a record was not applied; the error topic says why");
                 let at = self.ports.clock.now();
@@ -81,7 +83,7 @@ impl Partition {
                 self.redirect(survivor, input, record);
                 return Ok(());
             }
-            // Told again after a loss.
+            // Appended again after the log lost its end.
             Some(Tombstone::Deleted) if matches!(input, UserRecord::Delete { .. }) => return Ok(()),
             Some(Tombstone::Deleted) => return Err(deleted(user).into()),
             None => {}
@@ -110,7 +112,7 @@ impl Partition {
             }
             UserRecord::Restored { user_id, segments, sequence } => {
                 let sequence = self.machine.sequence(user_id).max(sequence);
-                // What the user is told to be in without a list: what it is in now.
+                // Without a list, consumers know the user's current memberships.
                 let segments = segments.unwrap_or_else(|| self.machine.memberships(user_id));
                 self.machine.reconcile(user_id, &segments, sequence, Cause::Repair);
             }
@@ -122,8 +124,9 @@ impl Partition {
         Ok(())
     }
 
-    /// Sends a record for a merged user on to the survivor. A repeated merge changes nothing. Merged
-    /// users are deleted with the survivor, whose partition then refuses what still arrives for them.
+    /// Sends a record for a merged user on to the survivor. A repeated merge changes nothing.
+    /// Merged users are deleted with the survivor, whose partition then refuses what still arrives
+    /// for them.
     fn redirect(&mut self, survivor: UserId, input: UserRecord, record: &Record) {
         match input {
             UserRecord::Merge { .. } | UserRecord::Delete { .. } => {}

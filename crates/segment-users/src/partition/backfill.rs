@@ -10,7 +10,8 @@ use segment_engine::machine::AccumulatorId;
 
 use super::{Partition, WorkerError};
 
-/// The job that is running, if any. It is not saved: after a restart the same history is read again.
+/// The job that is running, if any. It is not saved: after a restart the same history is read
+/// again.
 #[derive(Debug, Default)]
 pub struct Backfill {
     job: Option<Job>,
@@ -90,7 +91,7 @@ impl Partition {
 
     /// Adds users that the record at `offset` merged into `survivor` to the running job: it needs
     /// their history too. This partition's archiver passes that record only after it has the part
-    /// of their history that stands in other partitions.
+    /// of their history that is in other partitions.
     pub(crate) fn backfill_also(&mut self, survivor: UserId, merged: &[UserId], offset: u64) {
         let Some(job) = &mut self.backfill.job else { return };
         job.archived = job.archived.max(offset + 1);
@@ -98,8 +99,8 @@ impl Partition {
         job.sources_total += merged.len();
     }
 
-    /// Returns how much of a version's work is done: 1 when it is in force here, 0 if this partition
-    /// does not have it, `None` if the segment is unknown here.
+    /// Returns how much of a version's work is done: 1 when it is in force here, 0 if this
+    /// partition does not have it, `None` if the segment is unknown here.
     pub fn segment_progress(&self, segment: i64, version: u64) -> Option<f64> {
         self.machine.is_pending(segment)?;
         if self.machine.version_in_force(segment) == Some(version) {
@@ -109,7 +110,8 @@ impl Partition {
         Some(if comes { self.newest_progress(segment) } else { 0.0 })
     }
 
-    /// Returns how much of the work of the newest version known here is done: 1 when it is in force.
+    /// Returns how much of the work of the newest version known here is done: 1 when it is in
+    /// force.
     pub fn newest_progress(&self, segment: i64) -> f64 {
         match self.machine.is_pending(segment) {
             Some(false) => 1.0,
@@ -129,9 +131,9 @@ impl Partition {
         let present = sources.iter().filter(|(user, _)| self.machine.knows(*user));
         let users: HashMap<UserId, UserId> = present.map(|(user, source)| (*source, *user)).collect();
         let below = |source, user| self.machine.history_below(accumulators, user, source);
-        let asked: Vec<_> =
+        let parts: Vec<_> =
             users.iter().map(|(source, user)| HistoryOf { user: *source, below: below(*source, *user) }).collect();
-        for event in self.ports.warehouse.history(&asked).await? {
+        for event in self.ports.warehouse.history(&parts).await? {
             let source = event.user_id;
             let event = Event { user_id: users[&source], ..event };
             for accumulator in accumulators {
@@ -141,8 +143,8 @@ impl Partition {
         Ok(())
     }
 
-    /// Appends `segment_ready` for the segments whose history is complete. They take effect where
-    /// that record stands.
+    /// Appends `segment_ready` for the segments whose history is complete. They take effect at that
+    /// record.
     async fn announce(&mut self) -> Result<(), WorkerError> {
         let ready = self.machine.ready();
         self.backfill.announced.retain(|announced| ready.contains(announced));
@@ -162,9 +164,9 @@ impl Partition {
         Ok(())
     }
 
-    /// Fills every incomplete accumulator before it returns: needed when the log says that a version
-    /// took effect here and a crash lost what had been read for it. A running job is finished, not
-    /// started again: what it has read counts already.
+    /// Fills every incomplete accumulator before it returns: needed when the log says that a
+    /// version took effect here and a crash lost what had been read for it. A running job is
+    /// finished, not started again: what it has read counts already.
     pub(crate) async fn backfill_now(&mut self) -> Result<(), WorkerError> {
         while !self.machine.incomplete().is_empty() {
             if !self.backfill_step().await? {

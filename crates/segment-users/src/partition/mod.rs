@@ -29,7 +29,7 @@ pub struct Ports {
     pub checkpoints: Arc<dyn CheckpointStore>,
     /// History for new segments.
     pub warehouse: Arc<dyn Warehouse>,
-    /// When things are emitted, and how far time may advance.
+    /// Stamps notifications, and paces checkpoints.
     pub clock: Arc<dyn Clock>,
     /// The plans of clauses, compiled once for all partitions.
     pub plans: Plans,
@@ -47,27 +47,27 @@ pub enum WorkerError {
     /// History could not be read.
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
-    /// A defect: the partition goes on from its last commit.
+    /// A bug in USS. The partition goes on from its last commit.
     #[error("the worker panicked: {0}")]
     Panicked(String),
     /// A newer build wrote its checkpoint, so it must stay as it is.
     #[error("partition {partition}: {source}")]
     Newer {
-        /// The partition.
+        /// The partition that cannot be opened.
         partition: u32,
         /// Names the format, and those that this build reads.
         source: SnapshotError,
     },
     /// The log no longer has the records after the checkpoint.
     #[error(
-        "partition {partition}: the log begins at offset {first}, and no checkpoint that can be read reaches it (the last one tried stands at {checkpoint}): the state cannot be rebuilt; restore log and checkpoints from a backup"
+        "partition {partition}: the log begins at offset {first}, and no checkpoint that can be read reaches it (the last one tried is at {checkpoint}): the state cannot be rebuilt; restore log and checkpoints from a backup"
     )]
     Trimmed {
-        /// The partition.
+        /// The partition that cannot be opened.
         partition: u32,
-        /// Its first retained offset.
+        /// The first retained offset.
         first: u64,
-        /// The offset of its checkpoint; 0 if there is none.
+        /// The offset of the checkpoint; 0 if there is none.
         checkpoint: u64,
     },
 }
@@ -78,8 +78,8 @@ pub struct Partition {
     pub(crate) ports: Ports,
     pub(crate) settings: Settings,
     pub(crate) machine: Machine,
-    /// Users that were merged or deleted. Kept for ever: ids are never given twice, and records
-    /// for these users may still be under way.
+    /// Users that were merged or deleted. Kept for ever: ids are never reused, and records for
+    /// these users may still arrive.
     pub(crate) tombstones: HashMap<UserId, Tombstone>,
     pub(crate) progress: Progress,
     pub(crate) backfill: backfill::Backfill,
@@ -90,12 +90,12 @@ pub struct Partition {
     pub(crate) checkpointed_at: Timestamp,
 }
 
-/// What became of a user.
+/// How a user ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Tombstone {
-    /// Merged into this user, who gets the records.
+    /// Merged into this user; records are forwarded.
     Merged(UserId),
-    /// Deleted: records are refused.
+    /// Deleted. Records are refused.
     Deleted,
 }
 
@@ -131,8 +131,8 @@ impl Partition {
         &self.machine
     }
 
-    /// Takes one turn: applies a batch of records, fires the deadlines before each, advances time as
-    /// far as the log allows, and commits the outcome in one append.
+    /// Takes one turn: applies a batch of records, fires the deadlines before each, advances time
+    /// as far as the log allows, and commits the outcome in one append.
     pub async fn turn(&mut self) -> Result<Turn, WorkerError> {
         let batch = self
             .ports
@@ -190,9 +190,10 @@ impl Partition {
     /// Writes a checkpoint: the users that changed since the last one, and their position.
     pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
         self.machine.settle();
-        // A restart does not emit again what the checkpoint has.
+        // A restart does not emit again what the checkpoint includes.
         self.commit(self.progress.next_offset).await?;
-        // The log must not hand out instants that the checkpoint has passed, so the time is committed first.
+        // The log must not hand out instants that the checkpoint has passed, so the time is
+        // committed first.
         let progress = Progress { time: self.machine.now(), ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records: Vec::new() }).await?;
         let committed = self.ports.log.committed(self.id).await?.unwrap_or(progress);

@@ -29,7 +29,7 @@ pub(super) fn notification_record(change: &Change, partition: u32, at: Timestamp
     }
 }
 
-/// Returns the error record of a failure. The partition goes on.
+/// Returns the error record of a failed computation.
 pub(super) fn failure_record(failure: &Failure, partition: u32, offset: u64, at: Timestamp) -> NewRecord {
     let data = json!({
         "user_id": failure.user,
@@ -51,7 +51,7 @@ pub(super) fn bad_record(
         Ok(value) => value,
         Err(_) => json!({"raw": String::from_utf8_lossy(&record.value)}),
     };
-    // The key of a user's record is the user's id; that of a definition is not.
+    // A user's record has the user's id as its key; a definition has not.
     let user = record.key.parse::<i64>().map_or_else(|_| json!(record.key), |user| json!(user));
     let data = json!({
         "record": body,

@@ -18,7 +18,7 @@ use crate::settings::Settings;
 
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// A partition's state besides its users, as checkpoints have it.
+/// The state of the partition as a whole, as stored in checkpoints.
 #[derive(Serialize, Deserialize)]
 struct PartitionState {
     machine: Vec<u8>,
@@ -34,12 +34,12 @@ const START: Progress = Progress { next_offset: 0, time: Timestamp::MIN, config_
 
 impl Partition {
     /// Opens a partition: restores its checkpoint, applies the log up to the last commit without
-    /// emitting anything, and compares the result with what was emitted. Only a change of the engine
-    /// can make a difference; it is emitted with the cause `repair`.
+    /// emitting anything, and compares the result with what was emitted. Only a changed engine can
+    /// make a difference, which is then emitted with the cause `repair`.
     pub async fn open(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let mut partition = Self::restore(id, ports, settings).await?;
         let committed = partition.ports.log.committed(id).await?;
-        // A commit before the checkpoint is what a log that has lost its end still has of them.
+        // If the log has lost its end, its last commit may be older than the checkpoint.
         let committed = committed.filter(|committed| committed.next_offset >= partition.marker.next_offset);
         let Some(committed) = committed else { return Ok(partition) };
         let emitted = partition.notifications_until(committed).await?;
@@ -132,8 +132,8 @@ impl Partition {
                 continue;
             }
             let cause = if departure == Some(Departure::Deleted) {
-                // The record of the deletion is on its way; the archiver was faster and has
-                // removed the history.
+                // The record of the deletion is on its way; the archiver was faster and has removed
+                // the history.
                 Cause::Delete
             } else {
                 tracing::error!(%user, partition = self.id, "recovery finds other memberships than were emitted: repairing");
@@ -148,15 +148,15 @@ impl Partition {
     }
 }
 
-/// What a checkpoint holds.
+/// A restored checkpoint.
 struct State {
     machine: Machine,
     tombstones: HashMap<UserId, Tombstone>,
     marker: Progress,
 }
 
-/// Returns the state to begin with: the latest checkpoint; if that cannot be used, the kept one; with
-/// neither, nothing, if the log still has its beginning. A checkpoint is discarded only after
+/// Returns the state to begin with: the latest checkpoint; if that cannot be used, the kept one;
+/// with neither, nothing, if the log still has its beginning. A checkpoint is discarded only after
 /// something else has proved usable.
 async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<State, WorkerError> {
     let log = Retained::of(id, ports.log.as_ref()).await?;
@@ -173,16 +173,12 @@ async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<Stat
         Ok(Some(state)) => {
             log.goes_on_from(state.marker)?;
             let offset = state.marker.next_offset;
-            tracing::error!(
-                partition = id,
-                offset,
-                "falling back to the checkpoint that was kept, and the log after it"
-            );
+            tracing::error!(partition = id, offset, "falling back to the kept checkpoint, and the log after it");
             ports.checkpoints.fall_back(id).await?;
             return Ok(state);
         }
         Ok(None) => {}
-        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint that was kept cannot be used either"),
+        Err(reason) => tracing::error!(partition = id, reason, "the kept checkpoint cannot be used either"),
     }
     log.goes_on_from(START)?;
     tracing::error!(partition = id, "rebuilding from the whole log");
@@ -204,7 +200,7 @@ impl Retained {
         Ok(Self { partition, events, notifications })
     }
 
-    /// Fails if records after a checkpoint are gone.
+    /// Fails if records after a checkpoint were trimmed.
     fn goes_on_from(&self, marker: Progress) -> Result<(), WorkerError> {
         if self.events <= marker.next_offset && self.notifications <= marker.notifications_offset {
             return Ok(());
@@ -234,7 +230,8 @@ async fn read_generation(
     }
 }
 
-/// Fails if the latest checkpoint cannot be used. Retention checks it before it keeps it as the fallback.
+/// Fails if the latest checkpoint cannot be used. Retention checks it before it keeps it as the
+/// fallback.
 pub(crate) async fn check_latest(id: u32, ports: &Ports, settings: Settings) -> Result<(), CheckpointError> {
     let Some(latest) = ports.checkpoints.load(id, Generation::Latest).await? else { return Ok(()) };
     // On another thread than the workers' turns: it may be large.

@@ -1,4 +1,4 @@
-//! What must be true at rest.
+//! What must hold when nothing is left to do.
 
 use std::collections::BTreeSet;
 
@@ -11,28 +11,30 @@ use segment_engine::machine::{self, Definition, Machine, ManualList, Rule, UserP
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
-use crate::inputs::{BY_HAND, Saved};
+use crate::inputs::{MANUAL, Saved};
 use crate::{PARTITIONS, USERS, World};
 
 impl World {
-    /// What is archived, under the users of today.
+    /// Returns the archived events under the current user ids.
     async fn archived(&self) -> Vec<Event> {
-        let asked: Vec<_> = (1..=USERS).map(|user| HistoryOf { user: UserId(user), below: u64::MAX }).collect();
-        let mut events = self.ports.warehouse.history(&asked).await.unwrap();
+        let parts: Vec<_> = (1..=USERS).map(|user| HistoryOf { user: UserId(user), below: u64::MAX }).collect();
+        let mut events = self.ports.warehouse.history(&parts).await.unwrap();
         let rows: Vec<&str> = events.iter().filter_map(|event| event.event_id.as_deref()).collect();
         let here = self.sent.iter().filter(|(user, _)| self.survivors.contains_key(user));
         let sent: BTreeSet<&str> = here.map(|(_, id)| &**id).collect();
-        // More than once only if it was sent again when its id was forgotten: then the engine, too, counts it twice.
+        // Twice only if it was sent again after its id was forgotten; then the engine counts it
+        // twice too.
         assert_eq!(BTreeSet::from_iter(rows), sent, "each event of a user that was not deleted is archived");
         events.sort_by_key(|event| event.processed_at);
-        let today = |event: Event| Event { user_id: UserId(self.survivors[&event.user_id.0]), event_id: None, ..event };
-        events.into_iter().map(today).collect()
+        let current =
+            |event: Event| Event { user_id: UserId(self.survivors[&event.user_id.0]), event_id: None, ..event };
+        events.into_iter().map(current).collect()
     }
 
-    /// A machine without a past: no merges, no backfills, no restarts.
+    /// Returns a machine that sees all events in order, without merges, backfills and restarts.
     async fn plain(&self) -> Machine {
         let mut machine = Machine::new(machine::Settings::default());
-        for (id, tag) in BY_HAND {
+        for (id, tag) in MANUAL {
             let (tag, where_statement) = (tag.to_owned(), String::new());
             machine.define(Definition { id, tag, version: 1, where_statement, rule: Rule::Manual }, 0, Timestamp(0));
             machine.activate(id, 1, Timestamp(0));
@@ -62,7 +64,7 @@ impl World {
         machine
     }
 
-    /// Reads what has been told since.
+    /// Reads the notifications since the last call.
     pub async fn consume(&mut self) {
         for (partition, read) in (0..).zip(&mut self.read) {
             let batch = self.ports.log.read(Topic::Notifications, partition, *read, usize::MAX).await.unwrap();
@@ -70,7 +72,7 @@ impl World {
             for record in &batch.records {
                 let notification: Notification = serde_json::from_slice(&record.value).unwrap();
                 assert_ne!(notification.cause, Cause::Repair, "{notification:?}");
-                let (sequence, members) = self.told.entry(notification.user_id).or_default();
+                let (sequence, members) = self.emitted.entry(notification.user_id).or_default();
                 assert_eq!(notification.sequence, *sequence + 1, "{notification:?}");
                 *sequence = notification.sequence;
                 for segment in &notification.out_segments {
@@ -92,8 +94,9 @@ impl World {
             let survivor = self.survivors.get(&user);
             let expected = if survivor == Some(&user) { plain.memberships(id) } else { Vec::new() };
             assert_eq!(partition.machine().memberships(id), expected, "user {user}, now {survivor:?}");
-            let told: Vec<i64> = self.told.get(&id).into_iter().flat_map(|(_, members)| members).copied().collect();
-            assert_eq!(told, expected, "told of user {user}");
+            let emitted: Vec<i64> =
+                self.emitted.get(&id).into_iter().flat_map(|(_, members)| members).copied().collect();
+            assert_eq!(emitted, expected, "emitted for user {user}");
         }
     }
 }

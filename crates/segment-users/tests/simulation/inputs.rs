@@ -1,4 +1,4 @@
-//! What users do and what people make of them: the records that come into the log.
+//! The records that users, administrators and the config store send to the log.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ const CLAUSES: [&str; 14] = [
 const TAGS: i64 = 5;
 
 /// Manual segments, by id.
-pub const BY_HAND: [(i64, &str); 2] = [(101, "by hand"), (102, "by hand too")];
+pub const MANUAL: [(i64, &str); 2] = [(101, "by hand"), (102, "by hand too")];
 
 #[derive(Clone)]
 pub struct Saved {
@@ -38,7 +38,8 @@ pub struct Saved {
 }
 
 impl World {
-    /// An event of any id that ever was, as if resolved before the latest merges; or an earlier one again.
+    /// Sends an event of any user id, as if it was resolved before the latest merges, or an earlier
+    /// event again.
     pub async fn event(&mut self) {
         let again = !self.sent.is_empty() && self.random.u64(..6) == 0;
         let (user, event_id) = if again {
@@ -76,7 +77,8 @@ impl World {
         self.append(Topic::Events, partition_of(absorbed, PARTITIONS), &record).await;
     }
 
-    /// The survivor's list, if it becomes another one.
+    /// Adds the absorbed user's manual segments to the survivor's, and returns the survivor's list
+    /// if that changed it.
     fn merge_lists(&mut self, survivor: i64, absorbed: i64) -> Option<Value> {
         let (_, theirs) = self.lists.remove(&absorbed)?;
         let (version, ours) = self.lists.entry(survivor).or_default();
@@ -88,27 +90,28 @@ impl World {
         Some(json!({"version": version, "segments": ours}))
     }
 
-    /// The manual segments, from the start.
-    pub async fn define_by_hand(&mut self) {
-        for (id, tag) in BY_HAND {
+    /// Defines the manual segments.
+    pub async fn define_manual(&mut self) {
+        for (id, tag) in MANUAL {
             let tag = tag.to_owned();
             let record = ConfigRecord::Segment { id, tag, version: 1, where_statement: String::new(), manual: true };
             self.append(Topic::Config, 0, &serde_json::to_value(record).unwrap()).await;
         }
     }
 
-    /// A user's list by hand is set. The call may name a user that was merged; the config store knows who that is.
+    /// Sets a user's manual segments. The config store would resolve a merged user to the survivor
+    /// first.
     pub async fn set_list(&mut self) {
-        let Some(user) = self.one_of_today() else { return };
+        let Some(user) = self.any_survivor() else { return };
         let (version, list) = self.lists.entry(user).or_default();
-        let chosen = self.random.u64(..1 << BY_HAND.len());
+        let chosen = self.random.u64(..1 << MANUAL.len());
         *version += 1;
-        *list = (0..).zip(BY_HAND).filter(|(bit, _)| chosen >> bit & 1 == 1).map(|(_, (id, _))| id).collect();
+        *list = (0..).zip(MANUAL).filter(|(bit, _)| chosen >> bit & 1 == 1).map(|(_, (id, _))| id).collect();
         let record = json!({"type": "manual", "user_id": user, "version": version, "segments": list});
         self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
     }
 
-    /// Traits of any id that ever was, each with its own instant, not in order.
+    /// Sets traits of any user id, each with its own instant, not in order.
     pub async fn set_traits(&mut self) {
         let user = 1 + self.random.u64(..USERS as u64) as i64;
         let plan = ["pro", "free"][self.random.u32(..2) as usize];
@@ -118,12 +121,12 @@ impl World {
         self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
     }
 
-    fn one_of_today(&mut self) -> Option<i64> {
+    fn any_survivor(&mut self) -> Option<i64> {
         let alive: BTreeSet<i64> = self.survivors.values().copied().collect();
         alive.iter().nth(self.random.u64(..alive.len().max(1) as u64) as usize).copied()
     }
 
-    /// A user is deleted, and with it those it absorbed.
+    /// Deletes a user and those that were merged into it.
     pub async fn delete(&mut self) {
         let alive: BTreeSet<i64> = self.survivors.values().copied().collect();
         if alive.len() < 5 || self.random.u64(..3) > 0 {
@@ -156,7 +159,8 @@ impl World {
         self.append(Topic::Config, 0, &serde_json::to_value(record).unwrap()).await;
     }
 
-    /// The segment's own tag or, now and then, one that no other has at present, though another may just have given it up.
+    /// Returns the segment's own tag or, now and then, a free one, which another segment may just
+    /// have given up.
     fn tag_for(&mut self, id: i64) -> String {
         let own = self.segments.get(&id).map(|saved| saved.tag.clone());
         if let (Some(tag), 1..) = (own, self.random.u64(..3)) {

@@ -1,5 +1,6 @@
-//! Workers, archivers and backfills in every order that chance makes of them, while users merge, segments change and processes
-//! crash, lose checkpoints and trim the log: at rest, memberships are those of a machine that saw the archived events alone, and were told without a gap.
+//! Runs workers, archivers and backfills in random order, while users merge, segments change, and
+//! processes crash, lose checkpoints and trim the log. In the end, memberships must be those of a
+//! machine that saw only the archived events, and the notifications must have no gaps.
 //!
 //! `USS_SIMULATION_SEED` repeats one run, `USS_SIMULATION_RUNS` sets how many there are.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -35,7 +36,7 @@ const PARTITIONS: u32 = 3;
 const USERS: i64 = 12;
 const STEPS: u32 = 260;
 
-/// Small enough that a turn is often cut between records that belong together.
+/// Small batches, so that a turn often ends between records that belong together.
 fn settings() -> Settings {
     Settings {
         batch_bytes_max: 400,
@@ -54,22 +55,24 @@ struct World {
     clock: Arc<ManualClock>,
     ports: Ports,
     partitions: Vec<Partition>,
-    /// Who each user is now, as the config store would decide.
+    /// From each user that was not deleted to its survivor or itself, as the config store would
+    /// decide.
     survivors: BTreeMap<i64, i64>,
     /// Each segment as it was saved last.
     segments: BTreeMap<i64, Saved>,
     version: u64,
-    /// Lists kept by hand, as the config store has them: the version and the segments.
+    /// Manual segments as the config store has them: the list's version and the segments.
     lists: BTreeMap<i64, (u64, BTreeSet<i64>)>,
-    /// Traits sent: user id, plan and when.
+    /// Traits sent: user id, plan, and since when.
     plans: Vec<(i64, &'static str, Timestamp)>,
     /// Events sent: user id and event id.
     sent: Vec<(i64, String)>,
-    /// Where memberships are stored: nothing is trimmed that is not there.
+    /// Stores the memberships. Notifications are not trimmed before they are stored here.
     store: Arc<MemoryConfigStore>,
-    /// How far each partition's notifications have been read, and what they said: the last sequence, and the memberships.
+    /// The offset up to which each partition's notifications were read.
     read: [u64; PARTITIONS as usize],
-    told: BTreeMap<UserId, (u64, BTreeSet<i64>)>,
+    /// The last sequence and the memberships of each user, from the notifications.
+    emitted: BTreeMap<UserId, (u64, BTreeSet<i64>)>,
 }
 
 impl World {
@@ -89,7 +92,7 @@ impl World {
             sent: Vec::new(),
             store: Arc::default(),
             read: [0; PARTITIONS as usize],
-            told: BTreeMap::new(),
+            emitted: BTreeMap::new(),
         };
         for user in 1..=USERS {
             let created_at = Timestamp(500 * SECOND);
@@ -97,7 +100,7 @@ impl World {
                 "email": null, "name": null, "created_at": created_at});
             world.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
         }
-        world.define_by_hand().await;
+        world.define_manual().await;
         for id in 0..PARTITIONS {
             world.partitions.push(Partition::open(id, world.ports.clone(), settings()).await.unwrap());
         }
@@ -120,7 +123,7 @@ impl World {
             42..46 => drop(definitions::relay(&self.ports.log).await.unwrap()),
             46..66 => {
                 let at = self.random.u32(..PARTITIONS) as usize;
-                self.drive(at, What::Turn).await;
+                self.work(at, Work::Turn).await;
             }
             66..82 => {
                 // One archiver lags behind the others.
@@ -131,7 +134,7 @@ impl World {
             }
             82..92 => {
                 let at = self.random.u32(..PARTITIONS) as usize;
-                self.drive(at, What::Backfill).await;
+                self.work(at, Work::Backfill).await;
             }
             92..96 => {
                 let at = self.random.u32(..PARTITIONS) as usize;
@@ -155,7 +158,7 @@ impl World {
         Retention::new(self.ports.clone(), settings(), self.store.clone()).unwrap().trim_once().await;
     }
 
-    /// A partition's process stops, and its checkpoint cannot be read when it starts again.
+    /// Stops a partition's process, damages its checkpoint, and starts it again.
     async fn damage(&mut self) {
         let at = self.random.u32(..PARTITIONS) as usize;
         let partition = at as u32;
@@ -184,20 +187,21 @@ impl World {
         }
     }
 
-    /// Lets a partition work. Should it wait for the archivers, they go on meanwhile, or the process crashes there.
-    async fn drive(&mut self, at: usize, what: What) -> bool {
+    /// Lets a partition work, and returns whether it did something. If it has to wait for the
+    /// archivers, they go on, or the process crashes there.
+    async fn work(&mut self, at: usize, work: Work) -> bool {
         let crash_if_waiting = self.random.u64(..8) == 0;
         let mut partition = self.partitions.remove(at);
         let outcome = {
-            let mut work = pin!(async {
-                match what {
-                    What::Turn => partition.turn().await.map(|turn| turn.more || turn.notifications > 0),
-                    What::Backfill => partition.backfill_step().await,
+            let mut working = pin!(async {
+                match work {
+                    Work::Turn => partition.turn().await.map(|turn| turn.more || turn.notifications > 0),
+                    Work::Backfill => partition.backfill_step().await,
                 }
             });
             let first: Option<Result<bool, WorkerError>> = tokio::select! {
                 biased;
-                outcome = &mut work => Some(outcome),
+                outcome = &mut working => Some(outcome),
                 () = std::future::ready(()) => None,
             };
             match first {
@@ -205,7 +209,7 @@ impl World {
                 None if crash_if_waiting => None,
                 None => {
                     self.archive_all().await;
-                    Some(work.await.unwrap())
+                    Some(working.await.unwrap())
                 }
             }
         };
@@ -228,7 +232,7 @@ impl World {
         self.partitions.insert(at, partition);
     }
 
-    /// One partition's process stops at once.
+    /// Stops a partition's process and starts it again.
     async fn crash(&mut self) {
         let at = self.random.u32(..PARTITIONS) as usize;
         drop(self.partitions.remove(at));
@@ -242,16 +246,16 @@ impl World {
             busy = false;
             for at in 0..PARTITIONS as usize {
                 self.archive_all().await;
-                busy |= self.drive(at, What::Turn).await;
+                busy |= self.work(at, Work::Turn).await;
                 self.archive_all().await;
-                busy |= self.drive(at, What::Backfill).await;
+                busy |= self.work(at, Work::Backfill).await;
             }
         }
     }
 }
 
 #[derive(Clone, Copy)]
-enum What {
+enum Work {
     Turn,
     Backfill,
 }
@@ -265,7 +269,7 @@ async fn run(seed: u64) {
     world.check().await;
 }
 
-/// Says which seed to repeat when a run fails.
+/// Prints the seed if the run fails.
 struct Seed(u64);
 
 impl Drop for Seed {
@@ -278,7 +282,7 @@ impl Drop for Seed {
 }
 
 #[tokio::test]
-async fn in_any_order_the_memberships_are_those_of_the_events() {
+async fn memberships_are_those_of_the_events_in_any_order() {
     let metrics = PrometheusBuilder::new().install_recorder().unwrap();
     let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
     let seeds = match number("USS_SIMULATION_SEED") {

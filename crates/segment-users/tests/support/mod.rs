@@ -1,4 +1,4 @@
-//! A few partitions on in-memory ports, and a clock that the test sets.
+//! Partitions on in-memory ports, with a clock that the test sets.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 pub const SECOND: i64 = 1_000_000;
 pub const PARTITIONS: u32 = 2;
 
-/// Ports in memory, and the clock behind them, at 1,000 seconds.
+/// Returns in-memory ports and their clock, which is at 1,000 seconds.
 pub fn memory(partitions: u32) -> (Arc<ManualClock>, Ports) {
     let clock = Arc::new(ManualClock::at(Timestamp(1_000 * SECOND)));
     let ports = Ports {
@@ -36,7 +36,7 @@ pub fn memory(partitions: u32) -> (Arc<ManualClock>, Ports) {
     (clock, ports)
 }
 
-/// Partitions of a log, and nothing that runs by itself.
+/// Partitions of a log. They work only when the test calls them.
 pub struct World {
     pub clock: Arc<ManualClock>,
     pub ports: Ports,
@@ -51,7 +51,7 @@ impl World {
         world
     }
 
-    /// As after a crash: nothing of the workers survives but what is stored.
+    /// Restarts all workers as after a crash: only what is stored survives.
     pub async fn restart(&mut self) {
         self.partitions.clear();
         for id in 0..PARTITIONS {
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    /// Lets everything come to rest at the clock's present instant.
+    /// Lets everything work until nothing is left to do at the clock's present instant.
     pub async fn run(&mut self) {
         definitions::relay(&self.ports.log).await.unwrap();
         loop {
@@ -77,7 +77,7 @@ impl World {
         }
     }
 
-    /// Before each turn, since a turn may wait for what is archived.
+    /// Archives everything. Called before each turn, since a turn may wait for the archive.
     pub async fn archive(&self) {
         let mut busy = true;
         while busy {
@@ -136,23 +136,14 @@ impl World {
         all
     }
 
-    /// `user:sequence cause +entered -left @seconds.micros` of each notification.
-    pub async fn told(&self) -> Vec<String> {
-        let notifications = self.notifications().await;
-        notifications
-            .iter()
-            .map(|told| {
-                let at = ports::records::instant::parse(&told.effective_at).unwrap().0;
-                let cause = serde_json::to_value(told.cause).unwrap();
-                format!(
-                    "{} {} +{:?} -{:?} @{}",
-                    told.id,
-                    cause.as_str().unwrap(),
-                    told.in_segments,
-                    told.out_segments,
-                    at
-                )
-            })
-            .collect()
+    /// Returns `user:sequence cause +entered -left @micros` for each notification.
+    pub async fn transitions(&self) -> Vec<String> {
+        let line = |notification: &Notification| {
+            let Notification { id, cause, in_segments, out_segments, effective_at, .. } = notification;
+            let cause = serde_json::to_value(cause).unwrap();
+            let at = ports::records::instant::parse(effective_at).unwrap().0;
+            format!("{id} {} +{in_segments:?} -{out_segments:?} @{at}", cause.as_str().unwrap())
+        };
+        self.notifications().await.iter().map(line).collect()
     }
 }

@@ -8,7 +8,7 @@ use crate::errors::{self, Action, ErrorsError};
 
 /// Looks at the dead letters of a running service (rejected events), and sends them again.
 #[derive(Debug, clap::Args)]
-pub struct Errors {
+pub(crate) struct Errors {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `uss import`: history from files, see [`crate::import`].
+//! `uss import`: sends history from files, see [`crate::import`].
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -8,15 +8,16 @@ use ports::clock::{Clock, SystemClock};
 use super::{fail, say};
 use crate::import::{self, ImportArgs};
 
-/// Imports history from CSV, NDJSON or Parquet files through the ingestion API. Importing a file again counts nothing twice.
+/// Imports history from CSV, NDJSON or Parquet files through the ingestion API. Importing a file
+/// again counts no event twice.
 #[derive(Debug, clap::Args)]
-pub struct Import {
+pub(crate) struct Import {
     #[command(flatten)]
     args: ImportArgs,
 }
 
 impl Import {
-    /// Imports; fails if any row was rejected, after importing the others.
+    /// Returns failure if a row was rejected. The other rows are imported then.
     pub(super) fn run(self) -> ExitCode {
         if self.args.dry_run {
             return match import::dry_run(&self.args, SystemClock.now()) {

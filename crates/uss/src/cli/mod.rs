@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// USS: who is in which segment, in real time.
+/// USS: which users are in which segment, in real time.
 #[derive(Debug, Parser)]
 #[command(name = "uss", version)]
 pub struct Cli {
@@ -33,7 +33,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command.
+    /// Runs the command and returns the exit status of the process.
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Errors(command) => command.run(),
@@ -47,25 +47,26 @@ impl Cli {
     }
 }
 
-/// Runs what asks a service and writes to standard output, which it gets buffered.
+/// Runs `work`, which queries a service and writes to the buffered standard output that it gets.
 fn until_done<T, E: From<io::Error>>(work: impl AsyncFnOnce(&mut dyn Write) -> Result<T, E>) -> Result<T, E> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut out = BufWriter::new(io::stdout().lock());
     let done = runtime.block_on(work(&mut out));
-    // What was written before an error is part of the answer; the error is what matters.
+    // Flush also after an error: what was written before it is valid output. The error of `work`
+    // matters more than one of the flush.
     let flushed = out.flush();
     let done = done?;
     flushed?;
     Ok(done)
 }
 
-/// Writes a line to standard output. Whoever reads it may have seen enough and closed it (`| head -1`): the work is done all the
-/// same, so that is no error.
-pub fn say(line: impl std::fmt::Display) {
+/// Writes a line to standard output. A closed output is no error: the reader may have seen enough
+/// (`| head -1`), and the command has done its work all the same.
+pub(crate) fn say(line: impl std::fmt::Display) {
     drop(writeln!(io::stdout(), "{line}"));
 }
 
-/// Says on standard error why the command failed.
+/// Writes to standard error why the command failed.
 fn fail(message: impl std::fmt::Display) -> ExitCode {
     drop(writeln!(io::stderr(), "{message}"));
     ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! `uss replay`: segments against history, with its own clock.
+//! `uss replay`: runs segments over a history, with its own clock.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
@@ -7,15 +7,17 @@ use std::process::ExitCode;
 
 use super::fail;
 
-/// Runs segments over a history of events and tells who enters and leaves when.
+/// Runs segments over a history of events and shows when users enter and leave them.
 ///
-/// Reads one JSON object a line, in order of "at", which is both the time of receipt and now:
-/// {"at":…,"segment":{"tag":…,"whereStatement":…}}, {"at":…,"event":{…}}, {"at":…,"identify":{"id":…,"traits":{…}}},
-/// {"at":…,"link":{"from":{"id":…},"to":{"id":…}}}, {"at":…,"restart":true}, {"at":…,"members":[…]}.
-/// Writes one JSON object a line for each change and each answer.
+/// Reads one JSON object per line, in order of "at", which is both the time of receipt and now:
+/// {"at":…,"segment":{"tag":…,"whereStatement":…}}, {"at":…,"event":{…}},
+/// {"at":…,"identify":{"id":…,"traits":{…}}}, {"at":…,"link":{"from":{"id":…},"to":{"id":…}}},
+/// {"at":…,"restart":true}, {"at":…,"members":[…]}.
+///
+/// Writes one JSON object per line for each change, each list of members and each refused link.
 #[derive(Debug, clap::Args)]
-pub struct Replay {
-    /// The file to read; standard input if there is none.
+pub(crate) struct Replay {
+    /// The file to read. Without it, the command reads standard input.
     file: Option<PathBuf>,
 }
 

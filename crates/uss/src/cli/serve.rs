@@ -9,26 +9,28 @@ use super::fail;
 use crate::serve;
 use crate::settings::Settings;
 
-/// Runs everything in one process: ingestion, segments, configuration. Stops on SIGINT or SIGTERM, losing nothing.
+/// Runs everything in one process: ingestion, segments, configuration. SIGINT or SIGTERM stop it
+/// without any loss.
 ///
-/// Every setting, its variable in the environment and the four ports stand in docs/reference/settings.md.
+/// docs/reference/settings.md lists every setting, its environment variable, and the four ports.
 #[derive(Debug, clap::Args)]
-pub struct Serve {
-    /// A TOML file of settings, over the defaults.
+pub(crate) struct Serve {
+    /// A TOML file with settings that differ from the defaults.
     #[arg(long, env = "USS_SETTINGS", value_name = "FILE")]
     settings: Option<PathBuf>,
     /// Bind to another address than loopback without API keys.
     #[arg(long)]
     insecure: bool,
-    /// Load sample data if there are neither users nor segments yet, and say what to try.
+    /// Load sample data if there are no users or segments yet, and show commands to try.
     #[arg(long)]
     sample_data: bool,
-    /// Start although a store of the data folder has lost what another remembers, and give that up. What it is, a start
-    /// without this flag says.
+    /// Start although a store of the data folder has lost data that another store refers to, and
+    /// give that data up. A start without this flag says what would be given up.
     #[arg(long)]
     accept_loss: bool,
-    /// Start although the clock of this machine shows what can hardly be: a time before this build, or years after the last
-    /// time in the log. Time in the log never goes back.
+    /// Start although the clock of this machine is implausible: before the time of this build, or
+    /// years after the last time in the log. Time in the log never goes back, so a wrong clock
+    /// cannot be undone.
     #[arg(long)]
     accept_clock: bool,
     #[command(flatten)]
@@ -38,7 +40,7 @@ pub struct Serve {
 /// The settings that have a flag.
 #[derive(Debug, clap::Args, Serialize)]
 struct Flags {
-    /// Where the data lives.
+    /// The folder of the data.
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! `uss topic`: the topics of the log, see [`crate::topic`].
+//! `uss topic`: prints topics of the log, see [`crate::topic`].
 
 use std::process::ExitCode;
 
@@ -6,9 +6,9 @@ use super::{fail, until_done};
 use crate::client::ConfigurationAddress;
 use crate::topic::{Tail, TailError};
 
-/// Looks into the topics of a running service.
+/// Prints records from the topics of a running service.
 #[derive(Debug, clap::Args)]
-pub struct Topic {
+pub(crate) struct Topic {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]
@@ -25,7 +25,7 @@ impl Topic {
         let (Action::Tail(tail), service) = (self.action, self.address.service());
         match until_done(async |out| tail.run(&service, out).await) {
             Ok(()) => ExitCode::SUCCESS,
-            // Whoever read it has seen enough.
+            // The reader of the output has seen enough.
             Err(TailError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Err(error) => fail(error),
         }

@@ -8,7 +8,7 @@ use crate::users::{self, Action, UsersError};
 
 /// Looks up users of a running service: their segments, why they are in them, and when they leave.
 #[derive(Debug, clap::Args)]
-pub struct Users {
+pub(crate) struct Users {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]

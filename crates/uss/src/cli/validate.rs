@@ -1,4 +1,4 @@
-//! `uss validate`: what a where clause means, or why it is refused.
+//! `uss validate`: prints what a where clause means, or why it is refused.
 
 use std::process::ExitCode;
 
@@ -7,9 +7,10 @@ use segment_engine::machine::{check_thresholds, cost};
 
 use super::{fail, say};
 
-/// Compiles a where clause: prints its normal form and what it costs, or why it is refused and where.
+/// Compiles a where clause and prints its normal form and its cost, or the place and reason of its
+/// refusal.
 #[derive(Debug, clap::Args)]
-pub struct Validate {
+pub(crate) struct Validate {
     /// The where clause, as in a segment's `whereStatement`.
     #[arg(value_name = "WHERE", allow_hyphen_values = true)]
     where_statement: String,
@@ -30,12 +31,13 @@ impl Validate {
     }
 }
 
-/// The line of the clause with a caret under the place, the reason, and what to write instead.
-pub fn refusal(where_statement: &str, error: &CompileError) -> String {
+/// Returns the line of the clause with a caret under the place, the reason, and what to write
+/// instead.
+pub(crate) fn refusal(where_statement: &str, error: &CompileError) -> String {
     let index = usize::try_from(error.line.saturating_sub(1)).unwrap_or(usize::MAX);
     let line = where_statement.lines().nth(index).unwrap_or_default();
     let before = line.chars().take(usize::try_from(error.column.saturating_sub(1)).unwrap_or(usize::MAX));
-    // Tabs stay tabs, so that the caret stands below its character however wide they are shown.
+    // Tabs stay tabs, so that the caret is below its character in terminals of any tab width.
     let indent: String = before.map(|character| if character == '\t' { '\t' } else { ' ' }).collect();
     let mut text = format!("{line}\n{indent}^\n{}: {}", error.code, error.message);
     if let Some(suggestion) = &error.suggestion {
@@ -51,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_caret_stands_below_the_place() {
+    fn the_caret_is_below_the_place() {
         let clause = "count(*) > 1\n\tAND nowhere = 1";
         let text = refusal(clause, &compile(clause).unwrap_err());
         let lines: Vec<&str> = text.lines().take(2).collect();

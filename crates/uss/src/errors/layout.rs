@@ -1,19 +1,20 @@
-//! JSON laid out anew for people or for lines, its values as they were sent: a number that went through a float is another.
+//! Changes the white space of JSON, for people or for lines. Values stay as they were sent, since a
+//! number that goes through a float may change.
 
-/// On one line.
-pub fn one_line(json: &str) -> String {
+/// Returns the JSON on one line.
+pub(crate) fn one_line(json: &str) -> String {
     lay_out(json, false)
 }
 
-/// One field a line, indented.
-pub fn indented(json: &str) -> String {
+/// Returns the JSON with one field per line, indented.
+pub(crate) fn indented(json: &str) -> String {
     lay_out(json, true)
 }
 
 fn lay_out(json: &str, indent: bool) -> String {
     let mut out = String::with_capacity(json.len());
     let (mut depth, mut just_opened) = (0, false);
-    let (mut in_text, mut escaped) = (false, false);
+    let (mut in_string, mut escaped) = (false, false);
     let line = |out: &mut String, depth: usize| {
         if indent {
             out.push('\n');
@@ -21,9 +22,9 @@ fn lay_out(json: &str, indent: bool) -> String {
         }
     };
     for character in json.chars() {
-        if in_text {
+        if in_string {
             out.push(character);
-            in_text = escaped || character != '"';
+            in_string = escaped || character != '"';
             escaped = character == '\\' && !escaped;
             continue;
         }
@@ -37,7 +38,7 @@ fn lay_out(json: &str, indent: bool) -> String {
         }
         just_opened = matches!(character, '{' | '[');
         depth += usize::from(just_opened);
-        in_text = character == '"';
+        in_string = character == '"';
         out.push(character);
         match character {
             ':' if indent => out.push(' '),

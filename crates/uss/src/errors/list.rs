@@ -7,9 +7,10 @@ use serde_json::value::RawValue;
 use super::{Entry, ErrorsError, PAGE_MAX, layout, page, printable, signed};
 use crate::client::{Service, ServiceError};
 
-/// Lists dead letters (rejected events) and failed computations, oldest first: by default the last ones
+/// Lists dead letters (rejected events) and failed computations, oldest first: by default the last
+/// ones
 #[derive(Clone, Debug, clap::Args)]
-pub struct List {
+pub(crate) struct List {
     /// Begin with the record at this offset, instead of `--limit` before the end
     #[arg(long, value_name = "OFFSET")]
     from: Option<u64>,
@@ -37,7 +38,7 @@ impl List {
         let entries = records.iter().filter_map(|record| serde_json::from_str(record.get()).ok());
         write!(out, "{}", table(&entries.collect::<Vec<Entry>>()))?;
         if self.from.is_some() && records.len() == self.limit as usize {
-            writeln!(out, "more, if there are: --from {next_offset}")?;
+            writeln!(out, "for more, add --from {next_offset}")?;
         }
         Ok(())
     }

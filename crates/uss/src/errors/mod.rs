@@ -11,16 +11,15 @@ use serde_json::value::RawValue;
 
 use crate::client::{Service, ServiceError};
 
-pub use list::List;
-pub use replay::Replay;
+pub(crate) use list::List;
+pub(crate) use replay::Replay;
 
 /// Records per request: the most that the API returns.
 const PAGE_MAX: usize = 1_000;
 
 /// What to do with the error topic.
 #[derive(Clone, Debug, clap::Subcommand)]
-#[allow(missing_docs, reason = "each is documented where it is defined, and clap takes that")]
-pub enum Action {
+pub(crate) enum Action {
     List(List),
     Show(Show),
     Replay(Replay),
@@ -28,14 +27,14 @@ pub enum Action {
 
 /// Shows one whole record: the event as it came, and why it was rejected
 #[derive(Clone, Debug, clap::Args)]
-pub struct Show {
+pub(crate) struct Show {
     /// The offset of the record on the error topic; `uss errors list` shows it
     offset: u64,
 }
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ErrorsError {
+pub(crate) enum ErrorsError {
     /// The service refused or did not answer.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -66,7 +65,7 @@ pub enum ErrorsError {
 ///
 /// # Errors
 /// See [`ErrorsError`].
-pub async fn run(action: &Action, service: &Service, out: &mut dyn Write) -> Result<bool, ErrorsError> {
+pub(crate) async fn run(action: &Action, service: &Service, out: &mut dyn Write) -> Result<bool, ErrorsError> {
     match action {
         Action::List(list) => list.run(service, out).await.map(|()| true),
         Action::Show(show) => show.run(service, out).await.map(|()| true),
@@ -114,7 +113,8 @@ async fn page<T: serde::de::DeserializeOwned>(
     service.get(&format!("/api/v1/errors?from={from}&limit={limit}")).await
 }
 
-/// Clients send these strings: characters that would move the cursor of a terminal are shown as escapes.
+/// Clients send these strings: characters that would move the cursor of a terminal are shown as
+/// escapes.
 fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {

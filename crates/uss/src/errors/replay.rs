@@ -17,16 +17,17 @@ const EXAMPLES_MAX: usize = 20;
 /// Records replayed by one request: it takes a few seconds at most, since each is synced to disk.
 const REPLAYS_MAX: usize = 500;
 
-/// What can be replayed; the others on the topic are failed computations.
+/// Records of this type can be replayed. Others are failed computations.
 const INGEST_ERROR: &str = "ingest_event_error";
 
 /// Codes of records from which no event can be sent.
 const IMPOSSIBLE: [ErrorCode; 4] =
     [ErrorCode::NotAnEvent, ErrorCode::EventIncomplete, ErrorCode::NotPatchable, ErrorCode::RecordDamaged];
 
-/// Replays dead letters. An event that was accepted is never sent again; exit status 1 if one was rejected again
+/// Replays dead letters. An event that was accepted is never sent again; exit status 1 if one was
+/// rejected again
 #[derive(Clone, Debug, clap::Args)]
-pub struct Replay {
+pub(crate) struct Replay {
     /// The offset of one record on the error topic; `uss errors list` shows it
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     offset: Option<u64>,
@@ -36,7 +37,8 @@ pub struct Replay {
     /// Of all, only those with this code
     #[arg(long, requires = "all", value_name = "CODE")]
     code: Option<String>,
-    /// Change the event first: a JSON merge patch (RFC 7396), e.g. '{"payload": {"order_total": "12.50"}}'
+    /// Change the event first: a JSON merge patch (RFC 7396), e.g. '{"payload": {"order_total":
+    /// "12.50"}}'
     #[arg(long, value_name = "JSON", conflicts_with_all = ["all", "instead"], value_parser = json)]
     patch: Option<Json>,
     /// Send this event in its place
@@ -44,12 +46,12 @@ pub struct Replay {
     instead: Option<Json>,
 }
 
-/// JSON as it was given.
+/// JSON of the command line, unchanged.
 #[derive(Clone, Debug)]
 struct Json(Box<RawValue>);
 
 fn json(text: &str) -> Result<Json, String> {
-    serde_json::from_str(text).map(Json).map_err(|error| format!("this is no JSON: {error}"))
+    serde_json::from_str(text).map(Json).map_err(|error| format!("this is not JSON: {error}"))
 }
 
 /// How an event is changed before it is sent.
@@ -61,17 +63,17 @@ struct Change {
     instead: Option<Box<RawValue>>,
 }
 
-/// What became of one event.
-enum Sent {
+/// The outcome of one event.
+enum Outcome {
     Accepted,
-    /// By an earlier replay.
+    /// An earlier replay was accepted.
     Before,
-    Refused(Refusal),
-    /// There is nothing that could be sent.
+    Rejected(Refusal),
+    /// The record has no event that can be sent.
     Impossible(Refusal),
 }
 
-/// The answer to the replay of many.
+/// The response to the replay of many records.
 #[derive(Deserialize)]
 struct Many {
     accepted: u64,
@@ -90,9 +92,9 @@ struct NotSent {
     message: String,
 }
 
-/// The answer to a replay that was accepted.
+/// The response to a replay that was accepted.
 #[derive(Deserialize)]
-struct Answer {
+struct AcceptedResponse {
     outcome: String,
 }
 
@@ -119,7 +121,7 @@ impl Replay {
         serde_json::to_string(&change).expect("JSON can be written")
     }
 
-    /// Everything that was on the topic at the start.
+    /// Replays all records that are on the topic at the start.
     async fn all(&self, service: &Service, totals: &mut Totals) -> Result<(), ErrorsError> {
         let last: Page<Entry> = page(service, -1, 1).await?;
         let code = self.code.as_ref().map_or(String::new(), |code| format!("&code={}", in_query(code)));
@@ -144,7 +146,8 @@ impl Replay {
     }
 }
 
-/// Nothing has this code: if other events were rejected, it is not the code that was meant.
+/// Returns an error if no dead letter has the code and others exist, since the code is probably
+/// misspelled.
 async fn unknown_code(service: &Service, code: &str, end: u64) -> Result<(), ErrorsError> {
     let (mut from, mut known) = (0, BTreeSet::new());
     while from < end {
@@ -164,7 +167,7 @@ async fn unknown_code(service: &Service, code: &str, end: u64) -> Result<(), Err
     }
 }
 
-/// A text as a parameter of a query: whatever is no letter, digit or underscore as its bytes.
+/// Escapes a query parameter: all bytes besides letters, digits and underscores.
 fn in_query(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
@@ -173,38 +176,38 @@ fn in_query(text: &str) -> String {
 async fn one(service: &Service, offset: u64, change: String, out: &mut dyn Write) -> Result<bool, ErrorsError> {
     let sent = send(service, offset, &change).await?;
     match &sent {
-        Sent::Accepted => writeln!(out, "the event of record {offset} was accepted")?,
-        Sent::Before => writeln!(out, "the event of record {offset} was accepted before; nothing was sent")?,
-        Sent::Refused(Refusal { code, message, .. }) => {
+        Outcome::Accepted => writeln!(out, "the event of record {offset} was accepted")?,
+        Outcome::Before => writeln!(out, "the event of record {offset} was accepted before; nothing was sent")?,
+        Outcome::Rejected(Refusal { code, message, .. }) => {
             writeln!(out, "the event of record {offset} was refused again: {} ({code})", printable(message))?;
         }
-        Sent::Impossible(refusal) => return Err(ServiceError::Refused(refusal.clone()).into()),
+        Outcome::Impossible(refusal) => return Err(ServiceError::Refused(refusal.clone()).into()),
     }
-    Ok(!matches!(sent, Sent::Refused(_)))
+    Ok(!matches!(sent, Outcome::Rejected(_)))
 }
 
-async fn send(service: &Service, offset: u64, change: &str) -> Result<Sent, ServiceError> {
-    let answer = service.post(&format!("/api/v1/errors/{offset}/replay"), change.to_owned()).await;
-    match answer {
-        Ok(Answer { outcome }) if outcome == "accepted" => Ok(Sent::Accepted),
-        Ok(Answer { .. }) => Ok(Sent::Before),
+async fn send(service: &Service, offset: u64, change: &str) -> Result<Outcome, ServiceError> {
+    let response = service.post(&format!("/api/v1/errors/{offset}/replay"), change.to_owned()).await;
+    match response {
+        Ok(AcceptedResponse { outcome }) if outcome == "accepted" => Ok(Outcome::Accepted),
+        Ok(AcceptedResponse { .. }) => Ok(Outcome::Before),
         Err(ServiceError::Refused(refusal)) => match (refusal.outcome.as_deref(), ErrorCode::parse(&refusal.code)) {
-            (Some("rejected"), _) => Ok(Sent::Refused(refusal)),
-            (_, Some(code)) if IMPOSSIBLE.contains(&code) => Ok(Sent::Impossible(refusal)),
+            (Some("rejected"), _) => Ok(Outcome::Rejected(refusal)),
+            (_, Some(code)) if IMPOSSIBLE.contains(&code) => Ok(Outcome::Impossible(refusal)),
             _ => Err(ServiceError::Refused(refusal)),
         },
         Err(error) => Err(error),
     }
 }
 
-/// What came of many replays.
+/// The outcomes of many replays.
 #[derive(Debug, Default)]
 struct Totals {
     accepted: u64,
     before: u64,
     refused: u64,
     impossible: u64,
-    /// The first that were refused or could not be sent, and why.
+    /// The first records that were rejected or could not be sent, and why.
     examples: Vec<String>,
 }
 

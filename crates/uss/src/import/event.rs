@@ -1,4 +1,4 @@
-//! The event that a row becomes.
+//! Events made of rows.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,48 +13,45 @@ use super::rejected::code;
 use super::source::{json_text, whole_numbers};
 use super::times::Times;
 
-/// Why a row is no event.
+/// Why a row cannot become an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Stable, for programs.
-    pub code: &'static str,
-    /// Says what to do.
-    pub message: String,
+pub(crate) struct Problem {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
 }
 
-/// An event made of a row.
+/// The event of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImportedEvent {
-    /// When it happened, before any shift.
-    pub created_at: Timestamp,
-    /// The other fields, as JSON.
+pub(crate) struct ImportedEvent {
+    /// The time before any shift.
+    pub(crate) created_at: Timestamp,
+    /// The other fields besides `payload`, as JSON.
     top: BTreeMap<&'static str, String>,
     /// The payload's properties, as JSON.
     payload: BTreeMap<String, String>,
-    /// Whether `123.0` is 123.
+    /// Whether `123.0` stands for 123.
     whole_floats: bool,
 }
 
 impl ImportedEvent {
-    /// An event without fields.
-    pub fn new(whole_floats: bool) -> Self {
+    pub(crate) fn new(whole_floats: bool) -> Self {
         Self { created_at: Timestamp(0), top: BTreeMap::new(), payload: BTreeMap::new(), whole_floats }
     }
 
-    /// Sets a field.
-    pub fn put(&mut self, field: Field, value: String) {
+    /// Sets a field to a value in JSON.
+    pub(crate) fn put(&mut self, field: Field, value: String) {
         match field {
             Field::Top(name) => drop(self.top.insert(name, value)),
             Field::Payload(name) => drop(self.payload.insert(name, value)),
         }
     }
 
-    /// Adds the properties of a column of the event's own shape.
+    /// Adds the properties of a `payload` column, which holds an object.
     ///
     /// # Errors
-    /// It is no object.
-    pub fn add_payload(&mut self, value: &str) -> Result<(), Problem> {
-        // A CSV cell holds the object as text.
+    /// The value is not an object.
+    pub(crate) fn add_payload(&mut self, value: &str) -> Result<(), Problem> {
+        // A CSV cell holds the object in a string.
         let text = match serde_json::from_str::<Value>(value) {
             Ok(Value::String(text)) => text,
             _ => value.to_owned(),
@@ -69,17 +66,17 @@ impl ImportedEvent {
         });
         read.map_err(|error| Problem {
             code: code::INVALID_FIELD,
-            message: format!("`payload` is no JSON object: {error}"),
+            message: format!("`payload` is not a JSON object: {error}"),
         })
     }
 
-    /// Checks what every event of a history needs.
+    /// Checks the fields that every event of a history needs.
     ///
     /// # Errors
-    /// Says what is missing, or cannot be read.
-    pub fn complete(mut self, times: &Times) -> Result<Self, Problem> {
+    /// Returns what is missing or cannot be read.
+    pub(crate) fn complete(mut self, times: &Times) -> Result<Self, Problem> {
         for name in ["id", "id_type"] {
-            // Numbers are the usual ids of users in files; the API wants them as text.
+            // Ids of users are often numbers in files, but the API takes strings.
             if let Some(value) = self.top.get_mut(name)
                 && value.starts_with(|first: char| first.is_ascii_digit() || first == '-')
             {
@@ -88,17 +85,17 @@ impl ImportedEvent {
             }
         }
         if self.top.get("id").is_none_or(|id| id == "null" || id == "\"\"") {
-            let message = "no id of a user; say with --map id=COLUMN where it stands".to_owned();
+            let message = "no user id; name its column with --map id=COLUMN".to_owned();
             return Err(Problem { code: code::MISSING_ID, message });
         }
         let text = self.top.remove("created_at").unwrap_or_default();
         let text = serde_json::from_str::<String>(&text).unwrap_or(text);
         self.created_at = times.parse(&text).ok_or_else(|| {
             let message = match &times.format {
-                Some(format) => format!("`{text}` is no time by --time-format '{format}'"),
+                Some(format) => format!("`{text}` is not a time in the --time-format '{format}'"),
                 None => format!(
-                    "`{text}` is no time; created_at takes 2023-10-31T12:00:00Z, 2023-10-31 12:00:00 (UTC, or --time-zone), \
-                     2023-10-31, 20231031, Unix seconds, milliseconds or microseconds, and what --time-format says"
+                    "`{text}` is not a time; created_at takes 2023-10-31T12:00:00Z, 2023-10-31 12:00:00 (UTC, or --time-zone), \
+                     2023-10-31, 20231031, Unix seconds, milliseconds or microseconds, or the format of --time-format"
                 ),
             };
             Problem { code: code::INVALID_CREATED_AT, message }
@@ -106,14 +103,16 @@ impl ImportedEvent {
         Ok(self)
     }
 
-    /// What the event's id is derived from: everything that the file says of it, in one order and as the file writes it. A change
-    /// of this text makes other ids, and rows of earlier imports count again.
-    pub fn canonical(&self) -> String {
+    /// Returns the string from which the event's id is derived: all fields in a fixed order, with
+    /// values as the file writes them. If a build changed this string, ids would change, and rows
+    /// of earlier imports would count again.
+    pub(crate) fn canonical(&self) -> String {
         self.text(self.created_at, None, |value| Cow::Borrowed(value))
     }
 
-    /// The event as the API takes it. An event id of the file's own goes before `event_id`.
-    pub fn to_json(&self, event_id: &str, shift_micros: i64) -> String {
+    /// Returns the event as the API takes it. An event id in the file has precedence over
+    /// `event_id`.
+    pub(crate) fn to_json(&self, event_id: &str, shift_micros: i64) -> String {
         let event_id = (!self.top.contains_key("event_id")).then(|| json_text(event_id));
         let created_at = Timestamp(self.created_at.0 + shift_micros);
         match self.whole_floats {

@@ -1,4 +1,5 @@
-//! The first rows of a file, looked at before anything is sent: a wrong mapping should not become a million wrong events.
+//! Checks the first rows of a file before any event is sent, so that a wrong mapping does not make
+//! a million wrong events.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,31 +8,30 @@ use super::mapping::{Mapping, lacks_field, missing_column};
 use super::source::{self, BadRow, Row, RowError, RowResult};
 use super::{ImportArgs, nested};
 
-/// How many rows are looked at.
-pub const ROWS_MAX: usize = 1_000;
-/// How many bytes of rows are looked at: rows may be long.
+/// The most rows that are checked.
+pub(crate) const ROWS_MAX: usize = 1_000;
+/// The most bytes of rows that are checked, since rows may be long.
 const BYTES_MAX: usize = 4 << 20;
 
 /// A file that is ready to be imported.
-pub struct Checked {
-    /// How its rows become events.
-    pub mapping: Mapping,
-    /// All its rows, the first ones too.
-    pub rows: Box<dyn Iterator<Item = RowResult>>,
+pub(crate) struct Checked {
+    pub(crate) mapping: Mapping,
+    /// All rows of the file, including the first ones.
+    pub(crate) rows: Box<dyn Iterator<Item = RowResult>>,
 }
 
-/// The first rows.
+/// The first rows of a file.
 struct Head {
     rows: Vec<RowResult>,
-    /// Whether they are all there are.
+    /// Whether the file has no other rows.
     is_whole: bool,
 }
 
 /// Opens a file and checks its mapping on the first rows.
 ///
 /// # Errors
-/// Says what is wrong with the file, or with the mapping.
-pub fn open(args: &ImportArgs, file: &Path, bar: &indicatif::ProgressBar) -> Result<Checked, String> {
+/// Returns what is wrong with the file or the mapping.
+pub(crate) fn open(args: &ImportArgs, file: &Path, bar: &indicatif::ProgressBar) -> Result<Checked, String> {
     let mut source = source::open(file, args.format, args.delimiter, bar)?;
     let mapping = Mapping::new(args, &source)?;
     let head = Head::read(&mut *source.rows);
@@ -63,8 +63,8 @@ impl Head {
         self.rows.iter().filter_map(|row| row.as_ref().ok())
     }
 
-    /// Every mapped column must occur, in these rows or, which takes a pass over the file, in a later one; and these rows must
-    /// have what every event needs.
+    /// Checks that every mapped column occurs, in these rows or in a later one (which takes a pass
+    /// over the file), and that these rows have the fields that every event needs.
     fn check_columns(
         &self,
         mapping: &Mapping,
@@ -82,7 +82,7 @@ impl Head {
             }
         }
         if mapping.knows_columns() {
-            // Whether these are enough was decided by their names.
+            // `Mapping::new` has checked the names of the columns.
             return Ok(());
         }
         match mapping.needed().find(|needed| !self.good().any(|row| mapping.gives(row, needed))) {
@@ -91,7 +91,8 @@ impl Head {
         }
     }
 
-    /// If none of a thousand rows is an event, the rest of the file is none either.
+    /// Refuses a file if none of its first rows becomes an event, since later rows most likely
+    /// would not either.
     fn check_events(&self, mapping: &Mapping) -> Result<(), String> {
         if self.is_whole {
             return Ok(());
@@ -104,21 +105,21 @@ impl Head {
                     Err(problem) => (row.line, problem.message),
                 },
                 Err(RowError::Bad(BadRow { line, reason, .. })) => (*line, reason.clone()),
-                // Told where the rows are read.
+                // The reader of all rows reports this.
                 Err(RowError::Broken { .. }) => return Ok(()),
             };
             first.get_or_insert((line, reason));
         }
         let (line, reason) = first.unwrap_or_default();
         let rows = self.rows.len();
-        Err(format!("none of its first {rows} rows is an event, and nothing was sent; line {line}: {reason}"))
+        Err(format!("none of its first {rows} rows is an event, so nothing was sent; line {line}: {reason}"))
     }
 }
 
-/// Whether a row after the first ones has a column. Rows that cannot be read have none.
+/// Returns whether a row after the first ones has a column. Rows that cannot be read have none.
 fn later_row_has(args: &ImportArgs, file: &Path, mapping: &Mapping, column: &str) -> Result<bool, String> {
     if !std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file()) {
-        // What is read from a pipe cannot be read again.
+        // A pipe cannot be read twice.
         return Ok(false);
     }
     let source = source::open(file, args.format, args.delimiter, &indicatif::ProgressBar::hidden())?;

@@ -1,4 +1,5 @@
-//! Event ids derived from the content: what makes an import that is run twice count once.
+//! Event ids derived from the content of rows. Because of them, the events of a repeated import
+//! count once.
 
 use std::collections::HashMap;
 
@@ -6,26 +7,28 @@ use sha2::{Digest, Sha256};
 
 use super::event::ImportedEvent;
 
-/// How many rows of one file are told apart: 16 bytes of memory each.
+/// The most different rows in a file: each takes 16 bytes of memory.
 const ROWS_MAX: usize = 500_000_000;
-/// Bytes of the hash in an id: two different rows get one id by chance less often than disks lie.
+/// Bytes of the hash in an id. Two rows get the same id by chance less often than a disk returns
+/// wrong data.
 const ID_BYTES: usize = 16;
 
-/// Counts the identical rows of a file: each of them is an event of its own.
+/// Counts the identical rows of a file, since each of them is an event of its own.
 #[derive(Default)]
-pub struct Occurrences {
-    /// By the first eight bytes of the hash. Should two rows share them, their numbers interleave, which does no harm:
-    /// the id has the longer hash, and the same file gives the same numbers.
+pub(crate) struct Occurrences {
+    /// Counts by the first eight bytes of the hash. If two different rows share them, they also
+    /// share a count. That does no harm: the id has the longer hash, and the same file gives the
+    /// same counts.
     seen: HashMap<u64, u32>,
 }
 
 impl Occurrences {
-    /// The id of the next row: the hash of the event as the file gives it (before any shift of times), and how many
-    /// identical rows came before it in the file.
+    /// Returns the id of the next row: the hash of its event before any shift of times, and the
+    /// count of identical rows so far, this one included.
     ///
     /// # Errors
-    /// The file has too many rows.
-    pub fn event_id(&mut self, event: &ImportedEvent) -> Result<String, String> {
+    /// The file has too many different rows.
+    pub(crate) fn event_id(&mut self, event: &ImportedEvent) -> Result<String, String> {
         if self.seen.len() >= ROWS_MAX {
             return Err(format!("the file has more than {ROWS_MAX} different rows; split it"));
         }

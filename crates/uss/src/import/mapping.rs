@@ -1,4 +1,4 @@
-//! From a row's columns to an event's fields.
+//! Maps the columns of rows to the fields of events.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -12,13 +12,13 @@ use super::values::decimal_comma;
 
 /// Fields of an event besides `payload`.
 const TOP_FIELDS: [&str; 7] = ["id", "id_type", "region", "device_type", "country", "created_at", "event_id"];
-/// Fields of the payload that may be said without `payload.`.
+/// Properties of the payload that `--map` and `--set` also take without `payload.`.
 const PAYLOAD_FIELDS: [&str; 5] = ["activity_type", "url", "order_total", "order_id", "element_id"];
 
-/// Where a value goes.
+/// The field of an event that a column fills.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Field {
-    /// A field of the event.
+pub(crate) enum Field {
+    /// A field besides `payload`.
     Top(&'static str),
     /// A property of the payload.
     Payload(String),
@@ -41,22 +41,22 @@ impl FromStr for Field {
     fn from_str(text: &str) -> Result<Self, String> {
         Field::known(text).ok_or_else(|| {
             let (top, payload) = (TOP_FIELDS.join(", "), PAYLOAD_FIELDS.join(", "));
-            format!("`{text}` is no field of an event; use {top}, {payload}, or payload.NAME")
+            format!("`{text}` is not a field of an event; use {top}, {payload}, or payload.NAME")
         })
     }
 }
 
 /// `--map FIELD=COLUMN`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Renaming {
+pub(crate) struct Renaming {
     field: Field,
-    /// The column's name, or names inside of objects with points between them.
-    pub column: String,
+    /// The column's name, or a path into an object: names with points between them.
+    pub(crate) column: String,
 }
 
 /// `--set FIELD=VALUE`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Constant {
+pub(crate) struct Constant {
     field: Field,
     value: String,
 }
@@ -80,24 +80,24 @@ impl FromStr for Constant {
 }
 
 /// How the rows of a file become events.
-pub struct Mapping {
+pub(crate) struct Mapping {
     renamings: Vec<Renaming>,
     constants: Vec<Constant>,
     only_mapped: bool,
     times: Times,
     decimal_comma: bool,
-    /// The columns that the file says it has.
+    /// The columns, empty if the format does not list them.
     columns: Vec<String>,
     nested: bool,
     whole_floats: bool,
 }
 
 impl Mapping {
-    /// The mapping of a file.
+    /// Makes the mapping of a file.
     ///
     /// # Errors
-    /// A column that the file has not, or no column for a field that every event needs.
-    pub fn new(args: &ImportArgs, source: &Source) -> Result<Self, String> {
+    /// The file lacks a mapped column, or a column for a field that every event needs.
+    pub(crate) fn new(args: &ImportArgs, source: &Source) -> Result<Self, String> {
         let mapping = Self {
             renamings: args.map.clone(),
             constants: args.set.clone(),
@@ -116,7 +116,7 @@ impl Mapping {
 
     fn check_columns(&self, columns: &[String]) -> Result<(), String> {
         for Renaming { column, .. } in &self.renamings {
-            // What is inside of a column only its rows tell.
+            // Only the rows show which values are inside of a column.
             let may_be_inside =
                 self.nested && nested::outer_names(column).any(|outer| columns.iter().any(|has| has == outer));
             if !columns.contains(column) && !may_be_inside {
@@ -134,34 +134,34 @@ impl Mapping {
         }
     }
 
-    /// The fields that every event needs and that no constant gives.
-    pub fn needed(&self) -> impl Iterator<Item = &'static str> {
+    /// Returns the fields that every event needs and no constant sets.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = &'static str> {
         let is_set = |needed| self.constants.iter().any(|constant| constant.field == Field::Top(needed));
         ["id", "created_at"].into_iter().filter(move |needed| !is_set(needed))
     }
 
-    /// The columns that `--map` names.
-    pub fn mapped_columns(&self) -> impl Iterator<Item = &str> {
+    /// Returns the columns that `--map` names.
+    pub(crate) fn mapped_columns(&self) -> impl Iterator<Item = &str> {
         self.renamings.iter().map(|renaming| renaming.column.as_str())
     }
 
-    /// Whether the file says what columns it has.
-    pub fn knows_columns(&self) -> bool {
+    /// Returns whether the format lists the file's columns.
+    pub(crate) fn knows_columns(&self) -> bool {
         !self.columns.is_empty()
     }
 
-    /// Whether the file says that it has this column, with values or without.
-    pub fn is_column(&self, column: &str) -> bool {
+    /// Returns whether the file lists this column, even if no row has a value for it.
+    pub(crate) fn is_column(&self, column: &str) -> bool {
         self.columns.iter().any(|has| has == column)
     }
 
-    /// Whether a row has a column of this name, or a value inside of one.
-    pub fn has(&self, row: &Row, column: &str) -> bool {
+    /// Returns whether a row has a value for a column, or for a path into one.
+    pub(crate) fn has(&self, row: &Row, column: &str) -> bool {
         self.value(row, column).is_some()
     }
 
-    /// Whether a row has something for a field of the event.
-    pub fn gives(&self, row: &Row, needed: &'static str) -> bool {
+    /// Returns whether a row has a value for a field of the event.
+    pub(crate) fn gives(&self, row: &Row, needed: &'static str) -> bool {
         let field = Field::Top(needed);
         row.fields.iter().any(|(column, _)| self.fields_of(column).contains(&field))
             || self.renamings.iter().any(|renaming| renaming.field == field && self.has(row, &renaming.column))
@@ -175,7 +175,8 @@ impl Mapping {
         }
     }
 
-    /// Where a column goes: where `--map` says; else where its name says, if no other column was mapped there.
+    /// Returns the fields that a column fills: those that `--map` says, else the field of its own
+    /// name unless another column is mapped to it.
     fn fields_of(&self, column: &str) -> Vec<Field> {
         let renamed = self.renamings.iter().filter(|renaming| renaming.column == column);
         let mut fields: Vec<Field> = renamed.map(|renaming| renaming.field.clone()).collect();
@@ -191,8 +192,8 @@ impl Mapping {
     /// Makes an event of a row.
     ///
     /// # Errors
-    /// Says what the row lacks.
-    pub fn event(&self, row: &Row) -> Result<ImportedEvent, Problem> {
+    /// Returns what the row lacks.
+    pub(crate) fn event(&self, row: &Row) -> Result<ImportedEvent, Problem> {
         let mut event = ImportedEvent::new(self.whole_floats);
         for (column, value) in &row.fields {
             if column == "payload" && !self.only_mapped && !self.renamings.iter().any(|map| map.column == *column) {
@@ -226,7 +227,8 @@ impl Mapping {
     }
 }
 
-/// A property that is a number with a decimal comma, as a JSON string. Those that are never numbers stay as they are.
+/// Returns a number with a decimal comma as a JSON string with a decimal point. Properties that are
+/// never numbers stay as they are.
 fn with_point(name: &str, value: &str) -> Option<String> {
     if name != "order_total" && PAYLOAD_FIELDS.contains(&name) {
         return None;
@@ -235,8 +237,8 @@ fn with_point(name: &str, value: &str) -> Option<String> {
     decimal_comma(text.trim(), name == "order_total").map(|number| json_text(&number))
 }
 
-/// Says that a mapped column is missing, and what else there is.
-pub fn missing_column(column: &str, names: &[String], what: &str) -> String {
+/// Returns the message for a mapped column that is missing.
+pub(crate) fn missing_column(column: &str, names: &[String], what: &str) -> String {
     let near = names
         .iter()
         .map(|name| (strsim::damerau_levenshtein(&name.to_lowercase(), &column.to_lowercase()), name))
@@ -246,22 +248,22 @@ pub fn missing_column(column: &str, names: &[String], what: &str) -> String {
     format!("{what} `{column}`, which --map names{near}; it has {}", listed(names))
 }
 
-/// Says that nothing is a field that every event needs.
-pub fn lacks_field(needed: &str, names: &[String]) -> String {
+/// Returns the message for a field that every event needs and no column fills.
+pub(crate) fn lacks_field(needed: &str, names: &[String]) -> String {
     let mut reason =
         format!("none of its columns is the event's {needed}; add --map {needed}=COLUMN; it has {}", listed(names));
     if let [only] = names
-        && let Some(delimiter) = [";", "\t", "|", ","].into_iter().find(|mark| only.contains(*mark))
+        && let Some(delimiter) = [";", "\t", "|", ","].into_iter().find(|delimiter| only.contains(*delimiter))
     {
         reason.push_str(&format!(
-            "; are its cells separated otherwise? Try --delimiter '{}'",
+            "; does another character separate its cells? Try --delimiter '{}'",
             delimiter.escape_default()
         ));
     }
     reason
 }
 
-/// Column names for a message; of very many the first.
+/// Returns column names for a message: the first ones, if there are very many.
 fn listed(names: &[String]) -> String {
     const NAMES_MAX: usize = 50;
     let first = names.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -1,8 +1,9 @@
-//! `uss import`: history from files, through the ingestion API.
+//! `uss import`: sends history from files to the ingestion API.
 //!
-//! A file's first rows are looked at before anything is sent ([`head`]). Its rows ([`source`]) become events ([`mapping`],
-//! [`times`]), get ids derived from their content ([`ids`]) and are posted in batches ([`post`]). What is no event, to us or to the
-//! API, goes to a file of its own ([`rejected`]). An import that broke off, or is run twice, counts every row once.
+//! The first rows of a file are checked before any event is sent ([`head`]). Its rows ([`source`])
+//! become events ([`mapping`], [`times`]), get ids derived from their content ([`ids`]), and are
+//! posted in batches ([`post`]). Rows that are rejected here or by the API are written to a file
+//! ([`rejected`]). An import that is interrupted or repeated counts every row once.
 
 mod event;
 mod head;
@@ -25,9 +26,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use segment_engine::time::{Timestamp, Zone};
 use tokio::sync::mpsc;
 
-pub use mapping::{Constant, Renaming};
-pub use source::Format;
-pub use summary::Summary;
+pub(crate) use mapping::{Constant, Renaming};
+pub(crate) use source::Format;
+pub(crate) use summary::Summary;
 
 use event::{ImportedEvent, Problem};
 use head::Checked;
@@ -37,68 +38,69 @@ use post::{Batch, Poster};
 use rejected::{Rejected, RejectedRow, code};
 use source::{BadRow, Row, RowError, RowResult};
 
-/// Batches that are read ahead of the network.
+/// Batches that are read before the network takes them.
 const BATCHES_AHEAD_MAX: usize = 4;
-/// How many rows of a file a dry run shows.
+/// The most rows of a file that a dry run shows.
 const DRY_ROWS: usize = 10;
 
-/// `uss import`'s arguments.
+/// The arguments of `uss import`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ImportArgs {
-    /// Files to import: CSV, NDJSON or Parquet, also packed with gzip
+pub(crate) struct ImportArgs {
+    /// Files to import: CSV, NDJSON or Parquet. CSV and NDJSON may be compressed with gzip
     #[arg(required = true)]
-    pub files: Vec<PathBuf>,
-    /// What the files are; by default their names say it
+    pub(crate) files: Vec<PathBuf>,
+    /// The format of the files. By default it follows from their names
     #[arg(long, value_enum)]
-    pub format: Option<Format>,
-    /// What separates the cells of CSV, e.g. ';' or '\t'; ' ' means any number of blanks. By default a comma, in .tsv files a tab
+    pub(crate) format: Option<Format>,
+    /// The character between the cells of CSV, e.g. ';' or '\t'; ' ' means any number of blanks. By
+    /// default a comma, in .tsv files a tab
     #[arg(long, value_parser = delimiter)]
-    pub delimiter: Option<char>,
-    /// Which column is an event's field, e.g. id=customer, created_at=time, activity_type=action, payload.coupon=code,
-    /// order_total=cart.total for a value inside of an object. Other columns are fields of their own name, or else payload
-    /// properties
+    pub(crate) delimiter: Option<char>,
+    /// Fill a field of the events from a column, e.g. id=customer, created_at=time,
+    /// activity_type=action, payload.coupon=code, or order_total=cart.total for a value inside of
+    /// an object. Other columns fill the field of their own name, or else a property of the payload
     #[arg(long = "map", value_name = "FIELD=COLUMN")]
-    pub map: Vec<Renaming>,
-    /// A field that is the same for all rows, e.g. id_type=cookie
+    pub(crate) map: Vec<Renaming>,
+    /// Set a field to the same value in all events, e.g. id_type=cookie
     #[arg(long = "set", value_name = "FIELD=VALUE")]
-    pub set: Vec<Constant>,
+    pub(crate) set: Vec<Constant>,
     /// Leave out columns that --map does not name
     #[arg(long)]
-    pub only_mapped: bool,
-    /// The zone of times without an offset, as Area/City; UTC by default
+    pub(crate) only_mapped: bool,
+    /// The time zone of times without an offset, as Area/City. UTC by default
     #[arg(long, value_name = "AREA/CITY", value_parser = times::zone)]
-    pub time_zone: Option<Zone>,
-    /// How times are written, with strftime's directives, e.g. '%d.%m.%Y %H:%M:%S'
+    pub(crate) time_zone: Option<Zone>,
+    /// The format of times, in strftime's directives, e.g. '%d.%m.%Y %H:%M:%S'
     #[arg(long, value_name = "FORMAT", value_parser = times::format)]
-    pub time_format: Option<String>,
-    /// Numbers are written with a comma: 1.234,56
+    pub(crate) time_format: Option<String>,
+    /// Read numbers with a decimal comma: 1.234,56
     #[arg(long)]
-    pub decimal_comma: bool,
-    /// Move all times by one span, so that the last event happened now
+    pub(crate) decimal_comma: bool,
+    /// Shift all times by one span, so that the last event happened now
     #[arg(long)]
-    pub shift_to_now: bool,
+    pub(crate) shift_to_now: bool,
     /// The ingestion API
     #[arg(long, env = "USS_INGESTION_URL", default_value = "http://127.0.0.1:4000")]
-    pub url: String,
-    /// An admin key, if the API asks for keys
+    pub(crate) url: String,
+    /// An admin key, if the API needs keys
     #[arg(long, env = "USS_API_KEY", hide_env_values = true)]
-    pub key: Option<String>,
-    /// Reject events of unknown users instead of creating their users
+    pub(crate) key: Option<String>,
+    /// Reject events of unknown users instead of creating the users
     #[arg(long)]
-    pub known_users_only: bool,
-    /// Where rejected rows are written, with line and reason; by default FILE.rejected in the current folder, where FILE is the
-    /// first file's name
+    pub(crate) known_users_only: bool,
+    /// The file for rejected rows, each with its line and the reason. By default FILE.rejected in
+    /// the current folder, where FILE is the name of the first file
     #[arg(long, value_name = "FILE")]
-    pub rejected: Option<PathBuf>,
+    pub(crate) rejected: Option<PathBuf>,
     /// Stop when more rows than this are rejected
     #[arg(long, value_name = "N")]
-    pub max_rejected: Option<u64>,
+    pub(crate) max_rejected: Option<u64>,
     /// Show the first rows of each file as events, and send nothing
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
-/// `--delimiter`: a character, or how a tab is written.
+/// Parses `--delimiter`: a character, or a name of the tab.
 fn delimiter(text: &str) -> Result<char, String> {
     if matches!(text, "\\t" | "tab") {
         return Ok('\t');
@@ -106,38 +108,30 @@ fn delimiter(text: &str) -> Result<char, String> {
     text.parse().map_err(|_| "write one character, or '\\t' for a tab".to_owned())
 }
 
-/// Why an import ended early. What had been sent until then stays; importing again counts nothing twice.
+/// Why an import ended early. Events sent until then stay. Importing again counts no event twice.
 #[derive(Debug, thiserror::Error)]
-pub enum ImportError {
+pub(crate) enum ImportError {
     /// A file cannot be opened or read.
     #[error("{}: {reason}", file.display())]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// Why, and what to do.
-        reason: String,
-    },
+    File { file: PathBuf, reason: String },
     /// A file cannot be read to its end.
     #[error("{}, line {line}: {reason}", file.display())]
     Row {
-        /// The file.
         file: PathBuf,
         /// The line (CSV, JSON) or row (Parquet), from 1.
         line: u64,
-        /// Why, and what to do.
         reason: String,
     },
     /// More rows were rejected than the arguments allow.
     #[error(
-        "stopped: more than {max} rows were rejected, see {}; the first: {example}\nWhat was sent stays, and importing again \
-         counts nothing twice.", path.display()
+        "stopped: more than {max} rows were rejected, see {}; the first: {example}\nEvents that were sent stay, and importing again \
+         counts no event twice.", path.display()
     )]
     TooManyRejected {
-        /// How many are allowed.
         max: u64,
-        /// Where they stand.
+        /// The file of rejected rows.
         path: PathBuf,
-        /// The first of them.
+        /// The first rejected row.
         example: String,
     },
     /// The API does not take events.
@@ -145,12 +139,12 @@ pub enum ImportError {
     Api(String),
 }
 
-/// Imports all files, with a progress bar on standard error. A row that is no event is rejected, and the import goes on.
+/// Imports all files, and shows a progress bar on standard error. A bad row is rejected, and the
+/// import goes on.
 ///
 /// # Errors
-/// A file that cannot be read, a mapping that does not fit it, too many rejected rows, or an API that cannot be reached: see
-/// [`ImportError`].
-pub async fn run(args: &ImportArgs, now: Timestamp) -> Result<Summary, ImportError> {
+/// See [`ImportError`].
+pub(crate) async fn run(args: &ImportArgs, now: Timestamp) -> Result<Summary, ImportError> {
     let poster = Poster::new(args)?;
     let rejected = Arc::new(Rejected::new(args)?);
     let mut accepted = 0;
@@ -164,11 +158,12 @@ pub async fn run(args: &ImportArgs, now: Timestamp) -> Result<Summary, ImportErr
     Ok(Summary { accepted, rejected: rejected.finish()? })
 }
 
-/// The first rows of all files as the events they would be, or with the reason why they would be rejected. Sends nothing.
+/// Returns the first rows of all files as the events they would become, or with the reason why they
+/// would be rejected. Sends nothing.
 ///
 /// # Errors
-/// A file that cannot be read, or a mapping that does not fit it.
-pub fn dry_run(args: &ImportArgs, now: Timestamp) -> Result<Vec<String>, ImportError> {
+/// A file cannot be read, or the mapping does not fit it.
+pub(crate) fn dry_run(args: &ImportArgs, now: Timestamp) -> Result<Vec<String>, ImportError> {
     let mut lines = Vec::new();
     for file in &args.files {
         let shift_micros = if args.shift_to_now { shift_to(args, file, now)? } else { 0 };
@@ -200,12 +195,12 @@ async fn import_file(
     });
     let (read, posted) = tokio::join!(reading, poster.post_all(file, receiver, &bar, rejected, accepted));
     bar.finish_and_clear();
-    // If the API went away, reading stopped because of it: the API's error is the reason.
+    // If the API fails, reading stops too. The error of the API is the reason.
     posted?;
     read
 }
 
-/// Reads and maps a file on a thread of its own, and hands over batches.
+/// Reads and maps a file, and sends its batches. Runs on a thread of its own.
 fn read_file(
     args: &ImportArgs,
     file: &Path,
@@ -225,7 +220,7 @@ fn read_file(
             }
             Err(bad) => rejected.add(&bad.row(file), false)?,
         }
-        // The other side only goes away with an error of its own.
+        // The receiver only ends early with an error of its own.
         if batch.is_full() && batches.blocking_send(std::mem::take(&mut batch)).is_err() {
             return Ok(());
         }
@@ -236,7 +231,7 @@ fn read_file(
     Ok(())
 }
 
-/// How far to move the times so that the last one is `now`.
+/// Returns the shift in microseconds that makes the last time `now`.
 fn shift_to(args: &ImportArgs, file: &Path, now: Timestamp) -> Result<i64, ImportError> {
     let bar = progress_bar(file);
     let Checked { mapping, rows } = checked(args, file, &bar)?;
@@ -250,33 +245,34 @@ fn shift_to(args: &ImportArgs, file: &Path, now: Timestamp) -> Result<i64, Impor
     Ok(last.map_or(0, |last| now.0 - last.0))
 }
 
-/// A row that is no event.
-struct NoEvent {
+/// A row that cannot become an event.
+struct BadEvent {
     line: u64,
     code: &'static str,
     message: String,
     text: String,
 }
 
-impl NoEvent {
+impl BadEvent {
     fn row<'a>(&'a self, file: &'a Path) -> RejectedRow<'a> {
         RejectedRow { file, line: self.line, code: self.code, message: &self.message, text: &self.text }
     }
 }
 
-/// The event of a row, or why there is none; an error if nothing more can be read.
+/// Returns the event of a row, or why there is none. An error means that the file cannot be read
+/// any further.
 fn event_of(
     mapping: &Mapping,
     row: RowResult,
     file: &Path,
-) -> Result<Result<(Row, ImportedEvent), NoEvent>, ImportError> {
+) -> Result<Result<(Row, ImportedEvent), BadEvent>, ImportError> {
     Ok(match row {
         Ok(row) => match mapping.event(&row) {
             Ok(event) => Ok((row, event)),
-            Err(Problem { code, message }) => Err(NoEvent { line: row.line, code, message, text: row.text }),
+            Err(Problem { code, message }) => Err(BadEvent { line: row.line, code, message, text: row.text }),
         },
         Err(RowError::Bad(BadRow { line, reason, text })) => {
-            Err(NoEvent { line, code: code::UNREADABLE_ROW, message: reason, text })
+            Err(BadEvent { line, code: code::UNREADABLE_ROW, message: reason, text })
         }
         Err(RowError::Broken { line, reason }) => {
             return Err(ImportError::Row { file: file.to_owned(), line, reason });
@@ -299,10 +295,11 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, ImportError> {
     let (args, file) = (args.clone(), file.to_owned());
     let done = tokio::task::spawn_blocking(move || work(&args, &file)).await;
-    done.unwrap_or_else(|panic| Err(ImportError::Api(format!("reading failed by a defect: {panic}"))))
+    done.unwrap_or_else(|panic| Err(ImportError::Api(format!("a defect ended the reading: {panic}; please report it"))))
 }
 
-/// Bytes of the file, for the estimate; the message tells events and their rate.
+/// Returns a bar that counts bytes of the file, to estimate the time. Its message shows events and
+/// their rate.
 fn progress_bar(file: &Path) -> ProgressBar {
     let bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
     let style = ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}%  {msg}  ETA {eta}")

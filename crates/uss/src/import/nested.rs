@@ -1,15 +1,16 @@
-//! Values inside of objects, by names with points between them: `ecommerce.purchase_revenue`.
+//! Finds values inside of objects by paths, names with points between them:
+//! `ecommerce.purchase_revenue`.
 
 use ports::records::json::{JsonError, Kind, Reader};
 
 use super::source::Row;
 
-/// How deep names of columns are looked for, for messages.
+/// How deep messages list names inside of objects.
 const DEPTH_MAX: usize = 4;
 
-/// The value of `name`: of a field of that very name, else inside of the object whose name it begins with. Of several such
-/// objects the first that has it.
-pub fn value(fields: &[(String, String)], name: &str) -> Option<String> {
+/// Returns the value of the field `name`, else the value inside of an object whose name `name`
+/// begins with. If several objects have such a value, the first one counts.
+pub(crate) fn value(fields: &[(String, String)], name: &str) -> Option<String> {
     if let Some((_, value)) = fields.iter().find(|(key, _)| key == name) {
         return Some(value.clone());
     }
@@ -19,13 +20,13 @@ pub fn value(fields: &[(String, String)], name: &str) -> Option<String> {
     })
 }
 
-/// What a name may be inside of: `a` and `a.b` for `a.b.c`.
-pub fn outer_names(name: &str) -> impl Iterator<Item = &str> {
+/// Returns the objects that a path may lead into: `a` and `a.b` for `a.b.c`.
+pub(crate) fn outer_names(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('.').map(|(at, _)| &name[..at])
 }
 
-/// The names of a row's columns, those inside of objects too.
-pub fn names(row: &Row) -> Vec<String> {
+/// Returns the names of a row's columns, including those inside of objects.
+pub(crate) fn names(row: &Row) -> Vec<String> {
     let mut names = Vec::new();
     add_names(&row.fields, "", DEPTH_MAX, &mut names);
     names
@@ -41,7 +42,7 @@ fn add_names(fields: &[(String, String)], outer: &str, depth: usize, names: &mut
     }
 }
 
-/// The fields of a value that is an object.
+/// Returns the fields of an object, `None` for another value.
 fn fields_of(value: &str) -> Option<Vec<(String, String)>> {
     let mut reader = Reader::lenient(value);
     if reader.kind() != Ok(Kind::Object) {
@@ -66,11 +67,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_the_point_in_it_goes_before_a_nested_one() {
+    fn a_name_that_contains_a_point_has_precedence_over_a_path() {
         let cases = [
             ("a.e", Some("\"y\"")),
             ("a.d", Some("null")),
-            // Inside of `a` there is a `b.c` by name.
+            // `a` has a field named `b.c`.
             ("a.b.c", Some("2")),
             ("a.b.f", Some("4")),
             ("a.b", Some(r#"{"c":3,"f":4}"#)),
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn names_reach_into_objects() {
+    fn names_include_those_inside_of_objects() {
         let names = names(&Row { line: 1, fields: row(), text: String::new() });
         assert_eq!(names, ["a.b.c", "a.b.c", "a.d", "a.e", "a.b.c", "a.b.f", "a.e", "g", "i"]);
     }

@@ -1,4 +1,4 @@
-//! Rows that did not become events: counted, and written to a file with line, reason and text.
+//! Counts rejected rows, and writes them to a file, each with its line and the reason.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -9,43 +9,42 @@ use serde::Serialize;
 
 use super::{ImportArgs, ImportError};
 
-/// How many rejected rows are shown one by one.
+/// The most rejected rows that the summary shows.
 const EXAMPLES_MAX: usize = 20;
-/// How much of a row's text is written.
+/// The most bytes of a row in the file of rejected rows.
 const TEXT_BYTES_MAX: usize = 1 << 20;
-/// How much of a row's text is shown.
-const SHOWN_CHARS_MAX: usize = 80;
+/// The most characters of a row in the summary.
+const EXAMPLE_CHARS_MAX: usize = 80;
 
-/// Codes of rows that never reached the API. Those that the API refuses have the API's codes.
-pub mod code {
-    /// It cannot be read at all.
-    pub const UNREADABLE_ROW: &str = "UNREADABLE_ROW";
-    /// It names no user.
-    pub const MISSING_ID: &str = "MISSING_ID";
-    /// It has no time, or one that cannot be read.
-    pub const INVALID_CREATED_AT: &str = "INVALID_CREATED_AT";
-    /// Its column `payload` is not an object.
-    pub const INVALID_FIELD: &str = "INVALID_FIELD";
+/// Codes of rows that are rejected before they reach the API. Rows that the API rejects have the
+/// API's codes.
+pub(crate) mod code {
+    /// The row is not valid CSV or JSON.
+    pub(crate) const UNREADABLE_ROW: &str = "UNREADABLE_ROW";
+    /// The row has no user id.
+    pub(crate) const MISSING_ID: &str = "MISSING_ID";
+    /// The row has no time, or one that cannot be read.
+    pub(crate) const INVALID_CREATED_AT: &str = "INVALID_CREATED_AT";
+    /// The `payload` column is not an object.
+    pub(crate) const INVALID_FIELD: &str = "INVALID_FIELD";
 }
 
-/// One rejected row, as it is written.
+/// A line of the file of rejected rows.
 #[derive(Clone, Debug, Serialize)]
-pub struct RejectedRow<'a> {
-    /// The file it stands in.
-    pub file: &'a Path,
-    /// Its line, from 1; in Parquet its number.
-    pub line: u64,
-    /// Stable, for programs.
-    pub code: &'a str,
-    /// Says what to do.
-    pub message: &'a str,
-    /// The row itself, its start if it is very long.
-    pub text: &'a str,
+pub(crate) struct RejectedRow<'a> {
+    pub(crate) file: &'a Path,
+    /// The number of the line, from 1; in Parquet that of the row.
+    pub(crate) line: u64,
+    pub(crate) code: &'a str,
+    pub(crate) message: &'a str,
+    /// The row, cut off if it is very long.
+    pub(crate) text: &'a str,
 }
 
-/// The rejected rows of an import. Both who reads the files and who posts the events adds to them.
+/// The rejected rows of an import. The reader of the files and the poster of the events both add
+/// rows.
 #[derive(Debug)]
-pub struct Rejected {
+pub(crate) struct Rejected {
     path: PathBuf,
     max: Option<u64>,
     state: Mutex<State>,
@@ -53,32 +52,32 @@ pub struct Rejected {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Made with the first row.
+    /// Created for the first row.
     file: Option<BufWriter<File>>,
     rows: u64,
     by_api: u64,
     examples: Vec<String>,
 }
 
-/// What there is to say of the rejected rows at the end.
+/// The rejected rows, as the summary reports them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// How many rows.
-    pub rows: u64,
-    /// How many of them the API refused.
-    pub by_api: u64,
-    /// The first of them.
-    pub examples: Vec<String>,
-    /// Where they stand.
-    pub path: PathBuf,
+pub(crate) struct Report {
+    pub(crate) rows: u64,
+    /// How many of the rows the API rejected.
+    pub(crate) by_api: u64,
+    /// The first rows, for people.
+    pub(crate) examples: Vec<String>,
+    /// The file of the rows.
+    pub(crate) path: PathBuf,
 }
 
 impl Rejected {
-    /// Where the arguments say; by default in the current folder, named after the first file.
+    /// Takes the file of rejected rows from the arguments. By default it is in the current folder,
+    /// named after the first file to import.
     ///
     /// # Errors
-    /// The place is one of the files to import.
-    pub fn new(args: &ImportArgs) -> Result<Self, ImportError> {
+    /// The file of rejected rows is one of the files to import.
+    pub(crate) fn new(args: &ImportArgs) -> Result<Self, ImportError> {
         let path = args.rejected.clone().unwrap_or_else(|| {
             let first = args.files.first().and_then(|file| file.file_name()).unwrap_or_default();
             let mut name = first.to_owned();
@@ -99,8 +98,8 @@ impl Rejected {
     /// Adds a row.
     ///
     /// # Errors
-    /// It is one too many, or it cannot be written.
-    pub fn add(&self, row: &RejectedRow<'_>, by_api: bool) -> Result<(), ImportError> {
+    /// There are more rows than `--max-rejected` allows, or the row cannot be written.
+    pub(crate) fn add(&self, row: &RejectedRow<'_>, by_api: bool) -> Result<(), ImportError> {
         let mut state = self.state();
         state.rows += 1;
         state.by_api += u64::from(by_api);
@@ -113,7 +112,7 @@ impl Rejected {
         })?;
         match self.max {
             Some(max) if state.rows > max => {
-                // Whoever asks to stop looks there next.
+                // The user will read the file next.
                 let flushed = state.file.as_mut().map(Write::flush);
                 drop(flushed);
                 let example = state.examples.first().cloned().unwrap_or_default();
@@ -123,11 +122,11 @@ impl Rejected {
         }
     }
 
-    /// Writes out what is left, and reports.
+    /// Flushes the file, and returns the report.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn finish(&self) -> Result<Report, ImportError> {
+    pub(crate) fn finish(&self) -> Result<Report, ImportError> {
         let mut state = self.state();
         if let Some(file) = &mut state.file {
             file.flush().map_err(|error| ImportError::File { file: self.path.clone(), reason: error.to_string() })?;
@@ -151,12 +150,12 @@ impl Rejected {
     }
 }
 
-/// A row for people: where it stands, what is wrong, and how it begins.
-pub fn example(row: &RejectedRow<'_>) -> String {
+/// Returns a row for people: its place, what is wrong, and its first characters.
+pub(crate) fn example(row: &RejectedRow<'_>) -> String {
     let RejectedRow { file, line, code, message, text } = row;
-    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
+    let mut start: String = text.chars().take(EXAMPLE_CHARS_MAX).collect();
+    if start.len() < text.len() {
+        start.push('…');
     }
-    format!("{}, line {line}: {message} ({code}): {shown}", file.display())
+    format!("{}, line {line}: {message} ({code}): {start}", file.display())
 }

@@ -1,16 +1,14 @@
-//! What came of an import.
+//! The summary at the end of an import.
 
 use std::fmt;
 
 use super::rejected::Report;
 
-/// What came of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Events that the log has. Those of an earlier import are among them; they count once.
-    pub accepted: u64,
-    /// The rows that did not become events.
-    pub rejected: Report,
+pub(crate) struct Summary {
+    /// Accepted events, including those that an earlier import sent already. They count once.
+    pub(crate) accepted: u64,
+    pub(crate) rejected: Report,
 }
 
 impl fmt::Display for Summary {
@@ -25,14 +23,14 @@ impl fmt::Display for Summary {
             write!(f, "\n  and {more} more")?;
         }
         if *rows > 0 {
-            write!(f, "\nThe rejected rows stand in {}, each with its line and the reason.", path.display())?;
+            write!(f, "\nThe rejected rows are in {}, each with its line and the reason.", path.display())?;
         }
         if *by_api > 0 {
-            let which = if by_api == rows { "They" } else { "Those that the API refused" };
+            let which = if by_api == rows { "They" } else { "Those that the API rejected" };
             write!(
                 f,
-                "\n{which} stand on the error topic, too: `uss errors list` shows them, and `uss errors replay` sends them again, \
-                 edited if need be."
+                "\n{which} are dead letters on the error topic, too: `uss errors list` shows them, and `uss errors replay` sends \
+                 them again, edited if need be."
             )?;
         }
         Ok(())

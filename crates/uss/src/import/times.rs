@@ -1,4 +1,4 @@
-//! Times as files have them.
+//! Reads the times of files.
 
 use jiff::fmt::strtime;
 use jiff::tz::{Offset, TimeZone};
@@ -10,17 +10,18 @@ const NANOS_PER_MICRO: i128 = 1_000;
 
 /// How the times of a file are read.
 #[derive(Clone, Debug, Default)]
-pub struct Times {
-    /// Of times without an offset; UTC if there is none.
-    pub zone: Option<Zone>,
-    /// As `strftime` has it; if given, times are read by it alone.
-    pub format: Option<String>,
+pub(crate) struct Times {
+    /// The zone of times without an offset. `None` is UTC.
+    pub(crate) zone: Option<Zone>,
+    /// Directives of `strftime`. If given, no other form is read.
+    pub(crate) format: Option<String>,
 }
 
 impl Times {
-    /// Reads a time: by the format, if there is one; else Unix seconds (10 digits), milliseconds (13), microseconds (16) or
-    /// nanoseconds (19), also with a fraction; else everything that an event's `created_at` may be.
-    pub fn parse(&self, text: &str) -> Option<Timestamp> {
+    /// Parses a time by the format, if there is one. Else it takes Unix seconds (10 digits),
+    /// milliseconds (13), microseconds (16) or nanoseconds (19), also with a fraction, and all
+    /// forms of an event's `created_at`.
+    pub(crate) fn parse(&self, text: &str) -> Option<Timestamp> {
         let text = text.trim();
         match &self.format {
             Some(format) => self.by_format(format, text),
@@ -45,9 +46,9 @@ impl Times {
     }
 }
 
-/// Cut off, as everywhere.
+/// Rounds down, as the engine does.
 fn micros(instant: jiff::Timestamp) -> i64 {
-    instant.as_nanosecond().div_euclid(NANOS_PER_MICRO) as i64 // of the years −9999 to 9999
+    instant.as_nanosecond().div_euclid(NANOS_PER_MICRO) as i64 // fits: jiff has the years −9999 to 9999
 }
 
 fn unix_time(text: &str) -> Option<Timestamp> {
@@ -61,35 +62,35 @@ fn unix_time(text: &str) -> Option<Timestamp> {
     digits[..MICROS_DIGITS].parse().ok().map(Timestamp)
 }
 
-/// A date as a number, which some programs keep as a float: `20231031.0`.
+/// Removes the `.0` of a date that a program kept as a float: `20231031.0`.
 fn date_of(text: &str) -> &str {
     text.strip_suffix(".0").filter(|date| date.len() == 8 && !date.contains(['-', '/'])).unwrap_or(text)
 }
 
-/// `--time-zone`: a zone by its Area/City.
+/// Parses `--time-zone`: the Area/City of a zone, or UTC.
 ///
 /// # Errors
-/// Says what to write.
-pub fn zone(name: &str) -> Result<Zone, String> {
-    // Abbreviations mean an offset to some and a zone with summer time to others.
+/// There is no such zone.
+pub(crate) fn zone(name: &str) -> Result<Zone, String> {
+    // An abbreviation can mean a fixed offset or a zone with summer time.
     let named = Zone::parse(name).filter(|zone| zone.name().contains('/') || zone.name().eq_ignore_ascii_case("UTC"));
     named.ok_or_else(|| {
         format!("there is no time zone `{name}`; write Area/City, e.g. Europe/Berlin or America/New_York, or UTC")
     })
 }
 
-/// `--time-format`: checked with a time that it writes and must read again.
+/// Parses `--time-format`. It must read again a time that it writes.
 ///
 /// # Errors
-/// Says what to write.
-pub fn format(text: &str) -> Result<String, String> {
+/// The directives are wrong, or do not give a time.
+pub(crate) fn format(text: &str) -> Result<String, String> {
     let probe = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
     let advice = "write directives of strftime, e.g. %d.%m.%Y %H:%M:%S, %m/%d/%Y %I:%M %p or %s";
     let written = strtime::format(text, &probe).map_err(|error| format!("{error}; {advice}"))?;
     let times = Times { zone: None, format: Some(text.to_owned()) };
     match times.parse(&written) {
         Some(_) => Ok(text.to_owned()),
-        None => Err(format!("a time that is written so (`{written}`) cannot be read again; {advice}")),
+        None => Err(format!("a time in this format (`{written}`) cannot be read again; {advice}")),
     }
 }
 
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_has_one_meaning() {
+    fn every_form_is_read_in_one_way() {
         let day = "2023-10-31T00:00:00.000000Z";
         let half = "2023-10-31T11:59:00.500000Z";
         let cases = [
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_is_that_of_times_without_an_offset() {
+    fn the_zone_applies_to_times_without_an_offset() {
         let times = Times { zone: Some(zone("europe/berlin").unwrap()), format: None };
         let cases = [
             ("2023-07-01 12:00:00", "2023-07-01T10:00:00.000000Z"),
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_is_the_only_spelling() {
+    fn a_format_excludes_all_other_forms() {
         let berlin = Some(zone("Europe/Berlin").unwrap());
         let cases = [
             ("%d.%m.%Y %H:%M:%S", None, "31.10.2023 11:59:00", Some("2023-10-31T11:59:00.000000Z")),

@@ -1,9 +1,10 @@
-//! Values as files write them, and as events have them.
+//! Converts values of files to values of events.
 
-/// A number that is written with a decimal comma, as an event has it: `1.234,56` is `1234.56`. Points, blanks and apostrophes
-/// between groups of three digits are left out. `None` if the text is no such number; one without a comma is only read if
-/// `without_comma`, since `1.234` may also be something else.
-pub fn decimal_comma(text: &str, without_comma: bool) -> Option<String> {
+/// Converts a number with a decimal comma to one with a decimal point: `1.234,56` to `1234.56`.
+/// Points, blanks and apostrophes between groups of three digits are removed. Returns `None` for
+/// other strings, and for a number without a comma unless `without_comma`, since `1.234` is
+/// ambiguous.
+pub(crate) fn decimal_comma(text: &str, without_comma: bool) -> Option<String> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(rest) => ("-", rest),
         None => ("", text.strip_prefix('+').unwrap_or(text)),
@@ -23,7 +24,7 @@ pub fn decimal_comma(text: &str, without_comma: bool) -> Option<String> {
 
 const GROUP_MARKS: [char; 6] = ['.', ' ', '\u{a0}', '\u{202f}', '\'', '\u{2019}'];
 
-/// The digits of `1.234.567`, or of `1234567`.
+/// Returns the digits of `1.234.567` or `1234567`.
 fn ungrouped(text: &str) -> Option<String> {
     let mut groups = text.split(GROUP_MARKS);
     let mut digits = groups.next().filter(|first| is_number(first))?.to_owned();
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decimal_comma_is_a_point_and_groups_have_no_marks() {
+    fn a_decimal_comma_becomes_a_point_and_group_marks_are_removed() {
         let cases = [
             ("12,50", Some("12.50")),
             ("-0,5", Some("-0.5")),

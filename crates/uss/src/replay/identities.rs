@@ -1,50 +1,53 @@
-//! Who is who: identities, the users they belong to, and the links between them.
+//! Identities, the users they belong to, and the links between them.
 
 use std::collections::HashMap;
 
 use ports::identities::{CaselessTypes, Identity};
 use segment_engine::event::UserId;
 
-/// Of these types a person has one identity: users whose identities differ are two people.
+/// A user has at most one identity of each of these types. Users with different ones are never
+/// merged.
 const EXCLUSIVE_TYPES: [&str; 1] = ["email"];
 
-/// The identities that were ever seen.
+/// All identities seen so far.
 #[derive(Default)]
-pub struct Identities {
+pub(crate) struct Identities {
     caseless: CaselessTypes,
-    /// By their forms. Absorbed users' answer their survivors.
+    /// Users by the form of an identity. Identities of an absorbed user belong to its survivor.
     owners: HashMap<Identity, UserId>,
-    /// By user, whose ids count from 1.
+    /// The user with id 1 is first.
     users: Vec<Known>,
 }
 
 struct Known {
     /// The client id first seen for the user.
     client_id: String,
-    /// In their forms.
+    /// The forms of the user's identities.
     identities: Vec<Identity>,
-    /// Whom it was merged into.
+    /// The user that absorbed this one.
     survivor: Option<UserId>,
 }
 
-/// What is to be done about a link.
-pub enum Linked {
-    /// Nothing: it was known, or only an identity was new.
-    AsOne,
-    /// The user is absorbed by the other.
-    Merged(UserId, UserId),
-    /// They stay two.
+/// The outcome of a link.
+pub(crate) enum Linked {
+    /// Both identities belong to one user already, or one of them was new. No user is absorbed.
+    SameUser,
+    Merged {
+        absorbed: UserId,
+        survivor: UserId,
+    },
+    /// Why the users stay apart.
     Refused(String),
 }
 
 impl Identities {
-    /// Whose identity it is, if anyone's.
-    pub fn get(&self, identity: &Identity) -> Option<UserId> {
+    /// Returns the user with this identity.
+    pub(crate) fn get(&self, identity: &Identity) -> Option<UserId> {
         self.owners.get(&identity.form(&self.caseless)).copied()
     }
 
-    /// Makes a user.
-    pub fn create(&mut self, identity: Identity) -> UserId {
+    /// Creates a user.
+    pub(crate) fn create(&mut self, identity: Identity) -> UserId {
         let id = UserId(i64::try_from(self.users.len()).expect("fewer than 2⁶³ users") + 1);
         let form = identity.form(&self.caseless);
         self.owners.insert(form.clone(), id);
@@ -52,51 +55,51 @@ impl Identities {
         id
     }
 
-    /// Decides about a link; `to` is known. What is not refused holds from now on.
-    pub fn link(&mut self, from: &Identity, to: UserId) -> Linked {
+    /// Links two identities, unless that is refused. `to` must be a known user.
+    pub(crate) fn link(&mut self, from: &Identity, to: UserId) -> Linked {
         let from_user = self.get(from);
         if from_user == Some(to) {
-            return Linked::AsOne;
+            return Linked::SameUser;
         }
-        let theirs = match from_user {
+        let forms = match from_user {
             Some(user) => self.known(user).identities.clone(),
             None => vec![from.form(&self.caseless)],
         };
-        if let Some(reason) = conflict(&theirs, &self.known(to).identities) {
+        if let Some(reason) = conflict(&forms, &self.known(to).identities) {
             return Linked::Refused(reason);
         }
-        for identity in &theirs {
+        for identity in &forms {
             self.owners.insert(identity.clone(), to);
         }
-        self.known_mut(to).identities.extend(theirs);
+        self.known_mut(to).identities.extend(forms);
         match from_user {
             Some(absorbed) => {
                 let known = self.known_mut(absorbed);
                 known.survivor = Some(to);
                 known.identities.clear();
-                Linked::Merged(absorbed, to)
+                Linked::Merged { absorbed, survivor: to }
             }
-            None => Linked::AsOne,
+            None => Linked::SameUser,
         }
     }
 
-    /// Why `from` could not be linked to an identity that nobody has yet.
-    pub fn conflict_with_new(&self, from: &Identity, to: &Identity) -> Option<String> {
+    /// Returns why `from` cannot be linked to an identity that no user has yet.
+    pub(crate) fn conflict_with_new(&self, from: &Identity, to: &Identity) -> Option<String> {
         let (from_form, to) = (from.form(&self.caseless), to.form(&self.caseless));
-        let theirs = self.get(from).map(|user| &self.known(user).identities[..]);
-        conflict(theirs.unwrap_or(std::slice::from_ref(&from_form)), std::slice::from_ref(&to))
+        let forms = self.get(from).map(|user| &self.known(user).identities[..]);
+        conflict(forms.unwrap_or(std::slice::from_ref(&from_form)), std::slice::from_ref(&to))
     }
 
-    /// Who the user is now.
-    pub fn survivor(&self, mut user: UserId) -> UserId {
+    /// Returns the user into which this one was merged, if any, else the user itself.
+    pub(crate) fn survivor(&self, mut user: UserId) -> UserId {
         while let Some(survivor) = self.known(user).survivor {
             user = survivor;
         }
         user
     }
 
-    /// The client id first seen for the user.
-    pub fn client_id(&self, user: UserId) -> &str {
+    /// Returns the client id first seen for the user.
+    pub(crate) fn client_id(&self, user: UserId) -> &str {
         &self.known(user).client_id
     }
 
@@ -113,7 +116,8 @@ fn index(user: UserId) -> usize {
     usize::try_from(user.0 - 1).expect("user ids count from 1")
 }
 
-/// Two different identities of one exclusive type.
+/// Returns why two sets of identities cannot be one user's: they have different ones of an
+/// exclusive type.
 fn conflict(left: &[Identity], right: &[Identity]) -> Option<String> {
     let exclusive = |identity: &&Identity| identity.id_type.as_deref().is_some_and(|ty| EXCLUSIVE_TYPES.contains(&ty));
     left.iter().filter(exclusive).find_map(|one| {

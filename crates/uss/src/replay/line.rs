@@ -1,4 +1,4 @@
-//! The lines of a replay's input, read one by one.
+//! Reads the lines of a replay's input one by one.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -14,53 +14,46 @@ use serde_json::value::RawValue;
 
 use super::error::{Problem, ReplayError};
 
-/// The longest line that is read. An event may have 32 KiB, a where clause 32,768 characters.
+/// The longest line. An event has at most 32 KiB, a where clause 32,768 characters.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
-/// What a line says, and when.
-pub struct Line<'a> {
-    /// Time of receipt, and now.
-    pub at: Timestamp,
-    /// What happens.
-    pub action: Action<'a>,
+pub(crate) struct Line<'a> {
+    /// Both the time of receipt and now.
+    pub(crate) at: Timestamp,
+    pub(crate) action: Action<'a>,
 }
 
-/// What a line says.
-pub enum Action<'a> {
-    /// A segment comes, changes, or (`None`) goes.
+pub(crate) enum Action<'a> {
+    /// The tag of a segment, and its where clause; `None` deletes it.
     Segment(String, Option<String>),
-    /// A user did something.
     Event(Box<EventDraft<'a>>),
-    /// Traits of a user are set.
     Identify(Identify),
-    /// Two identities turn out to be one user's.
     Link(Link),
-    /// A checkpoint is written and read back.
+    /// Writes a checkpoint and reads it back.
     Restart,
-    /// Who is in these segments?
+    /// Lists the members of the segments with these tags.
     Members(Vec<String>),
 }
 
-/// Traits of a user.
-pub struct Identify {
-    /// Of whom.
-    pub identity: Identity,
-    /// Since when they are true; `None` for the line's instant.
-    pub created_at: Option<Timestamp>,
-    /// By key; `null` removes one.
-    pub traits: serde_json::Map<String, serde_json::Value>,
+/// Sets traits of a user.
+pub(crate) struct Identify {
+    pub(crate) identity: Identity,
+    /// Since when the traits are true; `None` is the line's instant.
+    pub(crate) created_at: Option<Timestamp>,
+    /// Values by key; `null` removes a trait.
+    pub(crate) traits: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Two identities of one user.
+/// Says that two identities are one user's.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Link {
-    /// Who is absorbed.
+pub(crate) struct Link {
+    /// An identity of the user that is absorbed.
     #[serde(deserialize_with = "identity")]
-    pub from: Identity,
-    /// By whom.
+    pub(crate) from: Identity,
+    /// An identity of the user that remains.
     #[serde(deserialize_with = "identity")]
-    pub to: Identity,
+    pub(crate) to: Identity,
 }
 
 #[derive(Deserialize)]
@@ -80,7 +73,7 @@ struct Fields<'a> {
 #[serde(deny_unknown_fields)]
 struct SegmentFields {
     tag: String,
-    /// `null` deletes; left out it is a mistake.
+    /// `null` deletes the segment. A missing field is an error.
     #[serde(rename = "whereStatement", deserialize_with = "Option::deserialize")]
     where_statement: Option<String>,
 }
@@ -94,8 +87,9 @@ struct IdentifyFields {
     traits: BTreeMap<String, JsonText>,
 }
 
-/// Reads the next line that is not blank into `buffer` and counts it in `number`. Answers `false` at the end.
-pub fn next_line(input: &mut impl BufRead, number: &mut u64, buffer: &mut Vec<u8>) -> Result<bool, ReplayError> {
+/// Reads the next line that is not blank into `buffer` and sets `number` to its number. Returns
+/// `false` at the end of the input.
+pub(crate) fn next_line(input: &mut impl BufRead, number: &mut u64, buffer: &mut Vec<u8>) -> Result<bool, ReplayError> {
     loop {
         buffer.clear();
         let read = std::io::Read::take(&mut *input, LINE_BYTES_MAX + 1).read_until(b'\n', buffer)?;
@@ -106,7 +100,7 @@ pub fn next_line(input: &mut impl BufRead, number: &mut u64, buffer: &mut Vec<u8
         if read as u64 > LINE_BYTES_MAX {
             return Err(Problem::new(format!("the line has more than {LINE_BYTES_MAX} bytes")).at(*number));
         }
-        // A line break within the text would make the parser count columns from behind it.
+        // The parser would count columns from behind a line break.
         buffer.truncate(buffer.trim_ascii_end().len());
         if !buffer.is_empty() {
             return Ok(true);
@@ -114,8 +108,8 @@ pub fn next_line(input: &mut impl BufRead, number: &mut u64, buffer: &mut Vec<u8
     }
 }
 
-/// Understands a line.
-pub fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Line<'a>, Problem> {
+/// Parses a line.
+pub(crate) fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Line<'a>, Problem> {
     let fields: Fields<'a> = serde_json::from_slice(text).map_err(|error| not_a_line(&error))?;
     let at = instant::parse(&fields.at)
         .ok_or_else(|| Problem::new("`at` must be a time like 2026-01-01T00:00:00Z or 2026-01-01T00:00:00.000001Z"))?;
@@ -192,7 +186,7 @@ fn identity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Identity, D::E
     Ok(Identity { id_type, id })
 }
 
-/// serde counts lines within the text it reads, which is one line: only its column says something.
+/// serde counts lines within its input, which is one line here, so only the column is reported.
 fn not_a_line(error: &serde_json::Error) -> Problem {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());

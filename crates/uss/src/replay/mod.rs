@@ -1,14 +1,15 @@
 //! `uss replay`: runs segments over a history, with its own clock.
 //!
-//! The path of a line: [`line`] reads it, [`Replay::take`] brings the clock to its instant and applies it to the same
-//! [`Machine`] that the service runs. The lines of one instant are applied together; when the next instant begins (or the
-//! input ends), [`Replay::complete_instant`] evaluates and answers.
+//! The path of a line: [`line`] reads it, [`Replay::take`] brings the clock to its instant and
+//! applies it to the same [`Machine`] that the service runs. The lines of one instant take effect
+//! together: when the next instant begins, or the input ends, [`Replay::complete_instant`]
+//! evaluates the segments and writes the output.
 
-mod answer;
 mod error;
 mod history;
 mod identities;
 mod line;
+mod output;
 mod segments;
 
 use std::collections::BTreeMap;
@@ -24,17 +25,18 @@ use segment_engine::event::{Position, UserId};
 use segment_engine::machine::{self, Cause, Machine, UserProfile};
 use segment_engine::time::Timestamp;
 
-use answer::{Answer, written};
 pub use error::{Problem, ReplayError};
 use history::History;
 use identities::{Identities, Linked};
 use line::{Action, Identify, Line, Link};
+use output::{OutputLine, written};
 use segments::Segments;
 
-/// Replays `input` (NDJSON) and writes what comes of it (NDJSON) to `output`.
+/// Replays `input` (NDJSON), and writes the changes and members (NDJSON) to `output`.
 ///
 /// # Errors
-/// A bad line, with its number; what stands before its instant has been written then.
+/// Returns an error for a bad line, with its number. The output of all earlier instants has been
+/// written then.
 pub fn run(mut input: impl BufRead, output: impl Write) -> Result<(), ReplayError> {
     let mut replay = Replay::new(output);
     let outcome = replay.read(&mut input);
@@ -47,16 +49,16 @@ struct Replay<W> {
     identities: Identities,
     history: History,
     segments: Segments,
-    /// The users' blocks as of the last checkpoint.
+    /// Blocks of users as of the last checkpoint.
     checkpoint: BTreeMap<UserId, Vec<u8>>,
     /// The instant whose lines are being read.
     at: Timestamp,
-    /// The last line read, from 1.
+    /// The number of the last line read, from 1.
     line: u64,
-    /// Whether a line of this instant asks for a restart.
+    /// Whether this instant has a `restart` line.
     restart: bool,
-    /// The questions of this instant: the line, and the tags it asks about.
-    questions: Vec<(u64, Vec<String>)>,
+    /// The `members` lines of this instant: number and tags.
+    members_lines: Vec<(u64, Vec<String>)>,
     output: W,
 }
 
@@ -71,7 +73,7 @@ impl<W: Write> Replay<W> {
             at: Timestamp::MIN,
             line: 0,
             restart: false,
-            questions: Vec::new(),
+            members_lines: Vec::new(),
             output,
         }
     }
@@ -95,7 +97,7 @@ impl<W: Write> Replay<W> {
             self.complete_instant()?;
             self.at = line.at;
             self.machine.advance(line.at, usize::MAX);
-            self.tell_changes()?;
+            self.emit_changes()?;
         }
         let applied = match line.action {
             Action::Segment(tag, where_statement) => self.segments.change(self.line, tag, where_statement),
@@ -110,18 +112,19 @@ impl<W: Write> Replay<W> {
                 Ok(())
             }
             Action::Members(tags) => {
-                self.questions.push((self.line, tags));
+                self.members_lines.push((self.line, tags));
                 Ok(())
             }
         };
         applied.map_err(|problem| problem.at(self.line))
     }
 
-    /// Everything of the instant has been read: evaluates, tells what changed, answers what was asked.
+    /// Evaluates the segments once all lines of the instant have been read, and writes changes and
+    /// members.
     fn complete_instant(&mut self) -> Result<(), ReplayError> {
         self.segments.apply(&mut self.machine, &self.history, &self.identities, self.at)?;
         self.machine.settle();
-        self.tell_changes()?;
+        self.emit_changes()?;
         if let Some(failure) = self.machine.take_failures().into_iter().next() {
             let user = self.identities.client_id(failure.user);
             return Err(Problem::new(format!("user {user}: {}", failure.reason)).at(self.line));
@@ -129,8 +132,8 @@ impl<W: Write> Replay<W> {
         if std::mem::take(&mut self.restart) {
             self.restart()?;
         }
-        for (line, tags) in std::mem::take(&mut self.questions) {
-            self.answer_members(line, &tags)?;
+        for (line, tags) in std::mem::take(&mut self.members_lines) {
+            self.write_members(line, &tags)?;
         }
         Ok(())
     }
@@ -151,7 +154,7 @@ impl<W: Write> Replay<W> {
 
     fn identify(&mut self, identify: &Identify) {
         let user = self.user(&identify.identity);
-        // As the service decides when it receives the call.
+        // The service decides the same when it receives a call.
         let created_at = identify.created_at.map_or(self.at, |created_at| true_since(created_at, self.at));
         self.machine.traits(user, &identify.traits, created_at, self.at);
     }
@@ -169,8 +172,8 @@ impl<W: Write> Replay<W> {
             }
         };
         match linked {
-            Linked::AsOne => {}
-            Linked::Merged(absorbed, survivor) => {
+            Linked::SameUser => {}
+            Linked::Merged { absorbed, survivor } => {
                 if let Some(departed) = self.machine.remove_user(absorbed, Cause::Merge, self.at) {
                     let lacking = self.machine.absorb(survivor, departed, self.history.offset(), self.at);
                     if !lacking.is_empty() && !self.history.is_whole() {
@@ -180,13 +183,13 @@ impl<W: Write> Replay<W> {
                 }
             }
             Linked::Refused(refused) => {
-                Answer::Refused { at: written(self.at), refused }.write(&mut self.output)?;
+                OutputLine::Refused { at: written(self.at), refused }.write(&mut self.output)?;
             }
         }
         Ok(())
     }
 
-    /// Whose identity it is; an unknown one becomes a new user's.
+    /// Returns the user with this identity. An unknown identity creates a user.
     fn user(&mut self, identity: &Identity) -> UserId {
         if let Some(user) = self.identities.get(identity) {
             return user;
@@ -197,7 +200,8 @@ impl<W: Write> Replay<W> {
         user
     }
 
-    /// Writes a checkpoint of what changed since the last, and goes on with a machine that knows nothing else.
+    /// Writes a checkpoint of the users that changed since the last one, and goes on with a new
+    /// machine made of it.
     fn restart(&mut self) -> Result<(), ReplayError> {
         for user in self.machine.take_changed() {
             match self.machine.save_user(user) {
@@ -213,7 +217,7 @@ impl<W: Write> Replay<W> {
         Ok(())
     }
 
-    fn tell_changes(&mut self) -> Result<(), ReplayError> {
+    fn emit_changes(&mut self) -> Result<(), ReplayError> {
         let mut changes = self.machine.take_changes();
         changes.sort_by_key(|change| (change.effective_at, change.user, change.sequence));
         for change in changes {
@@ -222,7 +226,7 @@ impl<W: Write> Replay<W> {
                 tags.sort_unstable();
                 tags
             };
-            let answer = Answer::Change {
+            let line = OutputLine::Change {
                 at: written(change.effective_at),
                 effective_at: written(change.effective_at),
                 user: self.identities.client_id(change.user),
@@ -230,12 +234,12 @@ impl<W: Write> Replay<W> {
                 out_segments: tags(&change.left),
                 cause: change.cause,
             };
-            answer.write(&mut self.output)?;
+            line.write(&mut self.output)?;
         }
         Ok(())
     }
 
-    fn answer_members(&mut self, line: u64, tags: &[String]) -> Result<(), ReplayError> {
+    fn write_members(&mut self, line: u64, tags: &[String]) -> Result<(), ReplayError> {
         let mut members = BTreeMap::new();
         for tag in tags {
             let Some(id) = self.segments.known(tag) else {
@@ -246,7 +250,7 @@ impl<W: Write> Replay<W> {
             client_ids.sort_unstable();
             members.insert(tag.as_str(), client_ids);
         }
-        Answer::Members { at: written(self.at), members }.write(&mut self.output)?;
+        OutputLine::Members { at: written(self.at), members }.write(&mut self.output)?;
         Ok(())
     }
 }

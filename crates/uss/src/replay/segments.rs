@@ -1,4 +1,5 @@
-//! The segments of a replay: what their clauses name, and the changes of the present instant.
+//! The segments of a replay: the tags that their clauses name, and the changes of the present
+//! instant.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +12,13 @@ use super::error::{Problem, ReplayError};
 use super::history::History;
 use super::identities::Identities;
 
-/// The segments.
 #[derive(Default)]
-pub struct Segments {
-    /// Every tag ever defined; a segment's id is its place, from 1.
+pub(crate) struct Segments {
+    /// Every tag ever defined. A segment's id is the place of its tag, from 1.
     tags: Vec<String>,
     /// The tags that each clause in force names.
     in_force: BTreeMap<String, Vec<String>>,
-    /// What the lines of this instant say, the last about each tag.
+    /// The changes of this instant, by tag. Of several, the last one counts.
     changed: BTreeMap<String, Change>,
     /// Grows with each definition.
     version: u64,
@@ -26,13 +26,13 @@ pub struct Segments {
 
 struct Change {
     line: u64,
-    /// The clause; `None` for a segment that goes.
+    /// `None` deletes the segment.
     clause: Option<(String, Plan)>,
 }
 
 impl Segments {
-    /// Takes a `segment` line. It takes effect together with everything else of its instant.
-    pub fn change(&mut self, line: u64, tag: String, where_statement: Option<String>) -> Result<(), Problem> {
+    /// Notes a `segment` line. It takes effect together with the other lines of its instant.
+    pub(crate) fn change(&mut self, line: u64, tag: String, where_statement: Option<String>) -> Result<(), Problem> {
         let clause = match where_statement {
             Some(text) => {
                 let plan = compile(&text)
@@ -52,7 +52,7 @@ impl Segments {
     }
 
     /// Puts the instant's changes in force, from the history so far.
-    pub fn apply(
+    pub(crate) fn apply(
         &mut self,
         machine: &mut Machine,
         history: &History,
@@ -87,14 +87,14 @@ impl Segments {
         Ok(())
     }
 
-    /// The id of a segment that is or was.
-    pub fn known(&self, tag: &str) -> Option<i64> {
+    /// Returns the id of a segment, also of a deleted one.
+    pub(crate) fn known(&self, tag: &str) -> Option<i64> {
         let place = self.tags.iter().position(|known| known == tag)?;
         Some(i64::try_from(place).expect("fewer than 2⁶³ segments") + 1)
     }
 
-    /// The tag of an id that the machine tells.
-    pub fn tag(&self, id: i64) -> &str {
+    /// Returns the tag of a segment id that the machine emitted.
+    pub(crate) fn tag(&self, id: i64) -> &str {
         &self.tags[usize::try_from(id - 1).expect("segment ids count from 1")]
     }
 
@@ -105,7 +105,8 @@ impl Segments {
         })
     }
 
-    /// What every clause names after the changes, if that makes sense.
+    /// Returns the tags that every clause names after the changes. Refuses unknown tags, cycles,
+    /// and the deletion of a segment that others name.
     fn check(&self, changed: &BTreeMap<String, Change>) -> Result<BTreeMap<String, Vec<String>>, ReplayError> {
         let mut after = self.in_force.clone();
         for (tag, change) in changed {
@@ -115,10 +116,10 @@ impl Segments {
             };
         }
         for (tag, change) in changed.iter().filter(|(_, change)| change.clause.is_none()) {
-            let users: Vec<String> =
-                after.iter().filter(|(_, named)| named.contains(tag)).map(|(user, _)| format!("`{user}`")).collect();
-            if !users.is_empty() {
-                let message = format!("segment `{tag}` cannot be deleted while {} name it", users.join(", "));
+            let dependents: Vec<String> =
+                after.iter().filter(|(_, named)| named.contains(tag)).map(|(other, _)| format!("`{other}`")).collect();
+            if !dependents.is_empty() {
+                let message = format!("segment `{tag}` cannot be deleted while {} name it", dependents.join(", "));
                 return Err(Problem::new(message).at(change.line));
             }
         }
@@ -137,7 +138,7 @@ impl Segments {
     }
 }
 
-/// A way from the tag back to itself.
+/// Returns a path from the tag back to itself.
 fn cycle<'a>(names: &'a BTreeMap<String, Vec<String>>, tag: &'a str) -> Option<Vec<&'a str>> {
     let mut paths = vec![vec![tag]];
     let mut seen = vec![tag];

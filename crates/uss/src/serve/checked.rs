@@ -1,5 +1,5 @@
-//! Settings that are more than a number or a path, read before anything is created: a start that is refused leaves nothing
-//! behind.
+//! Parses the settings that are more than a number or a path. This happens before anything is
+//! created, so that a refused start leaves nothing behind.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -16,20 +16,20 @@ use crate::settings::Settings;
 
 const SECOND_MICROS: i64 = 1_000_000;
 
-/// Variables of deployments whose data is on servers.
+/// Environment variables of deployments that keep their data on servers.
 const SERVERS: [&str; 3] = ["REDPANDA_BROKERS", "DATABEND_CONNECTION_STRING", "POSTGRES_DB_CONNECTION_STRING"];
 
-/// What the settings say.
-pub struct Checked {
-    pub unknown_users: UnknownUsers,
-    pub future: FuturePolicy,
-    pub access: AccessRules,
-    pub topics: TopicNames,
-    pub identity_rules: IdentityRules,
+/// The parsed settings.
+pub(crate) struct Checked {
+    pub(crate) unknown_users: UnknownUsers,
+    pub(crate) future: FuturePolicy,
+    pub(crate) access: AccessRules,
+    pub(crate) topics: TopicNames,
+    pub(crate) identity_rules: IdentityRules,
 }
 
 impl Checked {
-    pub fn of(settings: &Settings) -> Result<Self, StartError> {
+    pub(crate) fn of(settings: &Settings) -> Result<Self, StartError> {
         warn_of_servers(&settings.data_dir);
         embedded_only("USS_LOG", &settings.log, "embedded:")?;
         embedded_only("USS_WAREHOUSE", &settings.warehouse, "duckdb:")?;
@@ -61,12 +61,12 @@ impl Checked {
     }
 }
 
-/// Types of identities, separated by commas.
+/// Splits a list of identity types at its commas.
 fn types(text: &str) -> impl Iterator<Item = String> {
     text.split(',').map(str::trim).filter(|id_type| !id_type.is_empty()).map(str::to_owned)
 }
 
-/// Who names servers expects the data to be there.
+/// Warns if the environment names servers, since the operator expects the data to be there.
 fn warn_of_servers(folder: &Path) {
     for variable in SERVERS.into_iter().filter(|variable| std::env::var_os(variable).is_some()) {
         let folder = folder.display();
@@ -83,7 +83,7 @@ fn embedded_only(variable: &str, address: &str, embedded: &str) -> Result<(), St
     Err(StartError::new(format!("{variable}={address}: this build has only the embedded adapter; use {embedded}")))
 }
 
-/// The topics' names outside. Who asks for one by its name must find that one.
+/// Returns the public names of the topics. Each must be unique, so that it names one topic.
 fn topic_names(settings: &Settings) -> Result<TopicNames, StartError> {
     let names = TopicNames {
         events: settings.event_ingested_topic.clone(),
@@ -95,7 +95,7 @@ fn topic_names(settings: &Settings) -> Result<TopicNames, StartError> {
     match all.iter().find(|name| name.is_empty() || all.iter().filter(|other| other == name).count() > 1) {
         None => Ok(names),
         Some(name) => Err(StartError::new(format!(
-            "no topic can be called '{name}' here: give each a name, and one of its own, with EVENT_INGESTED_TOPIC, ERROR_TOPIC, \
+            "no topic can be called '{name}' here: give each topic a unique name with EVENT_INGESTED_TOPIC, ERROR_TOPIC, \
              NOTIFICATION_TOPIC and USS_CONFIG_TOPIC"
         ))),
     }

@@ -1,4 +1,5 @@
-//! The clock that everything goes by: the system's, guarded by the time since boot, and by the log at the start.
+//! The clock of the process: the system's clock, checked against the time since boot, and at the
+//! start against the log.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::settings::Settings;
 const SECOND_MICROS: i64 = 1_000_000;
 const TOPICS: [Topic; 4] = [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config];
 
-/// The clock of a process.
-pub fn guarded(settings: &Settings) -> Arc<GuardedClock> {
+/// Returns the clock of the process.
+pub(crate) fn guarded(settings: &Settings) -> Arc<GuardedClock> {
     let limits = Limits {
         tolerance_micros: i64::from(settings.clock_tolerance_seconds) * SECOND_MICROS,
         settle_micros: i64::from(settings.clock_settle_seconds) * SECOND_MICROS,
@@ -21,8 +22,8 @@ pub fn guarded(settings: &Settings) -> Arc<GuardedClock> {
     Arc::new(GuardedClock::new(Arc::new(SystemClock), Arc::new(SinceBoot), limits))
 }
 
-/// Compares the clock with the last time in the log, the only evidence that there is at a start.
-pub async fn start(log: &dyn Log, clock: &GuardedClock, accept: bool) -> Result<(), StartError> {
+/// Compares the clock with the last time in the log, since a start has no other evidence.
+pub(crate) async fn start(log: &dyn Log, clock: &GuardedClock, accept: bool) -> Result<(), StartError> {
     let reached = last_time(log).await.map_err(|error| StartError::new(format!("the log cannot be read: {error}")))?;
     if accept {
         clock.start_accepted(reached);
@@ -30,12 +31,12 @@ pub async fn start(log: &dyn Log, clock: &GuardedClock, accept: bool) -> Result<
     }
     clock.start(reached).map_err(|error| {
         StartError::new(format!(
-            "{error}. Nothing was started: set the clock of this machine, or say with `uss serve --accept-clock` that it is right"
+            "{error}. Nothing was started: set the clock of this machine, or confirm with `uss serve --accept-clock` that it is right"
         ))
     })
 }
 
-/// The latest time that a record or a commit of the log has; `None` if it is new.
+/// Returns the latest time of all records and commits of the log; `None` if it is new.
 async fn last_time(log: &dyn Log) -> Result<Option<Timestamp>, LogError> {
     let mut latest = None;
     for topic in TOPICS {
@@ -49,13 +50,13 @@ async fn last_time(log: &dyn Log) -> Result<Option<Timestamp>, LogError> {
     }
     for partition in 0..log.partitions() {
         let committed = log.committed(partition).await?.map(|committed| committed.time);
-        // A worker that has read nothing yet stands before all time.
+        // A worker that has read nothing yet commits the first of all times.
         latest = latest.max(committed.filter(|time| *time > Timestamp::MIN));
     }
     Ok(latest)
 }
 
-/// The time since the machine was started.
+/// The time since the machine's boot.
 struct SinceBoot;
 
 impl Monotonic for SinceBoot {
@@ -63,11 +64,11 @@ impl Monotonic for SinceBoot {
     fn elapsed_micros(&self) -> i64 {
         #[cfg(target_os = "linux")]
         const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
-        // Elsewhere this is the one that goes on.
+        // On other systems this clock goes on during a suspension.
         #[cfg(not(target_os = "linux"))]
         const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: writes into the timespec that it is given, which lives longer than the call.
+        // SAFETY: the call writes into the timespec, which outlives the call.
         let outcome = unsafe { libc::clock_gettime(CLOCK, &raw mut time) };
         assert_eq!(outcome, 0, "every Linux since 2.6.39 has this clock");
         time.tv_sec * SECOND_MICROS + time.tv_nsec / 1_000

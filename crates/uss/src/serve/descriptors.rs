@@ -1,48 +1,50 @@
-//! File descriptors: every connection takes one, and so do the files of the databases. They are divided, so that the clients of
-//! one port cannot close the others, nor keep the log from opening a file.
+//! Divides the file descriptors. Each connection takes one, and so does each file of a database.
+//! The clients of one port must not be able to block the other ports, or to keep the log from
+//! opening a file.
 
 use uss_http::connections::ConnectionLimits;
 
 use super::listen::Each;
 use crate::settings::Settings;
 
-/// What the databases may open. If there are fewer than twice as many, they get half.
+/// Descriptors for the databases. If the limit is less than twice as high, they get half of it.
 const RESERVED: u64 = 1_024;
-/// A port of metrics is for a few scrapers and health checks.
+/// Connections of a metrics port, which serves a few scrapers and health checks.
 const METRICS_CONNECTIONS_MAX: u64 = 64;
 
-/// Raises the limit of open files as far as this process may, and answers it.
-pub fn raise_limit() -> u64 {
+/// Raises the limit of open files as far as this process may, and returns it.
+pub(crate) fn raise_limit() -> u64 {
     rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit of open files cannot be raised");
-        // What nearly every system gives at least.
+        // Nearly every system allows at least this many.
         rlimit::Resource::NOFILE.get_soft().unwrap_or(RESERVED)
     })
 }
 
-/// Divides so many descriptors among the ports. Says so if the settings ask for more.
-pub fn divide(descriptors: u64, settings: &Settings) -> Each<ConnectionLimits> {
+/// Divides the descriptors among the ports. Warns if the settings want more connections than there
+/// are.
+pub(crate) fn divide(descriptors: u64, settings: &Settings) -> Each<ConnectionLimits> {
     let for_ports = descriptors - RESERVED.min(descriptors / 2);
     let metrics = METRICS_CONNECTIONS_MAX.min(for_ports / 8).max(1);
     let share = (for_ports.saturating_sub(2 * metrics) / 2).max(1);
-    let asked = u64::from(settings.connections_max);
-    if share < asked {
+    let wanted = u64::from(settings.connections_max);
+    if share < wanted {
         tracing::warn!(
-            "connections_max is {asked}, but the limit of {descriptors} open files leaves {share} connections to each API; \
+            "connections_max is {wanted}, but the limit of {descriptors} open files leaves {share} connections to each API; \
              raise it with ulimit -n (LimitNOFILE= of systemd)"
         );
     }
     let limits = |most: u64| {
         let connections_max = usize::try_from(most).unwrap_or(usize::MAX);
-        // One address never gets all of a port.
+        // One address never gets all connections of a port.
         let half = connections_max.div_ceil(2);
         ConnectionLimits { connections_max, per_address_max: half.min(settings.connections_per_address_max as usize) }
     };
     Each {
-        ingestion: limits(share.min(asked)),
+        ingestion: limits(share.min(wanted)),
         ingestion_metrics: limits(metrics),
         segment_users_metrics: limits(metrics),
-        configuration: limits(share.min(asked)),
+        configuration: limits(share.min(wanted)),
     }
 }
 
@@ -52,9 +54,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_port_can_take_what_others_need() {
+    fn no_port_can_take_the_descriptors_of_others() {
         let settings = Settings::read(None, &serde_json::json!({"connections_max": 4_096})).unwrap();
-        // Open files, and how many connections each API and each port of metrics may have.
+        // The limit of open files, and the connections of each API and of each metrics port.
         for (descriptors, api, metrics) in [
             (1_048_576, 4_096, 64),
             (10_000, 4_096, 64),

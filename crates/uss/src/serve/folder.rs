@@ -1,4 +1,5 @@
-//! The data folder: created, tried, and closed to other users of the machine. It holds what people did.
+//! The data folder. It is created, tested, and closed to other accounts of the machine, because it
+//! holds the data of people.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -10,39 +11,40 @@ use super::StartError;
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
-/// What the names of our own begin with. A folder with anything else in it is shared, and keeps its mode.
+/// The prefixes of our own names. A folder with other names in it is shared, and keeps its mode.
 const OURS: [&str; 6] = ["FORMAT", "log", "warehouse.duckdb", "config.sqlite", "space-probe", WRITE_TEST];
 const WRITE_TEST: &str = ".uss-write-test";
 
-/// Makes the data folder ready. An error now is clearer than one of a database later.
-pub fn prepare(folder: &Path) -> Result<(), StartError> {
+/// Prepares the data folder. An error here is clearer than one of a database later.
+pub(crate) fn prepare(folder: &Path) -> Result<(), StartError> {
     keep_new_files_private();
     let probe = folder.join(WRITE_TEST);
     let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
     made.and_then(|()| fs::write(&probe, b"")).map_err(|error| {
         StartError::new(format!(
             "the data folder {} cannot be written: {error}; choose another with USS_DATA_DIR or --data-dir, or give this \
-             user the right to write there",
+             account the right to write there",
             folder.display()
         ))
     })?;
-    // A probe that stays behind is harmless.
+    // A probe that is not removed does no harm.
     let _ = fs::remove_file(probe);
     if let Err(error) = tighten(folder) {
         let folder = folder.display();
-        tracing::warn!(%error, "others on this machine may be able to read {folder}: its modes could not be changed");
+        tracing::warn!(%error, "other accounts on this machine may be able to read {folder}: its modes cannot be changed");
     }
     Ok(())
 }
 
-/// From here on no file or folder of the process is open to others: databases make files at any time, each in its own way.
+/// Makes files and folders private that the process creates from here on. Databases create files
+/// at any time, each in its own way.
 #[allow(unsafe_code, reason = "the standard library has no umask; the call has no way to fail or to harm")]
 fn keep_new_files_private() {
-    // SAFETY: takes and gives a number.
+    // SAFETY: takes and returns a number.
     unsafe { libc::umask(0o077) };
 }
 
-/// Closes what an earlier build, or somebody else, has left open.
+/// Closes files and folders that an earlier build, or another program, has left open.
 fn tighten(folder: &Path) -> io::Result<()> {
     let mut is_ours_alone = true;
     for entry in fs::read_dir(folder)? {
@@ -67,7 +69,7 @@ fn tighten_entry(entry: &fs::DirEntry) -> io::Result<()> {
     } else if kind.is_file() {
         set_mode(&entry.path(), FILE_MODE)
     } else {
-        // What a link leads to is somebody else's.
+        // The target of a link may not belong to us.
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! `/health-check` of the segment service: what it cannot do its work without.
+//! `/health-check` of the segment service: checks what the service cannot work without.
 
 use axum::Router;
 use ports::ErrorCode;
@@ -9,7 +9,8 @@ use uss_http::{Kind, Problem};
 
 use super::open::Opened;
 
-/// The health check of the segment service, for those who decide whether the process is to be restarted.
+/// Returns the route of the health check. An orchestrator decides by it whether to restart the
+/// process.
 pub fn of_segment_users(service: ServiceHandle, opened: &Opened) -> Router {
     let (log, warehouse, store) = (opened.log.clone(), opened.warehouse.clone(), opened.store.clone());
     let clock = opened.clock.clone();
@@ -30,13 +31,13 @@ pub fn of_segment_users(service: ServiceHandle, opened: &Opened) -> Router {
     })
 }
 
-/// A clock that is in doubt stops nobody's work. A restart would take its jump.
+/// A doubtful clock is only a warning: the service works, and a restart would accept the jump.
 fn of_clock(clock: &dyn Clock) -> Condition {
     let warning = clock.status().warning();
     warning.map_or(Condition::Ok, |(code, message)| Condition::Warning { code, message })
 }
 
-/// Whether every partition's worker works.
+/// Checks that the worker of every partition is running.
 fn workers(service: &ServiceHandle) -> Result<(), Problem> {
     let down = service.down();
     if down.is_empty() {

@@ -1,4 +1,4 @@
-//! Ports: bound before anything is opened, served until told to stop.
+//! The ports. They are bound before any store is opened, and served until the process stops.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,23 +16,23 @@ use super::StartError;
 use crate::cli::say;
 use crate::settings::Settings;
 
-/// One of everything that listens.
-pub struct Each<T> {
-    pub ingestion: T,
-    pub ingestion_metrics: T,
-    pub segment_users_metrics: T,
-    pub configuration: T,
+/// One value for each port.
+pub(crate) struct Each<T> {
+    pub(crate) ingestion: T,
+    pub(crate) ingestion_metrics: T,
+    pub(crate) segment_users_metrics: T,
+    pub(crate) configuration: T,
 }
 
 /// Binds all ports.
-pub async fn bind(settings: &Settings, keys: &ApiKeys, insecure: bool) -> Result<Each<TcpListener>, StartError> {
+pub(crate) async fn bind(settings: &Settings, keys: &ApiKeys, insecure: bool) -> Result<Each<TcpListener>, StartError> {
     let is_loopback = settings.bind == "localhost"
         || settings.bind.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    // The list as it was read: a text of separators alone holds no key.
+    // The parsed list counts: a setting of separators alone holds no key.
     if !is_loopback && keys.is_empty() && !insecure {
         return Err(StartError::new(format!(
             "USS_BIND={}: anyone who reaches this address could do everything. Set USS_API_KEYS, or bind to 127.0.0.1, \
-             or say --insecure",
+             or start with --insecure",
             settings.bind
         )));
     }
@@ -48,7 +48,7 @@ pub async fn bind(settings: &Settings, keys: &ApiKeys, insecure: bool) -> Result
 async fn listen(settings: &Settings, variable: &str, port: u16) -> Result<TcpListener, StartError> {
     TcpListener::bind((settings.bind.as_str(), port)).await.map_err(|error| {
         let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another process has it; stop that, or choose another port with",
+            std::io::ErrorKind::AddrInUse => "another process uses this port; stop it, or choose another port with",
             _ => "choose another with USS_BIND or",
         };
         StartError::new(format!("cannot listen on {}:{port}: {error}: {advice} {variable}", settings.bind))
@@ -56,8 +56,8 @@ async fn listen(settings: &Settings, variable: &str, port: u16) -> Result<TcpLis
 }
 
 impl Each<TcpListener> {
-    /// The addresses, with the ports that were found free where the settings said 0.
-    pub fn addresses(&self) -> Each<SocketAddr> {
+    /// Returns the bound addresses. Where a setting is 0, the address has the port that was free.
+    pub(crate) fn addresses(&self) -> Each<SocketAddr> {
         let address = |listener: &TcpListener| listener.local_addr().expect("a bound listener has an address");
         Each {
             ingestion: address(&self.ingestion),
@@ -67,8 +67,9 @@ impl Each<TcpListener> {
         }
     }
 
-    /// Serves each router on its listener until told to stop; requests under way are finished, within bounds.
-    pub fn serve(
+    /// Serves each router on its listener until `stopped` is true. Requests in progress are
+    /// finished, within bounds.
+    pub(crate) fn serve(
         self,
         routers: Each<Router>,
         limits: &Each<ConnectionLimits>,
@@ -102,8 +103,8 @@ impl Each<TcpListener> {
     }
 }
 
-/// Says on standard output where everything is.
-pub fn announce(addresses: &Each<SocketAddr>, settings: &Settings) {
+/// Writes the addresses to standard output.
+pub(crate) fn announce(addresses: &Each<SocketAddr>, settings: &Settings) {
     say(format_args!("USS is serving. Data: {}", settings.data_dir.display()));
     say(format_args!("  events          http://{}/api/v1/events", addresses.ingestion));
     say(format_args!("  configuration   http://{}/api/v1/segments", addresses.configuration));
@@ -113,8 +114,8 @@ pub fn announce(addresses: &Each<SocketAddr>, settings: &Settings) {
     ));
 }
 
-/// Says what to try.
-pub fn suggest(addresses: &Each<SocketAddr>, loaded: bool) {
+/// Writes commands to try to standard output.
+pub(crate) fn suggest(addresses: &Each<SocketAddr>, loaded: bool) {
     if loaded {
         say("The sample data is loaded: 100 users, 1,000 events, three segments.");
     }
@@ -128,8 +129,9 @@ pub fn suggest(addresses: &Each<SocketAddr>, loaded: bool) {
     ));
 }
 
-/// Returns on SIGINT or SIGTERM, also on one that came between the call and the first poll.
-pub fn stop_signal() -> impl Future<Output = ()> {
+/// Returns a future that ends on SIGINT or SIGTERM, also on a signal between this call and the
+/// first poll.
+pub(crate) fn stop_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");

@@ -1,12 +1,12 @@
-//! The log of the process.
+//! The log messages of the process.
 
 use tracing_subscriber::EnvFilter;
 
 use super::StartError;
 use crate::settings::Settings;
 
-/// Installs the log.
-pub fn install(settings: &Settings) -> Result<(), StartError> {
+/// Installs the logger.
+pub(crate) fn install(settings: &Settings) -> Result<(), StartError> {
     let filter = EnvFilter::try_new(&settings.log_level)
         .map_err(|error| StartError::new(format!("LOG_LEVEL={}: {error}", settings.log_level)))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

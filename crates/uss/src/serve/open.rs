@@ -7,7 +7,7 @@ use std::sync::Arc;
 use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded::{self, Embedded, Finding, Losses, OpenError};
 use adapters::sql::SqlConfigStore;
-use configuration_api::{Api, ErasureDelays, Gone, Holds, Relay, SegmentBound, StoreIdentities, TopicNames};
+use configuration_api::{Api, ErasureDelays, Forget, Holds, Relay, SegmentBound, StoreIdentities, TopicNames};
 use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
@@ -207,9 +207,9 @@ pub fn configuration(
         written: opened.written.clone(),
         topics,
         segments: SegmentBound::of(settings.segments_max),
-        forget: Arc::new(move |gone| match gone {
-            Gone::User(user) => ingestion.forget(user),
-            Gone::Identity(IdentityKey { id_type, id }) => {
+        forget: Arc::new(move |forget| match forget {
+            Forget::User(user) => ingestion.forget(user),
+            Forget::Identity(IdentityKey { id_type, id }) => {
                 ingestion.forget_identity(&Identity { id_type: Some(id_type), id });
             }
         }),

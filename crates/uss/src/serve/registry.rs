@@ -1,4 +1,5 @@
-//! The metrics of each role, apart: whoever scrapes the ports of all roles counts nothing twice.
+//! Keeps the metrics of the roles apart, so that scraping the ports of all roles counts no metric
+//! twice.
 
 use std::time::Duration;
 
@@ -12,19 +13,21 @@ use super::StartError;
 const SECONDS: [f64; 14] =
     [0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0];
 
-/// How often what was observed is put into its buckets. Without, every observation would be kept until somebody looks.
+/// How often observations are added to their buckets. Otherwise each would be kept until the next
+/// scrape.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// One of something for each role.
+/// One value for each role.
 #[derive(Clone)]
-pub struct ByRole<T> {
-    pub ingestion: T,
-    pub segment_users: T,
-    pub configuration: T,
+pub(crate) struct ByRole<T> {
+    pub(crate) ingestion: T,
+    pub(crate) segment_users: T,
+    pub(crate) configuration: T,
 }
 
-/// Installs the metrics recorder of the process, and answers what renders each role's metrics.
-pub fn install() -> Result<ByRole<PrometheusHandle>, StartError> {
+/// Installs the metrics recorder of the process, and returns the handles that render each role's
+/// metrics.
+pub(crate) fn install() -> Result<ByRole<PrometheusHandle>, StartError> {
     let recorders = ByRole { ingestion: recorder()?, segment_users: recorder()?, configuration: recorder()? };
     for recorder in recorders.each() {
         metrics::with_local_recorder(recorder, || {
@@ -55,7 +58,8 @@ impl<T> ByRole<T> {
         [&self.ingestion, &self.segment_users, &self.configuration]
     }
 
-    /// That of the role whose crate a metric stands in: its target is the path of the module, unless that says otherwise.
+    /// Returns the value of the role whose crate emits the metric. The target of a metric is its
+    /// module path by default.
     fn of(&self, metadata: &Metadata<'_>) -> &T {
         match metadata.target().split("::").next() {
             Some("ingestion_api") => &self.ingestion,
@@ -66,7 +70,7 @@ impl<T> ByRole<T> {
 }
 
 impl Recorder for ByRole<PrometheusRecorder> {
-    // Nothing of ours is described to the recorder: docs/reference/metrics.md is for that.
+    // Descriptions are not recorded: docs/reference/metrics.md has them.
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -84,8 +88,8 @@ impl Recorder for ByRole<PrometheusRecorder> {
     }
 }
 
-/// Keeps the memory of the metrics bounded, for as long as the process lives.
-pub async fn keep_up(metrics: ByRole<PrometheusHandle>) {
+/// Keeps the memory of the metrics bounded while the process runs.
+pub(crate) async fn keep_up(metrics: ByRole<PrometheusHandle>) {
     loop {
         tokio::time::sleep(UPKEEP).await;
         metrics.each().into_iter().for_each(PrometheusHandle::run_upkeep);
@@ -95,7 +99,7 @@ pub async fn keep_up(metrics: ByRole<PrometheusHandle>) {
 /// Renders the page of the segment service: the counters, then the stats of this moment. The stats
 /// have a recorder of their own that lives only as long as the page, so that a segment's series go
 /// with the segment.
-pub async fn segment_users_page(metrics: PrometheusHandle, service: ServiceHandle) -> String {
+pub(crate) async fn segment_users_page(metrics: PrometheusHandle, service: ServiceHandle) -> String {
     let mut text = metrics.render();
     match service.stats().await {
         Ok(stats) => {

@@ -1,4 +1,4 @@
-//! The whole system in this process, with clocks that the test sets.
+//! Tests the whole system in one process, with clocks that the test sets.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -15,7 +15,7 @@ const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 /// 2026-01-01T00:00:00Z
 const START: Timestamp = Timestamp(1_767_225_600 * SECOND);
-/// How long a test waits for what must come.
+/// How long a test waits for an effect.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct World {
@@ -44,7 +44,7 @@ impl World {
         Self { system, monotonic, running, client }
     }
 
-    /// Time passes for both clocks.
+    /// Advances both clocks.
     fn pass(&self, seconds: i64) {
         self.system.advance_micros(seconds * SECOND);
         self.monotonic.advance_micros(seconds * SECOND);
@@ -57,14 +57,14 @@ impl World {
 
     async fn post(&self, address: SocketAddr, path: &str, body: &Value) -> Value {
         let request = self.client.post(format!("http://{address}/api/v1{path}")).json(body);
-        let answer = request.send().await.unwrap();
-        let status = answer.status();
-        let body = answer.json().await.unwrap();
+        let response = request.send().await.unwrap();
+        let status = response.status();
+        let body = response.json().await.unwrap();
         assert!(status.is_success(), "{status}: {body}");
         body
     }
 
-    /// Returns the id of a segment of those who were seen in this window.
+    /// Creates a segment of the users with an event in this window, and returns its id.
     async fn segment(&self, tag: &str, window: &str) -> i64 {
         let clause = format!("count(*) FILTER (WHERE created_at >= now() - INTERVAL '{window}') > 0");
         let segment = json!({"tag": tag, "whereStatement": clause});
@@ -75,7 +75,7 @@ impl World {
         id
     }
 
-    /// Returns when the one user is in these segments.
+    /// Waits until the only user is in exactly these segments.
     async fn is_in(&self, expected: &[i64]) {
         eventually(async || {
             let user = self.get("/users/1?fresh=true").await;
@@ -85,23 +85,24 @@ impl World {
         .await;
     }
 
-    /// Until when the one user's memberships were told to have ended, in seconds after the start.
+    /// Returns when the only user left segments, in seconds after the start.
     async fn ends(&self) -> Vec<i64> {
-        let told = self.get("/users/1/transitions").await;
-        let ended = told["data"].as_array().unwrap().iter().filter(|told| told["out_segments"] != json!([]));
-        let at = ended.map(|told| instant::parse(told["effective_at"].as_str().unwrap()).unwrap());
+        let transitions = self.get("/users/1/transitions").await;
+        let ended = transitions["data"].as_array().unwrap().iter().filter(|change| change["out_segments"] != json!([]));
+        let at = ended.map(|change| instant::parse(change["effective_at"].as_str().unwrap()).unwrap());
         at.map(|at| (at.0 - START.0) / SECOND).collect()
     }
 
-    /// The status of the health check of the segment service, and its component of the clock.
+    /// Returns the status of the segment service's health check, and its `clock` component.
     async fn health(&self) -> (u16, Value) {
         let url = format!("http://{}/health-check", self.running.addresses.segment_users_metrics);
-        let answer = self.client.get(url).send().await.unwrap();
-        let status = answer.status().as_u16();
-        (status, answer.json::<Value>().await.unwrap()["components"]["clock"].clone())
+        let response = self.client.get(url).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json::<Value>().await.unwrap()["components"]["clock"].clone())
     }
 
-    /// The values of a clock's metrics: the jump in doubt, how far behind, and how many jumps.
+    /// Returns the metrics of the clock: seconds of a doubtful jump, seconds behind the log, number
+    /// of jumps.
     async fn metrics(&self) -> [f64; 3] {
         let url = format!("http://{}/metrics", self.running.addresses.segment_users_metrics);
         let page = self.client.get(url).send().await.unwrap().text().await.unwrap();
@@ -113,16 +114,16 @@ impl World {
 }
 
 async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
-    let asked = async {
+    let attempts = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.expect("it holds at last");
+    tokio::time::timeout(PATIENCE, attempts).await.expect("it holds in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps_ends_no_window_early_and_stops_no_time() {
+async fn a_jump_of_the_clock_ends_no_window_early_and_does_not_stop_time() {
     let data = tempfile::tempdir().unwrap();
     let world = World::start(data.path()).await;
     let moment = world.segment("moment", "5 seconds").await;
@@ -132,13 +133,18 @@ async fn a_clock_that_jumps_ends_no_window_early_and_stops_no_time() {
     assert_eq!(world.health().await, (200, json!({"status": "ok"})));
     assert_eq!(world.metrics().await, [0.0, 0.0, 0.0]);
 
-    // A day ahead for six seconds: the window of five ends, that of a day does not.
+    // The clock is a day ahead for six seconds: the window of five seconds ends, that of a day does
+    // not.
     world.system.advance_micros(DAY);
     let (status, clock) = world.health().await;
     assert_eq!((status, &clock["status"], &clock["code"]), (200, &json!("warning"), &json!("CLOCK_JUMPED")));
     assert_eq!(world.metrics().await, [86_400.0, 0.0, 1.0]);
-    let told = world.get("/clock").await;
-    let data = (&told["data"]["jumpSeconds"], &told["data"]["takenInSeconds"], &told["data"]["warning"]["code"]);
+    let clock_page = world.get("/clock").await;
+    let data = (
+        &clock_page["data"]["jumpSeconds"],
+        &clock_page["data"]["takenInSeconds"],
+        &clock_page["data"]["warning"]["code"],
+    );
     assert_eq!(data, (&json!(86_400.0), &json!(600.0), &json!("CLOCK_JUMPED")));
     world.pass(6);
     world.is_in(&[today]).await;
@@ -147,25 +153,26 @@ async fn a_clock_that_jumps_ends_no_window_early_and_stops_no_time() {
     assert_eq!(world.health().await, (200, json!({"status": "ok"})));
     assert_eq!(world.metrics().await, [0.0, 0.0, 1.0]);
 
-    // Time goes on: another event, another window of five seconds.
+    // Time goes on: another event has another window of five seconds.
     world.post(world.running.addresses.ingestion, "/events", &json!({"id": "u", "id_type": "cookie"})).await;
     world.is_in(&[moment, today]).await;
     world.pass(6);
     world.is_in(&[today]).await;
     assert_eq!(world.ends().await, [5, 11]);
 
-    // 2099 is taken when an operator says so, and not before.
+    // The year 2099 is accepted only when an operator accepts it.
     world.system.advance_micros(73 * 365 * DAY);
     world.pass(3_600);
-    let told = world.get("/clock").await["data"].clone();
-    assert_eq!((&told["warning"]["code"], &told["takenInSeconds"]), (&json!("CLOCK_JUMPED"), &Value::Null));
+    let clock_page = world.get("/clock").await["data"].clone();
+    assert_eq!((&clock_page["warning"]["code"], &clock_page["takenInSeconds"]), (&json!("CLOCK_JUMPED"), &Value::Null));
     world.is_in(&[today]).await;
-    let told = world.post(world.running.addresses.configuration, "/clock/accept", &json!({})).await;
-    assert_eq!((&told["data"]["warning"], &told["data"]["jumpSeconds"]), (&Value::Null, &Value::Null));
+    let clock_page = world.post(world.running.addresses.configuration, "/clock/accept", &json!({})).await;
+    assert_eq!((&clock_page["data"]["warning"], &clock_page["data"]["jumpSeconds"]), (&Value::Null, &Value::Null));
     world.is_in(&[]).await;
     assert_eq!(world.ends().await, [5, 11, 86_406]);
 
-    // Back from there is a jump too; once that has lasted, time waits for the clock, and it is told.
+    // The way back is a jump, too. When it has lasted, time waits for the clock, and a warning says
+    // so.
     world.system.advance_micros(-73 * 365 * DAY);
     assert_eq!(world.metrics().await[0], -73.0 * 365.0 * 86_400.0);
     world.pass(600);

@@ -1,4 +1,4 @@
-//! Who answers, and where two answers differ.
+//! The sources that say who is in which segment, and the comparison of two sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,58 +8,59 @@ use segment_engine::event::UserId;
 use crate::clauses::Dialect;
 use crate::history::{Case, World};
 
-/// What one source says of one segment at one instant.
+/// The members of one segment at one instant, by one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Members(BTreeSet<UserId>),
-    /// It does not answer this one, and says why.
+    /// The source does not know, for this reason.
     Skipped(String),
 }
 
-/// By the number of the instant and the tag.
+/// Verdicts by the number of the instant and the tag.
 pub type Answer = BTreeMap<(usize, String), Verdict>;
 
-/// A source of answers that shares as little as possible with the others.
+/// A source that shares as little code as possible with the others.
 pub trait Answers {
     fn name(&self) -> &'static str;
 
-    /// Whether it can be asked about clauses of this dialect.
+    /// Returns whether the source reads clauses of this dialect.
     fn reads(&self, _: Dialect) -> bool {
         true
     }
 
-    /// Every segment in force at every instant of the case. `worlds` is the reference reading of the case's records at
-    /// these instants, for sources that do not read records themselves.
+    /// Returns the verdicts on every segment in force at every instant of the case. `worlds` is the
+    /// reference reading of the case's records at these instants, for sources that do not read
+    /// records themselves.
     ///
     /// # Errors
-    /// What kept it from answering at all: as wrong as a wrong answer.
+    /// Why the source failed. This counts as a disagreement.
     fn answer(&mut self, case: &Case, worlds: &[World]) -> Result<Answer, String>;
 }
 
-/// A segment and an instant on which two sources do not agree.
+/// A segment and an instant on which two sources disagree.
 #[derive(Clone, Debug)]
 pub struct Disagreement {
     pub instant: usize,
     pub tag: String,
-    /// Each source by name, and what it says.
-    pub said: [(&'static str, String); 2],
+    /// The names of the sources, and their verdicts.
+    pub verdicts: [(&'static str, String); 2],
 }
 
-/// What came of comparing two answers.
+/// The result of comparing two sources.
 #[derive(Default)]
 pub struct Comparison {
-    /// Users asked about, over all segments and instants that both answered.
+    /// Users, summed over all segments and instants on which both have a verdict.
     pub compared: usize,
-    /// How many of them are members.
+    /// How many of these users are members.
     pub members: usize,
-    /// Why segments at instants were skipped, and how often.
+    /// Why verdicts were skipped, and how often.
     pub skipped: BTreeMap<String, usize>,
 }
 
-/// Compares two sources' answers to one case.
+/// Compares the verdicts of two sources on one case.
 ///
 /// # Errors
-/// The first question to which they differ.
+/// The first segment and instant on which they disagree.
 pub fn compare(
     worlds: &[World],
     left: (&'static str, &Answer),
@@ -77,15 +78,15 @@ pub fn compare(
                 *comparison.skipped.entry(why.clone()).or_default() += 1;
             }
             (l, r) => {
-                let said = [(left.0, said(l)), (right.0, said(r))];
-                return Err(Disagreement { instant: key.0, tag: key.1.clone(), said });
+                let verdicts = [(left.0, shown(l)), (right.0, shown(r))];
+                return Err(Disagreement { instant: key.0, tag: key.1.clone(), verdicts });
             }
         }
     }
     Ok(comparison)
 }
 
-fn said(verdict: Option<&Verdict>) -> String {
+fn shown(verdict: Option<&Verdict>) -> String {
     match verdict {
         Some(Verdict::Members(members)) => format!("{:?}", members.iter().map(|id| id.0).collect::<Vec<_>>()),
         Some(Verdict::Skipped(why)) => why.clone(),
@@ -95,7 +96,7 @@ fn said(verdict: Option<&Verdict>) -> String {
 
 impl fmt::Display for Disagreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [(left, l), (right, r)] = &self.said;
+        let [(left, l), (right, r)] = &self.verdicts;
         write!(f, "members of {} at instant {}: {left} says {l}, {right} says {r}", self.tag, self.instant)
     }
 }

@@ -1,16 +1,16 @@
-//! Random clauses: a weighted grammar of the language. Few different values, so that conditions are often just true or
-//! just false.
+//! Random clauses: a weighted grammar of the language. It has few different values, so that
+//! conditions are often barely true or barely false.
 
 mod texts;
 
 use crate::random::Random;
 
-/// Which clauses to write.
+/// Which clauses to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// Everything in the language.
     Whole,
-    /// What PostgreSQL can be asked without being told our choices one by one.
+    /// Clauses that PostgreSQL reads as the engine does, without a translation of each construct.
     Portable,
 }
 
@@ -33,13 +33,14 @@ const TEXT_COLUMNS: [(&str, &[&str]); 6] = [
     ("payload->>'coupon'", &["x", "y"]),
 ];
 
-/// Writes clauses. Every method gives an expression that can stand as an operand as it is.
+/// Generates clauses. Every method returns an expression that is valid as an operand without more
+/// brackets.
 pub struct Clauses<'r> {
     pub random: &'r mut Random,
     pub dialect: Dialect,
     /// Tags that may be named.
     pub tags: Vec<String>,
-    /// Around when the events of the history are.
+    /// The time around which the events of the history happen.
     pub middle: String,
 }
 
@@ -58,7 +59,7 @@ impl Clauses<'_> {
         self.dialect == Dialect::Portable
     }
 
-    /// AND, OR and NOT over what `leaf` writes.
+    /// Joins the conditions that `leaf` generates with AND, OR and NOT.
     fn boolean(&mut self, depth: usize, leaf: &mut dyn FnMut(&mut Self) -> String) -> String {
         if depth == 0 {
             return leaf(self);
@@ -114,7 +115,8 @@ impl Clauses<'_> {
         if self.random.chance(8) { self.clock_condition() } else { self.user_term() }
     }
 
-    /// A condition on the user that may stand in one on an event, too: what the clock shows may not.
+    /// Returns a condition on the user that is valid inside one on an event too. A condition on the
+    /// clock is not.
     fn user_term(&mut self) -> String {
         match self.random.below(16) {
             13..15 => self.list_condition("traits"),
@@ -141,7 +143,7 @@ impl Clauses<'_> {
         }
     }
 
-    /// What the clock shows now.
+    /// Returns a condition on the clock.
     fn clock_condition(&mut self) -> String {
         let zone = self.random.text(&ZONES);
         match self.random.below(5) {
@@ -218,7 +220,7 @@ impl Clauses<'_> {
             }
             12 => {
                 let pattern = match !self.portable() && self.random.chance(40) {
-                    // What PostgreSQL reads in another way, or not at all.
+                    // PostgreSQL reads these in another way, or not at all.
                     true => self.random.text(&[r"^\w+$", r"\W", r"(?x) s h | e d", "[a-z&&[^aeiou]]{3}", r"\p{Lu}"]),
                     false => self.random.text(&["^p", "o.*e", "[0-9]+", "(shop|view)", "s$", "^$", "p.x", "é"]),
                 };
@@ -236,7 +238,7 @@ impl Clauses<'_> {
         format!("'{}'", self.random.text(values))
     }
 
-    /// A number of one event.
+    /// Returns a number of one event.
     fn number(&mut self) -> String {
         match self.random.below(9) {
             0..4 => "order_total".to_owned(),
@@ -252,7 +254,7 @@ impl Clauses<'_> {
         let number = self.number();
         let value = self.random.text(&TOTALS);
         match self.random.below(8) {
-            // Whose an event is changes when users merge.
+            // The user of an event changes when users merge.
             7 => format!("(user_id {} {})", self.comparison(), self.random.between(1, 6)),
             0..4 => format!("({number} {} {value})", self.comparison()),
             4 => format!("({number} IN ({value}, 9.5))"),
@@ -315,7 +317,7 @@ impl Clauses<'_> {
         format!("INTERVAL '{}'", self.random.text(&length))
     }
 
-    /// g(now()), of type timestamptz.
+    /// Returns g(now()), of type timestamptz.
     pub fn now_bound(&mut self) -> String {
         let now = if self.portable() || self.random.chance(85) { "now()" } else { "CURRENT_TIMESTAMP" };
         let (interval, unit, zone) = (self.interval(), self.random.text(&UNITS), self.random.text(&ZONES));
@@ -334,7 +336,7 @@ impl Clauses<'_> {
         self.time_condition_on(&column)
     }
 
-    /// A condition on a timestamptz that depends on no now.
+    /// Returns a condition on a timestamptz that does not depend on now.
     fn time_condition_on(&mut self, time: &str) -> String {
         let (op, interval, zone) = (self.comparison(), self.interval(), self.random.text(&ZONES));
         let unit = self.random.text(&UNITS);
@@ -373,7 +375,8 @@ impl Clauses<'_> {
         }
         let depth = self.random.below(2);
         let condition = self.boolean(depth, &mut Self::event_condition);
-        // Beside an event column: PostgreSQL gives an aggregate of nothing but outer columns to the outer query.
+        // The event column is there because PostgreSQL moves an aggregate of outer columns alone to
+        // the outer query.
         let condition = match self.random.chance(12) {
             true if self.portable() => format!("created_at IS NOT NULL AND {} AND {condition}", self.user_term()),
             true => format!("{} {} {condition}", self.user_term(), self.random.text(&["AND", "OR"])),
@@ -382,7 +385,7 @@ impl Clauses<'_> {
         format!(" FILTER (WHERE {condition})")
     }
 
-    /// An aggregate that is a whole number.
+    /// Returns an aggregate that is a whole number.
     fn count(&mut self) -> String {
         let what = match self.random.below(6) {
             0..4 => "*".to_owned(),
@@ -395,13 +398,13 @@ impl Clauses<'_> {
         format!("count({what}){}", self.filter())
     }
 
-    /// An aggregate that is a decimal.
+    /// Returns an aggregate that is a decimal.
     fn total(&mut self) -> String {
         let function = self.random.text(&["sum", "sum", "avg", "min", "max"]);
         format!("{function}({}){}", self.number(), self.filter())
     }
 
-    /// How many of one to four steps were taken.
+    /// Returns a funnel of one to four steps.
     fn funnel(&mut self) -> String {
         let lengths = ["1 day", "7 days", "7 days", "30 days", "36 hours", "90 minutes", "100 days", "1 microsecond"];
         let mut steps: Vec<String> = (0..self.random.between(1, 4)).map(|_| self.step(1)).collect();
@@ -416,7 +419,8 @@ impl Clauses<'_> {
         format!("funnel(INTERVAL '{}', {}){}", self.random.text(&lengths), steps.join(", "), self.filter())
     }
 
-    /// A condition on an event without now: which events are steps of a funnel may not change with time.
+    /// Returns a condition on an event without now, because time may not change which events are
+    /// steps of a funnel.
     fn step(&mut self, depth: usize) -> String {
         match self.random.below(12) {
             0..5 => format!("activity_type = {}", self.quoted(&ACTIVITIES)),

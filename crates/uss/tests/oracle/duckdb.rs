@@ -1,4 +1,4 @@
-//! DuckDB, asked with the SQL that the engine generates from its plans.
+//! DuckDB as a source. It runs the SQL that the engine generates from its plans.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use segment_engine::time::Timestamp;
 use crate::answers::{Answer, Answers, Verdict};
 use crate::history::{Case, World};
 
-/// The warehouse's relations with a variable in front: which of the case's instants they show.
+/// The relations of the warehouse as views. A variable sets the instant of the case that they show.
 const VIEWS: &str = "
     CREATE VIEW user_segment_analytics.user_events AS SELECT e.*, o.user_id, 0 AS log_partition
         FROM events e JOIN owners_at o USING (log_offset) WHERE o.instant = getvariable('instant');
@@ -23,7 +23,8 @@ const VIEWS: &str = "
         FROM users_at WHERE instant = getvariable('instant') AND traits <> '{}';
 ";
 
-/// What is under them, made anew for each case: rows that are only deleted are still read past.
+/// The tables below the views. They are made anew for each case, since DuckDB would go on scanning
+/// deleted rows.
 const TABLES: &str = "
     CREATE OR REPLACE TABLE events (log_offset BIGINT, event_id VARCHAR, client_ref_id VARCHAR, id_type VARCHAR,
         region VARCHAR, device_type VARCHAR, country VARCHAR, payload_activity_type VARCHAR, payload_url VARCHAR,
@@ -34,12 +35,13 @@ const TABLES: &str = "
         created_at TIMESTAMPTZ, traits JSON);
 ";
 
-/// One question in this many is asked for the segment's size and for one user alone, too.
+/// One segment and instant in this many is also queried for the segment's size and for one user
+/// alone.
 const CROSS_CHECKS: usize = 16;
 
 pub struct DuckDb {
     connection: Connection,
-    /// Compiled clauses, or why they were refused.
+    /// Compiled clauses, or the reasons of their refusal.
     plans: BTreeMap<String, Result<Plan, String>>,
     asked: usize,
 }
@@ -47,7 +49,7 @@ pub struct DuckDb {
 impl DuckDb {
     pub fn open() -> DuckDb {
         let connection = Connection::open_in_memory().unwrap();
-        // Queries are small: threads would only wait for each other. A zone that the queries must not depend on.
+        // One thread, since queries are small. The queries must not depend on the zone.
         connection.execute_batch("SET threads = 1; SET TimeZone = 'Pacific/Apia';").unwrap();
         connection.execute_batch(sql::MACROS).unwrap();
         connection.execute_batch(TABLES).unwrap();
@@ -61,7 +63,7 @@ impl DuckDb {
         let final_owners: BTreeMap<u64, UserId> = owners(last).collect();
         let (mut owner_rows, mut user_rows) = (Vec::new(), Vec::new());
         for (number, world) in worlds.iter().enumerate() {
-            // Events that are not yet received are there, too: it is for the query to leave them out.
+            // The table has events that are not yet received, too. The query must leave them out.
             let mut owned = final_owners.clone();
             owned.extend(owners(world));
             owner_rows.extend(owned.iter().map(|(offset, user)| format!("({number}, {offset}, {user})")));

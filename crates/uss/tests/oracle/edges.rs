@@ -1,12 +1,12 @@
-//! Values at the edges of types, and what clauses ask of them: years before 1, dates after the end of time, texts that are
-//! cast to intervals, long numbers.
+//! Values at the edges of types, and conditions on them: years before 1, dates after the end of
+//! time, strings that are cast to intervals, long numbers.
 
 use serde_json::{Value as Json, json};
 
 use crate::clauses::{Clauses, Dialect};
 use crate::random::Random;
 
-/// What `created_at` can be, besides near the middle of a case. PostgreSQL has no year 0.
+/// Values of `created_at` far from the middle of a case. PostgreSQL has no year 0.
 pub const CREATED: [&str; 5] = [
     "0000-01-01T00:00:00Z",
     "0000-02-29T12:00:00.5Z",
@@ -15,7 +15,7 @@ pub const CREATED: [&str; 5] = [
     "9999-12-31T23:59:59.999999Z",
 ];
 
-/// What stands in `period` of a payload.
+/// Values of `period` in payloads.
 pub fn period(random: &mut Random) -> Json {
     let known = [
         "24:00:00",
@@ -36,7 +36,7 @@ pub fn period(random: &mut Random) -> Json {
     json!(random.text(&known))
 }
 
-/// What stands in `price`, besides what [`crate::generate`] has. PostgreSQL has longer numbers.
+/// Values of `price`, besides those of [`crate::generate`]. PostgreSQL has longer numbers.
 pub fn price(random: &mut Random, dialect: Dialect) -> Json {
     let portable = ["6e-40", "5e-10", "123456789012345678901e-20", "0e5", "\t7\n", " 1e3 "];
     let longer = ["1e308", "1e+308", "-1e29", "99999999999999999999999999999.9999999995"];

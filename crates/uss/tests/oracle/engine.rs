@@ -1,4 +1,4 @@
-//! The engine, told record by record, as the worker tells it.
+//! The engine as a source. It gets the records one by one, as in the service.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,16 +35,17 @@ impl Answers for Engine {
     }
 }
 
-/// A machine under way, and beside it what its surroundings know.
+/// A machine, and what the service around it knows.
 struct Run {
     machine: Machine,
     world: World,
-    /// The segments' ids, by tag.
+    /// Segment ids by tag.
     ids: BTreeMap<String, i64>,
     version: u64,
     offset: u64,
-    /// What the changes told so far add up to, by user and segment, and the last change of each user.
-    told: BTreeSet<(UserId, i64)>,
+    /// Memberships by the emitted changes, folded.
+    emitted: BTreeSet<(UserId, i64)>,
+    /// Sequence and instant of each user's last change.
     last: BTreeMap<UserId, (u64, Timestamp)>,
     /// Why a clause was refused, by tag.
     refused: BTreeMap<String, String>,
@@ -58,7 +59,7 @@ impl Default for Run {
             ids: BTreeMap::new(),
             version: 0,
             offset: 0,
-            told: BTreeSet::new(),
+            emitted: BTreeSet::new(),
             last: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
@@ -108,7 +109,7 @@ impl Run {
         }
     }
 
-    /// Users that the record made known, the one that a merge took away again among them.
+    /// Creates the users that the record made known, including one that its merge absorbs at once.
     fn create_users(&mut self, known: &BTreeSet<UserId>, effect: &Effect, at: Timestamp) {
         let absorbed = match effect {
             Effect::Merge { absorbed, .. } => Some(*absorbed),
@@ -131,7 +132,7 @@ impl Run {
         self.machine.profile(id, user.map(|user| user.key.as_str()), profile, at);
     }
 
-    /// A new version, its backfill, and its coming into force, all in this instant.
+    /// Defines a new version, fills it, and activates it, all in this instant.
     fn define(&mut self, tag: &str, clause: &str, at: Timestamp) {
         let next = self.ids.len() as i64 + 1;
         let id = *self.ids.entry(tag.to_owned()).or_insert(next);
@@ -163,7 +164,7 @@ impl Run {
         }
     }
 
-    /// Writes a checkpoint and goes on from it.
+    /// Writes a checkpoint, and goes on with a machine that is made of it.
     fn restart(&mut self, at: Timestamp) -> Result<(), String> {
         self.machine.advance(at, usize::MAX);
         self.fold_changes()?;
@@ -177,7 +178,8 @@ impl Run {
         Ok(())
     }
 
-    /// Semantics §7: what is told of a user is numbered without a gap, never goes back in time, and alternates.
+    /// Folds the changes. Semantics §7: a user's changes are numbered without gaps, never go back
+    /// in time, and alternate.
     fn fold_changes(&mut self) -> Result<(), String> {
         for change in self.machine.take_changes() {
             let wrong = |what: &str| Err(format!("{what}: {change:?}"));
@@ -190,10 +192,10 @@ impl Run {
             }
             self.last.insert(change.user, (change.sequence, change.effective_at));
             let Change { user, entered, left, .. } = &change;
-            if entered.iter().any(|id| !self.told.insert((*user, *id))) {
+            if entered.iter().any(|id| !self.emitted.insert((*user, *id))) {
                 return wrong("entered twice");
             }
-            if left.iter().any(|id| !self.told.remove(&(*user, *id))) {
+            if left.iter().any(|id| !self.emitted.remove(&(*user, *id))) {
                 return wrong("left without having entered");
             }
         }
@@ -206,10 +208,11 @@ impl Run {
         }
         let id = self.ids[tag];
         let members: BTreeSet<UserId> = self.machine.members(id).into_iter().collect();
-        let told: BTreeSet<UserId> = self.told.iter().filter(|(_, told)| *told == id).map(|(user, _)| *user).collect();
-        match members == told {
+        let emitted = self.emitted.iter().filter(|(_, segment)| *segment == id);
+        let emitted: BTreeSet<UserId> = emitted.map(|(user, _)| *user).collect();
+        match members == emitted {
             true => Ok(Verdict::Members(members)),
-            false => Err(format!("the members of {tag} are {members:?}, told were {told:?}")),
+            false => Err(format!("the members of {tag} are {members:?}, by the emitted changes {emitted:?}")),
         }
     }
 }

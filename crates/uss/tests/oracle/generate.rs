@@ -1,4 +1,4 @@
-//! Random cases: histories that crowd around the instants at which clauses change their minds.
+//! Random cases: histories whose records are close to the instants at which clauses flip.
 
 use ports::config_store::true_since;
 use segment_engine::time::Timestamp;
@@ -16,14 +16,14 @@ const HOUR: i64 = 3_600 * SECOND;
 const DAY: i64 = 24 * HOUR;
 
 const USERS: usize = 30;
-/// Instants to ask at that are near something.
+/// The most instants near a record or the end of a window.
 const INSTANTS: usize = 6;
-/// Instants to ask at, in pairs, at which time alone changes a segment.
+/// The most instants, in pairs, at which time alone changes a segment.
 const FLIPS: usize = 4;
-/// Instants between which such flips are looked for.
+/// Samples between which such flips are searched.
 const SAMPLES: usize = 24;
 
-/// Days on which something is odd: ends of months, leap days, changes of offset in Berlin, New York and Lord Howe.
+/// Unusual days: ends of months, leap days, changes of offset in Berlin, New York and Lord Howe.
 const ODD_DAYS: [&str; 9] = [
     "2026-01-31",
     "2024-02-29",
@@ -36,13 +36,14 @@ const ODD_DAYS: [&str; 9] = [
     "2025-12-31",
 ];
 
-/// The lengths of the windows that [`Clauses`] writes, about: where a record stands them away from another, edges meet.
+/// The approximate lengths of the windows in [`Clauses`]. Records at this distance from each other
+/// meet the edges of windows.
 const LENGTHS: [i64; 8] = [DAY, 7 * DAY, 14 * DAY, 28 * DAY, 30 * DAY, 31 * DAY, 90 * 60 * SECOND, 36 * HOUR];
 
-/// One case in this many is written so that PostgreSQL can read it, too.
+/// One case in this many has clauses that PostgreSQL reads too.
 const PORTABLE_SHARE: u64 = 4;
 
-/// The case of a seed.
+/// Returns the case of a seed.
 pub fn case(seed: u64) -> Case {
     let dialect = if seed.is_multiple_of(PORTABLE_SHARE) { Dialect::Portable } else { Dialect::Whole };
     let mut generator = Generator::new(seed, dialect);
@@ -54,9 +55,9 @@ pub fn case(seed: u64) -> Case {
 struct Generator {
     random: Random,
     dialect: Dialect,
-    /// Midnight, in UTC, of the day that everything is about.
+    /// Midnight, in UTC, of the day around which the records are.
     middle: i64,
-    /// Instants that have been used, to come back to.
+    /// Instants of earlier records, to use again.
     used: Vec<i64>,
 }
 
@@ -68,8 +69,8 @@ impl Generator {
         Generator { random, dialect, middle, used: vec![middle] }
     }
 
-    /// An instant that is close to an edge more often than not: at, or a microsecond beside, one that has been used, or
-    /// one that stands a window's length away from it.
+    /// Returns an instant that is often close to an edge: at an instant of an earlier record or a
+    /// window's length away from one, or a microsecond beside them.
     fn moment(&mut self) -> i64 {
         let near = *self.random.pick(&self.used);
         let moment = match self.random.below(10) {
@@ -110,7 +111,7 @@ impl Generator {
         steps
     }
 
-    /// Events with an id come a second time, around the end of the time in which that makes no difference.
+    /// Delivers events with an id again, around the end of the time in which that is a duplicate.
     fn deliver_again(&mut self, steps: &mut Vec<Step>) {
         let delays = [0, 1, HOUR, DAY - 1, DAY, DAY + 1];
         for place in 0..steps.len() {
@@ -119,11 +120,11 @@ impl Generator {
                 steps.push(Step { at, what: steps[place].what.clone() });
             }
         }
-        // Stable: a segment stays behind those that it names.
+        // A stable sort keeps a segment behind those that it names.
         steps.sort_by_key(|step| step.at);
     }
 
-    /// A segment that may refer to earlier ones.
+    /// Returns a segment that may refer to earlier ones.
     fn definition(&mut self, tag: String, earlier: &[String]) -> What {
         let middle = Timestamp(*self.random.pick(&self.used)).to_string();
         let mut clauses = Clauses { random: &mut self.random, dialect: self.dialect, tags: earlier.to_vec(), middle };
@@ -146,7 +147,7 @@ impl Generator {
             }
             35 => What::Link { from: key, to: self.key() },
             36 if self.random.chance(40) => {
-                // The last: nobody refers to it. A later definition of it brings it back.
+                // No segment refers to the last one. A later definition brings it back.
                 What::Segment { tag: tags[tags.len() - 1].clone(), clause: None }
             }
             36..38 => {
@@ -157,7 +158,7 @@ impl Generator {
         }
     }
 
-    /// Mostly of the instant of receipt, else late or ahead of it.
+    /// Returns a `created_at`, mostly the instant of receipt, else earlier or later.
     fn event(&mut self, key: String, at: i64) -> What {
         let created_at = match self.random.below(10) {
             0..4 => Some(at),
@@ -227,7 +228,7 @@ impl Generator {
                         true => json!(format!("{}T24:00:00Z", &Timestamp(moment).to_string()[..10])),
                         false => json!(self.written_moment()),
                     },
-                    // As text, since a number of JSON may lose its last digits.
+                    // A string, since a number in JSON may lose its last digits.
                     "since" if self.random.chance(70) => {
                         json!(format!("{}.{:06}", moment.div_euclid(SECOND), moment.rem_euclid(SECOND)))
                     }
@@ -238,7 +239,7 @@ impl Generator {
         What::Event { key, event_id, created_at: created_at.map(Timestamp), fields, payload }
     }
 
-    /// A moment in one of the spellings that exporters have and all readers know.
+    /// Returns a time in one of the forms of usual exports, which all sources read.
     fn written_moment(&mut self) -> String {
         let text = Timestamp(self.moment()).to_string();
         let (date, time) = (&text[..10], &text[11..26]);
@@ -280,8 +281,9 @@ impl Generator {
         What::Traits { key, created_at, traits }
     }
 
-    /// When to ask: at records, a microsecond beside them, where windows that they open end, and on both sides of the
-    /// microsecond at which time alone changes a segment.
+    /// Returns the instants to compare at: at records, a microsecond beside them, at the end of
+    /// windows that they open, and on both sides of the microsecond at which time alone changes a
+    /// segment.
     fn instants(&mut self, steps: &[Step]) -> Vec<Timestamp> {
         let first = steps[0].at.0;
         let mut instants: Vec<i64> = Vec::new();
@@ -299,8 +301,9 @@ impl Generator {
         instants.into_iter().map(Timestamp).collect()
     }
 
-    /// Instants at which a segment's members are others than a microsecond before, without a record. They are found by
-    /// halving with the help of the naive interpreter: if it errs, they are just instants.
+    /// Returns instants at which the members of a segment differ from those a microsecond before,
+    /// without a record. A binary search with the naive interpreter finds them. If the interpreter
+    /// is wrong, they are ordinary instants.
     fn flips(&mut self, steps: &[Step]) -> Vec<i64> {
         let (first, last) = (steps[0].at.0, steps.last().map_or(0, |step| step.at.0));
         let mut samples: Vec<i64> = (0..SAMPLES).map(|_| self.random.between(first, last + 120 * DAY)).collect();
@@ -313,7 +316,8 @@ impl Generator {
         let mut flips = Vec::new();
         for _ in 0..SAMPLES {
             let place = self.random.below(samples.len() - 1);
-            // The next sample may itself be a record's: the world stands still only until before it.
+            // The next sample may be the instant of a record, so the world is constant only until
+            // before it.
             let (world, from, to) = (&worlds[place], samples[place], samples[place + 1] - 1);
             let tags: Vec<&String> = world.segments.keys().collect();
             let tag = *self.random.pick(&tags);

@@ -1,4 +1,5 @@
-//! Case after case, until enough has been compared; the first disagreement is made small and told.
+//! Compares the sources on case after case until enough has been compared. Makes the case of the
+//! first disagreement small, and reports it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,48 +12,48 @@ use crate::kinds::{self, Kind};
 use crate::minimise::minimised;
 use crate::replay;
 
-/// Two sources by name, as they stand in the list of sources.
+/// The names of two sources, in the order of the list of sources.
 pub type Pair = (&'static str, &'static str);
 
-/// What was compared, all cases together.
+/// What was compared, over all cases.
 #[derive(Debug, Default)]
 pub struct Report {
     pub cases: u64,
-    /// (user, segment, instant)s that all sources of their case were asked about.
+    /// The number of (user, segment, instant)s.
     pub asked: usize,
-    /// How many of them two sources agreed on, one beside the other.
+    /// How many of them each pair of sources agreed on.
     pub compared: BTreeMap<Pair, usize>,
     /// How many of those are memberships.
     pub members: BTreeMap<Pair, usize>,
-    /// Why segments at instants were not answered, and how often.
+    /// Why verdicts were skipped, and how often.
     pub reasons: BTreeMap<String, usize>,
-    /// How many of those asked about had this in their history.
+    /// How many (user, segment, instant)s have each kind of record in their history.
     pub kinds: BTreeMap<Kind, usize>,
 }
 
-/// What came of one case: its comparisons by pair.
+/// The comparisons of one case, by pair.
 type Comparisons = Vec<(Pair, Comparison)>;
 
 struct State {
     report: Report,
     next_seed: u64,
-    told: Option<String>,
+    disagreement: Option<String>,
 }
 
-/// Compares the sources, each with each, on the cases of the seeds from `seed` on, until they have been asked about
-/// `wanted` (user, segment, instant)s. Each worker takes the next seed and asks sources of its own.
+/// Compares all pairs of sources on the cases of the seeds from `seed` on, until `wanted` (user,
+/// segment, instant)s are compared. Each worker takes the next seed, and has sources of its own.
 ///
 /// # Errors
-/// The first disagreement, as a text for people: the seed, who said what, and a small case as NDJSON.
+/// The first disagreement, for people: the seed, the verdicts, and a small case as NDJSON.
 pub fn run(seed: u64, wanted: usize, workers: Vec<Vec<Box<dyn Answers + Send + '_>>>) -> Result<Report, String> {
-    let state = Mutex::new(State { report: Report::default(), next_seed: seed, told: None });
+    let state = Mutex::new(State { report: Report::default(), next_seed: seed, disagreement: None });
     std::thread::scope(|scope| {
         for sources in workers {
             scope.spawn(|| work(&state, wanted, sources));
         }
     });
     let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    state.told.map_or(Ok(state.report), Err)
+    state.disagreement.map_or(Ok(state.report), Err)
 }
 
 fn work(state: &Mutex<State>, wanted: usize, mut sources: Vec<Box<dyn Answers + Send + '_>>) {
@@ -61,28 +62,28 @@ fn work(state: &Mutex<State>, wanted: usize, mut sources: Vec<Box<dyn Answers + 
         match check(&case, &mut sources) {
             Ok(comparisons) => locked(state).report.add(&case, comparisons),
             Err(disagreement) => {
-                let text = told(&case, &disagreement, &mut sources);
-                locked(state).told.get_or_insert(text);
+                let text = report(&case, &disagreement, &mut sources);
+                locked(state).disagreement.get_or_insert(text);
             }
         }
     }
 }
 
 fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().expect("nobody panics with the report in hand")
+    state.lock().expect("no thread panics while it holds the lock")
 }
 
-/// None when enough has been asked, or somebody disagreed.
+/// Returns `None` when enough has been compared, or two sources disagreed.
 fn next_seed(state: &Mutex<State>, wanted: usize) -> Option<u64> {
     let mut state = locked(state);
-    if state.report.asked >= wanted || state.told.is_some() {
+    if state.report.asked >= wanted || state.disagreement.is_some() {
         return None;
     }
     state.next_seed += 1;
     Some(state.next_seed - 1)
 }
 
-/// The comparisons of all pairs of sources that read the case, or the first disagreement.
+/// Compares all pairs of sources that read the case. Returns the first disagreement as an error.
 fn check(case: &Case, sources: &mut [Box<dyn Answers + Send + '_>]) -> Result<Comparisons, Disagreement> {
     let worlds = case.worlds();
     let mut answers: Vec<(&'static str, Answer)> = Vec::new();
@@ -90,7 +91,7 @@ fn check(case: &Case, sources: &mut [Box<dyn Answers + Send + '_>]) -> Result<Co
         let answer = source.answer(case, &worlds).map_err(|why| Disagreement {
             instant: 0,
             tag: "any segment".to_owned(),
-            said: [(source.name(), why), ("nobody else", String::new())],
+            verdicts: [(source.name(), why), ("no other source", String::new())],
         })?;
         answers.push((source.name(), answer));
     }
@@ -117,12 +118,12 @@ impl Report {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "making a case smaller takes minutes, and whoever waits may give up")]
-fn told(case: &Case, disagreement: &Disagreement, sources: &mut [Box<dyn Answers + Send + '_>]) -> String {
+#[allow(clippy::print_stderr, reason = "making a case smaller takes minutes, so show the disagreement before")]
+fn report(case: &Case, disagreement: &Disagreement, sources: &mut [Box<dyn Answers + Send + '_>]) -> String {
     eprintln!("seed {}: {disagreement}\nmaking the case smaller…", case.seed);
-    let names = disagreement.said.clone().map(|(name, _)| name);
+    let names = disagreement.verdicts.clone().map(|(name, _)| name);
     let mut still =
-        |case: &Case| check(case, sources).err().filter(|found| found.said.clone().map(|(name, _)| name) == names);
+        |case: &Case| check(case, sources).err().filter(|found| found.verdicts.clone().map(|(name, _)| name) == names);
     let (small, found) = minimised(case, disagreement, &mut still);
     let mut text = format!("seed {}: {found}\n", case.seed);
     let worlds = small.worlds();

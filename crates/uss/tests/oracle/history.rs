@@ -1,5 +1,5 @@
-//! What happens to a deployment, record by record, and the reference reading of it: who is known at an instant, with
-//! which traits and events. Deliberately the slowest and plainest way; every source of answers starts from it.
+//! The records of a deployment, and their reference reading: the known users at an instant, with
+//! their traits and events. It is deliberately slow and plain, since every source starts from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,41 +11,41 @@ use serde_json::{Map, Value as Json};
 
 use crate::clauses::Dialect;
 
-/// A record with the same event id of the same user received this much later is no duplicate any more.
+/// A record with the same event id and user is a duplicate if it is received within this time.
 const DEDUPLICATION_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
-/// One record.
+/// A record.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// When it is received. Never decreasing along a history.
+    /// The time of receipt, never decreasing along a history.
     pub at: Timestamp,
     pub what: What,
 }
 
 #[derive(Clone, Debug)]
 pub enum What {
-    /// A segment is defined or redefined; `None` deletes it.
+    /// Defines a segment, again or for the first time; `None` deletes it.
     Segment { tag: String, clause: Option<String> },
-    /// A user is made without an event.
+    /// Creates a user without an event.
     User { key: String, email: Option<String>, name: Option<String> },
-    /// An event as it is posted: `fields` and `payload` are JSON objects.
+    /// A posted event: `fields` and `payload` are JSON objects.
     Event { key: String, event_id: Option<String>, created_at: Option<Timestamp>, fields: Json, payload: Json },
-    /// Traits that were true at `created_at`; null removes one.
+    /// Traits that are true since `created_at`; null removes one.
     Traits { key: String, created_at: Timestamp, traits: Json },
-    /// The user of `from` is merged into the user of `to`.
+    /// Merges the user of `from` into the user of `to`.
     Link { from: String, to: String },
-    /// The service stops, writes a checkpoint and starts again.
+    /// Stops the service, which writes a checkpoint, and starts it again.
     Restart,
 }
 
-/// A history and the instants at which everybody is asked about every segment.
+/// A history, and the instants at which all users and segments are compared.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub seed: u64,
-    /// In which its clauses are written.
+    /// The dialect of its clauses.
     pub dialect: Dialect,
     pub steps: Vec<Step>,
-    /// Ascending, each later than or at the first step.
+    /// Ascending, none before the first step.
     pub instants: Vec<Timestamp>,
 }
 
@@ -57,20 +57,20 @@ pub struct User {
     pub email: Option<String>,
     pub name: Option<String>,
     pub created_at: Timestamp,
-    /// The newest word on each trait, and when it was true; `None` is a removed one.
+    /// The newest value of each trait, and since when it is true; `None` is a removed trait.
     pub traits: BTreeMap<String, (Option<Json>, Timestamp)>,
     /// Accepted events, in order of receipt.
     pub events: Vec<Arc<Event>>,
 }
 
-/// What a record did, for sources that are told record by record.
+/// The effect of a record, for sources that take records one by one.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// A segment changed, or nothing.
     None,
-    /// The profile of a user was made or changed.
+    /// A user was created, or the profile changed.
     Profile(UserId),
-    /// The event, under the user it belongs to; whether it is the first delivery.
+    /// The event with its present user, and whether this is its first delivery.
     Event(Arc<Event>, bool),
     Traits(UserId),
     Merge {
@@ -79,20 +79,20 @@ pub enum Effect {
     },
 }
 
-/// The state of things at an instant.
+/// All users and segments at an instant.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     pub users: BTreeMap<UserId, User>,
     /// The clauses in force, by tag.
     pub segments: BTreeMap<String, String>,
-    /// Who an absorbed user is now.
+    /// The users into which absorbed users were merged.
     pub survivors: BTreeMap<UserId, UserId>,
     ids: BTreeMap<String, UserId>,
     offset: u64,
 }
 
 impl Case {
-    /// The world at each of the instants, after the records of that very instant.
+    /// Returns the world at each instant, after the records of that instant.
     pub fn worlds(&self) -> Vec<World> {
         let mut world = World::default();
         let mut steps = self.steps.iter().peekable();
@@ -107,7 +107,7 @@ impl Case {
 }
 
 impl World {
-    /// Applies one record, and says what it did.
+    /// Applies one record, and returns its effect.
     pub fn apply(&mut self, step: &Step) -> Effect {
         self.offset += 1;
         match &step.what {
@@ -144,7 +144,7 @@ impl World {
         Effect::None
     }
 
-    /// The user of a client id, made if unknown.
+    /// Returns the user of a client id. Creates an unknown one.
     fn user(&mut self, key: &str, at: Timestamp) -> (UserId, &mut User) {
         let next = UserId(self.ids.len() as i64 + 1);
         let id = *self.ids.entry(key.to_owned()).or_insert(next);
@@ -190,7 +190,7 @@ impl World {
 }
 
 impl User {
-    /// Key by key the newer word wins; of two as old the later record.
+    /// For each key the newer value wins. Of two with the same time, the later record wins.
     fn set_traits(&mut self, traits: &Json, created_at: Timestamp) {
         for (name, value) in traits.as_object().into_iter().flatten() {
             if self.traits.get(name).is_none_or(|(_, since)| *since <= created_at) {
@@ -199,20 +199,20 @@ impl User {
         }
     }
 
-    /// Whether the event is one more delivery of an accepted one.
+    /// Returns whether the event is a duplicate of an accepted one.
     fn has_received(&self, event: &Event) -> bool {
         let before = |known: &Event| event.processed_at.0 - known.processed_at.0 <= DEDUPLICATION_MICROS;
         event.event_id.is_some() && self.events.iter().any(|known| known.event_id == event.event_id && before(known))
     }
 
-    /// The traits as one JSON object.
+    /// Returns the traits as one JSON object.
     pub fn traits_json(&self) -> Json {
         let present = self.traits.iter().filter_map(|(name, (value, _))| Some((name.clone(), value.clone()?)));
         Json::Object(present.collect())
     }
 }
 
-/// An event as the engine is given it, by semantics §4.
+/// Returns the event as the engine gets it, by semantics §4.
 #[allow(clippy::too_many_arguments, reason = "a record has that many parts, and this is its one reader")]
 fn event(
     user_id: UserId,

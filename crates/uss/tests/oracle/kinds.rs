@@ -1,4 +1,4 @@
-//! What lies behind the compared answers: of how many the history held a late event, a merge, an edit…
+//! Counts how many comparisons have a late event, a merge, an edit, … in their history.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,8 @@ impl Kind {
         [Kind::Late, Kind::Future, Kind::Duplicate, Kind::Traits, Kind::Merge, Kind::Edit, Kind::Restart];
 }
 
-/// Adds how many (user, segment, instant)s of the case have each kind behind them. Answers how many there are.
+/// Adds how many (user, segment, instant)s of the case have each kind in their history. Returns how
+/// many there are.
 pub fn count(case: &Case, counts: &mut BTreeMap<Kind, usize>) -> usize {
     let mut seen = Seen::default();
     let mut steps = case.steps.iter().peekable();

@@ -1,11 +1,11 @@
-//! Random lists and objects, what clauses ask of them, and shares of users.
+//! Random lists and objects, conditions on them, and shares of users.
 
 use serde_json::{Value as Json, json};
 
 use crate::clauses::Clauses;
 use crate::random::Random;
 
-/// What stands in `tags` of a payload or among the traits.
+/// Values of `tags` in payloads and traits.
 pub fn tags(random: &mut Random) -> Json {
     let known = [
         json!(["a"]),
@@ -57,7 +57,7 @@ const CONSTANTS: [&str; 24] = [
 ];
 
 impl Clauses<'_> {
-    /// A condition on the tags of `root`, which is `payload` or `traits`.
+    /// Returns a condition on the tags of `root`, which is `payload` or `traits`.
     pub fn list_condition(&mut self, root: &str) -> String {
         let list = match self.random.below(8) {
             0 => format!("{root}->'tags'->{}", self.random.text(&["0", "1", " -1", "2"])),
@@ -85,7 +85,7 @@ impl Clauses<'_> {
         }
     }
 
-    /// Some share of all users.
+    /// Returns a condition that some share of all users meets.
     pub fn bucket_condition(&mut self) -> String {
         let bucket = format!("bucket('{}')", self.random.text(&["checkout", "it''s"]));
         let share = self.random.text(&["50", "25", "99.99", "33.33"]);

@@ -1,10 +1,10 @@
-//! Who is in which segment at which instant, answered independently several times over and compared.
+//! Compares independent sources that say which users are in which segment at which instant.
 //!
-//! The engine, the naive interpreter and DuckDB running the generated SQL are asked the same questions, side by side;
-//! PostgreSQL too, where the clauses are written so that it can read them.
+//! The sources are the engine, the naive interpreter, DuckDB with the generated SQL, and PostgreSQL
+//! for the clauses that it can read.
 //!
-//! `USS_ORACLE_COMPARISONS` sets how many (user, segment, instant)s they are asked about; `USS_ORACLE_SEED` where the
-//! seeds start, so that a disagreement's seed alone repeats it.
+//! `USS_ORACLE_COMPARISONS` sets how many (user, segment, instant)s are compared. `USS_ORACLE_SEED`
+//! sets the first seed, so that the seed of a disagreement repeats it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
 
 mod answers;
@@ -39,20 +39,20 @@ use segment_engine::time::Timestamp;
 
 const COMPARISONS: usize = 100_000;
 
-/// PostgreSQL, which must be asked in other words, is in at least one in this many.
+/// PostgreSQL reads other spellings, so it must take part in at least one in this many comparisons.
 const POSTGRES_SHARE: usize = 10;
 
-/// Each kind of record is behind at least one in this many.
+/// Each kind of record must be in the history of at least one in this many comparisons.
 const KIND_SHARE: usize = 200;
 
 fn setting(name: &str, default: usize) -> usize {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a whole number, not {text:?}")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} must be a whole number, not {text:?}")),
         Err(_) => default,
     }
 }
 
-/// One server for all workers: each asks it about a whole case at a time.
+/// All workers share one server, and lock it for a whole case at a time.
 impl Answers for &Mutex<Postgres> {
     fn name(&self) -> &'static str {
         self.lock().unwrap_or_else(PoisonError::into_inner).name()
@@ -85,15 +85,15 @@ fn the_engine_the_naive_interpreter_duckdb_and_postgresql_agree() {
     for (kind, times) in &report.kinds {
         eprintln!("  {kind:?} behind {times} of them");
     }
-    assert!(report.reasons.is_empty(), "every clause that is written is in the language: {:?}", report.reasons);
+    assert!(report.reasons.is_empty(), "every generated clause must be in the language: {:?}", report.reasons);
     for pair in [("engine", "naive"), ("engine", "DuckDB"), ("naive", "DuckDB")] {
-        assert!(report.compared[&pair] >= wanted, "{pair:?} is compared too seldom");
+        assert!(report.compared[&pair] >= wanted, "{pair:?} is compared too rarely");
     }
     if wanted < COMPARISONS {
         return;
     }
     for pair in [("engine", "PostgreSQL"), ("naive", "PostgreSQL"), ("DuckDB", "PostgreSQL")] {
-        assert!(report.compared[&pair] >= wanted / POSTGRES_SHARE, "{pair:?} is compared too seldom");
+        assert!(report.compared[&pair] >= wanted / POSTGRES_SHARE, "{pair:?} is compared too rarely");
     }
     for (pair, compared) in &report.compared {
         assert!((compared / 10..compared - compared / 10).contains(&report.members[pair]), "the cases are one-sided");
@@ -104,7 +104,7 @@ fn the_engine_the_naive_interpreter_duckdb_and_postgresql_agree() {
     }
 }
 
-/// Asks the naive interpreter about a microsecond too late.
+/// The naive interpreter, evaluated a microsecond too late.
 struct TooLate;
 
 impl Answers for TooLate {
@@ -119,10 +119,10 @@ impl Answers for TooLate {
 }
 
 #[test]
-fn a_source_that_is_a_microsecond_late_is_found_and_told() {
-    let told = harness::run(1, COMPARISONS / 20, vec![vec![Box::new(Naive), Box::new(TooLate)]]).unwrap_err();
-    let lines: Vec<&str> = told.lines().filter(|line| line.starts_with('{')).collect();
-    assert!(told.starts_with("seed "), "{told}");
-    assert!(lines.iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{told}");
-    assert!((3..=6).contains(&lines.len()), "a user, a segment and a question are enough: {told}");
+fn a_source_that_is_a_microsecond_late_is_reported_with_a_small_case() {
+    let report = harness::run(1, COMPARISONS / 20, vec![vec![Box::new(Naive), Box::new(TooLate)]]).unwrap_err();
+    let lines: Vec<&str> = report.lines().filter(|line| line.starts_with('{')).collect();
+    assert!(report.starts_with("seed "), "{report}");
+    assert!(lines.iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{report}");
+    assert!((3..=6).contains(&lines.len()), "a user, a segment and a members line are enough: {report}");
 }

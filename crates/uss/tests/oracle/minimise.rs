@@ -1,4 +1,4 @@
-//! Making a case smaller for as long as it stays a disagreement.
+//! Makes a case smaller as long as the sources still disagree.
 
 use sqlparser::ast::{
     BinaryOperator, Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
@@ -9,10 +9,10 @@ use sqlparser::parser::Parser;
 use crate::answers::Disagreement;
 use crate::history::{Case, What};
 
-/// Attempts, so that an unlucky case still ends.
+/// The most attempts, so that the search ends.
 const ATTEMPTS_MAX: usize = 3_000;
 
-/// The smallest case found, and what is still disagreed on in it.
+/// Returns the smallest case found, and the disagreement on it.
 pub fn minimised(
     case: &Case,
     disagreement: &Disagreement,
@@ -40,7 +40,7 @@ pub fn minimised(
     }
 }
 
-/// Cases that are a step smaller, those with the biggest steps first.
+/// Returns cases that are a step smaller, the biggest steps first.
 fn smaller(case: &Case) -> Vec<Case> {
     let mut found = Vec::new();
     if case.instants.len() > 1 {
@@ -90,7 +90,8 @@ fn fields_of(step: &crate::history::Step) -> &serde_json::Value {
     }
 }
 
-/// The clause with one node replaced by one of its operands, or an aggregate without its filter.
+/// Returns the clause with one node replaced by one of its operands, or an aggregate without its
+/// filter.
 fn simpler_clauses(clause: &str) -> Vec<String> {
     let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(clause).and_then(|mut parser| parser.parse_expr());
     let Ok(tree) = parsed else { return Vec::new() };
@@ -101,7 +102,7 @@ fn simpler_clauses(clause: &str) -> Vec<String> {
     found
 }
 
-/// All trees that are the tree with one simplification.
+/// Returns all trees with one simplification.
 fn simpler(tree: &Ast) -> Vec<Ast> {
     let inside = |child: &Ast, rebuild: &dyn Fn(Box<Ast>) -> Ast| -> Vec<Ast> {
         simpler(child).into_iter().map(|child| rebuild(Box::new(child))).collect()
@@ -134,7 +135,8 @@ fn simpler(tree: &Ast) -> Vec<Ast> {
     }
 }
 
-/// Without the filter, with a simpler filter, with a simpler argument, without one of several.
+/// Returns the call without its filter, with a simpler filter, with a simpler argument, or without
+/// one of several arguments.
 fn simpler_calls(function: &Function) -> Vec<Ast> {
     let with_filter = |filter| Ast::Function(Function { filter, ..function.clone() });
     let mut found = Vec::new();
@@ -148,7 +150,7 @@ fn simpler_calls(function: &Function) -> Vec<Ast> {
         Ast::Function(Function { args, ..function.clone() })
     };
     for (place, argument) in list.args.iter().enumerate() {
-        // A funnel with a step less: it begins with an interval, and has one step at least.
+        // A funnel begins with an interval, and must keep at least one step.
         if place > 0 && list.args.len() > 2 {
             let fewer = list.args.iter().enumerate().filter(|(other, _)| *other != place);
             found.push(with_arguments(fewer.map(|(_, argument)| argument.clone()).collect()));

@@ -1,5 +1,6 @@
-//! PostgreSQL, asked with the clause's own text: nothing of ours reads it, binds it, or plans it. Only `now()`,
-//! `segment()`, the names of the columns, the choices in `postgres.sql` and what makes a funnel are ours.
+//! PostgreSQL as a source. It gets the where clause itself: none of our code parses, binds or plans
+//! it. Only `now()`, `segment()`, the names of the columns, the choices in `postgres.sql` and the
+//! funnel are ours.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,7 +17,7 @@ use crate::postgres_server::PostgresServer;
 
 pub struct Postgres {
     client: Client,
-    /// Kept for as long as the client: dropped, it stops.
+    /// Kept as long as the client, because its drop stops the server.
     _server: PostgresServer,
 }
 
@@ -53,14 +54,14 @@ impl Postgres {
         self.client.batch_execute(&script).map_err(described)
     }
 
-    /// One statement after the other, to find out which of them fail, and why.
-    fn one_by_one(&mut self, questions: &[Question], answer: &mut Answer) -> Result<(), String> {
-        for question in questions {
-            if let Err(error) = self.client.batch_execute(&question.sql) {
-                // What refers to it is not to be trusted either.
-                let why = format!("PostgreSQL raises: {}\n  {}", described(error), question.clause);
-                answer.insert(question.key.clone(), Verdict::Skipped(why));
-                for other in questions.iter().filter(|other| other.key.0 == question.key.0) {
+    /// Runs one statement after the other, to find out which of them fail, and why.
+    fn one_by_one(&mut self, queries: &[Query], answer: &mut Answer) -> Result<(), String> {
+        for query in queries {
+            if let Err(error) = self.client.batch_execute(&query.sql) {
+                // Segments that refer to this one cannot be trusted either.
+                let why = format!("PostgreSQL raises: {}\n  {}", described(error), query.clause);
+                answer.insert(query.key.clone(), Verdict::Skipped(why));
+                for other in queries.iter().filter(|other| other.key.0 == query.key.0) {
                     if other.clause.contains("segment(") {
                         answer.insert(
                             other.key.clone(),
@@ -75,7 +76,7 @@ impl Postgres {
 }
 
 /// One segment at one instant.
-struct Question {
+struct Query {
     key: (usize, String),
     clause: String,
     sql: String,
@@ -92,18 +93,18 @@ impl Answers for Postgres {
 
     fn answer(&mut self, case: &Case, worlds: &[World]) -> Result<Answer, String> {
         self.load(worlds)?;
-        let mut questions = Vec::new();
+        let mut queries = Vec::new();
         for (number, (world, now)) in worlds.iter().zip(&case.instants).enumerate() {
             for (tag, clause) in &world.segments {
                 let sql = members_statement(number, tag, clause, *now)?;
-                questions.push(Question { key: (number, tag.clone()), clause: clause.clone(), sql });
+                queries.push(Query { key: (number, tag.clone()), clause: clause.clone(), sql });
             }
         }
         let mut answer: Answer =
-            questions.iter().map(|question| (question.key.clone(), Verdict::Members(Default::default()))).collect();
-        let script: String = questions.iter().map(|question| question.sql.as_str()).collect();
+            queries.iter().map(|query| (query.key.clone(), Verdict::Members(Default::default()))).collect();
+        let script: String = queries.iter().map(|query| query.sql.as_str()).collect();
         if self.client.batch_execute(&script).is_err() {
-            self.one_by_one(&questions, &mut answer)?;
+            self.one_by_one(&queries, &mut answer)?;
         }
         let rows = self.client.simple_query("SELECT instant, tag, user_id FROM members").map_err(described)?;
         for row in rows {
@@ -118,13 +119,14 @@ impl Answers for Postgres {
     }
 }
 
-/// Writes down the members of one segment at one instant, by rule 1, in the three forms of semantics §2.
+/// Returns the statement that stores the members of one segment at one instant, by rule 1, in the
+/// three forms of semantics §2.
 fn members_statement(number: usize, tag: &str, clause: &str, now: Timestamp) -> Result<String, String> {
     let events = format!(
         "(SELECT e.*, o.user_id FROM events e JOIN owners_at o USING (log_offset)
             WHERE o.instant = {number} AND o.user_id = users.id ORDER BY e.created_at, e.processed_at, e.log_offset) events"
     );
-    // An aggregate sees its arguments only.
+    // Our funnel aggregate gets only its arguments, so `created_at` must be one.
     let clause = &clause.replace("funnel(", "funnel(created_at, ");
     let condition = match Clause::parse(clause)?.form {
         _ if clause.is_empty() => "TRUE".to_owned(),
@@ -132,7 +134,7 @@ fn members_statement(number: usize, tag: &str, clause: &str, now: Timestamp) -> 
         Form::Aggregate => format!("(SELECT ({clause}) FROM {events})"),
         Form::Row => format!("EXISTS (SELECT FROM {events} WHERE ({clause}))"),
     };
-    // The setting is made as each row is read: OFFSET 0 keeps the reading apart from the condition.
+    // The subquery sets the variable for each row. OFFSET 0 keeps it apart from the condition.
     Ok(format!(
         "SET uss.now = '{now}'; SET uss.instant = '{number}';
         INSERT INTO members SELECT {number}, '{tag}', users.id
@@ -149,7 +151,7 @@ fn text(text: Option<&str>) -> String {
     text.map_or("NULL".to_owned(), |text| format!("'{}'", text.replace('\'', "''")))
 }
 
-/// The columns that have two names stand there twice.
+/// A column with two names is in the row twice.
 fn event_row(event: &Event) -> String {
     let twice = |column: &Option<Box<str>>| {
         let column = text(column.as_deref());

@@ -1,5 +1,6 @@
--- What PostgreSQL must be told to read clauses as they are written: where now() and segment() look, and the choices
--- of docs/reference/semantics.md in which we differ from it. Stands before pg_catalog in the search path.
+-- Definitions with which PostgreSQL reads where clauses unchanged: now() and segment(), and the choices of
+-- docs/reference/semantics.md in which we differ from PostgreSQL. This schema comes before pg_catalog
+-- in the search path.
 
 CREATE SCHEMA uss;
 SET search_path = uss, pg_catalog;
@@ -14,29 +15,31 @@ CREATE TABLE members (instant int, tag text, user_id bigint);
 
 CREATE FUNCTION now() RETURNS timestamptz STABLE LANGUAGE sql AS $$ SELECT current_setting('uss.now')::timestamptz $$;
 
--- Volatile, or it would be asked once for all users.
+-- Volatile, since PostgreSQL would otherwise evaluate it once for all users.
 CREATE FUNCTION segment(tag text) RETURNS boolean VOLATILE LANGUAGE sql AS $$
     SELECT EXISTS (SELECT FROM uss.members m WHERE m.instant = current_setting('uss.instant')::int
         AND m.tag = $1 AND m.user_id = current_setting('uss.user')::bigint) $$;
 
--- Seconds after 1970 began, finer fractions than microseconds cut off; of the years 0001 to 9999.
+-- Seconds after the start of 1970, rounded down to microseconds, in the years 0001 to 9999.
 CREATE FUNCTION to_timestamp(seconds numeric) RETURNS timestamptz IMMUTABLE STRICT LANGUAGE sql AS $$
     SELECT CASE WHEN seconds >= -62135596800 AND seconds < 253402300800
         THEN 'epoch'::timestamptz OPERATOR(pg_catalog.+) make_interval(secs =>
             (floor(seconds OPERATOR(pg_catalog.*) 1000000) OPERATOR(pg_catalog./) 1000000)::float8) END $$;
 
--- Where PostgreSQL raises.
+-- NULL where PostgreSQL raises an error.
 CREATE FUNCTION split_part(x text, separator text, n int) RETURNS text IMMUTABLE STRICT LANGUAGE sql AS $$
     SELECT CASE WHEN n <> 0 THEN pg_catalog.split_part(x, separator, n) END $$;
 
--- Volatile for the same reason.
-CREATE FUNCTION bucket(name text) RETURNS numeric VOLATILE LANGUAGE sql AS $$
-    SELECT ('x' || left(md5($1 || ':' || current_setting('uss.user')), 8))::bit(32)::bigint % 10000 * 0.01 $$;
+-- Not in SQL: PostgreSQL would inline the body, which is only stable, and evaluate it once for all users.
+CREATE FUNCTION bucket(name text) RETURNS numeric VOLATILE LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ('x' || left(md5($1 || ':' || current_setting('uss.user')), 8))::bit(32)::bigint % 10000 * 0.01;
+END $$;
 
 CREATE FUNCTION jsonb_array_length(x jsonb) RETURNS int IMMUTABLE STRICT LANGUAGE sql AS $$
     SELECT CASE jsonb_typeof(x) WHEN 'array' THEN pg_catalog.jsonb_array_length(x) END $$;
 
--- Division of decimals, half away from zero; NULL where PostgreSQL raises.
+-- Divides decimals and rounds half away from zero. NULL where PostgreSQL raises an error.
 CREATE FUNCTION decimal_div(a numeric, b numeric) RETURNS numeric IMMUTABLE STRICT LANGUAGE sql AS $$
     SELECT CASE WHEN b <> 0 THEN round(a OPERATOR(pg_catalog./) b, 9) END $$;
 CREATE FUNCTION int_div(a bigint, b bigint) RETURNS numeric IMMUTABLE STRICT LANGUAGE sql AS $$
@@ -53,7 +56,7 @@ CREATE FUNCTION avg_end(state numeric[]) RETURNS numeric IMMUTABLE LANGUAGE sql 
     SELECT uss.decimal_div(state[1], state[2]) $$;
 CREATE AGGREGATE avg(numeric) (SFUNC = avg_step, STYPE = numeric[], INITCOND = '{0,0}', FINALFUNC = avg_end);
 
--- Events come in log order. NULLs are not skipped.
+-- Events are in log order. NULLs are not skipped.
 CREATE FUNCTION first_step(state anyarray, x anyelement) RETURNS anyarray IMMUTABLE LANGUAGE sql AS $$
     SELECT CASE WHEN cardinality(state) = 0 THEN ARRAY[x] ELSE state END $$;
 CREATE FUNCTION last_step(state anyarray, x anyelement) RETURNS anyarray IMMUTABLE LANGUAGE sql AS $$
@@ -62,7 +65,8 @@ CREATE FUNCTION only_element(state anyarray) RETURNS anyelement IMMUTABLE LANGUA
 CREATE AGGREGATE first(anyelement) (SFUNC = first_step, STYPE = anyarray, INITCOND = '{}', FINALFUNC = only_element);
 CREATE AGGREGATE last(anyelement) (SFUNC = last_step, STYPE = anyarray, INITCOND = '{}', FINALFUNC = only_element);
 
--- Every chain of events that take one step after the other: when it began, and when it took its last step so far.
+-- Finds every chain of events that take one step after the other: its first instant, and that of its
+-- last step so far.
 CREATE TYPE step_taken AS (at timestamptz, step int, within interval);
 CREATE FUNCTION funnel_step(state step_taken[], at timestamptz, within interval, matches boolean[]) RETURNS step_taken[]
     IMMUTABLE LANGUAGE sql AS $$
@@ -78,7 +82,8 @@ CREATE FUNCTION funnel_end(state step_taken[]) RETURNS bigint IMMUTABLE LANGUAGE
 CREATE AGGREGATE funnel(timestamptz, interval, VARIADIC boolean[])
     (SFUNC = funnel_step, STYPE = step_taken[], INITCOND = '{}', FINALFUNC = funnel_end);
 
--- A cast of text that fails gives NULL. Through the input functions: a plain cast in here would be this very cast.
+-- A failed cast of text gives NULL. These casts call the input functions, since a plain cast in here
+-- would call itself.
 DO $do$
 DECLARE cast_to record;
 BEGIN

@@ -1,4 +1,5 @@
-//! A PostgreSQL server of our own, for as long as a test runs: in a temporary folder, on a socket in it, on no port.
+//! Starts a PostgreSQL server for one test, in a temporary folder, with a socket in the folder and
+//! no port.
 
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use postgres::{Client, NoTls};
 use tempfile::TempDir;
 
-/// How often a connection is tried, a pause apart, before the server is said not to start.
+/// How often a connection is tried, with a pause after each try.
 const ATTEMPTS_MAX: usize = 600;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,7 +56,7 @@ impl PostgresServer {
         PostgresServer { process, folder }
     }
 
-    /// A connection, once the server takes them.
+    /// Returns a connection once the server accepts one.
     pub fn connect(&self) -> Client {
         let address = format!("host={} user=postgres dbname=postgres", self.folder.path().display());
         for _ in 0..ATTEMPTS_MAX {
@@ -69,14 +70,14 @@ impl PostgresServer {
 }
 
 impl Drop for PostgresServer {
-    /// Its children end when they miss it, and its folder is thrown away.
+    /// Its child processes end without it, and the folder is deleted.
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Where `initdb` and `postgres` are: Debian keeps them out of the path.
+/// Returns the folder of `initdb` and `postgres`. On Debian they are not in the path.
 fn programs() -> PathBuf {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();
@@ -86,7 +87,7 @@ fn programs() -> PathBuf {
     folders.into_iter().find(complete).expect("PostgreSQL is not installed: run scripts/postgres.sh")
 }
 
-/// The server refuses to run as root: then it runs as the package's user.
+/// The server refuses to run as root, so root starts it as the package's user.
 fn owner() -> Option<(u32, u32)> {
     let number = |arguments: &[&str]| -> Option<u32> {
         let output = Command::new("id").args(arguments).output().ok()?;

@@ -1,6 +1,6 @@
-//! Choices from a seed.
+//! Random choices from a seed.
 
-/// A seeded generator with the choices that histories and clauses are made of.
+/// A seeded generator of the choices in histories and clauses.
 pub struct Random(fastrand::Rng);
 
 impl Random {
@@ -8,17 +8,17 @@ impl Random {
         Random(fastrand::Rng::with_seed(seed))
     }
 
-    /// A number in `0..bound`.
+    /// Returns a number in `0..bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         self.0.usize(..bound)
     }
 
-    /// A number in `low..=high`.
+    /// Returns a number in `low..=high`.
     pub fn between(&mut self, low: i64, high: i64) -> i64 {
         self.0.i64(low..=high)
     }
 
-    /// True in `percent` of a hundred cases.
+    /// Returns true in `percent` of a hundred cases.
     pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -27,7 +27,7 @@ impl Random {
         &items[self.below(items.len())]
     }
 
-    /// A copy of one of the texts.
+    /// Returns a copy of one of the strings.
     pub fn text(&mut self, items: &[&str]) -> String {
         (*self.pick(items)).to_owned()
     }

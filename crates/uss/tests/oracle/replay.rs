@@ -1,10 +1,10 @@
-//! A case as the NDJSON that `uss replay` reads: what is printed for a disagreement can be run by hand.
+//! Writes a case as NDJSON for `uss replay`, so that a reported disagreement can be run by hand.
 
 use serde_json::{Value as Json, json};
 
 use crate::history::{Case, What};
 
-/// The lines, each instant's questions after its records.
+/// Returns the lines. The `members` lines of an instant follow its records.
 pub fn ndjson(case: &Case) -> String {
     let mut lines: Vec<(i64, Json)> = Vec::new();
     let mut tags: Vec<&str> = Vec::new();
@@ -41,9 +41,9 @@ pub fn ndjson(case: &Case) -> String {
         lines.push((step.at.0, line));
     }
     for instant in &case.instants {
-        let question = json!({ "at": instant.to_string(), "members": tags });
+        let members_line = json!({ "at": instant.to_string(), "members": tags });
         let place = lines.partition_point(|(at, _)| *at <= instant.0);
-        lines.insert(place, (instant.0, question));
+        lines.insert(place, (instant.0, members_line));
     }
     lines.iter().map(|(_, line)| format!("{line}\n")).collect()
 }

@@ -1,5 +1,6 @@
-//! Every spelling of a time that can be put together from these pieces: to the engine, to DuckDB by the generated SQL and to
-//! PostgreSQL a cast means the same instant, or the engine and DuckDB read nothing.
+//! Tests every form of a time that can be composed of these pieces. A cast gives the same instant
+//! in the engine, in DuckDB with the generated SQL, and in PostgreSQL, or the engine and DuckDB
+//! both give NULL.
 
 use ::duckdb::Connection;
 use ::postgres::SimpleQueryMessage;
@@ -74,13 +75,14 @@ const ZONES: [&str; 24] = [
     " +0200 CEST",
 ];
 
-/// A type by its name, how the generated SQL casts to it, and how the engine does, both as a number.
+/// The name of a type, and the casts to it of the generated SQL and of the engine, both as a
+/// number.
 type Cast = (&'static str, &'static str, fn(&str) -> Option<i64>);
 /// What each spelling is read as.
 type Read = Vec<Option<String>>;
 
 #[test]
-fn every_spelling_of_a_time_is_cast_alike() {
+fn all_sources_cast_a_time_to_the_same_instant() {
     let mut texts = Vec::new();
     for date in DATES {
         for time in TIMES {

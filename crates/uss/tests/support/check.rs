@@ -1,4 +1,4 @@
-//! What must hold afterwards, by the topics, the config store and SQL.
+//! Checks at the end of a test: the topics, the config store and SQL must agree.
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a failed step is a failed test")]
 
@@ -8,15 +8,14 @@ use serde_json::{Value, json};
 
 use crate::support::{Server, eventually, micros};
 
-/// An event as the log has it: when it was received and created.
+/// When an event was received and created, by the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     pub received: i64,
     pub created: i64,
 }
 
-/// The first delivery of each event by the user it was received for; and the users that each event id was
-/// received for, as often as it was.
+/// Returns the first delivery of each event, by user, and the users of all deliveries, by event id.
 pub fn events(records: &[Value]) -> (HashMap<i64, Vec<Seen>>, HashMap<String, Vec<i64>>) {
     let mut by_user: HashMap<i64, Vec<Seen>> = HashMap::new();
     let mut deliveries: HashMap<String, Vec<i64>> = HashMap::new();
@@ -35,8 +34,8 @@ pub fn events(records: &[Value]) -> (HashMap<i64, Vec<Seen>>, HashMap<String, Ve
     (by_user, deliveries)
 }
 
-/// When `count(*) FILTER (WHERE created_at >= now() - window) >= least` becomes true and false, by looking at every
-/// instant at which the count can change.
+/// Returns when `count(*) FILTER (WHERE created_at >= now() - window) >= least` becomes true and
+/// false. It counts at every instant at which the count can change.
 pub fn flips(events: &[Seen], window: i64, least: usize) -> Vec<(bool, i64)> {
     let instants: BTreeSet<i64> = events.iter().flat_map(|seen| [seen.received, seen.created + window + 1]).collect();
     let (mut member, mut flips) = (false, Vec::new());
@@ -51,31 +50,34 @@ pub fn flips(events: &[Seen], window: i64, least: usize) -> Vec<(bool, i64)> {
     flips
 }
 
-/// A user's notifications, and what they come to.
+/// A user's notifications, folded.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Of each segment: entered or left, and when.
+    /// By segment: whether the user entered or left, and when.
     pub transitions: BTreeMap<i64, Vec<(bool, i64)>>,
     pub members: BTreeSet<i64>,
     last: (u64, i64),
 }
 
-/// Folds the notifications. Every number follows the one before, time never goes back, enter and leave alternate, and
-/// nothing had to be repaired.
+/// Folds the notifications. Checks that sequences have no gaps, time never goes back, enter and
+/// leave alternate, and there are no repairs.
 pub fn histories(notifications: &[Value]) -> HashMap<i64, History> {
     let mut histories: HashMap<i64, History> = HashMap::new();
     for record in notifications {
-        let told = &record["value"];
-        let history = histories.entry(told["user_id"].as_i64().unwrap()).or_default();
-        let (sequence, at) = (told["sequence"].as_u64().unwrap(), micros(&told["effective_at"]));
-        assert_eq!(sequence, history.last.0 + 1, "no gap and no repetition: {told}");
-        assert!(at >= history.last.1, "time never goes back: {told}");
-        assert_ne!(told["cause"], "repair", "recovery found other memberships than were told: {told}");
+        let notification = &record["value"];
+        let history = histories.entry(notification["user_id"].as_i64().unwrap()).or_default();
+        let (sequence, at) = (notification["sequence"].as_u64().unwrap(), micros(&notification["effective_at"]));
+        assert_eq!(sequence, history.last.0 + 1, "no gap and no repetition: {notification}");
+        assert!(at >= history.last.1, "time never goes back: {notification}");
+        assert_ne!(
+            notification["cause"], "repair",
+            "recovery found other memberships than were emitted: {notification}"
+        );
         history.last = (sequence, at);
         for (name, enters) in [("out_segments", false), ("in_segments", true)] {
-            for segment in told[name].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()) {
+            for segment in notification[name].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()) {
                 let changed = if enters { history.members.insert(segment) } else { history.members.remove(&segment) };
-                assert!(changed, "enter and leave alternate: {told}");
+                assert!(changed, "enter and leave alternate: {notification}");
                 history.transitions.entry(segment).or_default().push((enters, at));
             }
         }
@@ -83,15 +85,15 @@ pub fn histories(notifications: &[Value]) -> HashMap<i64, History> {
     histories
 }
 
-/// The config store has what the notifications come to, and SQL finds the same members.
-pub async fn memberships(server: &Server, told: &HashMap<i64, History>) {
+/// Checks that the config store has the folded notifications, and that SQL finds the same members.
+pub async fn memberships(server: &Server, histories_of: &HashMap<i64, History>) {
     let stored = server.get("/users?fresh=true").await.body;
     for user in stored["data"].as_array().unwrap() {
         let id = user["id"].as_i64().unwrap();
         let stored = user["segments"].as_array().unwrap().iter();
         let stored: BTreeSet<i64> = stored.map(|membership| membership["segmentId"].as_i64().unwrap()).collect();
-        let folded = told.get(&id).map(|history| history.members.clone()).unwrap_or_default();
-        assert_eq!(stored, folded, "user {id} in the config store, and by the notifications");
+        let folded = histories_of.get(&id).map(|history| history.members.clone()).unwrap_or_default();
+        assert_eq!(stored, folded, "segments of user {id}: left the config store, right the notifications");
     }
     let segments = server.get("/segments").await.body;
     for segment in segments["data"].as_array().unwrap() {
@@ -99,13 +101,14 @@ pub async fn memberships(server: &Server, told: &HashMap<i64, History>) {
         server.in_force(id).await;
         server.segments_of(1).await;
         eventually(&format!("SQL finds the members of {segment}"), async || {
-            let told = histories(&server.records("user_segment_notification_topic").await);
-            let told: BTreeSet<i64> =
-                told.iter().filter(|(_, history)| history.members.contains(&id)).map(|(user, _)| *user).collect();
-            let answer = server.post("/segments/preview", &json!({"whereStatement": clause, "sample": 100})).await;
-            let sample = answer.body["data"]["sample"].as_array().unwrap_or_else(|| panic!("{}", answer.body)).iter();
+            let emitted = histories(&server.records("user_segment_notification_topic").await);
+            let emitted: BTreeSet<i64> =
+                emitted.iter().filter(|(_, history)| history.members.contains(&id)).map(|(user, _)| *user).collect();
+            let response = server.post("/segments/preview", &json!({"whereStatement": clause, "sample": 100})).await;
+            let sample =
+                response.body["data"]["sample"].as_array().unwrap_or_else(|| panic!("{}", response.body)).iter();
             let found: BTreeSet<i64> = sample.map(|user| user["id"].as_i64().unwrap()).collect();
-            (found == told).then_some(())
+            (found == emitted).then_some(())
         })
         .await;
     }

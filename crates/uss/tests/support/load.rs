@@ -1,4 +1,4 @@
-//! Clients that post events until each is acknowledged, across any number of restarts.
+//! Clients that post each event until it is acknowledged, across any number of restarts.
 
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
@@ -10,16 +10,16 @@ use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::support::answer;
+use crate::support::response_to;
 
-/// How long a client waits before it sends again what was not acknowledged.
+/// How long a client waits before it sends events again that were not acknowledged.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The server at present, if one serves: a client and the address of the ingestion API.
+/// A client and the address of the ingestion API; `None` while no server runs.
 pub type Present = Option<(reqwest::Client, String)>;
 
-/// One client: sends bursts to random users until told to stop, then answers what was acknowledged: event ids, and
-/// whose they are.
+/// Sends bursts of events of random users until `stop` is true. Returns the acknowledged events:
+/// their users by event id.
 pub async fn client(
     number: u64,
     seed: u64,
@@ -29,7 +29,7 @@ pub async fn client(
 ) -> BTreeMap<String, String> {
     let mut random = fastrand::Rng::with_seed(seed.wrapping_add(number));
     let (mut acknowledged, mut next) = (BTreeMap::new(), 0_u64);
-    // Every other client sends lines, the rest one event at a time.
+    // Every other client sends lines, the others send single events.
     let lines = number % 2 == 1;
     while !*stop.borrow() {
         let mut events = Vec::new();
@@ -54,7 +54,7 @@ pub async fn client(
     acknowledged
 }
 
-/// An event created at its receipt or, every fourth, up to a second before or after the client's clock.
+/// Returns an event without `created_at`. Every fourth has one up to a second before or after now.
 fn event(user: &str, event_id: String, random: &mut fastrand::Rng) -> Value {
     let mut event = json!({
         "id": user, "id_type": "cookie", "event_id": event_id,
@@ -68,19 +68,19 @@ fn event(user: &str, event_id: String, random: &mut fastrand::Rng) -> Value {
     event
 }
 
-/// Whether all of the events were acknowledged.
+/// Returns whether all events were acknowledged.
 async fn send(events: &[Value], lines: bool, server: &mut watch::Receiver<Present>) -> bool {
     let serves = server.wait_for(Option::is_some).await;
     let Some((client, address)) = serves.ok().and_then(|present| present.clone()) else { return false };
     let media = if lines { "application/x-ndjson" } else { "application/json" };
     let body: String = events.iter().map(|event| format!("{event}\n")).collect();
     let request = client.post(format!("{address}/api/v1/events")).header(CONTENT_TYPE, media).body(body);
-    let Ok(answer) = answer(request).await else { return false };
-    match answer.status {
-        200 if lines => answer.body["accepted"] == events.len(),
+    let Ok(response) = response_to(request).await else { return false };
+    match response.status {
+        200 if lines => response.body["accepted"] == events.len(),
         200 => true,
-        // What may be sent again later.
+        // The client may try again later.
         429 | 503 => false,
-        status => panic!("{status}: {}", answer.body),
+        status => panic!("{status}: {}", response.body),
     }
 }

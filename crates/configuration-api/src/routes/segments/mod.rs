@@ -1,4 +1,4 @@
-//! `/api/v1/segments`: definitions, and what can be asked of a where clause.
+//! `/api/v1/segments`: definitions, and validation and previews of where clauses.
 
 pub(super) mod clause;
 mod saved;
@@ -21,7 +21,7 @@ use crate::wire::lists::json_list;
 use crate::wire::response::{Created, DONE, Data};
 use crate::wire::views::{ProgressView, SegmentView, UserView};
 
-/// The most users that a preview shows.
+/// The most users that a preview lists.
 const SAMPLE_MAX: usize = 100;
 const SAMPLE_DEFAULT: usize = 10;
 
@@ -144,7 +144,7 @@ pub(crate) async fn create(State(api): State<Api>, Json(body): Json<NewBody>) ->
     let segment = api.store.create_segment(segment, api.now()).await?;
     drop(place);
     let nobody = (segment.kind == SegmentKind::Computed).then(|| Ok(BTreeSet::new()));
-    Ok(Created(saved::told(&api, segment, nobody).await))
+    Ok(Created(saved::view(&api, segment, nobody).await))
 }
 
 pub(crate) async fn get(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<SegmentView>, Problem> {
@@ -163,7 +163,7 @@ pub(crate) async fn update(
         _ => None,
     };
     let segment = api.store.update_segment(id, change, api.now()).await?;
-    Ok(Data(saved::told(&api, segment, before).await))
+    Ok(Data(saved::view(&api, segment, before).await))
 }
 
 pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<bool>, Problem> {

@@ -1,4 +1,5 @@
-//! What saving a segment tells besides the segment: what it costs, how many users would enter, how far it has come.
+//! The response to saving a segment: the segment, its cost, how many users would enter and leave,
+//! and the progress.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,18 +15,19 @@ use super::clause;
 use crate::api::Api;
 use crate::wire::views::{ProgressView, SegmentView};
 
-/// How long an answer waits for each of these. The segment is saved by then: what is not known in time stays null.
+/// How long the response waits for each of these. The segment is saved by then, so what is not
+/// known in time is null.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Members read at once.
 const MEMBERS_PAGE: usize = 1_000;
 
-/// A segment, and what its saving brings about.
+/// A segment, and what saving it leads to.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SavedView {
     #[serde(flatten)]
     segment: SegmentView,
-    /// As `validate` tells it; null for a list kept by hand.
+    /// As `validate` returns it; null for a manual segment.
     cost: Option<String>,
     would_enter: Option<u64>,
     would_leave: Option<u64>,
@@ -35,10 +37,11 @@ pub(crate) struct SavedView {
     progress: Option<ProgressView>,
 }
 
-/// Who was in a segment before it was saved; none in a new one.
+/// The members of a segment before it was saved, or why they are not known.
 pub(crate) type Before = Result<BTreeSet<UserId>, String>;
 
-/// The members of a segment whose clause is about to change. Read before: afterwards they begin to change.
+/// Reads the members of a segment whose clause is about to change. After the change they begin to
+/// differ.
 pub(crate) async fn members_before(api: &Api, segment: i64) -> Before {
     let read = async {
         let (mut members, mut after) = (BTreeSet::new(), 0);
@@ -52,8 +55,8 @@ pub(crate) async fn members_before(api: &Api, segment: i64) -> Before {
     in_time(read).await
 }
 
-/// Tells of a segment that was just saved. `before`: its members until then, where its clause is another now.
-pub(crate) async fn told(api: &Api, segment: Segment, before: Option<Before>) -> SavedView {
+/// Shows a segment that was just saved. `before`: its members until then, if the clause is new.
+pub(crate) async fn view(api: &Api, segment: Segment, before: Option<Before>) -> SavedView {
     let cost = (segment.kind == SegmentKind::Computed).then(|| clause::saved(&segment.where_statement)).flatten();
     let (moves, progress) =
         tokio::join!(moves(api, &segment.where_statement, before), in_time(api.queries.progress(segment.id)));
@@ -71,7 +74,7 @@ pub(crate) async fn told(api: &Api, segment: Segment, before: Option<Before>) ->
     }
 }
 
-/// How many users the clause lets in and puts out.
+/// Counts the users that the clause lets enter and makes leave.
 async fn moves(api: &Api, where_statement: &str, before: Option<Before>) -> Result<(u64, u64), String> {
     let Some(before) = before.transpose()? else { return Ok((0, 0)) };
     let sample = if before.is_empty() { 0 } else { usize::MAX };
@@ -80,10 +83,10 @@ async fn moves(api: &Api, where_statement: &str, before: Option<Before>) -> Resu
     Ok((after.size - stay, before.len() as u64 - stay))
 }
 
-/// The answer, if it comes in time; else why not.
-async fn in_time<T>(question: impl Future<Output = Result<T, SegmentQueryError>>) -> Result<T, String> {
-    match timeout(WAIT_MAX, question).await {
-        Ok(answer) => answer.map_err(|error| Problem::from(error).message),
+/// Returns the query's result if it comes in time; else why not.
+async fn in_time<T>(query: impl Future<Output = Result<T, SegmentQueryError>>) -> Result<T, String> {
+    match timeout(WAIT_MAX, query).await {
+        Ok(result) => result.map_err(|error| Problem::from(error).message),
         Err(_) => Err(SegmentQueryError::TooSlow(WAIT_MAX).to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! Activities and their links.
+//! Activities and their links to segments.
 
 use super::{Store, at, clause, code};
 use ports::config_store::{ActivityChange, NewActivity, Page, SegmentKind};
@@ -23,13 +23,13 @@ pub(super) async fn create_change_link_delete(store: Store) {
 
     let segment = store.create_segment(clause("s", SegmentKind::Computed, &[]), at(5)).await.unwrap().id;
     for _ in 0..2 {
-        store.link_activity(1, segment).await.expect("twice is once");
+        store.link_activity(1, segment).await.expect("idempotent");
     }
     assert_eq!(store.activities_of(segment).await.unwrap(), [changed]);
     assert_eq!(code(store.link_activity(9, segment).await.unwrap_err()), "NOT_FOUND");
     assert_eq!(code(store.link_activity(1, 9).await.unwrap_err()), "NOT_FOUND");
     for _ in 0..2 {
-        store.unlink_activity(1, segment).await.expect("twice is once");
+        store.unlink_activity(1, segment).await.expect("idempotent");
     }
     assert_eq!(store.activities_of(segment).await.unwrap(), []);
     assert_eq!(code(store.activities_of(9).await.unwrap_err()), "NOT_FOUND");

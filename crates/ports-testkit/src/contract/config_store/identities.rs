@@ -16,7 +16,7 @@ async fn owner(store: &Store, id_type: &str, id: &str) -> Option<i64> {
     resolution.owners[0].map(|user| user.0)
 }
 
-pub(super) async fn resolution_order(store: Store) {
+pub(super) async fn the_pair_decides_before_the_client_id(store: Store) {
     let first = user(&store, "x").await.id;
     let second = user(&store, "y").await.id;
     store.attach_identity(second, key("cookie", "z"), at(2)).await.unwrap();
@@ -26,19 +26,19 @@ pub(super) async fn resolution_order(store: Store) {
         assert_eq!(store.resolve(&keys, Unknown::Reject, at(3)).await.unwrap().owners, expected);
     }
     let pairs: Vec<IdentityKey> = store.identities(first).await.unwrap().into_iter().map(|own| own.key).collect();
-    assert_eq!(pairs, [key("cookie", "x")], "the pair became theirs");
+    assert_eq!(pairs, [key("cookie", "x")], "the user got the pair");
     // From now on the pair decides, not the client id.
     let change = UserChange { client_ref_id: Some(Some("other".into())), ..Default::default() };
     store.update_user(first, change, at(4)).await.unwrap();
     assert_eq!(owner(&store, "cookie", "x").await, Some(1));
-    // "Unknown" is never kept.
+    // That an identity is unknown is not stored.
     assert_eq!(owner(&store, "cookie", "late").await, None);
     user(&store, "late").await;
     assert_eq!(owner(&store, "cookie", "late").await, Some(3));
     assert_eq!(store.resolve(&[], Unknown::Create, at(5)).await.unwrap(), Resolution::default());
 }
 
-pub(super) async fn unknown_ones_become_users(store: Store) {
+pub(super) async fn unknown_identities_become_users(store: Store) {
     let keys = [key("cookie", "a"), key("email", "a"), key("cookie", "a")];
     let first = store.resolve(&keys, Unknown::Create, at(1)).await.unwrap();
     assert_eq!(first.created.iter().map(|user| user.id.0).collect::<Vec<_>>(), [1, 2]);
@@ -46,13 +46,14 @@ pub(super) async fn unknown_ones_become_users(store: Store) {
     let again = store.resolve(&keys, Unknown::Create, at(2)).await.unwrap();
     assert_eq!((again.owners, again.created), (first.owners, Vec::new()));
     let found = store.user_by_client_id("a").await.unwrap().unwrap();
-    assert_eq!((found.id, found.client_id()), (UserId(1), Some("a")), "by its identity, the oldest first");
-    // Ids of different types may be alike and mean different people: so the id is no client id, which goes for all types.
+    assert_eq!((found.id, found.client_id()), (UserId(1), Some("a")), "the oldest with that identity");
+    // Equal ids of different types can belong to different people. So the id does not become the
+    // client id, which matches ids of every type.
     assert_eq!(found.client_ref_id, None);
     let listed = store.users(Page::ALL).await.unwrap();
     assert_eq!(listed.iter().map(|user| user.client_id()).collect::<Vec<_>>(), [Some("a"), Some("a")]);
     store.attach_identity(UserId(1), key("account", "0"), at(3)).await.unwrap();
-    assert_eq!(store.user(UserId(1)).await.unwrap().unwrap().client_id(), Some("a"), "the first stays");
+    assert_eq!(store.user(UserId(1)).await.unwrap().unwrap().client_id(), Some("a"), "the first identity stays");
     let change = UserChange { client_ref_id: Some(Some("own".into())), ..UserChange::default() };
     assert_eq!(store.update_user(UserId(1), change, at(4)).await.unwrap().user.client_id(), Some("own"));
     let change = UserChange { client_ref_id: Some(None), ..UserChange::default() };
@@ -66,8 +67,8 @@ pub(super) async fn attach_conflicts(store: Store) {
     let expected = Identity { key: key("email", "a@b.c"), user_id: one, created_at: at(2) };
     assert_eq!(given, Attached::New(expected.clone()));
     let again = store.attach_identity(one, key("email", "a@b.c"), at(3)).await.unwrap();
-    assert_eq!(again, Attached::Known(expected), "twice is once");
-    // What so far only the client id said is written down.
+    assert_eq!(again, Attached::Known(expected), "idempotent");
+    // So far only the client id said that the identity is this user's. Now it is stored.
     let own = store.attach_identity(one, key("cookie", "x"), at(3)).await.unwrap();
     assert!(matches!(own, Attached::New(_)), "{own:?}");
     let cases = [
@@ -81,7 +82,7 @@ pub(super) async fn attach_conflicts(store: Store) {
     }
 }
 
-pub(super) async fn link_merges_once(store: Store) {
+pub(super) async fn a_link_merges_once(store: Store) {
     let (old, new) = (user(&store, "x").await.id, user(&store, "y").await.id);
     store.set_traits(old, traits(r#"{"a": 1, "b": 1}"#), at(5)).await.unwrap();
     store.set_traits(new, traits(r#"{"a": 2, "b": 2}"#), at(5)).await.unwrap();
@@ -101,21 +102,22 @@ pub(super) async fn link_merges_once(store: Store) {
     assert_eq!(found.id, old, "both client ids resolve to the survivor");
     assert_eq!(owner(&store, "email", "y").await, Some(old.0));
     let merged = store.traits(new).await.unwrap();
-    let values: Vec<&str> = merged.values().map(|held| held.value.as_str()).collect();
-    assert_eq!(values, ["1", "3"], "the newer wins, of equal ones the survivor's");
+    let values: Vec<&str> = merged.values().map(|kept| kept.value.as_str()).collect();
+    assert_eq!(values, ["1", "3"], "the newer wins, of two equally new the survivor's");
     let listed: Vec<UserId> = store.users(Page::ALL).await.unwrap().iter().map(|user| user.id).collect();
     assert_eq!((listed, store.count_users().await.unwrap()), (vec![old], 1));
 
-    // One side unknown: it becomes the other's. Both unknown: nobody to give them to.
+    // If one side is unknown, it goes to the other's user. If both are unknown, there is no user to
+    // give them to.
     let linked = store.link(link(key("fb", "1"), key("cookie", "y"), Survivor::From), at(9)).await.unwrap();
     assert_eq!((linked.user_id, linked.absorbed), (old, None));
     assert_eq!(owner(&store, "fb", "1").await, Some(old.0));
     let nobody = link(key("fb", "2"), key("fb", "3"), Survivor::Older);
     assert_eq!(code(store.link(nobody, at(9)).await.unwrap_err()), "NOT_FOUND");
 
-    let mut gone = store.delete_user(new).await.unwrap();
-    gone.sort_unstable();
-    assert_eq!(gone, [old, new], "the survivor and whom it absorbed");
+    let mut deleted = store.delete_user(new).await.unwrap();
+    deleted.sort_unstable();
+    assert_eq!(deleted, [old, new], "the survivor and the absorbed user");
     assert_eq!((store.user(old).await.unwrap(), store.user(new).await.unwrap()), (None, None));
     assert_eq!(owner(&store, "cookie", "y").await, None);
     user(&store, "y").await;
@@ -125,12 +127,12 @@ pub(super) async fn chains_of_merges_stay_flat(store: Store) {
     for id in ["1", "2", "3"] {
         user(&store, id).await;
     }
-    // 1 into 2, then 2 into 3: the call names the survivor.
+    // 1 into 2, then 2 into 3; each call names the survivor.
     for (from, to) in [("1", "2"), ("2", "3")] {
         let linked = store.link(link(key("c", from), key("c", to), Survivor::To), at(2)).await.unwrap();
         assert_eq!(linked.user_id.0.to_string(), to);
     }
-    // And back again: one user already.
+    // And back again: they are one user already.
     let back = link(key("c", "3"), key("c", "1"), Survivor::To);
     assert_eq!(store.link(back, at(3)).await.unwrap().absorbed, None);
     for id in [1, 2, 3] {
@@ -142,7 +144,7 @@ pub(super) async fn chains_of_merges_stay_flat(store: Store) {
     assert_eq!(code(store.create_user(taken, at(4)).await.unwrap_err()), "CLIENT_REF_ID_TAKEN");
 }
 
-pub(super) async fn exclusive_types_refuse(store: Store) {
+pub(super) async fn links_that_break_an_exclusive_type_are_refused(store: Store) {
     let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
     store.attach_identity(one, key("email", "a@b.c"), at(2)).await.unwrap();
     store.attach_identity(two, key("email", "d@e.f"), at(2)).await.unwrap();

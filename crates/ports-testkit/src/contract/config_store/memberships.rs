@@ -1,4 +1,4 @@
-//! Memberships: what the engine tells, and lists kept by hand.
+//! Memberships: those that the engine computes, and manual segments.
 
 use segment_engine::event::UserId;
 
@@ -18,7 +18,7 @@ async fn segments_of(store: &Store, user: i64) -> Vec<i64> {
     store.user(UserId(user)).await.unwrap().unwrap().segments.iter().map(|m| m.segment_id).collect()
 }
 
-pub(super) async fn batches_apply_once(store: Store) {
+pub(super) async fn a_batch_is_applied_once(store: Store) {
     for (id, tag) in [("x", "one"), ("y", "two")] {
         user(&store, id).await;
         store.create_segment(clause(tag, SegmentKind::Computed, &[]), at(1)).await.unwrap();
@@ -53,7 +53,7 @@ pub(super) async fn batches_apply_once(store: Store) {
     assert_eq!(store.count_members(1).await.unwrap(), 0);
 }
 
-pub(super) async fn many_rows(store: Store) {
+pub(super) async fn a_large_batch_is_applied(store: Store) {
     const USERS: i64 = 6_000;
     for tag in ["one", "two"] {
         store.create_segment(clause(tag, SegmentKind::Computed, &[]), at(1)).await.unwrap();
@@ -71,7 +71,7 @@ pub(super) async fn many_rows(store: Store) {
     assert_eq!(store.count_members(2).await.unwrap(), 1_500);
 }
 
-pub(super) async fn manual_lists(store: Store) {
+pub(super) async fn manual_segments_are_set(store: Store) {
     user(&store, "x").await;
     for (tag, kind) in
         [("vip", SegmentKind::Manual), ("computed", SegmentKind::Computed), ("beta", SegmentKind::Manual)]
@@ -80,17 +80,17 @@ pub(super) async fn manual_lists(store: Store) {
     }
     let engine = MembershipBatch { partition: 0, from: 0, to: 1, changes: vec![change(1, &[2], &[], 2)] };
     store.apply_memberships(engine).await.unwrap();
-    // Asked for, ignored, memberships after.
+    // Ids in the call, ids ignored, memberships afterwards.
     let cases: [(&[i64], &[i64], &[i64]); 4] =
         [(&[3, 1, 2, 9, 1], &[2, 9], &[1, 2, 3]), (&[3], &[], &[2, 3]), (&[2], &[2], &[2]), (&[1], &[], &[1, 2])];
-    for (asked, ignored, after) in cases {
-        let set = store.set_manual_memberships(UserId(1), asked, at(3)).await.unwrap();
-        assert_eq!((set.ignored.as_slice(), segments_of(&store, 1).await.as_slice()), (ignored, after), "{asked:?}");
+    for (ids, ignored, after) in cases {
+        let set = store.set_manual_memberships(UserId(1), ids, at(3)).await.unwrap();
+        assert_eq!((set.ignored.as_slice(), segments_of(&store, 1).await.as_slice()), (ignored, after), "{ids:?}");
     }
     assert_eq!(code(store.set_manual_memberships(UserId(9), &[], at(4)).await.unwrap_err()), "NOT_FOUND");
 }
 
-pub(super) async fn manual_lists_survive_merges(store: Store) {
+pub(super) async fn manual_segments_survive_merges(store: Store) {
     let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
     for tag in ["vip", "beta"] {
         store.create_segment(clause(tag, SegmentKind::Manual, &[]), at(1)).await.unwrap();
@@ -101,5 +101,5 @@ pub(super) async fn manual_lists_survive_merges(store: Store) {
     store.link(link, at(3)).await.unwrap();
     assert_eq!(segments_of(&store, one.0).await, [1, 2]);
     let members: Vec<i64> = store.members(2, Page::ALL).await.unwrap().iter().map(|m| m.user.id.0).collect();
-    assert_eq!(members, [one.0], "the absorbed user is no member of anything");
+    assert_eq!(members, [one.0], "the absorbed user is a member of nothing");
 }

@@ -1,4 +1,4 @@
-//! The outbox: what the engine learns of each write.
+//! The outbox: the records of each write.
 
 use segment_engine::event::UserId;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{Store, at, clause, key, traits, user};
 use ports::config_store::{Link, SegmentChange, SegmentKind, Survivor, UserChange};
 use ports::log::Topic;
 
-async fn told(store: &Store, after: u64) -> Vec<(Topic, i64, Value)> {
+async fn records(store: &Store, after: u64) -> Vec<(Topic, i64, Value)> {
     let rows = store.outbox(after, 1_000).await.unwrap();
     assert!(rows.is_sorted_by_key(|row| row.id));
     rows.into_iter()
@@ -19,7 +19,7 @@ fn segment(version: u64, clause: &str, manual: bool, id: i64, tag: &str) -> Valu
     json!({"type": "segment", "id": id, "tag": tag, "version": version, "where_statement": clause, "manual": manual})
 }
 
-pub(super) async fn tells_every_change_in_order(store: Store) {
+pub(super) async fn records_every_change_in_order(store: Store) {
     assert_eq!(store.outbox_end().await.unwrap(), 0);
     user(&store, "x").await;
     user(&store, "y").await;
@@ -62,10 +62,10 @@ pub(super) async fn tells_every_change_in_order(store: Store) {
         (Topic::Events, 2, json!({"type": "delete", "user_id": 2})),
         (Topic::Events, 1, json!({"type": "delete", "user_id": 1})),
     ];
-    assert_eq!(told(&store, 0).await, expected);
+    assert_eq!(records(&store, 0).await, expected);
 }
 
-pub(super) async fn forgets_what_was_sent(store: Store) {
+pub(super) async fn deletes_sent_rows(store: Store) {
     for id in ["a", "b", "c"] {
         user(&store, id).await;
     }
@@ -73,19 +73,19 @@ pub(super) async fn forgets_what_was_sent(store: Store) {
     assert_eq!(rows.len(), 2);
     let sent = rows[1].id;
     store.outbox_sent(sent).await.unwrap();
-    assert_eq!(told(&store, sent).await.len(), 1);
+    assert_eq!(records(&store, sent).await.len(), 1);
     let end = store.outbox_end().await.unwrap();
     for _ in 0..2 {
         store.outbox_sent(end).await.unwrap();
     }
-    assert_eq!(told(&store, end).await, []);
-    assert_eq!(store.outbox_end().await.unwrap(), end, "the end outlives its rows");
+    assert_eq!(records(&store, end).await, []);
+    assert_eq!(store.outbox_end().await.unwrap(), end, "the end stays after its rows are deleted");
     user(&store, "d").await;
     assert_eq!(store.outbox(end, 9).await.unwrap()[0].id, store.outbox_end().await.unwrap());
     assert!(store.outbox_end().await.unwrap() > end);
 }
 
-pub(super) async fn refused_writes_tell_nothing(store: Store) {
+pub(super) async fn records_nothing_of_refused_writes(store: Store) {
     user(&store, "a").await;
     let end = store.outbox_end().await.unwrap();
     let taken = ports::config_store::NewUser { client_ref_id: Some("a".into()), ..Default::default() };

@@ -1,4 +1,4 @@
-//! Segments and what their clauses may name.
+//! Segments, and the tags that their clauses may name.
 
 use super::{Store, at, clause, code};
 use ports::config_store::{ConfigStoreError, NewActivity, NewSegment, Page, SegmentChange, SegmentKind};
@@ -32,7 +32,7 @@ pub(super) async fn create_change_delete(store: Store) {
     assert_eq!(code(store.delete_segment(1).await.unwrap_err()), "NOT_FOUND");
     assert_eq!(code(store.update_segment(1, SegmentChange::default(), at(6)).await.unwrap_err()), "NOT_FOUND");
     let next = store.create_segment(clause("b", SegmentKind::Manual, &[]), at(7)).await.unwrap();
-    assert_eq!((next.id, next.kind), (2, SegmentKind::Manual), "an id is never given twice");
+    assert_eq!((next.id, next.kind), (2, SegmentKind::Manual), "ids are never reused");
 }
 
 pub(super) async fn tags_in_use_stay(store: Store) {
@@ -71,13 +71,13 @@ pub(super) async fn cycles_are_refused(store: Store) {
     assert_eq!(store.segment(1).await.unwrap().unwrap().version, 1);
 }
 
-pub(super) async fn a_new_tag_and_clause_fit_each_other(store: Store) {
+pub(super) async fn a_new_tag_and_a_new_clause_are_checked_together(store: Store) {
     store.create_segment(clause("x", SegmentKind::Computed, &[]), at(1)).await.unwrap();
     let cases = [("x", "UNKNOWN_SEGMENT", "'x'"), ("y", "SEGMENT_CYCLE", "y -> y")];
     for (named, expected, shown) in cases {
         let retag = SegmentChange { tag: Some("y".into()), ..uses(named) };
         let Err(ConfigStoreError::Invalid { code, message }) = store.update_segment(1, retag, at(2)).await else {
-            panic!("`y` may name segment('{named}')")
+            panic!("y was allowed to name segment('{named}')")
         };
         assert_eq!(code.as_str(), expected);
         assert!(message.contains(shown), "{message}");
@@ -89,7 +89,7 @@ pub(super) async fn a_new_tag_and_clause_fit_each_other(store: Store) {
     assert_eq!(store.update_segment(1, retag, at(4)).await.unwrap().uses, ["z"]);
 }
 
-pub(super) async fn generics_and_linked(store: Store) {
+pub(super) async fn generic_and_linked_segments_are_listed(store: Store) {
     let activity = NewActivity { title: "t".into(), description: None, code: "viewed".into() };
     let activity = store.create_activity(activity, at(1)).await.unwrap().id;
     for (tag, is_generic) in [("plain", false), ("generic", true), ("linked", false)] {

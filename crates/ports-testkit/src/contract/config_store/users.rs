@@ -31,7 +31,7 @@ pub(super) async fn create_read_change_delete(store: Store) {
     assert_eq!(code(store.update_user(UserId(1), change, at(8)).await.unwrap_err()), "NOT_FOUND");
 
     let next = user(&store, "c2").await;
-    assert_eq!(next.id, UserId(2), "an id is never given twice");
+    assert_eq!(next.id, UserId(2), "ids are never reused");
     store.attach_identity(UserId(2), key("cookie", "k"), at(9)).await.expect("the identity was freed");
     assert_eq!(store.count_users().await.unwrap(), 1);
 }
@@ -49,7 +49,7 @@ pub(super) async fn unique_fields_conflict(store: Store) {
         let change = UserChange { client_ref_id: new.client_ref_id.map(Some), email: new.email.map(Some), name: None };
         assert_eq!(code(store.update_user(other.id, change, at(2)).await.unwrap_err()), expected);
     }
-    // A user may keep its own.
+    // A user may keep their own client id.
     let own = UserChange { client_ref_id: Some(Some("b".into())), ..UserChange::default() };
     store.update_user(other.id, own, at(3)).await.unwrap();
     // Absent fields do not conflict with each other.
@@ -57,7 +57,7 @@ pub(super) async fn unique_fields_conflict(store: Store) {
     store.create_user(NewUser::default(), at(3)).await.unwrap();
 }
 
-pub(super) async fn ensure_creates_the_unknown_only(store: Store) {
+pub(super) async fn ensure_creates_only_unknown_users(store: Store) {
     let new = |id: &str, email: &str| NewUser {
         client_ref_id: Some(id.to_owned()),
         name: None,
@@ -73,7 +73,7 @@ pub(super) async fn ensure_creates_the_unknown_only(store: Store) {
     assert_eq!(code(store.ensure_users(vec![NewUser::default()], at(4)).await.unwrap_err()), "CLIENT_REF_ID_MISSING");
 }
 
-pub(super) async fn pages_follow_each_other(store: Store) {
+pub(super) async fn pages_cover_all_users_in_order(store: Store) {
     for id in ["a", "b", "c", "d", "e"] {
         user(&store, id).await;
     }
@@ -89,17 +89,17 @@ pub(super) async fn pages_follow_each_other(store: Store) {
     assert_eq!(seen, [1, 2, 4, 5]);
 }
 
-pub(super) async fn traits_newer_wins(store: Store) {
+pub(super) async fn the_newer_trait_wins(store: Store) {
     let id = user(&store, "a").await.id;
     store.set_traits(id, traits(r#"{"plan": "free", "seats": 3}"#), at(10)).await.unwrap();
     store.set_traits(id, traits(r#"{"plan": "pro", "seats": null}"#), at(20)).await.unwrap();
-    // Comes late: older than what is known, but for the key nobody had.
+    // Arrives late: older than the traits of these keys, but one key is new.
     let late = traits(r#"{"plan": "trial", "seats": 1, "home": {"zip": "1"}}"#);
     let all = store.set_traits(id, late, at(15)).await.unwrap();
-    let values: Vec<(&str, &str)> = all.iter().map(|(key, held)| (key.as_str(), held.value.as_str())).collect();
+    let values: Vec<(&str, &str)> = all.iter().map(|(key, kept)| (key.as_str(), kept.value.as_str())).collect();
     assert_eq!(values, [("home", r#"{"zip": "1"}"#), ("plan", r#""pro""#), ("seats", "null")]);
     assert_eq!(store.traits(id).await.unwrap(), all);
-    // Of two equal instants the later call wins.
+    // With equal instants the later call wins.
     let all = store.set_traits(id, traits(r#"{"plan": "max"}"#), at(20)).await.unwrap();
     assert_eq!(all["plan"].value.as_str(), r#""max""#);
     assert_eq!(code(store.set_traits(UserId(9), traits("{}"), at(1)).await.unwrap_err()), "NOT_FOUND");
@@ -116,8 +116,8 @@ pub(super) async fn traits_of_a_user_are_bounded(store: Store) {
     let sent = store.outbox_end().await.unwrap();
     let refused = store.set_traits(id, many("b", 2), at(2)).await.unwrap_err();
     assert_eq!(code(refused), "TRAITS_FULL");
-    assert_eq!(store.traits(id).await.unwrap().len(), TRAITS_MAX - 1, "nothing of it was set");
-    assert_eq!(store.outbox_end().await.unwrap(), sent, "nor told");
+    assert_eq!(store.traits(id).await.unwrap().len(), TRAITS_MAX - 1, "none was set");
+    assert_eq!(store.outbox_end().await.unwrap(), sent, "and nothing put into the outbox");
     store.set_traits(id, many("b", 1), at(3)).await.unwrap();
     store.set_traits(id, traits(r#"{"a0": 2, "a1": null}"#), at(4)).await.unwrap();
     assert_eq!(code(store.set_traits(id, many("c", 1), at(5)).await.unwrap_err()), "TRAITS_FULL");
@@ -130,14 +130,14 @@ pub(super) async fn traits_of_a_user_are_bounded(store: Store) {
     store.set_traits(id, traits(r#"{"x": null, "z": 1}"#), at(3)).await.unwrap();
 }
 
-pub(super) async fn traits_stand_as_they_were_sent(store: Store) {
+pub(super) async fn traits_are_kept_as_they_were_sent(store: Store) {
     let id = user(&store, "a").await.id;
     let sent = store.outbox_end().await.unwrap();
     let texts = ["19.90", "123456789012345678901234567890", r#"{"z": [1e2, -0], "a": 0.10}"#];
     let body = format!(r#"{{"a":{},"b":{},"c":{}}}"#, texts[0], texts[1], texts[2]);
     store.set_traits(id, traits(&body), at(10)).await.unwrap();
     let kept = store.traits(id).await.unwrap();
-    assert_eq!(kept.values().map(|held| held.value.as_str()).collect::<Vec<_>>(), texts);
-    let told = store.outbox(sent, 10).await.unwrap().pop().unwrap().entry.value;
-    assert!(told.contains(&format!(r#""traits":{body}"#)), "{told}");
+    assert_eq!(kept.values().map(|kept| kept.value.as_str()).collect::<Vec<_>>(), texts);
+    let record = store.outbox(sent, 10).await.unwrap().pop().unwrap().entry.value;
+    assert!(record.contains(&format!(r#""traits":{body}"#)), "{record}");
 }

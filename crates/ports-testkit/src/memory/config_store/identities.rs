@@ -18,7 +18,7 @@ impl Owned {
 }
 
 impl State {
-    /// The pair first, then the client id.
+    /// Returns the owner by the pair, else by the client id.
     fn owner(&self, key: &IdentityKey) -> Option<UserId> {
         self.by_pair(key).or_else(|| self.by_client_ref(&key.id))
     }
@@ -40,7 +40,7 @@ impl State {
         own.min_by_key(|(form, owned)| (owned.created_at, *form)).map(|(_, owned)| owned.id.clone())
     }
 
-    /// Refuses an email that means another user than this one.
+    /// Refuses an email that belongs to another user.
     pub(super) fn check_email(&self, user: UserId, email: &str) -> Result<(), ConfigStoreError> {
         let same = self.users.values().find(|other| other.email.as_deref() == Some(email)).map(|other| other.id);
         let owners = [same, self.owner(&IdentityKey::email(email))];
@@ -50,7 +50,8 @@ impl State {
         }
     }
 
-    /// Makes the identity that an email is the user's, written as the email. It is known to be nobody else's.
+    /// Gives the user the identity of an email, in the email's spelling. The caller has checked
+    /// that it belongs to nobody else.
     pub(super) fn claim_email(&mut self, user: UserId, email: &str, now: Timestamp) {
         let key = IdentityKey::email(email);
         self.keep(&key, user, now);
@@ -59,7 +60,7 @@ impl State {
         }
     }
 
-    /// As [`State::claim_email`], after a change; answers what the user lost by it.
+    /// Like [`State::claim_email`], after a change. Returns the identities that the user lost.
     pub(super) fn change_email(&mut self, user: &User, old: Option<&str>, now: Timestamp) -> Vec<IdentityKey> {
         let new = user.email.as_deref();
         let freed = self.rules.freed_by_email(&self.own_keys(user.id), old, new);
@@ -102,8 +103,8 @@ impl State {
         if let (Some(user), Some(_)) = (user, &email) {
             user.email = email;
             user.updated_at = now;
-            let told = OutboxEntry::user(user);
-            self.send(told);
+            let entry = OutboxEntry::user(user);
+            self.send(entry);
         }
     }
 }
@@ -165,7 +166,7 @@ impl IdentityStore for MemoryConfigStore {
     ) -> Result<Resolution, ConfigStoreError> {
         let mut state = self.state();
         let mut resolution = Resolution::default();
-        // All that are known first: a user may be known by one spelling only.
+        // First all that are known, since a user may be known by one spelling only.
         for key in keys {
             if let Some(owner) = state.owner(key) {
                 state.keep(key, owner, now);

@@ -18,12 +18,12 @@ impl State {
         self.manual.range((user, i64::MIN)..=(user, i64::MAX)).map(|(_, segment)| *segment).collect()
     }
 
-    /// Makes `manual` the user's list, and answers what to tell the engine.
+    /// Sets the user's manual segments, and returns the list for the engine.
     fn write_manual(&mut self, user_id: UserId, manual: &BTreeSet<i64>, now: Timestamp) -> ManualList {
         let before = self.manual_of(user_id);
-        for gone in before.difference(manual) {
-            self.manual.remove(&(user_id, *gone));
-            self.memberships.remove(&(user_id, *gone));
+        for old in before.difference(manual) {
+            self.manual.remove(&(user_id, *old));
+            self.memberships.remove(&(user_id, *old));
         }
         for new in manual.difference(&before) {
             self.manual.insert((user_id, *new));
@@ -35,7 +35,8 @@ impl State {
         ManualList { version: *version, segments: manual.iter().copied().collect() }
     }
 
-    /// The survivor stands in the absorbed user's lists too. Answers its list if that changed.
+    /// Adds the absorbed user's manual segments to the survivor's. Returns the survivor's list if
+    /// that changed it.
     pub(super) fn merge_manual(&mut self, survivor: UserId, absorbed: UserId, now: Timestamp) -> Option<ManualList> {
         let (ours, theirs) = (self.manual_of(survivor), self.manual_of(absorbed));
         self.manual.retain(|(user, _)| *user != absorbed);
@@ -75,8 +76,8 @@ impl MembershipStore for MemoryConfigStore {
         let mut state = self.state();
         let user = state.survivor(user)?;
         let is_manual = |id: &i64| state.segments.get(id).is_some_and(|segment| segment.kind == SegmentKind::Manual);
-        let asked: BTreeSet<i64> = segments.iter().copied().collect();
-        let (manual, ignored): (BTreeSet<i64>, BTreeSet<i64>) = asked.into_iter().partition(is_manual);
+        let ids: BTreeSet<i64> = segments.iter().copied().collect();
+        let (manual, ignored): (BTreeSet<i64>, BTreeSet<i64>) = ids.into_iter().partition(is_manual);
         if manual != state.manual_of(user) {
             let list = state.write_manual(user, &manual, now);
             state.send(OutboxEntry::manual(user, list));

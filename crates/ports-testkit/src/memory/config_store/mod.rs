@@ -1,5 +1,5 @@
-//! The config store in memory: maps under one lock. Every write checks first and changes afterwards, so that a refused
-//! one leaves no trace.
+//! The config store in memory: maps under one lock. Every write first checks and then changes, so
+//! that a refused write changes nothing.
 
 mod activities;
 mod identities;
@@ -26,10 +26,11 @@ pub struct MemoryConfigStore(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     rules: IdentityRules,
-    /// Absorbed users too; `segments`, `first_identity` and `merged_from` are filled in when read.
+    /// With absorbed users. `segments`, `first_identity` and `merged_from` are filled in when a
+    /// user is read.
     users: BTreeMap<UserId, User>,
     merged_into: BTreeMap<UserId, UserId>,
-    /// By their forms.
+    /// By the identity in its compared form.
     identities: BTreeMap<IdentityKey, Owned>,
     traits: BTreeMap<UserId, Traits>,
     activities: BTreeMap<i64, Activity>,
@@ -47,17 +48,17 @@ struct State {
     last_outbox: u64,
 }
 
-/// An identity that somebody has.
+/// An identity and its owner.
 #[derive(Debug)]
 struct Owned {
-    /// The id as it was first written.
+    /// In its first spelling.
     id: String,
     owner: UserId,
     created_at: Timestamp,
 }
 
 impl MemoryConfigStore {
-    /// An empty store with these rules; the default has the default ones.
+    /// An empty store with these rules.
     pub fn new(rules: IdentityRules) -> Self {
         Self(Arc::new(Mutex::new(State { rules, ..State::default() })))
     }
@@ -73,7 +74,7 @@ impl State {
         self.outbox.insert(self.last_outbox, entry);
     }
 
-    /// Who a user id means: itself, or whoever absorbed it.
+    /// Returns the user itself, or the user that absorbed it.
     fn survivor(&self, id: UserId) -> Result<UserId, ConfigStoreError> {
         let id = self.merged_into.get(&id).copied().unwrap_or(id);
         if self.users.contains_key(&id) { Ok(id) } else { Err(ConfigStoreError::not_found(Resource::User, id)) }

@@ -31,7 +31,8 @@ impl State {
     }
 
     fn check_uses(&self, segment: &Segment) -> Result<(), ConfigStoreError> {
-        // The segment's own row does not count: it may still have the tag that this write takes away.
+        // The segment's own row does not count, since it may still have the tag that this write
+        // changes.
         let another = |tag: &str| self.by_tag(tag).is_some_and(|other| other.id != segment.id);
         let unknown = |tag: &&String| **tag != segment.tag && !another(tag);
         let missing: Vec<String> = segment.uses.iter().filter(unknown).cloned().collect();
@@ -44,7 +45,7 @@ impl State {
         }
     }
 
-    /// A path along `uses` that ends in `target`, depth first.
+    /// Finds a path along `uses` that ends in `target`, depth first.
     fn path_to(&self, target: &str, uses: &[String], path: Vec<String>) -> Option<Vec<String>> {
         uses.iter().find_map(|tag| {
             let mut path = path.clone();
@@ -98,13 +99,13 @@ impl SegmentStore for MemoryConfigStore {
     ) -> Result<Segment, ConfigStoreError> {
         let mut state = self.state();
         let old = state.require_segment(id)?.clone();
-        let (segment, means_else) = change_segment(&old, change, now);
+        let (segment, is_redefined) = change_segment(&old, change, now);
         if segment.tag != old.tag {
             state.check_tag(&segment)?;
             state.check_unused(&old)?;
         }
         state.check_uses(&segment)?;
-        if means_else {
+        if is_redefined {
             state.send(OutboxEntry::segment(&segment));
         }
         state.segments.insert(id, segment.clone());

@@ -15,17 +15,17 @@ use ports::config_store::{
 use ports::records::json_text::JsonText;
 
 impl State {
-    /// The user with its memberships, as callers see it.
-    pub(super) fn view(&self, asked: UserId) -> Option<User> {
-        let id = self.survivor(asked).ok()?;
+    /// Returns the user as callers see it, with memberships.
+    pub(super) fn view(&self, wanted: UserId) -> Option<User> {
+        let id = self.survivor(wanted).ok()?;
         let mut user = self.users[&id].clone();
         user.segments = self.memberships.range((id, i64::MIN)..=(id, i64::MAX)).map(|(_, m)| *m).collect();
-        user.merged_from = (asked != id).then_some(asked);
+        user.merged_from = (wanted != id).then_some(wanted);
         user.first_identity = user.client_ref_id.is_none().then(|| self.first_identity(id)).flatten();
         Some(user)
     }
 
-    /// Refuses a client id that is another user's than this one's.
+    /// Refuses a client id that belongs to another user.
     fn check_client_ref(&self, user: &User) -> Result<(), ConfigStoreError> {
         let Some(value) = user.client_ref_id.as_deref() else { return Ok(()) };
         let others = self.users.values().filter(|other| other.id != user.id);
@@ -136,17 +136,17 @@ impl UserStore for MemoryConfigStore {
         let mut state = self.state();
         let survivor = state.survivor(id)?;
         let absorbed = state.merged_into.iter().filter(|(_, into)| **into == survivor).map(|(id, _)| *id);
-        let gone: Vec<UserId> = absorbed.chain([survivor]).collect();
-        for id in &gone {
+        let deleted: Vec<UserId> = absorbed.chain([survivor]).collect();
+        for id in &deleted {
             state.users.remove(id);
             state.merged_into.remove(id);
             state.traits.remove(id);
             state.send(OutboxEntry::delete(*id));
         }
-        state.identities.retain(|_, owned| !gone.contains(&owned.owner));
-        state.memberships.retain(|(user, _), _| !gone.contains(user));
-        state.manual.retain(|(user, _)| !gone.contains(user));
-        Ok(gone)
+        state.identities.retain(|_, owned| !deleted.contains(&owned.owner));
+        state.memberships.retain(|(user, _), _| !deleted.contains(user));
+        state.manual.retain(|(user, _)| !deleted.contains(user));
+        Ok(deleted)
     }
 
     async fn count_users(&self) -> Result<u64, ConfigStoreError> {

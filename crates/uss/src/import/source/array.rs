@@ -1,14 +1,15 @@
-//! The elements of one JSON array, one by one: the array is never read whole.
+//! Reads the elements of a JSON array one by one, so that memory stays bounded.
 
 use std::io::BufRead;
 
 use super::lines::object_fields;
 use super::{BadRow, ROW_BYTES_MAX, Row, RowError, RowResult, Text};
 
-/// Of an element that is too long, how much is shown.
+/// How much of a too long element is shown.
 const SHOWN_BYTES: usize = 1 << 10;
 
-/// The elements of an array. Where one ends is told by brackets and quotes alone, so that a bad one does not cost the others.
+/// The elements of an array. Only brackets and quotes decide where an element ends, so that
+/// elements after a bad one can still be read.
 pub(super) struct Elements {
     text: Text,
     /// The line of the next byte, from 1.
@@ -30,14 +31,14 @@ enum State {
 /// The bytes up to the end of an element.
 struct Element {
     bytes: Vec<u8>,
-    /// All of them, kept or not.
+    /// The number of bytes, kept or not.
     length: usize,
-    /// What ended it: `,`, `]`, or the end of the file.
+    /// `,` or `]`; `None` at the end of the file.
     end: Option<u8>,
 }
 
 impl Elements {
-    /// At the opening bracket, which is the text's next byte.
+    /// The next byte of `text` must be the opening bracket, in this line.
     pub(super) fn new(text: Text, line: u64) -> Self {
         Self { text, line, state: State::Start }
     }
@@ -60,7 +61,7 @@ impl Elements {
         }
     }
 
-    /// Reads on to the comma or bracket that ends the element which begins with `first`.
+    /// Reads the element that begins with `first`, and the comma or bracket behind it.
     fn element(&mut self, first: u8) -> std::io::Result<Element> {
         let mut element = Element { bytes: Vec::new(), length: 0, end: None };
         let (mut depth, mut in_string, mut escaped) = (0_u64, false, false);
@@ -136,7 +137,7 @@ impl Elements {
         })
     }
 
-    /// Nothing may follow the array.
+    /// Reports text after the array as a bad row.
     fn after(&mut self) -> std::io::Result<Option<RowResult>> {
         self.state = State::End;
         Ok(self.first_not_blank()?.map(|_| bad(self.line, "more text after the array; it is not read", String::new())))

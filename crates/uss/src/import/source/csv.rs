@@ -1,14 +1,14 @@
-//! Rows of separated values.
+//! Reads rows of CSV.
 
 use csv::{ByteRecord, Position, ReaderBuilder, WriterBuilder};
 
 use super::lines::{Found, Lines};
 use super::{BadRow, Row, RowError, RowResult, Source, Text, json_text};
 
-/// Rows with one delimiter, and quotes.
+/// Reads rows with a delimiter and quotes.
 pub(super) fn rows(text: Text, delimiter: char) -> Result<Source, String> {
     let delimiter = u8::try_from(delimiter).map_err(|_| "--delimiter must be one ASCII character".to_owned())?;
-    // Rows of any length: one that does not fit the header is a bad row, not the end.
+    // `flexible`: a row that does not fit the header is a bad row, and the rows after it are read.
     let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text);
     let header = reader.headers().map_err(|error| format!("its header cannot be read: {error}"))?;
     let columns: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
@@ -46,13 +46,14 @@ fn row(names: &[String], record: &ByteRecord, delimiter: u8) -> RowResult {
     }
 }
 
-/// A cell without the blanks around it, as the header is read; an empty one is none.
+/// Returns a cell without the blanks around it, which the header loses too. An empty cell is
+/// `None`.
 fn cell_of(name: &str, cell: &[u8]) -> Result<Option<(String, String)>, String> {
     let cell = str::from_utf8(cell).map_err(|_| "not UTF-8; convert the file first".to_owned())?.trim();
     Ok((!cell.is_empty()).then(|| (name.to_owned(), json_text(cell))))
 }
 
-/// The record as a line again, with quotes where they are needed.
+/// Writes the record as a line again, with quotes where they are needed.
 fn written(record: &ByteRecord, delimiter: u8) -> String {
     let mut writer = WriterBuilder::new().delimiter(delimiter).flexible(true).from_writer(Vec::new());
     let line = match writer.write_byte_record(record) {
@@ -62,7 +63,8 @@ fn written(record: &ByteRecord, delimiter: u8) -> String {
     String::from_utf8_lossy(line.trim_ascii_end()).into_owned()
 }
 
-/// Columns aligned with blanks, as statistics packages write them: any run of blanks separates, there are no quotes.
+/// Reads columns that are aligned with blanks, as statistics packages write them. Any run of blanks
+/// is a delimiter, and there are no quotes.
 pub(super) fn blank_rows(text: Text) -> Result<Source, String> {
     let mut lines = Lines::new(text, 0);
     if let Found::TooLong = lines.read_line().map_err(|error| error.to_string())? {

@@ -1,4 +1,4 @@
-//! Lines of text, and the JSON object of a line.
+//! Reads lines, and the JSON object of a line.
 
 use std::io::{BufRead, Read};
 
@@ -7,20 +7,19 @@ use tempfile::NamedTempFile;
 
 use super::{BadRow, ROW_BYTES_MAX, Row, RowError, RowResult, Text};
 
-/// Of a line that is too long, how much is shown.
+/// How much of a too long line is shown.
 const SHOWN_BYTES: usize = 1 << 10;
 
-/// Lines of text.
 pub(super) struct Lines {
     text: Text,
     /// The number of the line in `buffer`, from 1.
     line: u64,
     pub(super) buffer: Vec<u8>,
-    /// Deleted when the last line has been read.
+    /// Kept here because its drop deletes the file.
     _file: Option<NamedTempFile>,
 }
 
-/// What was found in the place of a line.
+/// The result of reading a line.
 pub(super) enum Found {
     Line,
     TooLong,
@@ -28,12 +27,12 @@ pub(super) enum Found {
 }
 
 impl Lines {
-    /// Of a text of which `before` lines have been read.
+    /// Reads on after the first `before` lines.
     pub(super) fn new(text: Text, before: u64) -> Self {
         Self { text, line: before, buffer: Vec::new(), _file: None }
     }
 
-    /// Of a temporary file, which is deleted with this.
+    /// Reads a temporary file, and deletes it when dropped.
     pub(super) fn of_temporary(text: Text, file: NamedTempFile) -> Self {
         Self { text, line: 0, buffer: Vec::new(), _file: Some(file) }
     }
@@ -58,7 +57,7 @@ impl Lines {
         }
     }
 
-    /// The lines that are left as rows; `parse` takes a line apart.
+    /// Returns the rows of the lines that are left. `parse` returns the fields of a line.
     pub(super) fn rows(
         mut self,
         parse: impl Fn(&str) -> Result<Vec<(String, String)>, String>,
@@ -88,12 +87,12 @@ impl Lines {
 
     fn text_of_line(&self) -> Result<&str, String> {
         let text = str::from_utf8(&self.buffer).map_err(|error| format!("not UTF-8: {error}"))?;
-        // Files that were put together have byte order marks in the middle.
+        // Concatenated files have byte order marks in the middle.
         Ok(text.trim_start_matches('\u{feff}'))
     }
 }
 
-/// The fields of a JSON object. Characters that cannot be stored are left to the API, which replaces them.
+/// Returns the fields of a JSON object. The API replaces characters that cannot be stored.
 pub(super) fn object_fields(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut reader = Reader::lenient(text);
     if reader.kind().map_err(|error| format!("not JSON: {error}"))? != Kind::Object {

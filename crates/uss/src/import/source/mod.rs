@@ -1,4 +1,4 @@
-//! Rows of a file: CSV, JSON (lines or an array) or Parquet.
+//! Reads the rows of files: CSV, JSON (lines or an array) or Parquet.
 
 mod array;
 mod csv;
@@ -7,7 +7,7 @@ mod parquet;
 #[cfg(test)]
 mod tests;
 
-pub use parquet::whole_numbers;
+pub(crate) use parquet::whole_numbers;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Chain, Cursor, Read};
@@ -16,18 +16,17 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use indicatif::ProgressBar;
 
-/// The longest row: more is no event anyway, and a file that is no text has no line breaks.
+/// The longest row. An event cannot be longer anyway, and a binary file may have no line breaks.
 const ROW_BYTES_MAX: usize = 16 << 20;
-/// The first bytes of everything that gzip wrote.
+/// The first bytes of every gzip file.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// U+FEFF in UTF-8, with which .NET, PowerShell and Excel begin a text.
+/// U+FEFF in UTF-8, with which .NET, PowerShell and Excel begin a file.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 const READ_BYTES: usize = 1 << 18;
 
-/// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// Separated values with a header.
+pub(crate) enum Format {
+    /// Comma-separated values with a header.
     Csv,
     /// JSON objects: one per line, or in one array.
     #[value(alias = "json", alias = "jsonl")]
@@ -36,62 +35,60 @@ pub enum Format {
     Parquet,
 }
 
-/// One row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Where it stands: its line, from 1; in Parquet its number.
-    pub line: u64,
-    /// Columns and their values as JSON, as they stand in the file. An empty cell of CSV is left out.
-    pub fields: Vec<(String, String)>,
-    /// The row as it stands in the file, or as near as the format allows.
-    pub text: String,
+pub(crate) struct Row {
+    /// The number of its line, from 1; in Parquet that of the row.
+    pub(crate) line: u64,
+    /// Columns and their values in JSON, as the file has them. An empty cell of CSV is left out.
+    pub(crate) fields: Vec<(String, String)>,
+    /// The row as it is in the file, or as near as the format allows.
+    pub(crate) text: String,
 }
 
 /// A row that cannot be read. The rows after it can.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadRow {
-    /// Its line, from 1.
-    pub line: u64,
-    /// Why.
-    pub reason: String,
+pub(crate) struct BadRow {
+    /// The number of its line, from 1.
+    pub(crate) line: u64,
+    pub(crate) reason: String,
     /// The row, as far as it can be shown.
-    pub text: String,
+    pub(crate) text: String,
 }
 
-/// Why there is no row.
+/// Why a row is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RowError {
-    /// This row cannot be read.
+pub(crate) enum RowError {
     Bad(BadRow),
-    /// The file cannot be read any further.
+    /// The file cannot be read any further. Lines count from 1.
     Broken {
-        /// Where, from 1.
         line: u64,
-        /// Why.
         reason: String,
     },
 }
 
-/// What comes of reading a row.
-pub type RowResult = Result<Row, RowError>;
+pub(crate) type RowResult = Result<Row, RowError>;
 
 /// A file's rows.
-pub struct Source {
-    /// The columns, if the file says them beforehand.
-    pub columns: Option<Vec<String>>,
-    /// Whether a column may hold objects, with names inside.
-    pub nested: bool,
-    /// Whether whole numbers may be kept as floats, so that `123.0` is 123.
-    pub whole_floats: bool,
-    /// The rows, in order.
-    pub rows: Box<dyn Iterator<Item = RowResult>>,
+pub(crate) struct Source {
+    /// The columns, if the format lists them.
+    pub(crate) columns: Option<Vec<String>>,
+    /// Whether a column may hold objects, so that paths lead into it.
+    pub(crate) nested: bool,
+    /// Whether the file may have whole numbers as floats, so that `123.0` stands for 123.
+    pub(crate) whole_floats: bool,
+    pub(crate) rows: Box<dyn Iterator<Item = RowResult>>,
 }
 
-/// Opens a file; the bar's position follows the bytes read of it.
+/// Opens a file. The bar counts the bytes that are read.
 ///
 /// # Errors
-/// Says what is wrong with the file.
-pub fn open(file: &Path, format: Option<Format>, delimiter: Option<char>, bar: &ProgressBar) -> Result<Source, String> {
+/// The file cannot be read, or its format is unknown.
+pub(crate) fn open(
+    file: &Path,
+    format: Option<Format>,
+    delimiter: Option<char>,
+    bar: &ProgressBar,
+) -> Result<Source, String> {
     let (by_name, usual) = format_of(file).unzip();
     let delimiter = delimiter.or(usual.flatten()).unwrap_or(',');
     match format.or(by_name) {
@@ -99,11 +96,11 @@ pub fn open(file: &Path, format: Option<Format>, delimiter: Option<char>, bar: &
         Some(Format::Csv) => csv::rows(text(file, bar)?, delimiter),
         Some(Format::Ndjson) => json_rows(text(file, bar)?),
         Some(Format::Parquet) => parquet::rows(file, bar),
-        None => Err("its name does not say what it is; add --format csv, ndjson or parquet".to_owned()),
+        None => Err("its name does not end in a known format; add --format csv, ndjson or parquet".to_owned()),
     }
 }
 
-/// The format that the name says, and the delimiter if it says that too.
+/// Returns the format of a file by its name, and the delimiter if the name implies one.
 fn format_of(file: &Path) -> Option<(Format, Option<char>)> {
     let name = file.file_name()?.to_str()?.to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
@@ -118,7 +115,7 @@ fn format_of(file: &Path) -> Option<(Format, Option<char>)> {
 
 type Text = Box<dyn BufRead>;
 
-/// The file's text, unpacked if it is packed, without its byte order mark.
+/// Opens a file, decompresses gzip, and skips a byte order mark.
 fn text(file: &Path, bar: &ProgressBar) -> Result<Text, String> {
     let opened = File::open(file).map_err(|error| error.to_string())?;
     let mut reader = BufReader::with_capacity(READ_BYTES, bar.wrap_read(opened));
@@ -140,7 +137,7 @@ fn without_mark(mut text: impl BufRead + 'static) -> Result<Text, String> {
     Ok(Box::new(text))
 }
 
-/// Lines of objects, or one array of them, which its first character tells.
+/// Reads lines of objects, or one array of objects. The first character decides.
 fn json_rows(mut text: Text) -> Result<Source, String> {
     let mut blank_lines = 0;
     let first = loop {
@@ -160,7 +157,7 @@ fn json_rows(mut text: Text) -> Result<Source, String> {
     Ok(Source { columns: None, nested: true, whole_floats: false, rows })
 }
 
-/// A string as JSON.
+/// Returns a JSON string.
 pub(super) fn json_text(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

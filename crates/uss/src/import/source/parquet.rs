@@ -1,4 +1,4 @@
-//! Rows of Parquet, by way of DuckDB.
+//! Reads rows of Parquet with DuckDB.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -10,11 +10,11 @@ use tempfile::NamedTempFile;
 use super::lines::{Lines, object_fields};
 use super::{Source, text};
 
-/// What DuckDB writes for floats that are no numbers, and that JSON does not know. Longer ones first.
-const NO_NUMBERS: [&str; 6] = ["-Infinity", "Infinity", "-NaN", "NaN", "-inf", "inf"];
+/// What DuckDB writes for floats that JSON does not have. Longer words first.
+const NON_FINITE: [&str; 6] = ["-Infinity", "Infinity", "-NaN", "NaN", "-inf", "inf"];
 
-/// DuckDB rewrites the file as lines of JSON beside the other temporary files: it reads every type and version of Parquet
-/// in bounded memory.
+/// DuckDB rewrites the file as lines of JSON in a temporary file. It reads every type and version
+/// of Parquet in bounded memory.
 pub(super) fn rows(file: &Path, bar: &ProgressBar) -> Result<Source, String> {
     let lines = NamedTempFile::new().map_err(|error| format!("no temporary file: {error}"))?;
     let quoted = |path: &Path| path.to_str().map(|path| path.replace('\'', "''")).ok_or("its path is not UTF-8");
@@ -35,15 +35,17 @@ fn columns_of(database: &Connection, table: &str) -> duckdb::Result<Vec<String>>
     names.collect()
 }
 
-/// The line with null for what is no number.
+/// Replaces NaN and infinities with null.
 fn only_numbers(line: &str) -> Cow<'_, str> {
-    replaced(line, |token| NO_NUMBERS.into_iter().find(|word| token.starts_with(word)).map(|word| (word.len(), "null")))
+    replace_outside_strings(line, |token| {
+        NON_FINITE.into_iter().find(|word| token.starts_with(word)).map(|word| (word.len(), "null"))
+    })
 }
 
-/// A value as JSON in which whole numbers that were kept as floats have no `.0`.
-pub fn whole_numbers(value: &str) -> Cow<'_, str> {
+/// Removes the `.0` of whole numbers in JSON that were kept as floats.
+pub(crate) fn whole_numbers(value: &str) -> Cow<'_, str> {
     let mut last = ' ';
-    replaced(value, move |token| {
+    replace_outside_strings(value, move |token| {
         let before = std::mem::replace(&mut last, token.chars().next().unwrap_or(' '));
         let whole = before.is_ascii_digit()
             && token
@@ -53,9 +55,12 @@ pub fn whole_numbers(value: &str) -> Cow<'_, str> {
     })
 }
 
-/// JSON in which `replacement` may put something else in the place of what a text outside of strings starts with: it gets the
-/// text from there on, and says how many bytes of it go and what comes.
-fn replaced(json: &str, mut replacement: impl FnMut(&str) -> Option<(usize, &'static str)>) -> Cow<'_, str> {
+/// Replaces parts of JSON outside of strings. `replacement` gets the rest of the JSON at each
+/// place, and returns how many bytes to remove there and what to put in their place.
+fn replace_outside_strings(
+    json: &str,
+    mut replacement: impl FnMut(&str) -> Option<(usize, &'static str)>,
+) -> Cow<'_, str> {
     let mut out = String::new();
     let (mut copied, mut at, mut in_string, mut escaped) = (0, 0, false, false);
     let bytes = json.as_bytes();
@@ -65,9 +70,9 @@ fn replaced(json: &str, mut replacement: impl FnMut(&str) -> Option<(usize, &'st
             (in_string, escaped) = (escaped || byte != b'"', byte == b'\\' && !escaped);
         } else if byte == b'"' {
             in_string = true;
-        } else if let Some((length, instead)) = json.get(at..).and_then(&mut replacement) {
+        } else if let Some((length, new)) = json.get(at..).and_then(&mut replacement) {
             out.push_str(&json[copied..at]);
-            out.push_str(instead);
+            out.push_str(new);
             at += length;
             copied = at;
             continue;
@@ -86,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_number_is_null_and_strings_stay() {
+    fn nan_and_infinities_become_null_and_strings_stay() {
         let cases = [
             (
                 r#"{"a":NaN,"b":[-Infinity,Infinity,1.0],"c":{"d":-NaN}}"#,

@@ -1,4 +1,4 @@
-//! Where rows end, and what is read around bad ones.
+//! Tests where rows end, and which rows are read around bad ones.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn rows(text: &[u8]) -> Vec<(u64, Result<String, String>)> {
         .collect()
 }
 
-/// The lines and texts of good rows, and of bad ones what their reason starts with.
+/// Expects the lines and texts of good rows, and the start of the reason of bad ones.
 fn check(text: &str, expected: &[(u64, Result<&str, &str>)]) {
     let found = rows(text.as_bytes());
     assert_eq!(found.len(), expected.len(), "{text:?}: {found:?}");
@@ -30,7 +30,7 @@ fn check(text: &str, expected: &[(u64, Result<&str, &str>)]) {
 }
 
 #[test]
-fn elements_end_where_brackets_and_quotes_say() {
+fn brackets_and_quotes_end_elements() {
     let too_early = Err("not JSON: the text ends too early");
     check("[]", &[]);
     check("\n\n [ ] \n", &[]);
@@ -54,7 +54,7 @@ fn elements_end_where_brackets_and_quotes_say() {
 }
 
 #[test]
-fn lines_are_numbered_from_one_whatever_is_between() {
+fn blank_lines_count_in_line_numbers() {
     check("{}\n\n  \n{}", &[(1, Ok("{}")), (4, Ok("{}"))]);
     check("\n \n{}\n", &[(3, Ok("{}"))]);
     check("\u{feff}\n{}\r\n\u{feff}{}\n", &[(2, Ok("{}")), (3, Ok("\u{feff}{}"))]);
@@ -62,16 +62,15 @@ fn lines_are_numbered_from_one_whatever_is_between() {
     check("", &[]);
 }
 
-/// A row that is too long is not kept, and the next one is read.
 #[test]
-fn a_row_of_many_megabytes_is_rejected_alone() {
+fn only_the_row_that_is_too_long_is_rejected() {
     let long = "x".repeat(ROW_BYTES_MAX + 1);
     check(&format!("{{}}\n{{\"a\":\"{long}\"}}\n{{}}\n"), &[(1, Ok("{}")), (2, Err("longer than")), (3, Ok("{}"))]);
     check(&format!("[{{}},\n{{\"a\":\"{long}\"}},\n{{}}]"), &[(1, Ok("{}")), (2, Err("longer than")), (3, Ok("{}"))]);
 }
 
 #[test]
-fn names_say_format_and_delimiter() {
+fn the_name_of_a_file_implies_format_and_delimiter() {
     for (name, expected) in [
         ("a.csv", Some((Format::Csv, None))),
         ("a.CSV.gz", Some((Format::Csv, None))),

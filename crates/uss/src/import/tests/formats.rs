@@ -1,11 +1,11 @@
-//! What files are made of: byte order marks, tabs, blanks, arrays, Parquet's floats.
+//! Tests formats of files: byte order marks, tabs, blanks, arrays, Parquet's floats.
 
 use super::*;
 
 const ROW: &str = r#"{"id":"a","created_at":"2026-01-01T00:00:00Z"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_byte_order_mark_is_no_part_of_the_text() {
+async fn a_byte_order_mark_is_skipped() {
     let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
     let cases = [
         ("a.ndjson", marked(&format!("{ROW}\n"))),
@@ -30,7 +30,8 @@ async fn a_byte_order_mark_is_no_part_of_the_text() {
     assert_eq!(world.import(&blanks, &["--format", "csv", "--delimiter", " "]).await.unwrap().accepted, 1);
 }
 
-/// As in events that are posted: NUL and halves of surrogate pairs become U+FFFD, but an id may not have them.
+/// NUL and lone surrogates become U+FFFD, but an id with them is rejected. The API treats posted
+/// events the same way.
 #[tokio::test(flavor = "multi_thread")]
 async fn characters_that_cannot_be_stored_are_replaced() {
     let world = World::new().await;
@@ -47,11 +48,11 @@ async fn characters_that_cannot_be_stored_are_replaced() {
     found.sort_by(|a, b| a.client_ref_id.cmp(&b.client_ref_id));
     let values: BTreeSet<String> = found.iter().map(|event| event.payload["q"].to_string()).collect();
     assert_eq!(values.into_iter().collect::<Vec<_>>(), ["\"a\u{fffd}\""]);
-    assert!(found.iter().any(|event| event.payload.get("s") == Some(&"\u{fffd}".into())), "inside of an object, too");
+    assert!(found.iter().any(|event| event.payload.get("s") == Some(&"\u{fffd}".into())), "also inside of an object");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn blanks_around_cells_are_taken_off_as_those_of_the_header() {
+async fn blanks_around_cells_and_column_names_are_removed() {
     let world = World::new().await;
     let text = "id , created_at , activity_type,note, seats\nu1 , 2026-01-01T00:00:00Z , buy,\"  a b  \",   \n";
     let tabs = "id \t created_at\tactivity_type\tnote\nu1 \t 2026-01-01T00:00:00Z\t buy\t a b\n";
@@ -59,7 +60,7 @@ async fn blanks_around_cells_are_taken_off_as_those_of_the_header() {
     world.import(&world.file("b.tsv", tabs.as_bytes()), &[]).await.unwrap();
     world.import(&world.file("b.txt", tabs.as_bytes()), &["--format", "csv", "--delimiter", "\\t"]).await.unwrap();
     world.import(&world.file("b.csv", tabs.as_bytes()), &["--delimiter", "\t"]).await.unwrap();
-    assert_eq!(world.event_ids().await.len(), 1, "they say the same");
+    assert_eq!(world.event_ids().await.len(), 1, "all files have the same event");
     for delivery in world.deliveries().await {
         let event = delivery.event;
         assert_eq!((&*event.client_ref_id, event.activity_type.as_deref()), ("u1", Some("buy")));
@@ -71,7 +72,7 @@ async fn blanks_around_cells_are_taken_off_as_those_of_the_header() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_array_is_read_element_by_element() {
+async fn a_long_array_is_read() {
     let world = World::new().await;
     let rows: Vec<String> = (0..12_000)
         .map(|n| {
@@ -85,7 +86,7 @@ async fn an_array_is_read_element_by_element() {
     let summary = world.import(&file, &["--map", "payload.answer=q"]).await.unwrap();
     assert_eq!((summary.accepted, summary.rejected.rows), (12_000, 0), "{summary}");
     assert_eq!(world.users().await.last().map(String::as_str), Some("u11999"));
-    // The same rows by lines have the same ids.
+    // The same rows on lines have the same ids.
     let lines: Vec<String> = rows.iter().map(|row| row.replace('\n', "")).collect();
     world
         .import(&world.file("lines.ndjson", lines.join("\n").as_bytes()), &["--map", "payload.answer=q"])
@@ -98,7 +99,7 @@ async fn an_array_is_read_element_by_element() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parquet_has_no_numbers_that_are_none_and_no_floats_that_are_whole() {
+async fn nan_in_parquet_becomes_null_and_whole_floats_become_integers() {
     let world = World::new().await;
     let path = world.folder.path().join("floats.parquet");
     let sql = "COPY (SELECT * FROM (VALUES
@@ -126,7 +127,8 @@ async fn parquet_has_no_numbers_that_are_none_and_no_floats_that_are_whole() {
     assert!(error.contains("no row has `cart.sise`") && error.contains("did you mean `cart.size`?"), "{error}");
 }
 
-/// The ids of rows that mean what they meant are those that earlier builds derived: importing a file again counts nothing twice.
+/// Earlier builds derived these ids. They must stay, so that importing a file again with a later
+/// build counts no event twice.
 #[test]
 fn derived_ids_are_those_of_earlier_builds() {
     let folder = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! Files in, events in the log of a real ingestion API on loopback.
+//! Imports files into the log of an ingestion API on loopback.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -88,7 +88,7 @@ impl World {
             .import
     }
 
-    /// The file of rejected rows: line, code and text of each.
+    /// Reads the file of rejected rows: line, code and text of each.
     fn rejected(&self) -> Vec<(u64, String, String)> {
         let text = std::fs::read_to_string(self.folder.path().join("rejected")).unwrap_or_default();
         let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -96,7 +96,7 @@ impl World {
         rows.map(|row| (row["line"].as_u64().unwrap(), string(&row["code"]), string(&row["text"]))).collect()
     }
 
-    /// The client ids of what the log has, in order of `created_at`.
+    /// Returns the client ids of the events in the log, in order of `created_at`.
     async fn users(&self) -> Vec<String> {
         let mut events: Vec<_> = self.deliveries().await.into_iter().map(|delivery| delivery.event).collect();
         events.sort_by_key(|event| event.created_at);
@@ -130,7 +130,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_csv_file_counts_once_however_often_it_is_imported() {
+async fn the_events_of_a_csv_file_count_once_if_it_is_imported_twice() {
     let world = World::new().await;
     let file = world.file("orders.csv", CSV.as_bytes());
     let packed = world.file("orders-packed.csv.gz", &gzip(CSV.as_bytes()));
@@ -156,12 +156,12 @@ async fn a_csv_file_counts_once_however_often_it_is_imported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn times_can_be_moved_to_now_without_new_ids() {
+async fn a_shift_to_now_does_not_change_event_ids() {
     let world = World::new().await;
     let file = world.file("orders.csv", CSV.as_bytes());
     world.import(&file, &MAPPED).await.unwrap();
-    let moved: Vec<&str> = MAPPED.into_iter().chain(["--shift-to-now"]).collect();
-    world.import(&file, &moved).await.unwrap();
+    let shifted: Vec<&str> = MAPPED.into_iter().chain(["--shift-to-now"]).collect();
+    world.import(&file, &shifted).await.unwrap();
     assert_eq!(world.event_ids().await.len(), 3);
     let times: BTreeSet<i64> = world.deliveries().await.iter().map(|delivery| delivery.event.created_at.0).collect();
     let fourteen_hours = 14 * 3_600 * 1_000_000;
@@ -187,7 +187,7 @@ async fn columns_may_be_aligned_with_blanks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_of_json_are_events_already() {
+async fn lines_of_json_need_no_mapping() {
     let world = World::new().await;
     let lines = r#"{"id":"a","created_at":"2023-10-31T00:00:00","country":"US","x":1.10,"payload":{"url":"u","order_total":5}}
 {"id":7,"created_at":1698710400,"payload":null,"event_id":"own"}
@@ -228,7 +228,7 @@ async fn parquet_files_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_imported_is_told_before_anything_is_sent() {
+async fn a_file_that_cannot_be_imported_is_reported_before_any_event_is_sent() {
     let world = World::new().await;
     let cases = [
         (
@@ -264,7 +264,7 @@ async fn a_file_that_cannot_be_imported_is_told_before_anything_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_that_refuses_is_told_once() {
+async fn a_wrong_key_fails_the_import_and_unknown_users_are_rejected() {
     let world = World::new().await;
     let file = world.file("orders.csv", CSV.as_bytes());
     let args = ImportArgs { key: Some("wrong".to_owned()), ..world.args(&[&file], &MAPPED) };

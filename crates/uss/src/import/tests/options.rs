@@ -1,9 +1,9 @@
-//! How columns, times and numbers are found and read.
+//! Tests the options that say how columns, times and numbers are read.
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mapped_column_that_no_row_has_is_refused_before_anything_is_sent() {
+async fn a_mapped_column_that_no_row_has_is_reported_before_any_event_is_sent() {
     let world = World::new().await;
     let row = |more: &str| format!("{{\"id\":\"u\",\"created_at\":\"2026-01-01\"{more}}}\n");
     let revenue = r#","ecommerce":{"purchase_revenue":12.5,"items":[{"price":1}]},"revenue":12.5"#;
@@ -23,7 +23,7 @@ async fn a_mapped_column_that_no_row_has_is_refused_before_anything_is_sent() {
         }
     }
     assert!(world.deliveries().await.is_empty());
-    // It need not stand in the first rows.
+    // The column need not occur in the first rows.
     let mut rows: String = (0..3_000).map(|_| row("")).collect();
     let without = world.file("without.ndjson", rows.as_bytes());
     assert!(world.import(&without, &["--map", "order_total=revenue"]).await.is_err());
@@ -34,7 +34,7 @@ async fn a_mapped_column_that_no_row_has_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_with_points_reaches_into_objects() {
+async fn a_path_leads_into_objects() {
     let world = World::new().await;
     let text = r#"{"user":{"id":5,"geo.country":"US"},"event":{"at":"2026-01-01"},"sum":{"total":12.5},"event_name":"buy"}
 {"user":{"id":"b"},"user.id":"literal","event":{"at":"2026-01-02"},"sum.total":3,"event_name":"buy"}
@@ -60,8 +60,8 @@ async fn a_name_with_points_reaches_into_objects() {
     assert_eq!((events[0].order_total, events[1].order_total), (Decimal::parse("12.5"), Decimal::parse("3")));
     assert_eq!((events[0].country.as_deref(), events[1].country.as_deref()), (Some("US"), None));
     let properties = |at: usize| events[at].payload.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(properties(0), ["activity_type", "order_total"], "what no --map names is left out");
-    // In a table a point is a letter like others.
+    assert_eq!(properties(0), ["activity_type", "order_total"], "--only-mapped leaves other columns out");
+    // In CSV a point is an ordinary character of a name.
     let table = world.file("t.csv", b"id,created_at,sum.total\na,2026-01-03,5\n");
     assert_eq!(world.import(&table, &["--map", "order_total=sum.total"]).await.unwrap().accepted, 1);
     let error = world.import(&table, &["--map", "order_total=sum.totl"]).await.unwrap_err().to_string();
@@ -69,7 +69,7 @@ async fn a_name_with_points_reaches_into_objects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn times_are_read_as_exporters_write_them() {
+async fn times_of_usual_exports_are_read() {
     for (text, options, expected) in [
         ("2023-10-31 11:59:00 -0400", &[][..], "2023-10-31T15:59:00.000000Z"),
         ("2023-10-31 11:59:00 +0000", &[], "2023-10-31T11:59:00.000000Z"),
@@ -106,10 +106,10 @@ async fn numbers_may_have_a_decimal_comma() {
     assert_eq!((events[0].order_total, events[1].order_total), (Decimal::parse("1234.5"), Decimal::parse("1234")));
     let of = |at: usize, name: &str| events[at].payload[name].clone();
     assert_eq!((of(0, "price"), of(0, "note")), ("0.99".into(), "1,2 or 3".into()));
-    assert_eq!(of(1, "price"), "1.234", "without a comma it may be anything");
+    assert_eq!(of(1, "price"), "1.234", "ambiguous without a comma");
     assert_eq!((&*events[0].client_ref_id, events[0].order_id.as_deref()), ("a,5", Some("12,5")));
     let summary = world.import(&file, &["--delimiter", ";"]).await.unwrap();
-    assert_eq!((summary.accepted, summary.rejected.rows), (1, 1), "1.234,50 is no number to the API");
+    assert_eq!((summary.accepted, summary.rejected.rows), (1, 1), "the API takes no decimal comma");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,14 +119,14 @@ async fn a_dry_run_shows_the_first_rows_and_sends_nothing() {
     let file = world.file("o.csv", format!("who,created_at,activity_type\n,2026-01-01,x\n{rows}").as_bytes());
     let lines = dry_run(&world.args(&[&file, &file], &["--map", "id=who"]), NOW).unwrap();
     assert_eq!(lines.len(), 20);
-    assert!(lines[0].contains("o.csv, line 2: no id of a user") && lines[0].contains("MISSING_ID"), "{}", lines[0]);
+    assert!(lines[0].contains("o.csv, line 2: no user id") && lines[0].contains("MISSING_ID"), "{}", lines[0]);
     let event: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
     let id = event["event_id"].as_str().unwrap();
     let expected = serde_json::json!({"id": "u1", "created_at": "2026-01-01T00:00:00.000000Z", "event_id": id, "payload": {"activity_type": "x"}});
     assert!(event == expected && id.starts_with("import:"), "{event}");
     assert!(world.deliveries().await.is_empty() && world.rejected().is_empty());
     world.import(&file, &["--map", "id=who"]).await.unwrap();
-    assert!(world.event_ids().await.contains(id), "it is the event that an import sends");
+    assert!(world.event_ids().await.contains(id), "an import sends the same event");
     let error = dry_run(&world.args(&[&file], &["--map", "id=whom"]), NOW).unwrap_err().to_string();
     assert!(error.contains("did you mean `who`?"), "{error}");
 }

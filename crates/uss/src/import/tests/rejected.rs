@@ -1,4 +1,4 @@
-//! Rows that are no events: the others are imported.
+//! Tests that bad rows are rejected and the other rows are imported.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn rejected(rows: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_row_does_not_cost_the_others() {
+async fn the_rows_around_a_bad_row_are_imported() {
     let other = r#"{"id":"b","created_at":"2026-01-02T00:00:00Z"}"#;
     let cut = r#"{"id":"x","created_at":"2026-01-01T00:00:00Z","q":"a\ud8"}"#;
     let nan = r#"{"id":"x","created_at":"2026-01-01T00:00:00Z","q":NaN}"#;
@@ -46,14 +46,14 @@ async fn a_bad_row_does_not_cost_the_others() {
         assert_eq!((summary.accepted, summary.rejected.rows, summary.rejected.by_api), (2, 1, 0), "{name}: {summary}");
         assert_eq!(world.rejected(), rejected(&[(line, code, text)]), "{name}");
         assert_eq!(world.users().await, ["a", "b"], "{name}");
-        let told = summary.to_string();
-        assert!(told.contains(&format!("{name}, line {line}: ")) && told.contains(code), "{told}");
-        assert!(told.contains("The rejected rows stand in ") && !told.contains("uss errors"), "{told}");
+        let shown = summary.to_string();
+        assert!(shown.contains(&format!("{name}, line {line}: ")) && shown.contains(code), "{shown}");
+        assert!(shown.contains("The rejected rows are in ") && !shown.contains("uss errors"), "{shown}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_no_text_are_shown_as_far_as_they_are() {
+async fn bytes_that_are_not_utf8_are_shown_as_replacement_characters() {
     let world = World::new().await;
     let latin1 = world.file("latin1.csv", b"id,created_at,q\na,2026-01-01,1\nx,2026-01-01,caf\xe9\nb,2026-01-02,1\n");
     let lines = world.file(
@@ -68,7 +68,7 @@ async fn bytes_that_are_no_text_are_shown_as_far_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_api_refuses_stands_in_the_same_file() {
+async fn rows_that_the_api_rejects_are_in_the_same_file() {
     let world = World::new().await;
     let text = "id,created_at,order_total\na,2026-01-01,ten\n,2026-01-01,1\nb,2026-01-02,\"1,5\"\nc,2026-01-03,2\n";
     let summary = world.import(&world.file("o.csv", text.as_bytes()), &[]).await.unwrap();
@@ -81,8 +81,11 @@ async fn what_the_api_refuses_stands_in_the_same_file() {
         (4, "INVALID_ORDER_TOTAL", "b,2026-01-02,\"1,5\""),
     ];
     assert_eq!(found, rejected(&expected));
-    let told = summary.to_string();
-    assert!(told.contains("Those that the API refused stand on the error topic, too: `uss errors list`"), "{told}");
+    let shown = summary.to_string();
+    assert!(
+        shown.contains("Those that the API rejected are dead letters on the error topic, too: `uss errors list`"),
+        "{shown}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,9 +95,9 @@ async fn too_many_rejected_rows_stop_the_import() {
     let rows: String = (0..20_000).map(|n| if n % 5 == 4 { ",2026-01-01\n".to_owned() } else { good(n) }).collect();
     let file = world.file("o.csv", format!("id,created_at\n{rows}").as_bytes());
     let error = world.import(&file, &["--max-rejected", "3"]).await.unwrap_err().to_string();
-    assert!(error.contains("more than 3 rows were rejected") && error.contains("o.csv, line 6: no id"), "{error}");
+    assert!(error.contains("more than 3 rows were rejected") && error.contains("o.csv, line 6: no user id"), "{error}");
     let lines: Vec<u64> = world.rejected().into_iter().map(|(line, ..)| line).collect();
-    assert_eq!(lines, [6, 11, 16, 21], "all that were counted stand in the file");
+    assert_eq!(lines, [6, 11, 16, 21], "the file has all rows that were counted");
     let accepted = world.deliveries().await.len();
     assert!(accepted < 16_000, "{accepted} were sent");
 
@@ -107,7 +110,7 @@ async fn too_many_rejected_rows_stop_the_import() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_file_of_rejected_rows_is_only_made_for_some() {
+async fn the_file_of_rejected_rows_is_created_with_the_first_row_only() {
     let world = World::new().await;
     let file = world.file("o.csv", b"id,created_at\na,2026-01-01\n");
     world.import(&file, &[]).await.unwrap();
@@ -125,7 +128,7 @@ async fn the_file_of_rejected_rows_is_only_made_for_some() {
     assert_eq!(by_name.finish().unwrap().path, Path::new("bad.csv.rejected"));
 }
 
-/// What cannot be read any further is no bad row.
+/// A file that cannot be read any further is an error, not a bad row.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_file_ends_the_import() {
     let world = World::new().await;
@@ -140,7 +143,7 @@ async fn a_broken_file_ends_the_import() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_nothing_but_bad_rows_ends_before_anything_is_sent() {
+async fn a_file_whose_first_rows_are_all_bad_is_not_imported() {
     let world = World::new().await;
     let rows: String = (0..2_000).map(|_| "a,31/10/2023\n").collect();
     let file = world.file("o.csv", format!("id,created_at\n{rows}").as_bytes());

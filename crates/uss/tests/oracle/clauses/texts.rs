@@ -1,13 +1,13 @@
-//! Conditions on texts that are made of others, and on long lists.
+//! Conditions on strings that functions make of others, and on long lists.
 
 use super::Clauses;
 
 impl Clauses<'_> {
-    /// A condition on a text that is made of another.
+    /// Returns a condition on a string that a function makes of a column.
     pub(super) fn made_text_condition(&mut self, column: &str) -> String {
         let (op, part) = (self.comparison(), self.random.text(&["o", "/", "page_", "s", "é", "ß", ""]));
         let (count, other) = (self.random.between(-7, 7), self.random.between(-2, 5));
-        // PostgreSQL raises, and its own spelling with words cannot be told otherwise.
+        // PostgreSQL raises an error here, and the spelling in words has no other form.
         let length = if self.portable() { other.max(0) } else { other };
         match self.random.below(14) {
             0 => format!("({column} || '{part}' {op} 'south')"),
@@ -31,7 +31,7 @@ impl Clauses<'_> {
         }
     }
 
-    /// A list that is long enough to be searched by an index.
+    /// Returns a list that is long enough to be searched by an index.
     pub(super) fn long_list(&mut self, column: &str, values: &[&str]) -> String {
         let mut items: Vec<String> = (0..self.random.between(5, 40)).map(|number| format!("'{number}'")).collect();
         items.extend(values.iter().filter(|_| self.random.chance(50)).map(|value| format!("'{value}'")));

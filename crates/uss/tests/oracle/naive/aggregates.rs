@@ -1,4 +1,4 @@
-//! Aggregates over a user's events, and the tree's children.
+//! Evaluates aggregates over a user's events, and lists the children of a tree.
 
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
@@ -27,7 +27,7 @@ pub fn contains_aggregate(tree: &Ast) -> bool {
     .is_break()
 }
 
-/// The direct children of a node that the language knows.
+/// Returns the direct children of a node, if the language has it.
 pub fn children(tree: &Ast) -> Vec<&Ast> {
     match tree {
         Ast::Nested(x) | Ast::UnaryOp { expr: x, .. } | Ast::Cast { expr: x, .. } | Ast::Extract { expr: x, .. } => {
@@ -102,7 +102,7 @@ impl Scope<'_> {
 }
 
 impl Scope<'_> {
-    /// The most steps that one chain of events takes: every chain is tried.
+    /// Returns the most steps that a chain of events takes, by trying every chain.
     fn funnel(&self, rows: &[&Event], arguments: &[&Ast]) -> Answer {
         let [within, steps @ ..] = arguments else { return Err("a funnel without an interval".to_owned()) };
         let Value::Interval(within) = self.value(within, Some(Type::Interval))? else {
@@ -119,7 +119,7 @@ impl Scope<'_> {
     }
 }
 
-/// The most steps, from `step` on, that events after one instant and up to another take.
+/// Returns the most steps from `step` on that events after one instant and up to another take.
 fn steps_from(matches: &[(i128, Vec<bool>)], step: usize, after: i128, up_to: i128) -> i64 {
     let next = matches.iter().filter(|(created_at, matched)| {
         *created_at > after && *created_at <= up_to && matched.get(step) == Some(&true)
@@ -151,7 +151,8 @@ fn extreme(values: Vec<Value>, wanted: Ordering) -> Answer {
     Ok(best)
 }
 
-/// The sum of numbers of 38 digits, in two parts that cannot overflow: whole × 10⁹ + nanos, 0 ≤ nanos < 10⁹ × count.
+/// The sum of numbers of 38 digits, in two parts that cannot overflow: whole × 10⁹ + nanos, 0 ≤
+/// nanos < 10⁹ × count.
 struct Total {
     whole: i128,
     nanos: i128,
@@ -182,7 +183,7 @@ impl Total {
         number(scaled.filter(|_| self.count > 0))
     }
 
-    /// Long division, rounding what is exactly between two numbers away from zero.
+    /// Divides by long division. A result halfway between two numbers is rounded away from zero.
     fn average(&self) -> Value {
         if self.count == 0 {
             return Value::Null;

@@ -1,4 +1,4 @@
-//! Columns, JSON paths, scalar functions.
+//! Evaluates columns, JSON paths and scalar functions.
 
 use segment_engine::time::{Field, Timestamp, Unit, Zone};
 use segment_engine::value::{Type, Value};
@@ -17,7 +17,7 @@ pub fn name(function: &Function) -> String {
     function.name.to_string().to_ascii_lowercase()
 }
 
-/// The arguments; none for `*`.
+/// Returns the arguments; none for `*`.
 pub fn arguments(function: &Function) -> Vec<&Ast> {
     let FunctionArguments::List(list) = &function.args else { return Vec::new() };
     let arguments = list.args.iter().filter_map(|argument| match argument {
@@ -31,7 +31,7 @@ pub fn is_distinct(function: &Function) -> bool {
     matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
 }
 
-/// The type of a function's value.
+/// Returns the type of a function's value.
 pub fn kind(name: &str, arguments: &[&Ast]) -> Option<Type> {
     let first = arguments.first().and_then(|tree| kinds::kind(tree));
     match name {
@@ -93,7 +93,7 @@ impl Scope<'_> {
         })
     }
 
-    /// A whole number of fewer than 8 bytes must fit them.
+    /// Casts a value. A whole number of a type with fewer than 8 bytes must fit its range.
     pub(super) fn cast(&self, tree: &Ast, data_type: &DataType) -> Answer {
         let value = self.value(tree, kinds::kind(tree).or(Some(Type::Text)))?;
         let narrow = match data_type {
@@ -106,7 +106,9 @@ impl Scope<'_> {
     }
 
     pub(super) fn at_time_zone(&self, time: &Ast, zone: &Ast) -> Answer {
-        let Value::Text(zone) = self.value(zone, Some(Type::Text))? else { return Err("a zone is a text".to_owned()) };
+        let Value::Text(zone) = self.value(zone, Some(Type::Text))? else {
+            return Err("a zone must be a string".to_owned());
+        };
         let zone = Zone::parse(&zone).ok_or_else(|| format!("there is no zone {zone}"))?;
         Ok(match self.value(time, Some(Type::Timestamp))? {
             Value::Timestamp(instant) => Value::LocalTimestamp(zone.to_local(instant.0)),
@@ -217,7 +219,9 @@ impl Scope<'_> {
     }
 
     fn date_trunc(&self, unit: &Ast, time: &Ast) -> Answer {
-        let Value::Text(unit) = self.value(unit, Some(Type::Text))? else { return Err("a unit is a text".to_owned()) };
+        let Value::Text(unit) = self.value(unit, Some(Type::Text))? else {
+            return Err("a unit must be a string".to_owned());
+        };
         let unit = match &*unit.to_ascii_lowercase() {
             "second" => Unit::Second,
             "minute" => Unit::Minute,

@@ -1,4 +1,4 @@
-//! The types of expressions, as far as constants without a type need them, and constants.
+//! Constants, and the types of expressions, as far as constants without a type need them.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +12,8 @@ use super::functions::{self, arguments};
 use super::values::cast;
 use crate::naive::aggregates;
 
-/// The type of an expression; `None` for a text constant or NULL, which take the type that is needed.
+/// Returns the type of an expression; `None` for a string constant or NULL, which take the type
+/// that is needed.
 pub fn kind(tree: &Ast) -> Option<Type> {
     match tree {
         Ast::Nested(inner) => kind(inner),
@@ -74,13 +75,15 @@ fn binary_kind(left: &Ast, op: &BinaryOperator, right: &Ast) -> Option<Type> {
     }
 }
 
-/// The types of the operands of arithmetic: one without a type takes the other's.
+/// Returns the types of the operands of arithmetic. An operand without a type takes the other's
+/// type.
 pub fn operand_types(left: &Ast, right: &Ast) -> (Option<Type>, Option<Type>) {
     let (l, r) = (kind(left), kind(right));
     (l.or(r), r.or(l))
 }
 
-/// The type in which values that stand side by side are compared or chosen: text if none of them has one.
+/// Returns the type in which several values are compared or chosen: text if none of them has a
+/// type.
 pub fn common<'a>(trees: impl IntoIterator<Item = &'a Ast>) -> Type {
     common_kind(trees).unwrap_or(Type::Text)
 }
@@ -92,7 +95,7 @@ pub fn common_kind<'a>(trees: impl IntoIterator<Item = &'a Ast>) -> Option<Type>
     })
 }
 
-/// The value of a constant.
+/// Returns the value of a constant.
 pub fn constant(constant: &Constant, wanted: Option<Type>) -> Answer {
     match constant {
         Constant::Null => Ok(Value::Null),
@@ -106,7 +109,7 @@ pub fn constant(constant: &Constant, wanted: Option<Type>) -> Answer {
     }
 }
 
-/// `INTERVAL '7 days'`, `INTERVAL '7' DAY`, `INTERVAL 7 DAY`.
+/// Returns the value of `INTERVAL '7 days'`, `INTERVAL '7' DAY` or `INTERVAL 7 DAY`.
 pub fn interval(interval: &IntervalAst) -> Answer {
     let number = match interval.value.as_ref() {
         Ast::Value(constant) => match &constant.value {
@@ -138,7 +141,7 @@ pub fn of_data_type(data_type: &DataType) -> Result<Type, String> {
     })
 }
 
-/// The type of an event column; `None` if it is none. `payload` and `traits` are JSON.
+/// Returns the type of an event column; `None` for other names. `payload` and `traits` are JSON.
 pub fn event_column_kind(name: &str) -> Option<Type> {
     Some(match name {
         "user_id" => Type::Int,
@@ -149,7 +152,7 @@ pub fn event_column_kind(name: &str) -> Option<Type> {
     })
 }
 
-/// Whether a bare event column, the payload included, stands in a tree without aggregates.
+/// Returns whether a tree has an event column or the payload outside of aggregates.
 pub fn contains_event_column(tree: &Ast) -> bool {
     visit(tree, &mut |node| match node {
         Ast::Identifier(name) if name.value != "traits" => ControlFlow::Break(()),
@@ -158,7 +161,7 @@ pub fn contains_event_column(tree: &Ast) -> bool {
     .is_break()
 }
 
-/// Walks a tree, its nodes before their children.
+/// Walks a tree, nodes before their children.
 pub fn visit(tree: &Ast, on: &mut impl FnMut(&Ast) -> ControlFlow<()>) -> ControlFlow<()> {
     on(tree)?;
     for child in aggregates::children(tree) {

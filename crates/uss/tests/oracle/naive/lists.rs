@@ -1,4 +1,4 @@
-//! Lists and objects, and shares of users.
+//! Evaluates conditions on lists and objects, and shares of users.
 
 use md5::{Digest, Md5};
 use segment_engine::decimal::Decimal;
@@ -41,7 +41,7 @@ impl Scope<'_> {
             }
             BinaryOperator::Question => elements(&json).contains(&text(right)?),
             _ => {
-                let Ast::Array(wanted) = right else { return Err(format!("{right} is no array")) };
+                let Ast::Array(wanted) = right else { return Err(format!("{right} is not an array")) };
                 let wanted = wanted.elem.iter().map(text).collect::<Result<Vec<_>, _>>()?;
                 let found = wanted.iter().filter(|text| elements(&json).contains(text)).count();
                 if *op == BinaryOperator::QuestionPipe { found > 0 } else { found == wanted.len() }
@@ -50,7 +50,8 @@ impl Scope<'_> {
     }
 }
 
-/// One step into JSON: a key of an object, or the place in an array; anything alone is an array of one.
+/// Takes one step into JSON: a key of an object, or a place in an array. Another value counts as an
+/// array of one.
 pub fn step(json: &Json, key: &Ast) -> Option<Json> {
     let (back, constant) = match key {
         Ast::UnaryOp { op: UnaryOperator::Minus, expr } => (true, &**expr),
@@ -81,13 +82,13 @@ fn text(tree: &Ast) -> Result<String, String> {
         Ast::Cast { expr, .. } => text(expr),
         Ast::Value(constant) => match &constant.value {
             Constant::SingleQuotedString(text) => Ok(text.clone()),
-            other => Err(format!("{other} is no text")),
+            other => Err(format!("{other} is not a string")),
         },
-        other => Err(format!("{other} is no text")),
+        other => Err(format!("{other} is not a string")),
     }
 }
 
-/// The texts for which `?` is true.
+/// Returns the strings for which `?` is true.
 fn elements(json: &Json) -> Vec<String> {
     match json {
         Json::Object(fields) => fields.keys().cloned().collect(),
@@ -96,9 +97,9 @@ fn elements(json: &Json) -> Vec<String> {
     }
 }
 
-/// By the page "jsonb Containment and Existence": what is contained "must match the containing object as to structure and
-/// data contents, possibly after discarding some non-matching array elements or object key/value pairs"; and "an array
-/// may contain a primitive value".
+/// By the page "jsonb Containment and Existence": what is contained "must match the containing
+/// object as to structure and data contents, possibly after discarding some non-matching array
+/// elements or object key/value pairs"; and "an array may contain a primitive value".
 fn contains(json: &Json, constant: &Json) -> bool {
     let alone = !constant.is_array() && !constant.is_object();
     matches_after_discarding(json, constant)

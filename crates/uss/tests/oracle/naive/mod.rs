@@ -1,6 +1,6 @@
-//! A clause answered by brute force: the parse tree walked over all of a user's events, by the letter of
-//! docs/reference/semantics.md. It shares with the engine only numbers, calendar and zones; it knows no plan, keeps no
-//! state, optimises nothing.
+//! Evaluates clauses by brute force: it walks the parse tree over all of a user's events, as
+//! docs/reference/semantics.md says. It shares with the engine only numbers, calendar and zones. It
+//! has no plans, no accumulators and no optimisation.
 
 mod aggregates;
 mod functions;
@@ -22,7 +22,7 @@ use crate::answers::{Answer as AllAnswers, Answers, Verdict};
 use crate::history::{Case, User, World};
 use values::{arithmetic, cast, compare, like, regex_matches};
 
-/// An answer, or what the interpreter does not know.
+/// A value, or the construct that the interpreter does not know.
 pub type Answer = Result<Value, String>;
 
 /// The form of a clause: semantics §2.
@@ -41,7 +41,7 @@ pub struct Clause {
 
 impl Clause {
     /// # Errors
-    /// What the parser says.
+    /// The error of the parser.
     pub fn parse(text: &str) -> Result<Clause, String> {
         if text.trim().is_empty() {
             return Ok(Clause { tree: None, form: Form::UserOnly });
@@ -58,7 +58,7 @@ impl Clause {
         Ok(Clause { tree: Some(tree), form })
     }
 
-    /// Rule 1.
+    /// Returns whether the clause holds, by rule 1.
     ///
     /// # Errors
     /// A construct that the interpreter does not know.
@@ -76,7 +76,7 @@ impl Clause {
     }
 }
 
-/// What an expression is evaluated over.
+/// The input of an evaluation.
 #[derive(Clone, Copy)]
 pub struct Scope<'a> {
     pub id: UserId,
@@ -88,7 +88,7 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// The truth of a boolean expression; `None` is unknown.
+    /// Returns the truth of a boolean expression; `None` is unknown.
     fn truth(&self, tree: &Ast) -> Result<Option<bool>, String> {
         match self.value(tree, Some(Type::Bool))? {
             Value::Bool(truth) => Ok(Some(truth)),
@@ -97,7 +97,8 @@ impl Scope<'_> {
         }
     }
 
-    /// The value of an expression. `wanted` is the type that a constant without one of its own takes.
+    /// Returns the value of an expression. `wanted` is the type of a constant that has none of its
+    /// own.
     fn value(&self, tree: &Ast, wanted: Option<Type>) -> Answer {
         match tree {
             Ast::Nested(inner) => self.value(inner, wanted),
@@ -147,18 +148,19 @@ impl Scope<'_> {
         }
     }
 
-    /// A value where any type will do.
+    /// Returns a value of any type.
     fn any(&self, tree: &Ast) -> Answer {
         self.value(tree, kinds::kind(tree))
     }
 
-    /// Both values in the type in which SQL compares them.
+    /// Returns both values in the type in which SQL compares them.
     fn pair(&self, left: &Ast, right: &Ast) -> Result<(Value, Value), String> {
         let ty = kinds::common([left, right]);
         Ok((self.value_as(left, ty)?, self.value_as(right, ty)?))
     }
 
-    /// A value in a common type: numbers become decimals where one of them is, times stay what they are.
+    /// Converts a value to a common type: numbers become decimals if one of them is, times stay as
+    /// they are.
     fn value_as(&self, tree: &Ast, ty: Type) -> Answer {
         let value = self.value(tree, Some(ty))?;
         Ok(match (&value, ty) {
@@ -177,7 +179,7 @@ impl Scope<'_> {
             BinaryOperator::LtEq => ordering.is_le(),
             BinaryOperator::Gt => ordering.is_gt(),
             BinaryOperator::GtEq => ordering.is_ge(),
-            other => return Err(format!("{other} is no comparison")),
+            other => return Err(format!("{other} is not a comparison")),
         }))
     }
 
@@ -278,18 +280,18 @@ impl Answers for Naive {
     }
 }
 
-/// All segments of a world, parsed.
+/// The parsed segments of a world.
 pub struct Segments<'a>(BTreeMap<&'a str, Clause>);
 
 impl<'a> Segments<'a> {
     /// # Errors
-    /// What the parser says of a clause.
+    /// The error of the parser on a clause.
     pub fn of(world: &'a World) -> Result<Segments<'a>, String> {
         let clauses = world.segments.iter().map(|(tag, text)| Ok((tag.as_str(), Clause::parse(text)?)));
         Ok(Segments(clauses.collect::<Result<_, String>>()?))
     }
 
-    /// The members of a segment at an instant at which the world is as it is.
+    /// Returns the members of a segment at an instant of this world.
     ///
     /// # Errors
     /// A construct that the interpreter does not know.

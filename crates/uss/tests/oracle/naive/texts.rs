@@ -1,4 +1,4 @@
-//! Functions of text, letter by letter, and the spellings of them with words.
+//! Evaluates functions on strings, character by character, and their spellings with words.
 
 use segment_engine::time::Timestamp;
 use segment_engine::value::{Type, Value};
@@ -7,7 +7,7 @@ use sqlparser::ast::{Expr as Ast, TrimWhereField};
 use super::values::cast;
 use super::{Answer, Scope, kinds};
 
-/// The longest text that `||` and `replace` make.
+/// The longest string that `||` and `replace` return.
 const BYTES_MAX: usize = 1_048_576;
 
 impl Scope<'_> {
@@ -40,7 +40,7 @@ impl Scope<'_> {
                     Some(Value::Int(count)) => from + count,
                     _ => i64::MAX,
                 };
-                // Each letter by its place.
+                // Each character by its place.
                 let inside = (1..).zip(text.chars()).filter(|(place, _)| (*from..end).contains(place));
                 Ok(Value::Text(inside.map(|(_, letter)| letter).collect::<String>().into()))
             }
@@ -66,7 +66,7 @@ impl Scope<'_> {
         let number = |place: usize| match self.value(arguments[place], Some(Type::Int))? {
             Value::Int(number) => Ok(Some(number)),
             Value::Null => Ok(None),
-            other => Err(format!("{other:?} is no count")),
+            other => Err(format!("{other:?} is not a count")),
         };
         let letters: Vec<char> = x.chars().collect();
         let length = letters.len() as i64;
@@ -116,7 +116,7 @@ fn bounded(text: String) -> Value {
     if text.len() <= BYTES_MAX { Value::Text(text.into()) } else { Value::Null }
 }
 
-/// So many seconds after 1970 began, in the years 0001 to 9999.
+/// Returns the time that many seconds after the start of 1970, in the years 0001 to 9999.
 pub(super) fn to_timestamp(seconds: Value) -> Value {
     let Value::Decimal(seconds) = seconds else { return Value::Null };
     let micros = seconds.scaled().div_euclid(1_000);

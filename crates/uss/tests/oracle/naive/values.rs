@@ -1,4 +1,4 @@
-//! Comparison, arithmetic, casts and patterns, by semantics §3 "Whose SQL".
+//! Compares and casts values, and evaluates arithmetic and patterns, by semantics §3 "Whose SQL".
 
 use std::cmp::Ordering;
 
@@ -12,7 +12,8 @@ use super::Answer;
 
 const DAY: i64 = calendar::DAY;
 
-/// The order of two values of one type, `None` if one is NULL. Times of different types are instants in UTC.
+/// Returns the order of two values of one type, `None` if one is NULL. Times of different types are
+/// instants in UTC.
 pub fn compare(left: &Value, right: &Value) -> Result<Option<Ordering>, String> {
     Ok(Some(match (left, right) {
         (Value::Null, _) | (_, Value::Null) => return Ok(None),
@@ -28,7 +29,7 @@ pub fn compare(left: &Value, right: &Value) -> Result<Option<Ordering>, String> 
     }))
 }
 
-/// A time of any of the three types as microseconds of an instant.
+/// Returns a time of any of the three types as microseconds of an instant.
 fn utc_micros(time: &Value) -> Option<i128> {
     match time {
         Value::Timestamp(instant) => Some(instant.0.into()),
@@ -48,7 +49,7 @@ pub fn negate(value: Value) -> Value {
     negated.unwrap_or(Value::Null)
 }
 
-/// `left op right`; NULL on overflow and division by zero.
+/// Returns `left op right`; NULL on overflow and division by zero.
 pub fn arithmetic(op: &BinaryOperator, left: Value, right: Value) -> Answer {
     use BinaryOperator as Op;
     let result = match (op, left, right) {
@@ -90,7 +91,7 @@ fn date(days: Option<i64>) -> Option<Value> {
     calendar::within_dates(days?).map(Value::Date)
 }
 
-/// A midnight within time.
+/// Returns a midnight, `None` outside of the range of times.
 fn midnight(days: i32) -> Option<i64> {
     i64::from(days).checked_mul(DAY).and_then(calendar::within_time)
 }
@@ -104,7 +105,7 @@ fn shift(time: Value, length: Interval) -> Option<Value> {
     }
 }
 
-/// `CAST(value AS ty)`; NULL where it fails.
+/// Returns `CAST(value AS ty)`; NULL where it fails.
 pub fn cast(value: Value, ty: Type) -> Value {
     let cast = match (ty, &value) {
         (Type::Text, _) => text(&value).map(|text| Value::Text(text.into())),
@@ -125,7 +126,7 @@ pub fn cast(value: Value, ty: Type) -> Value {
     cast.unwrap_or(Value::Null)
 }
 
-/// A whole number that must lie within ±`limit` (and one below).
+/// Returns a whole number from −`limit` − 1 to `limit`, NULL otherwise.
 pub fn cast_int(value: Value, limit: i64) -> Value {
     match value {
         Value::Int(x) if (-limit - 1..=limit).contains(&x) => value,
@@ -166,7 +167,8 @@ fn from_text(text: &str, ty: Type) -> Option<Value> {
     }
 }
 
-/// What `->>` gives: a text without its quotes, a list or an object as PostgreSQL prints a jsonb, anything else as JSON.
+/// Returns the result of `->>`: a string without its quotes, a list or an object as PostgreSQL
+/// prints a jsonb, other values as JSON.
 pub fn text_of_json(json: &Json) -> String {
     match json {
         Json::String(text) => text.clone(),
@@ -181,7 +183,7 @@ pub fn text_of_json(json: &Json) -> String {
     }
 }
 
-/// What stands in a list or an object: a string in its quotes.
+/// Returns a value inside of a list or an object. A string keeps its quotes.
 fn jsonb_item(json: &Json) -> String {
     match json {
         Json::String(_) => json.to_string(),
@@ -189,7 +191,8 @@ fn jsonb_item(json: &Json) -> String {
     }
 }
 
-/// Letter by letter; a letter that would become several stays. The dotted capital I has a small letter of one, too.
+/// Changes the case character by character. A character that would become several stays. The dotted
+/// capital I becomes a single small letter.
 pub fn fold_case(text: &str, upper: bool) -> String {
     let folded = |letter: char| {
         if letter == 'İ' && !upper {
@@ -202,14 +205,14 @@ pub fn fold_case(text: &str, upper: bool) -> String {
     text.chars().map(folded).collect()
 }
 
-/// A sign of a `LIKE` pattern.
+/// An element of a `LIKE` pattern.
 enum Sign {
     Any,
     One,
     Letter(char),
 }
 
-/// `LIKE` by trying every split.
+/// Evaluates `LIKE` by trying every split.
 pub fn like(text: &str, pattern: &str, escape: Option<char>, ignore_case: bool) -> bool {
     let folded = |text: &str| if ignore_case { fold_case(text, false) } else { text.to_owned() };
     let mut signs = Vec::new();
