@@ -1,4 +1,4 @@
-//! The ports implemented on real backends: fjall, DuckDB, SQLite.
+//! Implements the ports on real backends: fjall, DuckDB and SQLite.
 
 pub mod duckdb;
 pub mod embedded;

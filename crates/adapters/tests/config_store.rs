@@ -1,4 +1,4 @@
-//! The config store on SQLite passes the contract, and keeps what it was told.
+//! The config store on SQLite passes the contract and survives being reopened.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ async fn sqlite_config_store() -> Result<(), Box<dyn std::error::Error>> {
     ports_testkit::contract::config_store::run(|rules| async {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = folder.path().join(format!("config #{number}?.db"));
-        Arc::new(SqlConfigStore::open_sqlite(&path, rules).await.expect("a fresh file opens")) as Arc<dyn ConfigStore>
+        Arc::new(SqlConfigStore::open_sqlite(&path, rules).await.expect("a new file opens")) as Arc<dyn ConfigStore>
     })
     .await;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_reopened_file_has_everything() -> Result<(), Box<dyn std::error::Error>> {
+async fn a_reopened_file_has_its_rows() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("config.db");
     let store = SqlConfigStore::open_sqlite(&path, IdentityRules::default()).await?;
@@ -58,7 +58,8 @@ async fn a_write_waits_for_the_lock_of_another_process() -> Result<(), Box<dyn s
         let store = store.clone();
         tokio::spawn(async move { store.create_user(NewUser::default(), Timestamp(7)).await })
     };
-    // Whether it has come to the lock by then or not: it can neither be done nor have given up.
+    // Whether or not the write has reached the lock by then, it can neither have succeeded nor have
+    // failed.
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     assert!(!write.is_finished());
     other.execute_unprepared("COMMIT").await?;
@@ -67,14 +68,14 @@ async fn a_write_waits_for_the_lock_of_another_process() -> Result<(), Box<dyn s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_is_never_given_up_is_told_until_it_is() -> Result<(), Box<dyn std::error::Error>> {
+async fn a_write_fails_while_another_process_holds_the_lock() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("config.db");
     let store = SqlConfigStore::open_sqlite(&path, IdentityRules::default()).await?;
     let other = hold_lock(&path).await?;
     let refused = store.create_user(NewUser::default(), Timestamp(7)).await;
     assert!(matches!(refused, Err(ConfigStoreError::Unavailable(_))), "{refused:?}");
-    assert_eq!(store.users(ports::config_store::Page::ALL).await?, [], "it can be read");
+    assert_eq!(store.users(ports::config_store::Page::ALL).await?, [], "reads work");
     other.execute_unprepared("COMMIT").await?;
     store.ping().await?;
     assert_eq!(store.create_user(NewUser::default(), Timestamp(7)).await?.id, UserId(1));

@@ -1,5 +1,5 @@
-//! A damaged config store is refused or answers as if it were whole: flipped, zeroed, swapped and missing bytes, all over
-//! its pages.
+//! A damaged config store is refused, or reads as if it were intact: with bytes flipped, zeroed,
+//! swapped or missing anywhere in its pages.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ fn cookie(user: i64) -> IdentityKey {
     IdentityKey { id_type: "cookie".to_owned(), id: format!("cookie {user}") }
 }
 
-/// Rows in every table, some of them longer than a page, and pages that are free again.
+/// Fills every table, with some rows longer than a page, and leaves free pages.
 async fn fill(store: &SqlConfigStore) {
     for number in 1..=USERS {
         let (client, email) = (format!("client {number}"), format!("user{number}@example.com"));
@@ -64,7 +64,7 @@ async fn fill(store: &SqlConfigStore) {
     store.outbox_sent(store.outbox_end().await.unwrap() - 100).await.unwrap();
 }
 
-/// All that can be read, in every way in which it is looked up.
+/// Returns everything that can be read, by every kind of look-up.
 async fn seen(store: &SqlConfigStore) -> Result<Vec<String>, ConfigStoreError> {
     let mut seen = vec![format!("{:?}", store.last_ids().await?)];
     for number in 1..=USERS {
@@ -87,21 +87,21 @@ async fn seen(store: &SqlConfigStore) -> Result<Vec<String>, ConfigStoreError> {
     Ok(seen)
 }
 
-/// A file that was filled and closed, and what it answers.
+/// Returns the bytes of a filled, closed file, and everything that can be read from it.
 async fn whole(folder: &Path) -> (Vec<u8>, Vec<String>) {
     let file = folder.join("whole.sqlite");
     let store = open(&file).await.unwrap();
     fill(&store).await;
-    let answers = seen(&store).await.unwrap();
+    let contents = seen(&store).await.unwrap();
     store.close().await.unwrap();
     assert!(!folder.join("whole.sqlite-wal").exists());
-    (std::fs::read(file).unwrap(), answers)
+    (std::fs::read(file).unwrap(), contents)
 }
 
-/// SplitMix64, after Steele, Lea and Flood: small, and the same everywhere.
-struct Chance(u64);
+/// SplitMix64, after Steele, Lea and Flood: small, and the same on every machine.
+struct Random(u64);
 
-impl Chance {
+impl Random {
     fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -113,21 +113,21 @@ impl Chance {
 
 const KINDS: [&str; 6] = ["flip", "zero", "swap bytes", "swap pages", "repeat a page", "cut"];
 
-/// Damages `page` of the file in one way.
-fn damage(bytes: &mut Vec<u8>, page: usize, kind: &str, chance: &mut Chance) {
+/// Damages `page` of the file.
+fn damage(bytes: &mut Vec<u8>, page: usize, kind: &str, random: &mut Random) {
     let pages = bytes.len() / PAGE;
-    let at = page * PAGE + chance.below(PAGE);
-    let other = chance.below(pages);
+    let at = page * PAGE + random.below(PAGE);
+    let other = random.below(pages);
     match kind {
-        "flip" => bytes[at] ^= 1 << chance.below(8),
+        "flip" => bytes[at] ^= 1 << random.below(8),
         "zero" => {
-            let end = (at + 1 + chance.below(PAGE)).min(bytes.len());
+            let end = (at + 1 + random.below(PAGE)).min(bytes.len());
             bytes[at..end].fill(0);
         }
-        "swap bytes" => bytes.swap(at, page * PAGE + chance.below(PAGE)),
+        "swap bytes" => bytes.swap(at, page * PAGE + random.below(PAGE)),
         "swap pages" => (0..PAGE).for_each(|byte| bytes.swap(page * PAGE + byte, other * PAGE + byte)),
         "repeat a page" => bytes.copy_within(other * PAGE..(other + 1) * PAGE, page * PAGE),
-        "cut" => bytes.truncate(if chance.below(2) == 0 { page * PAGE } else { at }),
+        "cut" => bytes.truncate(if random.below(2) == 0 { page * PAGE } else { at }),
         other => panic!("{other}"),
     }
 }
@@ -138,46 +138,47 @@ async fn a_damaged_page_is_refused_and_never_served() {
     let (bytes, expected) = whole(folder.path()).await;
     let pages = bytes.len() / PAGE;
     assert!(pages > 80, "{pages}");
-    let mut chance = Chance(1);
+    let mut random = Random(1);
     let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
     for page in 0..pages {
-        // Every second kind for every second page: the kinds are many, and opening a store is slow.
+        // Half of the kinds for each page, in turn, because opening a store is slow.
         for kind in KINDS.into_iter().skip(page % 2).step_by(2) {
             let mut damaged = bytes.clone();
-            damage(&mut damaged, page, kind, &mut chance);
+            damage(&mut damaged, page, kind, &mut random);
             if damaged == bytes {
                 continue;
             }
             let file = folder.path().join(format!("{page} {kind}.sqlite"));
             std::fs::write(&file, damaged).unwrap();
-            let (answer, health) = match open(&file).await {
+            let (contents, health) = match open(&file).await {
                 Ok(store) => {
-                    let answer = seen(&store).await;
+                    let contents = seen(&store).await;
                     let health = store.ping().await;
                     store.close().await.unwrap();
-                    (answer, health)
+                    (contents, health)
                 }
                 Err(error) => (Err(error.clone()), Err(error)),
             };
-            match answer {
-                Ok(answer) => assert_eq!(answer, expected, "page {page}, {kind}"),
+            match contents {
+                Ok(contents) => assert_eq!(contents, expected, "page {page}, {kind}"),
                 Err(error) => {
                     *refused.entry(kind).or_default() += 1;
                     assert_damage(&error);
-                    assert_damage(&health.expect_err("health says so"));
+                    assert_damage(&health.expect_err("the health check fails"));
                 }
             }
             std::fs::remove_file(&file).unwrap();
         }
     }
-    // What is not refused is in pages that are free. Swapped bytes are often equal.
+    // Damage in free pages is not refused. Swapped bytes are often equal.
     for kind in KINDS {
         let at_least = if kind == "swap bytes" { pages / 20 } else { pages / 4 };
         assert!(refused[kind] > at_least, "{refused:?} of {pages} pages");
     }
 }
 
-/// A store that was killed after its last writes, with what it answered after each write.
+/// Returns the files of a store that was killed after its last writes, and what could be read after
+/// each write.
 async fn killed(folder: &Path) -> (Vec<u8>, Vec<u8>, Vec<Vec<String>>) {
     let file = folder.join("killed.sqlite");
     let store = open(&file).await.unwrap();
@@ -193,30 +194,30 @@ async fn killed(folder: &Path) -> (Vec<u8>, Vec<u8>, Vec<Vec<String>>) {
     (std::fs::read(file).unwrap(), wal, states)
 }
 
-/// A last write that is damaged looks like one that was under way when the power failed. Everything before it does not.
+/// A damaged last write looks like one that was interrupted by a power loss. Earlier writes do not.
 #[tokio::test]
-async fn a_damaged_write_ahead_log_loses_nothing_silently_but_its_last_writes() {
+async fn a_damaged_write_ahead_log_loses_at_most_its_last_writes_silently() {
     let folder = tempfile::tempdir().unwrap();
     let (bytes, wal, states) = killed(folder.path()).await;
     let (whole, may_be_lost) = states.split_last().unwrap();
-    let mut chance = Chance(2);
+    let mut random = Random(2);
     let mut refused = 0;
     for case in 0..150 {
         let mut damaged = wal.clone();
-        let at = if case < 32 { case } else { chance.below(wal.len()) };
+        let at = if case < 32 { case } else { random.below(wal.len()) };
         match case % 3 {
-            0 => damaged[at] ^= 1 << chance.below(8),
-            1 => damaged[at..].iter_mut().take(1 + chance.below(PAGE)).for_each(|byte| *byte = 0),
-            _ => damaged.swap(at, chance.below(wal.len())),
+            0 => damaged[at] ^= 1 << random.below(8),
+            1 => damaged[at..].iter_mut().take(1 + random.below(PAGE)).for_each(|byte| *byte = 0),
+            _ => damaged.swap(at, random.below(wal.len())),
         }
         let file = folder.path().join(format!("wal {case}.sqlite"));
         std::fs::write(&file, &bytes).unwrap();
         std::fs::write(folder.path().join(format!("wal {case}.sqlite-wal")), damaged).unwrap();
         match open(&file).await {
             Ok(store) => {
-                let answer = seen(&store).await.unwrap();
-                let is_late = at > wal.len() * 3 / 4 && may_be_lost[may_be_lost.len() - 3..].contains(&answer);
-                assert!(answer == *whole || is_late, "case {case}, at {at} of {}", wal.len());
+                let contents = seen(&store).await.unwrap();
+                let is_late = at > wal.len() * 3 / 4 && may_be_lost[may_be_lost.len() - 3..].contains(&contents);
+                assert!(contents == *whole || is_late, "case {case}, at {at} of {}", wal.len());
             }
             Err(error) => {
                 refused += 1;
@@ -232,7 +233,7 @@ fn assert_damage(error: &ConfigStoreError) {
     assert!(what.contains("restore the data folder"), "{what}");
 }
 
-/// The same rows in a file as SQLite makes it, and builds before checksums did.
+/// Copies the rows to a file without checksums, like SQLite and earlier builds make it.
 async fn plain(whole: &Path, file: &Path) {
     let mut options = ConnectOptions::new(format!("sqlite://{}?vfs={VFS}&mode=rwc", whole.display()));
     let from = Database::connect(options.max_connections(1).clone()).await.unwrap();
@@ -263,7 +264,7 @@ async fn a_file_of_an_earlier_build_gets_checksums_and_keeps_its_rows() {
     plain(&folder.path().join("whole.sqlite"), &easy).await;
     std::fs::rename(easy, &file).unwrap();
     assert_eq!(std::fs::read(&file).unwrap()[20], 0, "no bytes of a page are reserved");
-    // What a copy that was not finished has left.
+    // The remains of an unfinished copy.
     let copy = format!("{}-new", file.display());
     std::fs::write(&copy, &bytes[..5_000]).unwrap();
     std::fs::write(format!("{copy}-journal"), "half").unwrap();
@@ -284,7 +285,7 @@ async fn a_file_of_an_earlier_build_gets_checksums_and_keeps_its_rows() {
 }
 
 #[tokio::test]
-async fn what_is_no_database_is_refused_and_left_as_it_is() {
+async fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let (bytes, _) = whole(folder.path()).await;
     let mut no_header = bytes.clone();

@@ -1,4 +1,4 @@
-//! Config stores of earlier builds, and of other settings, go on working.
+//! Config stores of earlier builds, and of other settings, keep working.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use segment_engine::time::Timestamp;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// What the tables were before emails were identities.
+/// Turns the tables back to before emails were identities.
 const BEFORE: &str = "
     ALTER TABLE identities DROP COLUMN spelling;
     DROP TABLE caseless_types;
@@ -43,26 +43,27 @@ async fn owner(store: &SqlConfigStore, email: &str) -> Option<i64> {
     found.owners[0].map(|user| user.0)
 }
 
-/// Of users 1 to `last`: the identities and the email.
-async fn people(store: &SqlConfigStore, last: i64) -> Result<Vec<(i64, String, Option<String>)>, ConfigStoreError> {
-    let mut people = Vec::new();
+/// Returns the identities and emails of the users 1 to `last`.
+async fn summaries(store: &SqlConfigStore, last: i64) -> Result<Vec<(i64, String, Option<String>)>, ConfigStoreError> {
+    let mut summaries = Vec::new();
     for id in 1..=last {
         let Some(user) = store.user(UserId(id)).await?.filter(|user| user.merged_from.is_none()) else { continue };
         let own = store.identities(UserId(id)).await?;
         let own: Vec<String> = own.into_iter().map(|identity| identity.key.to_string()).collect();
-        people.push((id, own.join(" "), user.email));
+        summaries.push((id, own.join(" "), user.email));
     }
-    Ok(people)
+    Ok(summaries)
 }
 
-fn person(id: i64, identities: &str, email: &str) -> (i64, String, Option<String>) {
+fn summary(id: i64, identities: &str, email: &str) -> (i64, String, Option<String>) {
     (id, identities.to_owned(), (!email.is_empty()).then(|| email.to_owned()))
 }
 
-/// (1, 2): the user of the CRM is older than the visitor with that email; (3, 4): younger. (5, 6): emails that differ in
-/// case. 7 was absorbed by 8. 9 has its email as an identity already. 10 is a visitor. (11, 12, 13): both at once. 14 has
-/// another email as an identity.
-const PEOPLE: &str = "
+/// (1, 2): a CRM user, older than the visitor whose identity is the same email; (3, 4): younger.
+/// (5, 6): emails that differ in case only. 7 was merged into 8. 9 already has its email as an
+/// identity. 10 is a visitor. (11, 12, 13): both conflicts at once. 14 has another email as an
+/// identity.
+const USERS: &str = "
     INSERT INTO users (id, client_ref_id, email, created_at, updated_at, merged_into) VALUES
         (1, 'crm-1', 'ann@x', 10, 15, NULL), (2, NULL, NULL, 20, 20, NULL),
         (3, NULL, NULL, 5, 5, NULL), (4, 'crm-4', 'bob@x', 30, 30, NULL),
@@ -76,35 +77,36 @@ const PEOPLE: &str = "
         ('email', 'Gil@x', 12, 60), ('email', 'other@x', 14, 1), ('cookie', 'ANN@x', 10, 2);";
 
 #[tokio::test]
-async fn emails_of_before_become_identities() -> Outcome {
+async fn emails_of_an_earlier_build_become_identities() -> Outcome {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("config.sqlite");
     drop(open(&file, exact()).await?);
     run(&file, BEFORE).await?;
-    run(&file, PEOPLE).await?;
+    run(&file, USERS).await?;
     let expected = [
-        person(1, "email:ann@x", "ann@x"),
-        person(2, "former_email:ann@x", ""),
-        person(3, "email:bob@x", ""),
-        person(4, "former_email:bob@x", "bob@x"),
-        person(5, "former_email:Cy@x", "Cy@x"),
-        person(6, "email:cy@x", "cy@x"),
-        person(8, "email:dan@x", ""),
-        person(9, "email:eve@x", "eve@x"),
-        person(10, "cookie:ANN@x email:FAY@x", ""),
-        person(11, "former_email:Gil@x#11", "Gil@x"),
-        person(12, "former_email:Gil@x", ""),
-        person(13, "email:gil@x", "gil@x"),
-        person(14, "email:hal@x email:other@x", "hal@x"),
+        summary(1, "email:ann@x", "ann@x"),
+        summary(2, "former_email:ann@x", ""),
+        summary(3, "email:bob@x", ""),
+        summary(4, "former_email:bob@x", "bob@x"),
+        summary(5, "former_email:Cy@x", "Cy@x"),
+        summary(6, "email:cy@x", "cy@x"),
+        summary(8, "email:dan@x", ""),
+        summary(9, "email:eve@x", "eve@x"),
+        summary(10, "cookie:ANN@x email:FAY@x", ""),
+        summary(11, "former_email:Gil@x#11", "Gil@x"),
+        summary(12, "former_email:Gil@x", ""),
+        summary(13, "email:gil@x", "gil@x"),
+        summary(14, "email:hal@x email:other@x", "hal@x"),
     ];
     for start in ["the first start", "the second"] {
         let store = open(&file, IdentityRules::default()).await?;
-        assert_eq!(people(&store, 14).await?, expected, "{start}");
+        assert_eq!(summaries(&store, 14).await?, expected, "{start}");
         for (email, user) in [("ANN@x", 1), ("bob@x", 3), ("Cy@x", 6), ("Dan@x", 8), ("fay@x", 10), ("GIL@x", 13)] {
             assert_eq!(owner(&store, email).await, Some(user), "{start}: {email}");
         }
     }
-    // What could be one person can be made one, and who lost an email can go on saying what it is.
+    // Two users that may be one person can be merged, and a user who lost an email may keep stating
+    // it.
     let store = open(&file, IdentityRules::default()).await?;
     let link = Link { from: key("former_email", "ann@x"), to: key("email", "ann@x"), survivor: Survivor::Older };
     let linked = store.link(link, Timestamp(99)).await?;
@@ -112,14 +114,14 @@ async fn emails_of_before_become_identities() -> Outcome {
     let same = UserChange { email: Some(Some("bob@x".into())), ..UserChange::default() };
     assert_eq!(store.update_user(UserId(4), same, Timestamp(99)).await?.user.email.as_deref(), Some("bob@x"));
     assert_eq!(owner(&store, "bob@x").await, Some(3));
-    // The absorbed user's email is free to be the survivor's.
+    // The survivor can take the absorbed user's email.
     let dan = UserChange { email: Some(Some("dan@x".into())), ..UserChange::default() };
     assert_eq!(store.update_user(UserId(8), dan, Timestamp(99)).await?.freed, []);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_crash_before_the_migration_was_noted_does_no_harm() -> Outcome {
+async fn a_crash_before_the_migration_is_recorded_does_no_harm() -> Outcome {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("config.sqlite");
     drop(open(&file, exact()).await?);
@@ -129,7 +131,7 @@ async fn a_crash_before_the_migration_was_noted_does_no_harm() -> Outcome {
 }
 
 #[tokio::test]
-async fn identities_follow_the_setting_of_which_compare_without_case() -> Outcome {
+async fn stored_identities_follow_the_setting_of_caseless_types() -> Outcome {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("config.sqlite");
     let now = Timestamp(1);
@@ -137,14 +139,14 @@ async fn identities_follow_the_setting_of_which_compare_without_case() -> Outcom
     let store = open(&file, IdentityRules::default()).await?;
     store.create_user(given("Ann@Ä"), now).await?;
     drop(store);
-    // Exact again: as they were written.
+    // With exact comparison again, identities are spelled as they were written.
     let store = open(&file, exact()).await?;
     assert_eq!((owner(&store, "Ann@Ä").await, owner(&store, "ann@ä").await), (Some(1), None));
     store.create_user(given("ann@ä"), Timestamp(2)).await?;
     store.attach_identity(UserId(1), key("login", "Ann"), now).await?;
     store.attach_identity(UserId(1), key("login", "ann"), Timestamp(2)).await?;
     store.attach_identity(UserId(2), key("login", "ANN"), Timestamp(2)).await?;
-    // A batch of more rows than are rewritten at a time.
+    // More rows than are rewritten at a time.
     let many: Vec<IdentityKey> = (0..5_000).map(|number| key("login", &format!("U{number}"))).collect();
     store.resolve(&many, Unknown::Create, Timestamp(3)).await?;
     drop(store);
@@ -152,8 +154,8 @@ async fn identities_follow_the_setting_of_which_compare_without_case() -> Outcom
     let rules = IdentityRules { caseless: CaselessTypes::new(both), ..IdentityRules::default() };
     let store = open(&file, rules).await?;
     let expected =
-        [person(1, "email:Ann@Ä login:Ann", "Ann@Ä"), person(2, "former_email:ann@ä former_login:ANN", "ann@ä")];
-    assert_eq!(people(&store, 2).await?, expected);
+        [summary(1, "email:Ann@Ä login:Ann", "Ann@Ä"), summary(2, "former_email:ann@ä former_login:ANN", "ann@ä")];
+    assert_eq!(summaries(&store, 2).await?, expected);
     let spelled: Vec<IdentityKey> = (0..5_000).map(|number| key("login", &format!("u{number}"))).collect();
     let found = store.resolve(&spelled, Unknown::Reject, Timestamp(4)).await?.owners;
     assert_eq!(found, (3..5_003).map(|id| Some(UserId(id))).collect::<Vec<_>>());

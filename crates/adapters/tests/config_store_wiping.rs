@@ -1,4 +1,4 @@
-//! What was deleted from the config store is in none of its files.
+//! Deleted data is in none of the config store's files.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 const SECRETS: [&str; 6] = ["client-zqx", "email-zqx", "name-zqx", "cookie-zqx", "trait-zqx", "older-zqx"];
 
-/// Which of the secrets stand in a file of the folder.
+/// Returns the secrets that a file of the folder contains.
 fn found(folder: &Path) -> Result<Vec<&'static str>, std::io::Error> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -44,18 +44,18 @@ async fn a_deleted_user_is_in_no_file() -> Outcome {
     store.outbox_sent(store.outbox_end().await?).await?;
     store.scrub().await?;
     assert_eq!(found(folder.path())?, Vec::<&str>::new());
-    // Later writes bring nothing back.
+    // Later writes do not bring it back.
     store.create_user(NewUser::default(), now).await?;
     assert_eq!(found(folder.path())?, Vec::<&str>::new());
     Ok(())
 }
 
 #[tokio::test]
-async fn what_earlier_builds_deleted_is_wiped_once() -> Outcome {
+async fn data_deleted_by_an_earlier_build_is_erased_at_the_next_start() -> Outcome {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("config.sqlite");
     drop(SqlConfigStore::open_sqlite(&file, IdentityRules::default()).await?);
-    // One connection: it keeps the pragma.
+    // One connection, because the pragma belongs to it.
     let mut options = ConnectOptions::new(format!("sqlite://{}?vfs={VFS}", file.display()));
     let earlier = Database::connect(options.max_connections(1).clone()).await?;
     let user = "INSERT INTO users (client_ref_id, email, name, created_at, updated_at, manual_version)
@@ -64,7 +64,7 @@ async fn what_earlier_builds_deleted_is_wiped_once() -> Outcome {
         earlier.execute_unprepared(sql).await?;
     }
     earlier.close().await?;
-    assert_eq!(found(folder.path())?, ["client-zqx", "email-zqx", "name-zqx"], "as SQLite leaves it");
+    assert_eq!(found(folder.path())?, ["client-zqx", "email-zqx", "name-zqx"], "SQLite alone does not erase it");
     let store = SqlConfigStore::open_sqlite(&file, IdentityRules::default()).await?;
     assert_eq!(found(folder.path())?, Vec::<&str>::new());
     store.ping().await?;

@@ -1,4 +1,4 @@
-//! The DuckDB warehouse passes the suites of its port.
+//! The DuckDB warehouse passes the contract suites of its port.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,15 +37,15 @@ async fn warehouse_sql() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_query_that_nobody_waits_for_ends() {
+async fn a_query_ends_when_its_caller_has_gone() {
     let folder = Folder::new();
     let warehouse = folder.open().await;
     let endless = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b";
     for _ in 0..READERS_MAX {
-        let answer = tokio::time::timeout(Duration::from_millis(20), warehouse.members(endless)).await;
-        assert!(answer.is_err(), "it takes years: {answer:?}");
+        let result = tokio::time::timeout(Duration::from_millis(20), warehouse.members(endless)).await;
+        assert!(result.is_err(), "it takes years: {result:?}");
     }
-    // Each of them had a reader: while they run, nobody is answered.
-    let answer = tokio::time::timeout(Duration::from_secs(120), warehouse.members("SELECT 1")).await;
-    assert_eq!(answer.expect("the readers are free again").expect("it answers"), [UserId(1)]);
+    // Each of them had a reader. While they run, no other query can.
+    let result = tokio::time::timeout(Duration::from_secs(120), warehouse.members("SELECT 1")).await;
+    assert_eq!(result.expect("the readers are free again").expect("the query succeeds"), [UserId(1)]);
 }

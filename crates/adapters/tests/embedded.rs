@@ -1,4 +1,4 @@
-//! The embedded log and checkpoints pass the suites of their ports.
+//! The embedded log and checkpoints pass the contract suites of their ports.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ async fn checkpoints() {
 }
 
 #[tokio::test]
-async fn a_second_opener_is_told_what_to_do() {
+async fn opening_an_open_log_fails_and_names_the_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let open = |path: &Path| embedded::open(path, 4, Arc::new(SystemClock));
     let first = open(folder.path()).expect("it opens");

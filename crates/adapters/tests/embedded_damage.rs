@@ -1,4 +1,5 @@
-//! Damaged files of the log: what was acknowledged is there, or the log is refused before anything is changed.
+//! Damaged files of the log: every acknowledged write is there, or the log is refused before
+//! anything is changed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,34 +16,35 @@ use segment_engine::time::Timestamp;
 use tempfile::TempDir;
 
 const PARTITIONS: u32 = 2;
-/// What a killed process leaves behind the last write, in small.
+/// The zeros after a journal's last write, kept short here.
 const UNWRITTEN: u64 = 8192;
 
-/// A file, by its path in the folder.
+/// Files by their paths in the folder.
 type Files = Vec<(PathBuf, Vec<u8>)>;
 
 fn open(folder: &Path, losses: Losses) -> Result<Embedded, OpenError> {
     embedded::open_with(folder, PARTITIONS, Arc::new(SystemClock), losses)
 }
 
-/// All that can be asked of a log, as text. Damage that is met on the way is told, and is no silent change.
+/// Returns everything that can be read from a log. Damage that a read reports is an `Err`, so it is
+/// not silent.
 async fn state(opened: &Embedded) -> Result<String, String> {
     let Embedded { log, checkpoints, .. } = opened;
-    let told = |error: &dyn std::fmt::Display| error.to_string();
+    let message = |error: &dyn std::fmt::Display| error.to_string();
     let mut text = String::new();
     for topic in [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config] {
         for partition in 0..topic.partitions(PARTITIONS) {
-            let batch = log.read(topic, partition, 0, usize::MAX).await.map_err(|error| told(&error))?;
+            let batch = log.read(topic, partition, 0, usize::MAX).await.map_err(|error| message(&error))?;
             text.push_str(&format!("{topic:?} {partition}: {:?} {}\n", batch.records, batch.next_offset));
         }
     }
     for partition in 0..PARTITIONS {
-        let committed = log.committed(partition).await.map_err(|error| told(&error))?;
-        let latest = checkpoints.load(partition, Generation::Latest).await.map_err(|error| told(&error))?;
+        let committed = log.committed(partition).await.map_err(|error| message(&error))?;
+        let latest = checkpoints.load(partition, Generation::Latest).await.map_err(|error| message(&error))?;
         text.push_str(&format!("{partition}: {committed:?} {latest:?}\n"));
     }
-    let sent = log.producer_sequence("p").await.map_err(|error| told(&error))?;
-    Ok(text + &format!("{sent} {:?}", log.highest_ids().await.map_err(|error| told(&error))?))
+    let sent = log.producer_sequence("p").await.map_err(|error| message(&error))?;
+    Ok(text + &format!("{sent} {:?}", log.highest_ids().await.map_err(|error| message(&error))?))
 }
 
 async fn write(opened: &Embedded, n: u8) {
@@ -55,14 +57,14 @@ async fn write(opened: &Embedded, n: u8) {
     opened.log.append(vec![event(0), event(1)]).await.unwrap();
     opened.log.append_once("p", u64::from(n), vec![event(0)]).await.unwrap();
     let marker = Progress { next_offset: 2, time: Timestamp(1), config_offset: 0, notifications_offset: 0 };
-    let told = NewRecord { topic: Topic::Notifications, ..event(0) };
-    opened.log.commit(Commit { partition: 0, progress: marker, records: vec![told] }).await.unwrap();
+    let notification = NewRecord { topic: Topic::Notifications, ..event(0) };
+    opened.log.commit(Commit { partition: 0, progress: marker, records: vec![notification] }).await.unwrap();
     let users = vec![(UserId(i64::from(n)), Some(vec![n; 20]))];
     let checkpoint = Checkpoint { partition: 0, users, partition_state: vec![n], marker };
     opened.checkpoints.write(checkpoint).await.unwrap();
 }
 
-/// The files of a log as a killed process would leave them, after this many rounds of writes.
+/// Returns the files of a log as a killed process leaves them, after this many rounds of writes.
 async fn killed_after(rounds: u8) -> (Files, String) {
     let folder = tempfile::tempdir().unwrap();
     let opened = open(folder.path(), Losses::Refuse).unwrap();
@@ -72,7 +74,7 @@ async fn killed_after(rounds: u8) -> (Files, String) {
     (files(folder.path()), state(&opened).await.unwrap())
 }
 
-/// Every file below a folder; of a journal's zeros only some.
+/// Reads every file below a folder, with a journal's trailing zeros shortened.
 fn files(folder: &Path) -> Files {
     let (mut folders, mut found) = (vec![folder.to_owned()], Vec::new());
     while let Some(inner) = folders.pop() {
@@ -117,7 +119,8 @@ fn written(bytes: &[u8]) -> usize {
     bytes.len() - UNWRITTEN as usize
 }
 
-/// One file of a log, damaged again and again. The others are written anew only after the log was opened.
+/// One file of a log that is damaged repeatedly. The other files are restored only after the log
+/// was opened.
 struct Damaged<'a> {
     files: &'a Files,
     path: &'a Path,
@@ -129,20 +132,21 @@ impl<'a> Damaged<'a> {
         Self { files, path: Path::new(path), folder: put(files) }
     }
 
-    /// As [`sound_or_refused`], with the file as it is given.
+    /// Like [`sound_or_refused`], with these bytes in the file.
     async fn with(&mut self, bytes: &[u8], sound: &str, what: &str) -> bool {
         fs::write(self.folder.path().join(self.path), bytes).unwrap();
         let is_opened = is_sound_or_refused(self.folder.path(), sound, what).await;
         if is_opened {
             self.folder = put(self.files);
         } else {
-            assert!(fs::read(self.folder.path().join(self.path)).unwrap() == bytes, "{what}: it was changed");
+            assert!(fs::read(self.folder.path().join(self.path)).unwrap() == bytes, "{what}: the file was changed");
         }
         is_opened
     }
 }
 
-/// Opens damaged files: they must give the state as it was, or be refused and left as they are. Answers whether they were opened.
+/// Opens damaged files. They must have the original state, or be refused and stay unchanged.
+/// Returns whether they were opened.
 async fn sound_or_refused(files: &Files, sound: &str, what: &str) -> bool {
     let folder = put(files);
     let is_opened = is_sound_or_refused(folder.path(), sound, what).await;
@@ -172,7 +176,7 @@ async fn is_sound_or_refused(folder: &Path, sound: &str, what: &str) -> bool {
 }
 
 #[tokio::test]
-async fn no_flipped_byte_of_the_journal_loses_anything() {
+async fn a_flipped_byte_of_the_journal_loses_nothing() {
     let (mut files, sound) = killed_after(2).await;
     assert!(sound_or_refused(&files, &sound, "as it was").await);
     let mut bytes = journal(&mut files).clone();
@@ -186,11 +190,12 @@ async fn no_flipped_byte_of_the_journal_loses_anything() {
 }
 
 #[tokio::test]
-async fn no_cut_and_no_zeroed_page_of_the_journal_loses_anything() {
+async fn a_truncated_or_zeroed_journal_loses_nothing() {
     let (mut files, sound) = killed_after(3).await;
     let whole = journal(&mut files).clone();
     let start = written(journal(&mut killed_after(0).await.0));
-    // Before the first write that is left can be read, only the opened database tells that others are missing.
+    // If the first write that is left cannot be read, only the opened database shows that writes
+    // are missing.
     for at in [0, 1, 13, start / 2] {
         let mut nothing = files.clone();
         journal(&mut nothing).truncate(at);
@@ -211,7 +216,7 @@ async fn no_cut_and_no_zeroed_page_of_the_journal_loses_anything() {
 }
 
 #[tokio::test]
-async fn a_write_that_was_interrupted_is_left_out() {
+async fn an_interrupted_write_is_left_out() {
     let (mut before, sound) = killed_after(2).await;
     let folder = put(&before);
     let opened = open(folder.path(), Losses::Refuse).unwrap();
@@ -223,20 +228,20 @@ async fn a_write_that_was_interrupted_is_left_out() {
     assert!(start + 50 < written(&whole));
     let mut torn = Damaged::new(&before, "0.jnl");
     for at in (start..written(&whole)).step_by(5) {
-        // With what was not written left as zeros, or not there at all.
+        // The unwritten part as zeros, and cut off.
         for length in [at, whole.len()] {
             let mut bytes = whole[..at].to_vec();
             bytes.resize(length, 0);
             assert!(torn.with(&bytes, &sound, &format!("torn at {at}")).await, "torn at {at}");
         }
     }
-    // With the number of the last write acknowledged, the same is damage.
+    // If the mark says that the write was acknowledged, the same file is damaged.
     let mut lost = Damaged::new(&after, "0.jnl");
     assert!(!lost.with(&whole[..written(&whole) - 1], &sound, "acknowledged").await);
 }
 
 #[tokio::test]
-async fn no_damage_of_the_pointer_files_loses_anything() {
+async fn damage_of_the_pointer_files_loses_nothing() {
     let (files, sound) = killed_after(2).await;
     let mut tried = 0;
     for (index, (path, bytes)) in files.iter().enumerate() {
@@ -246,7 +251,7 @@ async fn no_damage_of_the_pointer_files_loses_anything() {
             continue;
         }
         tried += 1;
-        // A list that was replaced is removed at the next start.
+        // The next start removes a replaced list.
         let current = files.iter().find(|(other, _)| *other == path.with_file_name("current"));
         let is_used = !is_list || current.unwrap().1[..8] == name[1..].parse::<u64>().unwrap().to_le_bytes();
         let may_go = name == "acknowledged" || !is_used;
@@ -275,10 +280,10 @@ async fn no_damage_of_the_pointer_files_loses_anything() {
 }
 
 #[tokio::test]
-async fn missing_files_are_missed() {
+async fn missing_files_are_detected() {
     let (files, sound) = killed_after(2).await;
     let without =
-        |gone: &dyn Fn(&Path) -> bool| files.iter().filter(|(path, _)| !gone(path)).cloned().collect::<Files>();
+        |removed: &dyn Fn(&Path) -> bool| files.iter().filter(|(path, _)| !removed(path)).cloned().collect::<Files>();
     let journals = without(&|path| path.extension().is_some_and(|extension| extension == "jnl"));
     assert!(!sound_or_refused(&journals, &sound, "no journal").await);
     let all_but_mark = without(&|path| path != Path::new("acknowledged"));
@@ -291,7 +296,7 @@ async fn missing_files_are_missed() {
 }
 
 #[tokio::test]
-async fn a_damaged_mark_is_told_and_made_anew() {
+async fn a_damaged_mark_is_reported_and_created_again() {
     let (mut files, sound) = killed_after(1).await;
     files.iter_mut().find(|(path, _)| path == Path::new("acknowledged")).unwrap().1[0] ^= 1;
     let folder = put(&files);
@@ -303,7 +308,7 @@ async fn a_damaged_mark_is_told_and_made_anew() {
 }
 
 #[tokio::test]
-async fn a_loss_is_given_up_only_on_request_and_the_log_goes_on() {
+async fn a_loss_is_accepted_only_on_request_and_the_log_continues() {
     let (mut files, _) = killed_after(3).await;
     let half = written(journal(&mut files)) / 2;
     journal(&mut files)[half] ^= 1;
@@ -323,7 +328,7 @@ async fn a_loss_is_given_up_only_on_request_and_the_log_goes_on() {
 }
 
 #[tokio::test]
-async fn a_log_of_an_earlier_build_goes_on() {
+async fn a_log_of_an_earlier_build_can_be_opened() {
     let (files, sound) = killed_after(2).await;
     let unmarked: Files = files.into_iter().filter(|(path, _)| path != Path::new("acknowledged")).collect();
     let folder = put(&unmarked);

@@ -1,4 +1,4 @@
-//! What only the embedded adapters can show: damaged files, a full disk, a crash.
+//! Failures that only the embedded adapters can have: damaged files, a full queue, a crash.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ fn progress(next_offset: u64) -> Progress {
     Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 }
 }
 
-/// Changes the last byte of the value under the last key that starts with `prefix`, behind the adapter's back.
+/// Changes the last byte of the value under the last key with `prefix`, without the adapter.
 fn damage(folder: &Path, keyspace: &str, prefix: &[u8]) {
     let db = Database::builder(folder).open().unwrap();
     let keyspace = db.keyspace(keyspace, KeyspaceCreateOptions::default).unwrap();
@@ -38,7 +38,7 @@ fn damage(folder: &Path, keyspace: &str, prefix: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_named() {
+async fn the_error_names_a_damaged_record() {
     let folder = tempfile::tempdir().unwrap();
     let (log, checkpoints) = open(folder.path());
     for n in 0..3 {
@@ -56,11 +56,11 @@ async fn a_damaged_record_is_named() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(log.read(Topic::Events, 2, 4, usize::MAX).await.unwrap().records.len(), 2, "those after it can be read");
+    assert_eq!(log.read(Topic::Events, 2, 4, usize::MAX).await.unwrap().records.len(), 2, "later records can be read");
 }
 
 #[tokio::test]
-async fn a_missing_block_is_named() {
+async fn the_error_names_a_missing_block() {
     let folder = tempfile::tempdir().unwrap();
     let (log, checkpoints) = open(folder.path());
     for n in 0..3 {
@@ -82,7 +82,7 @@ async fn a_missing_block_is_named() {
 }
 
 #[tokio::test]
-async fn damaged_entries_are_named() {
+async fn the_error_names_a_damaged_entry() {
     for (key, call) in [("producer/p", 0), ("progress/3", 1)] {
         let folder = tempfile::tempdir().unwrap();
         let (log, checkpoints) = open(folder.path());
@@ -90,7 +90,7 @@ async fn damaged_entries_are_named() {
         log.commit(Commit { partition: 3, progress: progress(1), records: vec![] }).await.unwrap();
         drop((log, checkpoints));
         damage(folder.path(), "meta", key.as_bytes());
-        // The commits are needed at the start, the producers when they append.
+        // Commits are read at the start, producers when they append.
         let failed = match call {
             0 => open(folder.path()).0.append_once("p", 6, vec![]).await.map(drop),
             _ => embedded::open(folder.path(), 4, Arc::new(SystemClock)).map(drop),
@@ -121,7 +121,7 @@ async fn a_damaged_checkpoint_is_refused() {
         }
         assert!(checkpoints.load(2, Generation::Latest).await.unwrap().is_some(), "the other partitions can be read");
         checkpoints.discard(1).await.unwrap();
-        assert!(checkpoints.load(1, Generation::Latest).await.unwrap().is_none(), "and it can be rebuilt");
+        assert!(checkpoints.load(1, Generation::Latest).await.unwrap().is_none(), "and this one can be rebuilt");
     }
 }
 
@@ -131,14 +131,14 @@ async fn a_full_queue_refuses_calls() {
     let (log, _checkpoints) = open(folder.path());
     let whole_queue = vec![event(0, vec![1; (embedded::QUEUED_KIB_MAX as usize) << 10])];
     let (large, small) = tokio::join!(log.append(whole_queue), log.append(vec![event(0, vec![2])]));
-    assert!(large.is_ok(), "as much as the queue holds is taken: {large:?}");
-    assert!(matches!(small, Err(LogError::Unavailable(_))), "more is not: {small:?}");
-    assert!(log.append(vec![event(0, vec![3])]).await.is_ok(), "until what was there is written");
+    assert!(large.is_ok(), "the queue takes as much as it holds: {large:?}");
+    assert!(matches!(small, Err(LogError::Unavailable(_))), "and no more: {small:?}");
+    assert!(log.append(vec![event(0, vec![3])]).await.is_ok(), "it takes more after the write");
     let batch = log.read(Topic::Events, 0, 1, usize::MAX).await.unwrap();
     assert_eq!(batch.records.iter().map(|record| record.value.clone()).collect::<Vec<_>>(), [[3]]);
 }
 
-/// The files as a crash at this moment would leave them: what was written, whether the process lived on or not.
+/// Copies the files, which are then as a crash at this moment would leave them.
 fn copy_of(folder: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     let status = Command::new("cp").arg("-a").arg(folder.join(".")).arg(copy.path()).status().unwrap();
@@ -147,7 +147,7 @@ fn copy_of(folder: &Path) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn a_torn_tail_is_simply_not_there() {
+async fn a_torn_write_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let (log, _checkpoints) = open(folder.path());
     log.append(vec![event(0, b"synced".to_vec())]).await.unwrap();
@@ -160,33 +160,37 @@ async fn a_torn_tail_is_simply_not_there() {
         let file = std::fs::OpenOptions::new().write(true).open(journal(crashed.path())).unwrap();
         file.set_len(cut).unwrap();
         drop(file);
-        // The write that is torn was not acknowledged.
+        // The torn write was not acknowledged.
         std::fs::write(crashed.path().join("acknowledged"), &mark).unwrap();
         let (log, _) = open(crashed.path());
         let records = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records;
-        assert_eq!(records.len(), 1, "cut to {cut} of {synced}..{end}");
-        assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (0, 0), "all of a call or nothing");
+        assert_eq!(records.len(), 1, "truncated to {cut} of {synced}..{end}");
+        assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (0, 0), "a call is atomic");
         assert_eq!(log.append(vec![event(0, b"next".to_vec())]).await.unwrap()[0].offset, 1);
     }
     let (log, _) = open(copy_of(folder.path()).path());
-    assert_eq!(log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records.len(), 2, "uncut, it is there");
+    assert_eq!(
+        log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records.len(),
+        2,
+        "without the cut, both records are there"
+    );
 }
 
-/// The only journal of a database.
+/// Returns the only journal of a database.
 fn journal(folder: &Path) -> PathBuf {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut journals = entries.filter(|path| path.extension().is_some_and(|extension| extension == "jnl"));
     journals.next().unwrap()
 }
 
-/// How far a journal is written: the rest of the file is zeros.
+/// Returns the end of the written part of a journal: the rest of the file is zeros.
 fn journal_end(path: &Path) -> u64 {
     let bytes = std::fs::read(path).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
 }
 
 #[tokio::test]
-async fn a_log_of_an_earlier_build_finds_its_highest_ids_once() {
+async fn a_log_of_an_earlier_build_computes_its_highest_ids_once() {
     let folder = tempfile::tempdir().unwrap();
     let about = |topic, partition, key: &str| NewRecord { topic, key: key.to_owned(), ..event(partition, vec![1]) };
     let (log, checkpoints) = open(folder.path());
@@ -194,7 +198,7 @@ async fn a_log_of_an_earlier_build_finds_its_highest_ids_once() {
         .await
         .unwrap();
     log.append(vec![about(Topic::Events, 1, "9"), about(Topic::Notifications, 2, "30")]).await.unwrap();
-    // What stands before a checkpoint's marker is not read: its users are in the checkpoint.
+    // Records before a checkpoint's marker are not read, because their users are in the checkpoint.
     let checkpoint = |partition, next_offset, users: &[i64]| Checkpoint {
         partition,
         users: users.iter().map(|user| (UserId(*user), Some(vec![1]))).collect(),
@@ -210,14 +214,18 @@ async fn a_log_of_an_earlier_build_finds_its_highest_ids_once() {
     };
     drop((log, checkpoints));
     forget("meta", b"highest-ids");
-    assert_eq!(open(folder.path()).0.highest_ids().await.unwrap(), HighestIds { user: 40, segment: 6 }, "by records");
+    assert_eq!(open(folder.path()).0.highest_ids().await.unwrap(), HighestIds { user: 40, segment: 6 }, "from records");
     let (log, checkpoints) = open(folder.path());
     checkpoints.write(checkpoint(0, 1, &[12, 55])).await.unwrap();
     checkpoints.write(checkpoint(1, 1, &[7])).await.unwrap();
     drop((log, checkpoints));
     forget("meta", b"highest-ids");
-    assert_eq!(open(folder.path()).0.highest_ids().await.unwrap(), HighestIds { user: 55, segment: 6 }, "by users");
+    assert_eq!(
+        open(folder.path()).0.highest_ids().await.unwrap(),
+        HighestIds { user: 55, segment: 6 },
+        "from checkpoints"
+    );
     forget("events", &[0, 0, 0, 0]);
     forget("events", &[0, 0, 0, 1]);
-    assert_eq!(open(folder.path()).0.highest_ids().await.unwrap().user, 55, "found once, it stands in an entry");
+    assert_eq!(open(folder.path()).0.highest_ids().await.unwrap().user, 55, "read from the stored entry");
 }

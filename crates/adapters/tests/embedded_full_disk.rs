@@ -1,6 +1,8 @@
-//! The embedded log on a disk that is full: calls are refused, nothing of them is stored, and it goes on when there is space.
+//! The embedded log on a full disk: it refuses calls, stores nothing of them, and continues when
+//! there is space.
 //!
-//! The disk is a small tmpfs, which only root may mount; elsewhere the test makes itself root of a user namespace.
+//! The disk is a small tmpfs, which only root may mount, so the test becomes root of a user
+//! namespace.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +16,7 @@ use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use segment_engine::event::UserId;
 use segment_engine::time::Timestamp;
 
-/// Tells the test that it runs inside the namespace.
+/// Set in the environment of the test process inside the namespace.
 const INSIDE: &str = "USS_TEST_INSIDE_NAMESPACE";
 const DISK_MIB: usize = 96;
 
@@ -22,11 +24,11 @@ const DISK_MIB: usize = 96;
 fn a_full_disk_refuses_calls_and_keeps_the_rest() {
     if std::env::var_os(INSIDE).is_some() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        // Large values are torn where the disk ends. Small ones wait in a buffer as a whole, and would be written out when
-        // there is space again, though their callers were told that nothing was stored.
+        // Large values are torn at the end of the disk. Small ones stay in a buffer as a whole, and
+        // would be written later, although their callers got an error.
         return [700 << 10, 3 << 10].into_iter().for_each(|bytes| runtime.block_on(scenario(bytes)));
     }
-    // A mount namespace of its own: the mount goes with the process, whatever becomes of the test.
+    // In a mount namespace of its own: the mount goes with the process, however the test ends.
     let test = ["--exact", "a_full_disk_refuses_calls_and_keeps_the_rest", "--nocapture"];
     let inside = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount"])
@@ -35,7 +37,7 @@ fn a_full_disk_refuses_calls_and_keeps_the_rest() {
         .env(INSIDE, "1")
         .status()
         .expect("unshare (util-linux) is installed");
-    assert!(inside.success(), "inside the namespace the test failed, or no namespace could be made");
+    assert!(inside.success(), "the test failed inside the namespace, or the namespace could not be created");
 }
 
 fn event(value: Vec<u8>) -> NewRecord {
@@ -46,7 +48,7 @@ fn progress(next_offset: u64) -> Progress {
     Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 }
 }
 
-/// Bytes that do not compress.
+/// Returns bytes that do not compress.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let next = || {
@@ -71,25 +73,25 @@ async fn scenario(value_bytes: usize) {
     let (log, checkpoints) = embedded::open(&disk.join("log"), 4, Arc::new(SystemClock)).unwrap();
     let stored = fill(&log, value_bytes).await;
     refuses_everything(&log, &checkpoints).await;
-    assert!(stored_values(&log).await == stored, "all that was answered can still be read, and no more");
+    assert!(stored_values(&log).await == stored, "every acknowledged value can still be read, and no other");
 
     std::fs::remove_file(&ballast).unwrap();
-    assert!(log.append_once("p", 2, vec![event(vec![2])]).await.unwrap(), "the refused sequence was not taken");
+    assert!(log.append_once("p", 2, vec![event(vec![2])]).await.unwrap(), "the refused sequence was not stored");
     log.append(vec![event(vec![3])]).await.unwrap();
     log.commit(Commit { partition: 0, progress: progress(2), records: vec![] }).await.unwrap();
     let expected: Vec<_> = stored.iter().cloned().chain([vec![2], vec![3]]).collect();
-    assert!(stored_values(&log).await == expected, "it goes on as if nothing had been asked in between");
+    assert!(stored_values(&log).await == expected, "the refused calls left no trace");
     assert_eq!(log.committed(0).await.unwrap().map(|progress| progress.next_offset), Some(2));
     checkpoints.write(checkpoint()).await.unwrap();
 
     drop((log, checkpoints));
     let (log, checkpoints) = embedded::open(&disk.join("log"), 4, Arc::new(SystemClock)).unwrap();
-    assert!(stored_values(&log).await == expected, "also after a restart");
+    assert!(stored_values(&log).await == expected, "nor after a restart");
     assert_eq!(log.producer_sequence("p").await.unwrap(), 2);
     assert!(checkpoints.load(0, Generation::Latest).await.unwrap().is_some());
 }
 
-/// Appends until the disk is full; answers the values that were taken.
+/// Appends until the disk is full. Returns the stored values.
 async fn fill(log: &embedded::EmbeddedLog, value_bytes: usize) -> Vec<Vec<u8>> {
     log.append_once("p", 1, vec![]).await.unwrap();
     log.commit(Commit { partition: 0, progress: progress(1), records: vec![] }).await.unwrap();
@@ -101,7 +103,7 @@ async fn fill(log: &embedded::EmbeddedLog, value_bytes: usize) -> Vec<Vec<u8>> {
             Err(LogError::Full(_)) => return stored,
             Err(other) => panic!("{other:?}"),
         }
-        assert!(stored.len() * value_bytes < DISK_MIB << 20, "the disk is never full");
+        assert!(stored.len() * value_bytes < DISK_MIB << 20, "the disk does not fill up");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is kept of checkpoints and what is trimmed of the log, as only the embedded adapters can get it wrong.
+//! Kept checkpoints and trimmed records: cases that only the embedded adapters can get wrong.
 
 #![allow(clippy::unwrap_used)]
 
@@ -24,8 +24,8 @@ fn checkpoint(next_offset: u64, users: &[(i64, &[u8])]) -> Checkpoint {
     Checkpoint { partition: 1, users, partition_state: vec![3], marker }
 }
 
-/// Changes the checkpoints behind the adapter's back.
-fn behind(folder: &Path, change: impl Fn(&Keyspace)) {
+/// Changes the checkpoints without the adapter.
+fn change_directly(folder: &Path, change: impl Fn(&Keyspace)) {
     let db = Database::builder(folder).open().unwrap();
     let checkpoints = db.keyspace("checkpoints", KeyspaceCreateOptions::default).unwrap();
     change(&checkpoints);
@@ -40,7 +40,7 @@ fn damage(checkpoints: &Keyspace, kind: u8) {
     checkpoints.insert(key, value).unwrap();
 }
 
-/// The users of a generation, or why it cannot be read.
+/// Returns the users of a generation, or why it cannot be read.
 async fn users(checkpoints: &EmbeddedCheckpoints, generation: Generation) -> Result<Vec<(i64, Vec<u8>)>, String> {
     match checkpoints.load(1, generation).await {
         Ok(restored) => Ok(restored.unwrap().users.into_iter().map(|(user, block)| (user.0, block)).collect()),
@@ -59,7 +59,7 @@ async fn a_damaged_checkpoint_falls_back_to_the_kept_one_and_is_never_kept() {
         checkpoints.keep(1).await.unwrap();
         checkpoints.write(checkpoint(9, &[(42, &[7]), (43, &[8])])).await.unwrap();
         drop((log, checkpoints));
-        behind(folder.path(), |checkpoints| damage(checkpoints, kind));
+        change_directly(folder.path(), |checkpoints| damage(checkpoints, kind));
 
         let (_log, checkpoints) = open(folder.path());
         assert!(users(&checkpoints, Generation::Latest).await.is_err());
@@ -89,28 +89,28 @@ async fn a_kept_checkpoint_that_is_damaged_or_incomplete_is_refused_and_replaced
         checkpoints.keep(1).await.unwrap();
         checkpoints.write(checkpoint(9, &[(42, &[7])])).await.unwrap();
         drop((log, checkpoints));
-        behind(folder.path(), harm);
+        change_directly(folder.path(), harm);
 
         let (_log, checkpoints) = open(folder.path());
         let refused = users(&checkpoints, Generation::Kept).await.unwrap_err();
         assert!(refused.contains(named), "{refused}");
         assert!(checkpoints.fall_back(1).await.is_err());
         let latest = Ok(vec![(41, vec![1]), (42, vec![7])]);
-        assert_eq!(users(&checkpoints, Generation::Latest).await, latest, "it is as it was");
+        assert_eq!(users(&checkpoints, Generation::Latest).await, latest, "it is unchanged");
         checkpoints.keep(1).await.unwrap();
         assert_eq!(users(&checkpoints, Generation::Kept).await, latest);
     }
 }
 
 #[tokio::test]
-async fn what_an_interrupted_keeping_left_is_not_kept() {
+async fn the_remains_of_an_interrupted_keep_are_not_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (mut log, mut checkpoints) = open(folder.path());
     checkpoints.write(checkpoint(1, &[(42, &[1])])).await.unwrap();
     for round in 1..4 {
         drop((log, checkpoints));
-        // As if it had copied a user that is gone meanwhile, and been killed.
-        behind(folder.path(), |checkpoints| {
+        // As if a keep had copied a user that was deleted since, and had been killed.
+        change_directly(folder.path(), |checkpoints| {
             let unused = if round % 2 == 1 { 3 } else { 4 };
             checkpoints.insert([0, 0, 0, 1, unused, 0x80, 0, 0, 0, 0, 0, 0, 41], [0; 9]).unwrap();
         });
@@ -127,7 +127,7 @@ async fn what_an_interrupted_keeping_left_is_not_kept() {
 
 fn records(partitions: u32, bytes: usize, seed: u64) -> Vec<NewRecord> {
     let record = |partition| {
-        // Chance, so that nothing can be made smaller.
+        // Random bytes do not compress.
         let mut random = fastrand::Rng::with_seed(seed << 8 | u64::from(partition));
         let value = std::iter::repeat_with(|| random.u8(..)).take(bytes).collect();
         NewRecord { topic: Topic::Events, partition, key: "7".to_owned(), value }
@@ -135,7 +135,7 @@ fn records(partitions: u32, bytes: usize, seed: u64) -> Vec<NewRecord> {
     (0..partitions).map(record).collect()
 }
 
-/// Bytes of the tables and values: the journals, whose size is bounded, left out.
+/// Returns the bytes of tables and values, without the journals, whose size is bounded.
 fn stored_bytes(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
     let sizes = entries.map(|entry| match entry.file_type().unwrap() {
@@ -147,13 +147,13 @@ fn stored_bytes(folder: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn trimmed_records_give_their_space_back() {
+async fn the_space_of_trimmed_records_is_freed() {
     const ROUNDS: u64 = 320;
     let folder = tempfile::tempdir().unwrap();
     let (log, _checkpoints) = open(folder.path());
     for round in 0..ROUNDS {
         log.append(records(4, 1 << 18, round)).await.unwrap();
-        // A quarter stays.
+        // A quarter of the records stays.
         if round % 8 == 7 && round >= ROUNDS / 4 {
             for partition in 0..4 {
                 log.trim(Topic::Events, partition, round - ROUNDS / 4).await.unwrap();
@@ -162,17 +162,17 @@ async fn trimmed_records_give_their_space_back() {
     }
     let written = ROUNDS << 20;
     let stored = stored_bytes(folder.path());
-    assert!(stored < written / 2, "of {written} bytes {stored} are left");
+    assert!(stored < written / 2, "{stored} of {written} bytes are left");
     for partition in 0..4 {
         log.trim(Topic::Events, partition, u64::MAX).await.unwrap();
     }
     let stored = stored_bytes(folder.path());
-    assert!(stored < written / 4, "of {written} bytes {stored} are left");
-    assert_eq!(log.append(records(4, 8, 0)).await.unwrap()[0].offset, ROUNDS, "offsets go on");
+    assert!(stored < written / 4, "{stored} of {written} bytes are left");
+    assert_eq!(log.append(records(4, 8, 0)).await.unwrap()[0].offset, ROUNDS, "offsets continue");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_in_the_way_of_a_trim_reads_what_is_left() {
+async fn a_read_during_a_trim_returns_what_is_left() {
     const RECORDS: u64 = 400;
     let folder = tempfile::tempdir().unwrap();
     let (log, _checkpoints) = open(folder.path());

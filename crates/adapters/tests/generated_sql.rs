@@ -1,4 +1,5 @@
-//! The SQL that the engine generates runs in the warehouse as it is: its relations, its macros, its kept-to-reading door.
+//! The warehouse runs the SQL that the engine generates: its relations, its macros, and its
+//! restriction to reads.
 #![allow(clippy::unwrap_used)]
 
 use adapters::duckdb::DuckDbWarehouse;
@@ -38,7 +39,7 @@ fn purchase(offset: u64, user: i64, day: i64, total: &str) -> ArchiveRow {
 }
 
 #[tokio::test]
-async fn generated_queries_answer_from_the_warehouse() {
+async fn the_warehouse_runs_generated_queries() {
     let folder = tempfile::tempdir().unwrap();
     let warehouse = DuckDbWarehouse::open(&folder.path().join("warehouse.duckdb")).unwrap();
     let mut rows: Vec<ArchiveRow> = (1..=4).map(user).collect();
@@ -84,5 +85,5 @@ async fn generated_queries_answer_from_the_warehouse() {
         assert_eq!(!alone.is_empty(), expected.contains(&1), "{clause}");
     }
     let before = members_query(&compile("count(*) > 0").unwrap(), &resolve, Timestamp(10 * DAY)).unwrap();
-    assert_eq!(warehouse.members(&before).await.unwrap(), [UserId(1)], "what is received later does not count");
+    assert_eq!(warehouse.members(&before).await.unwrap(), [UserId(1)], "later events do not count");
 }

@@ -1,5 +1,5 @@
-//! A preview asks the warehouse, memberships come from the engine: for every value they say the same. The expected texts
-//! are PostgreSQL 15's, or NULL where it raises an error.
+//! A preview queries the warehouse, memberships come from the engine: both give the same result for
+//! every value. The expected strings are PostgreSQL 15's, or NULL where it raises an error.
 #![allow(clippy::unwrap_used)]
 
 use adapters::duckdb::DuckDbWarehouse;
@@ -13,7 +13,7 @@ use segment_engine::time::Timestamp;
 use segment_engine::value::{Type, Value};
 use serde_json::{Value as Json, json};
 
-/// An expression over an event with this `x` in its payload, and the text of its value.
+/// An expression over an event with this `x` in its payload, and the expected value as SQL text.
 type Case = (&'static str, Json, Option<&'static str>);
 
 fn now() -> Timestamp {
@@ -45,7 +45,7 @@ async fn warehouse(events: &[Event], folder: &tempfile::TempDir) -> DuckDbWareho
     warehouse
 }
 
-/// Asks both for each value, one user a case.
+/// Evaluates each case in the engine and in the warehouse, with one user for each case.
 async fn check(created_at: &str, cases: &[Case]) {
     let folder = tempfile::tempdir().unwrap();
     let events: Vec<Event> = cases.iter().enumerate().map(|(place, (_, x, _))| event(place, created_at, x)).collect();
@@ -66,7 +66,7 @@ async fn check(created_at: &str, cases: &[Case]) {
 }
 
 #[tokio::test]
-async fn texts_cast_to_intervals() {
+async fn strings_cast_to_intervals() {
     let cases = [
         ("24:00:00", Some("24:00:00")),
         ("7 days", Some("7 days")),
@@ -117,7 +117,7 @@ async fn texts_cast_to_intervals() {
 }
 
 #[tokio::test]
-async fn texts_cast_to_times_and_numbers() {
+async fn strings_cast_to_times_and_numbers() {
     let times = [
         ("date", "2023-07-17T24:00:00Z", Some("2023-07-17")),
         ("timestamp", "2023-07-17T24:00:00Z", Some("2023-07-18 00:00:00")),
@@ -184,7 +184,7 @@ async fn times_before_the_year_1_and_beyond_the_range_of_time() {
             ("created_at - INTERVAL '999999999 days'", json!(null), None),
             ("created_at > now() - INTERVAL '999999999 days'", json!(null), None),
             ("created_at > now() + INTERVAL '300000 years'", json!(null), None),
-            // A date beyond the end of time compares with dates only.
+            // A date beyond the range of timestamps compares with dates only.
             ("created_at < DATE '9999-12-31' + 1000000000", json!(null), None),
             ("created_at::date < DATE '9999-12-31' + 1000000000", json!(null), Some("true")),
             ("DATE '9999-12-31' + 1000000000", json!(null), Some("2747907-01-03")),
@@ -240,21 +240,21 @@ async fn lists_objects_and_shares_of_users() {
     assert_eq!(warehouse.members(&query).await.unwrap(), share);
 }
 
-/// Every letter that has a case.
+/// Covers every letter that has a case.
 #[tokio::test]
 async fn letters_of_every_alphabet() {
     let cased = |letter: &char| letter.to_lowercase().ne([*letter]) || letter.to_uppercase().ne([*letter]);
     let letters: Vec<char> = ('\u{1}'..=char::MAX).filter(cased).collect();
     let folder = tempfile::tempdir().unwrap();
-    let texts = letters.chunks(1_000).map(|chunk| json!(chunk.iter().collect::<String>()));
-    let events: Vec<Event> = texts.enumerate().map(|(number, x)| event(number, "2026-01-01T00:00:00Z", &x)).collect();
+    let strings = letters.chunks(1_000).map(|chunk| json!(chunk.iter().collect::<String>()));
+    let events: Vec<Event> = strings.enumerate().map(|(number, x)| event(number, "2026-01-01T00:00:00Z", &x)).collect();
     let warehouse = warehouse(&events, &folder).await;
     for function in ["lower", "upper"] {
         for event in &events {
             let plan = compile(&format!("last({function}(payload->>'x')) IS NULL")).unwrap();
             let argument = plan.aggregates[0].argument.as_ref().unwrap();
             let Value::Text(text) = evaluate(argument, &mut EventScope { event, now: now() }) else {
-                panic!("no text")
+                panic!("not a string")
             };
             let plan = compile(&format!("last({function}(payload->>'x')) = '{text}'")).unwrap();
             let query = member_query(&plan, &|_| None, now(), event.user_id).unwrap();

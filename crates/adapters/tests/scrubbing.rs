@@ -1,6 +1,8 @@
-//! What was deleted from the warehouse, the log and the checkpoints is in none of their files after a scrub.
+//! After a scrub, deleted data is in none of the files of the warehouse, the log and the
+//! checkpoints.
 //!
-//! Each test looks for what shall be gone and for what shall not be: a search that finds nothing at all would prove nothing.
+//! Each test searches for data that must be gone and for data that must not: a search that finds
+//! nothing at all would prove nothing.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,21 +24,22 @@ use serde_json::json;
 
 const HOUR: i64 = 3_600_000_000;
 
-/// Whether a text stands in any file of the folder or its folders.
-fn is_found(folder: &Path, text: &str) -> bool {
+/// Whether any file below the folder contains a string.
+fn is_found(folder: &Path, string: &str) -> bool {
     std::fs::read_dir(folder).unwrap().map(Result::unwrap).any(|entry| match entry.file_type().unwrap() {
-        kind if kind.is_dir() => is_found(&entry.path(), text),
-        _ => std::fs::read(entry.path()).unwrap().windows(text.len()).any(|part| part == text.as_bytes()),
+        kind if kind.is_dir() => is_found(&entry.path(), string),
+        _ => std::fs::read(entry.path()).unwrap().windows(string.len()).any(|part| part == string.as_bytes()),
     })
 }
 
-/// Those of a user's texts that stand in a file.
+/// Returns those of a user's secrets that a file contains.
 fn found(folder: &Path, user: i64) -> Vec<&'static str> {
     let kinds = ["email", "name", "client", "trait", "note"];
     kinds.into_iter().filter(|kind| is_found(folder, &secret(user, kind))).collect()
 }
 
-/// Longer than the eight bytes that DuckDB's statistics keep, and with nothing in it that a compression could take apart.
+/// Returns a secret longer than the eight bytes that DuckDB's statistics keep, which no compression
+/// takes apart.
 fn secret(user: i64, kind: &str) -> String {
     let mut hasher = DefaultHasher::new();
     (user, kind).hash(&mut hasher);
@@ -50,7 +53,7 @@ fn noted(user: i64, offset: u64) -> Event {
     Event { client_ref_id: secret(user, "client").into(), payload, ..event(user, 0, offset) }
 }
 
-/// A user with a trait and five events.
+/// Returns the rows of a user with a trait and five events.
 fn everything(user: i64, offset: u64) -> Vec<ArchiveRow> {
     let (id, created_at) = (UserId(user), Timestamp(1));
     let given = |kind| Some(secret(user, kind));
@@ -71,7 +74,7 @@ fn everything(user: i64, offset: u64) -> Vec<ArchiveRow> {
     rows
 }
 
-/// Events of users that nobody looks for.
+/// Returns events of other users.
 fn noise(from: u64, count: u64) -> Vec<ArchiveRow> {
     let rows = (from..from + count).map(|offset| {
         let payload = Arc::new(json!({"number": offset}));
@@ -93,12 +96,13 @@ fn open(folder: &Path) -> DuckDbWarehouse {
 
 #[tokio::test]
 async fn a_deleted_user_leaves_the_warehouse_file() {
-    // Payloads may be compressed, so that a search does not find them; the others are too few for that.
+    // Payloads may be compressed, and a search would not find them. There are too few of the other
+    // values for that.
     const PLAIN: [&str; 4] = ["email", "name", "client", "trait"];
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let warehouse = open(folder);
-    // 2 is deleted, and 3 with it, who was merged into it; 4 is deleted later.
+    // User 2 is deleted, together with user 3, which was merged into it. User 4 is deleted later.
     for user in 1..5_u32 {
         let offset = 1_000 * u64::from(user);
         archive(&warehouse, offset, noise(offset - 1_000, 900)).await;
@@ -110,29 +114,30 @@ async fn a_deleted_user_leaves_the_warehouse_file() {
     let warehouse = open(folder);
     archive(&warehouse, 6_000, noise(5_000, 900)).await;
     let history = async |warehouse: &DuckDbWarehouse| {
-        let asked = [HistoryOf { user: UserId(1), below: 1 << 40 }, HistoryOf { user: UserId(1_001), below: 1 << 40 }];
-        warehouse.history(&asked).await.unwrap()
+        let requested =
+            [HistoryOf { user: UserId(1), below: 1 << 40 }, HistoryOf { user: UserId(1_001), below: 1 << 40 }];
+        warehouse.history(&requested).await.unwrap()
     };
     let before = history(&warehouse).await;
     for user in 1..5 {
         assert_eq!(found(folder, user)[..4], PLAIN, "user {user} is there");
     }
 
-    assert!(!warehouse.scrub(Timestamp(0), HOUR).await.unwrap(), "nobody was deleted");
+    assert!(!warehouse.scrub(Timestamp(0), HOUR).await.unwrap(), "no user was deleted");
     archive(&warehouse, 7_000, vec![ArchiveRow::DeleteUser(UserId(2))]).await;
-    assert!(!found(folder, 2).is_empty(), "as DuckDB leaves it");
+    assert!(!found(folder, 2).is_empty(), "DuckDB alone does not erase it");
     assert!(warehouse.scrub(Timestamp(HOUR), HOUR).await.unwrap());
     assert_eq!((found(folder, 2), found(folder, 3)), (vec![], vec![]));
     assert_eq!((&found(folder, 1)[..4], &found(folder, 4)[..4]), (&PLAIN[..], &PLAIN[..]));
     assert_eq!(history(&warehouse).await, before);
 
-    assert!(!warehouse.scrub(Timestamp(9 * HOUR), HOUR).await.unwrap(), "nobody was deleted since");
+    assert!(!warehouse.scrub(Timestamp(9 * HOUR), HOUR).await.unwrap(), "no user was deleted since");
     archive(&warehouse, 8_000, vec![ArchiveRow::DeleteUser(UserId(4))]).await;
-    assert!(!warehouse.scrub(Timestamp(2 * HOUR - 1), HOUR).await.unwrap(), "it was less than an hour ago");
+    assert!(!warehouse.scrub(Timestamp(2 * HOUR - 1), HOUR).await.unwrap(), "the last scrub was less than an hour ago");
     drop(warehouse);
     let warehouse = open(folder);
     assert!(!found(folder, 4).is_empty());
-    assert!(warehouse.scrub(Timestamp(2 * HOUR), HOUR).await.unwrap(), "a restart forgets nothing");
+    assert!(warehouse.scrub(Timestamp(2 * HOUR), HOUR).await.unwrap(), "the scrub state survives a restart");
     archive(&warehouse, 9_000, noise(8_000, 900)).await;
     drop(warehouse);
     let warehouse = open(folder);
@@ -142,7 +147,7 @@ async fn a_deleted_user_leaves_the_warehouse_file() {
 }
 
 #[tokio::test]
-async fn what_a_killed_query_had_spilled_is_removed_at_the_start() {
+async fn files_spilled_by_a_killed_query_are_removed_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let spilled = folder.join("warehouse.duckdb.tmp");
@@ -154,7 +159,7 @@ async fn what_a_killed_query_had_spilled_is_removed_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scrub_that_is_cut_off_loses_no_row_and_the_next_one_finishes() {
+async fn an_interrupted_scrub_loses_no_row_and_the_next_one_finishes() {
     const EVENTS: u64 = 300_000;
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -171,10 +176,10 @@ async fn a_scrub_that_is_cut_off_loses_no_row_and_the_next_one_finishes() {
     let all = |more: u64| [5 + EVENTS + more, 5 + EVENTS + more, EVENTS + 199 + more].map(|number| number.to_string());
     assert_eq!(counted(&warehouse).await, all(0));
 
-    let cut_off = tokio::time::timeout(Duration::from_millis(1), warehouse.scrub(Timestamp(HOUR), HOUR)).await;
-    assert!(cut_off.is_err());
+    let interrupted = tokio::time::timeout(Duration::from_millis(1), warehouse.scrub(Timestamp(HOUR), HOUR)).await;
+    assert!(interrupted.is_err());
     drop(warehouse);
-    // The piece that was under way ends on its own; only then can the file be opened.
+    // The running piece ends by itself. Only then can the file be opened.
     let path = folder.join("warehouse.duckdb");
     let warehouse = loop {
         match DuckDbWarehouse::open(&path) {
@@ -210,9 +215,9 @@ fn checkpoint(next_offset: u64, users: &[(i64, bool)]) -> Checkpoint {
     Checkpoint { partition: 0, users, partition_state: vec![3], marker }
 }
 
-/// Small records lie in tables, large ones in files of their own.
+/// Small records are stored in tables, large ones in files of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_left_log_and_checkpoints_leaves_their_files() {
+async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
     for bytes in [0, 5_000] {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
@@ -224,7 +229,7 @@ async fn what_left_log_and_checkpoints_leaves_their_files() {
         }
         checkpoints.write(checkpoint(1, &[(1, true), (2, true)])).await.unwrap();
         checkpoints.keep(0).await.unwrap();
-        // As time goes by; from here on user 2 is only in what is old.
+        // Time passes. From here on only old data contains user 2.
         assert!(!log.scrub(Timestamp(HOUR - 1), HOUR).await.unwrap());
         assert!(log.scrub(Timestamp(HOUR), HOUR).await.unwrap());
         for topic in [Topic::Events, Topic::Errors, Topic::Notifications] {
@@ -235,11 +240,11 @@ async fn what_left_log_and_checkpoints_leaves_their_files() {
         for topic in [Topic::Events, Topic::Errors, Topic::Notifications] {
             log.trim(topic, 0, 1).await.unwrap();
         }
-        assert!(!found(folder, 2).is_empty(), "as fjall leaves it");
+        assert!(!found(folder, 2).is_empty(), "fjall alone does not erase it");
         drop((log, checkpoints));
 
         let (log, checkpoints) = embedded::open(folder, 2, clock.clone()).unwrap();
-        assert!(!log.scrub(Timestamp(2 * HOUR - 1), HOUR).await.unwrap(), "a restart forgets nothing");
+        assert!(!log.scrub(Timestamp(2 * HOUR - 1), HOUR).await.unwrap(), "the scrub state survives a restart");
         assert!(log.scrub(Timestamp(2 * HOUR), HOUR).await.unwrap());
         assert_eq!(found(folder, 2), Vec::<&str>::new(), "records of {bytes} bytes");
         assert_eq!(found(folder, 1), ["trait", "note"]);

@@ -13,10 +13,10 @@ use subtle::ConstantTimeEq;
 use crate::cross_site::origin_not_allowed;
 use crate::problem::{Kind, Problem};
 
-/// The shortest key that is accepted, in bytes: shorter ones can be guessed.
+/// The shortest accepted key, in bytes. Shorter ones can be guessed.
 pub const KEY_BYTES_MIN: usize = 16;
 
-/// What a key may do. Handlers find the access of the caller in the extensions of the request.
+/// What a key allows. Handlers find the caller's access in the extensions of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// Send events, and nothing else.
@@ -25,13 +25,13 @@ pub enum Access {
     Admin,
 }
 
-/// What a request may do at most on a server without keys, by where it comes from.
+/// The most access of a request to a server without keys, which depends on its origin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AtMost(pub Access);
 
 /// A key in the query string.
 #[derive(serde::Deserialize)]
-struct InAddress {
+struct InQuery {
     api_key: Option<String>,
 }
 
@@ -55,8 +55,8 @@ pub enum KeysError {
 impl std::str::FromStr for ApiKeys {
     type Err = KeysError;
 
-    fn from_str(text: &str) -> Result<Self, KeysError> {
-        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    fn from_str(list: &str) -> Result<Self, KeysError> {
+        let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
         let keys = entries.zip(1..).map(|(entry, number)| {
             let (access, key) = match entry.split_once(':') {
                 Some(("admin", key)) => (Access::Admin, key),
@@ -76,19 +76,20 @@ impl std::fmt::Debug for ApiKeys {
 }
 
 impl ApiKeys {
-    /// Whether there are no keys: then anyone may do anything.
+    /// Whether there are no keys. Then every caller is an admin.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Returns what a key may do; `None` for an unknown key. It compares every key in full, so that the time reveals nothing.
+    /// Returns the access of a key, or `None` for an unknown key. Compares every key in full, so
+    /// that the time reveals nothing.
     fn access(&self, given: &str) -> Option<Access> {
         self.keys.iter().fold(None, |found, (access, key)| {
             if bool::from(key.as_bytes().ct_eq(given.as_bytes())) { found.max(Some(*access)) } else { found }
         })
     }
 
-    /// Lets only requests with at least this access reach the routes that `router` has at this point.
+    /// Lets only requests with at least this access reach the routes that `router` has so far.
     pub fn guard<S: Clone + Send + Sync + 'static>(&self, router: Router<S>, needed: Access) -> Router<S> {
         router.route_layer(from_fn_with_state((self.clone(), needed), check))
     }
@@ -102,10 +103,10 @@ impl ApiKeys {
         let bearer = bearer.and_then(|value| value.split_once(' '));
         // The name of a scheme is case-insensitive (RFC 9110, 11.1).
         let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key);
-        // A browser's beacon cannot set headers. URLs end up in logs, so only keys that can do no more than send events are
-        // read from them.
-        let in_address = Query::<InAddress>::try_from_uri(request.uri()).ok().and_then(|query| query.0.api_key);
-        let access = match (bearer, in_address) {
+        // A browser's beacon cannot set headers. URLs end up in logs, so only ingest keys are read
+        // from them.
+        let in_query = Query::<InQuery>::try_from_uri(request.uri()).ok().and_then(|query| query.0.api_key);
+        let access = match (bearer, in_query) {
             (Some(key), _) => self.access(key.trim()),
             (None, Some(key)) => self.access(&key).filter(|access| *access == Access::Ingest),
             (None, None) => None,

@@ -1,12 +1,14 @@
-//! Keeps web pages from driving a server that has no keys.
+//! Protects a server without keys from web pages.
 //!
-//! Without keys everyone who reaches a port is an admin, so such a server binds to loopback. But a browser on the same
-//! machine runs pages of everybody, and they reach loopback too, in two ways. A page may send some requests anywhere, though
-//! it cannot read the answers (cross-site request forgery). And a page may let its own name resolve to 127.0.0.1, which makes
-//! the server part of its origin (DNS rebinding). A browser tells both apart from its user's own doing: it sends the name the
-//! page used as `Host`, and where the request comes from as `Origin` and `Sec-Fetch-Site`.
+//! Without keys everyone who reaches a port is an admin, so such a server binds to loopback. But a
+//! browser on the same machine runs pages from everywhere, and they reach loopback too, in two
+//! ways. A page may send some requests to any server, although it cannot read the responses
+//! (cross-site request forgery). And a page may let its own name resolve to 127.0.0.1, so that the
+//! server becomes part of its origin (DNS rebinding). The browser shows both: it sends the name
+//! that the page used as `Host`, and the source of the request as `Origin` and `Sec-Fetch-Site`.
 //!
-//! With keys nothing is checked here: a browser adds no key by itself, and a proxy may call the server by any name.
+//! With keys nothing is checked here: a browser adds no key by itself, and a proxy may call the
+//! server by any name.
 
 use std::sync::Arc;
 
@@ -25,28 +27,29 @@ use crate::serve::{Shape, shaped};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What a page may do.
+/// Decides what web pages may do.
 #[derive(Clone, Debug)]
 pub struct CrossSiteGuard {
-    /// `None`: the server has keys.
+    /// `None` if the server has keys.
     hosts: Option<Arc<AllowedHosts>>,
     origins: AllowedOrigins,
 }
 
 impl CrossSiteGuard {
-    /// Requests that name another host are refused, and those that change something and come from another origin. What comes
-    /// from an origin that only `*` allows may do what an ingest key may: send events.
+    /// Refuses requests to other hosts, and changes that come from other origins. A request from an
+    /// origin that only `*` allows has the rights of an ingest key: it may send events.
     pub fn new(keys: &ApiKeys, hosts: AllowedHosts, origins: AllowedOrigins) -> Self {
         Self { hosts: keys.is_empty().then(|| Arc::new(hosts)), origins }
     }
 
-    /// The same, for an API that takes no events: only pages that are named one by one may use it.
+    /// Returns the guard of an API that takes no events: only origins that are listed by name may
+    /// use it.
     #[must_use]
     pub fn for_admins(&self) -> Self {
         Self { origins: self.origins.named(), ..self.clone() }
     }
 
-    /// Puts the guard in front of everything that `router` answers.
+    /// Puts the guard in front of everything in `router`.
     pub fn around(&self, router: Router, shape: Shape) -> Router {
         match self.hosts {
             None => router,
@@ -54,18 +57,19 @@ impl CrossSiteGuard {
         }
     }
 
-    /// What the request may do at most.
+    /// Returns the access that the request has at most.
     fn admit(&self, hosts: &AllowedHosts, request: &Request) -> Result<Access, Problem> {
         let headers = request.headers();
         let in_target = request.uri().authority().map(|authority| authority.as_str());
-        // Every browser sends a host; what sends none, as HTTP/1.0 may, is no browser.
+        // Every browser sends a host. A client that sends none, as HTTP/1.0 allows, is not a
+        // browser.
         let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
         if let Some(foreign) = named.chain(in_target).find(|host| !hosts.allows(host)) {
             return Err(Problem::new(
                 Kind::Misdirected,
                 ErrorCode::HostNotAllowed,
                 format!(
-                    "without API keys this server does not answer to the host '{foreign}'; call it localhost, or set \
+                    "without API keys this server does not accept the host '{foreign}'; call it localhost, or set \
                      USS_ALLOWED_HOSTS to the names it has, or USS_API_KEYS"
                 ),
             ));
@@ -77,7 +81,8 @@ impl CrossSiteGuard {
         if self.origins.is_any() { Ok(Access::Ingest) } else { Err(origin_not_allowed()) }
     }
 
-    /// Whether a request comes from a page of this server, of an origin that is allowed by its name, or of no page at all.
+    /// Whether a request comes from a page of this server, from an origin that is listed by name,
+    /// or from no page at all.
     fn is_from_here(&self, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
         let is_cross_site = headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site");
@@ -93,13 +98,13 @@ impl CrossSiteGuard {
     }
 }
 
-/// 403: what a page of another origin may not do.
+/// 403 for a page of another origin.
 pub(crate) fn origin_not_allowed() -> Problem {
     Problem::new(
         Kind::Forbidden,
         ErrorCode::OriginNotAllowed,
-        "without API keys pages of other origins may not do this; add the page's origin to USS_ALLOWED_ORIGINS (* lets pages \
-         send events and nothing else), or set USS_API_KEYS",
+        "without API keys pages of other origins may not do this; add the page's origin to USS_ALLOWED_ORIGINS \
+         (* lets pages send events and nothing else), or set USS_API_KEYS",
     )
 }
 

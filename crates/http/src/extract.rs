@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::{Kind, Problem};
 
-/// A JSON body, of a request or an answer.
+/// The JSON body of a request or a response.
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T>(pub T);
 
@@ -31,8 +31,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// Requires the header that says the body is JSON, and reads no body. It is for calls that change something and need no body:
-/// a page cannot send that header to a server of another origin unless the server allows it.
+/// Requires the header of a JSON body, but reads no body. For calls that change something and need
+/// no body: a page cannot send that header to a server of another origin unless the server allows
+/// it.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonContentType;
 
@@ -85,19 +86,19 @@ fn not_json() -> Problem {
 }
 
 fn json_problem(rejection: JsonRejection) -> Problem {
-    let text = rejection.body_text();
+    let reason = rejection.body_text();
     match rejection {
         JsonRejection::JsonSyntaxError(_) => {
-            Problem::invalid(ErrorCode::InvalidJson, format!("{text}; send one JSON value"))
+            Problem::invalid(ErrorCode::InvalidJson, format!("{reason}; send one JSON value"))
         }
         JsonRejection::JsonDataError(_) => {
-            Problem::invalid(ErrorCode::InvalidBody, format!("{text}; correct that field"))
+            Problem::invalid(ErrorCode::InvalidBody, format!("{reason}; correct that field"))
         }
         JsonRejection::MissingJsonContentType(_) => not_json(),
         other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let message = "the body is larger than this call takes; send less at once";
             Problem::new(Kind::TooLarge, ErrorCode::BodyTooLarge, message)
         }
-        _ => Problem::invalid(ErrorCode::InvalidBody, format!("{text}; send the whole body")),
+        _ => Problem::invalid(ErrorCode::InvalidBody, format!("{reason}; send the whole body")),
     }
 }

@@ -1,6 +1,8 @@
-//! What the two APIs share: errors as HTTP answers, extractors, access keys, pages, request durations, health and metrics.
+//! What the two APIs share: errors as HTTP responses, extractors, access keys, pages, request
+//! durations, health and metrics.
 //!
-//! A handler returns `Result<_, Problem>`; [`serve::finish`] gives the router of an API its error bodies and measures it.
+//! A handler returns `Result<_, Problem>`. [`serve::finish`] gives an API's router its error bodies
+//! and measures its requests.
 
 pub mod access;
 pub mod connections;

@@ -13,32 +13,33 @@ use serde_json::json;
 use crate::extract::Json;
 use crate::problem::{Problem, RETRY_AFTER_SECONDS};
 
-/// `GET /metrics`: what `page` returns, in the text format of Prometheus.
+/// `GET /metrics`: returns the text of `page`, in the format of Prometheus.
 pub fn metrics<F, Fut>(page: F) -> Router
 where
     F: Fn() -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = String> + Send + 'static,
 {
-    let answer = move || {
+    let handler = move || {
         let text = page();
         async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.await) }
     };
-    Router::new().route("/metrics", get(answer))
+    Router::new().route("/metrics", get(handler))
 }
 
-/// How something is that a port needs for its work.
+/// The condition of a component that a port needs.
 #[derive(Debug)]
 pub enum Condition {
-    /// Well.
+    /// The component works.
     Ok,
-    /// It works, but somebody should look at it. The port answers 200: a restart would not help.
+    /// The component works, but an operator should look at it. The health check returns 200,
+    /// because a restart would not help.
     Warning {
-        /// For programs.
+        /// A code for programs.
         code: ErrorCode,
-        /// Says what is wrong, and what to do.
+        /// Says what is wrong and what to do.
         message: String,
     },
-    /// It does not work.
+    /// The component does not work.
     Down(Problem),
 }
 
@@ -48,26 +49,26 @@ impl<E: Into<Problem>> From<Result<(), E>> for Condition {
     }
 }
 
-/// What a port needs for its work, each with how it is: `("log", Condition::Ok)`.
+/// The components that a port needs, with their conditions: `("log", Condition::Ok)`.
 pub type Health = Vec<(&'static str, Condition)>;
 
-/// `GET /health-check`: 503 if anything that `check` names is down, else 200.
+/// `GET /health-check`: 503 if any component of `check` is down, else 200.
 pub fn health<F, Fut>(check: F) -> Router
 where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Health> + Send + 'static,
 {
     let check = Arc::new(check);
-    let answer = move || {
+    let handler = move || {
         let check = Arc::clone(&check);
-        async move { health_answer(check().await) }
+        async move { health_response(check().await) }
     };
-    Router::new().route("/health-check", get(answer))
+    Router::new().route("/health-check", get(handler))
 }
 
-/// Every component with its status, those that are not well with their code; at the top the code of the first that is down, for
-/// those who read no further.
-fn health_answer(health: Health) -> Response {
+/// Lists every component with its status, and with a code unless it is ok. The code of the first
+/// component that is down is also at the top, for clients that read no further.
+fn health_response(health: Health) -> Response {
     let is_down = health.iter().find_map(|(_, condition)| match condition {
         Condition::Down(problem) => Some(problem),
         Condition::Ok | Condition::Warning { .. } => None,

@@ -1,4 +1,4 @@
-//! Which origins and host names a server answers to.
+//! The origins and host names that a server accepts.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -13,9 +13,9 @@ pub struct AllowedOrigins(Vec<HeaderValue>);
 impl FromStr for AllowedOrigins {
     type Err = String;
 
-    /// Origins separated by commas, or `*` for all.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+    /// Parses origins separated by commas, or `*` for all.
+    fn from_str(list: &str) -> Result<Self, String> {
+        let origins = list.split(',').map(str::trim).filter(|origin| !origin.is_empty());
         let origins = origins.map(|origin| {
             let is_origin = origin == "*" || (origin.contains("://") && !origin.ends_with('/'));
             let advice = "USS_ALLOWED_ORIGINS takes origins like https://shop.example, separated by commas, or *";
@@ -31,40 +31,40 @@ impl AllowedOrigins {
         self.0.iter().any(|origin| origin == "*")
     }
 
-    /// The origins as they were given.
+    /// Returns the origins as they were given.
     pub fn list(&self) -> &[HeaderValue] {
         &self.0
     }
 
-    /// Returns the origins that are named one by one: `*` lets every page send events, and nothing else.
+    /// Returns only the origins that are listed by name, without `*`.
     #[must_use]
     pub fn named(&self) -> Self {
         Self(self.0.iter().filter(|origin| *origin != "*").cloned().collect())
     }
 
-    /// Whether this origin is one of those that are named one by one. No page's origin is `*`.
+    /// Whether this origin is listed by name. `*` is not the name of an origin.
     pub fn names(&self, origin: &HeaderValue) -> bool {
         self.0.iter().any(|allowed| allowed != "*" && allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
     }
 }
 
-/// The host names that a server without keys answers to.
+/// The host names that a server without keys accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHosts {
     /// In lower case, without ports and brackets.
     names: Vec<String>,
     is_any: bool,
-    /// What the server is bound to, if that is an address.
+    /// The address that the server is bound to, if it is bound to an address.
     bound: Option<IpAddr>,
 }
 
 impl AllowedHosts {
-    /// Allows `localhost`, every loopback address, the address that the server is bound to, and the names of a setting: host
-    /// names separated by commas, or `*` for all. A server that is bound to all addresses answers to every address, since it
-    /// does not know which ones it has; a page cannot choose an address as its host, only a name.
-    ///
+    /// Allows `localhost`, every loopback address, the address that the server is bound to, and the
+    /// names of a setting: host names separated by commas, or `*` for all. A server that is bound
+    /// to all addresses accepts every address, because it does not know its own. A page can choose
+    /// only a name as its host, not an address.
     /// # Errors
-    /// A name that is not a host name.
+    /// An entry that is not a host name.
     pub fn new(bound: &str, names: &str) -> Result<Self, String> {
         let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
         let mut allowed = Self { names: vec!["localhost".to_owned()], is_any: false, bound: bound.parse().ok() };
@@ -74,7 +74,8 @@ impl AllowedHosts {
                 _ if name == "*" => allowed.is_any = true,
                 Some(host) => allowed.names.push(host),
                 None => {
-                    let advice = "USS_ALLOWED_HOSTS takes host names like uss.internal, without scheme and port, separated by commas, or *";
+                    let advice = "USS_ALLOWED_HOSTS takes host names like uss.internal, without scheme and port, \
+                                  separated by commas, or *";
                     return Err(format!("`{name}`: {advice}"));
                 }
             }
@@ -102,9 +103,9 @@ fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Reads a host name or an address with nothing around it.
-fn host_name(text: &str) -> Option<String> {
-    let is_host = text.parse::<IpAddr>().is_ok()
-        || (!text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')));
-    is_host.then(|| text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase())
+/// Parses a host name or an address without a port or brackets.
+fn host_name(name: &str) -> Option<String> {
+    let is_host = name.parse::<IpAddr>().is_ok()
+        || (!name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')));
+    is_host.then(|| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase())
 }

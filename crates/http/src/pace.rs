@@ -1,4 +1,5 @@
-//! How slowly a body may come. Whoever drips one keeps a connection and memory for as long as they like.
+//! Limits how slowly a body may arrive. A client that sends one in drips keeps a connection and
+//! memory for as long as it likes.
 
 use ports::ErrorCode;
 use std::future::Future;
@@ -18,14 +19,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::problem::{Kind, Problem};
 
-/// How slowly a body may come.
+/// The least speed of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// How long it may take, however little of it comes.
+    /// The time that a body has in any case.
     pub grace: Duration,
-    /// What more it must bring to be given more time: so many bytes for each second.
+    /// The bytes that earn a body one second more.
     pub bytes_per_second_min: usize,
-    /// How long it may take, however much comes.
+    /// The longest time of a body, however many bytes it has.
     pub time_max: Duration,
 }
 
@@ -36,21 +37,22 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How long a body may take of which so much has come.
+    /// Returns the time that a body may take, after `bytes` of it have arrived.
     pub fn time_for(&self, bytes: usize) -> Duration {
         let earned = Duration::from_secs((bytes / self.bytes_per_second_min.max(1)) as u64);
         (self.grace + earned).min(self.time_max)
     }
 
-    /// Holds the bodies of all requests that reach `router` to this pace: 408 for one that is too slow.
+    /// Applies this pace to the bodies of all requests that reach `router`: 408 for a body that is
+    /// too slow.
     pub fn hold<S: Clone + Send + Sync + 'static>(self, router: Router<S>) -> Router<S> {
         router.layer(from_fn_with_state(self, hold))
     }
 }
 
-/// 408: whoever sends so little keeps the place of others.
+/// 408 for a body that arrives too slowly.
 pub fn too_slow() -> Problem {
-    let message = "the body comes too slowly; send it whole and at once, or send less";
+    let message = "the body arrives too slowly; send it faster, or send less";
     Problem::new(Kind::TooSlow, ErrorCode::BodyTooSlow, message)
 }
 
@@ -64,11 +66,11 @@ async fn hold(State(pace): State<Pace>, request: Request, next: Next) -> Respons
         Body::new(Paced { body, pace, started, bytes: 0, until: Box::pin(sleep_until(started)), is_late: late })
     });
     let response = next.run(request).await;
-    // Whatever was made of the body that broke off: this is why it did.
+    // Replaces any response to the broken body, because this is the cause.
     if is_late.load(Ordering::Relaxed) { too_slow().into_response() } else { response }
 }
 
-/// A body that breaks off when it is too slow.
+/// A body that fails when it is too slow.
 struct Paced {
     body: Body,
     pace: Pace,
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_earns_its_time_by_coming() {
+    fn a_body_earns_time_with_its_bytes() {
         let seconds = |bytes| Pace::default().time_for(bytes).as_secs();
         assert_eq!((seconds(0), seconds(10 << 10), seconds(16 << 20)), (10, 20, 300));
     }

@@ -1,4 +1,4 @@
-//! Pages of lists: `?limit=&cursor=`, and `nextCursor` in the answer.
+//! Pages of lists: `?limit=&cursor=`, and `nextCursor` in the response.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,18 +14,18 @@ pub const PAGE_ROWS_MAX: usize = 1_000;
 /// The page parameters of a query string.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct PageRequest {
-    /// How many rows; all of them if absent.
+    /// The number of rows. All of them if absent.
     pub limit: Option<usize>,
-    /// `nextCursor` of the page before.
+    /// `nextCursor` of the previous page.
     pub cursor: Option<String>,
 }
 
-/// The page asked for.
+/// The requested page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page<K> {
-    /// How many rows; `None`: all.
+    /// The number of rows; `None` for all.
     pub limit: Option<usize>,
-    /// The key of the last row of the page before.
+    /// The key of the last row of the previous page.
     pub after: Option<K>,
 }
 
@@ -47,8 +47,8 @@ impl PageRequest {
 }
 
 impl<K: Serialize> Page<K> {
-    /// Returns the cursor of the next page, or `None` if this is the last. Ask the store for `limit + 1` rows, so that this
-    /// can be known; the surplus row is removed from `rows`.
+    /// Returns the cursor of the next page, or `None` if this is the last. Read `limit + 1` rows
+    /// from the store, so that this is known. Removes the surplus row from `rows`.
     pub fn next_cursor<T>(&self, rows: &mut Vec<T>, key: impl Fn(&T) -> K) -> Option<String> {
         let limit = self.limit?;
         if rows.len() <= limit {
@@ -59,7 +59,7 @@ impl<K: Serialize> Page<K> {
     }
 }
 
-/// An opaque cursor from the key of a page's last row.
+/// Encodes the key of a page's last row as an opaque cursor.
 fn cursor<K: Serialize>(key: &K) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(key).expect("keys of lists are numbers and strings"))
 }
@@ -67,7 +67,7 @@ fn cursor<K: Serialize>(key: &K) -> String {
 fn read_cursor<K: DeserializeOwned>(cursor: &str) -> Result<K, Problem> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(|| {
-        let message = "the cursor is not one of this list; start again without a cursor";
+        let message = "the cursor does not belong to this list; start again without a cursor";
         Problem::invalid(ErrorCode::InvalidCursor, message)
     })
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_read_in_pages_to_its_end() {
+    fn pages_cover_a_list_to_its_end() {
         let all: Vec<(String, i64)> = (0..5).map(|n| (format!("é{n}"), n)).collect();
         let mut cursor = None;
         let mut seen = Vec::new();

@@ -1,4 +1,5 @@
-//! Errors as HTTP answers: the one place that maps an error of a port to a status, a code and a message.
+//! Errors as HTTP responses: the one place that maps a port's error to a status, a code and a
+//! message.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +12,7 @@ use ports::segment_queries::SegmentQueryError;
 use ports::warehouse::WarehouseError;
 use serde_json::{Map, Value};
 
-/// How long a client should wait before it sends the same request again, unless the error says otherwise.
+/// The default wait before a client should send the same request again.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// Kinds of errors, by what the caller does next.
@@ -23,15 +24,15 @@ pub enum Kind {
     Unauthorized,
     /// Send another key: 403.
     Forbidden,
-    /// Ask for something that exists: 404.
+    /// Use something that exists: 404.
     NotFound,
     /// Use another method: 405.
     MethodNotAllowed,
     /// Send the body faster: 408.
     TooSlow,
-    /// Give it another name, or change what stands in the way: 409.
+    /// Choose another name, or change what conflicts: 409.
     Conflict,
-    /// Begin anew: 410.
+    /// Start over: 410.
     Gone,
     /// Send less at once: 413.
     TooLarge,
@@ -41,14 +42,14 @@ pub enum Kind {
     Misdirected,
     /// Slow down: 429, with Retry-After.
     TooMany,
-    /// A defect of ours: 500.
+    /// A bug of the service: 500.
     Internal,
-    /// Send the same again, later: 503, with Retry-After.
+    /// Send the same request later: 503, with Retry-After.
     Unavailable,
 }
 
 impl Kind {
-    /// The status of the answer.
+    /// Returns the status of the response.
     pub fn status(self) -> StatusCode {
         match self {
             Kind::Invalid => StatusCode::BAD_REQUEST,
@@ -68,12 +69,12 @@ impl Kind {
         }
     }
 
-    fn retries(self) -> bool {
+    fn is_temporary(self) -> bool {
         matches!(self, Kind::TooMany | Kind::Unavailable)
     }
 }
 
-/// An error on its way to the client.
+/// An error that becomes a response.
 #[derive(Clone, Debug)]
 pub struct Problem {
     /// Decides the status.
@@ -82,32 +83,33 @@ pub struct Problem {
     pub code: ErrorCode,
     /// Says what to do, for people.
     pub message: String,
-    /// More fields of the body, for instance `position`.
+    /// Additional fields of the body, for example `position`.
     pub details: Map<String, Value>,
 }
 
 impl Problem {
-    /// An error without details.
+    /// Creates an error without details.
     pub fn new(kind: Kind, code: ErrorCode, message: impl Into<String>) -> Self {
         Self { kind, code, message: message.into(), details: Map::new() }
     }
 
-    /// 400.
+    /// Creates a 400.
     pub fn invalid(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(Kind::Invalid, code, message)
     }
 
-    /// 404.
+    /// Creates a 404.
     pub fn not_found(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(Kind::NotFound, code, message)
     }
 
-    /// 409.
+    /// Creates a 409.
     pub fn conflict(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(Kind::Conflict, code, message)
     }
 
-    /// Adds a field to the body. The names `data`, `ok`, `error`, `code` and `message` are taken.
+    /// Adds a field to the body. The names `data`, `ok`, `error`, `code` and `message` are
+    /// reserved.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());
@@ -118,30 +120,32 @@ impl Problem {
         Self::new(Kind::Unavailable, code, format!("{error}; nothing was stored, send the same request again later"))
     }
 
-    /// A query that needs too much, at least now.
+    /// A query that needs too much, at least at this time.
     fn too_much(code: ErrorCode, error: impl std::fmt::Display) -> Self {
-        Self::new(Kind::Unavailable, code, format!("{error}; ask for less, or ask again when it has less to do"))
+        Self::new(Kind::Unavailable, code, format!("{error}; ask for less, or ask again when the service is less busy"))
     }
 
     /// A wait that took too long.
     fn behind(error: impl std::fmt::Display) -> Self {
-        let advice = "ask again later, or without fresh=true for what is known now; if it stays so, a worker may be stuck: \
-                      see uss_consumer_lag_records and the service's log";
+        let advice = "ask again later, or without fresh=true for the current state; if this lasts, a worker may be \
+                      stuck: see uss_consumer_lag_records and the service's log";
         Self::new(Kind::Unavailable, ErrorCode::EngineBehind, format!("{error}; {advice}"))
     }
 
-    /// A defect of ours. It is logged here, since the message to the client says nothing about it.
+    /// Creates a 500 for a bug. Logs the error, because the message to the client does not contain
+    /// it.
     pub fn internal(error: impl std::fmt::Display) -> Self {
-        tracing::error!(%error, "a request failed by a defect");
-        Self::new(Kind::Internal, ErrorCode::Internal, "the service failed; its log says why")
+        tracing::error!(%error, "a request failed because of a bug");
+        Self::new(Kind::Internal, ErrorCode::Internal, "the service failed; its log has the reason")
     }
 }
 
-/// The response carries the problem as an extension; [`crate::serve::finish`] writes the body in the API's shape.
+/// The response carries the problem as an extension. [`crate::serve::finish`] writes the body in
+/// the API's shape.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.kind.status().into_response();
-        if self.kind.retries() {
+        if self.kind.is_temporary() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
         }
         if self.kind == Kind::Unauthorized {
@@ -207,7 +211,7 @@ impl From<ConfigStoreError> for Problem {
             ConfigStoreError::Invalid { code, message } => Self::invalid(code, message),
             ConfigStoreError::Unavailable(_) => Self::unavailable(ErrorCode::StoreUnavailable, error),
             ConfigStoreError::Corrupt(_) => {
-                tracing::error!(code = %ErrorCode::StoreDamaged, %error, "a request failed by damage");
+                tracing::error!(code = %ErrorCode::StoreDamaged, %error, "a request failed because of damaged data");
                 Self::new(Kind::Internal, ErrorCode::StoreDamaged, error.to_string())
             }
         }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::problem::{Kind, Problem};
 
-/// The shape of error bodies: each API has its own.
+/// The shape of error bodies. Each API has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// `{"ok": false, "error": CODE, "code": CODE, "message": …}`
@@ -24,7 +24,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// The body of an error.
+    /// Returns the body of an error.
     pub fn body(self, problem: &Problem) -> Value {
         let mut body: Map<String, Value> = problem.details.clone();
         match self {
@@ -42,8 +42,8 @@ impl Shape {
     }
 }
 
-/// Adds what every API needs around all of its routes: errors for unknown paths and methods, error bodies in the shape of the
-/// API, request durations.
+/// Adds what every API needs around all of its routes: errors for unknown paths and methods, error
+/// bodies in the API's shape, and request durations.
 pub fn finish(router: Router, shape: Shape) -> Router {
     router
         .fallback(unknown_path)
@@ -52,7 +52,7 @@ pub fn finish(router: Router, shape: Shape) -> Router {
         .layer(from_fn_with_state(shape, measure))
 }
 
-/// Writes the error bodies of layers that stand around a finished router.
+/// Writes the error bodies of layers around a finished router.
 pub(crate) fn shaped(router: Router, shape: Shape) -> Router {
     router.layer(map_response_with_state(shape, write_error))
 }
@@ -77,7 +77,8 @@ async fn write_error(State(shape): State<Shape>, response: Response) -> Response
     (parts, Body::from(shape.body(&problem).to_string())).into_response()
 }
 
-/// Records `uss_http_request_duration_seconds` by the route's pattern, never by the path: paths are without bound.
+/// Records `uss_http_request_duration_seconds` by the route's pattern. Paths would be an unbounded
+/// number of labels.
 async fn measure(State(api): State<Shape>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let started = Instant::now();
@@ -88,7 +89,7 @@ async fn measure(State(api): State<Shape>, request: Request, next: Next) -> Resp
     response
 }
 
-/// Measures as if the API's own crate did: the target decides which page of metrics shows it.
+/// Returns the histogram of an API's crate: the target decides which metrics page shows it.
 fn duration(api: Shape, route: String, status: String) -> Histogram {
     let labels = [("route", route), ("status", status)];
     match api {

@@ -1,7 +1,9 @@
-//! Answers given before the request was read to its end, because its size, key or path is refused.
+//! Handles responses that are sent before the request was read to its end, because its size, key or
+//! path was refused.
 //!
-//! The rest of such a body blocks the next request of the connection. A short rest is read and thrown away. If there is more,
-//! the answer says `Connection: close`, so that no client sends its next request on a connection that ends.
+//! The rest of such a body blocks the next request of the connection. A short rest is read and
+//! dropped. If there is more, the response says `Connection: close`, so that no client sends its
+//! next request on a closing connection.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,21 +20,22 @@ use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use tokio::time::timeout;
 
-/// How much of a body is read and thrown away to keep its connection, and for how long.
+/// How much of a body is read and dropped to keep its connection, and for how long.
 const DRAIN_BYTES_MAX: u64 = 256 << 10;
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
-/// The same for a connection that is not kept: a client that is still sending when it is closed could miss the answer.
+/// The same for a connection that is closed: a client that is still sending at that time could miss
+/// the response.
 const LINGER_BYTES_MAX: u64 = 64 << 20;
 const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// A body that hands back what was not read of it when it is dropped.
+/// A body that hands back its unread rest when it is dropped.
 struct Watched {
     body: Body,
     left: Arc<Mutex<Option<Body>>>,
 }
 
-/// Disposes of the unread rest of a body once the request is answered. It must stand around all other layers, since each of
-/// them may refuse a request.
+/// Disposes of the unread rest of a body after the response. It must be outside of all other
+/// layers, because each of them may refuse a request.
 pub fn dispose_unread(router: Router) -> Router {
     router.layer(from_fn(dispose))
 }
@@ -41,7 +44,7 @@ async fn dispose(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    // A client that sends `Expect` sends no body if it is refused; reading would ask for the body.
+    // A refused client that sent `Expect` sends no body. Reading would ask for it.
     let asks_first = request.headers().contains_key(header::EXPECT);
     let left = Arc::new(Mutex::new(None));
     let request = request.map(|body| Body::new(Watched { body, left: Arc::clone(&left) }));
@@ -59,7 +62,7 @@ async fn dispose(request: Request, next: Next) -> Response {
     response
 }
 
-/// Reads a body within these bounds. Returns whether it has been read to its end.
+/// Reads a body within these limits. Returns whether it was read to its end.
 async fn drain(body: &mut Body, bytes_max: u64, time_max: Duration) -> bool {
     let to_end = async {
         let mut bytes = 0;

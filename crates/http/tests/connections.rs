@@ -1,4 +1,5 @@
-//! Connections over real sockets: how many there may be, when idle and stuck ones end, and how a port stops.
+//! Connections over real sockets: their limits, the end of idle and stuck ones, and the stop of a
+//! port.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Error;
@@ -18,7 +19,7 @@ use tokio::task::JoinHandle;
 use uss_http::connections::{Accept, ConnectionLimits, Port, Times, serve};
 use uss_http::serve::{Shape, finish};
 
-/// Long enough that it never passes in a test.
+/// So long that it never passes in a test.
 const NEVER: Duration = Duration::from_secs(3_600);
 const SOON: Duration = Duration::from_millis(50);
 const REQUEST: &[u8] = b"GET /quick HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -27,9 +28,9 @@ struct Server {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
-    /// Lets `/slow` answer.
+    /// Lets `/slow` respond.
     release: Arc<Notify>,
-    /// Requests that have reached `/slow`.
+    /// The number of requests that have reached `/slow`.
     slow: watch::Receiver<usize>,
 }
 
@@ -71,112 +72,109 @@ impl Server {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Sends bytes and waits until the connection ends: what was answered.
-    async fn until_the_end(&self, sent: &[u8]) -> String {
+    /// Sends bytes and returns what comes until the connection ends.
+    async fn response_to(&self, sent: &[u8]) -> String {
         let mut client = self.connect().await;
         client.write_all(sent).await.unwrap();
         end_of(client).await
     }
 }
 
-/// What comes until the server closes, or resets, the connection.
+/// Returns what comes until the server closes or resets the connection.
 async fn end_of(mut client: TcpStream) -> String {
-    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    let (mut response, mut piece) = (Vec::new(), [0; 4096]);
     while let Ok(read @ 1..) = client.read(&mut piece).await {
-        answer.extend_from_slice(&piece[..read]);
+        response.extend_from_slice(&piece[..read]);
     }
-    String::from_utf8(answer).unwrap()
+    String::from_utf8(response).unwrap()
 }
 
-/// Asks and reads one answer.
-async fn ask(client: &mut TcpStream) -> String {
+/// Sends a request and returns the response.
+async fn request(client: &mut TcpStream) -> String {
     client.write_all(REQUEST).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"done") {
-        answer.push(client.read_u8().await.unwrap());
+    let mut response = Vec::new();
+    while !response.ends_with(b"done") {
+        response.push(client.read_u8().await.unwrap());
     }
-    String::from_utf8(answer).unwrap()
+    String::from_utf8(response).unwrap()
 }
 
 #[tokio::test]
-async fn who_sends_no_request_is_left() {
+async fn a_client_that_sends_no_request_is_disconnected() {
     let server = start(100, Times { first_head: SOON, ..patient() }).await;
-    assert_eq!(server.until_the_end(b"").await, "", "silence");
-    assert_eq!(server.until_the_end(b"GET /quick HTTP/1.1\r\nhost: localhost\r\n").await, "", "half a head");
+    assert_eq!(server.response_to(b"").await, "", "no bytes");
+    assert_eq!(server.response_to(b"GET /quick HTTP/1.1\r\nhost: localhost\r\n").await, "", "half a head");
     let mut dripping = server.connect().await;
-    // Ends with an error: the other side is gone.
+    // The loop ends with an error when the server closes the connection.
     while dripping.write_all(b"GET /quick HTTP/1.1\r\nx: y\r\n").await.is_ok() {
         tokio::task::yield_now().await;
     }
     assert!(
-        server
-            .until_the_end(&[REQUEST, b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"].concat())
-            .await
-            .contains("done")
+        server.response_to(&[REQUEST, b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"].concat()).await.contains("done")
     );
 }
 
 #[tokio::test]
-async fn who_has_sent_one_may_wait_a_while_for_the_next() {
+async fn a_client_may_wait_before_its_next_request() {
     let server = start(100, Times { first_head: SOON, idle: NEVER, ..patient() }).await;
     let mut client = server.connect().await;
-    ask(&mut client).await;
-    // Later connections that say nothing are left in the time that this one may wait.
+    request(&mut client).await;
+    // In the time that this connection may wait, the server closes later connections without
+    // requests.
     for _ in 0..3 {
-        server.until_the_end(b"").await;
+        server.response_to(b"").await;
     }
-    assert!(ask(&mut client).await.starts_with("HTTP/1.1 200"));
+    assert!(request(&mut client).await.starts_with("HTTP/1.1 200"));
 
     let server = start(100, Times { idle: SOON, ..patient() }).await;
-    let answer = server.until_the_end(REQUEST).await;
-    assert!(answer.ends_with("done"), "{answer}");
-    assert!(server.until_the_end(&[REQUEST, b"GET /qui"].concat()).await.contains("done"), "half of a second head");
+    let response = server.response_to(REQUEST).await;
+    assert!(response.ends_with("done"), "{response}");
+    assert!(server.response_to(&[REQUEST, b"GET /qui"].concat()).await.contains("done"), "half of a second head");
 }
 
 #[tokio::test]
-async fn handlers_know_who_asks() {
+async fn handlers_know_the_address_of_the_client() {
     let server = start(1, patient()).await;
     let mut client = server.connect().await;
     let own = client.local_addr().unwrap().to_string();
     client.write_all(b"GET /who HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
-    let answer = end_of(client).await;
-    assert!(answer.ends_with(&own), "{answer} to {own}");
+    let response = end_of(client).await;
+    assert!(response.ends_with(&own), "{response} to {own}");
 }
 
 #[tokio::test]
-async fn who_does_not_read_is_left() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let server = start(1, Times { stalled: SOON, ..patient() }).await;
-    let mut deaf = server.connect().await;
-    deaf.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    // There is room for another once it is left.
+    let mut stalled_client = server.connect().await;
+    stalled_client.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    // After that another connection is admitted.
     loop {
-        let answer = server.until_the_end(b"GET /quick HTTP/1.1\r\nconnection: close\r\n\r\n").await;
-        if answer.starts_with("HTTP/1.1 200") {
+        let response = server.response_to(b"GET /quick HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+        if response.starts_with("HTTP/1.1 200") {
             break;
         }
-        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(response.starts_with("HTTP/1.1 503"), "{response}");
     }
 }
 
 #[tokio::test]
-async fn a_connection_too_many_is_told_so() {
+async fn a_connection_over_the_limit_gets_an_error() {
     let server = start(2, patient()).await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);
-    ask(&mut first).await;
-    ask(&mut second).await;
-    let answer = server.until_the_end(REQUEST).await;
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    request(&mut first).await;
+    request(&mut second).await;
+    let response = server.response_to(REQUEST).await;
+    assert!(response.starts_with("HTTP/1.1 503"), "{response}");
     for part in ["retry-after: 1\r\n", "\"TOO_MANY_CONNECTIONS\"", "USS_CONNECTIONS_MAX", "\"data\":null"] {
-        assert!(answer.contains(part), "{part}: {answer}");
+        assert!(response.contains(part), "{part}: {response}");
     }
-    assert!(ask(&mut second).await.starts_with("HTTP/1.1 200"), "those that are there stay");
+    assert!(request(&mut second).await.starts_with("HTTP/1.1 200"), "open connections stay");
     drop(first);
-    while !server.until_the_end(b"GET /quick HTTP/1.1\r\nconnection: close\r\n\r\n").await.starts_with("HTTP/1.1 200") {
-    }
+    while !server.response_to(b"GET /quick HTTP/1.1\r\nconnection: close\r\n\r\n").await.starts_with("HTTP/1.1 200") {}
 }
 
 #[tokio::test]
-async fn a_stop_ends_what_waits_and_finishes_what_is_under_way() {
+async fn a_stop_closes_idle_connections_and_finishes_running_requests() {
     let mut server = start(1_000, Times { stalled_at_stop: SOON, ..patient() }).await;
     let mut idle = Vec::new();
     for number in 0..400 {
@@ -185,7 +183,7 @@ async fn a_stop_ends_what_waits_and_finishes_what_is_under_way() {
             0 => {}
             1 => client.write_all(b"GET /quick HT").await.unwrap(),
             2 => client.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap(),
-            _ => drop(ask(&mut client).await),
+            _ => drop(request(&mut client).await),
         }
         idle.push(client);
     }
@@ -194,19 +192,19 @@ async fn a_stop_ends_what_waits_and_finishes_what_is_under_way() {
     server.slow.wait_for(|reached| *reached == 1).await.unwrap();
     server.stop.send_replace(true);
     for (number, client) in idle.into_iter().enumerate().filter(|(number, _)| number % 4 != 2) {
-        // Those in the queue of the kernel are taken down with it.
+        // Connections in the kernel's queue are closed with it.
         let rest = end_of(client).await;
         assert_eq!(rest, "", "{number}");
     }
     server.release.notify_one();
-    let answer = end_of(slow).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+    let response = end_of(slow).await;
+    assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("done"), "{response}");
     server.serving.await.unwrap();
-    assert!(TcpStream::connect(server.address).await.is_err(), "nobody listens");
+    assert!(TcpStream::connect(server.address).await.is_err(), "the port is closed");
 }
 
 #[tokio::test]
-async fn what_would_not_end_is_cut_off() {
+async fn a_request_that_does_not_end_is_cut_off_after_a_stop() {
     let mut server = start(10, Times { drain: SOON, ..patient() }).await;
     let mut client = server.connect().await;
     client.write_all(b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
@@ -216,7 +214,7 @@ async fn what_would_not_end_is_cut_off() {
     assert_eq!(end_of(client).await, "");
 }
 
-/// A listener in a process that has no descriptors left, some times.
+/// A listener whose process runs out of descriptors for some calls.
 struct Failing {
     listener: TcpListener,
     failures: AtomicUsize,
@@ -251,12 +249,12 @@ async fn without_descriptors_it_waits_and_accepts_again() {
     let some = Failing { listener: listener_of_some, failures: AtomicUsize::new(3), calls: calls.clone() };
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(serve(some, router.clone(), port(SOON), stopped));
-    assert!(ask(&mut TcpStream::connect(address).await.unwrap()).await.starts_with("HTTP/1.1 200"));
+    assert!(request(&mut TcpStream::connect(address).await.unwrap()).await.starts_with("HTTP/1.1 200"));
     stop.send_replace(true);
     serving.await.unwrap();
     assert!(*calls.borrow() >= 4);
 
-    // It does not try again before its time, but a stop is heard.
+    // It does not retry before the time, but it notices a stop.
     let calls = Arc::new(watch::Sender::new(0));
     let all = Failing { listener: listener().await, failures: AtomicUsize::new(usize::MAX), calls: calls.clone() };
     let (stop, stopped) = watch::channel(false);

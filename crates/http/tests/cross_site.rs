@@ -1,4 +1,4 @@
-//! What a page of a browser can make of a server without keys: nothing.
+//! What web pages can do to a server without keys: nothing.
 #![allow(clippy::unwrap_used)]
 
 use axum::Router;
@@ -37,7 +37,7 @@ async fn code(response: Response<Body>) -> String {
 }
 
 #[tokio::test]
-async fn a_server_without_keys_answers_to_its_own_names_only() {
+async fn a_server_without_keys_accepts_only_its_own_names() {
     let own = [
         "localhost",
         "LOCALHOST:3000",
@@ -60,7 +60,8 @@ async fn a_server_without_keys_answers_to_its_own_names_only() {
         "::1",
         "",
     ];
-    // What it is bound to, the names of the setting, and of the hosts above those that are nevertheless its own.
+    // The bound address, the names of the setting, and those of the foreign hosts above that this
+    // makes the server's own.
     let cases: [(&str, &str, &[&str]); 7] = [
         ("127.0.0.1", "", &[]),
         ("localhost", "", &[]),
@@ -85,18 +86,18 @@ async fn a_server_without_keys_answers_to_its_own_names_only() {
         }
     }
     let local = guard("", "127.0.0.1", "", "");
-    assert_eq!(status(&local, "GET", &[]).await, 200, "who names no host is no browser");
+    assert_eq!(status(&local, "GET", &[]).await, 200, "a client without a host is not a browser");
     assert_eq!(status(&local, "GET", &[("host", "localhost"), ("host", "evil.example")]).await, 421);
     let absolute = Request::get("http://evil.example/").header("host", "localhost").body(Body::empty()).unwrap();
     let response = local.around(Router::new(), Shape::Ingestion).oneshot(absolute).await.unwrap();
-    assert_eq!(response.status().as_u16(), 421, "the target of a request goes over its Host");
+    assert_eq!(response.status().as_u16(), 421, "the host in the request target counts too");
     for refused in ["http://a.example", "a.example:80", "a b", "a/b"] {
         assert!(AllowedHosts::new("127.0.0.1", refused).is_err_and(|message| message.contains("USS_ALLOWED_HOSTS")));
     }
 }
 
 #[tokio::test]
-async fn only_pages_that_are_allowed_change_anything() {
+async fn only_allowed_pages_can_change_anything() {
     let (host, evil) = (("host", "localhost:3000"), ("origin", "https://evil.example"));
     let (cross, same_site) = (("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"));
     let cases: [(&[(&str, &str)], bool); 13] = [
@@ -134,7 +135,7 @@ async fn only_pages_that_are_allowed_change_anything() {
 }
 
 #[tokio::test]
-async fn all_pages_may_send_events_but_none_may_do_what_admins_do() {
+async fn a_star_lets_all_pages_send_events_and_nothing_else() {
     let keys = ApiKeys::default();
     let route = |path| Router::new().route(path, any(|| async { "done" }));
     let router = keys.guard(route("/events"), Access::Ingest).merge(keys.guard(route("/errors/replay"), Access::Admin));
@@ -143,7 +144,8 @@ async fn all_pages_may_send_events_but_none_may_do_what_admins_do() {
         |origin: &'static str| [("host", "localhost:4000"), ("origin", origin), ("sec-fetch-site", "cross-site")];
     let evil = "https://evil.example";
     let named = format!("*,{SHOP}");
-    // The setting, the origin of the page, and whether it may send events and replay what was rejected.
+    // The setting, the origin of the page, and the statuses of sending events and of replaying dead
+    // letters.
     for (setting, origin, events, replays) in [
         ("*", evil, 200, 403),
         ("*", SHOP, 200, 403),
@@ -172,7 +174,7 @@ async fn all_pages_may_send_events_but_none_may_do_what_admins_do() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_body_can_ask_for_the_content_type_of_json() {
+async fn a_call_without_a_body_can_require_the_json_content_type() {
     let router = finish(Router::new().route("/", any(|_: JsonContentType| async { "done" })), Shape::Configuration);
     let cases = [
         (Some("application/json"), 200),

@@ -1,4 +1,4 @@
-//! How slowly a body may come.
+//! The least speed of a body.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use uss_http::extract::Json;
 use uss_http::pace::Pace;
 use uss_http::serve::{Shape, finish};
 
-async fn answer(pace: Pace, path: &str, body: Body) -> (u16, String) {
+async fn response(pace: Pace, path: &str, body: Body) -> (u16, String) {
     let router = Router::new()
         .route("/bytes", post(|body: Bytes| async move { body.len().to_string() }))
         .route("/json", post(|Json(body): Json<Value>| async move { body.to_string() }))
@@ -32,19 +32,19 @@ fn pieces(pieces: &[&'static str]) -> impl futures_util::Stream<Item = Result<By
     stream::iter(pieces.iter().map(|piece| Ok(Bytes::from(*piece))).collect::<Vec<_>>())
 }
 
-/// A body that begins like this and then never goes on.
+/// Returns a body that starts with `beginning` and never ends.
 fn stuck(beginning: &[&'static str]) -> Body {
     Body::from_stream(pieces(beginning).chain(stream::pending()))
 }
 
 #[tokio::test]
-async fn a_body_that_stops_coming_is_408_whoever_reads_it() {
+async fn a_body_that_stops_arriving_is_408_for_every_reader() {
     let no_grace = Pace { grace: Duration::ZERO, ..Pace::default() };
     let no_time = Pace { time_max: Duration::ZERO, ..Pace::default() };
     for pace in [no_grace, no_time] {
         for path in ["/bytes", "/json"] {
             for body in [stuck(&[]), stuck(&["{"]), stuck(&["{}", " "])] {
-                let (status, body) = answer(pace, path, body).await;
+                let (status, body) = response(pace, path, body).await;
                 let body: Value = serde_json::from_str(&body).unwrap();
                 assert_eq!((status, &body["code"]), (408, &"BODY_TOO_SLOW".into()), "{path}: {body}");
             }
@@ -53,13 +53,13 @@ async fn a_body_that_stops_coming_is_408_whoever_reads_it() {
 }
 
 #[tokio::test]
-async fn what_is_there_is_read_and_what_nobody_reads_is_not_waited_for() {
+async fn complete_bodies_are_read_and_unread_ones_are_not_waited_for() {
     let strict = Pace { grace: Duration::ZERO, ..Pace::default() };
-    assert_eq!(answer(strict, "/json", Body::from("{}")).await, (200, "{}".to_owned()));
-    assert_eq!(answer(strict, "/bytes", Body::empty()).await, (200, "0".to_owned()));
+    assert_eq!(response(strict, "/json", Body::from("{}")).await, (200, "{}".to_owned()));
+    assert_eq!(response(strict, "/bytes", Body::empty()).await, (200, "0".to_owned()));
     let whole = Body::from_stream(pieces(&["{", "}", " "]));
-    assert_eq!(answer(strict, "/bytes", whole).await, (200, "3".to_owned()));
-    assert_eq!(answer(strict, "/unread", stuck(&["{"])).await, (200, "done".to_owned()));
-    let (status, _) = answer(strict, "/json", Body::from("{")).await;
-    assert_eq!(status, 400, "what is wrong for another reason stays so");
+    assert_eq!(response(strict, "/bytes", whole).await, (200, "3".to_owned()));
+    assert_eq!(response(strict, "/unread", stuck(&["{"])).await, (200, "done".to_owned()));
+    let (status, _) = response(strict, "/json", Body::from("{")).await;
+    assert_eq!(status, 400, "other errors stay as they are");
 }

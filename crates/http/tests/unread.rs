@@ -17,7 +17,7 @@ fn router() -> Router {
     dispose_unread(finish(router, Shape::Configuration))
 }
 
-/// Whether the answer says that the connection ends.
+/// Whether the response says that the connection closes.
 async fn closes(path: &str, header: Option<&str>, body: Body) -> bool {
     let mut request = Request::post(path);
     if let Some(header) = header {
@@ -33,35 +33,38 @@ async fn closes(path: &str, header: Option<&str>, body: Body) -> bool {
     }
 }
 
-/// A body whose length is not known before.
+/// Returns a body of unknown length.
 fn pieces(count: usize) -> Body {
     let pieces = (0..count).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 1 << 10])));
     Body::from_stream(futures_util::stream::iter(pieces.collect::<Vec<_>>()))
 }
 
 #[tokio::test]
-async fn a_short_rest_is_read_and_the_connection_goes_on() {
+async fn a_short_rest_is_read_and_the_connection_stays_open() {
     for path in ["/unread", "/read", "/nowhere", "/slow"] {
         assert!(!closes(path, None, Body::empty()).await, "{path}: no body");
     }
     for path in ["/unread", "/read", "/nowhere"] {
         assert!(!closes(path, None, Body::from("{}")).await, "{path}: a small body");
-        assert!(!closes(path, None, pieces(256)).await, "{path}: as much as is read");
+        assert!(!closes(path, None, pieces(256)).await, "{path}: as much as is drained");
     }
     assert!(!closes("/read", None, pieces(1_000)).await, "read by its handler");
     assert!(!closes("/read", Some("expect"), Body::from("{}")).await, "read by its handler");
 }
 
 #[tokio::test]
-async fn an_answer_before_the_end_of_a_long_body_says_that_it_closes() {
+async fn a_response_before_the_end_of_a_long_body_closes_the_connection() {
     for path in ["/unread", "/nowhere"] {
-        assert!(closes(path, None, pieces(257)).await, "{path}: more than is read");
-        assert!(closes(path, None, Body::from(vec![b' '; 1 << 20])).await, "{path}: more than is read, as is known");
+        assert!(closes(path, None, pieces(257)).await, "{path}: more than is drained");
+        assert!(
+            closes(path, None, Body::from(vec![b' '; 1 << 20])).await,
+            "{path}: more than is drained, by its length"
+        );
         assert!(closes(path, Some("expect"), Body::from("{}")).await, "{path}: the client has sent nothing yet");
         let broken = futures_util::stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);
         assert!(closes(path, None, Body::from_stream(broken)).await, "{path}: broken off");
         let endless = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
-        assert!(closes(path, None, Body::from_stream(endless)).await, "{path}: no end in sight");
+        assert!(closes(path, None, Body::from_stream(endless)).await, "{path}: endless");
     }
-    assert!(closes("/slow", None, Body::from("{}")).await, "it is not waited for any longer");
+    assert!(closes("/slow", None, Body::from("{}")).await, "a slow body is not drained");
 }

@@ -1,4 +1,4 @@
-//! Writing: a batch of one partition's rows and the archive position, in one transaction.
+//! Writes a batch of one partition's rows together with the archive position, in one transaction.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use super::unavailable;
 
 const SCHEMA: &str = "user_segment_analytics";
 
-/// The next offset to archive.
+/// Returns the next offset to archive.
 pub fn position(connection: &Connection, partition: u32) -> Result<u64, WarehouseError> {
     let sql = "SELECT next_offset FROM user_segment_analytics.archive_positions WHERE log_partition = ?";
     let position = connection.query_row(sql, [partition], |row| row.get(0)).optional().map_err(unavailable)?;
     Ok(position.unwrap_or_default())
 }
 
-/// Writes the batch if the archive stands where the batch starts.
+/// Writes the batch if it starts at the archive position.
 pub fn archive(connection: &mut Connection, batch: ArchiveBatch) -> Result<(), WarehouseError> {
     let transaction = connection.transaction().map_err(unavailable)?;
     let found = position(&transaction, batch.partition)?;
@@ -44,10 +44,11 @@ fn move_position(transaction: &Transaction<'_>, partition: u32, to_offset: u64) 
     Ok(())
 }
 
-/// Rows that wait to be written together. The last row of a user wins; what changes other rows is done in its turn.
+/// Rows that wait to be written together. The last row of a user wins. Rows that change other rows
+/// are written in turn.
 struct Rows<'a> {
     transaction: &'a Transaction<'a>,
-    /// With whether the event's id dedupes forever.
+    /// Each event, and whether its id dedupes forever.
     events: Vec<(&'a Event, bool)>,
     users: BTreeMap<UserId, &'a UserRow>,
     traits: Vec<&'a TraitsRow>,
@@ -66,7 +67,7 @@ impl<'a> Rows<'a> {
             ArchiveRow::MergeUser(user) => {
                 self.flush()?;
                 self.transaction.execute("DELETE FROM user_segment_analytics.users WHERE id = ?", [user.0])?;
-                self.depart(*user, false)?;
+                self.record_departure(*user, false)?;
             }
             ArchiveRow::Alias { absorbed, survivor } => {
                 self.flush()?;
@@ -125,7 +126,7 @@ impl<'a> Rows<'a> {
         if users.is_empty() {
             return Ok(());
         }
-        // Ids as one text parameter, since DuckDB's client binds no lists.
+        // The ids as one string, because DuckDB's client cannot bind lists.
         let ids = users.keys().map(UserId::to_string).collect::<Vec<_>>().join(",");
         let sql = "DELETE FROM user_segment_analytics.users
                    WHERE id IN (SELECT unnest(CAST(string_split(?, ',') AS BIGINT[])))";
@@ -161,10 +162,10 @@ impl<'a> Rows<'a> {
 
     fn alias(&self, absorbed: UserId, survivor: UserId) -> duckdb::Result<()> {
         let sql = "SELECT survivor FROM user_segment_analytics.aliases WHERE absorbed = ?";
-        let further: Option<i64> = self.transaction.query_row(sql, [survivor.0], |row| row.get(0)).optional()?;
-        let survivor = further.unwrap_or(survivor.0);
+        let final_survivor: Option<i64> = self.transaction.query_row(sql, [survivor.0], |row| row.get(0)).optional()?;
+        let survivor = final_survivor.unwrap_or(survivor.0);
         if survivor == absorbed.0 {
-            tracing::error!(%absorbed, "a user was to be merged into itself; the alias is left out");
+            tracing::error!(%absorbed, "a record merges a user into itself; ignoring its alias");
             return Ok(());
         }
         let sql = "DELETE FROM user_segment_analytics.aliases WHERE absorbed = ?";
@@ -189,10 +190,10 @@ impl<'a> Rows<'a> {
         }
         let sql = "DELETE FROM user_segment_analytics.aliases WHERE absorbed = ? OR survivor = ?";
         self.transaction.execute(sql, [user.0, user.0])?;
-        self.depart(user, true)
+        self.record_departure(user, true)
     }
 
-    fn depart(&self, user: UserId, deleted: bool) -> duckdb::Result<()> {
+    fn record_departure(&self, user: UserId, deleted: bool) -> duckdb::Result<()> {
         let sql = "INSERT INTO user_segment_analytics.departures VALUES (?, ?)";
         self.transaction.execute(sql, params![user.0, deleted]).map(drop)
     }

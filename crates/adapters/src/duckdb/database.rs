@@ -1,8 +1,9 @@
-//! The open database, and its way back after a failed write.
+//! The open database, and how it recovers from a failed write.
 //!
-//! A write that fails leaves DuckDB in a state that it cannot always leave by itself: when the disk was full or failed at the
-//! wrong moment, it refuses everything "until it is restarted". [`Database`] does that in the running process, as soon as the disk
-//! can be written again. What was committed is there then: rows and archive position together, or neither.
+//! A failed write can leave DuckDB in a state that it cannot leave by itself: if the disk is full
+//! or fails at the wrong moment, it refuses everything "until it is restarted". [`Database`]
+//! reopens it in the running process as soon as the disk can be written again. Everything committed
+//! is still there: rows and archive position together, or neither.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,20 +16,21 @@ use ports::warehouse::WarehouseError;
 use super::{schema, unavailable};
 use crate::space::probe;
 
-/// What DuckDB may take for its own memory; larger joins go to disk, beside the file.
+/// The memory that DuckDB may use. Larger joins spill to disk, beside the file.
 const MEMORY_MAX: &str = "2GB";
-/// After a failed write, how long nobody tries to open the database again. Doubles with each attempt that fails.
+/// The pause after a failed write before the database is reopened. Doubles with each failed
+/// attempt.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// A database file, opened anew when that is needed.
+/// A database file that is reopened when needed.
 pub struct Database {
     file: PathBuf,
-    /// `None` when it could not be opened again. Only opening it again takes the lock for writing.
+    /// `None` if it could not be reopened. Only a reopen takes the lock for writing.
     opened: RwLock<Option<Opened>>,
-    /// What went wrong; `None` if nothing did.
+    /// The last failure; `None` if the database works.
     broken: Mutex<Option<Broken>>,
-    /// Held by the one who opens it again.
+    /// Held during a reopen.
     healing: Mutex<()>,
 }
 
@@ -40,14 +42,15 @@ struct Broken {
 
 struct Opened {
     writer: Mutex<Connection>,
-    /// Connections for reading that nobody uses now.
+    /// Reading connections that are not in use.
     idle: Mutex<Vec<Connection>>,
-    /// Only ever cloned.
+    /// Never used itself, only cloned.
     template: Mutex<Connection>,
 }
 
-/// DuckDB's threads. Whoever waits for another of them polls meanwhile, and a batch goes to the archive many times a second: where
-/// cores are few, that time is the log's and the workers'. So half of the cores are left to them.
+/// Returns the number of DuckDB's threads: half of the cores. A thread that waits for another one
+/// polls, and batches go to the archive many times a second. On a machine with few cores the log
+/// and the workers need that time.
 fn threads() -> i64 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     i64::try_from(cores / 2).unwrap_or(i64::MAX).max(1)
@@ -67,7 +70,7 @@ impl Opened {
             .map_err(unavailable)?;
         let mut writer = Connection::open_with_flags(file, config).map_err(unavailable)?;
         remove_spilled(file).map_err(|error| WarehouseError::Unavailable(error.to_string()))?;
-        // Queries of people must not reach other files; spilling beside the database stays allowed.
+        // Users' queries must not reach other files. Spilling beside the database stays allowed.
         writer.execute_batch("SET enable_external_access = false").map_err(unavailable)?;
         start_session(&writer)?;
         schema::migrate(&mut writer)?;
@@ -85,7 +88,8 @@ impl Opened {
     }
 }
 
-/// Removes what queries had spilled beside the file when the process was killed. DuckDB makes the folder anew.
+/// Removes what queries spilled beside the file before the process was killed. DuckDB creates the
+/// folder again.
 fn remove_spilled(file: &Path) -> io::Result<()> {
     let mut folder = file.as_os_str().to_owned();
     folder.push(".tmp");
@@ -95,7 +99,8 @@ fn remove_spilled(file: &Path) -> io::Result<()> {
     }
 }
 
-/// The settings that DuckDB keeps by connection. Calendar arithmetic of the generated queries counts on UTC.
+/// Applies the settings that DuckDB keeps per connection. The calendar arithmetic of generated
+/// queries relies on UTC.
 fn start_session(connection: &Connection) -> Result<(), WarehouseError> {
     connection.execute_batch("SET TimeZone = 'UTC'").map_err(unavailable)
 }
@@ -107,7 +112,8 @@ impl Database {
         Ok(Self { file: file.to_owned(), opened, broken: Mutex::default(), healing: Mutex::default() })
     }
 
-    /// Calls `act` with the connection that writes. Unavailable from a failed write until it is known that writing works again.
+    /// Calls `act` with the writing connection. After a failed write it fails with `Unavailable`
+    /// until the database is reopened.
     pub fn write<T>(
         &self,
         act: impl FnOnce(&mut Connection) -> Result<T, WarehouseError>,
@@ -116,33 +122,35 @@ impl Database {
         let written = self.with(|opened| act(&mut locked(&opened.writer)));
         written.inspect_err(|error| {
             if let WarehouseError::Unavailable(reason) = error {
-                self.note(reason);
+                self.note_failure(reason);
             }
         })
     }
 
-    /// Calls `act` with a connection for reading. What can still be read while nothing can be written, is.
+    /// Calls `act` with a reading connection. Reads go on while writes fail, as far as DuckDB can
+    /// still read.
     pub fn read<T>(&self, act: impl FnOnce(&Connection) -> Result<T, WarehouseError>) -> Result<T, WarehouseError> {
-        // Whether the database is whole shows when it is read.
+        // Read even if the database is still broken: the read shows whether it can be read.
         let _still_broken = self.heal();
-        let answer = self.with(|opened| {
+        let result = self.with(|opened| {
             let connection = opened.reader()?;
-            let answer = act(&connection);
+            let result = act(&connection);
             locked(&opened.idle).push(connection);
-            answer
+            result
         });
-        answer.inspect_err(|error| {
+        result.inspect_err(|error| {
             if let WarehouseError::Unavailable(reason) = error
                 && is_fatal(reason)
             {
-                self.note(reason);
+                self.note_failure(reason);
             }
         })
     }
 
-    /// Opens the database anew if a write failed: not before its time, and if nobody else is doing it.
+    /// Reopens the database if a write failed, unless the pause is not over or another thread is
+    /// reopening it.
     pub fn heal(&self) -> Result<(), WarehouseError> {
-        let Some(reason) = self.reason_to_wait(Instant::now())? else { return Ok(()) };
+        let Some(reason) = self.reason_to_reopen(Instant::now())? else { return Ok(()) };
         let Ok(_healing) = self.healing.try_lock() else { return Err(WarehouseError::Unavailable(reason)) };
         if locked(&self.broken).is_none() {
             return Ok(());
@@ -153,8 +161,9 @@ impl Database {
         Ok(())
     }
 
-    /// Why the database is to be opened anew now; `None` if it need not be. An error before its time.
-    fn reason_to_wait(&self, now: Instant) -> Result<Option<String>, WarehouseError> {
+    /// Returns why the database must be reopened now, or `None` if it works. Fails during the
+    /// pause.
+    fn reason_to_reopen(&self, now: Instant) -> Result<Option<String>, WarehouseError> {
         match &*locked(&self.broken) {
             None => Ok(None),
             Some(broken) if now < broken.retry_at => Err(WarehouseError::Unavailable(broken.reason.clone())),
@@ -164,10 +173,10 @@ impl Database {
 
     fn reopen(&self) -> Result<(), WarehouseError> {
         let folder = self.file.parent().unwrap_or(Path::new("."));
-        // As long as this fails, what is open stays: perhaps it can be read.
+        // While the disk fails, the old database stays open: perhaps it can be read.
         probe(folder).map_err(|error| WarehouseError::Unavailable(error.to_string()))?;
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
-        // First, since one process must not have the file open twice.
+        // Closed first, because one process must not have the file open twice.
         *opened = None;
         *opened = Some(Opened::open(&self.file)?);
         Ok(())
@@ -184,8 +193,8 @@ impl Database {
         }
     }
 
-    /// Something failed, so that the database must be opened anew.
-    fn note(&self, reason: &str) {
+    /// Records a failure, so that the database is reopened.
+    fn note_failure(&self, reason: &str) {
         let retry_at = Instant::now() + PAUSE_MIN;
         locked(&self.broken).get_or_insert_with(|| Broken { reason: reason.to_owned(), pause: PAUSE_MIN, retry_at });
     }
@@ -201,7 +210,7 @@ impl Database {
     }
 }
 
-/// Whether DuckDB answers nothing any more after this error.
+/// Whether DuckDB refuses everything after this error.
 fn is_fatal(message: &str) -> bool {
     ["FATAL Error", "INTERNAL Error", "has been invalidated"].iter().any(|sign| message.contains(sign))
 }

@@ -1,4 +1,4 @@
-//! Reading for the engine: events of users, receipts of deliveries, known users.
+//! Reads for the engine: users' events, receipts of deliveries, and known users.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use serde::Serialize;
 
 use super::unavailable;
 
-/// What is asked for, in order. Lists go to DuckDB as one JSON parameter each, since its client binds no lists.
+/// One item of a request, with its place in it. Lists go to DuckDB as one JSON parameter each,
+/// because its client cannot bind lists.
 #[derive(Serialize)]
-struct Asked<'a> {
+struct Delivery<'a> {
     place: usize,
     user: i64,
     event_id: &'a str,
@@ -30,7 +31,7 @@ struct Part {
 }
 
 fn json<T: Serialize>(rows: impl Iterator<Item = T>) -> String {
-    serde_json::to_string(&rows.collect::<Vec<_>>()).expect("numbers and texts always serialise")
+    serde_json::to_string(&rows.collect::<Vec<_>>()).expect("numbers and strings always serialise")
 }
 
 /// See `Warehouse::received`.
@@ -49,7 +50,7 @@ pub fn received(connection: &Connection, ids: &[(UserId, String)]) -> Result<Vec
         LEFT JOIN user_segment_analytics.once_events o USING (log_partition, log_offset)
         WHERE coalesce(a.survivor, e.user_id) = asked.user_id
         GROUP BY asked.place"#;
-    let asked = ids.iter().enumerate().map(|(place, (user, event_id))| Asked { place, user: user.0, event_id });
+    let asked = ids.iter().enumerate().map(|(place, (user, event_id))| Delivery { place, user: user.0, event_id });
     let mut received = vec![None; ids.len()];
     let mut statement = connection.prepare(sql).map_err(unavailable)?;
     let found = statement.query_map([json(asked)], |row| Ok((row.get::<_, usize>(0)?, row.get(1)?, row.get(2)?)));
@@ -97,31 +98,34 @@ pub fn history(connection: &Connection, asked: &[HistoryOf]) -> Result<Vec<Event
         let event = event(row).map_err(unavailable)?;
         let payload = row.get::<_, String>(16).map_err(unavailable)?;
         let payload = serde_json::from_str(&payload).map_err(|error| {
-            WarehouseError::Unavailable(format!("the payload of the event at {:?} is no JSON: {error}", event.position))
+            WarehouseError::Unavailable(format!(
+                "the payload of the event at {:?} is not JSON: {error}",
+                event.position
+            ))
         })?;
         events.push(Event { payload: Arc::new(payload), ..event });
     }
     Ok(events)
 }
 
-/// An event without its payload.
+/// Reads an event without its payload.
 fn event(row: &Row<'_>) -> duckdb::Result<Event> {
     Ok(Event {
         user_id: UserId(row.get(0)?),
-        event_id: text(row, 1)?,
+        event_id: string(row, 1)?,
         client_ref_id: row.get::<_, String>(2)?.into(),
-        id_type: text(row, 3)?,
-        region: text(row, 4)?,
-        device_type: text(row, 5)?,
-        country: text(row, 6)?,
-        activity_type: text(row, 7)?,
-        url: text(row, 8)?,
+        id_type: string(row, 3)?,
+        region: string(row, 4)?,
+        device_type: string(row, 5)?,
+        country: string(row, 6)?,
+        activity_type: string(row, 7)?,
+        url: string(row, 8)?,
         order_total: match row.get(9)? {
             Value::Decimal(number) => Decimal::from_scaled(number.value()),
             _ => None,
         },
-        order_id: text(row, 10)?,
-        element_id: text(row, 11)?,
+        order_id: string(row, 10)?,
+        element_id: string(row, 11)?,
         created_at: Timestamp(row.get(12)?),
         processed_at: Timestamp(row.get(13)?),
         payload: Arc::default(),
@@ -129,7 +133,7 @@ fn event(row: &Row<'_>) -> duckdb::Result<Event> {
     })
 }
 
-fn text(row: &Row<'_>, column: usize) -> duckdb::Result<Option<Box<str>>> {
+fn string(row: &Row<'_>, column: usize) -> duckdb::Result<Option<Box<str>>> {
     Ok(row.get::<_, Option<String>>(column)?.map(Into::into))
 }
 

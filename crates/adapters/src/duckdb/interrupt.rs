@@ -1,11 +1,11 @@
-//! Queries that nobody waits for any more are ended: one of them would hold a reader for as long as it takes.
+//! Ends queries whose callers have gone, because each would hold a reader until it finishes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use duckdb::{Connection, InterruptHandle};
 use ports::warehouse::WarehouseError;
 
-/// The one query that belongs to a call.
+/// The query of one call.
 #[derive(Default)]
 pub struct Query(Arc<Mutex<Stage>>);
 
@@ -17,13 +17,13 @@ enum Stage {
     Over,
 }
 
-/// Ends the query when it is dropped, which happens when the call is.
-pub struct EndsWhenDropped(Arc<Mutex<Stage>>);
+/// Ends the query when it is dropped, which happens when the call's future is dropped.
+pub struct EndOnDrop(Arc<Mutex<Stage>>);
 
 impl Query {
-    /// What the caller holds while it waits.
-    pub fn end_when_dropped(&self) -> EndsWhenDropped {
-        EndsWhenDropped(self.0.clone())
+    /// Returns a guard for the caller to hold while it waits.
+    pub fn end_on_drop(&self) -> EndOnDrop {
+        EndOnDrop(self.0.clone())
     }
 
     /// Runs the query on this connection, unless its caller has gone.
@@ -35,18 +35,18 @@ impl Query {
         {
             let mut stage = locked(&self.0);
             if matches!(*stage, Stage::Over) {
-                return Err(WarehouseError::Unavailable("nobody waits for the answer".to_owned()));
+                return Err(WarehouseError::Unavailable("the caller of the query has gone".to_owned()));
             }
             *stage = Stage::Runs(connection.interrupt_handle());
         }
-        let answer = act();
-        // From here on the connection is somebody else's.
+        let result = act();
+        // From here on another query may use the connection.
         *locked(&self.0) = Stage::Over;
-        answer
+        result
     }
 }
 
-impl Drop for EndsWhenDropped {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         let mut stage = locked(&self.0);
         if let Stage::Runs(query) = &*stage {

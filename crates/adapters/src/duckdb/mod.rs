@@ -1,15 +1,16 @@
 //! [`DuckDbWarehouse`]: the warehouse port on a DuckDB file.
 //!
-//! [`schema`] says what is stored, [`archive`] writes it, [`history`] reads it for the engine, [`question`] for people,
-//! [`scrub`] wipes what deleted users left in the file; [`database`] opens it, and opens it again after a failure.
-//! DuckDB's calls block, so each runs on a thread for blocking work. One connection writes; reads have their own and see
-//! the last committed state, so neither waits for the other.
+//! [`schema`] defines the tables, [`archive`] writes them, [`history`] reads them for the engine
+//! and [`query`] for people. [`scrub`] erases deleted users from the file. [`database`] opens the
+//! file and reopens it after a failure. DuckDB's calls block, so each runs on a thread for blocking
+//! work. One connection writes. Reads have their own connections and see the last committed state,
+//! so neither waits for the other.
 
 mod archive;
 mod database;
 mod history;
 mod interrupt;
-mod question;
+mod query;
 mod schema;
 mod scrub;
 
@@ -25,32 +26,33 @@ use segment_engine::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use database::Database;
-pub use question::QUERY_ROWS_MAX;
+pub use query::QUERY_ROWS_MAX;
 
-/// Queries that run at the same time; more wait.
+/// The number of queries that run at the same time; more wait.
 pub const READERS_MAX: usize = 4;
-/// How long new queries wait for the last step of a scrub to get its turn, at most; it takes place between queries.
+/// The longest time for which a scrub's last step holds up new queries while it waits for running
+/// ones to end.
 const READERS_PAUSE_MAX: Duration = Duration::from_secs(2);
-/// When a longer query was in the way, how long until the next attempt.
+/// The time until the next attempt, if a longer query was running.
 const READERS_PAUSE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// A warehouse in one file of this machine. Clones share it.
+/// A warehouse in one local file. Clones share it.
 #[derive(Clone)]
 pub struct DuckDbWarehouse {
     database: Arc<Database>,
-    /// Writes one at a time: aliases are resolved against those before.
+    /// One write at a time, because aliases are resolved against those written before.
     turn: Arc<tokio::sync::Mutex<()>>,
     free_readers: Arc<Semaphore>,
 }
 
 impl DuckDbWarehouse {
-    /// Opens the file, or creates it, and brings its schema up to date. Only one process can have it open.
+    /// Opens the file, or creates it, and migrates its schema. Only one process can have it open.
     pub fn open(file: &Path) -> Result<Self, WarehouseError> {
         let (database, free_readers) = (Arc::new(Database::open(file)?), Arc::new(Semaphore::new(READERS_MAX)));
         Ok(Self { database, turn: Arc::default(), free_readers })
     }
 
-    /// Runs `act` with a connection for reading.
+    /// Runs `act` with a reading connection.
     async fn reading<T: Send + 'static>(
         &self,
         act: impl FnOnce(&duckdb::Connection) -> Result<T, WarehouseError> + Send + 'static,
@@ -58,14 +60,14 @@ impl DuckDbWarehouse {
         let place = self.free_readers.clone().acquire_owned().await.expect("the semaphore is never closed");
         let database = self.database.clone();
         blocking(move || {
-            // Held until the query ends, also when nobody waits for it any more.
+            // Held until the query ends, even if its caller has gone.
             let _place = place;
             database.read(act)
         })
         .await
     }
 
-    /// Runs `act` with the connection that writes.
+    /// Runs `act` with the writing connection.
     async fn writing<T: Send + 'static>(
         &self,
         act: impl FnOnce(&mut duckdb::Connection) -> Result<T, WarehouseError> + Send + 'static,
@@ -78,9 +80,9 @@ impl DuckDbWarehouse {
         .await
     }
 
-    /// Waits until nobody reads; who wants to read meanwhile waits for what is returned to be dropped.
+    /// Waits until no query is running. New queries wait until the returned permit is dropped.
     async fn without_readers(&self) -> OwnedSemaphorePermit {
-        let all = u32::try_from(READERS_MAX).expect("a few");
+        let all = u32::try_from(READERS_MAX).expect("READERS_MAX is small");
         loop {
             let free = self.free_readers.clone().acquire_many_owned(all);
             if let Ok(free) = tokio::time::timeout(READERS_PAUSE_MAX, free).await {
@@ -91,7 +93,8 @@ impl DuckDbWarehouse {
     }
 }
 
-/// Every failure of a statement of ours is DuckDB's trouble (disk, memory), not the statement's.
+/// Converts an error of one of our statements: DuckDB's fault (disk, memory), never the
+/// statement's.
 fn unavailable(error: duckdb::Error) -> WarehouseError {
     WarehouseError::Unavailable(error.to_string())
 }
@@ -140,22 +143,22 @@ impl Warehouse for DuckDbWarehouse {
     async fn members(&self, sql: &str) -> Result<Vec<UserId>, WarehouseError> {
         let sql = sql.to_owned();
         let query = interrupt::Query::default();
-        let _waits = query.end_when_dropped();
-        self.reading(move |connection| query.run(connection, || question::members(connection, &sql))).await
+        let _guard = query.end_on_drop();
+        self.reading(move |connection| query.run(connection, || query::members(connection, &sql))).await
     }
 
     async fn query(&self, sql: &str) -> Result<Table, WarehouseError> {
         let sql = sql.to_owned();
         let query = interrupt::Query::default();
-        let _waits = query.end_when_dropped();
-        self.reading(move |connection| query.run(connection, || question::query(connection, &sql))).await
+        let _guard = query.end_on_drop();
+        self.reading(move |connection| query.run(connection, || query::query(connection, &sql))).await
     }
 
     async fn scrub(&self, now: Timestamp, interval_micros: i64) -> Result<bool, WarehouseError> {
         let due = self.reading(move |connection| scrub::due(connection, now, interval_micros)).await?;
         let Some(deleted) = due else { return Ok(false) };
         for table in scrub::TABLES {
-            // Rows that are archived meanwhile come behind those that are moved.
+            // Rows that are archived during a scrub come after the rows that it moves.
             let mut left = self.reading(move |connection| scrub::count(connection, table)).await?;
             while left > 0 {
                 let moved = self.writing(move |connection| scrub::move_piece(connection, table)).await?;

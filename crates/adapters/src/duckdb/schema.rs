@@ -1,4 +1,4 @@
-//! What the warehouse file holds, and how older files are brought up to date.
+//! The warehouse file's tables, and the migration of older files.
 
 use duckdb::Connection;
 use ports::warehouse::WarehouseError;
@@ -6,7 +6,8 @@ use segment_engine::sql::MACROS;
 
 use super::unavailable;
 
-/// Each brings the schema one version forward. Files in use have run a prefix of them: only ever append.
+/// Each migration raises the schema version by one. Files in use have run a prefix of them: only
+/// ever append.
 const MIGRATIONS: &[&str] = &[
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
@@ -14,8 +15,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_4.sql"),
 ];
 
-/// Runs the migrations that the file has not seen, and defines the functions that generated queries call: at every start
-/// anew, since they belong to this program's queries and not to the data.
+/// Runs the migrations that the file has not seen. Then defines the functions that generated
+/// queries call, at every start, because they belong to this program's queries and not to the data.
 pub fn migrate(connection: &mut Connection) -> Result<(), WarehouseError> {
     connection
         .execute_batch(
@@ -27,7 +28,7 @@ pub fn migrate(connection: &mut Connection) -> Result<(), WarehouseError> {
     let done: usize = connection.query_row(sql, [], |row| row.get(0)).map_err(unavailable)?;
     if done > MIGRATIONS.len() {
         return Err(WarehouseError::Unavailable(format!(
-            "the file has schema version {done}, this program knows up to {}: use the newer program",
+            "the file has schema version {done}, but this version knows only up to {}: use the version that wrote it",
             MIGRATIONS.len()
         )));
     }

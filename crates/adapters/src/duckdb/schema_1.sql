@@ -1,5 +1,6 @@
--- Every accepted event, under the user id it was received with. (log_partition, log_offset) is its identity; there is no
--- index, since the archive position keeps out repetitions and every look-up is for many users at once.
+-- Every accepted event, under the user id with which it was received. Its key is (log_partition,
+-- log_offset). It has no index: the archive position prevents duplicates, and every query is for
+-- many users at once.
 CREATE TABLE user_segment_analytics.events (
     id VARCHAR GENERATED ALWAYS AS (coalesce(event_id, log_partition || ':' || log_offset)) VIRTUAL,
     user_id BIGINT NOT NULL,
@@ -21,7 +22,7 @@ CREATE TABLE user_segment_analytics.events (
     log_offset BIGINT NOT NULL
 );
 
--- All known users; those merged into others are not here any more.
+-- All known users, without those that were merged into others.
 CREATE TABLE user_segment_analytics.users (
     id BIGINT NOT NULL,
     client_ref_id VARCHAR,
@@ -30,7 +31,8 @@ CREATE TABLE user_segment_analytics.users (
     created_at TIMESTAMPTZ NOT NULL
 );
 
--- Every value a trait was ever given, under the user id it was set for; JSON null takes the trait away.
+-- Every value that a trait ever had, under the user id for which it was set. JSON null removes the
+-- trait.
 CREATE TABLE user_segment_analytics.trait_values (
     user_id BIGINT NOT NULL,
     key VARCHAR NOT NULL,
@@ -40,19 +42,21 @@ CREATE TABLE user_segment_analytics.trait_values (
     log_offset BIGINT NOT NULL
 );
 
--- Who a merged user is now. `survivor` is never itself absorbed: chains are resolved when they are written.
+-- The survivor of each merged user. `survivor` is never itself absorbed: chains are resolved when
+-- they are written.
 CREATE TABLE user_segment_analytics.aliases (
     absorbed BIGINT NOT NULL,
     survivor BIGINT NOT NULL
 );
 
--- How far each partition of the event topic has been archived.
+-- The next offset to archive, for each partition of the event topic.
 CREATE TABLE user_segment_analytics.archive_positions (
     log_partition INTEGER PRIMARY KEY,
     next_offset BIGINT NOT NULL
 );
 
--- The events as where clauses read them: `user_id` is who the user is now, `id` the client's id of the delivery.
+-- The events as where clauses see them: `user_id` is the current user, `id` the client's id of the
+-- delivery.
 CREATE VIEW user_segment_analytics.user_events AS
 SELECT
     e.event_id,
@@ -81,7 +85,8 @@ SELECT
 FROM user_segment_analytics.events e
 LEFT JOIN user_segment_analytics.aliases a ON a.absorbed = e.user_id;
 
--- Each user's traits now: per key the newest value; of two as old the survivor's own, then the later record's.
+-- Each user's current traits: the newest value of each key. Of equally old values the survivor's
+-- own wins, then the later record's.
 CREATE VIEW user_segment_analytics.traits AS
 SELECT user_id, json_group_object(key, value) AS traits
 FROM (

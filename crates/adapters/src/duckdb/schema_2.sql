@@ -1,4 +1,5 @@
--- Users that are no more: merged into others, or deleted. What comes for them later is not archived under their ids.
+-- Users that were merged into others or deleted. Later records of theirs are not archived under
+-- their ids.
 CREATE TABLE user_segment_analytics.departures (
     user_id BIGINT NOT NULL,
     deleted BOOLEAN NOT NULL

@@ -1,12 +1,14 @@
-//! Deleted users leave the file, not only the answers.
+//! Erases deleted users from the file.
 //!
-//! DuckDB marks deleted rows and leaves them where they are: in blocks that other rows share, and in dictionaries of whole
-//! row groups. It drops a row group when none of its rows is left, and then keeps the freed blocks, as they are, until
-//! something else is written there. So a scrub moves every row of every table from the front to the end, in pieces: what
-//! stays behind are empty row groups. Each piece is a transaction of its own and ends with a checkpoint, which frees the
-//! blocks of the piece before for the next one. At last the free blocks are filled with noise, and freed again.
+//! DuckDB marks deleted rows and leaves them in place: in blocks shared with other rows, and in
+//! dictionaries of whole row groups. It drops a row group when none of its rows is left, and keeps
+//! the freed blocks unchanged until it reuses them. So a scrub moves every row of every table from
+//! the front to the end, in pieces, and leaves empty row groups behind. Each piece is its own
+//! transaction and ends with a checkpoint, which frees the blocks of the previous piece for the
+//! next. At the end the free blocks are filled with noise and freed again.
 //!
-//! A kill at any point leaves rows where they were or where they belong, and the next scrub begins from the front.
+//! After a kill at any point, every row is either where it was or where it belongs, and the next
+//! scrub starts over.
 
 use duckdb::{Connection, OptionalExt, params};
 use ports::warehouse::WarehouseError;
@@ -14,7 +16,8 @@ use segment_engine::time::Timestamp;
 
 use super::unavailable;
 
-/// Every table but `scrubs`, which is written when nothing else is: also the tables of numbers share blocks with texts.
+/// Every table but `scrubs`, which is written when nothing else is. Tables of numbers share blocks
+/// with strings, so they are moved too.
 pub const TABLES: [Table; 8] = [
     Table { name: "events", without: "EXCLUDE (id)" },
     Table { name: "once_events", without: "" },
@@ -26,21 +29,21 @@ pub const TABLES: [Table; 8] = [
     Table { name: "schema_versions", without: "" },
 ];
 
-/// Rows that one transaction moves: two row groups. The archiver waits for it, about a second.
+/// The rows that one transaction moves: two row groups. The archiver waits for it, about a second.
 const PIECE_ROWS: i64 = 2 * 122_880;
-/// Bytes that a row of the noise takes: eight that cannot be compressed.
+/// The bytes of a noise row: eight that cannot be compressed.
 const NOISE_ROW_BYTES: i64 = 8;
 
 /// A table to move.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
     name: &'static str,
-    /// Generated columns cannot be inserted.
+    /// Excludes generated columns, which cannot be inserted.
     without: &'static str,
 }
 
-/// How many users have been deleted, if the file is to be scrubbed now: some were deleted since the last time, and that
-/// was at least `interval_micros` before `now`.
+/// Returns the number of deleted users if a scrub is due: some were deleted since the last one, and
+/// that was at least `interval_micros` before `now`.
 pub fn due(connection: &Connection, now: Timestamp, interval_micros: i64) -> Result<Option<i64>, WarehouseError> {
     let sql = "SELECT count(*) FROM user_segment_analytics.departures WHERE deleted";
     let deleted: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(unavailable)?;
@@ -52,7 +55,7 @@ pub fn due(connection: &Connection, now: Timestamp, interval_micros: i64) -> Res
     Ok(is_due.then_some(deleted))
 }
 
-/// How many rows a table has.
+/// Returns the number of rows of a table.
 pub fn count(connection: &Connection, table: Table) -> Result<i64, WarehouseError> {
     let sql = format!("SELECT count(*) FROM user_segment_analytics.{}", table.name);
     connection.query_row(&sql, [], |row| row.get(0)).map_err(unavailable)
@@ -60,7 +63,8 @@ pub fn count(connection: &Connection, table: Table) -> Result<i64, WarehouseErro
 
 /// Moves the first rows of a table to its end. Returns how many; 0 if the table is empty.
 pub fn move_piece(connection: &mut Connection, table: Table) -> Result<i64, WarehouseError> {
-    // Rows that are added after a checkpoint begin a new row group; others may join one with rows that were deleted.
+    // Rows that are added after a checkpoint begin a new row group. Without it they may join a
+    // group with deleted rows.
     connection.execute_batch("CHECKPOINT").map_err(unavailable)?;
     let moved = try_move(connection, table).map_err(unavailable)?;
     connection.execute_batch("CHECKPOINT").map_err(unavailable)?;
@@ -69,7 +73,7 @@ pub fn move_piece(connection: &mut Connection, table: Table) -> Result<i64, Ware
 
 fn try_move(connection: &mut Connection, Table { name, without }: Table) -> duckdb::Result<i64> {
     let transaction = connection.transaction()?;
-    // Rows come in the order of their ids, so the first one has the lowest.
+    // Rows come in the order of their ids, so the first has the lowest.
     let sql = format!("SELECT rowid FROM user_segment_analytics.{name} LIMIT 1");
     let Some(first) = transaction.query_row(&sql, [], |row| row.get::<_, i64>(0)).optional()? else { return Ok(0) };
     let piece = params![first, first.saturating_add(PIECE_ROWS)];
@@ -84,14 +88,15 @@ fn try_move(connection: &mut Connection, Table { name, without }: Table) -> duck
     Ok(i64::try_from(copied).unwrap_or(i64::MAX))
 }
 
-/// Fills the free blocks with noise and remembers that `deleted` users have left the file. To be called while nobody reads:
-/// blocks that a reader may still want are not free.
+/// Fills the free blocks with noise and records that `deleted` users have left the file. No query
+/// may be running, because blocks that a reader may need are not free.
 pub fn finish(connection: &mut Connection, now: Timestamp, deleted: i64) -> Result<(), WarehouseError> {
     try_to_finish(connection, now, deleted).map_err(unavailable)
 }
 
 fn try_to_finish(connection: &mut Connection, now: Timestamp, deleted: i64) -> duckdb::Result<()> {
-    // A checkpoint beside a reader has left empty row groups; one without anything to write would leave them too.
+    // A checkpoint with a reader present keeps empty row groups, and so would one with nothing to
+    // write.
     connection.execute_batch(
         "CREATE OR REPLACE TABLE user_segment_analytics.scrub_noise (noise UBIGINT NOT NULL);
          CHECKPOINT;",
@@ -99,7 +104,7 @@ fn try_to_finish(connection: &mut Connection, now: Timestamp, deleted: i64) -> d
     let sql = "SELECT free_blocks * block_size FROM pragma_database_size()";
     let free_bytes: i64 = connection.query_row(sql, [], |row| row.get(0))?;
     let rows = free_bytes / NOISE_ROW_BYTES;
-    // A little more than fits, since segments do not fill their blocks to the last byte.
+    // Slightly more than fits, because segments do not fill their blocks to the last byte.
     let rows = rows + rows / 16 + 1;
     let sql = "INSERT INTO user_segment_analytics.scrub_noise SELECT hash(i) FROM range(?) noise(i)";
     connection.execute(sql, [rows])?;

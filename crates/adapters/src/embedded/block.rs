@@ -1,26 +1,29 @@
-//! How records lie in the database: in blocks, each under the key of its first record.
+//! The layout of records in the database: blocks, each under the key of its first record.
 //!
-//! A log is written and read in sequence, so an entry of the LSM tree per record would buy nothing and cost most of the
-//! time. A block holds the records that one group of calls appended to one partition, up to [`BLOCK_BYTES_MAX`].
+//! A log is written and read in sequence, so one LSM entry per record would add cost and no
+//! benefit. A block holds the records that one group of calls appended to one partition, up to
+//! [`BLOCK_BYTES_MAX`].
 //!
 //! ```text
+//! (all little-endian but the key)
 //! key    partition u32 BE | offset of the first record u64 BE
-//! value  crc32 u32 | records u32 | appended_at of the last i64 | record…            (all little-endian)
+//! value  crc32 u32 | records u32 | appended_at of the last i64 | record…
 //! record appended_at i64 | key bytes u32 | value bytes u32 | key | value
 //! ```
 //!
-//! The checksum covers the block's key too: a block that turns up in the wrong place is as bad as a torn one.
+//! The checksum covers the block's key too: a block in the wrong place is as bad as a torn one.
 
 use ports::log::Record;
 use segment_engine::time::Timestamp;
 
-/// A block is closed when it reaches this size. A reader checks whole blocks, so this also bounds the work for one record.
+/// A block is closed when it reaches this size. A reader checks whole blocks, so this also bounds
+/// the work to read one record.
 pub const BLOCK_BYTES_MAX: usize = 1 << 20;
 
 const HEADER_BYTES: usize = 16;
 const RECORD_HEADER_BYTES: usize = 16;
 
-/// The key of a block: sorts by partition, then offset.
+/// Returns the key of a block. Keys sort by partition, then offset.
 pub fn block_key(partition: u32, first_offset: u64) -> [u8; 12] {
     let mut key = [0; 12];
     key[..4].copy_from_slice(&partition.to_be_bytes());
@@ -28,7 +31,7 @@ pub fn block_key(partition: u32, first_offset: u64) -> [u8; 12] {
     key
 }
 
-/// The offset of the first record of the block under `key`.
+/// Returns the offset of the first record of the block under `key`.
 pub fn first_offset(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(4..12)?.try_into().ok()?))
 }
@@ -43,7 +46,7 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// An empty block of `partition` that starts at `first_offset`.
+    /// Starts an empty block of `partition` at `first_offset`.
     pub fn new(partition: u32, first_offset: u64) -> Self {
         let bytes = vec![0; HEADER_BYTES];
         Self {
@@ -55,17 +58,17 @@ impl BlockBuilder {
         }
     }
 
-    /// The offset that the next record will have.
+    /// Returns the offset that the next record will have.
     pub fn end(&self) -> u64 {
         self.first_offset + u64::from(self.records)
     }
 
-    /// Whether the next record belongs into another block.
+    /// Whether the next record belongs in another block.
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= BLOCK_BYTES_MAX
     }
 
-    /// Adds a record. Key and value are below 4 GiB: whole calls are.
+    /// Adds a record. Key and value are below 4 GiB, because whole calls are.
     pub fn push(&mut self, appended_at: Timestamp, key: &str, value: &[u8]) {
         self.bytes.reserve(RECORD_HEADER_BYTES + key.len() + value.len());
         self.bytes.extend_from_slice(&appended_at.0.to_le_bytes());
@@ -77,7 +80,7 @@ impl BlockBuilder {
         self.last_appended_at = appended_at;
     }
 
-    /// The finished block: its key and its value.
+    /// Returns the finished block: its key and its value.
     pub fn finish(mut self) -> ([u8; 12], Vec<u8>) {
         self.bytes[4..8].copy_from_slice(&self.records.to_le_bytes());
         self.bytes[8..16].copy_from_slice(&self.last_appended_at.0.to_le_bytes());
@@ -87,7 +90,7 @@ impl BlockBuilder {
     }
 }
 
-/// CRC32 over the parts of an entry: its key, then what follows the checksum in its value.
+/// Returns the CRC32 of an entry: its key, then the part of its value after the checksum.
 pub fn checksum(key: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
@@ -95,19 +98,19 @@ pub fn checksum(key: &[u8], body: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A stored block whose checksum holds.
+/// A stored block whose checksum matches.
 pub struct Block<'a> {
-    /// The offset of its first record.
+    /// The offset of the block's first record.
     pub first_offset: u64,
-    /// How many records it has.
+    /// The number of records in the block.
     pub records: u32,
-    /// The `appended_at` of its last record.
+    /// The `appended_at` of the block's last record.
     pub last_appended_at: Timestamp,
     body: &'a [u8],
 }
 
 impl<'a> Block<'a> {
-    /// Checks a stored entry; an error says what is wrong with it.
+    /// Checks a stored entry. The error says what is wrong with it.
     pub fn parse(key: &[u8], value: &'a [u8]) -> Result<Self, &'static str> {
         let first_offset = first_offset(key).ok_or("its key is too short")?;
         let (stored, rest) = value.split_first_chunk::<4>().ok_or("it is cut off")?;
@@ -120,12 +123,13 @@ impl<'a> Block<'a> {
         Ok(Self { first_offset, records: u32::from_le_bytes(*records), last_appended_at, body })
     }
 
-    /// The offset after the last record.
+    /// Returns the offset after the last record.
     pub fn end(&self) -> u64 {
         self.first_offset + u64::from(self.records)
     }
 
-    /// The records in order. An error, after a checksum that holds, means that it was written wrong.
+    /// Returns the records in order. The checksum matches, so an error means that the block was
+    /// written wrongly.
     pub fn iter(&self) -> impl Iterator<Item = Result<StoredRecord<'a>, &'static str>> + use<'a> {
         let mut rest = self.body;
         (self.first_offset..self.end()).map(move |offset| {
@@ -136,11 +140,11 @@ impl<'a> Block<'a> {
     }
 }
 
-/// A record as it lies in its block.
+/// A record inside its block.
 pub struct StoredRecord<'a> {
-    /// Its offset.
+    /// The record's offset in its partition.
     pub offset: u64,
-    /// When it was appended.
+    /// The instant that the log gave the record.
     pub appended_at: Timestamp,
     key: &'a [u8],
     value: &'a [u8],
@@ -156,14 +160,14 @@ impl<'a> StoredRecord<'a> {
         Some((Self { offset, appended_at: Timestamp(i64::from_le_bytes(*appended_at)), key, value }, rest))
     }
 
-    /// Its size for the reader's limit.
+    /// Returns the size that counts towards a reader's limit.
     pub fn bytes(&self) -> usize {
         self.key.len() + self.value.len()
     }
 
-    /// As the port gives it out.
+    /// Converts to the port's record.
     pub fn to_record(&self) -> Result<Record, &'static str> {
-        let key = std::str::from_utf8(self.key).map_err(|_| "a record's key is not text")?.to_owned();
+        let key = std::str::from_utf8(self.key).map_err(|_| "a record's key is not UTF-8")?.to_owned();
         Ok(Record { offset: self.offset, appended_at: self.appended_at, key, value: self.value.to_vec() })
     }
 }
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_gives_back_its_records() {
+    fn a_block_returns_its_records() {
         let (key, value) = sample();
         let block = Block::parse(&key, &value).expect("just written");
         let records: Vec<Record> = block.iter().map(|r| r.and_then(|r| r.to_record()).expect("sound")).collect();
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn any_changed_bit_or_cut_is_found() {
+    fn every_flipped_bit_and_every_truncation_is_detected() {
         let (key, value) = sample();
         for bit in 0..value.len() * 8 {
             let mut damaged = value.clone();
@@ -202,7 +206,7 @@ mod tests {
             assert!(Block::parse(&key, &damaged).is_err(), "bit {bit}");
         }
         for length in 0..value.len() {
-            assert!(Block::parse(&key, &value[..length]).is_err(), "cut to {length} bytes");
+            assert!(Block::parse(&key, &value[..length]).is_err(), "truncated to {length} bytes");
         }
         assert!(Block::parse(&block_key(3, 41), &value).is_err(), "under another key");
     }

@@ -1,15 +1,18 @@
-//! [`EmbeddedCheckpoints`]: the checkpoint port on the same database as the log.
+//! [`EmbeddedCheckpoints`]: the checkpoint port on the log's database.
 //!
 //! ```text
-//! key    partition u32 BE | 0                         the latest marker: progress and the partition's own state
+//! key    partition u32 BE | 0                         the latest marker: progress and partition
+//! state
 //!        partition u32 BE | 1 | user id i64 BE, sign flipped      a user's block
-//!        partition u32 BE | 2                         the kept marker: as the latest, which blocks it means, how many
+//!        partition u32 BE | 2                         the kept marker: as latest, plus kind and
+//! number of its blocks
 //!        partition u32 BE | 3 or 4 | user id …        a user's block as kept
 //! value  crc32 u32 LE over key and body | body
 //! ```
 //!
-//! Keeping copies the blocks, in pieces, to where the kept marker does not point; the marker's write makes them the kept ones.
-//! So a crash on the way leaves what was kept before, and some blocks that nothing points to, which the next keeping clears.
+//! Keeping copies the blocks, in pieces, to the kind of key that the kept marker does not name.
+//! Writing the marker then switches to the copies. A crash on the way leaves the previous kept
+//! checkpoint and some unreferenced blocks, which the next keep removes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,18 +31,18 @@ use super::store::{Change, Opened, Space, Store, StoreError};
 const MARKER: u8 = 0;
 const USER: u8 = 1;
 const KEPT_MARKER: u8 = 2;
-/// Where kept blocks lie: at one of the two.
+/// Kept blocks use one of these two kinds of key.
 const KEPT_USER: [u8; 2] = [3, 4];
 
-/// How much one write of a keeping holds: the log's own writes wait for it.
+/// The size of one write while keeping. The log's own writes wait for it.
 const KEEP_BYTES_MAX: usize = 4 << 20;
-/// How many blocks one write of a keeping clears.
+/// The number of blocks that one write removes.
 const CLEAR_BLOCKS_MAX: usize = 4096;
 
-/// Checkpoints in a folder of this machine.
+/// Checkpoints in a local folder.
 pub struct EmbeddedCheckpoints {
     store: Arc<Store>,
-    /// What is kept is written in several steps: held by whoever changes it.
+    /// Held while the kept checkpoint changes, because that takes several writes.
     keeping: Arc<Mutex<()>>,
 }
 
@@ -50,22 +53,22 @@ type Marker = (Progress, Vec<u8>);
 #[derive(Serialize, Deserialize)]
 struct KeptMarker {
     marker: Marker,
-    /// One of [`KEPT_USER`].
+    /// The kind of key of its blocks, one of [`KEPT_USER`].
     blocks: u8,
     users: u64,
 }
 
-/// A generation as its marker describes it.
+/// A generation, as described by its marker.
 struct Found {
     marker: Marker,
-    /// The kind of key its blocks have.
+    /// The kind of key of its blocks.
     blocks: u8,
-    /// How many there must be, where the marker says so.
+    /// The expected number of blocks, if the marker has it.
     users: Option<u64>,
 }
 
 impl EmbeddedCheckpoints {
-    /// The checkpoints of a database.
+    /// Uses the checkpoints in `store`.
     pub fn new(store: Arc<Store>) -> Self {
         Self { store, keeping: Arc::default() }
     }
@@ -79,7 +82,8 @@ impl EmbeddedCheckpoints {
         done.unwrap_or_else(|error| Err(CheckpointError::Unavailable(error.to_string())))
     }
 
-    /// As [`Self::blocking`], for what changes the kept checkpoint, or the latest as a whole: one such call at a time.
+    /// Like [`Self::blocking`], but one call at a time: for calls that change the kept checkpoint,
+    /// or replace the latest as a whole.
     async fn alone<T: Send + 'static>(
         &self,
         act: impl FnOnce(&Opened) -> Result<T, CheckpointError> + Send + 'static,
@@ -99,7 +103,7 @@ impl From<StoreError> for CheckpointError {
     }
 }
 
-/// The beginning of the keys of a kind; of markers the whole key.
+/// Returns the prefix of the keys of a kind. A marker's key is the prefix alone.
 fn prefix(partition: u32, kind: u8) -> Vec<u8> {
     let mut key = partition.to_be_bytes().to_vec();
     key.push(kind);
@@ -184,7 +188,8 @@ impl CheckpointStore for EmbeddedCheckpoints {
 
     async fn discard(&self, partition: u32) -> Result<(), CheckpointError> {
         self.alone(move |opened| {
-            // In one write: blocks that outlived their marker would turn up beside the next one's.
+            // In one write: blocks that outlived their marker would mix with those of the next
+            // checkpoint.
             let keys = opened.space(Space::Checkpoints).prefix(partition.to_be_bytes()).map(Guard::key);
             let keys = keys.collect::<Result<Vec<_>, _>>().map_err(StoreError::from)?;
             Ok(opened.write(keys.into_iter().map(removal).collect())?)
@@ -193,7 +198,7 @@ impl CheckpointStore for EmbeddedCheckpoints {
     }
 }
 
-/// Where a partition's latest checkpoint stands, and the last user in it. No block is read.
+/// Returns the progress of a partition's latest checkpoint and its last user. Reads no blocks.
 pub fn newest(opened: &Opened, partition: u32) -> Result<(Option<Progress>, Option<UserId>), CheckpointError> {
     let view = View { partition, opened, snapshot: opened.snapshot() };
     let Some(found) = view.find(Generation::Latest)? else { return Ok((None, None)) };
@@ -202,7 +207,7 @@ pub fn newest(opened: &Opened, partition: u32) -> Result<(Option<Progress>, Opti
     Ok((Some(found.marker.0), last.as_deref().and_then(user_of)))
 }
 
-/// A partition's checkpoints at one moment.
+/// A partition's checkpoints in one snapshot.
 struct View<'a> {
     partition: u32,
     opened: &'a Opened,
@@ -214,7 +219,7 @@ impl View<'_> {
         CheckpointError::Corrupt { partition: self.partition, reason }
     }
 
-    /// What the database cannot read is damaged as much as what we cannot.
+    /// Treats damage that fjall finds like damage that our checksums find.
     fn unread(&self, error: fjall::Error) -> CheckpointError {
         match StoreError::from(error) {
             StoreError::Corrupt(reason) => self.corrupt(reason),
@@ -244,7 +249,7 @@ impl View<'_> {
             .transpose()
     }
 
-    /// Calls `each` with every user of a generation and its block, by user id.
+    /// Calls `each` with every user of a generation and their block, ordered by user id.
     fn each_user(
         &self,
         found: &Found,
@@ -253,7 +258,7 @@ impl View<'_> {
         let mut users = 0;
         for guard in self.snapshot.prefix(self.opened.space(Space::Checkpoints), prefix(self.partition, found.blocks)) {
             let (key, value) = guard.into_inner().map_err(|error| self.unread(error))?;
-            let user = user_of(&key).ok_or_else(|| self.corrupt("a key that is none".to_owned()))?;
+            let user = user_of(&key).ok_or_else(|| self.corrupt("a key without a valid user id".to_owned()))?;
             let (stored, block) = value
                 .split_first_chunk::<4>()
                 .ok_or_else(|| self.corrupt(format!("the block of user {user} is cut off")))?;
@@ -264,18 +269,20 @@ impl View<'_> {
             users += 1;
         }
         match found.users {
-            Some(expected) if expected != users => Err(self.corrupt(format!("{users} blocks instead of {expected}"))),
+            Some(expected) if expected != users => {
+                Err(self.corrupt(format!("it has {users} blocks instead of {expected}")))
+            }
             _ => Ok(()),
         }
     }
 
-    /// The keys of a kind.
+    /// Returns the keys of a kind.
     fn keys(&self, kind: u8) -> impl Iterator<Item = Result<Slice, CheckpointError>> {
         let guards = self.snapshot.prefix(self.opened.space(Space::Checkpoints), prefix(self.partition, kind));
         guards.map(|guard| guard.key().map_err(|error| self.unread(error)))
     }
 
-    /// Removes the entries of a kind.
+    /// Removes all entries of a kind.
     fn clear(&self, kind: u8) -> Result<(), CheckpointError> {
         let mut removals = Vec::new();
         for key in self.keys(kind) {
@@ -291,12 +298,12 @@ impl View<'_> {
 fn keep(opened: &Opened, partition: u32) -> Result<Option<Progress>, CheckpointError> {
     let view = View { partition, opened, snapshot: opened.snapshot() };
     let Some(latest) = view.find(Generation::Latest)? else { return Ok(None) };
-    let former = match view.find(Generation::Kept) {
-        // Of no use: replaced.
+    let previous = match view.find(Generation::Kept) {
+        // A corrupt kept checkpoint is useless: replace it.
         Err(CheckpointError::Corrupt { .. }) => None,
         found => found?.map(|kept| kept.blocks),
     };
-    let blocks = if former == Some(KEPT_USER[0]) { KEPT_USER[1] } else { KEPT_USER[0] };
+    let blocks = if previous == Some(KEPT_USER[0]) { KEPT_USER[1] } else { KEPT_USER[0] };
     view.clear(blocks)?;
     let (mut changes, mut bytes, mut users) = (Vec::new(), 0, 0);
     view.each_user(&latest, |user, block| {
@@ -312,8 +319,8 @@ fn keep(opened: &Opened, partition: u32) -> Result<Option<Progress>, CheckpointE
     let progress = latest.marker.0;
     changes.push(marker_change(partition, KEPT_MARKER, &KeptMarker { marker: latest.marker, blocks, users }));
     opened.write(changes)?;
-    if let Some(former) = former {
-        view.clear(former)?;
+    if let Some(previous) = previous {
+        view.clear(previous)?;
     }
     Ok(Some(progress))
 }
@@ -321,7 +328,7 @@ fn keep(opened: &Opened, partition: u32) -> Result<Option<Progress>, CheckpointE
 fn fall_back(opened: &Opened, partition: u32) -> Result<(), CheckpointError> {
     let view = View { partition, opened, snapshot: opened.snapshot() };
     let Some(kept) = view.find(Generation::Kept)? else { return Ok(()) };
-    // In one write, which may name a key only once.
+    // In one write, which may contain each key only once.
     let mut changes = BTreeMap::new();
     for key in view.keys(USER) {
         let key = key?;

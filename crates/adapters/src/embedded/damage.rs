@@ -1,4 +1,5 @@
-//! Damage of the database's files, found before fjall opens them: it would mend them by leaving out what it cannot read.
+//! Finds damage of the database's files before fjall opens them. fjall would repair it by dropping
+//! whatever it cannot read.
 //!
 //! The decision is [0013](../../../../docs/decisions/0013-a-damaged-log-is-refused.md).
 
@@ -12,62 +13,63 @@ use super::pointers;
 use super::stamp::{Mark, Stamp};
 use super::store::StoreError;
 
-/// The code of what [`Losses::GiveUp`] gave up.
+/// The code of a finding about losses that [`Losses::GiveUp`] accepted.
 pub const LOSS_ACCEPTED: &str = "LOG_LOSS_ACCEPTED";
 
-/// What to do about records that were acknowledged and are gone.
+/// What to do if acknowledged records are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Losses {
-    /// Change nothing and say what is wrong.
+    /// Change nothing, and return an error that says what is wrong.
     Refuse,
-    /// Go on with what is left.
+    /// Continue with what is left.
     GiveUp,
 }
 
-/// Something about a folder that whoever runs it should know.
+/// Something about a folder that its operator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Stable, machine-readable.
+    /// A stable, machine-readable code.
     pub code: &'static str,
-    /// What was found, and what was done.
+    /// What was found and what was done about it.
     pub message: String,
 }
 
-/// A place of the journal from which on it cannot be used.
+/// A position from which the journal cannot be used.
 struct Break {
     file: PathBuf,
-    /// The bytes before it, which can.
+    /// The number of usable bytes before it.
     keep: u64,
-    /// The files after it.
+    /// The journal files after this one.
     later: Vec<PathBuf>,
     reason: String,
 }
 
-/// What a sound journal holds.
+/// The contents of an intact journal.
 #[derive(Default)]
 struct Walked {
     keyspaces: BTreeSet<u64>,
-    /// The last stamp, and fjall's number of that write.
+    /// The last stamp, with fjall's sequence number of that write.
     last: Option<(Stamp, u64)>,
-    /// Files whose last write was interrupted, and where it begins.
+    /// Files that end in an interrupted write, with the byte where it begins.
     torn: Vec<(PathBuf, u64)>,
 }
 
-/// Checks a folder before it is opened. A write that was interrupted is cut off; whatever else is wrong is an error, or with
-/// [`Losses::GiveUp`] put aside. Answers the last acknowledged write, as far as it is known.
+/// Checks a folder before fjall opens it. Cuts off an interrupted write. Anything else that is
+/// wrong is an error; with [`Losses::GiveUp`] it is set aside instead. Returns the number of the
+/// last acknowledged write, if it is known.
 pub fn check(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Result<Option<u64>, StoreError> {
     let mark = read_mark(folder, findings)?;
     let mut files = journals(folder)?;
     if files.is_empty() && !folder.join("keyspaces").exists() && !folder.join("version").exists() {
         return match mark {
             Some(number) if number > 0 && losses == Losses::Refuse => {
-                Err(StoreError::Lost(format!("its files are gone, and with them {number} writes")))
+                Err(StoreError::Lost(format!("its files are missing, and with them {number} writes")))
             }
             mark => Ok(mark),
         };
     }
     if files.is_empty() && mark.is_some() && losses == Losses::Refuse {
-        return Err(StoreError::Lost("its journal is gone, the files *.jnl".to_owned()));
+        return Err(StoreError::Lost("its journal (the files *.jnl) is missing".to_owned()));
     }
     let walked = match walk(&files)? {
         Ok(walked) => walked,
@@ -90,36 +92,36 @@ pub fn check(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Resu
     for (file, at) in walked.torn {
         cut(&file, at)?;
         let (name, code) = (name_of(&file), "LOG_TAIL_CUT");
-        let message = format!("{name} ended in a write that was interrupted; nobody had been told that it was stored");
+        let message = format!("{name} ended in an interrupted write, which was cut off; it had not been acknowledged");
         findings.push(Finding { code, message });
     }
     Ok(mark)
 }
 
-/// Fails if a database that has come to write `number` has lost what was acknowledged.
+/// Fails if a database that ends with write `number` has lost acknowledged writes.
 pub fn check_reached(number: u64, acknowledged: u64) -> Result<(), StoreError> {
     if number >= acknowledged {
         return Ok(());
     }
     let lost = acknowledged - number;
     Err(StoreError::Lost(format!(
-        "its last {lost} writes are gone: it ends with write {number}, but write {acknowledged} was acknowledged"
+        "its last {lost} writes are missing: it ends with write {number}, but write {acknowledged} was acknowledged"
     )))
 }
 
 fn read_mark(folder: &Path, findings: &mut Vec<Finding>) -> Result<Option<u64>, StoreError> {
     match Mark::read(folder) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            let message = format!("the file log/{}: {error}; it is made anew", super::stamp::MARK);
+            let message = format!("the file log/{}: {error}; it is created again", super::stamp::MARK);
             findings.push(Finding { code: "LOG_MARK_DAMAGED", message });
-            // The log was in use, that much is known.
+            // The mark exists, so the log was in use.
             Ok(Some(0))
         }
         read => Ok(read?),
     }
 }
 
-/// The journal's files, oldest first.
+/// Returns the journal files, oldest first.
 fn journals(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(folder) {
@@ -129,7 +131,8 @@ fn journals(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if let Some(id) = name.strip_suffix(".jnl") {
-            let id: u64 = id.parse().map_err(|_| StoreError::Corrupt(format!("{name} is no name of a journal")))?;
+            let id: u64 =
+                id.parse().map_err(|_| StoreError::Corrupt(format!("{name} is not the name of a journal")))?;
             found.push((id, folder.join(name)));
         }
     }
@@ -139,7 +142,7 @@ fn journals(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
 
 fn walk(files: &[PathBuf]) -> Result<Result<Walked, Break>, StoreError> {
     let mut walked = Walked::default();
-    // A file that is not the last should have no torn end, unless the write was made again in the next.
+    // Only the last file may have a torn end, unless the next file repeats the interrupted write.
     let mut doubt: Option<Break> = None;
     for (index, file) in files.iter().enumerate() {
         let (bytes, later) = (fs::read(file)?, &files[index + 1..]);
@@ -161,17 +164,17 @@ fn walk(files: &[PathBuf]) -> Result<Result<Walked, Break>, StoreError> {
         }
         match Tail::of(&bytes[at..]) {
             Tail::Unwritten if at == 0 && !later.is_empty() => {
-                return Ok(Err(broken(0, "it is empty, and a later file is there")));
+                return Ok(Err(broken(0, "it is empty, but a later file exists")));
             }
             Tail::Unwritten => {}
             Tail::Torn => {
                 if !later.is_empty() {
-                    doubt = Some(broken(at, "its end cannot be read, and a later file is there"));
+                    doubt = Some(broken(at, "its end cannot be read, but a later file exists"));
                 }
                 walked.torn.push((file.clone(), at as u64));
             }
             Tail::Damaged(distance) => {
-                let what = format!("a write cannot be read, though one at byte {} can", at + distance);
+                let what = format!("a write cannot be read, but a later one at byte {} can", at + distance);
                 return Ok(Err(broken(at, &what)));
             }
         }
@@ -179,16 +182,16 @@ fn walk(files: &[PathBuf]) -> Result<Result<Walked, Break>, StoreError> {
     Ok(doubt.map_or(Ok(walked), Err))
 }
 
-/// What is missing between two writes that follow each other.
+/// Describes the gap between two consecutive stamped writes, if there is one.
 fn missing_before(last: Option<(Stamp, u64)>, next: Stamp, seqno: u64) -> Option<String> {
     let (last, last_seqno) = last?;
     if !next.goes_on || (next.number == last.number + 1 && seqno > last_seqno) {
         return None;
     }
-    Some(format!("write {} follows write {} there", next.number, last.number))
+    Some(format!("write {} follows write {}", next.number, last.number))
 }
 
-/// Ends the journal before a break. What followed stays in files that nobody reads.
+/// Ends the journal before a break. What follows stays in files that are never read.
 fn put_aside(found: &Break) -> Result<(), StoreError> {
     fs::copy(&found.file, aside(&found.file))?;
     cut(&found.file, found.keep)?;
@@ -198,7 +201,7 @@ fn put_aside(found: &Break) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A name beside a file that is not taken.
+/// Returns an unused file name beside `file`.
 fn aside(file: &Path) -> PathBuf {
     let names = (0..u32::MAX).map(|n| {
         let ending = if n == 0 { "damaged".to_owned() } else { format!("damaged-{n}") };

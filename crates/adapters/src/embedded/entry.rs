@@ -1,4 +1,5 @@
-//! The small entries beside the blocks: layout, bounds, progress, producers. Each carries its own checksum.
+//! The small entries beside the blocks: layout, bounds, progress and producers. Each carries its
+//! own checksum.
 
 use ports::log::{LogError, Progress, Topic};
 use serde::de::DeserializeOwned;
@@ -7,24 +8,24 @@ use serde::{Deserialize, Serialize};
 use super::block::checksum;
 use super::store::{Opened, Space, StoreError};
 
-/// The form of what is stored; another one is refused at the start.
+/// The version of the stored format. A log with another version is refused at start.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// How the log was created.
+/// The settings that a log was created with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
-    /// [`FORMAT_VERSION`].
+    /// The format version: [`FORMAT_VERSION`].
     pub version: u32,
-    /// See `Log::partitions`.
+    /// The number of partitions: see `Log::partitions`.
     pub partitions: u32,
 }
 
-/// What a trim leaves behind: the records themselves no longer tell.
+/// What a trim stores, because the trimmed records no longer show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trimmed {
     /// The first retained offset.
     pub first: u64,
-    /// The log's floor at the trim: no later append gets this instant or an earlier one.
+    /// The log's floor at the trim: every later append gets a later instant.
     pub floor_micros: i64,
 }
 
@@ -35,22 +36,22 @@ pub enum Entry {
     Layout,
     /// [`Trimmed`]
     Trimmed(Topic, u32),
-    /// `Vec<(u64, u64)>`: offsets that are nobody's, from the first to before the second, ascending
+    /// `Vec<(u64, u64)>`: ranges of offsets without records, end exclusive, ascending
     Gaps(Topic, u32),
     /// [`Progress`]
     Progress(u32),
-    /// `u64`, the producer's last sequence
+    /// `u64`: the producer's last sequence
     Producer(String),
     /// [`HighestIds`](ports::log::HighestIds)
     HighestIds,
-    /// `i64`, when the files were last wiped, in microseconds
+    /// `i64`: when the files were last scrubbed, in microseconds
     Scrubbed,
-    /// [`Stamp`](super::stamp::Stamp), of the last write
+    /// [`Stamp`](super::stamp::Stamp) of the last write
     Stamp,
 }
 
 impl Entry {
-    /// The key as stored.
+    /// Returns the key as stored.
     pub fn key(&self) -> Vec<u8> {
         match self {
             Entry::Layout => b"layout".to_vec(),
@@ -64,7 +65,7 @@ impl Entry {
         }
     }
 
-    /// Reads the entry; `None` if there is none.
+    /// Reads the entry. Returns `None` if it is not stored.
     pub fn get<T: DeserializeOwned>(&self, opened: &Opened) -> Result<Option<T>, LogError> {
         let key = self.key();
         let stored = opened.space(Space::Meta).get(&key).map_err(StoreError::from)?;
@@ -76,12 +77,12 @@ impl Entry {
     }
 }
 
-/// The last committed progress of a partition.
+/// Returns the last committed progress of a partition.
 pub fn progress(opened: &Opened, partition: u32) -> Result<Option<Progress>, LogError> {
     Entry::Progress(partition).get(opened)
 }
 
-/// A value with its checksum in front.
+/// Serialises a value, with its checksum in front.
 pub fn encode<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
     let body = postcard::to_stdvec(value).expect("plain numbers and bytes always serialise");
     let mut bytes = checksum(key, &body).to_le_bytes().to_vec();
@@ -89,7 +90,7 @@ pub fn encode<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
     bytes
 }
 
-/// The opposite of [`encode`]; an error says what is wrong.
+/// The inverse of [`encode`]. The error says what is wrong.
 pub fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, &'static str> {
     let (stored, body) = bytes.split_first_chunk::<4>().ok_or("it is cut off")?;
     if u32::from_le_bytes(*stored) != checksum(key, body) {

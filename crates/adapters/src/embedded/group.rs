@@ -1,6 +1,7 @@
-//! Several calls made one write: who gets which offset and instant, and what the database has to change.
+//! Combines several calls into one write: assigns offsets and instants, and collects the changes of
+//! the database.
 //!
-//! Nothing here does I/O but the look-ups of progress and producers that a call depends on.
+//! The only I/O here is reading the progress and producers that a call depends on.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,15 +18,15 @@ pub type Place = (Topic, u32);
 
 /// A queued call.
 pub struct Call {
-    /// What to do.
+    /// The operation to carry out.
     pub request: Request,
-    /// Where the answer goes, once the group is synced.
+    /// Receives the reply once the group is synced.
     pub reply: oneshot::Sender<Result<Reply, LogError>>,
-    /// The call's share of the queue's bytes, given back when it is answered.
+    /// The call's share of the queue's bytes, released when the reply is sent.
     pub _share: OwnedSemaphorePermit,
 }
 
-/// What a call asks for.
+/// The operation of a call.
 pub enum Request {
     /// `Log::append`
     Append(Vec<NewRecord>),
@@ -39,19 +40,19 @@ pub enum Request {
     Skip { topic: Topic, partition: u32, to: u64 },
 }
 
-/// What it is answered.
+/// The result of a call.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// Where the records stand.
+    /// The offsets and instants of the records.
     Appended(Vec<Appended>),
-    /// Whether `append_once` had anything to do.
+    /// Whether `append_once` appended anything.
     Once(bool),
-    /// Done.
+    /// The operation has no result.
     Done,
 }
 
 impl Request {
-    /// The bytes of its records: what it weighs in the queue and in a group.
+    /// Returns the bytes of the call's records: its weight in the queue and in a group.
     pub fn bytes(&self) -> usize {
         let records = match self {
             Request::Append(records) | Request::AppendOnce { records, .. } => records,
@@ -62,39 +63,39 @@ impl Request {
     }
 }
 
-/// The calls of one write, as far as they have been added.
+/// The calls added so far to one write.
 pub struct Group<'a> {
     opened: &'a Opened,
-    /// Where each partition ended before the group.
+    /// The end of each partition before the group.
     ends: &'a HashMap<Place, u64>,
     blocks: BTreeMap<Place, BlockBuilder>,
     changes: Vec<Change>,
-    /// Entries as the group leaves them; later calls of the group see them.
+    /// Entries as changed by the group, for its later calls.
     progress: BTreeMap<u32, Progress>,
     producers: BTreeMap<String, u64>,
-    /// As stored, and as the group leaves it.
+    /// Before and after the group.
     highest: (HighestIds, HighestIds),
 }
 
-/// What is to be written, and what is true afterwards.
+/// The changes to write, and the tail after them.
 pub struct Prepared {
-    /// One atomic write.
+    /// Written atomically.
     pub changes: Vec<Change>,
-    /// The new ends of the partitions that the group appended to.
+    /// The new ends of the partitions to which the group appends.
     pub ends: Vec<(Place, u64)>,
-    /// The highest ids, those of the group included.
+    /// The highest ids, including those of the group.
     pub highest: HighestIds,
 }
 
 impl<'a> Group<'a> {
-    /// An empty group on top of what is stored.
+    /// Starts an empty group on top of what is stored.
     pub fn new(opened: &'a Opened, ends: &'a HashMap<Place, u64>, highest: HighestIds) -> Self {
         let (blocks, progress, producers) = Default::default();
         Self { opened, ends, blocks, changes: Vec::new(), progress, producers, highest: (highest, highest) }
     }
 
-    /// Adds a call, whose records get the instant `at`, and says what to answer it when the group is synced. A call that
-    /// fails leaves no trace in the group.
+    /// Adds a call, whose records get the instant `at`. Returns the reply to send when the group is
+    /// synced. A call that fails leaves no trace in the group.
     pub fn add(&mut self, request: Request, at: Timestamp) -> Result<Reply, LogError> {
         match request {
             Request::Append(records) => Ok(Reply::Appended(self.append(records, at))),
@@ -112,7 +113,7 @@ impl<'a> Group<'a> {
                 self.progress.insert(partition, Progress { notifications_offset, ..progress });
                 Ok(Reply::Done)
             }
-            Request::Trim { .. } | Request::Skip { .. } => unreachable!("the writer does it between groups"),
+            Request::Trim { .. } | Request::Skip { .. } => unreachable!("the writer handles these between groups"),
         }
     }
 
@@ -147,7 +148,7 @@ impl<'a> Group<'a> {
         offset
     }
 
-    /// Closes the group.
+    /// Closes the group and returns its changes.
     pub fn finish(mut self) -> Prepared {
         let ends = self.blocks.iter().map(|(place, block)| (*place, block.end())).collect();
         let mut changes = self.changes;
@@ -166,7 +167,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// An entry to be written.
+/// Returns the change that writes an entry.
 pub fn entry_change<T: serde::Serialize>(entry: &Entry, value: &T) -> Change {
     let key = entry.key();
     let value = Some(entry::encode(&key, value).into());

@@ -1,7 +1,9 @@
-//! The highest ids that records were ever about: one entry, written with the records that raise it.
+//! The highest ids that any record ever had: one entry, written together with the records that
+//! raise it.
 //!
-//! So a start reads one entry, however long the log is. A log of an earlier build has none: it is found out once, from the
-//! users in the checkpoints and the records that came after them.
+//! A start therefore reads one entry, however long the log is. A log of an earlier build has no
+//! such entry: the first start computes it from the users in the checkpoints and the records after
+//! them.
 
 use fjall::Guard;
 use ports::log::{HighestIds, LogError, Topic};
@@ -13,13 +15,13 @@ use super::group::entry_change;
 use super::store::{Opened, Space, Store, StoreError};
 use super::tail::corrupt;
 
-/// The entry as stored.
+/// Returns the entry as stored.
 pub fn stored(opened: &Opened) -> Result<HighestIds, LogError> {
     Ok(Entry::HighestIds.get(opened)?.unwrap_or_default())
 }
 
-/// Writes the entry of a log that has none yet.
-pub fn keep(store: &Store, partitions: u32) -> Result<(), LogError> {
+/// Writes the entry if the log does not have it yet.
+pub fn ensure(store: &Store, partitions: u32) -> Result<(), LogError> {
     if store.with(|opened| Entry::HighestIds.get::<HighestIds>(opened))?.is_some() {
         return Ok(());
     }
@@ -31,7 +33,7 @@ fn find(opened: &Opened, partitions: u32) -> Result<HighestIds, LogError> {
     let mut highest = HighestIds::default();
     note_from(opened, Topic::Config, 0, 0, &mut highest)?;
     for partition in 0..partitions {
-        // A damaged checkpoint says nothing: then all that the log still has is looked at.
+        // A damaged checkpoint gives no position: then all retained records are read.
         let (marker, last_user) = checkpoints::newest(opened, partition).unwrap_or_default();
         highest.user = highest.user.max(last_user.map_or(0, |user| user.0));
         let (events, notifications) = marker.map_or((0, 0), |marker| (marker.next_offset, marker.notifications_offset));
@@ -41,7 +43,7 @@ fn find(opened: &Opened, partitions: u32) -> Result<HighestIds, LogError> {
     Ok(highest)
 }
 
-/// Notes the records of a partition from about an offset on.
+/// Notes the ids of a partition's records, from the block that holds `from`.
 fn note_from(
     opened: &Opened,
     topic: Topic,

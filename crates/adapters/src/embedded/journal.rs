@@ -1,15 +1,19 @@
-//! fjall's journal, read before fjall opens it and without changing it.
+//! Reads fjall's journal before fjall opens it, without changing it.
 //!
-//! fjall takes the first entry that it cannot read for the end of its journal, and cuts the file there. That is right for a
-//! write that a crash interrupted, and wrong for one that was damaged later: what follows it was acknowledged.
+//! fjall treats the first unreadable entry as the end of its journal and truncates the file there.
+//! That is right for a write that a crash interrupted. It is wrong for a write that was damaged
+//! later, because the writes after it were acknowledged.
 //!
 //! ```text
-//! batch  1 | items u32 | seqno u64 | item… | 3 | xxh3 of the items u64 | "FJL" 3          (all little-endian)
-//! item   2 | value type u8 | compression u8 | keyspace u64 | key bytes u16 | value bytes u32 | stored bytes u32 | key | value
-//!        4 | keyspace u64                                                    (a keyspace was emptied)
+//! (all little-endian)
+//! batch  1 | items u32 | seqno u64 | item… | 3 | xxh3 of the items u64 | "FJL" 3
+//! item   2 | value type u8 | compression u8 | keyspace u64 | key bytes u16 | value bytes u32
+//!          | stored bytes u32 | key | value
+//!        4 | keyspace u64                                             (a keyspace was emptied)
 //! ```
 //!
-//! A new file is 64 MiB of zeros, written from its beginning. There is only ever one batch that is not synced: the last.
+//! A new file is 64 MiB of zeros, written from the start. At most one batch is not synced: the
+//! last.
 
 use std::collections::BTreeSet;
 
@@ -22,35 +26,35 @@ const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
 const TRAILER: [u8; 4] = [b'F', b'J', b'L', 3];
-/// The highest tag of a value type, and of a compression.
+/// The highest tags of a value type and of a compression.
 const VALUE_TYPE_MAX: u8 = 2;
 const COMPRESSION_MAX: u8 = 1;
 
-/// A batch whose checksum holds.
+/// A batch whose checksum matches.
 pub struct Batch {
-    /// fjall's number of the write. Not part of its checksum, so it is held against the [`Stamp`].
+    /// fjall's sequence number of the write. Its checksum does not cover it, so the [`Stamp`] does.
     pub seqno: u64,
-    /// Its length in the file.
+    /// The batch's length in the file.
     pub bytes: usize,
-    /// Our number of the write; `None` of an earlier build's.
+    /// Our number of the write. `None` if an earlier build wrote it.
     pub stamp: Option<Stamp>,
-    /// What it writes to.
+    /// The keyspaces that the batch writes to.
     pub keyspaces: BTreeSet<u64>,
 }
 
-/// What follows the last sound batch of a file.
+/// What follows the last intact batch of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// Nothing was written there.
+    /// Nothing but zeros.
     Unwritten,
-    /// Something that is no batch, and no batch after it: a write that was interrupted.
+    /// Bytes that are not a batch, with no batch after them: an interrupted write.
     Torn,
-    /// Something that is no batch, and then a batch, at this distance: damage.
+    /// Bytes that are not a batch, with a batch after them at this distance: damage.
     Damaged(usize),
 }
 
 impl Batch {
-    /// The batch that begins here, if there is one.
+    /// Parses the batch at the start of `bytes`, if there is one.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut rest = Bytes(bytes);
         if rest.u8()? != START {
@@ -89,7 +93,7 @@ impl Batch {
 }
 
 impl Tail {
-    /// What this is, that begins where no batch does.
+    /// Classifies `bytes`, which do not start with a batch.
     pub fn of(bytes: &[u8]) -> Self {
         let Some(written) = first_written(bytes) else { return Self::Unwritten };
         let mut at = written;
@@ -104,7 +108,7 @@ impl Tail {
     }
 }
 
-/// Where the zeros end. In pieces, since there are up to 64 MiB of them.
+/// Returns where the zeros end. Compares in pieces, because there can be 64 MiB of them.
 fn first_written(bytes: &[u8]) -> Option<usize> {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut pieces = bytes.chunks(ZEROS.len()).enumerate();
@@ -112,7 +116,7 @@ fn first_written(bytes: &[u8]) -> Option<usize> {
     Some(index * ZEROS.len() + piece.iter().position(|byte| *byte != 0)?)
 }
 
-/// Bytes that are read from the front.
+/// Bytes consumed from the front.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {

@@ -1,4 +1,4 @@
-//! [`EmbeddedLog`]: the log port on the database.
+//! [`EmbeddedLog`]: the log port on the embedded database.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -20,15 +20,15 @@ use super::store::{Opened, Space, Store, StoreError};
 use super::tail::{Readable, Tail, corrupt, recover};
 use super::writer::Writer;
 
-/// KiB of records that may wait for the writer; over it `Unavailable`, but for commits, which wait. A larger single call needs
-/// an empty queue.
+/// The KiB of records that may wait for the writer. Beyond it, calls fail with `Unavailable`;
+/// commits wait instead. A single larger call needs an empty queue.
 pub const QUEUED_KIB_MAX: u32 = 64 << 10;
-/// What a call weighs at least in the queue.
+/// The least weight of a call in the queue.
 const CALL_KIB_MIN: u32 = 4;
-/// Calls that may wait for the writer.
+/// The number of calls that may wait for the writer.
 pub const QUEUED_CALLS_MAX: usize = (QUEUED_KIB_MAX / CALL_KIB_MIN) as usize;
 
-/// A log in a folder of this machine.
+/// A log in a local folder.
 pub struct EmbeddedLog {
     store: Arc<Store>,
     tail: Arc<Tail>,
@@ -36,7 +36,7 @@ pub struct EmbeddedLog {
     partitions: u32,
     reclaim: Arc<Reclaim>,
     queued_kib: Arc<Semaphore>,
-    /// `None` only while it is being dropped: the writer ends when the queue closes.
+    /// `None` only during drop: the writer ends when the queue closes.
     queue: Option<SyncSender<Call>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -45,7 +45,7 @@ impl EmbeddedLog {
     /// Opens the log of a database, or creates it with this number of partitions.
     pub fn open(store: Arc<Store>, partitions: u32, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
         check_layout(&store, partitions)?;
-        highest_ids::keep(&store, partitions)?;
+        highest_ids::ensure(&store, partitions)?;
         let recovered = store.with(|opened| recover(opened, partitions))?;
         let tail = Arc::new(Tail::new(recovered));
         let (queue, calls) = sync_channel(QUEUED_CALLS_MAX);
@@ -64,24 +64,25 @@ impl EmbeddedLog {
         Ok(Self { store, tail, clock, partitions, reclaim, queued_kib, queue, writer })
     }
 
-    /// Queues a call and waits for its answer.
+    /// Queues a call and waits for its reply.
     async fn call(&self, request: Request) -> Result<Reply, LogError> {
         let kib = u32::try_from(request.bytes() >> 10).unwrap_or(u32::MAX).clamp(CALL_KIB_MIN, QUEUED_KIB_MAX);
-        let full = || LogError::Unavailable("more is waiting to be written than the queue holds".to_owned());
+        let full = || LogError::Unavailable("the log's write queue is full".to_owned());
         let queued = self.queued_kib.clone();
         let _share = if let Request::Commit(_) = request {
-            // A worker has no client to send away, and there is at most one commit of each partition.
+            // A worker has no client to push back on, and each partition has at most one commit
+            // waiting.
             queued.acquire_many_owned(kib).await.map_err(|_| stopped())?
         } else {
             queued.try_acquire_many_owned(kib).map_err(|_| full())?
         };
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         let queue = self.queue.as_ref().expect("only taken by drop");
         queue.try_send(Call { request, reply, _share }).map_err(|error| match error {
             TrySendError::Full(_) => full(),
             TrySendError::Disconnected(_) => stopped(),
         })?;
-        answer.await.map_err(|_| stopped())?
+        response.await.map_err(|_| stopped())?
     }
 
     async fn read_batch(&self, place: Place, from: u64, bytes_max: usize, ends: Ends) -> Result<Batch, LogError> {
@@ -89,7 +90,7 @@ impl EmbeddedLog {
         loop {
             let readable = self.tail.readable(place, &*self.clock);
             let gaps = self.tail.gaps(place);
-            let from = over(&gaps, from.max(readable.first));
+            let from = skip_gap(&gaps, from.max(readable.first));
             if from >= readable.end {
                 return Ok(Batch { records: Vec::new(), next_offset: from, complete_until: readable.complete_until });
             }
@@ -97,7 +98,7 @@ impl EmbeddedLog {
                 blocking(&self.store, move |opened| read_blocks(opened, place, from, readable, &gaps, bytes_max, ends))
                     .await;
             match read {
-                // It was there when we began, and has been trimmed since.
+                // The record existed when the read began, and has been trimmed since.
                 Err(LogError::Corrupt(_)) if self.tail.bounds(place).0 > from => {}
                 read => return read,
             }
@@ -113,13 +114,13 @@ fn stopped() -> LogError {
     LogError::Unavailable("the writer has stopped: restart the service".to_owned())
 }
 
-/// Stores the layout of a new log; refuses another one.
+/// Stores the layout of a new log. Refuses a log with another layout.
 fn check_layout(store: &Store, partitions: u32) -> Result<(), LogError> {
-    let asked = Layout { version: FORMAT_VERSION, partitions };
+    let expected = Layout { version: FORMAT_VERSION, partitions };
     match store.with(|opened| Entry::Layout.get::<Layout>(opened))? {
-        None => Ok(store.write(vec![entry_change(&Entry::Layout, &asked)])?),
+        None => Ok(store.write(vec![entry_change(&Entry::Layout, &expected)])?),
         Some(found) if found.version != FORMAT_VERSION => Err(LogError::Unavailable(format!(
-            "the log is stored in form {}, this version reads form {FORMAT_VERSION}: use the version that wrote it",
+            "the log has format {}, but this version reads format {FORMAT_VERSION}: use the version that wrote it",
             found.version
         ))),
         Some(found) if found.partitions != partitions => {
@@ -148,7 +149,7 @@ impl Log for EmbeddedLog {
         if !self.store.has_failed() {
             return Ok(());
         }
-        // Writes where the config topic begins, which does not change.
+        // Rewrites the first offset of the config topic, which does not change it.
         self.trim(Topic::Config, 0, 0).await
     }
 
@@ -156,7 +157,7 @@ impl Log for EmbeddedLog {
         self.check(&records)?;
         match self.call(Request::Append(records)).await? {
             Reply::Appended(appended) => Ok(appended),
-            _ => unreachable!("an append is answered with places"),
+            _ => unreachable!("an append returns offsets"),
         }
     }
 
@@ -164,7 +165,7 @@ impl Log for EmbeddedLog {
         self.check(&records)?;
         match self.call(Request::AppendOnce { producer: producer.to_owned(), sequence, records }).await? {
             Reply::Once(appended) => Ok(appended),
-            _ => unreachable!("an append_once is answered with whether it appended"),
+            _ => unreachable!("an append_once returns whether it appended"),
         }
     }
 
@@ -231,11 +232,11 @@ impl Log for EmbeddedLog {
         let reclaim = self.reclaim.clone();
         let removed = blocking(&self.store, move |opened| {
             reclaim.remove_blocks(opened, (topic, partition), first, end)?;
-            Ok(reclaim.give_back(opened, topic, first - before_it, left)?)
+            Ok(reclaim.free_space(opened, topic, first - before_it, left)?)
         });
-        // The records are trimmed whether this succeeds or not; what it leaves the next trim removes.
+        // The records are trimmed even if this fails: the next trim removes what is left.
         if let Err(error) = removed.await {
-            tracing::warn!(?topic, partition, %error, "the space of trimmed records could not be given back yet");
+            tracing::warn!(?topic, partition, %error, "could not free the space of trimmed records yet");
         }
         Ok(())
     }
@@ -257,29 +258,32 @@ impl Log for EmbeddedLog {
     }
 }
 
-/// Runs a look into the database where it may block.
+/// Runs a read of the database on a thread that may block.
 async fn blocking<T: Send + 'static>(
     store: &Arc<Store>,
-    look: impl FnOnce(&Opened) -> Result<T, LogError> + Send + 'static,
+    read: impl FnOnce(&Opened) -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
     let store = store.clone();
-    let looked = tokio::task::spawn_blocking(move || store.with(look)).await;
-    looked.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
+    let result = tokio::task::spawn_blocking(move || store.with(read)).await;
+    result.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
 }
 
-/// The offset itself, or where a gap ends that it lies in.
-fn over(gaps: &[(u64, u64)], offset: u64) -> u64 {
+/// Returns `offset`, or the end of the gap that contains it.
+fn skip_gap(gaps: &[(u64, u64)], offset: u64) -> u64 {
     gaps.iter().find(|(from, to)| (*from..*to).contains(&offset)).map_or(offset, |(_, to)| *to)
 }
 
-/// Where a reading may end before the log does.
+/// Where a batch may end before the end of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
+    /// Only between two instants.
     WithAnInstant,
+    /// After any record.
     Anywhere,
 }
 
-/// Reads from `from` (which is retained and before the end) until `bytes_max` is reached, and an instant is finished if need be.
+/// Reads from `from`, which is retained and before the end, until `bytes_max` is reached. With
+/// [`Ends::WithAnInstant`] it then goes on to the end of the instant.
 fn read_blocks(
     opened: &Opened,
     (topic, partition): Place,
@@ -300,7 +304,7 @@ fn read_blocks(
         let (key, value) = guard.into_inner().map_err(StoreError::from)?;
         let block = Block::parse(&key, &value).map_err(|what| corrupt(topic, partition, &key, what))?;
         if block.first_offset > expected {
-            expected = over(gaps, expected);
+            expected = skip_gap(gaps, expected);
         }
         if block.first_offset > expected || block.end() <= expected {
             return Err(corrupt(topic, partition, &block_key(partition, expected), "it is missing"));
@@ -321,7 +325,7 @@ fn read_blocks(
         }
         expected = block.end();
     }
-    if over(gaps, expected) != readable.end {
+    if skip_gap(gaps, expected) != readable.end {
         return Err(corrupt(topic, partition, &block_key(partition, expected), "it is missing"));
     }
     Ok(Batch { records, next_offset: readable.end, complete_until: readable.complete_until })

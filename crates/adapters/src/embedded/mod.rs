@@ -1,8 +1,9 @@
-//! Log and checkpoints in one fjall database in a folder: what a single machine needs, with nothing to install.
+//! Log and checkpoints in one fjall database in a local folder: all that a single machine needs,
+//! with nothing to install.
 //!
-//! An append takes this way: [`log`] queues the call, the thread of [`writer`] makes one [`group`] of the waiting calls,
-//! the group packs their records into blocks ([`block`]), [`store`] writes and syncs them as a whole, [`tail`] makes
-//! them visible, and all callers are answered.
+//! The path of an append: [`log`] queues the call; the thread of [`writer`] makes one [`group`] of
+//! the waiting calls; the group packs their records into blocks ([`block`]); [`store`] writes and
+//! syncs the blocks atomically; [`tail`] makes them visible; then every caller gets its reply.
 
 mod block;
 mod checkpoints;
@@ -30,8 +31,8 @@ use ports::clock::Clock;
 use ports::log::LogError;
 use store::{Store, StoreError};
 
-/// Opens the log and the checkpoints in a folder, which is created if need be. Only one process can have it open. One that has
-/// lost what was acknowledged is damaged.
+/// Opens the log and the checkpoints in a folder, and creates it if needed. Only one process can
+/// have it open. Returns `LogError::Corrupt` if acknowledged writes are lost.
 pub fn open(
     folder: &Path,
     partitions: u32,
@@ -44,23 +45,24 @@ pub fn open(
     }
 }
 
-/// What was opened.
+/// An opened folder.
 pub struct Embedded {
-    /// The log.
+    /// The log port.
     pub log: EmbeddedLog,
-    /// The checkpoints.
+    /// The checkpoint port, on the same database.
     pub checkpoints: EmbeddedCheckpoints,
-    /// What was mended or given up on the way.
+    /// What was repaired or given up during the open.
     pub findings: Vec<Finding>,
 }
 
 /// Why a folder cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The log has lost what was acknowledged. Nothing was changed; [`Losses::GiveUp`] goes on without it.
+    /// Acknowledged writes are lost. Nothing was changed; [`Losses::GiveUp`] continues without
+    /// them.
     #[error("the log has lost something: {0}")]
     Lost(String),
-    /// Anything else. Damage of this kind leaves nothing to go on with.
+    /// Any other failure. [`Losses::GiveUp`] does not help against damage of this kind.
     #[error(transparent)]
     Log(LogError),
 }
@@ -74,7 +76,7 @@ impl From<StoreError> for OpenError {
     }
 }
 
-/// As [`open`], and says what became of damage.
+/// Like [`open`], with a choice about losses. Also returns the findings about damage.
 pub fn open_with(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, losses: Losses) -> Result<Embedded, OpenError> {
     let mut findings = Vec::new();
     let store = Arc::new(Store::open(folder, losses, &mut findings)?);

@@ -1,8 +1,10 @@
-//! What a trim leaves behind: blocks before the first retained offset, and their space on the disk.
+//! Cleans up after a trim: removes blocks before the first retained offset and frees their disk
+//! space.
 //!
-//! A removed entry of an LSM tree goes when a compaction meets its removal, and a value that lies apart from the tree when all
-//! of its file is known to be gone. By themselves compactions follow what is written; here blocks are written once, in order, so
-//! that none would ever reach what was trimmed. Only the keys of the blocks are written anew, and files with few blocks left.
+//! An LSM tree drops a removed entry when a compaction meets its tombstone, and a value stored
+//! apart from the tree when all of its file is known to be unused. Compactions follow what is
+//! written. Blocks are written once, in order, so no compaction would ever reach the trimmed ones
+//! by itself. Only the keys of the blocks are rewritten, and files with few blocks left.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,11 +17,13 @@ use super::block::{block_key, first_offset};
 use super::group::Place;
 use super::store::{Change, Opened, Space, StoreError};
 
-/// How many blocks one write removes: the log's own writes wait for it.
+/// The number of blocks that one write removes. The log's own writes wait for it.
 const REMOVE_BLOCKS_MAX: usize = 4096;
-/// Space is given back when a topic's trimmed records are this part of those that are left: so much of the disk is lent at most.
-const PART: u64 = 8;
-/// How long a flush may take. It waits for the disk, and reopening a failed database waits for us.
+/// Space is freed when a topic's trimmed records reach one eighth of the records that are left.
+/// That bounds the wasted disk space.
+const WASTE_DIVISOR: u64 = 8;
+/// The longest wait for a flush. A flush waits for the disk, and reopening a failed database waits
+/// for this.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(10);
 const FLUSH_POLL: Duration = Duration::from_millis(10);
 
@@ -31,9 +35,10 @@ pub struct Reclaim {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Before these offsets no block is left. Without, a crash may have left some.
+    /// No block is left before these offsets. Where none is known, a crash may have left some.
     removed: HashMap<Place, u64>,
-    /// How many records were trimmed since a topic's space was given back. Without, perhaps many.
+    /// The records trimmed since a topic's space was last freed. Where none is known, it may be
+    /// many.
     trimmed: HashMap<Topic, u64>,
 }
 
@@ -42,13 +47,15 @@ impl Reclaim {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes the blocks that hold nothing at or after `first`, the first retained offset of a partition that goes to `end`.
+    /// Removes the blocks that hold nothing at or after `first`, the first retained offset of a
+    /// partition that ends at `end`.
     pub fn remove_blocks(&self, opened: &Opened, place: Place, first: u64, end: u64) -> Result<(), StoreError> {
         let (topic, partition) = place;
         let space = Space::Topic(topic);
         let blocks = opened.space(space);
         let mut from = self.state().removed.get(&place).copied().unwrap_or_default();
-        // The last block before it may reach beyond: it goes if another one begins there, or nothing does.
+        // The last block before `first` may reach beyond it. It goes only if another block begins
+        // at `first`, or the partition is empty.
         let is_whole = first == end || blocks.contains_key(block_key(partition, first))?;
         while from < first {
             let keys = blocks.range(block_key(partition, from)..block_key(partition, first)).map(Guard::key);
@@ -65,12 +72,13 @@ impl Reclaim {
         Ok(())
     }
 
-    /// Gives the space of a topic's removed blocks back if they are many. `trimmed` records more have gone, `left` are left.
-    pub fn give_back(&self, opened: &Opened, topic: Topic, trimmed: u64, left: u64) -> Result<(), StoreError> {
+    /// Frees the space of a topic's removed blocks if there are many. `trimmed` records were just
+    /// trimmed, `left` are left.
+    pub fn free_space(&self, opened: &Opened, topic: Topic, trimmed: u64, left: u64) -> Result<(), StoreError> {
         let is_due = match self.state().trimmed.get_mut(&topic) {
             Some(before) => {
                 *before += trimmed;
-                before.saturating_mul(PART) >= left
+                before.saturating_mul(WASTE_DIVISOR) >= left
             }
             None => true,
         };
@@ -79,7 +87,7 @@ impl Reclaim {
         }
         let blocks = opened.space(Space::Topic(topic));
         flush(blocks)?;
-        if blocks.tree.tombstone_count().saturating_mul(PART) >= blocks.approximate_len() as u64 {
+        if blocks.tree.tombstone_count().saturating_mul(WASTE_DIVISOR) >= blocks.approximate_len() as u64 {
             blocks.major_compact()?;
         }
         self.state().trimmed.insert(topic, 0);
@@ -87,7 +95,7 @@ impl Reclaim {
     }
 }
 
-/// Writes what is in memory into tables: a compaction sees nothing else.
+/// Writes what is in memory to tables, because a compaction sees nothing else.
 fn flush(blocks: &Keyspace) -> Result<(), StoreError> {
     blocks.rotate_memtable()?;
     let started = Instant::now();

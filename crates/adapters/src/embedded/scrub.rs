@@ -1,9 +1,10 @@
-//! What left the log and the checkpoints leaves the files.
+//! Erases data from the database's files after it was removed from the log and the checkpoints.
 //!
-//! fjall keeps what nobody can read any more in three places: in the journal, until that is full and everything in it is in
-//! tables too; in tables, until a compaction meets the removal or the newer value; in files of large values, until none of
-//! a file's values is left. So a scrub fills the journal up, writes what is in memory into tables, and compacts the tables.
-//! As it does so again and again, no file of large values spans more than the time between two scrubs.
+//! fjall keeps removed data in three places: in the journal, until that is full and everything in
+//! it is in tables too; in tables, until a compaction meets the tombstone or the newer value; in
+//! files of large values, until no value of the file is used. So a scrub fills the journal, flushes
+//! memory to tables, and compacts the tables. Because scrubs repeat, no file of large values spans
+//! more than the time between two of them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,36 +14,38 @@ use fjall::AbstractTree;
 
 use super::store::{Change, Opened, Space, StoreError};
 
-/// fjall begins a new journal when a flush finds more than 64,000,000 bytes in it, and has no other way to say so.
+/// fjall begins a new journal when a flush finds more than 64,000,000 bytes in it. It offers no
+/// other way to ask for one.
 const JOURNAL_BYTES: usize = 64_000_000;
-/// How much one write puts into the journal: the log's own writes wait for it.
+/// The bytes that one write adds to the journal. The log's own writes wait for it.
 const FILLER_BYTES: usize = 1 << 20;
 const FILLER_KEY: &[u8] = b"journal-filler";
-/// How long a flush may take. It waits for the disk, and reopening a failed database waits for us.
+/// The longest wait for a flush. A flush waits for the disk, and reopening a failed database waits
+/// for this.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(30);
 const FLUSH_POLL: Duration = Duration::from_millis(10);
 
-/// Wipes the files of the database in a folder.
+/// Erases removed data from the files of the database in `folder`.
 pub fn scrub(opened: &Opened, folder: &Path) -> Result<(), StoreError> {
     let old_journals = journals(folder)?;
     fill_journal(opened)?;
     for space in Space::ALL {
         opened.space(space).rotate_memtable()?;
     }
-    wait_until_gone(&old_journals)?;
+    wait_until_removed(&old_journals)?;
     for space in Space::ALL {
         let entries = opened.space(space);
         if entries.tree.tombstone_count() > 0 {
             entries.major_compact()?;
         }
     }
-    // fjall removes the tables that were replaced when it next changes anything.
+    // fjall removes the replaced tables with its next change.
     opened.write(vec![filler(None)])?;
     opened.space(Space::Meta).rotate_memtable()?;
     Ok(())
 }
 
-/// The journals that are there.
+/// Returns the journal files.
 fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
     let is_journal = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jnl");
@@ -60,7 +63,7 @@ fn filler(value: Option<Vec<u8>>) -> Change {
     Change { space: Space::Meta, key: FILLER_KEY.into(), value: value.map(Into::into) }
 }
 
-fn wait_until_gone(journals: &[PathBuf]) -> Result<(), StoreError> {
+fn wait_until_removed(journals: &[PathBuf]) -> Result<(), StoreError> {
     let started = Instant::now();
     while journals.iter().any(|journal| journal.exists()) {
         if started.elapsed() > FLUSH_WAIT_MAX {

@@ -1,9 +1,10 @@
-//! Numbers on the writes of the database, so that one that is missing is missed.
+//! Numbers the writes of the database, so that a missing write is noticed.
 //!
-//! Each write holds a [`Stamp`] with its number. After its sync the number also goes into a file of its own, the [`Mark`],
-//! which is not synced: it costs a microsecond, outlives the process like every written byte, and after a loss of power says
-//! less than the truth, never more. So a database that has not come as far as its mark has lost something that was
-//! acknowledged, and a journal whose numbers have a gap has lost what is in it.
+//! Each write contains a [`Stamp`] with its number. After its sync the number also goes to a file
+//! of its own, the [`Mark`]. The mark is not synced: setting it costs a microsecond, it survives
+//! the process like every written byte, and after a power loss it may be too low but never too
+//! high. So a database that ends before its mark has lost acknowledged writes, and a journal whose
+//! numbers have a gap has lost the writes in the gap.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,24 +16,25 @@ use serde::{Deserialize, Serialize};
 use super::block::checksum;
 use super::entry::{self, Entry};
 
-/// How much fjall's own upkeep may count its number up between the look at it and the write.
+/// How far fjall's own upkeep may raise its sequence number between our reading it and the write.
 const SEQNO_AHEAD_MAX: u64 = 1 << 20;
-/// The name of the mark, beside the journal.
+/// The file name of the mark, beside the journal.
 pub const MARK: &str = "acknowledged";
 
-/// What each write says of itself. The newest is an entry of the database.
+/// The number in each write. The newest is an entry of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Counts the writes, from 1.
+    /// The number of the write, counted from 1.
     pub number: u64,
-    /// What fjall's own number was at least: that is not covered by a checksum.
+    /// The least sequence number that fjall can have given. fjall's checksum does not cover it.
     pub seqno_min: u64,
-    /// Whether the write before, in the journal, has the number before. Not so after a loss that was accepted.
+    /// Whether the write before it in the journal has the previous number. False after an accepted
+    /// loss.
     pub goes_on: bool,
 }
 
 impl Stamp {
-    /// The stamp in an entry of the database, if it is that.
+    /// Returns the stamp if the entry is one.
     pub fn of(key: &[u8], value: &[u8]) -> Option<Self> {
         if key != Entry::Stamp.key() {
             return None;
@@ -40,18 +42,19 @@ impl Stamp {
         entry::decode(key, value).ok()
     }
 
-    /// Whether the write can have this number of fjall's.
+    /// Whether fjall can have given the write this sequence number.
     pub fn admits(&self, seqno: u64) -> bool {
         (self.seqno_min..=self.seqno_min.saturating_add(SEQNO_AHEAD_MAX)).contains(&seqno)
     }
 }
 
-/// The file that holds the number of the last acknowledged write.
+/// A file with the number of the last acknowledged write.
 #[derive(Debug)]
 pub struct Mark(File);
 
 impl Mark {
-    /// What the mark of a folder says: `Ok(None)` if there is none, an error of kind `InvalidData` if it is damaged.
+    /// Reads the mark of a folder: `Ok(None)` if there is none, an error of kind `InvalidData` if
+    /// it is damaged.
     pub fn read(folder: &Path) -> io::Result<Option<u64>> {
         let mut bytes = Vec::new();
         match File::open(folder.join(MARK)) {
@@ -63,24 +66,24 @@ impl Mark {
             let (number, sum) = bytes.split_first_chunk::<8>()?;
             (sum == checksum(&[], number).to_le_bytes()).then(|| u64::from_le_bytes(*number))
         });
-        number.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no number with its checksum"))
+        number.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its checksum does not match"))
     }
 
-    /// Opens the mark of a folder to be set, or makes it.
+    /// Opens the mark of a folder for writing, and creates it if needed.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let file = File::options().write(true).create(true).truncate(false).open(folder.join(MARK))?;
         file.set_len(12)?;
         Ok(Self(file))
     }
 
-    /// Sets it. A failure leaves it behind the truth, which does no harm.
+    /// Sets the mark. If that fails the mark is too low, which does no harm.
     pub fn set(&self, number: u64) {
         let number = number.to_le_bytes();
         let mut bytes = [0; 12];
         bytes[..8].copy_from_slice(&number);
         bytes[8..].copy_from_slice(&checksum(&[], &number).to_le_bytes());
         if let Err(error) = self.0.write_all_at(&bytes, 0) {
-            tracing::debug!(%error, "the mark of the last acknowledged write could not be set");
+            tracing::debug!(%error, "could not set the mark of the last acknowledged write");
         }
     }
 }
@@ -91,11 +94,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_says_what_was_set_or_that_it_is_damaged() {
+    fn a_mark_returns_the_number_that_was_set_and_damage_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Mark::read(folder.path()).unwrap(), None);
         let mark = Mark::open(folder.path()).unwrap();
-        assert!(Mark::read(folder.path()).is_err(), "made, but never set");
+        assert!(Mark::read(folder.path()).is_err(), "created, but never set");
         for number in [0, 7, u64::MAX] {
             mark.set(number);
             assert_eq!(Mark::read(folder.path()).unwrap(), Some(number));
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_admits_what_fjall_may_have_counted() {
+    fn a_stamp_admits_the_numbers_that_fjall_can_have_given() {
         let stamp = Stamp { number: 3, seqno_min: 100, goes_on: true };
         for (seqno, is_admitted) in [(99, false), (100, true), (103, true), (100 | 1 << 40, false), (0, false)] {
             assert_eq!(stamp.admits(seqno), is_admitted, "{seqno}");

@@ -1,7 +1,8 @@
-//! The database of an embedded log and its checkpoints, and its way back after a failed write.
+//! The database of an embedded log and its checkpoints, and how it recovers from a failed write.
 //!
-//! fjall refuses every write after one that failed (rightly: it cannot know what reached the disk) until the database is
-//! opened anew. [`Store::reopen`] does that in the running process, so that a full disk costs refused calls, not a restart.
+//! After a failed write fjall refuses all others until the database is reopened. It is right to: it
+//! cannot know what reached the disk. [`Store::reopen`] reopens it in the running process, so that
+//! a full disk costs refused calls and not a restart.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -18,24 +19,25 @@ use super::scrub;
 use super::stamp::{Mark, Stamp};
 use crate::space::probe;
 
-/// Journals beyond this are flushed into the trees: bounds both disk use and the time of a start.
+/// Journals beyond this size are flushed to the trees. Bounds both the disk space and the time of a
+/// start.
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
-/// Cache for blocks read from disk. The newest records are in memory anyway.
+/// The cache for blocks read from disk. The newest records are in memory anyway.
 const CACHE_BYTES: u64 = 32 << 20;
 
 /// The keyspaces of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
-    /// The blocks of a topic.
+    /// The blocks of one topic.
     Topic(Topic),
-    /// Layout, bounds, progress, producers.
+    /// Layout, bounds, progress and producers.
     Meta,
-    /// User blocks and markers.
+    /// Users' blocks and markers.
     Checkpoints,
 }
 
 impl Space {
-    /// All of them.
+    /// Every keyspace.
     pub const ALL: [Space; 6] = [
         Space::Topic(Topic::Events),
         Space::Topic(Topic::Errors),
@@ -46,33 +48,34 @@ impl Space {
     ];
 }
 
-/// One change of the database; several are written as a whole or not at all.
+/// One change of the database. Several are written atomically.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Where.
+    /// The keyspace of the entry.
     pub space: Space,
-    /// Which entry.
+    /// The entry's key.
     pub key: Slice,
-    /// Its new value; `None` removes it. Cheap to clone, since a write may have to be tried twice.
+    /// The new value; `None` removes the entry. Cheap to clone, because a write may be tried twice.
     pub value: Option<Slice>,
 }
 
-/// Why the database could not do it.
+/// Why an operation on the database failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No space left.
+    /// No space is left on the disk.
     #[error("{0}")]
     Full(String),
-    /// An earlier failure, perhaps in the background, made the database refuse writes; this one was not tried.
+    /// An earlier failure, perhaps in the background, made the database refuse writes. This write
+    /// was not tried.
     #[error("the database refuses writes since an earlier failure")]
     Refusing,
     /// Files of the database fail its checks.
     #[error("{0}")]
     Corrupt(String),
-    /// Writes that were acknowledged are not there.
+    /// Acknowledged writes are missing.
     #[error("{0}")]
     Lost(String),
-    /// Anything else.
+    /// Any other failure.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -127,7 +130,7 @@ pub struct Opened {
     numbering: Mutex<Numbering>,
 }
 
-/// Where the numbers of the writes stand. Held during a write: their order is that of the journal.
+/// The numbers of the writes. Locked during a write, so that they follow the order of the journal.
 struct Numbering {
     last: u64,
     /// See [`Stamp::goes_on`].
@@ -136,7 +139,7 @@ struct Numbering {
 }
 
 impl Opened {
-    /// Opens the database. One that has not come as far as write `acknowledged` is refused, if that is to be.
+    /// Opens the database. Fails if it ends before write `acknowledged`.
     fn open(folder: &Path, acknowledged: Option<u64>, goes_on: bool) -> Result<Self, StoreError> {
         let db = Database::builder(folder)
             .max_journaling_size(JOURNAL_BYTES_MAX)
@@ -152,7 +155,7 @@ impl Opened {
             None => 0,
             Some(value) => {
                 let stamp = Stamp::of(&key, &value);
-                stamp.ok_or_else(|| StoreError::Corrupt("the entry stamp cannot be read".to_owned()))?.number
+                stamp.ok_or_else(|| StoreError::Corrupt("the entry `stamp` cannot be read".to_owned()))?.number
             }
         };
         damage::check_reached(last, acknowledged.unwrap_or_default())?;
@@ -162,7 +165,7 @@ impl Opened {
         Ok(Self { db, topics, meta, checkpoints, failed: AtomicBool::new(false), numbering })
     }
 
-    /// The keyspace behind a [`Space`].
+    /// Returns the keyspace of a [`Space`].
     pub fn space(&self, space: Space) -> &Keyspace {
         match space {
             Space::Topic(Topic::Events) => &self.topics[0],
@@ -174,22 +177,22 @@ impl Opened {
         }
     }
 
-    /// A consistent view over all keyspaces.
+    /// Returns a consistent view over all keyspaces.
     pub fn snapshot(&self) -> fjall::Snapshot {
         self.db.snapshot()
     }
 
-    /// The number of the last write.
+    /// Returns the number of the last write.
     fn last_write(&self) -> u64 {
         self.numbering.lock().unwrap_or_else(PoisonError::into_inner).last
     }
 
-    /// Closes the database. Answers whether its next write would go on from the last.
+    /// Closes the database. Returns whether its next write would continue from the last.
     fn close(self) -> bool {
         self.numbering.into_inner().unwrap_or_else(PoisonError::into_inner).goes_on
     }
 
-    /// Makes the changes, all or none, and returns when they are on the disk.
+    /// Makes the changes atomically, and returns when they are on the disk.
     pub fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
@@ -217,7 +220,8 @@ impl Opened {
     }
 }
 
-/// Locks a database that is there, so that nobody writes while it is checked: it is fjall's lock, which fjall takes next.
+/// Locks an existing database, so that no process writes while it is checked. This is the lock that
+/// fjall takes next.
 fn lock(folder: &Path) -> Result<Option<File>, StoreError> {
     let file = match File::options().write(true).open(folder.join("lock")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -230,19 +234,20 @@ fn lock(folder: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-/// Blocks are large and written in order: kept apart from the tree, so that compaction moves their keys only.
+/// Blocks are large and written in order. Stored apart from the tree, so that compaction moves only
+/// their keys.
 fn block_options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().with_kv_separation(Some(KvSeparationOptions::default()))
 }
 
-/// The database behind a lock that only a reopening takes for writing.
+/// The database, behind a lock that only a reopen takes for writing.
 pub struct Store {
     folder: PathBuf,
     opened: RwLock<Option<Opened>>,
 }
 
 impl Store {
-    /// Opens the database in a folder, which is created if need be. Only one process can have it open.
+    /// Opens the database in a folder, and creates it if needed. Only one process can have it open.
     pub fn open(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder)?;
         let alone = lock(folder)?;
@@ -258,7 +263,8 @@ impl Store {
         Ok(Self { folder: folder.to_owned(), opened: RwLock::new(Some(opened)) })
     }
 
-    /// Calls `act` with the open database; unavailable while it could not be reopened after a failure.
+    /// Calls `act` with the open database. Fails with `Unavailable` while the database could not be
+    /// reopened after a failure.
     pub fn with<T, E: From<StoreError>>(&self, act: impl FnOnce(&Opened) -> Result<T, E>) -> Result<T, E> {
         let opened: RwLockReadGuard<_> = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         match opened.as_ref() {
@@ -267,7 +273,7 @@ impl Store {
         }
     }
 
-    /// Whether the last write failed, or the database could not be opened again since.
+    /// Whether the last write failed, or the database could not be reopened since.
     pub fn has_failed(&self) -> bool {
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         opened.as_ref().is_none_or(|opened| opened.failed.load(Ordering::Relaxed))
@@ -278,12 +284,13 @@ impl Store {
         self.with(|opened| opened.write(changes))
     }
 
-    /// Wipes what nobody can read any more out of the files.
+    /// Erases removed data from the files.
     pub fn scrub(&self) -> Result<(), StoreError> {
         self.with(|opened| scrub::scrub(opened, &self.folder))
     }
 
-    /// Opens the database anew after a failed write. As long as the disk is full, the old one stays: it can be read.
+    /// Reopens the database after a failed write. While the disk is full the old one stays open for
+    /// reading.
     pub fn reopen(&self) -> Result<(), StoreError> {
         probe(&self.folder)?;
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
@@ -293,8 +300,8 @@ impl Store {
         Ok(())
     }
 
-    /// Gives the database up without closing it. Closing writes out what is left in buffers, which after a failed write
-    /// would be the rest of changes that were reported as not made.
+    /// Drops the database without closing it. Closing would write what is left in buffers: after a
+    /// failed write, the rest of changes that were reported as failed.
     pub fn abandon(&self) {
         std::mem::forget(self.opened.write().unwrap_or_else(PoisonError::into_inner).take());
     }

@@ -1,4 +1,4 @@
-//! Where each partition ends and how late it is: what readers and the writer must agree on.
+//! The end and the newest instant of each partition, shared by readers and the writer.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,29 +17,30 @@ use super::store::{Opened, Space, StoreError};
 
 const TOPICS: [Topic; 4] = [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config];
 
-/// The shared end of the log.
+/// The end of the log, shared by readers and the writer.
 pub struct Tail {
     state: Mutex<State>,
     ends: HashMap<Place, watch::Sender<u64>>,
 }
 
-/// Guarded by one lock, so that "nothing at or before T is still to come" can be answered truly.
+/// Behind one lock, so that readers can rely on "nothing at or before T will still come".
 struct State {
     /// The first retained offset of each partition.
     firsts: HashMap<Place, u64>,
     /// The synced end of each partition.
     ends: HashMap<Place, u64>,
-    /// Where offsets were passed over: see [`Entry::Gaps`].
+    /// Skipped ranges of offsets: see [`Entry::Gaps`].
     gaps: HashMap<Place, Vec<(u64, u64)>>,
     /// No append gets this instant or an earlier one.
     floor: Timestamp,
-    /// Of all synced records.
+    /// The highest ids of all synced records.
     highest: HighestIds,
-    /// The first instant given to the group that is being written: its records are not visible yet, but will be.
+    /// The first instant of the group that is being written. Its records are not visible yet, but
+    /// will be.
     writing: Option<Timestamp>,
 }
 
-/// What [`recover`] finds in the database.
+/// What [`recover`] found in the database.
 pub struct Recovered {
     firsts: HashMap<Place, u64>,
     ends: HashMap<Place, u64>,
@@ -48,7 +49,7 @@ pub struct Recovered {
     highest: HighestIds,
 }
 
-/// The part of a partition that may be read, and what is certain about the rest.
+/// The readable part of a partition, and what is certain about the rest.
 #[derive(Clone, Copy, Debug)]
 pub struct Readable {
     /// The first retained offset.
@@ -59,7 +60,7 @@ pub struct Readable {
     pub complete_until: Timestamp,
 }
 
-/// Finds bounds and floor in the database.
+/// Reads bounds, gaps and floor from the database.
 pub fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, LogError> {
     let (mut firsts, mut ends, mut gaps) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut floor = Timestamp(0);
@@ -71,11 +72,11 @@ pub fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, LogError> 
             let last = last_block(opened, topic, partition)?;
             floor = floor.max(last.map_or(floor, |(_, appended_at)| appended_at));
             firsts.insert((topic, partition), first);
-            let passed: Vec<(u64, u64)> = Entry::Gaps(topic, partition).get(opened)?.unwrap_or_default();
-            let passed_to = passed.last().map_or(0, |gap| gap.1);
-            ends.insert((topic, partition), first.max(last.map_or(0, |(end, _)| end)).max(passed_to));
-            if !passed.is_empty() {
-                gaps.insert((topic, partition), passed);
+            let skipped: Vec<(u64, u64)> = Entry::Gaps(topic, partition).get(opened)?.unwrap_or_default();
+            let skipped_to = skipped.last().map_or(0, |gap| gap.1);
+            ends.insert((topic, partition), first.max(last.map_or(0, |(end, _)| end)).max(skipped_to));
+            if !skipped.is_empty() {
+                gaps.insert((topic, partition), skipped);
             }
         }
     }
@@ -87,7 +88,7 @@ pub fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, LogError> 
     Ok(Recovered { firsts, ends, gaps, floor, highest })
 }
 
-/// The end of the last block of a partition and the instant of its last record.
+/// Returns the end of a partition's last block and the instant of its last record.
 fn last_block(opened: &Opened, topic: Topic, partition: u32) -> Result<Option<(u64, Timestamp)>, LogError> {
     let range = block_key(partition, 0)..=block_key(partition, u64::MAX);
     let last: Option<Guard> = opened.space(Space::Topic(topic)).range(range).next_back();
@@ -97,14 +98,14 @@ fn last_block(opened: &Opened, topic: Topic, partition: u32) -> Result<Option<(u
     Ok(Some((block.end(), block.last_appended_at)))
 }
 
-/// The error for a block that cannot be read.
+/// Returns the error for a block that cannot be read.
 pub fn corrupt(topic: Topic, partition: u32, key: &[u8], what: &str) -> LogError {
     let offset = super::block::first_offset(key).unwrap_or_default();
     LogError::Corrupt(format!("topic {topic:?}, partition {partition}, the block at offset {offset}: {what}"))
 }
 
 impl Tail {
-    /// The tail of a log as recovered.
+    /// Creates the tail of a recovered log.
     pub fn new(recovered: Recovered) -> Self {
         let ends = recovered.ends.iter().map(|(place, end)| (*place, watch::Sender::new(*end))).collect();
         let Recovered { firsts, ends: recovered_ends, gaps, floor, highest } = recovered;
@@ -116,17 +117,18 @@ impl Tail {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The synced ends of all partitions, for the writer to go on from.
+    /// Returns the synced ends of all partitions, from which the writer continues.
     pub fn ends(&self) -> HashMap<Place, u64> {
         self.state().ends.clone()
     }
 
-    /// The highest ids of all synced records.
+    /// Returns the highest ids of all synced records.
     pub fn highest(&self) -> HighestIds {
         self.state().highest
     }
 
-    /// Reserves the next `calls` instants for a group and tells the first: each call gets its own, later than any before.
+    /// Reserves the next `calls` instants for a group and returns the first. Each call gets its
+    /// own, later than any before.
     pub fn begin(&self, clock: &dyn Clock, calls: usize) -> Timestamp {
         let now = clock.now();
         let mut state = self.state();
@@ -136,7 +138,7 @@ impl Tail {
         first
     }
 
-    /// The group begun last is synced: its records can be read.
+    /// Makes the records of the last begun group readable, after its sync.
     pub fn publish(&self, ends: &[(Place, u64)], passed: Timestamp, highest: HighestIds) {
         let mut state = self.state();
         state.writing = None;
@@ -148,22 +150,22 @@ impl Tail {
         }
     }
 
-    /// The group begun last was not written. Its instants stay used.
+    /// Ends the last begun group, which was not written. Its instants stay used.
     pub fn give_up(&self) {
         self.state().writing = None;
     }
 
-    /// A partition was trimmed.
+    /// Sets the first retained offset, after a trim.
     pub fn set_first(&self, place: Place, first: u64) {
         self.state().firsts.insert(place, first);
     }
 
-    /// Where offsets of a partition were passed over.
+    /// Returns the ranges of offsets that a partition skipped.
     pub fn gaps(&self, place: Place) -> Vec<(u64, u64)> {
         self.state().gaps.get(&place).cloned().unwrap_or_default()
     }
 
-    /// Offsets up to `end` were passed over.
+    /// Sets the gaps and the end of a partition, after a skip to `end`.
     pub fn set_gaps(&self, place: Place, gaps: Vec<(u64, u64)>, end: u64) {
         let mut state = self.state();
         state.gaps.insert(place, gaps);
@@ -171,12 +173,12 @@ impl Tail {
         self.ends[&place].send_replace(end);
     }
 
-    /// The floor as of now.
+    /// Returns the current floor.
     pub fn floor(&self) -> Timestamp {
         self.state().floor
     }
 
-    /// Takes over what a reopened database holds.
+    /// Takes over the contents of a reopened database.
     pub fn reset(&self, recovered: Recovered) {
         let mut state = self.state();
         state.firsts = recovered.firsts;
@@ -186,7 +188,8 @@ impl Tail {
         state.floor = state.floor.max(recovered.floor);
     }
 
-    /// What of a partition can be read now. The answer's `complete_until` binds the log: see [`State::floor`].
+    /// Returns what can be read of a partition now. The log keeps to the returned `complete_until`:
+    /// see [`State::floor`].
     pub fn readable(&self, place: Place, clock: &dyn Clock) -> Readable {
         let now = clock.now();
         let mut state = self.state();
@@ -198,7 +201,7 @@ impl Tail {
         Readable { first: state.firsts[&place], end: state.ends[&place], complete_until }
     }
 
-    /// The bounds of a partition.
+    /// Returns the first retained offset and the end of a partition.
     pub fn bounds(&self, place: Place) -> (u64, u64) {
         let state = self.state();
         (state.firsts[&place], state.ends[&place])
@@ -207,7 +210,7 @@ impl Tail {
     /// Returns when the partition's end is beyond `offset`.
     pub async fn wait_beyond(&self, place: Place, offset: u64) {
         let mut end = self.ends[&place].subscribe();
-        // The sender lives in `self`, so this only ends with a record.
+        // The sender lives in `self`, so the wait ends only with a record.
         let _closed = end.wait_for(|end| *end > offset).await;
     }
 }

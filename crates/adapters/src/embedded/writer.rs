@@ -1,7 +1,8 @@
-//! The one thread that writes the log: takes what is queued, makes one write of it, syncs once, answers all.
+//! The one thread that writes the log. It takes the queued calls, makes one write of them, syncs
+//! once and replies to all.
 //!
-//! While a sync is under way, calls gather in the queue; the next turn takes them together. So the rate of syncs is the
-//! disk's, and the rate of calls is not bounded by it.
+//! While a sync runs, calls gather in the queue, and the next turn takes them together. So the disk
+//! bounds the rate of syncs but not the rate of calls.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -16,31 +17,32 @@ use super::group::{Call, Group, Place, Prepared, Reply, Request, entry_change};
 use super::store::{Change, Opened, Space, Store, StoreError};
 use super::tail::{Tail, recover};
 
-/// A group is closed when its records reach this size: bounds the time of one write, and so everyone's wait.
+/// A group is closed when its records reach this size. Bounds the time of one write, and so every
+/// caller's wait.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// A group is closed when it has this many calls.
 const GROUP_CALLS_MAX: usize = 4096;
-/// After a failed write, how often the writer looks by itself whether writing works again.
+/// How often the writer retries by itself after a failed write.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of the writer thread.
 pub struct Writer {
-    /// The database.
+    /// The log's database.
     pub store: Arc<Store>,
     /// Shared with the readers.
     pub tail: Arc<Tail>,
-    /// Stamps the records.
+    /// Gives the records their instants.
     pub clock: Arc<dyn Clock>,
     /// See `Log::partitions`.
     pub partitions: u32,
-    /// The calls.
+    /// The calls to carry out, in order.
     pub queue: Receiver<Call>,
-    /// After a failed write: what has to be set right before the next.
+    /// After a failed write: what to repair before the next.
     pub broken: Option<Broken>,
 }
 
-/// A write failed. What it changed may yet turn up in the reopened database, though its callers were told that nothing was
-/// stored; these changes take it back.
+/// A failed write. Some of its changes may still appear in the reopened database, although its
+/// callers got an error. The changes in `undo` revert them.
 pub struct Broken {
     undo: Vec<Change>,
 }
@@ -57,7 +59,7 @@ impl Writer {
         }
     }
 
-    /// Waits for a call; repairs the database meanwhile if that is needed.
+    /// Waits for a call, and meanwhile repairs the database if needed.
     fn next_call(&mut self) -> Option<Call> {
         while self.broken.is_some() {
             match self.queue.recv_timeout(RETRY_INTERVAL) {
@@ -72,7 +74,7 @@ impl Writer {
         self.queue.recv().ok()
     }
 
-    /// The calls that are waiting, up to the limits of a group.
+    /// Returns the waiting calls, up to the limits of a group.
     fn gather(&self, first: Call) -> Vec<Call> {
         let mut bytes = first.request.bytes();
         let mut calls = vec![first];
@@ -84,7 +86,7 @@ impl Writer {
         calls
     }
 
-    /// Carries out calls in the order they came, and answers them.
+    /// Carries out calls in order, and replies to them.
     fn turn(&mut self, calls: Vec<Call>) {
         let mut group = Vec::with_capacity(calls.len());
         for call in calls {
@@ -92,7 +94,7 @@ impl Writer {
             if alone {
                 self.write_group(std::mem::take(&mut group));
             }
-            let answer = match call.request {
+            let result = match call.request {
                 Request::Trim { topic, partition, before } => self.trim(topic, partition, before),
                 Request::Skip { topic, partition, to } => self.skip((topic, partition), to),
                 _ => {
@@ -100,12 +102,12 @@ impl Writer {
                     continue;
                 }
             };
-            let _caller_gone = call.reply.send(answer.map(|()| Reply::Done));
+            let _caller_gone = call.reply.send(result.map(|()| Reply::Done));
         }
         self.write_group(group);
     }
 
-    /// Writes the calls as one and answers them.
+    /// Writes the calls as one and replies to them.
     fn write_group(&mut self, calls: Vec<Call>) {
         if calls.is_empty() {
             return;
@@ -119,28 +121,30 @@ impl Writer {
             requests.push(request);
             waiting.push((reply, share));
         }
-        let answers = match self.prepare(requests) {
-            Ok((prepared, answers)) => match self.write(&prepared.changes) {
+        let replies = match self.prepare(requests) {
+            Ok((prepared, replies)) => match self.write(&prepared.changes) {
                 Ok(()) => {
                     self.tail.publish(&prepared.ends, passed, prepared.highest);
-                    answers
+                    replies
                 }
                 Err(error) => {
                     self.tail.give_up();
-                    answers.into_iter().map(|_| Err(error.clone().into())).collect()
+                    replies.into_iter().map(|_| Err(error.clone().into())).collect()
                 }
             },
             Err(error) => waiting.iter().map(|_| Err(error.clone().into())).collect(),
         };
-        for ((reply, share), answer) in waiting.into_iter().zip(answers) {
-            // First, so that whoever is answered finds the room it took free again.
+        for ((sender, share), reply) in waiting.into_iter().zip(replies) {
+            // Before the reply, so that a caller who gets it finds its room in the queue free
+            // again.
             drop(share);
-            let _caller_gone = reply.send(answer);
+            let _caller_gone = sender.send(reply);
         }
     }
 
-    /// Gives every call its place and instant. From here on the instants are taken, whatever becomes of the write.
-    #[allow(clippy::type_complexity, reason = "one answer for each call, beside what is to be written")]
+    /// Gives every call its offsets and instant. The instants count as used even if the write
+    /// fails.
+    #[allow(clippy::type_complexity, reason = "one reply for each call, and the changes to write")]
     fn prepare(&mut self, requests: Vec<Request>) -> Result<(Prepared, Vec<Result<Reply, LogError>>), StoreError> {
         self.heal()?;
         let (ends, highest) = (self.tail.ends(), self.tail.highest());
@@ -148,29 +152,30 @@ impl Writer {
             let first = self.tail.begin(&*self.clock, requests.len());
             let mut group = Group::new(opened, &ends, highest);
             let instants = (first.0..).map(Timestamp);
-            let answers = requests.into_iter().zip(instants).map(|(request, at)| group.add(request, at)).collect();
-            Ok((group.finish(), answers))
+            let replies = requests.into_iter().zip(instants).map(|(request, at)| group.add(request, at)).collect();
+            Ok((group.finish(), replies))
         })
     }
 
-    /// Writes and syncs. If a failure in the background has closed the database, it is reopened first.
+    /// Writes and syncs. If a failure in the background closed the database, it is reopened first.
     fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         self.heal()?;
         let mut written = self.store.write(changes.to_vec());
         if let Err(StoreError::Refusing) = written {
-            tracing::warn!("an earlier failure closed the log's database; opening it again");
+            tracing::warn!("an earlier failure closed the log's database; reopening it");
             self.broken = Some(Broken { undo: Vec::new() });
             self.heal()?;
             written = self.store.write(changes.to_vec());
         }
         written.inspect_err(|error| {
-            tracing::error!(%error, "the log could not be written; nothing of it was stored");
+            tracing::error!(%error, "could not write to the log; none of the write was stored");
             let undo = self.store.with(|opened| changes.iter().map(|change| before(opened, change)).collect());
             self.broken = Some(Broken { undo: undo.unwrap_or_default() });
         })
     }
 
-    /// Opens the database again after a failed write, takes back what the write may have left, and takes over what is there.
+    /// After a failed write: reopens the database, reverts what the write may have left, and
+    /// reloads the tail.
     fn heal(&mut self) -> Result<(), StoreError> {
         let Some(broken) = &self.broken else { return Ok(()) };
         self.store.reopen()?;
@@ -184,7 +189,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Moves the end of a partition, and remembers what is passed over.
+    /// Moves the end of a partition, and stores the skipped range.
     fn skip(&mut self, place: Place, to: u64) -> Result<(), LogError> {
         self.heal()?;
         let (_, end) = self.tail.bounds(place);
@@ -201,7 +206,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Moves the first retained offset. The blocks before it are removed beside the writer, by [`super::reclaim`].
+    /// Moves the first retained offset. [`super::reclaim`] removes the blocks before it, on another
+    /// thread.
     fn trim(&mut self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
         self.heal()?;
         let place = (topic, partition);
@@ -214,7 +220,8 @@ impl Writer {
     }
 }
 
-/// What sets an entry right after a failed write: blocks are always new, the other entries had a value or none.
+/// Returns the change that reverts `change` after a failed write. Blocks are always new; other
+/// entries get their old value back.
 fn before(opened: &Opened, change: &Change) -> Result<Change, StoreError> {
     let value = match change.space {
         Space::Meta => opened.space(Space::Meta).get(&change.key)?,

@@ -105,8 +105,8 @@ impl ActivityStore for SqlConfigStore {
         segments::require(&tx, segment).await?;
         let link = activity_segment::ActiveModel { activity_id: Set(activity), segment_id: Set(segment) };
         let key = [activity_segment::Column::ActivityId, activity_segment::Column::SegmentId];
-        let once = OnConflict::columns(key).do_nothing().to_owned();
-        let insert = activity_segment::Entity::insert(link).on_conflict(once);
+        let ignore = OnConflict::columns(key).do_nothing().to_owned();
+        let insert = activity_segment::Entity::insert(link).on_conflict(ignore);
         insert.exec_without_returning(&tx).await.map_err(unavailable)?;
         tx.commit().await
     }

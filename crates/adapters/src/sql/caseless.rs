@@ -1,8 +1,9 @@
-//! Identities are stored in the form in which they compare. When the setting of which types compare without case changes
-//! between two starts, those that are stored are rewritten, in one transaction.
+//! Identities are stored in the form in which they compare. When the setting of caseless types
+//! changes between two starts, the stored identities are rewritten in one transaction.
 //!
-//! Two users may turn out to have one identity then. It goes to the older; the other keeps it under the type `former_…`:
-//! nobody loses the only name that they have, and a link can merge the two.
+//! Two users may then turn out to have the same identity. The older user gets it. The younger one
+//! keeps it under the type `former_…`, so that a user never loses their only identity, and a link
+//! can merge the two.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,18 +17,18 @@ use sea_orm::{
 use super::entities::{caseless_type, identity, user};
 use super::{BOUND_MAX, Result, unavailable};
 
-/// Rows read at a time: each binds up to five values when it is written.
+/// The rows read at a time: each binds up to five values when it is written.
 const PAGE_ROWS: usize = BOUND_MAX / 5;
-/// Contested identities whose users are logged one by one.
+/// The number of contested identities whose users are logged one by one.
 const LOGGED_MAX: usize = 100;
 
-/// Two users had an identity that is one now.
+/// Two users of one identity.
 struct Contested {
     older: i64,
     younger: i64,
 }
 
-/// Brings what is stored in line with the setting.
+/// Rewrites the stored identities according to the setting.
 pub(super) async fn settle(writer: &DatabaseConnection, caseless: &CaselessTypes) -> Result<()> {
     let stored = caseless_type::Entity::find().all(writer).await.map_err(unavailable)?;
     let stored: HashSet<String> = stored.into_iter().map(|row| row.id_type).collect();
@@ -49,7 +50,7 @@ pub(super) async fn settle(writer: &DatabaseConnection, caseless: &CaselessTypes
     tx.commit().await.map_err(unavailable)
 }
 
-/// Identities of a type compare as they were written again. No two were written alike.
+/// Makes identities of a type compare with case again. No two were written alike.
 async fn restore(tx: &impl ConnectionTrait, id_type: &str) -> Result<()> {
     let written = identity::Entity::update_many().filter(identity::Column::IdType.eq(id_type));
     let written = written.filter(identity::Column::Spelling.is_not_null());
@@ -59,7 +60,7 @@ async fn restore(tx: &impl ConnectionTrait, id_type: &str) -> Result<()> {
     Ok(())
 }
 
-/// Identities of a type compare without case from now on.
+/// Makes identities of a type compare without case.
 async fn fold(tx: &impl ConnectionTrait, caseless: &CaselessTypes, id_type: &str) -> Result<Vec<Contested>> {
     let mut contested = Vec::new();
     let mut after = String::new();
@@ -77,7 +78,7 @@ async fn fold(tx: &impl ConnectionTrait, caseless: &CaselessTypes, id_type: &str
     }
 }
 
-/// As [`fold`], for rows whose id is not in its form.
+/// Like [`fold`], for rows whose ids are not in the caseless form.
 async fn fold_rows(
     tx: &impl ConnectionTrait,
     caseless: &CaselessTypes,
@@ -117,7 +118,7 @@ async fn fold_rows(
     keep_former(tx, caseless, lost).await
 }
 
-/// Gives those who lost an identity it under another type.
+/// Gives each identity to the user who lost it, under another type.
 async fn keep_former(
     tx: &impl ConnectionTrait,
     caseless: &CaselessTypes,
@@ -157,7 +158,7 @@ async fn rows_of(tx: &impl ConnectionTrait, id_type: &str, ids: Vec<String>) -> 
     query.filter(identity::Column::Id.is_in(ids)).all(tx).await.map_err(unavailable)
 }
 
-/// When each of these users was created.
+/// Returns when each of these users was created.
 async fn ages(tx: &impl ConnectionTrait, users: HashSet<i64>) -> Result<HashMap<i64, i64>> {
     let query = user::Entity::find().select_only().column(user::Column::Id).column(user::Column::CreatedAt);
     let rows: Vec<(i64, i64)> =
@@ -170,14 +171,14 @@ fn log(id_type: &str, contested: &[Contested]) {
         tracing::warn!(
             older,
             younger,
-            "two users had the same {id_type} but for its case: it is the older's, the younger has it as an identity of the \
-             type former_{id_type}; if both are one person, POST /api/v1/identities/link merges them"
+            "two users had the same {id_type} except for case: the older keeps it, the younger has it as an \
+             identity of the type former_{id_type}; if both are one person, POST /api/v1/identities/link merges them"
         );
     }
     if !contested.is_empty() {
         tracing::warn!(
             count = contested.len(),
-            "identities of the type {id_type} that two users had but for their case"
+            "identities of the type {id_type} that two users had in different case"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A user's email in SQL: it is an identity of the user, given, changed and freed with it.
+//! A user's email in SQL. It is an identity of the user, and is given, changed and freed with it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use segment_engine::time::Timestamp;
 use super::entities::{identity, user};
 use super::{BOUND_MAX, Result, identities, unavailable, users};
 
-/// Refuses an email that means another user than this one.
+/// Refuses an email that belongs to another user.
 pub(super) async fn check(tx: &impl ConnectionTrait, rules: &IdentityRules, own: i64, email: &str) -> Result<()> {
     let same = user::Entity::find().filter(user::Column::Email.eq(email)).one(tx).await.map_err(unavailable)?;
     let owners = [same.map(|row| UserId(row.id)), identities::owner(tx, rules, &IdentityKey::email(email)).await?];
@@ -20,8 +20,9 @@ pub(super) async fn check(tx: &impl ConnectionTrait, rules: &IdentityRules, own:
     }
 }
 
-/// Makes the identity that an email is the user's, written as the email. It is known to be nobody else's, but for emails
-/// that two users had before emails were identities: those stay with whoever has them.
+/// Makes an email an identity of the user, spelled as the email. The caller has checked that no
+/// other user has it. Emails that two users had before emails became identities are an exception:
+/// those stay with their owner.
 pub(super) async fn claim(
     tx: &impl ConnectionTrait,
     rules: &IdentityRules,
@@ -40,7 +41,7 @@ pub(super) async fn claim(
     Ok(())
 }
 
-/// As [`claim`], after a change; answers what the user lost by it.
+/// Like [`claim`], after a change. Returns the identities that the user lost.
 pub(super) async fn change(
     tx: &impl ConnectionTrait,
     rules: &IdentityRules,
@@ -60,7 +61,8 @@ pub(super) async fn change(
     Ok(freed)
 }
 
-/// Gives a survivor that has no email the absorbed user's. Answers the survivor if that changed it.
+/// Gives the absorbed user's email to a survivor that has none. Returns the survivor if that
+/// changed it.
 pub(super) async fn merge(
     tx: &impl ConnectionTrait,
     survivor: UserId,
@@ -69,7 +71,8 @@ pub(super) async fn merge(
 ) -> Result<Option<User>> {
     let row = user::Entity::find_by_id(absorbed.0).one(tx).await.map_err(unavailable)?;
     let Some(email) = row.and_then(|row| row.email) else { return Ok(None) };
-    // First, since no two rows have one email. The identity is the survivor's in any case.
+    // First, because no two rows may have the same email. The identity belongs to the survivor in
+    // any case.
     let freed = user::ActiveModel { id: Set(absorbed.0), email: Set(None), ..Default::default() };
     freed.update(tx).await.map_err(unavailable)?;
     let row = users::require(tx, survivor).await?;
@@ -85,12 +88,12 @@ pub(super) async fn merge(
     Ok(Some(users::bare(given.update(tx).await.map_err(unavailable)?)))
 }
 
-/// Which emails of new users mean somebody: asked once for many.
+/// The emails and client ids that are in use, read at once for many new users.
 pub(super) struct Taken<'a> {
     rules: &'a IdentityRules,
-    /// The emails that stand in a row.
+    /// The emails of existing users.
     rows: HashSet<String>,
-    /// The forms of the identities that somebody has.
+    /// The forms of existing identities.
     forms: HashSet<IdentityKey>,
     client_refs: HashMap<String, UserId>,
 }
@@ -107,21 +110,21 @@ impl<'a> Taken<'a> {
         })
     }
 
-    /// Whether the email is free, which it is no longer afterwards.
+    /// Claims the email. Returns whether it was free.
     pub(super) fn claim(&mut self, email: &str) -> bool {
         let form = self.rules.form(&IdentityKey::email(email));
         !self.rows.contains(email) && !self.client_refs.contains_key(email) && self.forms.insert(form)
     }
 
-    /// A user with this client id was made: an email of these letters is theirs.
-    pub(super) fn made(&mut self, user: &User) {
+    /// Notes a new user: an email equal to their client id belongs to them.
+    pub(super) fn note_created(&mut self, user: &User) {
         if let Some(client_id) = &user.client_ref_id {
             self.client_refs.insert(client_id.clone(), user.id);
         }
     }
 }
 
-/// Makes the emails of new users, which nobody has, their identities.
+/// Makes the emails of new users their identities. The caller has checked that they are free.
 pub(super) async fn claim_all(
     tx: &impl ConnectionTrait,
     rules: &IdentityRules,

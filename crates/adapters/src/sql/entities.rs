@@ -1,6 +1,6 @@
-//! The tables as SeaORM sees them. Instants are microseconds since 1970, UTC.
+//! The tables in SeaORM's form. Instants are microseconds since 1970, UTC.
 
-/// One module per table: SeaORM wants them so.
+/// Defines a table in a module of its own, as SeaORM requires.
 macro_rules! table {
     ($(#[$doc:meta])* $module:ident, $name:literal, { $($(#[$attribute:meta])* $field:ident: $ty:ty,)+ }) => {
         $(#[$doc])*
@@ -20,7 +20,8 @@ macro_rules! table {
 }
 
 table!(
-    /// Users, absorbed ones too: those point at who they are now, never at another absorbed one.
+    /// Users, including absorbed ones. Those point at their survivor, never at another absorbed
+    /// user.
     user, "users", {
         #[sea_orm(primary_key)]
         id: i64,
@@ -30,13 +31,14 @@ table!(
         created_at: i64,
         updated_at: i64,
         merged_into: Option<i64>,
-        /// How often the manual list was set.
+        /// The number of times that the manual list was set.
         manual_version: i64,
     }
 );
 
 table!(
-    /// Whose a client's id is. `id` is the form in which it is compared; `spelling` how it was written, where that differs.
+    /// The owners of identities. `id` is the form for comparison; `spelling` the original form, if
+    /// it differs.
     identity, "identities", {
         #[sea_orm(primary_key, auto_increment = false)]
         id_type: String,
@@ -57,7 +59,7 @@ table!(
 );
 
 table!(
-    /// Traits; `value` is JSON, `null` for a removed one.
+    /// Traits. `value` is JSON, `null` for a removed trait.
     user_trait, "traits", {
         #[sea_orm(primary_key, auto_increment = false)]
         user_id: i64,
@@ -82,7 +84,7 @@ table!(
 );
 
 table!(
-    /// Segments; `kind` is `computed` or `manual`.
+    /// Segments. `kind` is `computed` or `manual`.
     segment, "segments", {
         #[sea_orm(primary_key)]
         id: i64,
@@ -118,7 +120,7 @@ table!(
     }
 );
 
-/// Who is in what, as the engine told.
+/// Memberships, as the engine emitted them.
 pub mod membership {
     use sea_orm::entity::prelude::*;
 
@@ -149,7 +151,7 @@ pub mod membership {
 }
 
 table!(
-    /// The lists kept by hand: what the manual segments should be.
+    /// The manual lists: the intended members of the manual segments.
     manual_membership, "manual_memberships", {
         #[sea_orm(primary_key, auto_increment = false)]
         user_id: i64,
@@ -159,7 +161,7 @@ table!(
 );
 
 table!(
-    /// Where in the notification topic `memberships` stands.
+    /// The position of `memberships` in the notification topic.
     membership_position, "membership_positions", {
         #[sea_orm(primary_key, auto_increment = false)]
         partition: i64,
@@ -168,7 +170,7 @@ table!(
 );
 
 table!(
-    /// Records on their way to the log; `topic` is `events` or `config`.
+    /// Records to append to the log. `topic` is `events` or `config`.
     outbox, "outbox", {
         #[sea_orm(primary_key)]
         id: i64,

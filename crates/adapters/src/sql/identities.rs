@@ -1,4 +1,4 @@
-//! Identities in SQL. Looking one up is a read; only what changes something waits for the writer.
+//! Identities in SQL. A look-up is a read; only changes wait for the writer.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use super::entities::{identity, user};
 use super::merges::merge;
 use super::{BOUND_MAX, Result, SqlConfigStore, outbox, unavailable, users};
 
-/// Values bound per row.
+/// The values bound per row.
 const COLUMNS: usize = 5;
 
 fn domain(row: identity::Model) -> Identity {
@@ -30,7 +30,7 @@ pub(super) async fn own(db: &impl ConnectionTrait, user: i64) -> Result<Vec<Iden
     Ok(query.all(db).await.map_err(unavailable)?.into_iter().map(domain).collect())
 }
 
-/// Whose each of these pairs, in their forms, is, for those that somebody has.
+/// Returns the owners of those pairs, given in their forms, that have one.
 pub(super) async fn by_pair(db: &impl ConnectionTrait, forms: &[IdentityKey]) -> Result<HashMap<IdentityKey, UserId>> {
     let mut owners = HashMap::with_capacity(forms.len());
     for chunk in forms.chunks(BOUND_MAX) {
@@ -43,7 +43,7 @@ pub(super) async fn by_pair(db: &impl ConnectionTrait, forms: &[IdentityKey]) ->
     Ok(owners)
 }
 
-/// Who has each of these client ids.
+/// Returns the owners of those client ids that have one.
 pub(super) async fn by_client_refs(db: &impl ConnectionTrait, ids: &[&str]) -> Result<HashMap<String, UserId>> {
     let mut owners = HashMap::new();
     for chunk in ids.chunks(BOUND_MAX) {
@@ -56,7 +56,7 @@ pub(super) async fn by_client_refs(db: &impl ConnectionTrait, ids: &[&str]) -> R
     Ok(owners)
 }
 
-/// Makes pairs theirs who they are given to; pairs that somebody has stay as they are.
+/// Stores the owners of pairs. Pairs that already have an owner keep it.
 pub(super) async fn keep(
     tx: &impl ConnectionTrait,
     rules: &IdentityRules,
@@ -81,7 +81,7 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// The pair first, then the client id.
+/// Returns the owner of the pair, or else of the client id.
 pub(super) async fn owner(
     db: &impl ConnectionTrait,
     rules: &IdentityRules,
@@ -170,7 +170,7 @@ impl IdentityStore for SqlConfigStore {
     }
 }
 
-/// The ids, as asked for, of the pairs that nobody has.
+/// Returns the ids, as given, of the pairs without an owner.
 fn missing<'a>(keys: &'a [IdentityKey], forms: &[IdentityKey], owners: &HashMap<IdentityKey, UserId>) -> Vec<&'a str> {
     keys.iter().zip(forms).filter(|(_, form)| !owners.contains_key(form)).map(|(key, _)| key.id.as_str()).collect()
 }
@@ -180,7 +180,8 @@ fn resolution(forms: &[IdentityKey], owners: &HashMap<IdentityKey, UserId>, crea
 }
 
 impl SqlConfigStore {
-    /// As [`IdentityStore::resolve`], by the writer: it sees every user created before, and keeps what it finds out.
+    /// Like [`IdentityStore::resolve`], but in the writer, which sees every user created before.
+    /// Stores what it resolves.
     async fn resolve_and_keep(
         &self,
         keys: &[IdentityKey],
@@ -192,7 +193,7 @@ impl SqlConfigStore {
         let mut owners = by_pair(&tx, forms).await?;
         let by_client_ref = by_client_refs(&tx, &missing(keys, forms, &owners)).await?;
         let (mut pairs, mut created) = (Vec::new(), Vec::new());
-        // All that are known first: a user may be known by one spelling only.
+        // Known users first: one of several spellings may be known.
         for (key, form) in keys.iter().zip(forms) {
             if let (None, Some(owner)) = (owners.get(form), by_client_ref.get(&key.id)) {
                 owners.insert(form.clone(), *owner);
@@ -214,10 +215,10 @@ impl SqlConfigStore {
     }
 }
 
-/// Fills in what those users are called that have no client id.
+/// Fills in the first identity of users without a client id.
 pub(super) async fn with_first_identities(db: &impl ConnectionTrait, mut found: Vec<User>) -> Result<Vec<User>> {
-    let mut nameless: Vec<&mut User> = found.iter_mut().filter(|user| user.client_ref_id.is_none()).collect();
-    for chunk in nameless.chunks_mut(BOUND_MAX) {
+    let mut without_client_id: Vec<&mut User> = found.iter_mut().filter(|user| user.client_ref_id.is_none()).collect();
+    for chunk in without_client_id.chunks_mut(BOUND_MAX) {
         let of = identity::Column::UserId.is_in(chunk.iter().map(|user| user.id.0));
         let query = identity::Entity::find().filter(of).order_by_asc(identity::Column::CreatedAt);
         let query = query.order_by_asc(identity::Column::IdType).order_by_asc(identity::Column::Id);
@@ -232,7 +233,7 @@ pub(super) async fn with_first_identities(db: &impl ConnectionTrait, mut found: 
     Ok(found)
 }
 
-/// Moves an absorbed user's identities to its survivor.
+/// Moves an absorbed user's identities to the survivor.
 pub(super) async fn hand_over(tx: &impl ConnectionTrait, survivor: UserId, absorbed: UserId) -> Result<()> {
     let update = identity::Entity::update_many().filter(identity::Column::UserId.eq(absorbed.0));
     let update = update.col_expr(identity::Column::UserId, sea_orm::sea_query::Expr::value(survivor.0));

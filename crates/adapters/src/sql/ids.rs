@@ -1,4 +1,4 @@
-//! The last ids given, as SQLite keeps them for tables whose ids are never given twice (AUTOINCREMENT).
+//! The last ids that SQLite assigned in tables that never reuse ids (AUTOINCREMENT).
 
 use ports::config_store::{LastIds, OutboxEntry};
 use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, Statement};
@@ -7,7 +7,7 @@ use super::entities::outbox;
 use super::writer::Write;
 use super::{Result, corrupt, unavailable};
 
-/// The last ids of the three tables whose ids the log knows.
+/// Returns the last ids of the three tables whose ids appear in the log.
 pub(super) async fn last(db: &impl ConnectionTrait) -> Result<LastIds> {
     let sql = "SELECT name, seq FROM sqlite_sequence WHERE name IN ('users', 'segments', 'outbox')";
     let rows = db.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.map_err(unavailable)?;
@@ -23,7 +23,7 @@ pub(super) async fn last(db: &impl ConnectionTrait) -> Result<LastIds> {
     Ok(last)
 }
 
-/// Makes ids begin after these, where they do not already.
+/// Makes new ids start after these, unless they already do.
 pub(super) async fn raise(tx: &Write, to: LastIds) -> Result<()> {
     let own = last(tx).await?;
     for (table, id, own) in [("users", to.user, own.user), ("segments", to.segment, own.segment)] {
@@ -40,7 +40,8 @@ pub(super) async fn raise(tx: &Write, to: LastIds) -> Result<()> {
         }
     }
     if to.outbox > own.outbox {
-        // The end of the outbox is its last row. The log has gone beyond this one already, so nobody reads what it says.
+        // The outbox ends at its last row. The log is already beyond this one, so its content is
+        // never sent.
         let OutboxEntry { key, value, .. } = OutboxEntry::segment_deleted(0);
         let id = i64::try_from(to.outbox).map_err(|error| corrupt("the last id of the outbox", error))?;
         let row = outbox::Model { id, topic: "config".to_owned(), key, value };

@@ -1,4 +1,5 @@
-//! Memberships in SQL. The engine's batches are written by plain SQL: they are integers only, and many.
+//! Memberships in SQL. The engine's batches are written by plain SQL: they are many, and only
+//! integers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -48,7 +49,8 @@ async fn manual_of(db: &impl ConnectionTrait, user: UserId) -> Result<BTreeSet<i
     Ok(query.all(db).await.map_err(unavailable)?.into_iter().map(|row| row.segment_id).collect())
 }
 
-/// Makes `manual` the user's list, in the tables; the engine's word on it follows and agrees. Answers what to tell it.
+/// Writes `manual` as the user's list, before the engine confirms it. Returns the list to send to
+/// the engine.
 async fn write_manual(
     tx: &impl ConnectionTrait,
     user: UserId,
@@ -56,12 +58,12 @@ async fn write_manual(
     manual: &BTreeSet<i64>,
     now: Timestamp,
 ) -> Result<ManualList> {
-    let gone: Vec<i64> = before.difference(manual).copied().collect();
+    let removed: Vec<i64> = before.difference(manual).copied().collect();
     let lists = manual_membership::Entity::delete_many().filter(manual_membership::Column::UserId.eq(user.0));
-    let lists = lists.filter(manual_membership::Column::SegmentId.is_in(gone.iter().copied()));
+    let lists = lists.filter(manual_membership::Column::SegmentId.is_in(removed.iter().copied()));
     lists.exec(tx).await.map_err(unavailable)?;
     let members = membership::Entity::delete_many().filter(membership::Column::UserId.eq(user.0));
-    let members = members.filter(membership::Column::SegmentId.is_in(gone));
+    let members = members.filter(membership::Column::SegmentId.is_in(removed));
     members.exec(tx).await.map_err(unavailable)?;
     for segment in manual.difference(before) {
         let listed = manual_membership::ActiveModel { user_id: Set(user.0), segment_id: Set(*segment) };
@@ -85,7 +87,8 @@ async fn write_manual(
     Ok(ManualList { version, segments: manual.iter().copied().collect() })
 }
 
-/// The survivor of a merge stands in the absorbed user's lists too. Answers its list if that changed.
+/// Adds the absorbed user's manual lists to the survivor's. Returns the survivor's list if it
+/// changed.
 pub(super) async fn merge_manual(
     tx: &impl ConnectionTrait,
     survivor: UserId,
@@ -96,8 +99,8 @@ pub(super) async fn merge_manual(
     if theirs.is_empty() {
         return Ok(None);
     }
-    let gone = manual_membership::Entity::delete_many().filter(manual_membership::Column::UserId.eq(absorbed.0));
-    gone.exec(tx).await.map_err(unavailable)?;
+    let removed = manual_membership::Entity::delete_many().filter(manual_membership::Column::UserId.eq(absorbed.0));
+    removed.exec(tx).await.map_err(unavailable)?;
     if theirs.is_subset(&ours) {
         return Ok(None);
     }
@@ -122,27 +125,28 @@ async fn move_position(tx: &impl ConnectionTrait, partition: u32, to: u64) -> Re
 }
 
 async fn write_net(tx: &impl ConnectionTrait, net: BTreeMap<(UserId, i64), Option<Timestamp>>) -> Result<()> {
-    let left: Vec<String> = rows_of(net.iter().filter(|(_, since)| since.is_none()), |text, (user, segment), _| {
-        let _ = write!(text, "({user},{segment})");
+    let left: Vec<String> = rows_of(net.iter().filter(|(_, since)| since.is_none()), |list, (user, segment), _| {
+        let _ = write!(list, "({user},{segment})");
     });
     for values in left {
         let sql = format!("DELETE FROM memberships WHERE (user_id, segment_id) IN (VALUES {values})");
         tx.execute_unprepared(&sql).await.map_err(unavailable)?;
     }
-    let entered: Vec<String> = rows_of(net.iter().filter(|(_, since)| since.is_some()), |text, (user, segment), at| {
-        let _ = write!(text, "({user},{segment},{at},{at})");
+    let entered: Vec<String> = rows_of(net.iter().filter(|(_, since)| since.is_some()), |list, (user, segment), at| {
+        let _ = write!(list, "({user},{segment},{at},{at})");
     });
     for values in entered {
         let sql = format!(
             "INSERT INTO memberships (user_id, segment_id, created_at, updated_at) VALUES {values} \
-             ON CONFLICT (user_id, segment_id) DO UPDATE SET created_at = excluded.created_at, updated_at = excluded.updated_at"
+             ON CONFLICT (user_id, segment_id) \
+             DO UPDATE SET created_at = excluded.created_at, updated_at = excluded.updated_at"
         );
         tx.execute_unprepared(&sql).await.map_err(unavailable)?;
     }
     Ok(())
 }
 
-/// The rows as VALUES lists of bounded length.
+/// Returns the rows as VALUES lists of bounded length.
 fn rows_of<'a>(
     net: impl Iterator<Item = (&'a (UserId, i64), &'a Option<Timestamp>)>,
     write_row: impl Fn(&mut String, &(UserId, i64), i64),
@@ -183,18 +187,18 @@ impl MembershipStore for SqlConfigStore {
         query.count(&self.readers).await.map_err(unavailable)
     }
 
-    async fn set_manual_memberships(&self, user: UserId, asked: &[i64], now: Timestamp) -> Result<ManualSet> {
+    async fn set_manual_memberships(&self, user: UserId, requested: &[i64], now: Timestamp) -> Result<ManualSet> {
         let tx = self.begin().await?;
         let user = UserId(users::require(&tx, user).await?.id);
-        let asked: BTreeSet<i64> = asked.iter().copied().collect();
+        let requested: BTreeSet<i64> = requested.iter().copied().collect();
         let mut manual = BTreeSet::new();
-        for chunk in asked.iter().copied().collect::<Vec<i64>>().chunks(BOUND_MAX) {
+        for chunk in requested.iter().copied().collect::<Vec<i64>>().chunks(BOUND_MAX) {
             let query = segment::Entity::find().filter(segment::Column::Kind.eq("manual"));
             let found = query.filter(segment::Column::Id.is_in(chunk.iter().copied())).all(&tx).await;
             manual.extend(found.map_err(unavailable)?.into_iter().map(|row| row.id));
         }
         let before = manual_of(&tx, user).await?;
-        let ignored = asked.difference(&manual).copied().collect();
+        let ignored = requested.difference(&manual).copied().collect();
         if manual != before {
             let list = write_manual(&tx, user, &before, &manual, now).await?;
             outbox::send(&tx, vec![OutboxEntry::manual(user, list)]).await?;

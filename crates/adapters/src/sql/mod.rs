@@ -1,7 +1,8 @@
-//! The config store in SQL, by SeaORM: SQLite in a file of its own.
+//! The config store in SQL, through SeaORM: a SQLite file of its own.
 //!
-//! There is one writer: writes are decided on what they read, and are serial. Readers see the last committed state
-//! (WAL) and never wait for it. The SQL is what SQLite and Postgres have in common.
+//! There is a single writer: each write depends on what it reads, so writes are serial. Readers see
+//! the last committed state (WAL) and never wait for the writer. The SQL is common to SQLite and
+//! Postgres.
 
 mod activities;
 mod caseless;
@@ -36,15 +37,15 @@ use writer::{Write, Writer, discard_failed};
 
 pub use checksums::VFS;
 
-/// Connections that read at the same time.
+/// The number of reading connections.
 const READERS_MAX: u32 = 4;
 /// How long a call waits for a connection before the store counts as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a statement waits for a lock of another process (a backup, a shell).
+/// How long a statement waits for another process's lock (a backup, a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Values bound in one statement: SQLite takes 32,766.
+/// The values bound in one statement. SQLite takes 32,766.
 const BOUND_MAX: usize = 10_000;
-/// Rows written by one statement of plain SQL.
+/// The rows written by one statement of plain SQL.
 const BULK_ROWS_MAX: usize = 5_000;
 
 type Result<T> = std::result::Result<T, ConfigStoreError>;
@@ -59,8 +60,9 @@ pub struct SqlConfigStore {
 }
 
 impl SqlConfigStore {
-    /// Opens the SQLite file at `path`, creating it if it is missing, and brings its tables up to date. Identities that
-    /// are stored by other rules are rewritten. The pages of a file of an earlier build get checksums.
+    /// Opens the SQLite file at `path`, creates it if it is missing, and migrates its tables.
+    /// Rewrites identities that were stored under other rules. Adds checksums to the pages of a
+    /// file of an earlier build.
     pub async fn open_sqlite(path: &Path, rules: IdentityRules) -> Result<Self> {
         let protection = checksums::protect(path).await?;
         let writer = Writer::new(connect_sqlite(path, 1, protection).await.map_err(unavailable)?);
@@ -71,7 +73,7 @@ impl SqlConfigStore {
         Ok(Self { readers, writer, rules: Arc::new(rules), file: Arc::new(path.to_owned()) })
     }
 
-    /// Closes the file, once everything that is under way is done. What is in the write-ahead log goes into it.
+    /// Closes the file after all calls have ended. Moves the write-ahead log into it.
     pub async fn close(self) -> Result<()> {
         self.readers.close().await.map_err(unavailable)?;
         self.writer.close().await
@@ -111,7 +113,7 @@ async fn connect_sqlite(
 impl ConfigStore for SqlConfigStore {
     async fn ping(&self) -> Result<()> {
         if let Some(page) = checksums::damaged_page(&self.file) {
-            let what = format!("page {page} of its file is not as it was written");
+            let what = format!("page {page} of its file does not match its checksum");
             return Err(ConfigStoreError::Corrupt(checksums::with_advice(what)));
         }
         self.readers.execute_unprepared("SELECT 1").await.map_err(unavailable)?;
@@ -134,8 +136,8 @@ impl ConfigStore for SqlConfigStore {
     }
 }
 
-/// Every failure of the database but damage is one that may pass: uniqueness and existence are checked before a row is
-/// written.
+/// Converts an error of the database. Except for damage it may be temporary: uniqueness and
+/// existence are checked before a row is written.
 fn unavailable(error: DbErr) -> ConfigStoreError {
     if checksums::is_damage(&error) {
         return ConfigStoreError::Corrupt(checksums::with_advice(error));
@@ -147,7 +149,7 @@ fn corrupt(what: &str, error: impl std::fmt::Display) -> ConfigStoreError {
     ConfigStoreError::Corrupt(format!("{what}: {error}"))
 }
 
-/// A limit as SQL takes it.
+/// Converts a limit to SQL's type.
 fn rows(limit: usize) -> u64 {
     u64::try_from(limit).unwrap_or(u64::MAX).min(i64::MAX as u64)
 }

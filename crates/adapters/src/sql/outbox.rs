@@ -11,10 +11,10 @@ use sea_orm::{
 use super::entities::outbox;
 use super::{BOUND_MAX, Result, SqlConfigStore, corrupt, rows, unavailable};
 
-/// Values bound per row.
+/// The values bound per row.
 const COLUMNS: usize = 3;
 
-/// Writes entries in their order, in the transaction of the change that they tell.
+/// Writes entries in order, in the transaction of the change that they describe.
 pub(super) async fn send(tx: &impl ConnectionTrait, entries: Vec<OutboxEntry>) -> Result<()> {
     for chunk in entries.chunks(BOUND_MAX / COLUMNS) {
         let models = chunk.iter().map(|entry| outbox::ActiveModel {
@@ -60,7 +60,7 @@ impl Outbox for SqlConfigStore {
         last.map_or(Ok(0), |model| row(model).map(|row| row.id))
     }
 
-    /// Keeps the last row, whose id is the end of the outbox, and forgets those before it.
+    /// Deletes the sent rows except the last, whose id is the end of the outbox.
     async fn outbox_sent(&self, up_to: u64) -> Result<()> {
         let tail = sql_id(up_to.min(self.outbox_end().await?));
         let sent = outbox::Entity::delete_many().filter(outbox::Column::Id.lt(tail));

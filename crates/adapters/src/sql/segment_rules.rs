@@ -1,4 +1,4 @@
-//! What a segment's tag and clause may not do, asked of the tables in the transaction of the write.
+//! Checks a segment's tag and clause against the tables, in the transaction of the write.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -19,19 +19,19 @@ pub(super) async fn check_tag(db: &impl ConnectionTrait, segment: &Segment) -> R
     }
 }
 
-/// Refuses if other segments name this one's tag.
+/// Refuses if other segments name this segment's tag.
 pub(super) async fn check_unused(db: &impl ConnectionTrait, segment: &Segment) -> Result<()> {
     let query = segment_use::Entity::find().filter(segment_use::Column::Tag.eq(segment.tag.as_str()));
     let query = query.filter(segment_use::Column::SegmentId.ne(segment.id));
     let ids = query.all(db).await.map_err(unavailable)?.into_iter().map(|row| row.segment_id);
     let query = segment::Entity::find().filter(segment::Column::Id.is_in(ids)).order_by_asc(segment::Column::Id);
-    let users: Vec<String> = query.all(db).await.map_err(unavailable)?.into_iter().map(|row| row.tag).collect();
-    if users.is_empty() { Ok(()) } else { Err(in_use(&segment.tag, &users)) }
+    let using: Vec<String> = query.all(db).await.map_err(unavailable)?.into_iter().map(|row| row.tag).collect();
+    if using.is_empty() { Ok(()) } else { Err(in_use(&segment.tag, &using)) }
 }
 
 /// Refuses if the clause names a tag that does not exist, or one that leads back to this segment.
 pub(super) async fn check_uses(db: &impl ConnectionTrait, segment: &Segment) -> Result<()> {
-    // The segment's own row does not count: it may still have the tag that this write takes away.
+    // Without the segment's own row: it may still have the tag that this write removes.
     let others = tags_of(db, &segment.uses).await?.into_iter().filter(|(id, _)| *id != segment.id);
     let existing: HashSet<String> = others.map(|(_, tag)| tag).collect();
     let unknown = |tag: &&String| **tag != segment.tag && !existing.contains(*tag);
@@ -45,9 +45,9 @@ pub(super) async fn check_uses(db: &impl ConnectionTrait, segment: &Segment) -> 
     }
 }
 
-/// Walks along `uses`, a level at a time, until it comes back to the segment's tag.
+/// Follows `uses`, a level at a time, until it comes back to the segment's tag.
 async fn path_back(db: &impl ConnectionTrait, segment: &Segment) -> Result<Option<Vec<String>>> {
-    // How each tag was reached; a tag is followed once.
+    // The predecessor of each reached tag. A tag is followed only once.
     let mut reached_from: BTreeMap<String, String> = BTreeMap::new();
     let mut frontier: Vec<(String, String)> =
         segment.uses.iter().map(|tag| (segment.tag.clone(), tag.clone())).collect();
@@ -67,7 +67,7 @@ async fn path_back(db: &impl ConnectionTrait, segment: &Segment) -> Result<Optio
     Ok(None)
 }
 
-/// From `target` by way of `last` back to `target`.
+/// Returns the path from `target` via `last` back to `target`.
 fn path(reached_from: &BTreeMap<String, String>, last: &str, target: &str) -> Vec<String> {
     let mut path = vec![target.to_owned()];
     let mut at = last;
@@ -80,7 +80,7 @@ fn path(reached_from: &BTreeMap<String, String>, last: &str, target: &str) -> Ve
     path
 }
 
-/// The existing ones of these tags, by segment id.
+/// Returns those of these tags that exist, by segment id.
 async fn tags_of(db: &impl ConnectionTrait, tags: &[String]) -> Result<BTreeMap<i64, String>> {
     let mut found = BTreeMap::new();
     for chunk in tags.chunks(BOUND_MAX) {
@@ -92,7 +92,7 @@ async fn tags_of(db: &impl ConnectionTrait, tags: &[String]) -> Result<BTreeMap<
     Ok(found)
 }
 
-/// The tags that the segments with these tags name: (tag, named tag).
+/// Returns the tags that the segments with these tags name: (tag, named tag).
 async fn uses_of(db: &impl ConnectionTrait, tags: &[String]) -> Result<Vec<(String, String)>> {
     let by_id = tags_of(db, tags).await?;
     let ids: Vec<i64> = by_id.keys().copied().collect();

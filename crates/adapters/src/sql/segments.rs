@@ -145,7 +145,7 @@ impl SegmentStore for SqlConfigStore {
     async fn update_segment(&self, id: i64, change: SegmentChange, now: Timestamp) -> Result<Segment> {
         let tx = self.begin().await?;
         let old = require(&tx, id).await?;
-        let (segment, means_else) = change_segment(&old, change, now);
+        let (segment, meaning_changed) = change_segment(&old, change, now);
         if segment.tag != old.tag {
             check_tag(&tx, &segment).await?;
             check_unused(&tx, &old).await?;
@@ -155,7 +155,7 @@ impl SegmentStore for SqlConfigStore {
         if segment.uses != old.uses {
             replace_uses(&tx, &segment).await?;
         }
-        if means_else {
+        if meaning_changed {
             outbox::send(&tx, vec![OutboxEntry::segment(&segment)]).await?;
         }
         tx.commit().await?;

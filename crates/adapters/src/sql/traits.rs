@@ -1,4 +1,4 @@
-//! Traits in SQL: a row each, the value as JSON text.
+//! Traits in SQL: a row each, with the value as JSON.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use segment_engine::time::Timestamp;
 use super::entities::user_trait;
 use super::{BOUND_MAX, Result, SqlConfigStore, corrupt, outbox, unavailable, users};
 
-/// Values bound per row.
+/// The values bound per row.
 const COLUMNS: usize = 4;
 
 pub(super) async fn load(db: &impl ConnectionTrait, user: i64) -> Result<Traits> {
@@ -30,11 +30,11 @@ pub(super) async fn load(db: &impl ConnectionTrait, user: i64) -> Result<Traits>
 pub(super) async fn store(tx: &impl ConnectionTrait, user: i64, traits: &Traits) -> Result<()> {
     let models: Vec<user_trait::ActiveModel> = traits
         .iter()
-        .map(|(key, held)| user_trait::ActiveModel {
+        .map(|(key, value)| user_trait::ActiveModel {
             user_id: Set(user),
             key: Set(key.clone()),
-            value: Set(held.value.as_str().to_owned()),
-            created_at: Set(held.created_at.0),
+            value: Set(value.value.as_str().to_owned()),
+            created_at: Set(value.created_at.0),
         })
         .collect();
     for chunk in models.chunks(BOUND_MAX / COLUMNS) {

@@ -19,7 +19,7 @@ use super::identities::with_first_identities;
 use super::memberships::with_memberships;
 use super::{BOUND_MAX, Result, SqlConfigStore, emails, outbox, rows, unavailable};
 
-/// A row as a user without its memberships and identities.
+/// Converts a row to a user without memberships and identities.
 pub(super) fn bare(row: user::Model) -> User {
     User {
         id: UserId(row.id),
@@ -34,12 +34,12 @@ pub(super) fn bare(row: user::Model) -> User {
     }
 }
 
-/// Users as callers see them.
+/// Fills in the memberships and first identities that callers expect.
 pub(super) async fn whole(db: &impl ConnectionTrait, found: Vec<User>) -> Result<Vec<User>> {
     with_first_identities(db, with_memberships(db, found).await?).await
 }
 
-/// The row that a user id means: its own, or that of whoever absorbed it.
+/// Returns the row of a user id: the user's own, or its survivor's.
 pub(super) async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<Option<user::Model>> {
     let row = user::Entity::find_by_id(id.0).one(db).await.map_err(unavailable)?;
     match row.as_ref().and_then(|row| row.merged_into) {
@@ -48,26 +48,26 @@ pub(super) async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<Option
     }
 }
 
-/// As [`find`], or `NotFound`.
+/// Like [`find`], or `NotFound`.
 pub(super) async fn require(db: &impl ConnectionTrait, id: UserId) -> Result<user::Model> {
     find(db, id).await?.ok_or_else(|| ConfigStoreError::not_found(Resource::User, id))
 }
 
-/// Who has this client id.
+/// Returns the owner of a client id.
 pub(super) async fn by_client_ref(db: &impl ConnectionTrait, client_id: &str) -> Result<Option<UserId>> {
     let query = user::Entity::find().filter(user::Column::ClientRefId.eq(client_id));
     let row = query.one(db).await.map_err(unavailable)?;
     Ok(row.map(|row| UserId(row.merged_into.unwrap_or(row.id))))
 }
 
-async fn view(db: &impl ConnectionTrait, asked: UserId) -> Result<Option<User>> {
-    let Some(row) = find(db, asked).await? else { return Ok(None) };
+async fn view(db: &impl ConnectionTrait, requested: UserId) -> Result<Option<User>> {
+    let Some(row) = find(db, requested).await? else { return Ok(None) };
     let mut user = whole(db, vec![bare(row)]).await?.remove(0);
-    user.merged_from = (asked != user.id).then_some(asked);
+    user.merged_from = (requested != user.id).then_some(requested);
     Ok(Some(user))
 }
 
-/// Refuses a client id that is another user's than this one's.
+/// Refuses a client id that belongs to another user.
 async fn check_client_ref(db: &impl ConnectionTrait, own: i64, client_id: Option<&str>) -> Result<()> {
     let Some(client_id) = client_id else { return Ok(()) };
     let query = user::Entity::find().filter(user::Column::ClientRefId.eq(client_id)).filter(user::Column::Id.ne(own));
@@ -77,7 +77,7 @@ async fn check_client_ref(db: &impl ConnectionTrait, own: i64, client_id: Option
     }
 }
 
-/// Inserts a user whose unique fields are known to be free. The caller sends the outbox entry.
+/// Inserts a user whose unique fields were checked to be free. The caller sends the outbox entry.
 pub(super) async fn insert(tx: &impl ConnectionTrait, new: NewUser, now: Timestamp) -> Result<User> {
     let model = user::ActiveModel {
         id: NotSet,
@@ -104,7 +104,7 @@ pub(super) async fn insert(tx: &impl ConnectionTrait, new: NewUser, now: Timesta
     Ok(bare(row))
 }
 
-/// Which of these values stand in a unique text column.
+/// Returns those of the values that a unique text column contains.
 pub(super) async fn present<'a>(
     db: &impl ConnectionTrait,
     column: user::Column,
@@ -114,8 +114,8 @@ pub(super) async fn present<'a>(
     let mut found = HashSet::new();
     for chunk in values.chunks(BOUND_MAX) {
         let query = user::Entity::find().select_only().column(column).filter(column.is_in(chunk.iter().copied()));
-        let texts: Vec<String> = query.into_tuple().all(db).await.map_err(unavailable)?;
-        found.extend(texts);
+        let matches: Vec<String> = query.into_tuple().all(db).await.map_err(unavailable)?;
+        found.extend(matches);
     }
     Ok(found)
 }
@@ -165,7 +165,7 @@ impl UserStore for SqlConfigStore {
             }
             user.email = user.email.filter(|email| taken.claim(email));
             let user = insert(&tx, user, now).await?;
-            taken.made(&user);
+            taken.note_created(&user);
             created.push(user);
         }
         emails::claim_all(&tx, &self.rules, &created, now).await?;
@@ -232,13 +232,14 @@ impl UserStore for SqlConfigStore {
         let tx = self.begin().await?;
         let survivor = require(&tx, id).await?.id;
         let absorbed = user::Entity::find().filter(user::Column::MergedInto.eq(survivor));
-        let mut gone: Vec<i64> = absorbed.all(&tx).await.map_err(unavailable)?.into_iter().map(|row| row.id).collect();
-        gone.push(survivor);
-        delete_rows(&tx, &gone).await?;
-        let gone: Vec<UserId> = gone.into_iter().map(UserId).collect();
-        outbox::send(&tx, gone.iter().map(|id| OutboxEntry::delete(*id)).collect()).await?;
+        let mut deleted: Vec<i64> =
+            absorbed.all(&tx).await.map_err(unavailable)?.into_iter().map(|row| row.id).collect();
+        deleted.push(survivor);
+        delete_rows(&tx, &deleted).await?;
+        let deleted: Vec<UserId> = deleted.into_iter().map(UserId).collect();
+        outbox::send(&tx, deleted.iter().map(|id| OutboxEntry::delete(*id)).collect()).await?;
         tx.commit().await?;
-        Ok(gone)
+        Ok(deleted)
     }
 
     async fn count_users(&self) -> Result<u64> {

@@ -1,27 +1,32 @@
-//! What was deleted is no longer in the files.
+//! Erases deleted rows from the files.
 //!
-//! With `secure_delete` SQLite overwrites deleted content with zeros. That leaves the write-ahead log, which has the pages
-//! as they were until it begins anew, and what builds without `secure_delete` had freed.
+//! With `secure_delete` SQLite overwrites deleted content with zeros. Two places remain: the
+//! write-ahead log, which holds old pages until it restarts, and space that builds without
+//! `secure_delete` freed.
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
 
 use super::{Result, unavailable};
 
-/// `PRAGMA user_version` of files that have nothing from before `secure_delete`.
+/// `PRAGMA user_version` of files without remains from before `secure_delete`.
 const WIPED: i32 = 1;
 
-/// Moves the write-ahead log into the file and cuts it to nothing. Waits for reads that are under way; where one takes
-/// longer than the busy timeout, the next call does it.
+/// Moves the write-ahead log into the file and truncates it to nothing. Waits for running reads. If
+/// one takes longer than the busy timeout, the next call does it.
 pub(super) async fn empty_wal(writer: &DatabaseConnection) -> Result<()> {
     writer.execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)").await.map_err(unavailable)?;
     Ok(())
 }
 
-/// Writes a file of an earlier build anew, once. That needs as much room as the file has; without, it is tried again at
-/// the next start.
+/// Rewrites a file of an earlier build, once. That needs as much free disk space as the file's
+/// size. Without it, the next start tries again.
 pub(super) async fn wipe_old_pages(writer: &DatabaseConnection) {
     if let Err(error) = try_to_wipe(writer).await {
-        tracing::warn!(%error, "rows that were deleted long ago may still be found in the config store's file; the next start tries again");
+        tracing::warn!(
+            %error,
+            "could not rewrite the config store's file, which may still contain rows deleted by an earlier build; \
+             the next start tries again"
+        );
     }
 }
 

@@ -1,12 +1,13 @@
-//! The one writer, and what becomes of its connection when a write fails.
+//! The single writer, and what happens to its connection when a write fails.
 //!
-//! When the disk is full or fails, SQLite rolls a transaction back by itself. The connection pool does not notice: to it the
-//! connection is still inside of the transaction, and everything that is written on it later would be inside of that too, where
-//! nothing is ever committed. So a connection that comes back from a write with a transaction open is closed, and the next
-//! write gets a new one.
+//! When the disk is full or fails, SQLite rolls a transaction back by itself. The connection pool
+//! does not notice: it still counts the connection as inside the transaction. Later writes on it
+//! would be inside too, and never be committed. So a connection that comes back from a write with
+//! an open transaction is closed, and the next write gets a new one.
 //!
-//! A write takes SQLite's write lock when it begins. One that began as a reader could not wait for the lock of another
-//! process: SQLite refuses it at once, since what it has read may have changed meanwhile.
+//! A write takes SQLite's write lock when it begins. If it began as a reader, it could not wait for
+//! another process's lock: SQLite would refuse it at once, because what it has read may have
+//! changed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,27 +26,28 @@ use super::{Result, unavailable};
 pub(super) struct Writer {
     pool: DatabaseConnection,
     last: Arc<LastWrite>,
-    /// Held by the one who tries whether writing works again.
+    /// Held during a trial write.
     trial: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// Why the last write failed; `None` if it did not.
+/// Why the last write failed; `None` if it succeeded.
 #[derive(Debug, Default)]
 struct LastWrite(Mutex<Option<String>>);
 
-/// A write under way. Dropped without a commit, it leaves no trace: also if the caller goes away.
+/// A running write. Leaves no trace if it is dropped without a commit, for example because the
+/// caller has gone.
 pub(super) struct Write {
     tx: DatabaseTransaction,
     last: Arc<LastWrite>,
 }
 
 impl Writer {
-    /// Writes by way of `pool`, which has one connection and [`discard_failed`].
+    /// Writes through `pool`, which must have one connection and [`discard_failed`].
     pub(super) fn new(pool: DatabaseConnection) -> Self {
         Self { pool, last: Arc::default(), trial: Arc::default() }
     }
 
-    /// The connection, for what is no write of its own.
+    /// Returns the connection, for statements outside of a [`Write`].
     pub(super) fn pool(&self) -> &DatabaseConnection {
         &self.pool
     }
@@ -54,7 +56,7 @@ impl Writer {
         self.pool.close().await.map_err(unavailable)
     }
 
-    /// Begins a write. Waits for the one before it.
+    /// Begins a write, after the previous one has ended.
     pub(super) async fn begin(&self) -> Result<Write> {
         let sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         let options = TransactionOptions { sqlite_transaction_mode, ..TransactionOptions::default() };
@@ -63,20 +65,20 @@ impl Writer {
         Ok(Write { tx, last: self.last.clone() })
     }
 
-    /// Whether writes work, as far as is known: the last one did. If it did not, this tries one, unless somebody else is
-    /// trying just now.
+    /// Whether the last write succeeded. If it failed, tries one now, unless another call is
+    /// trying.
     pub(super) async fn check(&self) -> Result<()> {
         let Some(reason) = self.last.get().clone() else { return Ok(()) };
         let Ok(_trying) = self.trial.try_lock() else { return Err(ConfigStoreError::Unavailable(reason)) };
         let write = self.begin().await?;
-        // Written to the file although nothing of it changes. Nobody reads this number.
+        // Written to the file although it changes nothing. The number is never read.
         write.execute_unprepared("PRAGMA application_id = 0").await.map_err(unavailable)?;
         write.commit().await
     }
 }
 
 impl Write {
-    /// Returns when the write is on the disk.
+    /// Commits, and returns when the write is on the disk.
     pub(super) async fn commit(self) -> Result<()> {
         self.tx.commit().await.inspect_err(|error| self.last.failed(error)).map_err(unavailable)?;
         *self.last.get() = None;
@@ -98,10 +100,10 @@ impl LastWrite {
     }
 }
 
-/// Has the pool close a connection whose transaction could not be ended.
+/// Makes the pool close a connection whose transaction could not be ended.
 pub(super) fn discard_failed(pool: SqlitePoolOptions) -> SqlitePoolOptions {
     use sea_orm::sqlx::Connection as _;
-    // By then the connection has carried out the rollback of a write that was given up.
+    // By now the connection has carried out the rollback of a dropped write.
     pool.before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 

@@ -1,4 +1,4 @@
-//! The config store: every kind of write.
+//! The config store under faults: every kind of write.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -69,7 +69,7 @@ fn batch(from: u64, to: u64, entered: &[i64]) -> MembershipBatch {
     MembershipBatch { partition: 1, from, to, changes: (1..=3).map(change).collect() }
 }
 
-/// Something of everything.
+/// Fills every table.
 async fn fill(store: &SqlConfigStore) -> Result<(), ConfigStoreError> {
     for name in ["a", "b", "c"] {
         let id = store.create_user(user(name), NOW).await?.id;
@@ -126,7 +126,7 @@ async fn write(store: &SqlConfigStore, what: &str) -> Result<(), ConfigStoreErro
     }
 }
 
-/// All that can be read.
+/// Returns everything that can be read.
 async fn seen(store: &SqlConfigStore) -> Result<Vec<String>, ConfigStoreError> {
     let mut seen = Vec::new();
     for user in store.users(Page::ALL).await? {
@@ -142,7 +142,7 @@ async fn seen(store: &SqlConfigStore) -> Result<Vec<String>, ConfigStoreError> {
     Ok(seen)
 }
 
-/// What is there after a write and one more, on a disk that is well.
+/// Returns the contents after a write and one more, on a working disk.
 async fn expected(template: &Path, what: Option<&str>) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     copy(template, folder.path());
@@ -155,7 +155,7 @@ async fn expected(template: &Path, what: Option<&str>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_config_store_answers_is_there_after_a_restart_and_nothing_else() {
+async fn only_acknowledged_writes_of_the_config_store_are_there_after_a_restart() {
     let template = tempfile::tempdir().unwrap();
     fill(&open(template.path()).await).await.unwrap();
     let refused = expected(template.path(), None).await;
@@ -163,29 +163,32 @@ async fn what_the_config_store_answers_is_there_after_a_restart_and_nothing_else
         let written = expected(template.path(), Some(what)).await;
         assert_ne!(written, refused, "{what} writes something");
         let cases = each_case(async |case| run(template.path(), what, case, &written, &refused).await).await;
-        assert!(cases >= 4, "{what} writes and syncs, so each fault must have met something: {cases}");
+        assert!(cases >= 4, "{what} writes and syncs, so each fault must make a call fail: {cases}");
     }
 }
 
-/// One write under one fault, then one without. Answers how many system calls failed.
+/// One write under a fault, then one without. Returns how many system calls failed.
 async fn run(template: &Path, what: &str, case: Case, written: &[String], refused: &[String]) -> usize {
     let (folder, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy(template, folder.path());
     let store = open(folder.path()).await;
     let failing = disk::fail(folder.path(), case.fault, case.passes, case.lasts);
-    let answer = write(&store, what).await;
+    let result = write(&store, what).await;
     let healthy = store.ping().await;
     let failed = failing.failed();
     drop(failing);
-    assert!(answer.is_ok() || failed > 0, "{what}: {answer:?}");
-    if let Err(error) = &answer {
+    assert!(result.is_ok() || failed > 0, "{what}: {result:?}");
+    if let Err(error) = &result {
         assert!(matches!(error, ConfigStoreError::Unavailable(_)), "{what}, {case:?}: {error:?}");
-        assert!(!case.lasts || healthy.is_err(), "{what}, {case:?}: the store cannot write, and says so");
+        assert!(
+            !case.lasts || healthy.is_err(),
+            "{what}, {case:?}: the health check shows that the store cannot write"
+        );
     }
-    assert!(store.ping().await.is_ok(), "{what}, {case:?}: the store is well again");
+    assert!(store.ping().await.is_ok(), "{what}, {case:?}: the store works again");
     store.create_user(user("afterwards"), NOW).await.unwrap_or_else(|error| panic!("{what}, {case:?}: {error}"));
-    let expected = if answer.is_ok() { written } else { refused };
-    assert_eq!(seen(&store).await.unwrap(), expected, "{what}, {case:?}: {answer:?}");
+    let expected = if result.is_ok() { written } else { refused };
+    assert_eq!(seen(&store).await.unwrap(), expected, "{what}, {case:?}: {result:?}");
     copy(folder.path(), crashed.path());
     assert_eq!(seen(&open(crashed.path()).await).await.unwrap(), expected, "{what}, {case:?}: after a crash");
     drop(store);
@@ -193,8 +196,8 @@ async fn run(template: &Path, what: &str, case: Case, written: &[String], refuse
     failed
 }
 
-/// A config store that a build without checksums left when it was killed.
-fn of_an_earlier_build() -> tempfile::TempDir {
+/// Returns a config store that was left by a killed build without checksums.
+fn store_of_an_earlier_build() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../uss/tests/data_folders/killed.tar.gz");
     let unpacked = std::process::Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(folder.path()).status();
@@ -211,7 +214,7 @@ fn of_an_earlier_build() -> tempfile::TempDir {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_of_an_earlier_build_survives_a_failure_while_it_gets_checksums() {
-    let template = of_an_earlier_build();
+    let template = store_of_an_earlier_build();
     let reserved = |folder: &Path| std::fs::read(folder.join("config.sqlite")).unwrap()[20];
     assert_eq!(reserved(template.path()), 0);
     let expected = {
@@ -228,7 +231,8 @@ async fn a_file_of_an_earlier_build_survives_a_failure_while_it_gets_checksums()
         let opened = SqlConfigStore::open_sqlite(&file, IdentityRules::default()).await;
         let failed = failing.failed();
         let crashed = tempfile::tempdir().unwrap();
-        // Killed here, with nothing closed in order. A store that did not open is being closed just now.
+        // As if killed here, without closing anything. A store that failed to open is already being
+        // closed.
         let found = if opened.is_ok() { crashed.path() } else { folder.path() };
         if opened.is_ok() {
             copy(folder.path(), found);

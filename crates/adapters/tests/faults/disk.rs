@@ -1,56 +1,58 @@
-//! A disk that fails when it is told to: the system calls that write and sync, in front of the C library's.
+//! A disk that fails on request: replaces the C library's system calls that write and sync.
 //!
-//! This executable defines the functions itself, so that SQLite (linked into it), DuckDB (a shared library) and fjall (by way of
-//! the standard library) all call these. They fail for files below a folder that was named, and for nothing else.
-#![allow(unsafe_code, reason = "what stands in front of the C library has its signatures")]
+//! This executable defines the functions itself, so that SQLite (linked into it), DuckDB (a shared
+//! library) and fjall (through the standard library) all call them. They fail only for files below
+//! a named folder.
+#![allow(unsafe_code, reason = "replacements of C functions have C signatures")]
 
 use std::ffi::{c_int, c_long, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// How calls fail.
+/// The way in which calls fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Writing: no space left. Of the call that finds the disk full, half is written.
+    /// Writes find no space left. The first failing call writes half of its bytes.
     Full,
-    /// Writing: an error of the device.
+    /// Writes fail with a device error.
     Write,
-    /// Syncing: an error of the device.
+    /// Syncs fail with a device error.
     Sync,
 }
 
 struct Armed {
     folder: PathBuf,
     fault: Fault,
-    /// How many calls go well first.
+    /// The number of calls that succeed first.
     passes: usize,
-    /// Whether it goes on after the first call that fails.
+    /// Whether calls keep failing after the first failure.
     lasts: bool,
     failed: usize,
 }
 
-/// A fault; dropped, the disk is well again.
+/// An active fault. The disk works again when it is dropped.
 pub struct Failing(PathBuf);
 
 static ARMED: Mutex<Vec<Armed>> = Mutex::new(Vec::new());
-/// Whether there is any, so that calls are cheap where there is none.
+/// Whether any fault is active. Keeps calls cheap without one.
 static ANY: AtomicBool = AtomicBool::new(false);
 
 fn armed<T>(act: impl FnOnce(&mut Vec<Armed>) -> T) -> T {
     act(&mut ARMED.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Has calls on files below `folder` fail, after `passes` that do not: one, or all until the answer is dropped.
+/// Makes calls on files below `folder` fail, after `passes` successful ones: one call, or all until
+/// the guard is dropped.
 pub fn fail(folder: &Path, fault: Fault, passes: usize, lasts: bool) -> Failing {
-    let folder = folder.canonicalize().expect("the folder is there");
+    let folder = folder.canonicalize().expect("the folder exists");
     armed(|all| all.push(Armed { folder: folder.clone(), fault, passes, lasts, failed: 0 }));
     ANY.store(true, Ordering::SeqCst);
     Failing(folder)
 }
 
 impl Failing {
-    /// How many calls have failed.
+    /// Returns how many calls have failed.
     pub fn failed(&self) -> usize {
         armed(|all| all.iter().find(|armed| armed.folder == self.0).map_or(0, |armed| armed.failed))
     }
@@ -62,7 +64,7 @@ impl Drop for Failing {
     }
 }
 
-/// What is to become of a call.
+/// What happens to a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Passes,
@@ -95,12 +97,12 @@ fn verdict(file: c_int, writes: bool) -> Verdict {
 }
 
 fn fails(error: c_int) -> c_long {
-    // SAFETY: errno is this thread's.
+    // SAFETY: errno belongs to this thread.
     unsafe { *libc::__errno_location() = error };
     -1
 }
 
-/// A call that writes `length` bytes.
+/// Carries out a call that writes `length` bytes.
 fn writing(file: c_int, length: usize, call: impl Fn(usize) -> c_long) -> isize {
     let written = match verdict(file, true) {
         Verdict::Passes => call(length),
@@ -111,7 +113,7 @@ fn writing(file: c_int, length: usize, call: impl Fn(usize) -> c_long) -> isize 
     written as isize
 }
 
-/// A call that is carried out as a whole or not at all.
+/// Carries out a call that succeeds or fails as a whole.
 fn whole(file: c_int, writes: bool, call: impl Fn() -> c_long) -> c_long {
     match verdict(file, writes) {
         Verdict::Passes => call(),
@@ -120,7 +122,7 @@ fn whole(file: c_int, writes: bool, call: impl Fn() -> c_long) -> c_long {
     }
 }
 
-// SAFETY of all: the arguments go to the system as they came.
+// SAFETY of all functions below: the arguments go to the system unchanged.
 
 #[unsafe(no_mangle)]
 extern "C" fn write(file: c_int, bytes: *const c_void, length: usize) -> isize {
@@ -145,7 +147,8 @@ extern "C" fn pwrite64(file: c_int, bytes: *const c_void, length: usize, at: i64
 #[unsafe(no_mangle)]
 extern "C" fn ftruncate(file: c_int, length: i64) -> c_int {
     let call = || unsafe { libc::syscall(libc::SYS_ftruncate, file, length) };
-    // A file that becomes shorter needs no space. (Should the device fail even then, DuckDB ends the process.)
+    // Shortening a file needs no space. (If the device failed even then, DuckDB would end the
+    // process.)
     let is_shorter = std::fs::metadata(format!("/proc/self/fd/{file}")).is_ok_and(|it| it.len() >= length as u64);
     if is_shorter { call() as c_int } else { whole(file, true, call) as c_int }
 }

@@ -1,4 +1,4 @@
-//! The log and its checkpoints.
+//! The log and its checkpoints under faults.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use segment_engine::time::Timestamp;
 
 use super::{Case, copy, disk, each_case};
 
-/// Without `trim`, which gives space back in the background: on a disk that stays full it waits ten seconds for that.
+/// Without `trim`, which frees space in the background and waits ten seconds for a disk that stays
+/// full.
 const WRITES: [&str; 7] = ["append", "append_once", "commit", "write a checkpoint", "keep", "fall_back", "discard"];
 
 fn open(folder: &Path) -> (EmbeddedLog, EmbeddedCheckpoints) {
@@ -60,7 +61,7 @@ async fn write((log, checkpoints): &(EmbeddedLog, EmbeddedCheckpoints), what: &s
     }
 }
 
-/// All that can be read but for instants.
+/// Returns everything that can be read, except instants.
 async fn seen((log, checkpoints): &(EmbeddedLog, EmbeddedCheckpoints)) -> Vec<String> {
     let batch = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap();
     let records = batch.records.iter().map(|record| format!("{} {} {:?}", record.offset, record.key, record.value));
@@ -85,7 +86,7 @@ async fn expected(template: &Path, what: Option<&str>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_log_answers_is_there_after_a_restart_and_nothing_else() {
+async fn only_acknowledged_writes_of_the_log_are_there_after_a_restart() {
     let template = tempfile::tempdir().unwrap();
     fill(&open(template.path())).await;
     let refused = expected(template.path(), None).await;
@@ -93,7 +94,7 @@ async fn what_the_log_answers_is_there_after_a_restart_and_nothing_else() {
         let written = expected(template.path(), Some(what)).await;
         assert_ne!(written, refused, "{what} writes something");
         let cases = each_case(async |case| run(template.path(), what, case, &written, &refused).await).await;
-        assert!(cases >= 4, "{what} writes and syncs, so each fault must have met something: {cases}");
+        assert!(cases >= 4, "{what} writes and syncs, so each fault must make a call fail: {cases}");
     }
 }
 
@@ -103,19 +104,22 @@ async fn run(template: &Path, what: &str, case: Case, written: &[String], refuse
     copy(template, folder.path());
     let stores = open(folder.path());
     let failing = disk::fail(folder.path(), case.fault, case.passes, case.lasts);
-    let answer = write(&stores, what).await;
+    let result = write(&stores, what).await;
     let healthy = stores.0.ping().await;
     let failed = failing.failed();
     drop(failing);
-    assert!(answer.is_ok() || failed > 0, "{about}: {answer:?}");
-    assert!(answer.is_ok() || !case.lasts || healthy.is_err(), "{about}: the log cannot be written, and says so");
+    assert!(result.is_ok() || failed > 0, "{about}: {result:?}");
+    assert!(
+        result.is_ok() || !case.lasts || healthy.is_err(),
+        "{about}: the health check shows that the log cannot be written"
+    );
     stores.0.ping().await.unwrap_or_else(|error| panic!("{about}: {error}"));
     stores.0.append(vec![event(5, "afterwards")]).await.unwrap_or_else(|error| panic!("{about}: {error}"));
     let found = seen(&stores).await;
-    // A checkpoint that was refused may turn up, as a whole: it holds what is true at its marker, whatever was answered.
-    let may_turn_up = !["append", "append_once", "commit"].contains(&what) && found == written;
-    let expected = if answer.is_ok() || may_turn_up { written } else { refused };
-    assert!(found == expected, "{about}: {answer:?}: {found:?} instead of {expected:?}");
+    // A refused checkpoint may appear as a whole. It is true at its marker, so that does no harm.
+    let may_appear = !["append", "append_once", "commit"].contains(&what) && found == written;
+    let expected = if result.is_ok() || may_appear { written } else { refused };
+    assert!(found == expected, "{about}: {result:?}: {found:?} instead of {expected:?}");
     copy(folder.path(), crashed.path());
     assert!(seen(&open(crashed.path())).await == expected, "{about}: after a crash");
     drop(stores);

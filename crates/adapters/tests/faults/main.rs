@@ -1,6 +1,8 @@
-//! The adapters on a disk that fails: at each call that writes or syncs, of each kind of write, once or until it is mended.
+//! The adapters on a failing disk: at each call that writes or syncs, for each kind of write, once
+//! or until the disk works again.
 //!
-//! What was answered is there after a restart, what was refused is not, and when the disk is well again so is the adapter.
+//! After a restart acknowledged writes are there and refused ones are not. When the disk works
+//! again, so does the adapter.
 #![allow(clippy::unwrap_used)]
 
 mod config_store;
@@ -12,31 +14,32 @@ use std::path::Path;
 
 use disk::Fault;
 
-/// A way for a disk to fail during one call of a port.
+/// How a disk fails during one call of a port.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     fault: Fault,
-    /// How many system calls go well first.
+    /// The number of system calls that succeed first.
     passes: usize,
-    /// Whether the disk is well again after one failed call.
+    /// Whether the disk keeps failing after the first failed call.
     lasts: bool,
 }
 
-/// Calls `run` with every case: more and more system calls go well, until none is left to fail. `run` answers how many failed.
+/// Calls `run` with every case: more and more system calls succeed, until none is left to fail.
+/// `run` returns how many failed.
 async fn each_case(mut run: impl AsyncFnMut(Case) -> usize) -> usize {
     let mut cases = 0;
     for (fault, lasts) in [(Fault::Full, true), (Fault::Write, false), (Fault::Sync, false), (Fault::Sync, true)] {
         let mut passes = 0;
         while run(Case { fault, passes, lasts }).await > 0 {
             cases += 1;
-            // Each call of a short write; of a long one fewer and fewer.
+            // Every call of a short write, a sample of the calls of a long one.
             passes += 1 + passes / 8;
         }
     }
     cases
 }
 
-/// Copies the files of a folder: what a crash at this moment would leave, if the system goes on.
+/// Copies the files of a folder, as a crash of the process at this moment would leave them.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -1,4 +1,5 @@
-//! The warehouse: batches of every kind of row, and one that is large enough to be written into the file at once.
+//! The warehouse under faults: batches of every kind of row, and one that is large enough to be
+//! written to the file at once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::{Case, copy, disk, each_case};
 
 const PARTITION: u32 = 3;
-/// How long the warehouse may take to open its file again.
+/// How long the warehouse may take to reopen its file.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BATCHES: [&str; 6] = ["events", "users", "traits", "a merge", "a deletion", "many events"];
 
@@ -39,7 +40,7 @@ fn traits(user: i64, offset: u64) -> ArchiveRow {
     ArchiveRow::Traits(TraitsRow { user: UserId(user), traits, created_at: Timestamp(1), position })
 }
 
-/// Text that does not compress well.
+/// Returns a string that does not compress well.
 fn noise(seed: u64, length: usize) -> String {
     let mut random = fastrand::Rng::with_seed(seed);
     std::iter::repeat_with(|| random.lowercase()).take(length).collect()
@@ -63,7 +64,7 @@ fn next(what: &str) -> ArchiveBatch {
             vec![ArchiveRow::MergeUser(UserId(2)), ArchiveRow::Alias { absorbed: UserId(2), survivor: UserId(1) }]
         }
         "a deletion" => vec![ArchiveRow::DeleteUser(UserId(2))],
-        // More than DuckDB keeps in its write-ahead log: the commit ends with a checkpoint.
+        // More than DuckDB keeps in its write-ahead log, so the commit ends with a checkpoint.
         "many events" => (0..600).map(|n| event(1, 1_000 + n, json!({"text": noise(n, 30_000)}))).collect(),
         other => panic!("{other}"),
     };
@@ -74,7 +75,7 @@ fn last() -> ArchiveBatch {
     batch(2_000, vec![event(3, 2_000, json!({"afterwards": true}))])
 }
 
-/// All that is stored.
+/// Returns everything that is stored.
 async fn seen(warehouse: &DuckDbWarehouse) -> Vec<Vec<Vec<Option<String>>>> {
     let mut seen = Vec::new();
     for select in [
@@ -91,7 +92,7 @@ async fn seen(warehouse: &DuckDbWarehouse) -> Vec<Vec<Vec<Option<String>>>> {
     seen
 }
 
-async fn well_again(warehouse: &DuckDbWarehouse, about: &str) {
+async fn wait_until_healthy(warehouse: &DuckDbWarehouse, about: &str) {
     let started = Instant::now();
     while let Err(error) = warehouse.ping().await {
         assert!(started.elapsed() < PATIENCE, "{about}: {error}");
@@ -100,7 +101,7 @@ async fn well_again(warehouse: &DuckDbWarehouse, about: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_warehouse_goes_on_and_has_every_row_once() {
+async fn the_warehouse_recovers_and_has_every_row_exactly_once() {
     let template = tempfile::tempdir().unwrap();
     open(template.path()).archive(first()).await.unwrap();
     for what in BATCHES {
@@ -112,37 +113,38 @@ async fn the_warehouse_goes_on_and_has_every_row_once() {
         }
         let expected = seen(&warehouse).await;
         let cases = each_case(async |case| run(template.path(), what, case, &expected).await).await;
-        assert!(cases >= 4, "{what} writes and syncs, so each fault must have met something: {cases}");
+        assert!(cases >= 4, "{what} writes and syncs, so each fault must make a call fail: {cases}");
     }
 }
 
-/// Archives as the archiver does: what failed is asked for, and sent again if it is not there.
+/// Archives like the archiver: after a failure it reads the position, and sends the batch again if
+/// it is not stored.
 async fn run(template: &Path, what: &str, case: Case, expected: &[Vec<Vec<Option<String>>>]) -> usize {
     let (folder, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let about = format!("{what}, {case:?}");
     copy(template, folder.path());
     let warehouse = open(folder.path());
     let failing = disk::fail(folder.path(), case.fault, case.passes, case.lasts);
-    let answer = warehouse.archive(next(what)).await;
+    let result = warehouse.archive(next(what)).await;
     let again = warehouse.ping().await;
     let failed = failing.failed();
     drop(failing);
-    assert!(answer.is_ok() || failed > 0, "{about}: {answer:?}");
-    if let Err(error) = &answer {
+    assert!(result.is_ok() || failed > 0, "{about}: {result:?}");
+    if let Err(error) = &result {
         assert!(matches!(error, WarehouseError::Unavailable(_)), "{about}: {error:?}");
-        assert!(!case.lasts || again.is_err(), "{about}: it cannot be written, and says so");
+        assert!(!case.lasts || again.is_err(), "{about}: the health check shows that it cannot be written");
     }
-    well_again(&warehouse, &about).await;
+    wait_until_healthy(&warehouse, &about).await;
     let position = warehouse.archive_position(PARTITION).await.unwrap();
-    match (position, &answer) {
+    match (position, &result) {
         (2_000, _) => {}
         (1_000, Err(_)) => warehouse.archive(next(what)).await.unwrap_or_else(|error| panic!("{about}: {error}")),
         other => panic!("{about}: {other:?}"),
     }
-    // A write that was answered may have broken something all the same, as its checkpoint.
+    // An acknowledged write may still have broken something, for example in its checkpoint.
     if let Err(error) = warehouse.archive(last()).await {
         assert!(failed > 0, "{about}: {error}");
-        well_again(&warehouse, &about).await;
+        wait_until_healthy(&warehouse, &about).await;
         if warehouse.archive_position(PARTITION).await.unwrap() == 2_000 {
             warehouse.archive(last()).await.unwrap_or_else(|error| panic!("{about}: {error}"));
         }

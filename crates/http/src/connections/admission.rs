@@ -1,4 +1,4 @@
-//! Which connections are taken: so many of a port, and so many of one address.
+//! Admits connections: a limited number for each port and each address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,9 +15,9 @@ use super::ConnectionLimits;
 use crate::problem::{Kind, Problem, RETRY_AFTER_SECONDS};
 use crate::serve::Shape;
 
-/// Refused clients that are waited for until they have read why; the others are cut off.
+/// How many refused clients get time to read the response. The others are cut off.
 const LINGERING_MAX: usize = 64;
-/// How long a refused client has to read the answer.
+/// How long a refused client has to read the response.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Counts the connections of a port.
@@ -31,41 +31,41 @@ pub struct Admission {
 #[derive(Default)]
 struct Open {
     all: usize,
-    /// Of each address that is not loopback.
+    /// The connections of each address that is not loopback.
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// A connection that is counted until this is dropped.
+/// Counts a connection until it is dropped.
 pub struct Ticket {
     admission: Arc<Admission>,
     address: IpAddr,
 }
 
-/// A connection too many.
+/// A refused connection.
 pub struct Refusal {
     problem: Problem,
-    /// `None`: too many are waited for already.
+    /// `None` if too many refused clients are already being waited for.
     lingers: Option<OwnedSemaphorePermit>,
 }
 
 impl Admission {
-    /// Nobody is connected.
+    /// Starts without connections.
     pub fn new(port: &'static str, limits: ConnectionLimits) -> Self {
         gauge!("uss_connections", "port" => port).set(0.0);
         Self { port, limits, open: Mutex::default(), lingering: Arc::new(Semaphore::new(LINGERING_MAX)) }
     }
 
-    /// Counts a connection, or says why it is too many.
+    /// Counts a connection, or refuses it.
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Ticket, Refusal> {
         let address = counted_as(peer);
         let mut open = self.open();
         if open.all >= self.limits.connections_max {
-            return Err(self.refuse("port", "this port has as many connections as it may have (USS_CONNECTIONS_MAX)"));
+            return Err(self.refuse("port", "this port has reached its limit of connections (USS_CONNECTIONS_MAX)"));
         }
         if !address.is_loopback() {
             let of_address = open.by_address.entry(address).or_default();
             if *of_address >= self.limits.per_address_max {
-                let why = "your address has as many connections as it may have (USS_CONNECTIONS_PER_ADDRESS_MAX)";
+                let why = "your address has reached its limit of connections (USS_CONNECTIONS_PER_ADDRESS_MAX)";
                 return Err(self.refuse("address", why));
             }
             *of_address += 1;
@@ -104,11 +104,11 @@ impl Drop for Ticket {
 }
 
 impl Refusal {
-    /// Sends the answer without waiting. What it returns waits until the client has it: a connection that is closed while
-    /// something of it is unread may lose what was sent.
-    pub fn say(self, mut stream: TcpStream, shape: Shape) -> Option<impl Future<Output = ()> + Send + use<>> {
+    /// Starts to send the response. The returned future waits until the client has it: closing a
+    /// connection with unread data may lose what was sent.
+    pub fn respond(self, mut stream: TcpStream, shape: Shape) -> Option<impl Future<Output = ()> + Send + use<>> {
         let body = shape.body(&self.problem).to_string();
-        let answer = format!(
+        let response = format!(
             "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: {RETRY_AFTER_SECONDS}\r\n\
              connection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
@@ -116,20 +116,21 @@ impl Refusal {
         let permit = self.lingers?;
         Some(async move {
             let reading = async {
-                stream.write_all(answer.as_bytes()).await?;
+                stream.write_all(response.as_bytes()).await?;
                 stream.shutdown().await?;
                 let mut unread = [0; 1024];
                 while stream.read(&mut unread).await? > 0 {}
                 Ok::<_, std::io::Error>(())
             };
-            // It is refused either way.
+            // The connection is refused either way.
             let _over = timeout(LINGER, reading).await;
             drop(permit);
         })
     }
 }
 
-/// An IPv4 address as such, an IPv6 address as its network: a host usually has all of a /64.
+/// Returns an IPv4 address itself, and the network of an IPv6 address, because a host usually has a
+/// whole /64.
 fn counted_as(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),
@@ -147,7 +148,7 @@ mod tests {
         let limits = ConnectionLimits { connections_max: 5, per_address_max: 2 };
         let admission = Arc::new(Admission::new("test", limits));
         let mut held = Vec::new();
-        // An address, and whether one more of it is taken.
+        // An address, and whether one more connection of it is admitted.
         for (peer, taken) in [
             ("192.0.2.1", true),
             ("::ffff:192.0.2.1", true),
@@ -166,16 +167,18 @@ mod tests {
         held.clear();
         {
             let open = admission.open();
-            assert_eq!((open.all, open.by_address.len()), (0, 0), "nothing stays of who is gone");
+            assert_eq!((open.all, open.by_address.len()), (0, 0), "closed connections leave nothing behind");
         }
         for _ in 0..5 {
-            held.push(admission.admit("127.0.0.1".parse().unwrap()).ok().expect("loopback is bound by the port alone"));
+            held.push(
+                admission.admit("127.0.0.1".parse().unwrap()).ok().expect("only the port's limit applies to loopback"),
+            );
         }
         assert!(admission.admit("::1".parse().unwrap()).is_err());
     }
 
     #[test]
-    fn a_flood_of_refused_clients_is_not_waited_for() {
+    fn only_some_refused_clients_are_waited_for() {
         let admission = Arc::new(Admission::new("test", ConnectionLimits { connections_max: 0, per_address_max: 0 }));
         let address = "192.0.2.1".parse().unwrap();
         let refusals: Vec<Refusal> = (0..LINGERING_MAX + 1).filter_map(|_| admission.admit(address).err()).collect();

@@ -1,4 +1,4 @@
-//! A stream that gives up on a client who sends no request, or does not read.
+//! A stream that fails if the client sends no request, or does not read.
 
 use std::future::Future;
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::Times;
 
-/// What happens on a connection, as its stream needs to know.
+/// What the stream of a connection needs to know about it.
 #[derive(Debug, Default)]
 pub struct Activity {
     has_requested: AtomicBool,
@@ -20,12 +20,12 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// A request's head has been read.
+    /// Notes that a request's head has been read.
     pub fn request(&self) {
         self.has_requested.store(true, Ordering::Relaxed);
     }
 
-    /// The server is told to stop.
+    /// Notes that the server is stopping.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
@@ -36,9 +36,10 @@ pub struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
     times: Times,
-    /// Until when there must be a request; `None` once there was one.
+    /// The deadline of the first request; `None` once there was one.
     first_head: Option<Pin<Box<Sleep>>>,
-    /// Set while the client reads nothing: until when it must, and whether that is the time of a stop.
+    /// The client's deadline to read, set while it reads nothing, and whether it is the shorter
+    /// deadline of a stop.
     stalled: Option<(Pin<Box<Sleep>>, bool)>,
 }
 
@@ -48,7 +49,8 @@ impl<S> Watched<S> {
         Self { stream, activity, times, first_head: Some(Box::pin(sleep(times.first_head))), stalled: None }
     }
 
-    /// Fails a write for which the client makes no room; every byte that it reads starts the time anew.
+    /// Fails a write for which the client makes no room in time. Every byte that the client reads
+    /// restarts the time.
     fn unless_stalled<T>(&mut self, context: &mut Context<'_>, wrote: Poll<Result<T>>) -> Poll<Result<T>> {
         if wrote.is_ready() {
             self.stalled = None;

@@ -1,7 +1,8 @@
-//! Connections of one port: accepted up to a bound, closed when they are idle or stuck, drained at the end.
+//! The connections of one port: limits their number, closes idle and stuck ones, and drains them at
+//! a stop.
 //!
-//! `axum::serve` has neither timeouts nor bounds, so a client that sends nothing, or reads nothing, would keep its connection
-//! for as long as it likes, and enough of them take every file descriptor of the process.
+//! `axum::serve` has neither timeouts nor limits. A client that sends or reads nothing could keep
+//! its connection for any time, and enough of them would take every file descriptor of the process.
 
 mod admission;
 mod io;
@@ -29,35 +30,36 @@ use crate::serve::Shape;
 use admission::{Admission, Ticket};
 use io::{Activity, Watched};
 
-/// How much of a request's head is held, and of a response that the client does not read. A header `Last-Event-ID` with the
-/// positions of 1,024 partitions fits.
+/// The buffer for a request's head, and for a response that the client does not read. A header
+/// `Last-Event-ID` with the positions of 1,024 partitions fits.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// How often it is logged that connections cannot be accepted.
+/// The least time between two log lines about failing accepts.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many connections a port has at most.
+/// The most connections of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Of all clients together.
+    /// For all clients together.
     pub connections_max: usize,
-    /// Of one address (of one /64 in IPv6). Loopback is exempt: there the clients of a proxy on this machine are one address.
+    /// For one address (one /64 in IPv6). Loopback is exempt, because there all clients of a local
+    /// proxy have one address.
     pub per_address_max: usize,
 }
 
-/// How long things may take.
+/// The time limits of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     /// From the connection to the end of the first request's head.
     pub first_head: Duration,
-    /// From an answer to the end of the next request's head.
+    /// From a response to the end of the next request's head.
     pub idle: Duration,
-    /// Without the client reading any of what is sent.
+    /// While the client reads nothing of what is sent.
     pub stalled: Duration,
-    /// The same, once the server is told to stop.
+    /// The same after a stop.
     pub stalled_at_stop: Duration,
-    /// For requests under way, once the server is told to stop.
+    /// For running requests after a stop.
     pub drain: Duration,
-    /// Before the next attempt when a connection could not be accepted.
+    /// Before the next attempt after a failed accept.
     pub accept_again: Duration,
 }
 
@@ -65,7 +67,8 @@ impl Default for Times {
     fn default() -> Self {
         Self {
             first_head: Duration::from_secs(10),
-            // Longer than the 60 s of common proxies: who closes first must be the proxy, or its next request is lost.
+            // Longer than the 60 s of common proxies. The proxy must close first, or its next
+            // request is lost.
             idle: Duration::from_secs(75),
             stalled: Duration::from_secs(30),
             stalled_at_stop: Duration::from_secs(2),
@@ -75,22 +78,22 @@ impl Default for Times {
     }
 }
 
-/// What is served on a port, and how.
+/// A port's name, limits and times.
 #[derive(Clone, Debug)]
 pub struct Port {
-    /// The value of the label `port` of the metrics.
+    /// The value of the metrics' label `port`.
     pub name: &'static str,
-    /// Of the answer to a connection too many.
+    /// The shape of the error that a refused connection gets.
     pub shape: Shape,
-    /// How many connections.
+    /// How many connections the port takes.
     pub limits: ConnectionLimits,
-    /// How long they may take.
+    /// How long the connections may take.
     pub times: Times,
 }
 
-/// Where connections come from.
+/// A source of connections.
 pub trait Accept: Send + 'static {
-    /// The next connection.
+    /// Waits for the next connection.
     fn accept(&self) -> impl Future<Output = Result<(TcpStream, SocketAddr), Error>> + Send;
 }
 
@@ -100,8 +103,8 @@ impl Accept for TcpListener {
     }
 }
 
-/// Serves until told to stop. Then idle connections are closed at once, requests under way are finished within
-/// [`Times::drain`], and clients that do not read are given [`Times::stalled_at_stop`].
+/// Serves until `stopped` is true. Then it closes idle connections at once, finishes running
+/// requests within [`Times::drain`], and gives clients that do not read [`Times::stalled_at_stop`].
 pub async fn serve(listener: impl Accept, router: Router, port: Port, mut stopped: watch::Receiver<bool>) {
     let (connections, times) = (TaskTracker::new(), port.times);
     let admission = Arc::new(Admission::new(port.name, port.limits));
@@ -109,45 +112,45 @@ pub async fn serve(listener: impl Accept, router: Router, port: Port, mut stoppe
     let mut failures = Failures { port: port.name, logged: None, unlogged: 0 };
     loop {
         let accepted = tokio::select! {
-            // Asked first: whoever was told to stop accepts nothing more.
+            // Checked first, so that nothing is accepted after a stop.
             biased;
-            () = told(&mut stopped) => break,
+            () = wait_for_stop(&mut stopped) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => match admission.admit(peer.ip()) {
                 Ok(ticket) => {
                     let requests = Requests { service: service.clone(), activity: Arc::default(), peer };
-                    connections.spawn(converse(stream, requests, times, stopped.clone(), ticket));
+                    connections.spawn(serve_connection(stream, requests, times, stopped.clone(), ticket));
                 }
                 Err(refusal) => {
-                    if let Some(linger) = refusal.say(stream, port.shape) {
+                    if let Some(linger) = refusal.respond(stream, port.shape) {
                         connections.spawn(linger);
                     }
                 }
             },
             Err(error) if is_of_the_connection(&error) => {}
-            // No descriptors, most likely. The connection waits in the kernel's queue, so another attempt at once would fail
-            // again, and take all of a processor.
+            // Most likely no descriptors are left. The connection waits in the kernel's queue, so
+            // an immediate retry would fail again and keep a processor busy.
             Err(error) => {
                 failures.count(&error);
-                let _stopped = timeout(times.accept_again, told(&mut stopped)).await;
+                let _stopped = timeout(times.accept_again, wait_for_stop(&mut stopped)).await;
             }
         }
     }
     drop(listener);
     connections.close();
     if timeout(times.drain, connections.wait()).await.is_err() {
-        tracing::warn!(port = port.name, left = connections.len(), "requests that would not end were cut off");
+        tracing::warn!(port = port.name, left = connections.len(), "cut off requests that did not end in time");
     }
 }
 
-/// The client is gone before it was there.
+/// Whether the client has gone before its connection was accepted.
 fn is_of_the_connection(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
 }
 
-/// Connections that could not be accepted: each is counted, and now and then one is logged.
+/// Failed accepts. Each is counted, but only some are logged.
 struct Failures {
     port: &'static str,
     logged: Option<Instant>,
@@ -163,19 +166,19 @@ impl Failures {
         }
         let (port, before) = (self.port, std::mem::take(&mut self.unlogged));
         self.logged = Some(Instant::now());
-        tracing::error!(%error, port, before, "connections cannot be accepted; raise the limit of open files (ulimit -n)");
+        tracing::error!(%error, port, before, "could not accept a connection: raise the limit of open files (ulimit -n)");
     }
 }
 
-/// One connection, from its first request to its end.
-async fn converse(
+/// Serves one connection from its first request to its end.
+async fn serve_connection(
     stream: TcpStream,
     requests: Requests,
     times: Times,
     mut stopped: watch::Receiver<bool>,
     _ticket: Ticket,
 ) {
-    // Small answers must not wait for more to come.
+    // Small responses must not wait for more data.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
@@ -189,14 +192,14 @@ async fn converse(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         outcome = connection.as_mut() => Some(outcome),
-        () = told(&mut stopped) => None,
+        () = wait_for_stop(&mut stopped) => None,
     };
     let outcome = match ended {
         Some(outcome) => outcome,
         None => {
             activity.stop();
             connection.as_mut().graceful_shutdown();
-            // That it was cut off is logged by who waits for all connections.
+            // `serve` logs the connections that were cut off.
             timeout(times.drain, connection).await.unwrap_or(Ok(()))
         }
     };
@@ -205,12 +208,13 @@ async fn converse(
     }
 }
 
-/// Returns when the server is told to stop.
-async fn told(stopped: &mut watch::Receiver<bool>) {
-    let _who_could_tell_is_gone = stopped.wait_for(|stop| *stop).await;
+/// Returns when the server stops.
+async fn wait_for_stop(stopped: &mut watch::Receiver<bool>) {
+    let _sender_dropped = stopped.wait_for(|stop| *stop).await;
 }
 
-/// Hands on the requests of one connection, with who sends them: ingestion lets no one client take all of its capacity.
+/// Forwards the requests of one connection with the client's address, which ingestion needs to
+/// share its capacity between clients.
 struct Requests {
     service: TowerToHyperService<Router>,
     activity: Arc<Activity>,

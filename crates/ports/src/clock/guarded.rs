@@ -1,10 +1,12 @@
-//! A clock that does not follow the system clock's jumps.
+//! A clock that does not follow jumps of the system clock.
 //!
-//! Time in the log never goes back. So a system clock that is a day ahead for a moment would end windows a day early and then
-//! stop time for a day. [`GuardedClock`] compares the system clock with one that nobody can set. Where they part by more than
-//! [`Limits::tolerance_micros`] between two readings, the system clock was set: time goes on at the other clock's pace from the
-//! last good reading until the jump has lasted for [`Limits::settle_micros`], the system clock is back, or an operator accepts
-//! it. What is smaller, such as the slewing of NTP or a leap second, is followed.
+//! Time in the log never goes back. A system clock that was a day ahead for a moment would end
+//! windows a day early and then stop time for a day. [`GuardedClock`] compares the system clock
+//! with a clock that cannot be set. If they diverge by more than [`Limits::tolerance_micros`]
+//! between two readings, the system clock was set. From the last good reading on, time then follows
+//! the other clock, until the jump has lasted for [`Limits::settle_micros`], the system clock is
+//! back, or an operator accepts the jump. Smaller changes, such as the slewing of NTP or a leap
+//! second, are followed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,24 +16,25 @@ use super::{Clock, ClockStatus, Implausible, Jump, Monotonic};
 
 const DAY: i64 = 86_400_000_000;
 
-/// 2025-01-01: USS was written after it, so no clock that is right shows less. A constant, so that builds can be reproduced.
+/// 2025-01-01. USS was written later, so a correct clock never shows less. A constant keeps builds
+/// reproducible.
 const MADE_AFTER: Timestamp = Timestamp(1_735_689_600_000_000);
-/// How far ahead of the log's last time, or of the last good reading, a clock is no longer believed by itself: a data folder may
-/// have been left alone for months, but hardly for longer.
+/// How far a start accepts a clock ahead of the log's last time, and a running clock accepts a jump
+/// ahead. A data folder may have been unused for months, but hardly for longer.
 const AHEAD_MAX: i64 = 730 * DAY;
-/// The same for a new log, after [`MADE_AFTER`].
+/// The same for a new log, measured from [`MADE_AFTER`].
 const NEW_AHEAD_MAX: i64 = 30 * 365 * DAY;
 
-/// From when on a change of the system clock is a jump, and for how long it is in doubt.
+/// Which changes of the system clock are jumps, and how long a jump stays in doubt.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How far the system clock may step between two readings.
     pub tolerance_micros: i64,
-    /// How long a jump must last to be taken.
+    /// How long a jump must last before it is taken over.
     pub settle_micros: i64,
 }
 
-/// The system clock, guarded by a clock that nobody can set.
+/// The system clock, guarded by a clock that cannot be set.
 pub struct GuardedClock {
     system: Arc<dyn Clock>,
     monotonic: Arc<dyn Monotonic>,
@@ -40,21 +43,21 @@ pub struct GuardedClock {
 }
 
 struct State {
-    /// What the system clock was ahead of the monotonic one at the last good reading.
+    /// By how much the system clock was ahead of the monotonic one at the last good reading.
     offset: i64,
-    /// The latest time that was given out, or that the log had reached at the start.
+    /// The latest time that was returned, or that the log had reached at the start.
     reached: Timestamp,
     doubt: Option<Doubt>,
     is_behind: bool,
     jumps: u64,
 }
 
-/// A jump that has not been taken.
+/// A jump that has not been taken over.
 #[derive(Clone, Copy)]
 struct Doubt {
-    /// What the system clock is ahead of the monotonic one.
+    /// By how much the system clock is ahead of the monotonic one.
     offset: i64,
-    /// The monotonic time at which it was seen first.
+    /// The monotonic time at which the jump was first seen.
     since: i64,
 }
 
@@ -71,7 +74,7 @@ impl Reading {
     }
 }
 
-/// What an operator must hear of.
+/// A change that the operator should know.
 #[derive(Clone, Copy)]
 enum Change {
     Jumped,
@@ -82,18 +85,20 @@ enum Change {
 }
 
 impl GuardedClock {
-    /// A guard that believes the system clock as it is now; see [`GuardedClock::start`].
+    /// Creates a guard that trusts the current system clock. See [`GuardedClock::start`].
     pub fn new(system: Arc<dyn Clock>, monotonic: Arc<dyn Monotonic>, limits: Limits) -> Self {
         let offset = Reading { system: system.now(), elapsed: monotonic.elapsed_micros() }.offset();
         let state = State { offset, reached: Timestamp::MIN, doubt: None, is_behind: false, jumps: 0 };
         Self { system, monotonic, limits, state: Mutex::new(state) }
     }
 
-    /// Compares the system clock with the last time in the log (`None` if there is none), the only evidence at a start. To be
-    /// ahead by days is normal after an outage; to be behind is told.
+    /// Compares the system clock with the last time in the log (`None` if it is empty), the only
+    /// evidence at a start. A clock days ahead is normal after an outage. A clock behind is
+    /// reported.
     ///
     /// # Errors
-    /// The clock shows what cannot be. Without this check, [`Clock::accept`] is the answer to it.
+    /// The clock shows an implausible time. [`GuardedClock::start_accepted`] starts without this
+    /// check.
     pub fn start(&self, reached: Option<Timestamp>) -> Result<(), Implausible> {
         let now = self.read().system;
         if now < MADE_AFTER {
@@ -110,7 +115,7 @@ impl GuardedClock {
         Ok(())
     }
 
-    /// As [`GuardedClock::start`], with a clock that whoever starts the system says is right.
+    /// Like [`GuardedClock::start`], after the operator confirmed that the clock is right.
     pub fn start_accepted(&self, reached: Option<Timestamp>) {
         self.accept();
         self.begin_at(reached);
@@ -120,7 +125,7 @@ impl GuardedClock {
         let mut state = self.state();
         state.reached = reached.unwrap_or(Timestamp::MIN).max(state.reached);
         drop(state);
-        self.look();
+        self.update();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -131,36 +136,40 @@ impl GuardedClock {
         Reading { system: self.system.now(), elapsed: self.monotonic.elapsed_micros() }
     }
 
-    /// Reads both clocks, goes on, and tells what has changed. Returns the time, and how far it can be trusted.
-    fn look(&self) -> (Timestamp, ClockStatus) {
+    /// Reads both clocks, advances the time and logs what changed. Returns the time and how far it
+    /// can be trusted.
+    fn update(&self) -> (Timestamp, ClockStatus) {
         let mut state = self.state();
         let mut reading = self.read();
         if state.is_jump(reading, self.limits) {
-            // A thread that was stopped between the two readings would see a jump where there is none.
+            // A thread that is suspended between the two readings would see a jump that did not
+            // happen.
             reading = self.read();
         }
-        let (now, changes) = state.go_on(reading, self.limits);
+        let (now, changes) = state.advance(reading, self.limits);
         let status = state.status(reading, self.limits);
         drop(state);
-        changes.into_iter().for_each(|change| change.tell(&status));
+        changes.into_iter().for_each(|change| change.log(&status));
         (now, status)
     }
 }
 
 impl Change {
-    fn tell(self, status: &ClockStatus) {
+    fn log(self, status: &ClockStatus) {
         match self {
             Change::Jumped | Change::Behind => {
                 if let Some((code, message)) = status.warning() {
                     tracing::warn!(%code, "{message}");
                 }
             }
-            Change::CameBack => tracing::info!(code = "CLOCK_CAME_BACK", "the system clock is back where it should be"),
+            Change::CameBack => {
+                tracing::info!(code = "CLOCK_CAME_BACK", "the system clock is back at its expected time")
+            }
             Change::Taken => {
-                tracing::warn!(code = "CLOCK_JUMP_TAKEN", "the jump of the system clock has lasted and is taken");
+                tracing::warn!(code = "CLOCK_JUMP_TAKEN", "the jump of the system clock lasted; time follows it now");
             }
             Change::CaughtUp => {
-                tracing::info!(code = "CLOCK_CAUGHT_UP", "the system clock has reached the log's time: time goes on");
+                tracing::info!(code = "CLOCK_CAUGHT_UP", "the system clock has reached the log's time: time continues");
             }
         }
     }
@@ -171,7 +180,7 @@ impl State {
         reading.elapsed.saturating_add(self.offset)
     }
 
-    /// How far the system clock is from where it should be.
+    /// Returns how far the system clock is from its expected time.
     fn drift(&self, reading: Reading) -> i64 {
         reading.system.0.saturating_sub(self.expected(reading))
     }
@@ -180,7 +189,7 @@ impl State {
         self.drift(reading).saturating_abs() > limits.tolerance_micros
     }
 
-    fn go_on(&mut self, reading: Reading, limits: Limits) -> (Timestamp, Vec<Change>) {
+    fn advance(&mut self, reading: Reading, limits: Limits) -> (Timestamp, Vec<Change>) {
         let mut changes = Vec::new();
         if !self.is_jump(reading, limits) {
             self.offset = reading.offset();
@@ -211,7 +220,8 @@ impl State {
         (now, changes)
     }
 
-    /// In how many microseconds a jump is taken; `None` if there is none, or one that must be accepted.
+    /// Returns the microseconds until a jump is taken over. `None` if there is no jump, or if an
+    /// operator must accept it.
     fn taken_in(&self, reading: Reading, limits: Limits) -> Option<i64> {
         let is_plausible = self.drift(reading) <= AHEAD_MAX && reading.system >= MADE_AFTER;
         let doubt = self.doubt.filter(|_| is_plausible)?;
@@ -234,11 +244,11 @@ impl State {
 
 impl Clock for GuardedClock {
     fn now(&self) -> Timestamp {
-        self.look().0
+        self.update().0
     }
 
     fn status(&self) -> ClockStatus {
-        self.look().1
+        self.update().1
     }
 
     fn accept(&self) {
@@ -247,8 +257,8 @@ impl Clock for GuardedClock {
         let was_in_doubt = state.doubt.take().is_some();
         drop(state);
         if was_in_doubt {
-            tracing::warn!(code = "CLOCK_ACCEPTED", "the jump of the system clock was accepted by an operator");
+            tracing::warn!(code = "CLOCK_ACCEPTED", "an operator accepted the jump of the system clock");
         }
-        self.look();
+        self.update();
     }
 }

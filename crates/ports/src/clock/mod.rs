@@ -1,4 +1,4 @@
-//! What time it is: asked of the outside, so that tests decide it.
+//! The current time comes from outside, so that tests decide it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,21 +13,22 @@ pub use status::{ClockStatus, Implausible, Jump};
 
 /// A source of the current time.
 pub trait Clock: Send + Sync + 'static {
-    /// The current instant. Need not be monotone: who needs that (the log) sees to it.
+    /// Returns the current instant. It need not be monotone: the log ensures that for its records.
     fn now(&self) -> Timestamp;
 
-    /// How far this time can be trusted. A clock without a guard is always trusted.
+    /// Returns how far this time can be trusted. A clock without a guard is always trusted.
     fn status(&self) -> ClockStatus {
         ClockStatus::default()
     }
 
-    /// Takes the system clock as it is now, although it jumped.
+    /// Accepts the time that the system clock shows, although it jumped.
     fn accept(&self) {}
 }
 
-/// A source of elapsed time that nobody can set.
+/// A source of elapsed time that cannot be set.
 pub trait Monotonic: Send + Sync + 'static {
-    /// Microseconds since some moment, time that the machine was suspended included.
+    /// Returns microseconds since a fixed moment, including the time that the machine was
+    /// suspended.
     fn elapsed_micros(&self) -> i64;
 }
 
@@ -47,12 +48,12 @@ impl Clock for SystemClock {
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that stands at `at`.
+    /// Creates a clock that shows `at`.
     pub fn at(at: Timestamp) -> Self {
         Self(AtomicI64::new(at.0))
     }
 
-    /// Moves the clock, backwards too.
+    /// Moves the clock to a time, also to an earlier one.
     pub fn set(&self, to: Timestamp) {
         self.0.store(to.0, Ordering::SeqCst);
     }

@@ -1,4 +1,5 @@
-//! The composition root: settings in, a running system out. The only place that names concrete adapters.
+//! The composition root: turns settings into a running system. The only place that names concrete
+//! adapters.
 
 mod checked;
 mod clock;
@@ -34,7 +35,7 @@ use listen::Each;
 pub use open::{Opened, start_service};
 use registry::ByRole;
 
-/// Why the system could not be started, in words for whoever started it.
+/// Why the system could not start, in words for the operator.
 #[derive(Debug)]
 pub struct StartError(String);
 
@@ -50,23 +51,23 @@ impl StartError {
     }
 }
 
-/// What is said at this start, and is no setting.
+/// The options of one start, which are not settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Bind to another address than loopback without API keys.
     pub insecure: bool,
-    /// Load the sample data if there is nothing yet, and say what to try.
+    /// Load sample data if there is no data yet, and show commands to try.
     pub sample_data: bool,
-    /// Go on although a store has lost what another remembers.
+    /// Continue although a store has lost data that another store has.
     pub accept_loss: bool,
-    /// Take the system clock at its word, whatever the log's last time.
+    /// Accept the time of the system clock, whatever the log's last time.
     pub accept_clock: bool,
 }
 
-/// Runs until told to stop.
+/// Runs until a signal stops it.
 ///
 /// # Errors
-/// What keeps it from starting: a setting, a port in use, a data folder that cannot be written.
+/// Whatever prevents the start: a bad setting, a port in use, a data folder that cannot be written.
 pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
     logging::install(&settings)?;
     let metrics = registry::install()?;
@@ -79,19 +80,19 @@ pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
 
 async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
     let running = Running::start(&settings, options, metrics, clock::guarded(&settings)).await?;
-    let told_to_stop = listen::stop_signal();
+    let stop_signal = listen::stop_signal();
     listen::announce(&running.addresses, &settings);
     if options.sample_data {
         load_sample_data(running.api.clone(), &running.addresses).await;
     }
-    told_to_stop.await;
-    tracing::info!("stopping: no new requests; what was accepted is finished");
+    stop_signal.await;
+    tracing::info!("stopping: no new requests; accepted ones are finished");
     running.stop().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Everything that runs.
+/// The running parts.
 struct Running {
     addresses: Each<SocketAddr>,
     api: Api,
@@ -112,7 +113,8 @@ impl Running {
         metrics: ByRole<PrometheusHandle>,
         clock: Arc<GuardedClock>,
     ) -> Result<Self, StartError> {
-        // These first: a start that cannot be, like a second one on the same machine, says so before it touches any data.
+        // First, so that an impossible start, such as a second one on the same machine, fails
+        // before it touches data.
         let Checked { unknown_users, future, access, topics, identity_rules } = Checked::of(settings)?;
         let limits = descriptors::divide(descriptors::raise_limit(), settings);
         let listeners = listen::bind(settings, &access.keys, options.insecure).await?;
@@ -131,14 +133,15 @@ impl Running {
         Ok(Self { addresses, api, stop, servers, relay, service, opened, ingestion, upkeep, scrubbing })
     }
 
-    /// In this order: no more input, the last outbox rows, the last turns and checkpoints, then the stores.
+    /// Stops in this order: input, the last outbox rows, the last turns and checkpoints, the
+    /// stores.
     async fn stop(self) {
         let Self { stop, servers, relay, service, upkeep, scrubbing, .. } = self;
         stop.send_replace(true);
         scrubbing.abort();
         servers.join_all().await;
         if relay.await.is_err() {
-            tracing::error!("the outbox relay ended badly; what it had not sent is sent at the next start");
+            tracing::error!("the outbox relay failed; the next start sends the rest");
         }
         service.stop().await;
         upkeep.abort();
@@ -150,7 +153,8 @@ impl Running {
 /// together.
 ///
 /// # Errors
-/// A store cannot be opened, or lacks what another knows. With `options.accept_loss` that is given up.
+/// A store cannot be opened, or lacks data that another has. `options.accept_loss` accepts such
+/// losses.
 pub async fn open_stores(
     settings: &Settings,
     identity_rules: IdentityRules,

@@ -1,4 +1,5 @@
-//! Objects from settings: adapters behind their ports, services on the ports, routers on the services.
+//! Creates objects from settings: adapters behind their ports, services on the ports, routers on
+//! the services.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,29 +43,29 @@ const SECOND_MICROS: i64 = 1_000_000;
 
 /// The adapters, behind their ports.
 pub struct Opened {
-    /// In `log/`.
+    /// The log, in `log/`.
     pub log: Arc<dyn Log>,
-    /// Beside the log.
+    /// The checkpoints, in the log's database.
     pub checkpoints: Arc<dyn CheckpointStore>,
-    /// `warehouse.duckdb`
+    /// The warehouse, in `warehouse.duckdb`.
     pub warehouse: Arc<dyn Warehouse>,
-    /// `config.sqlite`
+    /// The config store, in `config.sqlite`.
     pub store: Arc<dyn ConfigStore>,
-    /// A part of the config store.
+    /// The memberships, in the config store.
     pub memberships: Arc<dyn MembershipStore>,
-    /// The machine's.
+    /// The guarded clock of the machine.
     pub clock: Arc<dyn Clock>,
     /// Wakes the outbox relay.
     pub written: Arc<Notify>,
-    /// Keeps the relay from users whose first event is on its way.
+    /// Holds back the outbox rows of users whose first event is about to be appended.
     pub holds: Arc<Holds>,
     /// Moves the outbox to the log.
     pub relay: Arc<Relay>,
-    /// What was mended or given up in the log's files.
+    /// What was repaired or given up in the log's files.
     pub findings: Vec<Finding>,
 }
 
-/// Opens every adapter the settings name.
+/// Opens all adapters.
 pub async fn open(
     settings: &Settings,
     identity_rules: IdentityRules,
@@ -76,7 +77,7 @@ pub async fn open(
     data_format::check(folder)?;
     let Embedded { log, checkpoints, findings } =
         open_log(&folder.join("log"), settings.partitions, clock.clone(), options.accept_loss)?;
-    // Before anything is written with a time in it.
+    // Checked before anything with a time in it is written.
     clock::start(&log, &clock, options.accept_clock).await?;
     let file = folder.join("warehouse.duckdb");
     let warehouse =
@@ -109,7 +110,7 @@ fn open_log(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, accept_loss: 
     embedded::open_with(folder, partitions, clock, losses).map_err(|error| {
         let what_to_do = match &error {
             OpenError::Lost(_) => format!(
-                ". Nothing was changed. {LOG_WAY_BACK}. Or give it up with `uss serve --accept-loss`: {LOG_GIVEN_UP}"
+                ". Nothing was changed. {LOG_WAY_BACK}. Or accept it with `uss serve --accept-loss`: {LOG_GIVEN_UP}"
             ),
             OpenError::Log(LogError::Corrupt(_)) => {
                 format!(". {LOG_WAY_BACK}. Or move it away and start with `uss serve --accept-loss`: {LOG_GIVEN_UP}")
@@ -144,7 +145,7 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
         .map_err(|error| StartError::new(format!("the segment service cannot start: {error}")))
 }
 
-/// The ingestion service.
+/// Creates the ingestion service.
 pub fn ingestion(
     opened: &Opened,
     unknown_users: UnknownUsers,
@@ -157,7 +158,7 @@ pub fn ingestion(
     Arc::new(ingestion.with_future(future).with_caseless(caseless))
 }
 
-/// Starts moving the outbox to the log. Told to stop, it moves what is there and ends.
+/// Starts to move the outbox to the log. After a stop it moves the rest and ends.
 pub fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -> JoinHandle<()> {
     let relay = opened.relay.clone();
     tokio::spawn(async move {
@@ -166,25 +167,25 @@ pub fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -> JoinH
             _ = stopped.wait_for(|stop| *stop) => {}
         }
         if let Err(error) = relay.move_all().await {
-            tracing::warn!(%error, "the last configuration changes reach the engine at the next start");
+            tracing::warn!(%error, "the last configuration changes were not sent; the next start sends them");
         }
     })
 }
 
-/// Starts wiping, now and then, what is deleted out of the config store's files.
+/// Starts to erase deleted rows from the config store's files from time to time.
 pub fn start_scrubbing(opened: &Opened, settings: &Settings) -> JoinHandle<()> {
     let (store, interval) = (opened.store.clone(), trim_interval(settings.log_retention.0));
     tokio::spawn(async move {
         loop {
             if let Err(error) = store.scrub().await {
-                tracing::warn!(%error, "what was deleted stays in the config store's files until it can be wiped");
+                tracing::warn!(%error, "could not erase deleted rows from the config store's files yet");
             }
             tokio::time::sleep(interval).await;
         }
     })
 }
 
-/// The configuration service.
+/// Creates the configuration service.
 pub fn configuration(
     opened: &Opened,
     service: &Service,
@@ -217,21 +218,21 @@ pub fn configuration(
     }
 }
 
-/// When a deleted user has left each store's files.
+/// Returns how long each store keeps deleted users in its files.
 fn erasure_delays(settings: &Settings) -> ErasureDelays {
     let (retention, interval) = (settings.log_retention.0, settings.erase_interval.0);
     let config_store = i64::try_from(trim_interval(retention).as_micros()).ok();
     ErasureDelays { config_store, warehouse: warehouse_delay(interval), log: log_delay(retention, interval) }
 }
 
-/// Who may call.
+/// Who may call the APIs.
 pub struct AccessRules {
     pub keys: ApiKeys,
     pub origins: AllowedOrigins,
     pub hosts: AllowedHosts,
 }
 
-/// The routers of all ports.
+/// Creates the routers of all ports.
 pub fn routers(
     opened: &Opened,
     api: Api,

@@ -1,7 +1,8 @@
-//! New files have room for checksums; files of earlier builds are copied, once, into ones that do.
+//! Creates new files with room for checksums, and copies files of earlier builds into such files
+//! once.
 //!
-//! A copy is written beside the file and renamed over it when it is whole and on the disk. So a crash leaves the old file or
-//! the new one, and perhaps a copy that the next start removes.
+//! The copy is written beside the file, synced, and renamed over it. A crash therefore leaves the
+//! old file or the new one, and perhaps a copy that the next start removes.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -18,11 +19,11 @@ use super::{PAGE, RESERVED, VFS, damage, has_mark, is_whole, vfs, wal, with_advi
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
     Checksums,
-    /// A file of an earlier build for whose copy there was no room.
+    /// A file of an earlier build that could not be copied for lack of space.
     None,
 }
 
-/// How a file was found.
+/// The state of a file before it is opened.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Missing,
@@ -42,8 +43,8 @@ enum CopyError {
     Other(&'static str),
 }
 
-/// Makes the file if it is missing, or copies it if it is an earlier build's. Without room for the copy the file goes on
-/// without checksums, and the next start tries again.
+/// Creates the file if it is missing, or copies it if an earlier build made it. Without space for
+/// the copy the file stays without checksums, and the next start tries again.
 pub async fn protect(file: &Path) -> Result<Protection, ConfigStoreError> {
     let failed = |error: CopyError| ConfigStoreError::Unavailable(error.to_string());
     vfs::register().map_err(|what| failed(CopyError::Other(what)))?;
@@ -55,28 +56,28 @@ pub async fn protect(file: &Path) -> Result<Protection, ConfigStoreError> {
     if let Some(lost) = wal::lost_commits(&beside(file, "-wal")).map_err(|error| failed(error.into()))? {
         return Err(ConfigStoreError::Corrupt(with_advice(format!("its write-ahead log has lost commits: {lost}"))));
     }
-    match look(file).map_err(|error| failed(error.into()))? {
+    match inspect(file).map_err(|error| failed(error.into()))? {
         Found::WithChecksums => Ok(Protection::Checksums),
         Found::Damaged(how) => Err(ConfigStoreError::Corrupt(with_advice(how))),
         Found::Missing => {
             let empty = SqliteConnectOptions::new().in_memory(true);
-            copied(empty, &copy, file).await.map(|()| Protection::Checksums).map_err(failed)
+            replace_by_copy(empty, &copy, file).await.map(|()| Protection::Checksums).map_err(failed)
         }
-        Found::Plain => match copied(SqliteConnectOptions::new().filename(file), &copy, file).await {
+        Found::Plain => match replace_by_copy(SqliteConnectOptions::new().filename(file), &copy, file).await {
             Ok(()) => {
-                tracing::info!(file = %file.display(), "the config store's pages have checksums from now on");
+                tracing::info!(file = %file.display(), "added checksums to the config store's pages");
                 Ok(Protection::Checksums)
             }
             Err(CopyError::Sql(error)) if damage::is_damage_of(&error) => {
                 Err(ConfigStoreError::Corrupt(with_advice(error)))
             }
             Err(error) => {
-                // Best now: it may be what fills the disk.
+                // Removed now, because it may be what fills the disk.
                 let _ = remove(&copy);
                 tracing::warn!(
                     %error,
-                    "the config store's pages have no checksums yet: that needs as much room on the disk as the file has; \
-                     the next start tries again"
+                    "could not add checksums to the config store's pages, which needs as much free disk space \
+                     as the file's size; the next start tries again"
                 );
                 Ok(Protection::None)
             }
@@ -97,9 +98,9 @@ fn remove(file: &Path) -> io::Result<()> {
     }
 }
 
-/// The header says how many bytes SQLite leaves alone, and the first page's mark what for. Damage in one place does not
-/// make a file look like one that never had checksums.
-fn look(file: &Path) -> io::Result<Found> {
+/// Inspects a file. Both the header and the first page's mark say whether it has checksums, so
+/// damage in one place does not make it look like a file without.
+fn inspect(file: &Path) -> io::Result<Found> {
     let opened = match File::open(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
         opened => opened?,
@@ -107,21 +108,23 @@ fn look(file: &Path) -> io::Result<Found> {
     let mut first = Vec::with_capacity(PAGE);
     opened.take(PAGE as u64).read_to_end(&mut first)?;
     Ok(match <&[u8; PAGE]>::try_from(first.as_slice()) {
-        _ if !first.starts_with(b"SQLite format 3\0") => Found::Damaged("the file does not begin as a database does"),
+        _ if !first.starts_with(b"SQLite format 3\0") => {
+            Found::Damaged("the file does not begin like a SQLite database")
+        }
         Ok(page) if has_mark(page) || is_whole(page, 0) || usize::from(page[20]) == RESERVED => Found::WithChecksums,
         Ok(_) => Found::Plain,
-        Err(_) => Found::Damaged("the file is cut off within its first page"),
+        Err(_) => Found::Damaged("the file ends within its first page"),
     })
 }
 
-/// Copies a database into a file with room for checksums, and puts it in the place of `file`.
-async fn copied(from: SqliteConnectOptions, copy: &Path, file: &Path) -> Result<(), CopyError> {
+/// Copies a database into a file with room for checksums, and replaces `file` by it.
+async fn replace_by_copy(from: SqliteConnectOptions, copy: &Path, file: &Path) -> Result<(), CopyError> {
     let mut source = from.disable_statement_logging().connect().await?;
     let written = write_copy(&mut source, copy).await;
     source.close().await?;
     written?;
-    // Closed, the last connection has left nothing in the write-ahead log, and removed it. Read with the new file it would
-    // put old pages into it.
+    // When the last connection closes, SQLite empties and removes the write-ahead log. A log that
+    // is left would put old pages into the new file.
     if beside(file, "-wal").exists() && file.exists() {
         return Err(CopyError::Other("another process has the file open"));
     }
@@ -138,18 +141,18 @@ async fn copied(from: SqliteConnectOptions, copy: &Path, file: &Path) -> Result<
 async fn write_copy(source: &mut SqliteConnection, copy: &Path) -> Result<(), CopyError> {
     reserve(source).await?;
     let path = copy.to_str().ok_or(CopyError::Other("the path of the data folder is not UTF-8"))?;
-    // A database in memory would be copied into memory.
+    // A plain path would be opened in memory if the source is in memory, so this is a URI.
     let uri = format!("file:{}?vfs={VFS}&mode=rwc&cache=private", escaped(path));
     sqlx::query("VACUUM INTO ?").bind(uri).execute(&mut *source).await?;
     Ok(())
 }
 
-/// What means something in a URI is written as its number.
+/// Escapes the characters that have a meaning in a URI.
 fn escaped(path: &str) -> String {
     path.replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }
 
-/// Has copies of the database leave room at the end of each page.
+/// Makes copies of the database leave room at the end of each page.
 #[allow(unsafe_code, reason = "SQLite has no SQL for this")]
 async fn reserve(source: &mut SqliteConnection) -> Result<(), CopyError> {
     let mut handle = source.lock_handle().await?;

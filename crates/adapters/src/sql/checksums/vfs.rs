@@ -1,7 +1,8 @@
-//! A VFS in front of SQLite's own: the config store's file has its checksums from here.
+//! A VFS in front of SQLite's own, which adds and checks the page checksums of the config store's
+//! file.
 //!
-//! Only the database file itself passes through. Journals, the write-ahead log and temporary files are opened by SQLite's
-//! VFS as if this one were not there. A page that does not have its checksum is not given to SQLite.
+//! Only the database file passes through it. SQLite's own VFS opens journals, the write-ahead log
+//! and temporary files directly. A page that does not match its checksum is not given to SQLite.
 #![allow(unsafe_code, reason = "SQLite takes a VFS as C functions")]
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
@@ -19,28 +20,30 @@ use libsqlite3_sys::{
 use super::{PAGE, damage, is_whole, seal};
 
 const NAME: &CStr = c"uss-page-checksums";
-/// Of a header that SQLite reads before it knows the page size; it reads the page again when it does.
+/// The bytes of the header that SQLite reads before it knows the page size. It reads that page
+/// again later.
 const HEADER: sqlite3_int64 = 100;
 
-/// A database file. SQLite's own follows it in memory.
+/// A database file. The file of SQLite's own VFS follows it in memory.
 #[repr(C)]
 struct File {
     base: sqlite3_file,
-    /// SQLite keeps it for as long as the file is open.
+    /// Points to SQLite's memory, which lives as long as the file is open.
     name: sqlite3_filename,
 }
 
-/// Makes the VFS known to SQLite, once.
+/// Registers the VFS with SQLite, once.
 pub(super) fn register() -> Result<(), &'static str> {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
     let registered = REGISTERED.get_or_init(|| {
-        // SAFETY: SQLite initialises itself, and keeps its VFSs for as long as the process lives; ours is never freed.
+        // SAFETY: SQLite initialises itself, and keeps its VFSs for the lifetime of the process;
+        // ours is never freed.
         unsafe {
             let real = sqlite3_vfs_find(ptr::null());
             if real.is_null() {
                 return false;
             }
-            // The functions that are taken over do not look at the VFS that they are called on.
+            // The inherited functions do not look at the VFS on which they are called.
             let own = sqlite3_vfs {
                 szOsFile: (*real).szOsFile + size_of::<File>() as c_int,
                 pNext: ptr::null_mut(),
@@ -52,13 +55,13 @@ pub(super) fn register() -> Result<(), &'static str> {
             sqlite3_vfs_register(Box::into_raw(Box::new(own)), 0) == SQLITE_OK
         }
     });
-    if *registered { Ok(()) } else { Err("SQLite does not take a VFS") }
+    if *registered { Ok(()) } else { Err("SQLite refused to register a VFS") }
 }
 
-/// SQLite's own file.
+/// Returns the file of SQLite's own VFS.
 ///
 /// # Safety
-/// `file` was opened by [`open`] with [`METHODS`], or is being opened so.
+/// `file` was opened by [`open`] with [`METHODS`], or is being opened by it.
 unsafe fn real(file: *mut sqlite3_file) -> *mut sqlite3_file {
     // SAFETY: `szOsFile` has room for both.
     unsafe { file.cast::<File>().add(1).cast() }
@@ -80,15 +83,15 @@ unsafe extern "C" fn open(
         }
         let inner = real(file);
         let outcome = open(below, name, inner, flags, flags_out);
-        // SQLite closes what has methods, also if it could not be opened.
+        // SQLite closes a file that has methods, even if it could not be opened.
         let methods = if (*inner).pMethods.is_null() { ptr::null() } else { &raw const METHODS };
         file.cast::<File>().write(File { base: sqlite3_file { pMethods: methods }, name });
         outcome
     }
 }
 
-/// Hands calls on to SQLite's own file.
-macro_rules! hand_on {
+/// Forwards calls to the file of SQLite's own VFS.
+macro_rules! forward {
     ($($name:ident = $method:ident($($argument:ident: $kind:ty),*) $(-> $result:ty)?;)*) => { $(
         unsafe extern "C" fn $name(file: *mut sqlite3_file, $($argument: $kind),*) $(-> $result)? {
             // SAFETY: the file is open, and the arguments are SQLite's own.
@@ -100,7 +103,7 @@ macro_rules! hand_on {
     )* };
 }
 
-hand_on! {
+forward! {
     close = xClose() -> c_int;
     inner_read = xRead(into: *mut c_void, amount: c_int, offset: sqlite3_int64) -> c_int;
     inner_write = xWrite(from: *const c_void, amount: c_int, offset: sqlite3_int64) -> c_int;
@@ -119,7 +122,7 @@ hand_on! {
     shm_unmap = xShmUnmap(is_deleted: c_int) -> c_int;
 }
 
-/// Version 2: files are not mapped into memory, where nothing would be compared.
+/// Version 2, without memory mapping: mapped pages would not be checked.
 static METHODS: sqlite3_io_methods = sqlite3_io_methods {
     iVersion: 2,
     xClose: Some(close),
@@ -142,14 +145,15 @@ static METHODS: sqlite3_io_methods = sqlite3_io_methods {
     xUnfetch: None,
 };
 
-/// Otherwise SQLite would read parts of pages, which have no checksum.
+/// Turns off reads of parts of pages, which have no checksum.
 unsafe extern "C" fn characteristics(file: *mut sqlite3_file) -> c_int {
-    // SAFETY: as called.
+    // SAFETY: SQLite called us with these arguments.
     unsafe { inner_characteristics(file) & !SQLITE_IOCAP_SUBPAGE_READ }
 }
 
 unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, amount: c_int, offset: sqlite3_int64) -> c_int {
-    // SAFETY: as called; `into` takes `amount` bytes, and after these two outcomes all of them are set.
+    // SAFETY: SQLite called us with these arguments; `into` has `amount` bytes, and these two
+    // outcomes set all of them.
     unsafe {
         let outcome = inner_read(file, into, amount, offset);
         if outcome != SQLITE_OK && outcome != SQLITE_IOERR_SHORT_READ {
@@ -160,7 +164,7 @@ unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, amount: c_
             let mut size = 0;
             file_size(file, &mut size) == SQLITE_OK && size == 0
         };
-        if is_as_written(bytes, offset) || (outcome == SQLITE_IOERR_SHORT_READ && is_of_a_new_file()) {
+        if is_intact(bytes, offset) || (outcome == SQLITE_IOERR_SHORT_READ && is_of_a_new_file()) {
             return outcome;
         }
         let name = CStr::from_ptr((*file.cast::<File>()).name.cast::<c_char>());
@@ -169,8 +173,9 @@ unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, amount: c_
     }
 }
 
-/// SQLite reads whole pages, and the header on its own. Where it reads a page of another size, the header is damaged.
-fn is_as_written(bytes: &[u8], offset: sqlite3_int64) -> bool {
+/// Whether the bytes are a page that matches its checksum, or part of the header, which SQLite
+/// reads on its own. A page of another size means that the header is damaged.
+fn is_intact(bytes: &[u8], offset: sqlite3_int64) -> bool {
     match <&[u8; PAGE]>::try_from(bytes) {
         Ok(page) => offset % PAGE as sqlite3_int64 == 0 && is_whole(page, number(offset)),
         Err(_) => offset.saturating_add(bytes.len() as sqlite3_int64) <= HEADER,
@@ -190,7 +195,8 @@ unsafe extern "C" fn write(
     if amount != PAGE as c_int || offset % PAGE as sqlite3_int64 != 0 {
         return SQLITE_IOERR_WRITE;
     }
-    // SAFETY: as called; `from` is `amount` bytes. They are SQLite's, so a copy gets the checksum.
+    // SAFETY: SQLite called us with these arguments; `from` has `amount` bytes. They are SQLite's,
+    // so the checksum goes into a copy.
     unsafe {
         let mut page = from.cast::<[u8; PAGE]>().read();
         seal(&mut page, number(offset));

@@ -1,10 +1,11 @@
-//! Whether the write-ahead log has lost what was committed.
+//! Checks whether the write-ahead log has lost commits.
 //!
-//! SQLite reads the log up to the first frame whose checksum is wrong, and takes the rest for what a crash has left of a
-//! write under way. So a damaged frame would end it silently, with all the commits behind it. A write begins only when the
-//! one before it is on the disk: a frame that goes on after a commit proves that this commit was answered. Where such a
-//! pair stands behind the first wrong frame, something was lost. (Of the very last write nothing tells whether it was
-//! answered. The log's knowledge of the store's ids does, for those that it has heard of.)
+//! SQLite reads the log up to the first frame with a wrong checksum, and takes the rest for an
+//! interrupted write. A damaged frame would end the log silently and drop all commits after it. A
+//! write begins only when the previous one is on the disk, so a valid frame after a commit proves
+//! that this commit was acknowledged. If such a pair comes after the first wrong frame, commits
+//! were lost. (Nothing here shows whether the very last write was acknowledged. The event log does,
+//! for the ids that reached it.)
 //!
 //! The layout is SQLite's, see "The WAL File Format" at <https://www.sqlite.org/fileformat2.html>.
 
@@ -16,10 +17,10 @@ const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 const PAGE_SIZE_MAX: usize = 65_536;
 
-/// The sums of a header or frame. Each goes on from those before it.
+/// The running checksum of a header or frame. Each continues from the one before.
 type Sums = [u32; 2];
 
-/// How the words that are summed are written: the file says.
+/// The byte order of the words in the checksum, which the file's header gives.
 #[derive(Clone, Copy)]
 enum Order {
     Little,
@@ -62,7 +63,8 @@ fn header(bytes: &[u8; HEADER]) -> Option<Header> {
     is_whole.then_some(Header { order, page_size, salts, sums })
 }
 
-/// Whether commits were lost, and where: what of the log cannot be read although more was committed behind it.
+/// Returns where commits were lost: the frames that cannot be read although later ones were
+/// committed.
 pub(super) fn lost_commits(wal: &Path) -> io::Result<Option<String>> {
     let file = match File::open(wal) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -78,11 +80,11 @@ pub(super) fn lost_commits(wal: &Path) -> io::Result<Option<String>> {
     reader.read_exact(&mut start)?;
     match header(&start) {
         None => Ok(Some("its header is damaged".to_owned())),
-        Some(header) => lost_behind_a_frame(&mut reader, &header, length),
+        Some(header) => lost_after_a_frame(&mut reader, &header, length),
     }
 }
 
-fn lost_behind_a_frame(reader: &mut impl Read, header: &Header, length: u64) -> io::Result<Option<String>> {
+fn lost_after_a_frame(reader: &mut impl Read, header: &Header, length: u64) -> io::Result<Option<String>> {
     let mut frame = vec![0; FRAME_HEADER + header.page_size];
     let frames = (length - HEADER as u64) / frame.len() as u64;
     let mut before = header.sums;
@@ -93,11 +95,11 @@ fn lost_behind_a_frame(reader: &mut impl Read, header: &Header, length: u64) -> 
         let (head, page) = frame.split_at(FRAME_HEADER);
         let stored = [word(head, 16), word(head, 20)];
         let is_of_this_log = head[8..16] == header.salts;
-        let goes_on = is_of_this_log && add(header.order, page, add(header.order, &head[..8], before)) == stored;
-        if !goes_on && first_wrong.is_none() {
+        let continues = is_of_this_log && add(header.order, page, add(header.order, &head[..8], before)) == stored;
+        if !continues && first_wrong.is_none() {
             first_wrong = Some(number);
-        } else if let Some(first) = first_wrong.filter(|_| goes_on && follows_commit) {
-            return Ok(Some(format!("frame {first} of {frames} is damaged, and more was committed behind it")));
+        } else if let Some(first) = first_wrong.filter(|_| continues && follows_commit) {
+            return Ok(Some(format!("frame {first} of {frames} is damaged, and later frames were committed")));
         }
         follows_commit = word(head, 4) != 0 && is_of_this_log;
         before = stored;

@@ -1,4 +1,4 @@
-//! All tables as of the first release.
+//! All tables of the first release.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
@@ -16,7 +16,7 @@ impl MigrationName for Migration {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in people().into_iter().chain(definitions()).chain(memberships()) {
+        for table in users().into_iter().chain(definitions()).chain(memberships()) {
             manager.create_table(table).await?;
         }
         for index in indexes() {
@@ -44,7 +44,7 @@ fn keyed(mut table: TableCreateStatement, key: &[&'static str]) -> TableCreateSt
     table
 }
 
-fn people() -> Vec<TableCreateStatement> {
+fn users() -> Vec<TableCreateStatement> {
     let users = vec![
         big_pk_auto("id"),
         string_null("client_ref_id").unique_key().take(),
@@ -108,7 +108,8 @@ fn memberships() -> Vec<TableCreateStatement> {
     ]
 }
 
-/// No foreign keys on memberships: the engine may still tell of a user that was just deleted.
+/// Memberships have no foreign keys, because the engine may still emit memberships of a user that
+/// was just deleted.
 fn indexes() -> Vec<IndexCreateStatement> {
     let index = |name: &'static str, table: &'static str, columns: &[&'static str]| {
         let mut index = Index::create();

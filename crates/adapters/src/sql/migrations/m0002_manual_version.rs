@@ -1,4 +1,5 @@
-//! How often a user's manual list was set: tells the engine which of two lists is the newer.
+//! Counts how often a user's manual list was set, so that the engine knows which of two lists is
+//! newer.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::big_integer;

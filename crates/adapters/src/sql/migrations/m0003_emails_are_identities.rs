@@ -1,16 +1,18 @@
-//! A user's email is an identity of the user, and identities know how they were written.
+//! Makes a user's email an identity of the user, and adds the original spelling to identities.
 //!
-//! An email that is one user's and the identity of another goes to the older of the two. The other keeps it as an identity
-//! of the type `former_email`: nobody loses the only name that they have, and a link can merge the two.
+//! If an email belongs to one user and is the identity of another, the older user gets it. The
+//! younger one keeps it as an identity of the type `former_email`, so that a user never loses their
+//! only identity, and a link can merge the two.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{string, string_null};
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
 
-/// Contested emails whose users are logged one by one.
+/// The number of contested emails whose users are logged one by one.
 const LOGGED_MAX: u64 = 100;
 
-/// The emails that are one user's (or were an absorbed one's), and the identity of somebody else.
+/// Emails that belong to one user (or to one of its absorbed users) and are the identity of
+/// another.
 const CONTESTED: &str = "CREATE TEMPORARY TABLE contested AS
     SELECT held.id AS email, holder.id AS holder, claimant.id AS claimant, users.updated_at AS since,
         claimant.created_at < holder.created_at
@@ -21,8 +23,8 @@ const CONTESTED: &str = "CREATE TEMPORARY TABLE contested AS
         JOIN users AS claimant ON claimant.id = coalesce(users.merged_into, users.id)
     WHERE holder.id <> claimant.id";
 
-/// In order, each over whole tables. An absorbed user's email is its survivor's identity and stands in no row: it is free
-/// to be the survivor's email.
+/// Run in order, each over whole tables. The email of an absorbed user becomes an identity of its
+/// survivor and is removed from its row, so that it can become the survivor's email.
 const CARRY_OVER: [&str; 4] = [
     "INSERT INTO identities (id_type, id, user_id, created_at)
         SELECT 'former_email', email, CASE WHEN claimant_is_older THEN holder ELSE claimant END, since
@@ -46,7 +48,8 @@ impl MigrationName for Migration {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // All in one transaction; a crash may still come before the migration is noted as done.
+        // All in one transaction. A crash may still happen before the migration is recorded as
+        // done.
         if manager.has_column("identities", "spelling").await? {
             return Ok(());
         }
@@ -77,14 +80,14 @@ async fn log_contested(tx: &DatabaseTransaction) -> Result<(), DbErr> {
         tracing::warn!(
             older,
             younger,
-            "two users had one email: it is the older's, the younger has it as an identity of the type former_email; if both \
-             are one person, POST /api/v1/identities/link merges them"
+            "two users had the same email: the older keeps it, the younger has it as an identity of the type \
+             former_email; if both are one person, POST /api/v1/identities/link merges them"
         );
     }
     let count = Query::select().expr_as(Expr::cust("count(*)"), "contested").from("contested").take();
     let count = tx.query_one(&count).await?.map(|row| row.try_get::<i64>("", "contested")).transpose()?.unwrap_or(0);
     if count > 0 {
-        tracing::warn!(count, "emails that two users had; GET /api/v1/users/{{id}}/identities shows who has which");
+        tracing::warn!(count, "emails that two users had; see GET /api/v1/users/{{id}}/identities");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The tables' history. A migration is never edited once it was released: a change is a new one.
+//! The history of the tables. A released migration is never edited: a change is a new migration.
 
 mod m0001_tables;
 mod m0002_manual_version;

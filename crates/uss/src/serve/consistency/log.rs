@@ -1,4 +1,4 @@
-//! A log that is behind those who read it: its end was lost, or all of it.
+//! Finds a log that is behind its readers, because its end or all of it was lost.
 
 use configuration_api::PRODUCER as OUTBOX;
 use ports::checkpoints::{CheckpointError, Generation};
@@ -8,14 +8,15 @@ use super::restore::{self, PRODUCER};
 use super::{Failure, LOG_GIVEN_UP, LOG_WAY_BACK, Loss};
 use crate::serve::open::Opened;
 
-/// Where the readers of a partition stand.
+/// The positions of a partition's readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Positions {
-    /// Of the warehouse, in the events.
+    /// The warehouse's position in the events.
     pub archived: u64,
-    /// Of the memberships in the config store, in the notifications.
+    /// The config store's position in the notifications, from which its memberships come.
     pub stored: u64,
-    /// Of the commit and the checkpoints, in the events and in the notifications: they lie with the log, but not in one file.
+    /// The positions of the commit and the checkpoints in the events and the notifications. Both
+    /// are stored with the log, but not in the same file.
     pub computed: (u64, u64),
 }
 
@@ -31,7 +32,7 @@ impl Positions {
         opened.log.committed(partition).await?.into_iter().for_each(&mut note);
         for generation in [Generation::Latest, Generation::Kept] {
             match opened.checkpoints.marker(partition, generation).await {
-                // The partition says what becomes of it.
+                // The partition reports a damaged checkpoint.
                 Err(CheckpointError::Corrupt { .. }) => {}
                 marker => marker?.into_iter().for_each(&mut note),
             }
@@ -40,13 +41,14 @@ impl Positions {
     }
 }
 
-/// The last row of the outbox that was certainly sent: those before the first that is left.
+/// Returns the last row of the outbox that was certainly sent: the one before the first that is
+/// left.
 pub async fn sent(opened: &Opened) -> Result<u64, Failure> {
     let first = opened.store.outbox(0, 1).await?;
     Ok(first.first().map_or(0, |row| row.id.saturating_sub(1)))
 }
 
-/// What the log has lost, if it has.
+/// Returns what the log has lost, if anything.
 pub async fn is_behind(opened: &Opened) -> Result<Option<Loss>, Failure> {
     let log = opened.log.as_ref();
     let (mut archived, mut stored, mut computed) = (Beyond::default(), Beyond::default(), Beyond::default());
@@ -60,12 +62,12 @@ pub async fn is_behind(opened: &Opened) -> Result<Option<Loss>, Failure> {
         computed.note(partition, positions.computed.1, notifications);
     }
     let mut parts = Vec::new();
-    parts.extend(archived.told("the warehouse has records that it has not"));
-    parts.extend(stored.told("the memberships in the config store come of notifications that it has not"));
-    parts.extend(computed.told("the checkpoints come of records that it has not"));
+    parts.extend(archived.describe("the warehouse has records that the log lacks"));
+    parts.extend(stored.describe("the memberships in the config store come from notifications that the log lacks"));
+    parts.extend(computed.describe("the checkpoints come from records that the log lacks"));
     let (sent, has) = (sent(opened).await?, log.producer_sequence(OUTBOX).await?);
     if sent > has {
-        parts.push(format!("changes up to {sent} were sent to it, and it has them up to {has}"));
+        parts.push(format!("the config store has sent changes up to {sent}, but the log has them only up to {has}"));
     }
     if restore::is_under_way(log.producer_sequence(PRODUCER).await?) {
         parts.push("a start with --accept-loss was interrupted".to_owned());
@@ -75,21 +77,21 @@ pub async fn is_behind(opened: &Opened) -> Result<Option<Loss>, Failure> {
     Ok((!parts.is_empty()).then_some(loss))
 }
 
-/// What the warehouse has lost that is no longer in the log, if it has.
+/// Returns what the warehouse lacks that the log no longer has, if anything.
 pub async fn has_left(opened: &Opened) -> Result<Option<Loss>, Failure> {
     let mut missing = Beyond::default();
     for partition in 0..opened.log.partitions() {
         let (first, _) = opened.log.bounds(Topic::Events, partition).await?;
         missing.note(partition, first, opened.warehouse.archive_position(partition).await?);
     }
-    Ok(missing.told("it lacks records that have left the log since").map(|told| Loss {
-        lost: format!("warehouse.duckdb was removed, or is an older copy: {told}"),
-        given_up: "new segments and previews do not see those events; segments that are in force do".to_owned(),
-        way_back: "Put warehouse.duckdb of the same time as log/ in its place",
+    Ok(missing.describe("it lacks records that the log no longer has").map(|missing| Loss {
+        lost: format!("warehouse.duckdb was removed, or is an older copy: {missing}"),
+        given_up: "new segments and previews do not see those events; existing segments still do".to_owned(),
+        way_back: "Put back the warehouse.duckdb of the same time as log/",
     }))
 }
 
-/// How far something stands beyond where it may.
+/// Adds up how far positions are beyond their limits.
 #[derive(Default)]
 struct Beyond {
     records: u64,
@@ -104,7 +106,7 @@ impl Beyond {
         }
     }
 
-    fn told(mut self, what: &str) -> Option<String> {
+    fn describe(mut self, what: &str) -> Option<String> {
         self.partitions.dedup();
         let partitions = self.partitions.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         (self.records > 0).then(|| format!("{what}, {} of them (partitions {partitions})", self.records))
@@ -116,16 +118,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_beyond_is_told() {
+    fn only_positions_beyond_the_limit_are_described() {
         let mut beyond = Beyond::default();
         for (partition, position, end) in [(0, 5, 5), (1, 4, 5), (2, 0, 0)] {
             beyond.note(partition, position, end);
         }
-        assert_eq!(beyond.told("x"), None);
+        assert_eq!(beyond.describe("x"), None);
         let mut beyond = Beyond::default();
         for (partition, position, end) in [(0, 5, 5), (3, 9, 5), (4, 1, 0), (4, 2, 1)] {
             beyond.note(partition, position, end);
         }
-        assert_eq!(beyond.told("x").as_deref(), Some("x, 6 of them (partitions 3, 4)"));
+        assert_eq!(beyond.describe("x").as_deref(), Some("x, 6 of them (partitions 3, 4)"));
     }
 }

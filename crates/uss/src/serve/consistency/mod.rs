@@ -1,8 +1,9 @@
-//! What the stores of a data folder must agree on, checked before anything is served.
+//! Checks that the stores of a data folder agree before anything is served.
 //!
-//! They are written one after the other, so each can be a moment behind the one that it follows. One that is behind what it
-//! leads was lost, damaged, or replaced by an older copy: to go on would give ids and offsets away again, and drop what the
-//! other remembers. That is refused, unless whoever starts the system says with `--accept-loss` that what is lost is given up.
+//! The stores are written one after the other, so each may be a moment behind the one that it
+//! follows. A store that is behind one that follows it was lost, damaged or replaced by an older
+//! copy. Continuing would assign ids and offsets a second time, and drop data that the other store
+//! has. So the start is refused, unless the operator accepts the loss with `--accept-loss`.
 
 mod log;
 mod restore;
@@ -13,29 +14,29 @@ use adapters::embedded::{Finding, LOSS_ACCEPTED};
 use super::StartError;
 use super::open::Opened;
 
-/// Why the stores could not be compared, or not be made to agree.
+/// Why the stores could not be compared, or made to agree.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Something that one store has lost, as another knows.
+/// Data that one store has lost, according to another.
 struct Loss {
-    /// Which store lost what, and how that is known.
+    /// Which store lost what, and what shows it.
     lost: String,
-    /// What going on without it means.
+    /// The consequences of continuing without the data.
     given_up: String,
-    /// The way back that loses nothing.
+    /// How to restore the data without loss.
     way_back: &'static str,
 }
 
-/// What going on without a part of the log means.
-pub const LOG_GIVEN_UP: &str = "what only the log had is gone: events that were not archived yet, rejected events, notifications. Users, \
-     traits, lists and segments are told to it again as they stand in config.sqlite, memberships that hold no longer are taken back \
-     with the cause `repair`, and offsets go on after the highest that is known";
-/// How not to lose a part of the log.
-pub const LOG_WAY_BACK: &str = "Put log/ of the same time as config.sqlite and warehouse.duckdb in its place";
+/// The consequences of continuing without a part of the log.
+pub const LOG_GIVEN_UP: &str = "what only the log had is lost: events that were not archived yet, dead letters, \
+     notifications. Users, traits, manual lists and segments are sent to it again from config.sqlite, memberships that \
+     no longer hold are ended with the cause `repair`, and offsets continue after the highest known one";
+/// How to restore a lost part of the log.
+pub const LOG_WAY_BACK: &str = "Put log/ of the same time as config.sqlite and warehouse.duckdb back";
 
-/// Compares the stores. With `accept_loss`, what was lost is logged and the stores are made to agree.
+/// Compares the stores. With `accept_loss` it logs what was lost and makes the stores agree.
 pub async fn check(opened: &Opened, accept_loss: bool) -> Result<(), StartError> {
-    opened.findings.iter().for_each(tell);
+    opened.findings.iter().for_each(report);
     let failed = |error: Failure| StartError::new(format!("the stores cannot be compared: {error}"));
     let (log, store) = (opened.log.as_ref(), opened.store.as_ref());
     let store_lost = store::is_behind(log, store).await.map_err(failed)?;
@@ -58,15 +59,15 @@ pub async fn check(opened: &Opened, accept_loss: bool) -> Result<(), StartError>
     Ok(())
 }
 
-fn tell(Finding { code, message }: &Finding) {
+fn report(Finding { code, message }: &Finding) {
     tracing::warn!(code, "{message}");
     metrics::counter!("uss_start_findings_total", "code" => *code).increment(1);
 }
 
 fn refusal(losses: &[&Loss]) -> StartError {
-    let mut message = "the stores of the data folder do not belong together, so nothing was started.".to_owned();
+    let mut message = "the stores of the data folder do not agree, so nothing was started.".to_owned();
     for Loss { lost, given_up, way_back } in losses {
-        message.push_str(&format!("\n* {lost}. {way_back}. Or give it up with `uss serve --accept-loss`: {given_up}"));
+        message.push_str(&format!("\n* {lost}. {way_back}. Or accept it with `uss serve --accept-loss`: {given_up}"));
     }
     StartError::new(message)
 }

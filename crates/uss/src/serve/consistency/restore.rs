@@ -1,8 +1,8 @@
-//! A log that has lost its end, or everything, is told again what the config store knows.
+//! Sends the config store's data again to a log that has lost its end, or everything.
 //!
-//! All of it goes through the log, like every input: so the engine needs no way of its own, and a record that is told twice
-//! changes nothing. It costs a few records for each user, once, before anything is served. If it is interrupted, the next
-//! start finds it under way and asks for it again.
+//! Everything goes through the log, like every input: the engine needs no separate path, and a
+//! repeated record changes nothing. It costs a few records for each user, once, before anything is
+//! served. If it is interrupted, the next start notices that, and requires `--accept-loss` again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,30 +21,31 @@ use super::log::{Positions, sent};
 use super::{Failure, store};
 use crate::serve::open::Opened;
 
-/// The name in the log under which it is noted: odd while it is under way.
+/// The producer under which the log counts restores. Its sequence is odd while one is under way.
 pub const PRODUCER: &str = "restore";
-/// Users that are read at a time.
+/// The number of users read at a time.
 const USERS_PER_PAGE: usize = 500;
-/// An append is made when its records have this size; one user's stay together.
+/// Records are appended when they reach this size. The records of one user stay together.
 const APPEND_BYTES_MAX: usize = 4 << 20;
 
-/// Whether the last one did not come to its end.
+/// Whether the last restore was interrupted.
 pub fn is_under_way(sequence: u64) -> bool {
     sequence % 2 == 1
 }
 
-/// Makes the log go on after everything that is known of it, and tells it what the config store has.
+/// Makes the log's offsets continue after all known positions, and sends it the config store's
+/// data.
 pub async fn restore(opened: &Opened) -> Result<(), Failure> {
     let log = &opened.log;
     let last = log.producer_sequence(PRODUCER).await?;
     let begun = if is_under_way(last) { last } else { last + 1 };
     log.append_once(PRODUCER, begun, Vec::new()).await?;
-    skip_what_is_lost(opened).await?;
+    skip_lost_offsets(opened).await?;
     for partition in 0..log.partitions() {
         let mut memberships = MembershipWriter::open(partition, log.clone(), opened.memberships.clone()).await?;
         while memberships.step().await? {}
     }
-    // Users before segments: a segment reads the history of those who are known where it is defined.
+    // Users before segments: a new segment reads the history of the users known at its definition.
     let history = SegmentRecord::SegmentHistory {};
     let history = |partition| NewRecord {
         topic: Topic::Events,
@@ -53,18 +54,18 @@ pub async fn restore(opened: &Opened) -> Result<(), Failure> {
         value: serde_json::to_vec(&history).expect("a segment record is plain data"),
     };
     log.append((0..log.partitions()).map(history).collect()).await?;
-    tell_users(opened, What::Known).await?;
+    send_users(opened, Part::Known).await?;
     let segments = store::definitions(log.as_ref(), opened.store.as_ref()).await?;
     log.append(segments.into_iter().map(|entry| entry.record(log.partitions())).collect()).await?;
     definitions::relay(log).await?;
-    tell_users(opened, What::Memberships).await?;
+    send_users(opened, Part::Memberships).await?;
     log.append_once(OUTBOX, sent(opened).await?, Vec::new()).await?;
     log.append_once(PRODUCER, begun + 1, Vec::new()).await?;
     Ok(())
 }
 
-/// No offset is given twice, as far as anybody knows.
-async fn skip_what_is_lost(opened: &Opened) -> Result<(), Failure> {
+/// Skips all offsets that a reader has seen, so that none is assigned a second time.
+async fn skip_lost_offsets(opened: &Opened) -> Result<(), Failure> {
     let log = &opened.log;
     for partition in 0..log.partitions() {
         let Positions { archived, stored, computed } = Positions::of(opened, partition).await?;
@@ -74,19 +75,19 @@ async fn skip_what_is_lost(opened: &Opened) -> Result<(), Failure> {
     Ok(log.skip_to(Topic::Config, 0, log.producer_sequence(definitions::PRODUCER).await?).await?)
 }
 
-/// What is told of the users.
+/// The part of the users' data to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    /// Who they are, or that they are gone.
+enum Part {
+    /// Users and their data, and the ids of users that are merged or deleted.
     Known,
-    /// What they were told to be in.
+    /// The memberships that were emitted.
     Memberships,
 }
 
-async fn tell_users(opened: &Opened, what: What) -> Result<(), Failure> {
-    let mut told = Told { log: opened.log.clone(), records: Vec::new(), bytes: 0, sequences: Vec::new() };
+async fn send_users(opened: &Opened, part: Part) -> Result<(), Failure> {
+    let mut appender = Appender { log: opened.log.clone(), records: Vec::new(), bytes: 0, sequences: Vec::new() };
     for partition in 0..opened.log.partitions() {
-        told.sequences.push(opened.log.bounds(Topic::Notifications, partition).await?.1);
+        appender.sequences.push(opened.log.bounds(Topic::Notifications, partition).await?.1);
     }
     let mut after = 0;
     loop {
@@ -97,29 +98,29 @@ async fn tell_users(opened: &Opened, what: What) -> Result<(), Failure> {
         for user in page {
             let between = after + 1..user.id.0;
             after = user.id.0;
-            if what == What::Memberships {
-                let sequence = told.sequence_of(user.id);
-                told.add(vec![OutboxEntry::restored(&user, sequence)]).await?;
+            if part == Part::Memberships {
+                let sequence = appender.sequence_of(user.id);
+                appender.add(vec![OutboxEntry::restored(&user, sequence)]).await?;
                 continue;
             }
             for id in between {
-                told.add(gone(opened, UserId(id)).await?).await?;
+                appender.add(departed(opened, UserId(id)).await?).await?;
             }
-            let sequence = told.sequence_of(user.id);
-            told.add(known(opened, &user, sequence).await?).await?;
+            let sequence = appender.sequence_of(user.id);
+            appender.add(known(opened, &user, sequence).await?).await?;
         }
     }
-    if what == What::Known {
+    if part == Part::Known {
         for id in after + 1..=opened.store.last_ids().await?.user {
-            told.add(gone(opened, UserId(id)).await?).await?;
+            appender.add(departed(opened, UserId(id)).await?).await?;
         }
     }
-    told.flush().await
+    appender.flush().await
 }
 
-/// What the engine must know of a user.
+/// Returns the records of a user.
 async fn known(opened: &Opened, user: &User, sequence: u64) -> Result<Vec<OutboxEntry>, Failure> {
-    // What comes of these records is numbered after what was lost.
+    // Notifications caused by these records get numbers after the lost ones.
     let mut entries = vec![OutboxEntry::user(user), OutboxEntry::numbered(user.id, sequence)];
     let mut traits: BTreeMap<Timestamp, BTreeMap<String, JsonText>> = BTreeMap::new();
     for (key, set) in opened.store.traits(user.id).await? {
@@ -133,29 +134,30 @@ async fn known(opened: &Opened, user: &User, sequence: u64) -> Result<Vec<Outbox
     Ok(entries)
 }
 
-/// What the engine must know of an id that is no user's any more: merged into another, or deleted.
-async fn gone(opened: &Opened, id: UserId) -> Result<Vec<OutboxEntry>, Failure> {
+/// Returns the records of an id that is no longer a user's: merged into another user, or deleted.
+async fn departed(opened: &Opened, id: UserId) -> Result<Vec<OutboxEntry>, Failure> {
     let Some(survivor) = opened.store.user(id).await? else { return Ok(vec![OutboxEntry::delete(id)]) };
-    // An engine that has never heard of it has to, or nothing would follow it to the survivor.
+    // An engine that does not know the id must learn it first, or nothing would follow it to the
+    // survivor.
     let absorbed = User { id, client_ref_id: None, email: None, name: None, ..survivor.clone() };
     Ok(vec![OutboxEntry::user(&absorbed), OutboxEntry::merge(id, survivor.id, None)])
 }
 
-/// Records on their way into the log.
-struct Told {
+/// Collects records and appends them.
+struct Appender {
     log: Arc<dyn Log>,
     records: Vec<NewRecord>,
     bytes: usize,
-    /// Of each partition: how many notifications there were, so that no user's had a higher number.
+    /// The number of notifications of each partition. No user's notification had a higher number.
     sequences: Vec<u64>,
 }
 
-impl Told {
+impl Appender {
     fn sequence_of(&self, user: UserId) -> u64 {
         self.sequences[partition_of(user.0, self.log.partitions()) as usize]
     }
 
-    /// Takes the records of one user, which stay together.
+    /// Adds the records of one user, which stay together.
     async fn add(&mut self, entries: Vec<OutboxEntry>) -> Result<(), Failure> {
         let partitions = self.log.partitions();
         self.bytes += entries.iter().map(|entry| entry.value.len()).sum::<usize>();

@@ -1,4 +1,4 @@
-//! A config store that is behind the log.
+//! Finds a config store that is behind the log.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,25 @@ use super::{Failure, Loss};
 
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// What the config store has lost, if it has.
+/// Returns what the config store has lost, if anything.
 pub async fn is_behind(log: &dyn Log, store: &dyn ConfigStore) -> Result<Option<Loss>, Failure> {
     Ok(store_is_behind(known_ids(log).await?, store.last_ids().await?))
 }
 
-/// Makes a config store that has lost something go on: no id is given again, and the log gets its segments.
+/// Prepares a config store that has lost data: it assigns no id again, and the log gets its
+/// segments.
 pub async fn give_up(log: &dyn Log, store: &dyn ConfigStore) -> Result<(), Failure> {
     let entries = definitions(log, store).await?;
     Ok(store.go_on_after(known_ids(log).await?, entries).await?)
 }
 
-/// The last ids that the log has heard of.
+/// Returns the last ids that appear in the log.
 async fn known_ids(log: &dyn Log) -> Result<LastIds, ports::log::LogError> {
     let highest = log.highest_ids().await?;
     Ok(LastIds { user: highest.user, segment: highest.segment, outbox: log.producer_sequence(PRODUCER).await? })
 }
 
-/// The config store gives ids and writes the outbox; the log hears of both afterwards.
+/// The config store assigns ids and writes the outbox. Both reach the log afterwards.
 fn store_is_behind(known: LastIds, given: LastIds) -> Option<Loss> {
     let mut parts = Vec::new();
     let mut compare = |what: &str, known: u64, given: u64| {
@@ -43,25 +44,22 @@ fn store_is_behind(known: LastIds, given: LastIds) -> Option<Loss> {
         return None;
     }
     let users = match known.user > given.user {
-        true => format!("nobody is known any more as one of the users {} to {}", given.user + 1, known.user),
+        true => format!("the users {} to {} are lost", given.user + 1, known.user),
         false => "no user is lost".to_owned(),
     };
     Some(Loss {
-        lost: format!(
-            "config.sqlite was removed, or is an older copy: the log has {}, as the config store would say",
-            parts.join("; ")
-        ),
+        lost: format!("config.sqlite was removed, or is an older copy: the log has {}", parts.join("; ")),
         given_up: format!(
-            "{users}, and what was changed since then (users, identities, traits, segments, lists kept by hand) is as it \
-             was before. Segments are as in config.sqlite; those that only the log knows are removed. Events stay, and no id \
-             is given a second time"
+            "{users}, and everything changed since then (users, identities, traits, segments, manual lists) is as it \
+             was before. Segments are as in config.sqlite; those that are only in the log are removed. Events stay, and no \
+             id is assigned a second time"
         ),
-        way_back: "Put config.sqlite of the same time as log/ in its place",
+        way_back: "Put config.sqlite of the same time as log/ back",
     })
 }
 
-/// What the log must be told so that its segments are the store's: the definitions of all that there are, and the end of those
-/// that there are not.
+/// Returns the records that make the log's segments equal to the store's: the definitions of all
+/// existing segments, and the deletions of the others.
 pub async fn definitions(log: &dyn Log, store: &dyn ConfigStore) -> Result<Vec<OutboxEntry>, Failure> {
     let mut defined = BTreeMap::new();
     let mut next = 0;
@@ -74,7 +72,7 @@ pub async fn definitions(log: &dyn Log, store: &dyn ConfigStore) -> Result<Vec<O
             match serde_json::from_slice(&record.value) {
                 Ok(ConfigRecord::Segment { id, .. }) => drop(defined.insert(id, OutboxEntry::segment_deleted(id))),
                 Ok(ConfigRecord::SegmentDeleted { id }) => drop(defined.remove(&id)),
-                // The relay of definitions skips it too, and tells.
+                // The relay of definitions skips it too, and reports it.
                 Err(_) => {}
             }
         }
@@ -96,15 +94,15 @@ mod tests {
         for given in [ids(5, 2, 9), ids(6, 2, 9), ids(5, 3, 9), ids(5, 2, 10)] {
             assert!(store_is_behind(ids(5, 2, 9), given).is_none(), "{given:?}");
         }
-        for (given, told) in [
+        for (given, part) in [
             (ids(4, 2, 9), "users up to 5, not 4"),
             (ids(5, 1, 9), "segments up to 2, not 1"),
             (ids(5, 2, 8), "changes up to 9, not 8"),
             (ids(0, 0, 0), "users up to 5, not 0; segments up to 2, not 0; changes up to 9, not 0"),
         ] {
             let loss = store_is_behind(ids(5, 2, 9), given).expect("it is behind");
-            assert!(loss.lost.contains(told), "{}", loss.lost);
-            let named = loss.given_up.contains(&format!("users {} to 5,", given.user + 1));
+            assert!(loss.lost.contains(part), "{}", loss.lost);
+            let named = loss.given_up.contains(&format!("users {} to 5 are lost", given.user + 1));
             assert_eq!(named, given.user < 5, "{}", loss.given_up);
         }
     }

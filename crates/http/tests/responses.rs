@@ -1,4 +1,4 @@
-//! What a client sees: statuses, bodies and headers of errors, keys, metrics.
+//! What a client sees: statuses, bodies and headers of errors, keys, health and metrics.
 #![allow(clippy::unwrap_used)]
 
 use axum::body::Body;
@@ -42,7 +42,7 @@ fn api(shape: Shape) -> Router {
 }
 
 #[tokio::test]
-async fn an_error_of_the_warehouse_decides_the_status_and_the_code() {
+async fn a_query_error_decides_status_and_code() {
     let cases = [
         (WarehouseError::Unavailable("down".into()), 503, "WAREHOUSE_UNAVAILABLE"),
         (WarehouseError::TooLarge("no memory".into()), 503, "QUERY_TOO_LARGE"),
@@ -51,7 +51,11 @@ async fn an_error_of_the_warehouse_decides_the_status_and_the_code() {
     for (error, status, code) in cases {
         let problem = Problem::from(SegmentQueryError::from(error));
         assert_eq!((problem.kind.status().as_u16(), problem.code.as_str()), (status, code));
-        assert!(status == 503 || !problem.message.contains("Binder"), "the inside is for the log: {}", problem.message);
+        assert!(
+            status == 503 || !problem.message.contains("Binder"),
+            "internal details are only logged: {}",
+            problem.message
+        );
     }
     let slow = Problem::from(SegmentQueryError::TooSlow(std::time::Duration::from_secs(30)));
     assert_eq!((slow.kind.status().as_u16(), slow.code.as_str()), (503, "QUERY_TOO_SLOW"));
@@ -93,7 +97,7 @@ async fn every_error_has_a_status_a_code_and_a_message() {
 }
 
 #[tokio::test]
-async fn a_body_without_the_content_type_of_json_is_415() {
+async fn a_body_without_the_json_content_type_is_415() {
     let request = Request::post("/body").body(Body::from("{}")).unwrap();
     let response = api(Shape::Configuration).oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
@@ -107,11 +111,11 @@ async fn details_are_fields_of_the_body() {
 }
 
 #[tokio::test]
-async fn a_key_gives_its_access_and_no_more() {
+async fn a_key_grants_its_access_and_no_more() {
     let keys: ApiKeys = format!("admin:{ADMIN}, ingest:{INGEST}").parse().unwrap();
-    let who = |Extension(access): Extension<Access>| async move { format!("{access:?}") };
-    let ingest = keys.guard(Router::new().route("/events", get(who)), Access::Ingest);
-    let admin = keys.guard(Router::new().route("/users", get(who)), Access::Admin);
+    let access = |Extension(access): Extension<Access>| async move { format!("{access:?}") };
+    let ingest = keys.guard(Router::new().route("/events", get(access)), Access::Ingest);
+    let admin = keys.guard(Router::new().route("/users", get(access)), Access::Admin);
     let router = finish(ingest.merge(admin), Shape::Ingestion);
     let bearer = |key: &str| Some(format!("Bearer {key}"));
     let cases = [
@@ -140,11 +144,11 @@ async fn a_key_gives_its_access_and_no_more() {
 }
 
 #[test]
-fn bad_lists_of_keys_are_refused_without_showing_them() {
-    for (text, entry) in
+fn errors_of_key_lists_do_not_show_the_keys() {
+    for (list, entry) in
         [("root:0123456789abcdef", "1"), (&format!("admin:{ADMIN},0123456789abcdef"), "2"), ("admin:0123", "1")]
     {
-        let message = text.parse::<ApiKeys>().unwrap_err().to_string();
+        let message = list.parse::<ApiKeys>().unwrap_err().to_string();
         assert!(message.contains(&format!("entry {entry}")) && !message.contains("0123"), "{message}");
     }
     assert!("".parse::<ApiKeys>().unwrap().is_empty());
@@ -152,8 +156,8 @@ fn bad_lists_of_keys_are_refused_without_showing_them() {
 
 #[tokio::test]
 async fn without_keys_everyone_is_an_admin() {
-    let who = |Extension(access): Extension<Access>| async move { format!("{access:?}") };
-    let router = ApiKeys::default().guard(Router::new().route("/", get(who)), Access::Admin);
+    let access = |Extension(access): Extension<Access>| async move { format!("{access:?}") };
+    let router = ApiKeys::default().guard(Router::new().route("/", get(access)), Access::Admin);
     let response = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Admin");
 }

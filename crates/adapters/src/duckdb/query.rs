@@ -1,4 +1,4 @@
-//! Reading for people: SQL from outside, kept to reading.
+//! Reads for people: SQL from outside, restricted to reading.
 
 use duckdb::Connection;
 use ports::warehouse::{Table, WarehouseError};
@@ -6,7 +6,7 @@ use segment_engine::event::UserId;
 
 use super::unavailable;
 
-/// The rows that an answer may have: it is held in memory.
+/// The most rows of a result, because it is held in memory.
 pub const QUERY_ROWS_MAX: usize = 100_000;
 
 /// See `Warehouse::members`.
@@ -20,9 +20,9 @@ pub fn members(connection: &Connection, sql: &str) -> Result<Vec<UserId>, Wareho
 /// See `Warehouse::query`.
 pub fn query(connection: &Connection, sql: &str) -> Result<Table, WarehouseError> {
     let (columns, rows) = reading(connection, sql, |sql| {
-        // The line break ends a comment that the query may end with.
-        let texts = format!("SELECT COLUMNS(*)::VARCHAR FROM ({sql}\n) LIMIT {}", QUERY_ROWS_MAX + 1);
-        let mut statement = connection.prepare(&texts)?;
+        // The line break ends a comment at the end of the query.
+        let as_strings = format!("SELECT COLUMNS(*)::VARCHAR FROM ({sql}\n) LIMIT {}", QUERY_ROWS_MAX + 1);
+        let mut statement = connection.prepare(&as_strings)?;
         let mut found = statement.query([])?;
         let columns = found.as_ref().map(|statement| statement.column_names()).unwrap_or_default();
         let mut rows = Vec::new();
@@ -32,13 +32,13 @@ pub fn query(connection: &Connection, sql: &str) -> Result<Table, WarehouseError
         Ok((columns, rows))
     })?;
     if rows.len() > QUERY_ROWS_MAX {
-        let message = format!("the answer has more than {QUERY_ROWS_MAX} rows: add a LIMIT");
+        let message = format!("the result has more than {QUERY_ROWS_MAX} rows: add a LIMIT");
         return Err(WarehouseError::Refused(message));
     }
     Ok((columns, rows))
 }
 
-/// Calls `act` with the statement, checked to be one SELECT, in a transaction that cannot write.
+/// Calls `act` with the statement in a read-only transaction, after checking that it is one SELECT.
 fn reading<T>(
     connection: &Connection,
     sql: &str,
@@ -47,19 +47,19 @@ fn reading<T>(
     let sql = sql.trim().trim_end_matches(';');
     check(connection, sql)?;
     connection.execute_batch("BEGIN TRANSACTION READ ONLY").map_err(unavailable)?;
-    let answer = act(sql).map_err(refused);
+    let result = act(sql).map_err(refused);
     connection.execute_batch("ROLLBACK").map_err(unavailable)?;
-    answer
+    result
 }
 
-/// Has DuckDB's own parser say what the text is. DuckDB runs all but the last of several statements when it prepares them,
-/// so a second one must be seen before.
+/// Checks with DuckDB's own parser that `sql` is one SELECT. DuckDB runs all but the last of
+/// several statements when it prepares them, so a second statement must be found before.
 fn check(connection: &Connection, sql: &str) -> Result<(), WarehouseError> {
-    let asked = "SELECT CASE WHEN json_extract_string(parsed, '$.error') = 'true'
+    let parse = "SELECT CASE WHEN json_extract_string(parsed, '$.error') = 'true'
                         THEN json_extract_string(parsed, '$.error_message') END,
                         json_array_length(parsed, '$.statements')
                  FROM (SELECT json_serialize_sql(?::VARCHAR) AS parsed)";
-    let found = connection.query_row(asked, [sql], |row| Ok((row.get(0)?, row.get(1)?)));
+    let found = connection.query_row(parse, [sql], |row| Ok((row.get(0)?, row.get(1)?)));
     let (problem, statements): (Option<String>, Option<u64>) = found.map_err(unavailable)?;
     match (problem, statements) {
         (Some(problem), _) => Err(WarehouseError::Refused(problem)),
@@ -68,7 +68,7 @@ fn check(connection: &Connection, sql: &str) -> Result<(), WarehouseError> {
     }
 }
 
-/// Sorts what DuckDB says of a query: most is about the query.
+/// Classifies DuckDB's errors about a query. Most are the query's fault.
 fn refused(error: duckdb::Error) -> WarehouseError {
     const NOT_ABOUT_THE_QUERY: [&str; 4] = ["IO Error", "FATAL Error", "INTERNAL Error", "INTERRUPT Error"];
     let message = error.to_string();
@@ -86,12 +86,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_duckdb_says_is_sorted_by_what_the_caller_can_do() {
-        let sorted =
+    fn errors_are_classified_by_what_the_caller_can_do() {
+        let classified =
             |message: &str| refused(duckdb::Error::DuckDBFailure(duckdb::ffi::Error::new(1), Some(message.to_owned())));
-        assert!(matches!(sorted("Out of Memory Error: failed to allocate"), WarehouseError::TooLarge(_)));
-        assert!(matches!(sorted("IO Error: No space left on device"), WarehouseError::Unavailable(_)));
-        assert!(matches!(sorted("INTERRUPT Error: Interrupted!"), WarehouseError::Unavailable(_)));
-        assert!(matches!(sorted("Binder Error: no such column"), WarehouseError::Refused(_)));
+        assert!(matches!(classified("Out of Memory Error: failed to allocate"), WarehouseError::TooLarge(_)));
+        assert!(matches!(classified("IO Error: No space left on device"), WarehouseError::Unavailable(_)));
+        assert!(matches!(classified("INTERRUPT Error: Interrupted!"), WarehouseError::Unavailable(_)));
+        assert!(matches!(classified("Binder Error: no such column"), WarehouseError::Refused(_)));
     }
 }
