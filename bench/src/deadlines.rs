@@ -26,7 +26,7 @@ const AHEAD: Duration = Duration::from_secs(15);
 const HOUR_MICROS: i64 = 3_600_000_000;
 
 /// Measures both kinds, with events at a fixed rate meanwhile.
-pub async fn run(binary: &Path, table: &mut Table) -> Result<()> {
+pub(crate) async fn run(binary: &Path, table: &mut Table) -> Result<()> {
     let server = Server::with_segments(binary, &workload::clauses(SEGMENTS, Clauses::MANY_CHANGES)).await?;
     let online = "count(*) FILTER (WHERE activity_type = 'ping' AND created_at >= now() - INTERVAL '3 seconds') >= 1";
     server.segment("online", online).await?;

@@ -12,7 +12,7 @@ const WRITES: usize = 300;
 const WRITE_BYTES: usize = 4096;
 
 /// Measures appends of 4 KiB with `fdatasync`.
-pub fn sync_time(folder: &Path) -> Result<Spread> {
+pub(crate) fn sync_time(folder: &Path) -> Result<Spread> {
     let path = folder.join("sync-time");
     let mut file = File::create(&path)?;
     let mut times = Vec::with_capacity(WRITES);

@@ -19,7 +19,7 @@ const RUNS: usize = 5;
 
 /// Measures memory, then events per second for several numbers of segments and of changes per
 /// event.
-pub fn run(table: &mut Table) -> Result<()> {
+pub(crate) fn run(table: &mut Table) -> Result<()> {
     let events = workload::events(EVENTS, USERS);
     let users: HashSet<UserId> = events.iter().map(|event| event.user_id).collect();
     let clauses = workload::clauses(1_000, Clauses::MANY_CHANGES);

@@ -14,7 +14,7 @@ const SETTLED: Duration = Duration::from_secs(15);
 const WATCHED: Duration = Duration::from_secs(30);
 
 /// Measures the share of one core that a server with the sample data takes.
-pub async fn run(binary: &Path, table: &mut Table) -> Result<()> {
+pub(crate) async fn run(binary: &Path, table: &mut Table) -> Result<()> {
     let server = Installation::new(binary)?.start()?;
     server.post("/db-actions/seed/data", &json!({})).await?;
     server.post("/db-actions/seed/analytics", &json!({})).await?;

@@ -26,7 +26,7 @@ struct Times {
 }
 
 /// Measures two change rates, each without and with event ids.
-pub async fn run(binary: &Path, table: &mut Table) -> Result<()> {
+pub(crate) async fn run(binary: &Path, table: &mut Table) -> Result<()> {
     for kind in [Clauses::FEW_CHANGES, Clauses::MANY_CHANGES] {
         let server = Server::with_segments(binary, &workload::clauses(SEGMENTS, kind)).await?;
         let mut next_user = 0;

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use crate::Result;
 
 /// A connection that is kept alive.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     host: String,
     request: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to `http://address:port`.
-    pub async fn open(address: &str) -> Result<Self> {
+    pub(crate) async fn open(address: &str) -> Result<Self> {
         let host = address.trim_start_matches("http://").to_owned();
         let stream = TcpStream::connect(&host).await?;
         stream.set_nodelay(true)?;
@@ -29,7 +29,7 @@ impl Connection {
     }
 
     /// Posts one event, and waits for the response that it was accepted.
-    pub async fn post(&mut self, event: &str) -> Result<()> {
+    pub(crate) async fn post(&mut self, event: &str) -> Result<()> {
         let (host, length) = (&self.host, event.len());
         let head = format!(
             "POST /api/v1/events HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
@@ -65,7 +65,7 @@ async fn connections(address: &str, count: usize) -> Result<Vec<Connection>> {
 
 /// Returns the events per second if each connection sends the next event when it has the response
 /// to its last.
-pub async fn closed_loop(
+pub(crate) async fn closed_loop(
     address: &str,
     count: usize,
     duration: Duration,
@@ -91,7 +91,7 @@ pub async fn closed_loop(
 /// Sends events at a fixed rate, and returns the time of each from the instant at which it *should*
 /// have been sent to its response. So a stall of the server counts for all events that should have
 /// been sent meanwhile.
-pub async fn at_rate(
+pub(crate) async fn at_rate(
     address: &str,
     count: usize,
     per_second: f64,

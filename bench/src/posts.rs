@@ -17,7 +17,7 @@ const DURATION: Duration = Duration::from_secs(8);
 
 /// Measures the rate that the connections reach, and at half of it the time to a response and to a
 /// subscriber.
-pub async fn run(binary: &Path, table: &mut Table) -> Result<()> {
+pub(crate) async fn run(binary: &Path, table: &mut Table) -> Result<()> {
     let server = Server::with_segments(binary, &workload::clauses(SEGMENTS, Clauses::MANY_CHANGES)).await?;
     server.create_users(0, USERS).await?;
     let sync = disk::sync_time(server.data())?;

@@ -19,7 +19,7 @@ const EVENTS_AT_RISK: usize = 100_000;
 
 /// Measures memory with many users, kills the server, and measures how soon it is back, and with
 /// how much memory.
-pub async fn run(binary: &Path, table: &mut Table) -> Result<()> {
+pub(crate) async fn run(binary: &Path, table: &mut Table) -> Result<()> {
     let server = Server::with_segments(binary, &workload::clauses(SEGMENTS, Clauses::MANY_CHANGES)).await?;
     let empty = server.memory()?;
     server.create_users(0, USERS).await?;

@@ -25,13 +25,13 @@ const POLL: Duration = Duration::from_millis(50);
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A binary and its data folder, which survive the process.
-pub struct Installation {
+pub(crate) struct Installation {
     binary: PathBuf,
     folder: TempDir,
 }
 
 /// A running server. Dropping it kills the process, so that a failed run leaves nothing behind.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     installation: Installation,
     client: reqwest::Client,
@@ -46,19 +46,19 @@ pub struct Server {
 impl Installation {
     /// Creates an empty data folder beside the binary. A temporary folder may be in memory, where
     /// syncing costs nothing.
-    pub fn new(binary: &Path) -> Result<Self> {
+    pub(crate) fn new(binary: &Path) -> Result<Self> {
         let beside = binary.parent().ok_or("the binary has no folder")?;
         let folder = tempfile::Builder::new().prefix("bench-data-").tempdir_in(beside)?;
         Ok(Self { binary: binary.to_owned(), folder })
     }
 
     /// Returns the data folder.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Starts the binary, and waits until it serves.
-    pub fn start(self) -> Result<Server> {
+    pub(crate) fn start(self) -> Result<Server> {
         let errors = self.path().join("stderr");
         let mut command = Command::new(&self.binary);
         command.arg("serve").env_clear().env("USS_DATA_DIR", self.path()).env("LOG_LEVEL", "warn");
@@ -98,7 +98,7 @@ fn addresses(line: &str) -> Vec<String> {
 
 impl Server {
     /// Starts a server on an empty data folder, and waits until these segments are in force.
-    pub async fn with_segments(binary: &Path, clauses: &[String]) -> Result<Self> {
+    pub(crate) async fn with_segments(binary: &Path, clauses: &[String]) -> Result<Self> {
         let server = Installation::new(binary)?.start()?;
         let mut last = 0;
         for (number, clause) in clauses.iter().enumerate() {
@@ -111,7 +111,7 @@ impl Server {
     }
 
     /// Stops the server gracefully.
-    pub fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         if !killed.success() || !self.child.wait()?.success() {
             return Err("the server did not stop gracefully".into());
@@ -121,7 +121,7 @@ impl Server {
 
     /// Kills the server, so that it can write nothing more, and starts it again on the same data
     /// folder.
-    pub fn kill_and_start(mut self) -> Result<Self> {
+    pub(crate) fn kill_and_start(mut self) -> Result<Self> {
         self.child.kill()?;
         self.child.wait()?;
         let beside = self.installation.path().parent().ok_or("the data folder has no parent")?;
@@ -130,18 +130,18 @@ impl Server {
     }
 
     /// Returns the data folder.
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         self.installation.path()
     }
 
     /// Sends a `GET` to the configuration API.
-    pub async fn get(&self, path: &str) -> Result<Value> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         let url = format!("{}/api/v1{path}", self.configuration);
         Ok(self.client.get(url).send().await?.error_for_status()?.json().await?)
     }
 
     /// Sends a `POST` to the configuration API.
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         let url = format!("{}/api/v1{path}", self.configuration);
         let response = self.client.post(url).json(body).send().await?;
         let failed = response.status().is_client_error() || response.status().is_server_error();
@@ -150,13 +150,13 @@ impl Server {
     }
 
     /// Creates a segment and returns its id.
-    pub async fn segment(&self, tag: &str, clause: &str) -> Result<i64> {
+    pub(crate) async fn segment(&self, tag: &str, clause: &str) -> Result<i64> {
         let created = self.post("/segments", &json!({"tag": tag, "whereStatement": clause})).await?;
         created["data"]["id"].as_i64().ok_or_else(|| "a segment without an id".into())
     }
 
     /// Sends lines of events, which create users for unknown ids, and waits until they are on disk.
-    pub async fn lines(&self, lines: String) -> Result<()> {
+    pub(crate) async fn lines(&self, lines: String) -> Result<()> {
         let url = format!("{}/api/v1/events?unknown_users=create", self.ingestion);
         let request = self.client.post(url).header("Content-Type", "application/x-ndjson").body(lines);
         let response: Value = request.send().await?.error_for_status()?.json().await?;
@@ -164,7 +164,7 @@ impl Server {
     }
 
     /// Creates the users from `first` on, by an event of each.
-    pub async fn create_users(&self, first: u64, count: u64) -> Result<()> {
+    pub(crate) async fn create_users(&self, first: u64, count: u64) -> Result<()> {
         let users: Vec<u64> = (first..first + count).collect();
         for chunk in users.chunks(LINES_PER_REQUEST) {
             let lines = chunk.iter().map(|user| crate::workload::plain_event(*user, "signed_up", None) + "\n");
@@ -174,7 +174,7 @@ impl Server {
     }
 
     /// Waits until the config store has the memberships that follow from everything sent so far.
-    pub async fn wait_until_applied(&self) -> Result<()> {
+    pub(crate) async fn wait_until_applied(&self) -> Result<()> {
         let url = format!("{}/api/v1/users/1?fresh=true", self.configuration);
         loop {
             let response = self.client.get(&url).send().await?;
@@ -187,14 +187,14 @@ impl Server {
     }
 
     /// Sends marker events for [`Server::wait_until_archived`]. `name` must be new.
-    pub async fn mark(&self, name: &str, first_user: u64) -> Result<()> {
+    pub(crate) async fn mark(&self, name: &str, first_user: u64) -> Result<()> {
         let markers =
             (first_user..first_user + MARKERS).map(|user| crate::workload::plain_event(user, name, None) + "\n");
         self.lines(markers.collect()).await
     }
 
     /// Waits until the warehouse has the markers of that name, and so everything sent before them.
-    pub async fn wait_until_archived(&self, name: &str) -> Result<()> {
+    pub(crate) async fn wait_until_archived(&self, name: &str) -> Result<()> {
         let clause = json!({"whereStatement": format!("activity_type = '{name}'"), "sample": 1});
         while self.post("/segments/preview", &clause).await?["data"]["size"] != MARKERS {
             tokio::time::sleep(POLL).await;
@@ -203,19 +203,19 @@ impl Server {
     }
 
     /// Returns the number of transitions emitted since the start.
-    pub async fn transitions(&self) -> Result<f64> {
+    pub(crate) async fn transitions(&self) -> Result<f64> {
         let text = self.client.get(format!("{}/metrics", self.segment_users)).send().await?.text().await?;
         let counters = text.lines().filter(|line| line.starts_with("uss_transitions_total{"));
         Ok(counters.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
     /// Returns the server's anonymous memory in bytes.
-    pub fn memory(&self) -> Result<f64> {
+    pub(crate) fn memory(&self) -> Result<f64> {
         memory(self.child.id())
     }
 
     /// Returns the seconds of processor time that the server has used.
-    pub fn processor_time(&self) -> Result<f64> {
+    pub(crate) fn processor_time(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let after_name = stat.rsplit(')').next().ok_or("no name in /proc")?;
         let fields: Vec<&str> = after_name.split_whitespace().collect();
@@ -233,7 +233,7 @@ impl Drop for Server {
 }
 
 /// Returns the anonymous memory of a process in bytes: without files.
-pub fn memory(process: u32) -> Result<f64> {
+pub(crate) fn memory(process: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon in /proc")?;
     let kib: f64 = line.trim_end_matches("kB").trim().parse()?;
@@ -241,6 +241,6 @@ pub fn memory(process: u32) -> Result<f64> {
 }
 
 /// Waits for background work, such as checkpoints, to finish.
-pub async fn settle(duration: Duration) {
+pub(crate) async fn settle(duration: Duration) {
     tokio::time::sleep(duration).await;
 }

@@ -12,7 +12,7 @@ use crate::server::Server;
 
 /// A notification, and when the subscriber read it. All instants are microseconds of the same
 /// clock.
-pub struct Seen {
+pub(crate) struct Seen {
     /// `event`, `time` and so on.
     pub cause: String,
     /// For an event, the instant of its append; for a deadline, the deadline.
@@ -25,23 +25,23 @@ pub struct Seen {
 
 impl Seen {
     /// Returns the time from the cause to the notification.
-    pub fn emitted_after(&self) -> Duration {
+    pub(crate) fn emitted_after(&self) -> Duration {
         between(self.effective_at, self.at)
     }
 
     /// Returns the time from the cause to the subscriber.
-    pub fn read_after(&self) -> Duration {
+    pub(crate) fn read_after(&self) -> Duration {
         between(self.effective_at, self.read)
     }
 }
 
 /// Returns the time between two instants; zero if the second is before the first.
-pub fn between(from: i64, to: i64) -> Duration {
+pub(crate) fn between(from: i64, to: i64) -> Duration {
     Duration::from_micros(u64::try_from(to - from).unwrap_or(0))
 }
 
 /// Reads the stream in the background.
-pub struct Subscriber(JoinHandle<Vec<(i64, String)>>, tokio::sync::oneshot::Sender<()>);
+pub(crate) struct Subscriber(JoinHandle<Vec<(i64, String)>>, tokio::sync::oneshot::Sender<()>);
 
 #[derive(Deserialize)]
 struct Notification {
@@ -52,7 +52,7 @@ struct Notification {
 
 impl Subscriber {
     /// Subscribes to transitions from now on.
-    pub async fn start(server: &Server) -> Result<Self> {
+    pub(crate) async fn start(server: &Server) -> Result<Self> {
         let url = format!("{}/api/v1/transitions/stream", server.configuration);
         let response = reqwest::Client::builder().no_proxy().build()?.get(url).send().await?.error_for_status()?;
         let (over, mut stop) = tokio::sync::oneshot::channel();
@@ -82,7 +82,7 @@ impl Subscriber {
     }
 
     /// Ends the subscription and returns what was read.
-    pub async fn finish(self) -> Result<Vec<Seen>> {
+    pub(crate) async fn finish(self) -> Result<Vec<Seen>> {
         let Self(reading, over) = self;
         let _ended_already = over.send(());
         let lines = reading.await?;
@@ -97,7 +97,7 @@ fn parse(read: i64, line: &str) -> Result<Seen> {
 }
 
 /// Returns the time of the system clock, which the server reads too, in microseconds.
-pub fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 /// Rows of what was measured, under which conditions, and the result.
 #[derive(Default)]
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<[String; 3]>,
 }
 
 impl Table {
     /// Adds a row, and prints it to standard error at once.
-    pub fn add(&mut self, what: impl Into<String>, conditions: impl Into<String>, result: impl Into<String>) {
+    pub(crate) fn add(&mut self, what: impl Into<String>, conditions: impl Into<String>, result: impl Into<String>) {
         let row = [what.into(), conditions.into(), result.into()];
         eprintln!("  {}: {} ({})", row[0], row[2], row[1]);
         self.rows.push(row);
@@ -26,23 +26,23 @@ impl fmt::Display for Table {
 }
 
 /// Returns the middle value; of an even number, the upper of the two.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Durations, sorted for percentiles.
-pub struct Spread(Vec<Duration>);
+pub(crate) struct Spread(Vec<Duration>);
 
 impl Spread {
     /// Sorts the durations.
-    pub fn of(mut durations: Vec<Duration>) -> Self {
+    pub(crate) fn of(mut durations: Vec<Duration>) -> Self {
         durations.sort_unstable();
         Self(durations)
     }
 
     /// Returns the percentile: `share` of the durations are at most this long.
-    pub fn at(&self, share: f64) -> Duration {
+    pub(crate) fn at(&self, share: f64) -> Duration {
         let rank = (self.0.len() as f64 * share).ceil() as usize;
         self.0.get(rank.saturating_sub(1).min(self.0.len().saturating_sub(1))).copied().unwrap_or_default()
     }
@@ -59,13 +59,13 @@ impl fmt::Display for Spread {
 }
 
 /// Formats milliseconds: two decimals below 10, else none.
-pub fn millis(duration: Duration) -> String {
+pub(crate) fn millis(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1e3;
     if millis < 10.0 { format!("{millis:.2}") } else { format!("{millis:.0}") }
 }
 
 /// Formats a whole number in groups of three digits.
-pub fn grouped(number: f64) -> String {
+pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let first = digits.len() % 3;
     let (head, tail) = digits.split_at(first);

@@ -6,11 +6,11 @@ use segment_engine::event::{Event, Position, UserId};
 use segment_engine::time::Timestamp;
 
 /// Ranks from 0, with probability proportional to 1 / (rank + 1).
-pub struct Zipf(Vec<f64>);
+pub(crate) struct Zipf(Vec<f64>);
 
 impl Zipf {
     /// Has ranks from 0 to `n - 1`.
-    pub fn new(n: usize) -> Self {
+    pub(crate) fn new(n: usize) -> Self {
         let mut sum = 0.0;
         let mut cumulative: Vec<f64> = Vec::with_capacity(n);
         for rank in 0..n {
@@ -22,21 +22,21 @@ impl Zipf {
     }
 
     /// Picks a rank.
-    pub fn pick(&self, random: &mut fastrand::Rng) -> usize {
+    pub(crate) fn pick(&self, random: &mut fastrand::Rng) -> usize {
         let at = random.f64();
         self.0.partition_point(|value| *value < at)
     }
 }
 
 /// The number of activities; lower numbers are more frequent.
-pub const ACTIVITIES: usize = 50;
+pub(crate) const ACTIVITIES: usize = 50;
 const CATEGORIES: usize = 200;
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
 /// A kind of segments.
 #[derive(Clone, Copy)]
-pub enum Clauses {
+pub(crate) enum Clauses {
     /// Thresholds over frequent activities, half of them also of one category. Each event changes
     /// several memberships.
     Broad,
@@ -47,13 +47,13 @@ pub enum Clauses {
 
 impl Clauses {
     /// About 0.1 changes per event with 1,000 segments.
-    pub const FEW_CHANGES: Self = Self::Selective { frequent_percent: 0 };
+    pub(crate) const FEW_CHANGES: Self = Self::Selective { frequent_percent: 0 };
     /// About 0.8 changes per event with 1,000 segments.
-    pub const MANY_CHANGES: Self = Self::Selective { frequent_percent: 20 };
+    pub(crate) const MANY_CHANGES: Self = Self::Selective { frequent_percent: 20 };
 }
 
 /// Returns the clauses of `count` segments, all over rolling windows.
-pub fn clauses(count: usize, kind: Clauses) -> Vec<String> {
+pub(crate) fn clauses(count: usize, kind: Clauses) -> Vec<String> {
     let mut random = fastrand::Rng::with_seed(7);
     let frequent = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
     (0..count)
@@ -97,13 +97,13 @@ fn selective(random: &mut fastrand::Rng, frequent: Option<&(Zipf, Zipf)>) -> Str
 }
 
 /// Returns the client's id of a user.
-pub fn client_id(user: u64) -> String {
+pub(crate) fn client_id(user: u64) -> String {
     format!("{user:08x}-4bf7-b9db-fe4484c604a5")
 }
 
 /// Generates events as a site sends them, one per line of about 230 bytes, for the `users` users
 /// from `first` on. They happen now.
-pub struct Lines {
+pub(crate) struct Lines {
     random: fastrand::Rng,
     activities: Zipf,
     categories: Zipf,
@@ -114,13 +114,13 @@ pub struct Lines {
 
 impl Lines {
     /// Starts from a seed.
-    pub fn new(seed: u64, first: u64, users: u64, with_ids: bool) -> Self {
+    pub(crate) fn new(seed: u64, first: u64, users: u64, with_ids: bool) -> Self {
         let (activities, categories) = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
         Self { random: fastrand::Rng::with_seed(seed), activities, categories, first, users, with_ids }
     }
 
     /// Returns the next event, without a line break.
-    pub fn next(&mut self) -> String {
+    pub(crate) fn next(&mut self) -> String {
         let user = self.first + self.random.u64(..self.users);
         let event_id = match self.with_ids {
             true => format!(r#""event_id":"{:016x}","#, self.random.u64(..)),
@@ -136,13 +136,13 @@ impl Lines {
     }
 
     /// Returns the next `count` events as NDJSON.
-    pub fn body(&mut self, count: usize) -> String {
+    pub(crate) fn body(&mut self, count: usize) -> String {
         (0..count).map(|_| self.next() + "\n").collect()
     }
 }
 
 /// Returns an event of one activity that happens now, or at `created_at`.
-pub fn plain_event(user: u64, activity: &str, created_at: Option<Timestamp>) -> String {
+pub(crate) fn plain_event(user: u64, activity: &str, created_at: Option<Timestamp>) -> String {
     let created_at = created_at.map_or_else(String::new, |at| format!(r#""created_at":"{at}","#));
     let id = client_id(user);
     format!(r#"{{"id":"{id}","id_type":"cookie",{created_at}"payload":{{"activity_type":"{activity}"}}}}"#)
@@ -150,7 +150,7 @@ pub fn plain_event(user: u64, activity: &str, created_at: Option<Timestamp>) -> 
 
 /// Returns `count` events of `users` users over 60 days, in order of receipt, in sessions of about
 /// five events.
-pub fn events(count: usize, users: u64) -> Vec<Event> {
+pub(crate) fn events(count: usize, users: u64) -> Vec<Event> {
     let mut random = fastrand::Rng::with_seed(11);
     let (activities, categories) = (Zipf::new(ACTIVITIES), Zipf::new(CATEGORIES));
     let payload = Arc::new(serde_json::json!({}));

@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a panic is what a target reports with")]
 
 mod targets {
-    pub mod checkpoint;
-    pub mod clause;
-    pub mod event;
-    pub mod lines;
-    pub mod record;
-    pub mod replay;
+    pub(crate) mod checkpoint;
+    pub(crate) mod clause;
+    pub(crate) mod event;
+    pub(crate) mod lines;
+    pub(crate) mod record;
+    pub(crate) mod replay;
 }
 
 /// A target: its name, which is that of its corpus's folder, and what it does with an input.

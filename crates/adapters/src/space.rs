@@ -8,7 +8,7 @@ use std::path::Path;
 const PROBE_BYTES: usize = 16 << 20;
 
 /// Writes and syncs a file in the folder, then removes it.
-pub fn probe(folder: &Path) -> io::Result<()> {
+pub(crate) fn probe(folder: &Path) -> io::Result<()> {
     let path = folder.join("space-probe");
     let mut file = File::create(&path)?;
     let chunk = [0; 1 << 16];

@@ -107,7 +107,7 @@ mod tests {
             let request = PageRequest { limit, cursor: cursor.map(str::to_owned) };
             assert_eq!(request.page::<i64>().unwrap_err().code, code);
         }
-        let other = PageRequest { limit: None, cursor: Some(super::cursor(&"a string")) };
+        let other = PageRequest { limit: None, cursor: Some(cursor(&"a string")) };
         assert_eq!(other.page::<i64>().unwrap_err().code, ErrorCode::InvalidCursor);
     }
 }

@@ -18,7 +18,7 @@ use crate::unpack::bad_gzip;
 ///
 /// # Errors
 /// The body broke off, no piece came within `wait`, or it is not what `Content-Encoding` says.
-pub async fn next_piece(body: &mut BodyDataStream, wait: Duration) -> Result<Option<Bytes>, Problem> {
+pub(crate) async fn next_piece(body: &mut BodyDataStream, wait: Duration) -> Result<Option<Bytes>, Problem> {
     match timeout(wait, body.next()).await {
         Ok(None) => Ok(None),
         Ok(Some(Ok(piece))) => Ok(Some(piece)),
@@ -45,7 +45,7 @@ fn unreadable(error: &axum::Error) -> Problem {
 ///
 /// # Errors
 /// 408, 413, 429, or as [`next_piece`].
-pub async fn read(body: Body, reservation: &mut Reservation, limits: &Limits) -> Result<Bytes, Problem> {
+pub(crate) async fn read(body: Body, reservation: &mut Reservation, limits: &Limits) -> Result<Bytes, Problem> {
     let started = Instant::now();
     let mut stream = body.into_data_stream();
     let mut whole = Bytes::new();

@@ -12,7 +12,7 @@ use crate::limits::Limits;
 
 /// How many bytes all requests together, and those of one client, may hold.
 #[derive(Clone, Debug)]
-pub struct Capacity {
+pub(crate) struct Capacity {
     held: Arc<Mutex<Held>>,
     bytes_max: usize,
     client_bytes_max: usize,
@@ -27,7 +27,7 @@ struct Held {
 
 /// The bytes that one request holds. Dropping it gives them back.
 #[derive(Debug)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     capacity: Capacity,
     client: Option<IpAddr>,
     bytes: usize,
@@ -35,13 +35,13 @@ pub struct Reservation {
 
 impl Capacity {
     /// Returns a capacity of which nothing is held.
-    pub fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let (bytes_max, client_bytes_max) = (limits.in_flight_bytes_max, limits.client_bytes_max);
         Self { held: Arc::default(), bytes_max, client_bytes_max }
     }
 
     /// Returns an empty reservation for a client at this address.
-    pub fn reservation(&self, client: Option<IpAddr>) -> Reservation {
+    pub(crate) fn reservation(&self, client: Option<IpAddr>) -> Reservation {
         Reservation { capacity: self.clone(), client: client.map(of_one_owner), bytes: 0 }
     }
 
@@ -63,7 +63,7 @@ impl Reservation {
     ///
     /// # Errors
     /// 429 if all requests together, or those of this client, would hold too much.
-    pub fn hold(&mut self, bytes: usize) -> Result<(), Problem> {
+    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Problem> {
         let capacity = self.capacity.clone();
         let mut held = capacity.held();
         let all = held.bytes - self.bytes + bytes;

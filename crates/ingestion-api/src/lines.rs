@@ -9,7 +9,7 @@ use crate::limits::Limits;
 use crate::split::without_mark;
 
 /// The lines received, and the start of the next one.
-pub struct Lines {
+pub(crate) struct Lines {
     /// Whole lines, then the start of an unfinished one.
     buffer: Vec<u8>,
     lines: Vec<Line>,
@@ -37,11 +37,11 @@ struct Rest {
 
 /// A line, or a run of blank lines, beyond its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endless;
+pub(crate) struct Endless;
 
 impl Lines {
     /// No lines yet.
-    pub fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let kept_max = limits.error_text_bytes_max.max(limits.event_bytes_max);
         let line_bytes_max = limits.line_bytes_max;
         Self {
@@ -61,7 +61,7 @@ impl Lines {
     /// # Errors
     /// The unfinished line exceeds its bound, or blank lines do. Call [`Lines::finish`] to use what came before; push nothing
     /// more.
-    pub fn push(&mut self, mut piece: &[u8]) -> Result<(), Endless> {
+    pub(crate) fn push(&mut self, mut piece: &[u8]) -> Result<(), Endless> {
         loop {
             piece = self.skip_breaks(piece);
             if self.blank_bytes > self.line_bytes_max {
@@ -76,32 +76,32 @@ impl Lines {
     }
 
     /// Ends the last line as if a line break had come.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.end_line();
     }
 
     /// The number of bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.buffer.len()
     }
 
     /// The number of whole lines held.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.lines.len()
     }
 
     /// Whether the start of a line is held.
-    pub fn has_unfinished(&self) -> bool {
+    pub(crate) fn has_unfinished(&self) -> bool {
         self.rest.is_some() || self.buffer.len() > self.start
     }
 
     /// Returns the whole lines.
-    pub fn received(&self) -> Vec<Received<'_>> {
+    pub(crate) fn received(&self) -> Vec<Received<'_>> {
         self.lines.iter().map(|line| Received { cut: line.cut, ..self.buffer[line.text.clone()].into() }).collect()
     }
 
     /// Drops the whole lines.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.buffer.drain(..self.start);
         self.lines.clear();
         self.start = 0;

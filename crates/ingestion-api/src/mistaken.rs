@@ -10,14 +10,14 @@ use crate::admission::{Received, Rejection};
 const ENVELOPES: [&str; 6] = ["batch", "events", "data", "items", "messages", "records"];
 
 /// The rejection of an array where one event should be.
-pub fn array_for_an_event() -> Rejection {
+pub(crate) fn array_for_an_event() -> Rejection {
     let advice = "send an array with Content-Type: application/json";
     Rejection::new(ErrorCode::NotAnObject, format!("an event must be one JSON object, not an array; {advice}"))
 }
 
 /// The rejection of an object around an array of events, as other services take it: `{"batch": [{…}, …]}`. `None` if the
 /// text is not such an object.
-pub fn envelope(text: &str) -> Option<Rejection> {
+pub(crate) fn envelope(text: &str) -> Option<Rejection> {
     let name = envelope_name(text)?;
     let advice = "send an array of events itself, not an object around it";
     Some(Rejection::new(ErrorCode::EventsWrapped, format!("`{name}` holds an array, and there is no `id`; {advice}")))
@@ -55,7 +55,7 @@ fn envelope_name(text: &str) -> Option<&'static str> {
 
 /// One JSON value over several lines where each line should be an event: an array, or an object that was printed to be
 /// read. Judged by the first lines of a request.
-pub fn one_value_over_lines(first_lines: &[Received<'_>]) -> Option<Problem> {
+pub(crate) fn one_value_over_lines(first_lines: &[Received<'_>]) -> Option<Problem> {
     let first = first_lines.first().filter(|line| line.cut.is_none())?.bytes.trim_ascii();
     let second = first_lines.get(1).map_or(&b""[..], |line| line.bytes.trim_ascii());
     let is_array = first.starts_with(b"[") && (first.len() == 1 || !first.ends_with(b"]"));

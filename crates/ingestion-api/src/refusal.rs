@@ -33,7 +33,7 @@ struct Shaped<'a> {
 /// The data of what has no such shape: the bytes received.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Unparsed {
+pub(crate) struct Unparsed {
     /// Base64; only the start if there is a `length`.
     pub raw: String,
     /// How many bytes the whole had.
@@ -48,7 +48,7 @@ pub struct Unparsed {
 
 /// Returns the record of a rejected event. Its key is the client's id of the user, if that could be read. `dedupe_forever` is
 /// what the request said of its event ids.
-pub fn record(
+pub(crate) fn record(
     received: Received<'_>,
     rejection: &Rejection,
     at: &str,

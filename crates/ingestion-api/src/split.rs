@@ -13,7 +13,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a JSON body holds.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Events<'a> {
+pub(crate) enum Events<'a> {
     /// One event, or something that was meant as one.
     One(&'a [u8]),
     /// The elements of an array.
@@ -23,7 +23,7 @@ pub enum Events<'a> {
 }
 
 /// Removes a byte order mark.
-pub fn without_mark(text: &[u8]) -> &[u8] {
+pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
@@ -31,7 +31,7 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// 400 for an empty body, 413 for too many events.
-pub fn split<'a>(body: &'a [u8], limits: &Limits) -> Result<Events<'a>, Problem> {
+pub(crate) fn split<'a>(body: &'a [u8], limits: &Limits) -> Result<Events<'a>, Problem> {
     let text = without_mark(body);
     // Offsets are those in the body.
     let mut scanner = Scanner { bytes: body, at: body.len() - text.len(), open_string: None };

@@ -19,10 +19,10 @@ const PIECE_BYTES: usize = 64 << 10;
 /// A body that is not what its `Content-Encoding` says.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct BadGzip(io::Error);
+pub(crate) struct BadGzip(io::Error);
 
 /// Unpacks the body of a request before its handler sees it.
-pub async fn unpack(request: Request, next: Next) -> Response {
+pub(crate) async fn unpack(request: Request, next: Next) -> Response {
     match is_packed(request.headers()) {
         Ok(false) => next.run(request).await,
         Ok(true) => {
@@ -79,7 +79,7 @@ fn classified(error: io::Error) -> axum::BoxError {
 }
 
 /// Returns what is wrong with the gzip stream, if that is why a body could not be read.
-pub fn bad_gzip<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a BadGzip> {
+pub(crate) fn bad_gzip<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a BadGzip> {
     let mut error = Some(error);
     while let Some(this) = error {
         if let Some(bad) = this.downcast_ref() {

@@ -63,8 +63,7 @@ async fn series_of(server: &Server, role: usize) -> BTreeMap<String, f64> {
 /// Loads the sample data, and creates a segment with a window of a second, so that time causes
 /// transitions too.
 async fn sample(server: &Server) -> i64 {
-    let health: serde_json::Value =
-        serde_json::from_str(&text(&format!("{}/health-check", server.metrics[1])).await).unwrap();
+    let health: Value = serde_json::from_str(&text(&format!("{}/health-check", server.metrics[1])).await).unwrap();
     assert_eq!(health["status"], "ok", "{health}");
     assert_eq!(server.post("/db-actions/seed/data", &json!({})).await.status, 200);
     let moment =
@@ -148,16 +147,16 @@ async fn every_metric_of_the_segment_service_exists_and_lags_return_to_zero() {
     })
     .await;
     eventually("all records are applied and archived, and idle partitions have checkpoints", async || {
-        let found = self::series(&server).await;
+        let found = series(&server).await;
         let left = ["uss_consumer_lag_records", "uss_archiver_backlog_records", "uss_checkpoint_age_seconds"];
         left.iter().all(|name| partitions(&found, name).iter().all(|left| *left == 0.0)).then_some(())
     })
     .await;
 
     // The metrics are right at once after a restart.
-    let before = self::series(&server).await;
+    let before = series(&server).await;
     let server = server.stop().start();
-    let after = self::series(&server).await;
+    let after = series(&server).await;
     assert_eq!(after["uss_users"], before["uss_users"]);
     assert!(after["uss_state_bytes"] > 10_000.0);
     assert!(

@@ -32,7 +32,7 @@ fn machine() -> Machine {
 }
 
 /// The first byte says which of the three the others are.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
     match kind % 3 {
         0 => {

@@ -8,7 +8,7 @@ use segment_engine::time::Timestamp;
 const NOW: Timestamp = Timestamp(1_770_000_000_000_000);
 
 /// A clause.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let Ok(clause) = std::str::from_utf8(bytes) else { return };
     let saved = compile_saved(clause);
     let Ok(plan) = compile(clause) else { return };

@@ -10,7 +10,7 @@ use segment_engine::time::Timestamp;
 const NOW: Timestamp = Timestamp(1_770_000_000_000_000);
 
 /// One event.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let Ok(draft) = admit(Received::from(bytes), &Limits::default()) else { return };
     let record = draft.record.encode(UserId(7), &instant::format(NOW), false);
     let position = Position { partition: 1, offset: 2 };

@@ -57,7 +57,7 @@ async fn outcome(pieces: Vec<Bytes>) -> Outcome {
 }
 
 /// Two bytes say how the others are cut.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let Some((&[often, seed], body)) = bytes.split_first_chunk() else { return };
     let mut pieces = Vec::new();
     let mut rest = body;

@@ -5,7 +5,7 @@ use segment_engine::event::Position;
 use segment_engine::time::Timestamp;
 
 /// A record's value.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let decode = || decode_input(bytes, Position { partition: 1, offset: 2 }, Timestamp(1_770_000_000_000_000));
     assert_eq!(format!("{:?}", decode()), format!("{:?}", decode()));
 }

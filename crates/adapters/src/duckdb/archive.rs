@@ -15,14 +15,14 @@ use super::unavailable;
 const SCHEMA: &str = "user_segment_analytics";
 
 /// Returns the next offset to archive.
-pub fn position(connection: &Connection, partition: u32) -> Result<u64, WarehouseError> {
+pub(super) fn position(connection: &Connection, partition: u32) -> Result<u64, WarehouseError> {
     let sql = "SELECT next_offset FROM user_segment_analytics.archive_positions WHERE log_partition = ?";
     let position = connection.query_row(sql, [partition], |row| row.get(0)).optional().map_err(unavailable)?;
     Ok(position.unwrap_or_default())
 }
 
 /// Writes the batch if it starts at the archive position.
-pub fn archive(connection: &mut Connection, batch: ArchiveBatch) -> Result<(), WarehouseError> {
+pub(super) fn archive(connection: &mut Connection, batch: ArchiveBatch) -> Result<(), WarehouseError> {
     let transaction = connection.transaction().map_err(unavailable)?;
     let found = position(&transaction, batch.partition)?;
     if found != batch.from_offset {

@@ -24,7 +24,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// A database file that is reopened when needed.
-pub struct Database {
+pub(super) struct Database {
     file: PathBuf,
     /// `None` if it could not be reopened. Only a reopen takes the lock for writing.
     opened: RwLock<Option<Opened>>,
@@ -107,14 +107,14 @@ fn start_session(connection: &Connection) -> Result<(), WarehouseError> {
 
 impl Database {
     /// Opens the file, or creates it. Only one process can have it open.
-    pub fn open(file: &Path) -> Result<Self, WarehouseError> {
+    pub(super) fn open(file: &Path) -> Result<Self, WarehouseError> {
         let opened = RwLock::new(Some(Opened::open(file)?));
         Ok(Self { file: file.to_owned(), opened, broken: Mutex::default(), healing: Mutex::default() })
     }
 
     /// Calls `act` with the writing connection. After a failed write it fails with `Unavailable`
     /// until the database is reopened.
-    pub fn write<T>(
+    pub(super) fn write<T>(
         &self,
         act: impl FnOnce(&mut Connection) -> Result<T, WarehouseError>,
     ) -> Result<T, WarehouseError> {
@@ -129,7 +129,10 @@ impl Database {
 
     /// Calls `act` with a reading connection. Reads go on while writes fail, as far as DuckDB can
     /// still read.
-    pub fn read<T>(&self, act: impl FnOnce(&Connection) -> Result<T, WarehouseError>) -> Result<T, WarehouseError> {
+    pub(super) fn read<T>(
+        &self,
+        act: impl FnOnce(&Connection) -> Result<T, WarehouseError>,
+    ) -> Result<T, WarehouseError> {
         // Read even if the database is still broken: the read shows whether it can be read.
         let _still_broken = self.heal();
         let result = self.with(|opened| {
@@ -149,7 +152,7 @@ impl Database {
 
     /// Reopens the database if a write failed, unless the pause is not over or another thread is
     /// reopening it.
-    pub fn heal(&self) -> Result<(), WarehouseError> {
+    pub(super) fn heal(&self) -> Result<(), WarehouseError> {
         let Some(reason) = self.reason_to_reopen(Instant::now())? else { return Ok(()) };
         let Ok(_healing) = self.healing.try_lock() else { return Err(WarehouseError::Unavailable(reason)) };
         if locked(&self.broken).is_none() {

@@ -35,7 +35,10 @@ fn json<T: Serialize>(rows: impl Iterator<Item = T>) -> String {
 }
 
 /// See `Warehouse::received`.
-pub fn received(connection: &Connection, ids: &[(UserId, String)]) -> Result<Vec<Option<Receipt>>, WarehouseError> {
+pub(super) fn received(
+    connection: &Connection,
+    ids: &[(UserId, String)],
+) -> Result<Vec<Option<Receipt>>, WarehouseError> {
     let sql = r#"
         WITH listed AS (
             SELECT unnest(from_json(?, '[{"place": "BIGINT", "user": "BIGINT", "event_id": "VARCHAR"}]')) AS item
@@ -62,7 +65,7 @@ pub fn received(connection: &Connection, ids: &[(UserId, String)]) -> Result<Vec
 }
 
 /// See `Warehouse::departures`.
-pub fn departures(connection: &Connection, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError> {
+pub(super) fn departures(connection: &Connection, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError> {
     let sql = "SELECT user_id, bool_or(deleted) FROM user_segment_analytics.departures
                WHERE user_id IN (SELECT unnest(CAST(string_split(?, ',') AS BIGINT[]))) GROUP BY user_id";
     if users.is_empty() {
@@ -79,7 +82,7 @@ pub fn departures(connection: &Connection, users: &[UserId]) -> Result<Vec<Optio
 }
 
 /// See `Warehouse::history`.
-pub fn history(connection: &Connection, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
+pub(super) fn history(connection: &Connection, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
     let sql = r#"
         WITH listed AS (
             SELECT unnest(from_json(?, '[{"place": "BIGINT", "user": "BIGINT", "below": "UBIGINT"}]')) AS item
@@ -138,7 +141,11 @@ fn string(row: &Row<'_>, column: usize) -> duckdb::Result<Option<Box<str>>> {
 }
 
 /// See `Warehouse::users`.
-pub fn users(connection: &Connection, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {
+pub(super) fn users(
+    connection: &Connection,
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<Vec<UserId>, WarehouseError> {
     let sql = "SELECT id FROM user_segment_analytics.users WHERE id > ? OR ? ORDER BY id LIMIT ?";
     let from = after.map_or(i64::MIN, |after| after.0);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);

@@ -7,7 +7,7 @@ use ports::warehouse::WarehouseError;
 
 /// The query of one call.
 #[derive(Default)]
-pub struct Query(Arc<Mutex<Stage>>);
+pub(super) struct Query(Arc<Mutex<Stage>>);
 
 #[derive(Default)]
 enum Stage {
@@ -18,16 +18,16 @@ enum Stage {
 }
 
 /// Ends the query when it is dropped, which happens when the call's future is dropped.
-pub struct EndOnDrop(Arc<Mutex<Stage>>);
+pub(super) struct EndOnDrop(Arc<Mutex<Stage>>);
 
 impl Query {
     /// Returns a guard for the caller to hold while it waits.
-    pub fn end_on_drop(&self) -> EndOnDrop {
+    pub(super) fn end_on_drop(&self) -> EndOnDrop {
         EndOnDrop(self.0.clone())
     }
 
     /// Runs the query on this connection, unless its caller has gone.
-    pub fn run<T>(
+    pub(super) fn run<T>(
         self,
         connection: &Connection,
         act: impl FnOnce() -> Result<T, WarehouseError>,

@@ -10,7 +10,7 @@ use super::unavailable;
 pub const QUERY_ROWS_MAX: usize = 100_000;
 
 /// See `Warehouse::members`.
-pub fn members(connection: &Connection, sql: &str) -> Result<Vec<UserId>, WarehouseError> {
+pub(super) fn members(connection: &Connection, sql: &str) -> Result<Vec<UserId>, WarehouseError> {
     reading(connection, sql, |sql| {
         let mut statement = connection.prepare(sql)?;
         statement.query_map([], |row| row.get(0).map(UserId))?.collect()
@@ -18,7 +18,7 @@ pub fn members(connection: &Connection, sql: &str) -> Result<Vec<UserId>, Wareho
 }
 
 /// See `Warehouse::query`.
-pub fn query(connection: &Connection, sql: &str) -> Result<Table, WarehouseError> {
+pub(super) fn query(connection: &Connection, sql: &str) -> Result<Table, WarehouseError> {
     let (columns, rows) = reading(connection, sql, |sql| {
         // The line break ends a comment at the end of the query.
         let as_strings = format!("SELECT COLUMNS(*)::VARCHAR FROM ({sql}\n) LIMIT {}", QUERY_ROWS_MAX + 1);

@@ -17,7 +17,7 @@ const MIGRATIONS: &[&str] = &[
 
 /// Runs the migrations that the file has not seen. Then defines the functions that generated
 /// queries call, at every start, because they belong to this program's queries and not to the data.
-pub fn migrate(connection: &mut Connection) -> Result<(), WarehouseError> {
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), WarehouseError> {
     connection
         .execute_batch(
             "CREATE SCHEMA IF NOT EXISTS user_segment_analytics;

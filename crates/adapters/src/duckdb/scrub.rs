@@ -18,7 +18,7 @@ use super::unavailable;
 
 /// Every table but `scrubs`, which is written when nothing else is. Tables of numbers share blocks
 /// with strings, so they are moved too.
-pub const TABLES: [Table; 8] = [
+pub(super) const TABLES: [Table; 8] = [
     Table { name: "events", without: "EXCLUDE (id)" },
     Table { name: "once_events", without: "" },
     Table { name: "users", without: "" },
@@ -36,7 +36,7 @@ const NOISE_ROW_BYTES: i64 = 8;
 
 /// A table to move.
 #[derive(Clone, Copy, Debug)]
-pub struct Table {
+pub(super) struct Table {
     name: &'static str,
     /// Excludes generated columns, which cannot be inserted.
     without: &'static str,
@@ -44,7 +44,11 @@ pub struct Table {
 
 /// Returns the number of deleted users if a scrub is due: some were deleted since the last one, and
 /// that was at least `interval_micros` before `now`.
-pub fn due(connection: &Connection, now: Timestamp, interval_micros: i64) -> Result<Option<i64>, WarehouseError> {
+pub(super) fn due(
+    connection: &Connection,
+    now: Timestamp,
+    interval_micros: i64,
+) -> Result<Option<i64>, WarehouseError> {
     let sql = "SELECT count(*) FROM user_segment_analytics.departures WHERE deleted";
     let deleted: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(unavailable)?;
     let sql = "SELECT at_micros, deleted_users FROM user_segment_analytics.scrubs";
@@ -56,13 +60,13 @@ pub fn due(connection: &Connection, now: Timestamp, interval_micros: i64) -> Res
 }
 
 /// Returns the number of rows of a table.
-pub fn count(connection: &Connection, table: Table) -> Result<i64, WarehouseError> {
+pub(super) fn count(connection: &Connection, table: Table) -> Result<i64, WarehouseError> {
     let sql = format!("SELECT count(*) FROM user_segment_analytics.{}", table.name);
     connection.query_row(&sql, [], |row| row.get(0)).map_err(unavailable)
 }
 
 /// Moves the first rows of a table to its end. Returns how many; 0 if the table is empty.
-pub fn move_piece(connection: &mut Connection, table: Table) -> Result<i64, WarehouseError> {
+pub(super) fn move_piece(connection: &mut Connection, table: Table) -> Result<i64, WarehouseError> {
     // Rows that are added after a checkpoint begin a new row group. Without it they may join a
     // group with deleted rows.
     connection.execute_batch("CHECKPOINT").map_err(unavailable)?;
@@ -90,7 +94,7 @@ fn try_move(connection: &mut Connection, Table { name, without }: Table) -> duck
 
 /// Fills the free blocks with noise and records that `deleted` users have left the file. No query
 /// may be running, because blocks that a reader may need are not free.
-pub fn finish(connection: &mut Connection, now: Timestamp, deleted: i64) -> Result<(), WarehouseError> {
+pub(super) fn finish(connection: &mut Connection, now: Timestamp, deleted: i64) -> Result<(), WarehouseError> {
     try_to_finish(connection, now, deleted).map_err(unavailable)
 }
 

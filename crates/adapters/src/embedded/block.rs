@@ -18,13 +18,13 @@ use segment_engine::time::Timestamp;
 
 /// A block is closed when it reaches this size. A reader checks whole blocks, so this also bounds
 /// the work to read one record.
-pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+pub(super) const BLOCK_BYTES_MAX: usize = 1 << 20;
 
 const HEADER_BYTES: usize = 16;
 const RECORD_HEADER_BYTES: usize = 16;
 
 /// Returns the key of a block. Keys sort by partition, then offset.
-pub fn block_key(partition: u32, first_offset: u64) -> [u8; 12] {
+pub(super) fn block_key(partition: u32, first_offset: u64) -> [u8; 12] {
     let mut key = [0; 12];
     key[..4].copy_from_slice(&partition.to_be_bytes());
     key[4..].copy_from_slice(&first_offset.to_be_bytes());
@@ -32,12 +32,12 @@ pub fn block_key(partition: u32, first_offset: u64) -> [u8; 12] {
 }
 
 /// Returns the offset of the first record of the block under `key`.
-pub fn first_offset(key: &[u8]) -> Option<u64> {
+pub(super) fn first_offset(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(4..12)?.try_into().ok()?))
 }
 
 /// A block under construction.
-pub struct BlockBuilder {
+pub(super) struct BlockBuilder {
     key: [u8; 12],
     first_offset: u64,
     records: u32,
@@ -47,7 +47,7 @@ pub struct BlockBuilder {
 
 impl BlockBuilder {
     /// Starts an empty block of `partition` at `first_offset`.
-    pub fn new(partition: u32, first_offset: u64) -> Self {
+    pub(super) fn new(partition: u32, first_offset: u64) -> Self {
         let bytes = vec![0; HEADER_BYTES];
         Self {
             key: block_key(partition, first_offset),
@@ -59,17 +59,17 @@ impl BlockBuilder {
     }
 
     /// Returns the offset that the next record will have.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.first_offset + u64::from(self.records)
     }
 
     /// Whether the next record belongs in another block.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.bytes.len() >= BLOCK_BYTES_MAX
     }
 
     /// Adds a record. Key and value are below 4 GiB, because whole calls are.
-    pub fn push(&mut self, appended_at: Timestamp, key: &str, value: &[u8]) {
+    pub(super) fn push(&mut self, appended_at: Timestamp, key: &str, value: &[u8]) {
         self.bytes.reserve(RECORD_HEADER_BYTES + key.len() + value.len());
         self.bytes.extend_from_slice(&appended_at.0.to_le_bytes());
         self.bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
@@ -81,7 +81,7 @@ impl BlockBuilder {
     }
 
     /// Returns the finished block: its key and its value.
-    pub fn finish(mut self) -> ([u8; 12], Vec<u8>) {
+    pub(super) fn finish(mut self) -> ([u8; 12], Vec<u8>) {
         self.bytes[4..8].copy_from_slice(&self.records.to_le_bytes());
         self.bytes[8..16].copy_from_slice(&self.last_appended_at.0.to_le_bytes());
         let checksum = checksum(&self.key, &self.bytes[4..]);
@@ -91,7 +91,7 @@ impl BlockBuilder {
 }
 
 /// Returns the CRC32 of an entry: its key, then the part of its value after the checksum.
-pub fn checksum(key: &[u8], body: &[u8]) -> u32 {
+pub(super) fn checksum(key: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
     hasher.update(body);
@@ -99,7 +99,7 @@ pub fn checksum(key: &[u8], body: &[u8]) -> u32 {
 }
 
 /// A stored block whose checksum matches.
-pub struct Block<'a> {
+pub(super) struct Block<'a> {
     /// The offset of the block's first record.
     pub first_offset: u64,
     /// The number of records in the block.
@@ -111,7 +111,7 @@ pub struct Block<'a> {
 
 impl<'a> Block<'a> {
     /// Checks a stored entry. The error says what is wrong with it.
-    pub fn parse(key: &[u8], value: &'a [u8]) -> Result<Self, &'static str> {
+    pub(super) fn parse(key: &[u8], value: &'a [u8]) -> Result<Self, &'static str> {
         let first_offset = first_offset(key).ok_or("its key is too short")?;
         let (stored, rest) = value.split_first_chunk::<4>().ok_or("it is cut off")?;
         if u32::from_le_bytes(*stored) != checksum(key, rest) {
@@ -124,13 +124,13 @@ impl<'a> Block<'a> {
     }
 
     /// Returns the offset after the last record.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.first_offset + u64::from(self.records)
     }
 
     /// Returns the records in order. The checksum matches, so an error means that the block was
     /// written wrongly.
-    pub fn iter(&self) -> impl Iterator<Item = Result<StoredRecord<'a>, &'static str>> + use<'a> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Result<StoredRecord<'a>, &'static str>> + use<'a> {
         let mut rest = self.body;
         (self.first_offset..self.end()).map(move |offset| {
             let (record, after) = StoredRecord::parse(offset, rest).ok_or("a record is cut off")?;
@@ -141,7 +141,7 @@ impl<'a> Block<'a> {
 }
 
 /// A record inside its block.
-pub struct StoredRecord<'a> {
+pub(super) struct StoredRecord<'a> {
     /// The record's offset in its partition.
     pub offset: u64,
     /// The instant that the log gave the record.
@@ -161,12 +161,12 @@ impl<'a> StoredRecord<'a> {
     }
 
     /// Returns the size that counts towards a reader's limit.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.key.len() + self.value.len()
     }
 
     /// Converts to the port's record.
-    pub fn to_record(&self) -> Result<Record, &'static str> {
+    pub(super) fn to_record(&self) -> Result<Record, &'static str> {
         let key = std::str::from_utf8(self.key).map_err(|_| "a record's key is not UTF-8")?.to_owned();
         Ok(Record { offset: self.offset, appended_at: self.appended_at, key, value: self.value.to_vec() })
     }

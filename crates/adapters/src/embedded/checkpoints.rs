@@ -199,7 +199,7 @@ impl CheckpointStore for EmbeddedCheckpoints {
 }
 
 /// Returns the progress of a partition's latest checkpoint and its last user. Reads no blocks.
-pub fn newest(opened: &Opened, partition: u32) -> Result<(Option<Progress>, Option<UserId>), CheckpointError> {
+pub(super) fn newest(opened: &Opened, partition: u32) -> Result<(Option<Progress>, Option<UserId>), CheckpointError> {
     let view = View { partition, opened, snapshot: opened.snapshot() };
     let Some(found) = view.find(Generation::Latest)? else { return Ok((None, None)) };
     let mut users = view.snapshot.prefix(opened.space(Space::Checkpoints), prefix(partition, found.blocks));

@@ -57,7 +57,7 @@ struct Walked {
 /// Checks a folder before fjall opens it. Cuts off an interrupted write. Anything else that is
 /// wrong is an error; with [`Losses::GiveUp`] it is set aside instead. Returns the number of the
 /// last acknowledged write, if it is known.
-pub fn check(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Result<Option<u64>, StoreError> {
+pub(super) fn check(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Result<Option<u64>, StoreError> {
     let mark = read_mark(folder, findings)?;
     let mut files = journals(folder)?;
     if files.is_empty() && !folder.join("keyspaces").exists() && !folder.join("version").exists() {
@@ -99,7 +99,7 @@ pub fn check(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Resu
 }
 
 /// Fails if a database that ends with write `number` has lost acknowledged writes.
-pub fn check_reached(number: u64, acknowledged: u64) -> Result<(), StoreError> {
+pub(super) fn check_reached(number: u64, acknowledged: u64) -> Result<(), StoreError> {
     if number >= acknowledged {
         return Ok(());
     }

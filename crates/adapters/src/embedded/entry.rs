@@ -9,11 +9,11 @@ use super::block::checksum;
 use super::store::{Opened, Space, StoreError};
 
 /// The version of the stored format. A log with another version is refused at start.
-pub const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 1;
 
 /// The settings that a log was created with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Layout {
+pub(super) struct Layout {
     /// The format version: [`FORMAT_VERSION`].
     pub version: u32,
     /// The number of partitions: see `Log::partitions`.
@@ -22,7 +22,7 @@ pub struct Layout {
 
 /// What a trim stores, because the trimmed records no longer show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trimmed {
+pub(super) struct Trimmed {
     /// The first retained offset.
     pub first: u64,
     /// The log's floor at the trim: every later append gets a later instant.
@@ -31,7 +31,7 @@ pub struct Trimmed {
 
 /// A typed key of the `meta` keyspace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Entry {
+pub(super) enum Entry {
     /// [`Layout`]
     Layout,
     /// [`Trimmed`]
@@ -52,7 +52,7 @@ pub enum Entry {
 
 impl Entry {
     /// Returns the key as stored.
-    pub fn key(&self) -> Vec<u8> {
+    pub(super) fn key(&self) -> Vec<u8> {
         match self {
             Entry::Layout => b"layout".to_vec(),
             Entry::Trimmed(topic, partition) => format!("trimmed/{topic:?}/{partition}").into_bytes(),
@@ -66,7 +66,7 @@ impl Entry {
     }
 
     /// Reads the entry. Returns `None` if it is not stored.
-    pub fn get<T: DeserializeOwned>(&self, opened: &Opened) -> Result<Option<T>, LogError> {
+    pub(super) fn get<T: DeserializeOwned>(&self, opened: &Opened) -> Result<Option<T>, LogError> {
         let key = self.key();
         let stored = opened.space(Space::Meta).get(&key).map_err(StoreError::from)?;
         stored.map(|value| decode(&key, &value).map_err(|what| self.corrupt(what))).transpose()
@@ -78,12 +78,12 @@ impl Entry {
 }
 
 /// Returns the last committed progress of a partition.
-pub fn progress(opened: &Opened, partition: u32) -> Result<Option<Progress>, LogError> {
+pub(super) fn progress(opened: &Opened, partition: u32) -> Result<Option<Progress>, LogError> {
     Entry::Progress(partition).get(opened)
 }
 
 /// Serialises a value, with its checksum in front.
-pub fn encode<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
+pub(super) fn encode<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
     let body = postcard::to_stdvec(value).expect("plain numbers and bytes always serialise");
     let mut bytes = checksum(key, &body).to_le_bytes().to_vec();
     bytes.extend_from_slice(&body);
@@ -91,7 +91,7 @@ pub fn encode<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
 }
 
 /// The inverse of [`encode`]. The error says what is wrong.
-pub fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, &'static str> {
+pub(super) fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, &'static str> {
     let (stored, body) = bytes.split_first_chunk::<4>().ok_or("it is cut off")?;
     if u32::from_le_bytes(*stored) != checksum(key, body) {
         return Err("its checksum does not match");

@@ -14,10 +14,10 @@ use super::entry::{self, Entry};
 use super::store::{Change, Opened, Space};
 
 /// A partition of a topic.
-pub type Place = (Topic, u32);
+pub(super) type Place = (Topic, u32);
 
 /// A queued call.
-pub struct Call {
+pub(super) struct Call {
     /// The operation to carry out.
     pub request: Request,
     /// Receives the reply once the group is synced.
@@ -27,7 +27,7 @@ pub struct Call {
 }
 
 /// The operation of a call.
-pub enum Request {
+pub(super) enum Request {
     /// `Log::append`
     Append(Vec<NewRecord>),
     /// `Log::append_once`
@@ -42,7 +42,7 @@ pub enum Request {
 
 /// The result of a call.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub(super) enum Reply {
     /// The offsets and instants of the records.
     Appended(Vec<Appended>),
     /// Whether `append_once` appended anything.
@@ -53,7 +53,7 @@ pub enum Reply {
 
 impl Request {
     /// Returns the bytes of the call's records: its weight in the queue and in a group.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let records = match self {
             Request::Append(records) | Request::AppendOnce { records, .. } => records,
             Request::Commit(commit) => &commit.records,
@@ -64,7 +64,7 @@ impl Request {
 }
 
 /// The calls added so far to one write.
-pub struct Group<'a> {
+pub(super) struct Group<'a> {
     opened: &'a Opened,
     /// The end of each partition before the group.
     ends: &'a HashMap<Place, u64>,
@@ -78,7 +78,7 @@ pub struct Group<'a> {
 }
 
 /// The changes to write, and the tail after them.
-pub struct Prepared {
+pub(super) struct Prepared {
     /// Written atomically.
     pub changes: Vec<Change>,
     /// The new ends of the partitions to which the group appends.
@@ -89,14 +89,14 @@ pub struct Prepared {
 
 impl<'a> Group<'a> {
     /// Starts an empty group on top of what is stored.
-    pub fn new(opened: &'a Opened, ends: &'a HashMap<Place, u64>, highest: HighestIds) -> Self {
+    pub(super) fn new(opened: &'a Opened, ends: &'a HashMap<Place, u64>, highest: HighestIds) -> Self {
         let (blocks, progress, producers) = Default::default();
         Self { opened, ends, blocks, changes: Vec::new(), progress, producers, highest: (highest, highest) }
     }
 
     /// Adds a call, whose records get the instant `at`. Returns the reply to send when the group is
     /// synced. A call that fails leaves no trace in the group.
-    pub fn add(&mut self, request: Request, at: Timestamp) -> Result<Reply, LogError> {
+    pub(super) fn add(&mut self, request: Request, at: Timestamp) -> Result<Reply, LogError> {
         match request {
             Request::Append(records) => Ok(Reply::Appended(self.append(records, at))),
             Request::AppendOnce { producer, sequence, records } => {
@@ -149,7 +149,7 @@ impl<'a> Group<'a> {
     }
 
     /// Closes the group and returns its changes.
-    pub fn finish(mut self) -> Prepared {
+    pub(super) fn finish(mut self) -> Prepared {
         let ends = self.blocks.iter().map(|(place, block)| (*place, block.end())).collect();
         let mut changes = self.changes;
         changes.extend(self.blocks.into_iter().map(|((topic, _), block)| block_change(topic, block)));
@@ -168,7 +168,7 @@ impl<'a> Group<'a> {
 }
 
 /// Returns the change that writes an entry.
-pub fn entry_change<T: serde::Serialize>(entry: &Entry, value: &T) -> Change {
+pub(super) fn entry_change<T: serde::Serialize>(entry: &Entry, value: &T) -> Change {
     let key = entry.key();
     let value = Some(entry::encode(&key, value).into());
     Change { space: Space::Meta, key: key.into(), value }

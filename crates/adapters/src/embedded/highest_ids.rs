@@ -16,12 +16,12 @@ use super::store::{Opened, Space, Store, StoreError};
 use super::tail::corrupt;
 
 /// Returns the entry as stored.
-pub fn stored(opened: &Opened) -> Result<HighestIds, LogError> {
+pub(super) fn stored(opened: &Opened) -> Result<HighestIds, LogError> {
     Ok(Entry::HighestIds.get(opened)?.unwrap_or_default())
 }
 
 /// Writes the entry if the log does not have it yet.
-pub fn ensure(store: &Store, partitions: u32) -> Result<(), LogError> {
+pub(super) fn ensure(store: &Store, partitions: u32) -> Result<(), LogError> {
     if store.with(|opened| Entry::HighestIds.get::<HighestIds>(opened))?.is_some() {
         return Ok(());
     }

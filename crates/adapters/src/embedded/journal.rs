@@ -31,7 +31,7 @@ const VALUE_TYPE_MAX: u8 = 2;
 const COMPRESSION_MAX: u8 = 1;
 
 /// A batch whose checksum matches.
-pub struct Batch {
+pub(super) struct Batch {
     /// fjall's sequence number of the write. Its checksum does not cover it, so the [`Stamp`] does.
     pub seqno: u64,
     /// The batch's length in the file.
@@ -44,7 +44,7 @@ pub struct Batch {
 
 /// What follows the last intact batch of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tail {
+pub(super) enum Tail {
     /// Nothing but zeros.
     Unwritten,
     /// Bytes that are not a batch, with no batch after them: an interrupted write.
@@ -55,7 +55,7 @@ pub enum Tail {
 
 impl Batch {
     /// Parses the batch at the start of `bytes`, if there is one.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut rest = Bytes(bytes);
         if rest.u8()? != START {
             return None;
@@ -94,7 +94,7 @@ impl Batch {
 
 impl Tail {
     /// Classifies `bytes`, which do not start with a batch.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         let Some(written) = first_written(bytes) else { return Self::Unwritten };
         let mut at = written;
         while let Some(next) = bytes[at..].iter().position(|byte| *byte == START) {

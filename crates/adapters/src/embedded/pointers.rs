@@ -19,7 +19,7 @@ const VERSION: [u8; 4] = [b'F', b'J', b'L', 3];
 ///
 /// `in_journal` are the keyspaces that the journal writes to. `was_opened` says whether the log was
 /// ever ready for use.
-pub fn check(folder: &Path, in_journal: &BTreeSet<u64>, was_opened: bool) -> io::Result<Option<String>> {
+pub(super) fn check(folder: &Path, in_journal: &BTreeSet<u64>, was_opened: bool) -> io::Result<Option<String>> {
     match fs::read(folder.join("version")) {
         Ok(bytes) if bytes.starts_with(&VERSION) => {}
         Ok(_) => return Ok(Some("the file `version` does not say fjall 3".to_owned())),

@@ -29,7 +29,7 @@ const FLUSH_POLL: Duration = Duration::from_millis(10);
 
 /// What was removed since the start.
 #[derive(Debug, Default)]
-pub struct Reclaim {
+pub(super) struct Reclaim {
     state: Mutex<State>,
 }
 
@@ -49,7 +49,7 @@ impl Reclaim {
 
     /// Removes the blocks that hold nothing at or after `first`, the first retained offset of a
     /// partition that ends at `end`.
-    pub fn remove_blocks(&self, opened: &Opened, place: Place, first: u64, end: u64) -> Result<(), StoreError> {
+    pub(super) fn remove_blocks(&self, opened: &Opened, place: Place, first: u64, end: u64) -> Result<(), StoreError> {
         let (topic, partition) = place;
         let space = Space::Topic(topic);
         let blocks = opened.space(space);
@@ -74,7 +74,7 @@ impl Reclaim {
 
     /// Frees the space of a topic's removed blocks if there are many. `trimmed` records were just
     /// trimmed, `left` are left.
-    pub fn free_space(&self, opened: &Opened, topic: Topic, trimmed: u64, left: u64) -> Result<(), StoreError> {
+    pub(super) fn free_space(&self, opened: &Opened, topic: Topic, trimmed: u64, left: u64) -> Result<(), StoreError> {
         let is_due = match self.state().trimmed.get_mut(&topic) {
             Some(before) => {
                 *before += trimmed;

@@ -26,7 +26,7 @@ const FLUSH_WAIT_MAX: Duration = Duration::from_secs(30);
 const FLUSH_POLL: Duration = Duration::from_millis(10);
 
 /// Erases removed data from the files of the database in `folder`.
-pub fn scrub(opened: &Opened, folder: &Path) -> Result<(), StoreError> {
+pub(super) fn scrub(opened: &Opened, folder: &Path) -> Result<(), StoreError> {
     let old_journals = journals(folder)?;
     fill_journal(opened)?;
     for space in Space::ALL {

@@ -19,11 +19,11 @@ use super::entry::{self, Entry};
 /// How far fjall's own upkeep may raise its sequence number between our reading it and the write.
 const SEQNO_AHEAD_MAX: u64 = 1 << 20;
 /// The file name of the mark, beside the journal.
-pub const MARK: &str = "acknowledged";
+pub(super) const MARK: &str = "acknowledged";
 
 /// The number in each write. The newest is an entry of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stamp {
+pub(super) struct Stamp {
     /// The number of the write, counted from 1.
     pub number: u64,
     /// The least sequence number that fjall can have given. fjall's checksum does not cover it.
@@ -35,7 +35,7 @@ pub struct Stamp {
 
 impl Stamp {
     /// Returns the stamp if the entry is one.
-    pub fn of(key: &[u8], value: &[u8]) -> Option<Self> {
+    pub(super) fn of(key: &[u8], value: &[u8]) -> Option<Self> {
         if key != Entry::Stamp.key() {
             return None;
         }
@@ -43,19 +43,19 @@ impl Stamp {
     }
 
     /// Whether fjall can have given the write this sequence number.
-    pub fn admits(&self, seqno: u64) -> bool {
+    pub(super) fn admits(&self, seqno: u64) -> bool {
         (self.seqno_min..=self.seqno_min.saturating_add(SEQNO_AHEAD_MAX)).contains(&seqno)
     }
 }
 
 /// A file with the number of the last acknowledged write.
 #[derive(Debug)]
-pub struct Mark(File);
+pub(super) struct Mark(File);
 
 impl Mark {
     /// Reads the mark of a folder: `Ok(None)` if there is none, an error of kind `InvalidData` if
     /// it is damaged.
-    pub fn read(folder: &Path) -> io::Result<Option<u64>> {
+    pub(super) fn read(folder: &Path) -> io::Result<Option<u64>> {
         let mut bytes = Vec::new();
         match File::open(folder.join(MARK)) {
             Ok(file) => file.take(13).read_to_end(&mut bytes)?,
@@ -70,14 +70,14 @@ impl Mark {
     }
 
     /// Opens the mark of a folder for writing, and creates it if needed.
-    pub fn open(folder: &Path) -> io::Result<Self> {
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let file = File::options().write(true).create(true).truncate(false).open(folder.join(MARK))?;
         file.set_len(12)?;
         Ok(Self(file))
     }
 
     /// Sets the mark. If that fails the mark is too low, which does no harm.
-    pub fn set(&self, number: u64) {
+    pub(super) fn set(&self, number: u64) {
         let number = number.to_le_bytes();
         let mut bytes = [0; 12];
         bytes[..8].copy_from_slice(&number);

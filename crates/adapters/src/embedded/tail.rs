@@ -18,7 +18,7 @@ use super::store::{Opened, Space, StoreError};
 const TOPICS: [Topic; 4] = [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config];
 
 /// The end of the log, shared by readers and the writer.
-pub struct Tail {
+pub(super) struct Tail {
     state: Mutex<State>,
     ends: HashMap<Place, watch::Sender<u64>>,
 }
@@ -41,7 +41,7 @@ struct State {
 }
 
 /// What [`recover`] found in the database.
-pub struct Recovered {
+pub(super) struct Recovered {
     firsts: HashMap<Place, u64>,
     ends: HashMap<Place, u64>,
     gaps: HashMap<Place, Vec<(u64, u64)>>,
@@ -51,7 +51,7 @@ pub struct Recovered {
 
 /// The readable part of a partition, and what is certain about the rest.
 #[derive(Clone, Copy, Debug)]
-pub struct Readable {
+pub(super) struct Readable {
     /// The first retained offset.
     pub first: u64,
     /// The offset after the last synced record.
@@ -61,7 +61,7 @@ pub struct Readable {
 }
 
 /// Reads bounds, gaps and floor from the database.
-pub fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, LogError> {
+pub(super) fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, LogError> {
     let (mut firsts, mut ends, mut gaps) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut floor = Timestamp(0);
     for topic in TOPICS {
@@ -99,14 +99,14 @@ fn last_block(opened: &Opened, topic: Topic, partition: u32) -> Result<Option<(u
 }
 
 /// Returns the error for a block that cannot be read.
-pub fn corrupt(topic: Topic, partition: u32, key: &[u8], what: &str) -> LogError {
+pub(super) fn corrupt(topic: Topic, partition: u32, key: &[u8], what: &str) -> LogError {
     let offset = super::block::first_offset(key).unwrap_or_default();
     LogError::Corrupt(format!("topic {topic:?}, partition {partition}, the block at offset {offset}: {what}"))
 }
 
 impl Tail {
     /// Creates the tail of a recovered log.
-    pub fn new(recovered: Recovered) -> Self {
+    pub(super) fn new(recovered: Recovered) -> Self {
         let ends = recovered.ends.iter().map(|(place, end)| (*place, watch::Sender::new(*end))).collect();
         let Recovered { firsts, ends: recovered_ends, gaps, floor, highest } = recovered;
         let state = State { firsts, ends: recovered_ends, gaps, floor, highest, writing: None };
@@ -118,18 +118,18 @@ impl Tail {
     }
 
     /// Returns the synced ends of all partitions, from which the writer continues.
-    pub fn ends(&self) -> HashMap<Place, u64> {
+    pub(super) fn ends(&self) -> HashMap<Place, u64> {
         self.state().ends.clone()
     }
 
     /// Returns the highest ids of all synced records.
-    pub fn highest(&self) -> HighestIds {
+    pub(super) fn highest(&self) -> HighestIds {
         self.state().highest
     }
 
     /// Reserves the next `calls` instants for a group and returns the first. Each call gets its
     /// own, later than any before.
-    pub fn begin(&self, clock: &dyn Clock, calls: usize) -> Timestamp {
+    pub(super) fn begin(&self, clock: &dyn Clock, calls: usize) -> Timestamp {
         let now = clock.now();
         let mut state = self.state();
         let first = now.max(Timestamp(state.floor.0.saturating_add(1)));
@@ -139,7 +139,7 @@ impl Tail {
     }
 
     /// Makes the records of the last begun group readable, after its sync.
-    pub fn publish(&self, ends: &[(Place, u64)], passed: Timestamp, highest: HighestIds) {
+    pub(super) fn publish(&self, ends: &[(Place, u64)], passed: Timestamp, highest: HighestIds) {
         let mut state = self.state();
         state.writing = None;
         state.floor = state.floor.max(passed);
@@ -151,22 +151,22 @@ impl Tail {
     }
 
     /// Ends the last begun group, which was not written. Its instants stay used.
-    pub fn give_up(&self) {
+    pub(super) fn give_up(&self) {
         self.state().writing = None;
     }
 
     /// Sets the first retained offset, after a trim.
-    pub fn set_first(&self, place: Place, first: u64) {
+    pub(super) fn set_first(&self, place: Place, first: u64) {
         self.state().firsts.insert(place, first);
     }
 
     /// Returns the ranges of offsets that a partition skipped.
-    pub fn gaps(&self, place: Place) -> Vec<(u64, u64)> {
+    pub(super) fn gaps(&self, place: Place) -> Vec<(u64, u64)> {
         self.state().gaps.get(&place).cloned().unwrap_or_default()
     }
 
     /// Sets the gaps and the end of a partition, after a skip to `end`.
-    pub fn set_gaps(&self, place: Place, gaps: Vec<(u64, u64)>, end: u64) {
+    pub(super) fn set_gaps(&self, place: Place, gaps: Vec<(u64, u64)>, end: u64) {
         let mut state = self.state();
         state.gaps.insert(place, gaps);
         state.ends.insert(place, end);
@@ -174,12 +174,12 @@ impl Tail {
     }
 
     /// Returns the current floor.
-    pub fn floor(&self) -> Timestamp {
+    pub(super) fn floor(&self) -> Timestamp {
         self.state().floor
     }
 
     /// Takes over the contents of a reopened database.
-    pub fn reset(&self, recovered: Recovered) {
+    pub(super) fn reset(&self, recovered: Recovered) {
         let mut state = self.state();
         state.firsts = recovered.firsts;
         state.ends = recovered.ends;
@@ -190,7 +190,7 @@ impl Tail {
 
     /// Returns what can be read of a partition now. The log keeps to the returned `complete_until`:
     /// see [`State::floor`].
-    pub fn readable(&self, place: Place, clock: &dyn Clock) -> Readable {
+    pub(super) fn readable(&self, place: Place, clock: &dyn Clock) -> Readable {
         let now = clock.now();
         let mut state = self.state();
         let complete_until = match state.writing {
@@ -202,13 +202,13 @@ impl Tail {
     }
 
     /// Returns the first retained offset and the end of a partition.
-    pub fn bounds(&self, place: Place) -> (u64, u64) {
+    pub(super) fn bounds(&self, place: Place) -> (u64, u64) {
         let state = self.state();
         (state.firsts[&place], state.ends[&place])
     }
 
     /// Returns when the partition's end is beyond `offset`.
-    pub async fn wait_beyond(&self, place: Place, offset: u64) {
+    pub(super) async fn wait_beyond(&self, place: Place, offset: u64) {
         let mut end = self.ends[&place].subscribe();
         // The sender lives in `self`, so the wait ends only with a record.
         let _closed = end.wait_for(|end| *end > offset).await;

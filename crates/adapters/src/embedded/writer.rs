@@ -26,7 +26,7 @@ const GROUP_CALLS_MAX: usize = 4096;
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of the writer thread.
-pub struct Writer {
+pub(super) struct Writer {
     /// The log's database.
     pub store: Arc<Store>,
     /// Shared with the readers.
@@ -43,13 +43,13 @@ pub struct Writer {
 
 /// A failed write. Some of its changes may still appear in the reopened database, although its
 /// callers got an error. The changes in `undo` revert them.
-pub struct Broken {
+pub(super) struct Broken {
     undo: Vec<Change>,
 }
 
 impl Writer {
     /// Runs until all senders of the queue are gone and the queue is empty.
-    pub fn run(mut self) {
+    pub(super) fn run(mut self) {
         while let Some(first) = self.next_call() {
             let calls = self.gather(first);
             self.turn(calls);

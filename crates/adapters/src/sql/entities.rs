@@ -1,4 +1,5 @@
 //! The tables in SeaORM's form. Instants are microseconds since 1970, UTC.
+#![expect(unreachable_pub, reason = "what SeaORM derives is `pub`")]
 
 /// Defines a table in a module of its own, as SeaORM requires.
 macro_rules! table {
@@ -121,12 +122,12 @@ table!(
 );
 
 /// Memberships, as the engine emitted them.
-pub mod membership {
+pub(super) mod membership {
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "memberships")]
-    pub struct Model {
+    pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub user_id: i64,
         #[sea_orm(primary_key, auto_increment = false)]
@@ -136,7 +137,7 @@ pub mod membership {
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {
+    pub(crate) enum Relation {
         #[sea_orm(belongs_to = "super::user::Entity", from = "Column::UserId", to = "super::user::Column::Id")]
         User,
     }

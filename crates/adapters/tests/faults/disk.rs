@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// The way in which calls fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Writes find no space left. The first failing call writes half of its bytes.
     Full,
     /// Writes fail with a device error.
@@ -32,7 +32,7 @@ struct Armed {
 }
 
 /// An active fault. The disk works again when it is dropped.
-pub struct Failing(PathBuf);
+pub(crate) struct Failing(PathBuf);
 
 static ARMED: Mutex<Vec<Armed>> = Mutex::new(Vec::new());
 /// Whether any fault is active. Keeps calls cheap without one.
@@ -44,7 +44,7 @@ fn armed<T>(act: impl FnOnce(&mut Vec<Armed>) -> T) -> T {
 
 /// Makes calls on files below `folder` fail, after `passes` successful ones: one call, or all until
 /// the guard is dropped.
-pub fn fail(folder: &Path, fault: Fault, passes: usize, lasts: bool) -> Failing {
+pub(crate) fn fail(folder: &Path, fault: Fault, passes: usize, lasts: bool) -> Failing {
     let folder = folder.canonicalize().expect("the folder exists");
     armed(|all| all.push(Armed { folder: folder.clone(), fault, passes, lasts, failed: 0 }));
     ANY.store(true, Ordering::SeqCst);
@@ -53,7 +53,7 @@ pub fn fail(folder: &Path, fault: Fault, passes: usize, lasts: bool) -> Failing 
 
 impl Failing {
     /// Returns how many calls have failed.
-    pub fn failed(&self) -> usize {
+    pub(crate) fn failed(&self) -> usize {
         armed(|all| all.iter().find(|armed| armed.folder == self.0).map_or(0, |armed| armed.failed))
     }
 }

@@ -68,7 +68,7 @@ async fn users_are_listed_whole_or_in_pages() {
     let world = World::new();
     for id in 0..2_500 {
         let new = ports::config_store::NewUser { client_ref_id: Some(id.to_string()), ..Default::default() };
-        world.store.create_user(new, crate::world::START).await.unwrap();
+        world.store.create_user(new, START).await.unwrap();
     }
     let all = world.data("GET", "/api/v1/users", Value::Null).await;
     let ids: Vec<i64> = all.as_array().unwrap().iter().map(|user| user["id"].as_i64().unwrap()).collect();

@@ -24,13 +24,13 @@ use tokio::sync::{Notify, watch};
 use tower::ServiceExt;
 use uss_http::ApiKeys;
 
-pub const PARTITIONS: u32 = 4;
+pub(crate) const PARTITIONS: u32 = 4;
 /// 2026-01-01T00:00:00Z
-pub const START: Timestamp = Timestamp(1_767_225_600_000_000);
+pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000_000);
 const SECOND: i64 = 1_000_000;
-pub const STARTED: &str = "2026-01-01T00:00:00.000000Z";
+pub(crate) const STARTED: &str = "2026-01-01T00:00:00.000000Z";
 
-pub struct World {
+pub(crate) struct World {
     pub store: Arc<dyn ConfigStore>,
     pub log: Arc<MemoryLog>,
     pub clock: Arc<ManualClock>,
@@ -46,7 +46,7 @@ pub struct World {
 
 /// Accepts every event.
 #[derive(Default)]
-pub struct Sink(pub Mutex<Vec<Value>>);
+pub(crate) struct Sink(pub Mutex<Vec<Value>>);
 
 #[async_trait]
 impl EventSink for Sink {
@@ -61,11 +61,11 @@ impl EventSink for Sink {
 struct StubQueries;
 
 /// Its preview never ends.
-pub const ENDLESS: &str = "count(*) > 1000";
+pub(crate) const ENDLESS: &str = "count(*) > 1000";
 /// Its preview needs too much memory.
-pub const HUGE: &str = "count(*) > 2000";
+pub(crate) const HUGE: &str = "count(*) > 2000";
 /// Its preview is a query that the warehouse rejects.
-pub const DEFECT: &str = "count(*) > 3000";
+pub(crate) const DEFECT: &str = "count(*) > 3000";
 
 #[async_trait]
 impl SegmentQueries for StubQueries {
@@ -125,7 +125,7 @@ impl SegmentQueries for StubQueries {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Arc::new(ManualClock::at(START));
         Self {
             store: Arc::new(MemoryConfigStore::default()),
@@ -140,11 +140,11 @@ impl World {
         }
     }
 
-    pub fn router(&self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         router(self.api(), &self.keys)
     }
 
-    pub fn api(&self) -> Api {
+    pub(crate) fn api(&self) -> Api {
         let forgotten = self.forgotten.clone();
         Api {
             store: self.store.clone(),
@@ -161,16 +161,16 @@ impl World {
         }
     }
 
-    pub fn relay(&self) -> Relay {
+    pub(crate) fn relay(&self) -> Relay {
         Relay::new(self.store.clone(), self.log.clone(), self.holds.clone())
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
         self.router().oneshot(request).await.unwrap()
     }
 
     /// Calls with a JSON body (`Null`: none); returns the status and the JSON of the response.
-    pub async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let response = self.send(request.body(body).unwrap()).await;
@@ -178,12 +178,12 @@ impl World {
         (status, serde_json::from_str(&text(response).await).unwrap())
     }
 
-    pub async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.call("GET", path, Value::Null).await
     }
 
     /// Calls and returns the response's `data`; panics unless the call succeeds.
-    pub async fn data(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn data(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, mut response) = self.call(method, path, body).await;
         assert!(status < 300, "{method} {path}: {status} {response}");
         response["data"].take()
@@ -191,7 +191,7 @@ impl World {
 
     /// Runs calls that must fail: method, path, body, status, code. Every refusal has the same
     /// shape.
-    pub async fn refuses(&self, cases: &[(&str, &str, Value, u16, &str)]) {
+    pub(crate) async fn refuses(&self, cases: &[(&str, &str, Value, u16, &str)]) {
         for (method, path, body, status, code) in cases {
             let (found, response) = self.call(method, path, body.clone()).await;
             assert_eq!(
@@ -204,7 +204,7 @@ impl World {
     }
 
     /// Appends a notification as a worker would.
-    pub async fn notify(&self, user: i64, entered: &[i64], left: &[i64]) {
+    pub(crate) async fn notify(&self, user: i64, entered: &[i64], left: &[i64]) {
         let value = json!({"id": format!("{user}:1"), "user_id": user, "client_ref_id": null, "sequence": 1,
             "in_segments": entered, "out_segments": left, "cause": "event", "effective_at": STARTED, "at": STARTED});
         let record = NewRecord {
@@ -217,6 +217,6 @@ impl World {
     }
 }
 
-pub async fn text(response: Response<Body>) -> String {
+pub(crate) async fn text(response: Response<Body>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }

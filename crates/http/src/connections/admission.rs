@@ -21,7 +21,7 @@ const LINGERING_MAX: usize = 64;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Counts the connections of a port.
-pub struct Admission {
+pub(super) struct Admission {
     port: &'static str,
     limits: ConnectionLimits,
     open: Mutex<Open>,
@@ -36,13 +36,13 @@ struct Open {
 }
 
 /// Counts a connection until it is dropped.
-pub struct Ticket {
+pub(super) struct Ticket {
     admission: Arc<Admission>,
     address: IpAddr,
 }
 
 /// A refused connection.
-pub struct Refusal {
+pub(super) struct Refusal {
     problem: Problem,
     /// `None` if too many refused clients are already being waited for.
     lingers: Option<OwnedSemaphorePermit>,
@@ -50,13 +50,13 @@ pub struct Refusal {
 
 impl Admission {
     /// Starts without connections.
-    pub fn new(port: &'static str, limits: ConnectionLimits) -> Self {
+    pub(super) fn new(port: &'static str, limits: ConnectionLimits) -> Self {
         gauge!("uss_connections", "port" => port).set(0.0);
         Self { port, limits, open: Mutex::default(), lingering: Arc::new(Semaphore::new(LINGERING_MAX)) }
     }
 
     /// Counts a connection, or refuses it.
-    pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Ticket, Refusal> {
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Ticket, Refusal> {
         let address = counted_as(peer);
         let mut open = self.open();
         if open.all >= self.limits.connections_max {
@@ -106,7 +106,11 @@ impl Drop for Ticket {
 impl Refusal {
     /// Starts to send the response. The returned future waits until the client has it: closing a
     /// connection with unread data may lose what was sent.
-    pub fn respond(self, mut stream: TcpStream, shape: Shape) -> Option<impl Future<Output = ()> + Send + use<>> {
+    pub(super) fn respond(
+        self,
+        mut stream: TcpStream,
+        shape: Shape,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let body = shape.body(&self.problem).to_string();
         let response = format!(
             "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: {RETRY_AFTER_SECONDS}\r\n\

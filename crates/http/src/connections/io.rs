@@ -14,25 +14,25 @@ use super::Times;
 
 /// What the stream of a connection needs to know about it.
 #[derive(Debug, Default)]
-pub struct Activity {
+pub(super) struct Activity {
     has_requested: AtomicBool,
     is_stopping: AtomicBool,
 }
 
 impl Activity {
     /// Notes that a request's head has been read.
-    pub fn request(&self) {
+    pub(super) fn request(&self) {
         self.has_requested.store(true, Ordering::Relaxed);
     }
 
     /// Notes that the server is stopping.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
 }
 
 /// The stream of a connection.
-pub struct Watched<S> {
+pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
     times: Times,
@@ -45,7 +45,7 @@ pub struct Watched<S> {
 
 impl<S> Watched<S> {
     /// Starts to wait for the first request.
-    pub fn new(stream: S, activity: Arc<Activity>, times: Times) -> Self {
+    pub(super) fn new(stream: S, activity: Arc<Activity>, times: Times) -> Self {
         Self { stream, activity, times, first_head: Some(Box::pin(sleep(times.first_head))), stalled: None }
     }
 

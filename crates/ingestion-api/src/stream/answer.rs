@@ -10,14 +10,14 @@ use crate::misplaced::Warnings;
 /// The part of the answer that has not been sent. The list of rejected events comes first, since it grows with the request.
 /// serde_json writes the entries and the rest; only the brackets and commas between them, which are written at different
 /// times, stand here.
-pub struct Answer {
+pub(super) struct Answer {
     bytes: Vec<u8>,
     has_entry: bool,
 }
 
 /// The fields after the list of rejected events.
 #[derive(Serialize)]
-pub struct Rest<'a> {
+pub(super) struct Rest<'a> {
     pub not_admitted: &'a [Refused],
     pub accepted: usize,
     #[serde(flatten)]
@@ -29,7 +29,7 @@ pub struct Rest<'a> {
 
 /// Why the request was not read to its end.
 #[derive(Serialize)]
-pub struct Stopped<'a> {
+pub(super) struct Stopped<'a> {
     /// The index of the first event that was not read.
     pub not_read_from: usize,
     pub code: ErrorCode,
@@ -38,12 +38,12 @@ pub struct Stopped<'a> {
 
 impl Answer {
     /// Begins an answer.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { bytes: b"{\"rejected\":[".to_vec(), has_entry: false }
     }
 
     /// Writes a rejected event.
-    pub fn push(&mut self, rejected: &Refused) {
+    pub(super) fn push(&mut self, rejected: &Refused) {
         if std::mem::replace(&mut self.has_entry, true) {
             self.bytes.push(b',');
         }
@@ -51,19 +51,19 @@ impl Answer {
     }
 
     /// Writes the end.
-    pub fn finish(&mut self, rest: &Rest<'_>) {
+    pub(super) fn finish(&mut self, rest: &Rest<'_>) {
         self.bytes.extend(b"],");
         // The fields go on in the object that is open, so its own bracket is left out.
         self.bytes.extend(&json(rest)[1..]);
     }
 
     /// How many bytes have not been sent.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Returns what has been written since the last call.
-    pub fn take(&mut self) -> Bytes {
+    pub(super) fn take(&mut self) -> Bytes {
         std::mem::take(&mut self.bytes).into()
     }
 }

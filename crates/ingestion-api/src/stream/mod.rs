@@ -31,7 +31,7 @@ use crate::pipeline::{Ingestion, Options, Processed};
 use answer::{Answer, Rest, Stopped};
 
 /// One NDJSON request under way.
-pub struct Run {
+pub(crate) struct Run {
     ingestion: Arc<Ingestion>,
     options: Options,
     body: BodyDataStream,
@@ -63,7 +63,7 @@ enum State {
 
 impl Run {
     /// Starts a request.
-    pub fn start(ingestion: Arc<Ingestion>, body: Body, client: Option<IpAddr>, options: Options) -> Self {
+    pub(crate) fn start(ingestion: Arc<Ingestion>, body: Body, client: Option<IpAddr>, options: Options) -> Self {
         let reservation = ingestion.capacity.reservation(client);
         let lines = Lines::new(&ingestion.limits);
         Self {
@@ -86,7 +86,7 @@ impl Run {
     }
 
     /// Reads the request and answers it.
-    pub async fn respond(mut self) -> Response {
+    pub(crate) async fn respond(mut self) -> Response {
         let held = self.ingestion.limits.answer_bytes_held_max;
         while self.answer.len() <= held {
             match &mut self.state {

@@ -21,11 +21,12 @@ use serde_json::Value;
 use tower::ServiceExt;
 use uss_http::ApiKeys;
 
-pub const PARTITIONS: u32 = 4;
-pub const SAMPLE: &str = r#"{"id":"a","id_type":"cookie","payload":{"activity_type":"page_viewed","order_total":""}}"#;
+pub(crate) const PARTITIONS: u32 = 4;
+pub(crate) const SAMPLE: &str =
+    r#"{"id":"a","id_type":"cookie","payload":{"activity_type":"page_viewed","order_total":""}}"#;
 
 /// The ingestion API on ports in memory, with user 1, who has the id `a`.
-pub struct World {
+pub(crate) struct World {
     pub log: Arc<MemoryLog>,
     pub identities: Arc<MemoryIdentities>,
     pub ingestion: Arc<Ingestion>,
@@ -34,15 +35,15 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Limits::default())
     }
 
-    pub fn with(limits: Limits) -> Self {
+    pub(crate) fn with(limits: Limits) -> Self {
         Self::with_future(limits, FuturePolicy::default())
     }
 
-    pub fn with_future(limits: Limits, future: FuturePolicy) -> Self {
+    pub(crate) fn with_future(limits: Limits, future: FuturePolicy) -> Self {
         let clock = Arc::new(ManualClock::at(Timestamp(1_000_000)));
         let log = Arc::new(MemoryLog::new(PARTITIONS, clock.clone()));
         let identities = Arc::new(MemoryIdentities::new(clock.clone()));
@@ -53,20 +54,20 @@ impl World {
         Self { log, identities, ingestion: Arc::new(ingestion), keys, origins }
     }
 
-    pub fn router(&self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         router(self.ingestion.clone(), &self.keys, &self.origins)
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
         self.router().oneshot(request).await.unwrap()
     }
 
-    pub async fn post(&self, media: &str, body: impl Into<Body>) -> (u16, Value) {
+    pub(crate) async fn post(&self, media: &str, body: impl Into<Body>) -> (u16, Value) {
         let request = Request::post("/api/v1/events").header("content-type", media).body(body.into()).unwrap();
         read(self.send(request).await).await
     }
 
-    pub async fn inputs(&self) -> Vec<Input> {
+    pub(crate) async fn inputs(&self) -> Vec<Input> {
         let mut inputs = Vec::new();
         for partition in 0..PARTITIONS {
             for record in self.log.read(Topic::Events, partition, 0, usize::MAX).await.unwrap().records {
@@ -82,7 +83,7 @@ impl World {
         inputs
     }
 
-    pub async fn events(&self) -> Vec<Event> {
+    pub(crate) async fn events(&self) -> Vec<Event> {
         let events = self.inputs().await.into_iter().filter_map(|input| match input {
             Input::Event(delivery) => Some(delivery.event),
             _ => None,
@@ -90,27 +91,27 @@ impl World {
         events.collect()
     }
 
-    pub async fn errors(&self) -> Vec<Value> {
+    pub(crate) async fn errors(&self) -> Vec<Value> {
         let batch = self.log.read(Topic::Errors, 0, 0, usize::MAX).await.unwrap();
         batch.records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect()
     }
 }
 
-pub async fn read(response: Response<Body>) -> (u16, Value) {
+pub(crate) async fn read(response: Response<Body>) -> (u16, Value) {
     let status = response.status().as_u16();
     assert_eq!(response.headers().contains_key("retry-after"), matches!(status, 429 | 503));
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// A body whose pieces are sent while it is read.
-pub fn channel() -> (tokio::sync::mpsc::Sender<Result<Bytes, std::io::Error>>, Body) {
+pub(crate) fn channel() -> (tokio::sync::mpsc::Sender<Result<Bytes, std::io::Error>>, Body) {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let stream = futures_util::stream::unfold(receiver, |mut receiver: tokio::sync::mpsc::Receiver<_>| async {
         receiver.recv().await.map(|piece| (piece, receiver))
@@ -119,7 +120,7 @@ pub fn channel() -> (tokio::sync::mpsc::Sender<Result<Bytes, std::io::Error>>, B
 }
 
 /// A request with a packed body.
-pub fn post_gzip(media: &str, body: impl Into<Body>) -> Request<Body> {
+pub(crate) fn post_gzip(media: &str, body: impl Into<Body>) -> Request<Body> {
     let request = Request::post("/api/v1/events").header("content-type", media).header("content-encoding", "gzip");
     request.body(body.into()).unwrap()
 }

@@ -10,7 +10,7 @@ pub(super) struct Pos {
 }
 
 impl Pos {
-    pub const START: Pos = Pos { line: 1, column: 1 };
+    pub(super) const START: Pos = Pos { line: 1, column: 1 };
 }
 
 /// Why a where clause is refused: a stable code, the position, the reason, and what to write
@@ -61,7 +61,7 @@ macro_rules! codes {
     ($($name:ident = $text:literal,)*) => {
         /// The stable codes, one per kind of refusal.
         pub(crate) mod code {
-            $(pub const $name: &str = $text;)*
+            $(pub(crate) const $name: &str = $text;)*
         }
 
         /// Every code of a [`CompileError`].

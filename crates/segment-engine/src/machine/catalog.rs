@@ -398,7 +398,7 @@ fn may_hold_by_default(formula: &Formula, plan: &Plan) -> bool {
     plan.formula.walk(&mut |node| {
         reads_more |= matches!(node, Expr::Trait(_) | Expr::User(_) | Expr::Bucket(_) | Expr::TimeCompare(_))
     });
-    let mut nobody = super::user::User::new(crate::event::UserId(0));
+    let mut nobody = super::user::User::new(UserId(0));
     reads_more || formula.evaluate(&mut nobody, crate::time::Timestamp(0)).holds
 }
 

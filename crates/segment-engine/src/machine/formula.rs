@@ -10,7 +10,7 @@ use crate::value::Value;
 
 /// A lowered plan.
 #[derive(Clone, Debug)]
-pub struct Formula {
+pub(super) struct Formula {
     /// The condition.
     pub root: Node,
     /// How [`Node::Test`]s read the plan's aggregates; `None` for those that only thresholds read.
@@ -21,7 +21,7 @@ pub struct Formula {
 
 /// How an aggregate's value is read.
 #[derive(Clone, Copy, Debug)]
-pub struct Reading {
+pub(super) struct Reading {
     /// The accumulator that has it.
     pub accumulator: AccumulatorId,
     /// What to compute from the accumulator.
@@ -30,7 +30,7 @@ pub struct Reading {
 
 /// A node of a condition; three-valued, `None` is NULL.
 #[derive(Clone, Debug)]
-pub enum Node {
+pub(super) enum Node {
     /// A constant truth.
     Constant(Option<bool>),
     /// SQL's AND.
@@ -53,7 +53,7 @@ pub enum Node {
 
 /// A condition's truth, and until when it holds if nothing but time happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub(super) struct Verdict {
     /// Whether the condition is TRUE, and not NULL.
     pub holds: bool,
     /// The first instant at which the truth may change; [`Timestamp::MAX`] for never. It may be too
@@ -63,30 +63,30 @@ pub struct Verdict {
 
 impl Formula {
     /// Evaluates the condition for a user.
-    pub fn evaluate(&self, user: &mut User, now: Timestamp) -> Verdict {
+    pub(super) fn evaluate(&self, user: &mut User, now: Timestamp) -> Verdict {
         let mut evaluation = Evaluation { formula: self, user, now, valid_until: Timestamp::MAX };
         let holds = evaluation.node(&self.root) == Some(true);
         Verdict { holds, valid_until: evaluation.valid_until }
     }
 
     /// Returns the truth of one of its nodes (`None` is NULL), and until when it holds at least.
-    pub fn truth_until(&self, node: &Node, user: &mut User, now: Timestamp) -> (Option<bool>, Timestamp) {
+    pub(super) fn truth_until(&self, node: &Node, user: &mut User, now: Timestamp) -> (Option<bool>, Timestamp) {
         let mut evaluation = Evaluation { formula: self, user, now, valid_until: Timestamp::MAX };
         (evaluation.node(node), evaluation.valid_until)
     }
 
     /// Returns the value of an expression for the user. It may read the aggregates that tests read.
-    pub fn value_of(&self, expr: &Expr, user: &mut User, now: Timestamp) -> Value {
+    pub(super) fn value_of(&self, expr: &Expr, user: &mut User, now: Timestamp) -> Value {
         evaluate(expr, &mut Evaluation { formula: self, user, now, valid_until: Timestamp::MAX })
     }
 
     /// Returns the index of the case of an [`Expr::AggregateBy`] that counts for the user.
-    pub fn case_of(&self, terms: &[Expr], user: &mut User, now: Timestamp) -> usize {
+    pub(super) fn case_of(&self, terms: &[Expr], user: &mut User, now: Timestamp) -> usize {
         chosen_case(terms, &mut Evaluation { formula: self, user, now, valid_until: Timestamp::MAX })
     }
 
     /// Calls `visit` with each threshold: accumulator, k, window.
-    pub fn thresholds(&self, visit: &mut dyn FnMut(AccumulatorId, u64, i64)) {
+    pub(super) fn thresholds(&self, visit: &mut dyn FnMut(AccumulatorId, u64, i64)) {
         self.root.visit(&mut |node| {
             if let Node::AtLeast { accumulator, k, window } = node {
                 visit(*accumulator, *k, *window);
@@ -95,7 +95,7 @@ impl Formula {
     }
 
     /// Returns the accumulators that one of its nodes reads.
-    pub fn accumulators_of(&self, node: &Node) -> Vec<AccumulatorId> {
+    pub(super) fn accumulators_of(&self, node: &Node) -> Vec<AccumulatorId> {
         let mut accumulators = Vec::new();
         node.visit(&mut |part| match part {
             Node::AtLeast { accumulator, .. } => accumulators.push(*accumulator),
@@ -113,7 +113,7 @@ impl Formula {
     }
 
     /// Returns the expressions of all [`Node::Test`]s.
-    pub fn tests(&self) -> Vec<&Expr> {
+    pub(super) fn tests(&self) -> Vec<&Expr> {
         let mut tests = Vec::new();
         self.root.visit(&mut |node| {
             if let Node::Test(expr) = node {

@@ -8,7 +8,7 @@ use crate::plan::{Aggregate, AggregateFunction, CompareOp, Expr, Plan};
 use crate::value::Value;
 
 /// The window of a count that has none.
-pub const ALL_TIME: i64 = i64::MAX;
+pub(super) const ALL_TIME: i64 = i64::MAX;
 
 /// Rounds a threshold up to a power of two, so that segments with similar thresholds share
 /// accumulators.
@@ -22,7 +22,11 @@ const NEWEST_K_MAX: u64 = 4_096;
 
 /// Lowers a plan. `accumulator` finds or adds the accumulator of a key; `segments` has the
 /// machine's index of each tag of the plan.
-pub fn lower(plan: &Plan, segments: &[u32], accumulator: &mut dyn FnMut(AccumulatorKey) -> AccumulatorId) -> Formula {
+pub(super) fn lower(
+    plan: &Plan,
+    segments: &[u32],
+    accumulator: &mut dyn FnMut(AccumulatorKey) -> AccumulatorId,
+) -> Formula {
     let mut lowering = Lowering { plan, segments, accumulator, readings: vec![None; plan.aggregates.len()] };
     let root = lowering.node(&plan.formula);
     Formula { root, readings: lowering.readings, segments: segments.to_vec() }

@@ -12,7 +12,7 @@ const BUCKET_BITS: u32 = 20;
 /// when time reaches it. A wake-up cannot be cancelled: the user remembers the instant that was
 /// armed last, and a wake-up at any other instant is stale.
 #[derive(Debug, Default)]
-pub struct Timers {
+pub(super) struct Timers {
     /// The wake-ups of the buckets that time has reached, soonest first.
     near: BinaryHeap<Reverse<(i64, u32)>>,
     /// The later buckets, unsorted.
@@ -23,7 +23,7 @@ pub struct Timers {
 
 impl Timers {
     /// Wakes the user in `slot` at `due`.
-    pub fn arm(&mut self, due: Timestamp, slot: u32) {
+    pub(super) fn arm(&mut self, due: Timestamp, slot: u32) {
         let bucket = due.0 >> BUCKET_BITS;
         if self.reached.is_some_and(|reached| bucket <= reached) {
             self.near.push(Reverse((due.0, slot)));
@@ -33,7 +33,7 @@ impl Timers {
     }
 
     /// Takes the next wake-up at or before `to`.
-    pub fn pop(&mut self, to: Timestamp) -> Option<(Timestamp, u32)> {
+    pub(super) fn pop(&mut self, to: Timestamp) -> Option<(Timestamp, u32)> {
         loop {
             if let Some(&Reverse((due, slot))) = self.near.peek() {
                 if due > to.0 {
@@ -53,7 +53,7 @@ impl Timers {
     }
 
     /// Returns an instant before which no wake-up is due. It may be early by up to a bucket.
-    pub fn next_due(&self) -> Timestamp {
+    pub(super) fn next_due(&self) -> Timestamp {
         let near = self.near.peek().map(|Reverse((due, _))| *due);
         let far = || self.far.first_key_value().map(|(bucket, _)| bucket << BUCKET_BITS);
         Timestamp(near.or_else(far).unwrap_or(i64::MAX))

@@ -17,7 +17,7 @@ use crate::value::Value;
 
 /// One user of a machine: profile, traits, accumulators, memberships and wake-ups.
 #[derive(Clone, Debug)]
-pub struct User {
+pub(super) struct User {
     pub(super) id: UserId,
     /// The client id first seen for the user.
     pub(super) client_ref_id: Option<Box<str>>,

@@ -5,7 +5,7 @@
 pub const PATTERN_PROGRAM_BYTES_MAX: usize = 1 << 20;
 
 /// How often a part may be repeated, nested counts multiplied. This is RE2's limit.
-pub const REPETITIONS_MAX: u32 = 1_000;
+pub(super) const REPETITIONS_MAX: u32 = 1_000;
 
 /// Why a pattern is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use crate::value::Type;
 const LOG_ORDER: &str = "e.created_at, e.processed_at, e.log_partition, e.log_offset";
 
 /// Returns `function(argument) FILTER (WHERE filter)` over the events `e` of one user.
-pub fn aggregate_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>) -> String {
+pub(super) fn aggregate_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>) -> String {
     let filter = match &aggregate.filter {
         Some(filter) => format!(" FILTER (WHERE {})", writer.sql(filter)),
         None => String::new(),
@@ -50,7 +50,7 @@ fn sums(argument: &Expr, x: &str, filter: &str) -> [String; 2] {
 
 /// Returns the value of the aggregate with this index. The tables have no rows for users without
 /// events: their NULL becomes 0 if the aggregate is never NULL.
-pub fn value_sql(index: usize, aggregate: &Aggregate) -> String {
+pub(super) fn value_sql(index: usize, aggregate: &Aggregate) -> String {
     match aggregate.function {
         AggregateFunction::Count | AggregateFunction::CountDistinct => format!("coalesce(a.a{index}, 0)"),
         AggregateFunction::Funnel { .. } => format!("coalesce(f{index}.steps, 0)"),

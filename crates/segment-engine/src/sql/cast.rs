@@ -7,7 +7,7 @@ use crate::value::{Type, Value};
 
 /// Returns a constant. NULL gets its type, so that DuckDB chooses the same operators as for other
 /// values.
-pub fn literal_sql(value: &Value, ty: Type) -> String {
+pub(super) fn literal_sql(value: &Value, ty: Type) -> String {
     match value {
         Value::Null => format!("CAST(NULL AS {})", type_name(ty)),
         Value::Bool(true) => "TRUE".to_owned(),
@@ -38,7 +38,7 @@ fn type_name(ty: Type) -> &'static str {
 }
 
 /// Returns `CAST(x AS to)`; NULL where it fails.
-pub fn cast_sql(x: &str, from: Type, to: Type) -> String {
+pub(super) fn cast_sql(x: &str, from: Type, to: Type) -> String {
     match (from, to) {
         _ if from == to => x.to_owned(),
         (Type::Text, Type::Bool) => call("text_to_bool", &[x]),
@@ -62,6 +62,6 @@ pub fn cast_sql(x: &str, from: Type, to: Type) -> String {
 /// Returns a cast to a whole number of 4 or 2 bytes; NULL outside its range. It does not use
 /// TRY_CAST: DuckDB 1.5.6 drops a narrowing TRY_CAST from a comparison with a constant, and with it
 /// the NULL.
-pub fn cast_int_sql(x: &str, from: Type, bytes: u8) -> String {
+pub(super) fn cast_int_sql(x: &str, from: Type, bytes: u8) -> String {
     call(if bytes == 2 { "int2" } else { "int4" }, &[&cast_sql(x, from, Type::Int)])
 }

@@ -13,17 +13,17 @@ use crate::value::Type;
 
 /// Writes the expressions of one plan. Events are `e`, users `u`, traits `t`, aggregates `a`, the
 /// funnel with index i is `f<i>`, and the members of the plan's segment with index i are `s<i>`.
-pub struct ExprWriter<'a> {
+pub(super) struct ExprWriter<'a> {
     plan: &'a Plan,
     now: Timestamp,
 }
 
 impl<'a> ExprWriter<'a> {
-    pub fn new(plan: &'a Plan, now: Timestamp) -> ExprWriter<'a> {
+    pub(super) fn new(plan: &'a Plan, now: Timestamp) -> ExprWriter<'a> {
         ExprWriter { plan, now }
     }
 
-    pub fn sql(&self, expr: &Expr) -> String {
+    pub(super) fn sql(&self, expr: &Expr) -> String {
         match expr {
             Expr::Literal(value, ty) => literal_sql(value, *ty),
             Expr::Event(column) => format!("e.{}", event_column(*column)),

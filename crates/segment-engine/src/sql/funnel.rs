@@ -10,7 +10,7 @@ use crate::sql::expr::ExprWriter;
 
 /// Returns `SELECT user_id, steps` over the events `e` of `events` (a FROM and WHERE); `None` for
 /// other aggregates. Users without a step have no row.
-pub fn funnel_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>, events: &str) -> Option<String> {
+pub(super) fn funnel_sql(aggregate: &Aggregate, writer: &ExprWriter<'_>, events: &str) -> Option<String> {
     let (AggregateFunction::Funnel { within }, Some(Expr::Steps(steps))) = (aggregate.function, &aggregate.argument)
     else {
         return None;

@@ -11,7 +11,7 @@ use crate::sql::text::{call, json_pointer, quoted};
 ///
 /// With `->>` JSON's null is NULL, like a missing key. DuckDB takes a key of digits as an index of
 /// an array; in the language, as in Postgres, a key applies to an object only.
-pub fn at_path(root: &str, path: &JsonPath) -> String {
+pub(super) fn at_path(root: &str, path: &JsonPath) -> String {
     let mut object = root.to_owned();
     let mut pending: Vec<&str> = Vec::new();
     for (place, step) in path.keys.iter().enumerate() {
@@ -47,7 +47,7 @@ fn extracted(object: &str, keys: &[&str]) -> String {
 
 /// Returns the result of a test of the JSON `x`. It is NULL for NULL, except for a member: a
 /// missing value holds none.
-pub fn tested(x: &str, test: &JsonTest) -> String {
+pub(super) fn tested(x: &str, test: &JsonTest) -> String {
     let root = Place { variable: "j0".to_owned(), keys: Vec::new() };
     let joined = |texts: &[String], operator: &str| {
         let each = texts.iter().map(|text| call("json_has", &["j0", &json_pointer(&[text]), &quoted(text)]));

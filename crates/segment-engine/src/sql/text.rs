@@ -2,7 +2,7 @@
 
 /// Returns a text constant. DuckDB reads everything between the quotes literally, except that a
 /// statement ends at a NUL.
-pub fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     match doubled.contains('\0') {
         true => format!("('{}')", doubled.replace('\0', "' || chr(0) || '")),
@@ -11,14 +11,14 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// Returns a JSON pointer (RFC 6901) with these keys.
-pub fn json_pointer(keys: &[impl AsRef<str>]) -> String {
+pub(super) fn json_pointer(keys: &[impl AsRef<str>]) -> String {
     quoted(
         &keys.iter().map(|key| format!("/{}", key.as_ref().replace('~', "~0").replace('/', "~1"))).collect::<String>(),
     )
 }
 
 /// Returns a call of one of our macros.
-pub fn call(name: &str, arguments: &[&str]) -> String {
+pub(super) fn call(name: &str, arguments: &[&str]) -> String {
     format!("user_segment_analytics.uss_{name}({})", arguments.join(", "))
 }
 

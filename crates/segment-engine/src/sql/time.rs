@@ -7,18 +7,18 @@ use crate::time::{Field, Interval, Timestamp, Unit};
 use crate::value::Type;
 
 /// Returns an instant as a constant.
-pub fn timestamp(instant: Timestamp) -> String {
+pub(super) fn timestamp(instant: Timestamp) -> String {
     format!("make_timestamptz({}::BIGINT)", instant.0)
 }
 
 /// Returns an interval as a constant.
-pub fn interval(interval: &Interval) -> String {
+pub(super) fn interval(interval: &Interval) -> String {
     format!("(to_months({}) + to_days({}) + to_microseconds({}))", interval.months, interval.days, interval.micros)
 }
 
 /// Returns a time of any type as an instant: a local time is in UTC, a date is its midnight, which
 /// is NULL after the end of time.
-pub fn as_instant(sql: &str, ty: Type) -> String {
+pub(super) fn as_instant(sql: &str, ty: Type) -> String {
     match ty {
         Type::LocalTimestamp | Type::Date => format!("make_timestamptz(epoch_us({}))", as_local(sql, ty)),
         _ => sql.to_owned(),
@@ -26,7 +26,7 @@ pub fn as_instant(sql: &str, ty: Type) -> String {
 }
 
 /// Returns a time of any type as a local time in UTC; a date as in [`as_instant`].
-pub fn as_local(sql: &str, ty: Type) -> String {
+pub(super) fn as_local(sql: &str, ty: Type) -> String {
     match ty {
         Type::Timestamp => format!("make_timestamp(epoch_us({sql}))"),
         Type::Date => call("midnight", &[sql]),
@@ -36,7 +36,7 @@ pub fn as_local(sql: &str, ty: Type) -> String {
 
 /// Returns a time of any type as an instant for comparisons: a date after the end of time is after
 /// all instants.
-pub fn in_order(sql: &str, ty: Type) -> String {
+pub(super) fn in_order(sql: &str, ty: Type) -> String {
     match ty {
         Type::Date => call("midnight_in_order", &[sql]),
         _ => as_instant(sql, ty),
@@ -45,7 +45,7 @@ pub fn in_order(sql: &str, ty: Type) -> String {
 
 /// Returns `time operator interval`: for an instant an instant (days and months in UTC), for a
 /// local time or date a local time.
-pub fn shifted(time: &str, ty: Type, operator: char, interval: &str) -> String {
+pub(super) fn shifted(time: &str, ty: Type, operator: char, interval: &str) -> String {
     let local = call("in_time", &[&format!("TRY({} {operator} {interval})", as_local(time, ty))]);
     match ty {
         Type::Timestamp => as_instant(&local, Type::LocalTimestamp),
@@ -54,13 +54,13 @@ pub fn shifted(time: &str, ty: Type, operator: char, interval: &str) -> String {
 }
 
 /// Returns a date moved by days.
-pub fn moved_date(date: &str, operator: char, days: &str) -> String {
+pub(super) fn moved_date(date: &str, operator: char, days: &str) -> String {
     call("in_dates", &[&format!("TRY({date} {operator} CAST({days} AS INTEGER))")])
 }
 
 /// Returns `date_trunc(unit, time)`: for an instant an instant (in UTC), for other times a local
 /// time.
-pub fn truncated(unit: Unit, time: &str, ty: Type) -> String {
+pub(super) fn truncated(unit: Unit, time: &str, ty: Type) -> String {
     let local = call("in_time", &[&format!("date_trunc('{}', {})", unit.name(), as_local(time, ty))]);
     match ty {
         Type::Timestamp => as_instant(&local, Type::LocalTimestamp),
@@ -70,7 +70,7 @@ pub fn truncated(unit: Unit, time: &str, ty: Type) -> String {
 
 /// Returns `extract(field FROM …)` of a time as a DECIMAL(38,9): seconds have their fraction, as in
 /// Postgres.
-pub fn extracted(field: Field, time: &str, ty: Type) -> String {
+pub(super) fn extracted(field: Field, time: &str, ty: Type) -> String {
     let local = as_local(time, ty);
     let millionths = |micros: String| call("millionths", &[&micros]);
     let name = match field {
@@ -87,7 +87,7 @@ pub fn extracted(field: Field, time: &str, ty: Type) -> String {
 }
 
 /// Returns `extract(field FROM interval)`; NULL for the fields that only a date has.
-pub fn extracted_from_interval(field: Field, interval: &str) -> String {
+pub(super) fn extracted_from_interval(field: Field, interval: &str) -> String {
     let part = |name: &str| format!("datepart('{name}', {interval})");
     let number = match field {
         Field::Epoch => return call("interval_epoch", &[interval]),
@@ -105,7 +105,7 @@ pub fn extracted_from_interval(field: Field, interval: &str) -> String {
 }
 
 /// Returns `g(now())`, with now as a constant.
-pub fn bound(bound: &NowExpr, now: Timestamp) -> String {
+pub(super) fn bound(bound: &NowExpr, now: Timestamp) -> String {
     let mut sql = timestamp(now);
     let mut ty = Type::Timestamp;
     for (done, step) in bound.steps.iter().enumerate() {
@@ -124,6 +124,6 @@ pub fn bound(bound: &NowExpr, now: Timestamp) -> String {
 }
 
 /// Returns `time AT TIME ZONE zone`. DuckDB chooses the direction by the type.
-pub fn at_zone(time: &str, zone: &str) -> String {
+pub(super) fn at_zone(time: &str, zone: &str) -> String {
     format!("({time} AT TIME ZONE {})", quoted(zone))
 }

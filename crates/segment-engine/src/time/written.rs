@@ -28,7 +28,7 @@ pub(super) struct Written {
 impl Written {
     /// Reads a time, ignoring blanks around it. Digits beyond microseconds are cut off, second 60
     /// is the first of the next minute, and the years are 0000 to 9999.
-    pub fn read(text: &str) -> Option<Written> {
+    pub(super) fn read(text: &str) -> Option<Written> {
         let mut reader = TimeReader { rest: text.trim_ascii().as_bytes(), in_sql: true };
         let mut written = Written { day: reader.date()?, time: 0, offset: None, in_sql: true };
         let date_end = reader.rest;
@@ -53,7 +53,7 @@ impl Written {
     }
 
     /// Returns the microseconds since 1970-01-01 00:00 as written, without the offset.
-    pub fn local(&self) -> i64 {
+    pub(super) fn local(&self) -> i64 {
         self.day * DAY + self.time
     }
 }

@@ -13,7 +13,7 @@ use super::{Partition, WorkerError};
 /// The job that is running, if any. It is not saved: after a restart the same history is read
 /// again.
 #[derive(Debug, Default)]
-pub struct Backfill {
+pub(crate) struct Backfill {
     job: Option<Job>,
     /// Versions whose `segment_ready` has been appended but not yet consumed.
     announced: Vec<(i64, u64)>,
@@ -35,7 +35,7 @@ struct Job {
 impl Backfill {
     /// Returns how much of the running job is done: from 0, and below 1 as long as it runs, even if
     /// there is no history to read.
-    pub fn progress(&self) -> Option<f64> {
+    pub(crate) fn progress(&self) -> Option<f64> {
         let job = self.job.as_ref()?;
         Some(1.0 - job.sources.len().max(1) as f64 / job.sources_total.max(1) as f64)
     }

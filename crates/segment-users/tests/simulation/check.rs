@@ -65,7 +65,7 @@ impl World {
     }
 
     /// Reads the notifications since the last call.
-    pub async fn consume(&mut self) {
+    pub(crate) async fn consume(&mut self) {
         for (partition, read) in (0..).zip(&mut self.read) {
             let batch = self.ports.log.read(Topic::Notifications, partition, *read, usize::MAX).await.unwrap();
             *read = batch.next_offset;
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    pub async fn check(&mut self) {
+    pub(crate) async fn check(&mut self) {
         self.consume().await;
         let plain = self.plain().await;
         for user in 1..=USERS {

@@ -28,10 +28,10 @@ const CLAUSES: [&str; 14] = [
 const TAGS: i64 = 5;
 
 /// Manual segments, by id.
-pub const MANUAL: [(i64, &str); 2] = [(101, "by hand"), (102, "by hand too")];
+pub(crate) const MANUAL: [(i64, &str); 2] = [(101, "by hand"), (102, "by hand too")];
 
 #[derive(Clone)]
-pub struct Saved {
+pub(crate) struct Saved {
     pub tag: String,
     pub version: u64,
     pub clause: &'static str,
@@ -40,7 +40,7 @@ pub struct Saved {
 impl World {
     /// Sends an event of any user id, as if it was resolved before the latest merges, or an earlier
     /// event again.
-    pub async fn event(&mut self) {
+    pub(crate) async fn event(&mut self) {
         let again = !self.sent.is_empty() && self.random.u64(..6) == 0;
         let (user, event_id) = if again {
             let index = self.random.u64(..self.sent.len() as u64) as usize;
@@ -61,7 +61,7 @@ impl World {
         self.append(Topic::Events, partition_of(user, PARTITIONS), &event).await;
     }
 
-    pub async fn merge(&mut self) {
+    pub(crate) async fn merge(&mut self) {
         let alive: Vec<i64> = self.survivors.iter().filter(|(user, now)| user == now).map(|(user, _)| *user).collect();
         if alive.len() < 3 {
             return;
@@ -91,7 +91,7 @@ impl World {
     }
 
     /// Defines the manual segments.
-    pub async fn define_manual(&mut self) {
+    pub(crate) async fn define_manual(&mut self) {
         for (id, tag) in MANUAL {
             let tag = tag.to_owned();
             let record = ConfigRecord::Segment { id, tag, version: 1, where_statement: String::new(), manual: true };
@@ -101,7 +101,7 @@ impl World {
 
     /// Sets a user's manual segments. The config store would resolve a merged user to the survivor
     /// first.
-    pub async fn set_list(&mut self) {
+    pub(crate) async fn set_list(&mut self) {
         let Some(user) = self.any_survivor() else { return };
         let (version, list) = self.lists.entry(user).or_default();
         let chosen = self.random.u64(..1 << MANUAL.len());
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// Sets traits of any user id, each with its own instant, not in order.
-    pub async fn set_traits(&mut self) {
+    pub(crate) async fn set_traits(&mut self) {
         let user = 1 + self.random.u64(..USERS as u64) as i64;
         let plan = ["pro", "free"][self.random.u32(..2) as usize];
         let at = Timestamp((self.random.u64(..1 << 20) << 10) as i64 + self.plans.len() as i64);
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Deletes a user and those that were merged into it.
-    pub async fn delete(&mut self) {
+    pub(crate) async fn delete(&mut self) {
         let alive: BTreeSet<i64> = self.survivors.values().copied().collect();
         if alive.len() < 5 || self.random.u64(..3) > 0 {
             return;
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    pub async fn change_segment(&mut self) {
+    pub(crate) async fn change_segment(&mut self) {
         let id = 1 + self.random.u64(..TAGS as u64) as i64;
         let record = if self.segments.contains_key(&id) && self.random.u64(..4) == 0 {
             self.segments.remove(&id);

@@ -20,11 +20,11 @@ use segment_users::plans::Plans;
 use segment_users::settings::Settings;
 use serde_json::{Value, json};
 
-pub const SECOND: i64 = 1_000_000;
-pub const PARTITIONS: u32 = 2;
+pub(crate) const SECOND: i64 = 1_000_000;
+pub(crate) const PARTITIONS: u32 = 2;
 
 /// Returns in-memory ports and their clock, which is at 1,000 seconds.
-pub fn memory(partitions: u32) -> (Arc<ManualClock>, Ports) {
+pub(crate) fn memory(partitions: u32) -> (Arc<ManualClock>, Ports) {
     let clock = Arc::new(ManualClock::at(Timestamp(1_000 * SECOND)));
     let ports = Ports {
         log: Arc::new(MemoryLog::new(partitions, clock.clone())),
@@ -37,14 +37,14 @@ pub fn memory(partitions: u32) -> (Arc<ManualClock>, Ports) {
 }
 
 /// Partitions of a log. They work only when the test calls them.
-pub struct World {
+pub(crate) struct World {
     pub clock: Arc<ManualClock>,
     pub ports: Ports,
     pub partitions: Vec<Partition>,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (clock, ports) = memory(PARTITIONS);
         let mut world = Self { clock, ports, partitions: Vec::new() };
         world.restart().await;
@@ -52,7 +52,7 @@ impl World {
     }
 
     /// Restarts all workers as after a crash: only what is stored survives.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.partitions.clear();
         for id in 0..PARTITIONS {
             self.partitions.push(Partition::open(id, self.ports.clone(), Settings::default()).await.unwrap());
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// Lets everything work until nothing is left to do at the clock's present instant.
-    pub async fn run(&mut self) {
+    pub(crate) async fn run(&mut self) {
         definitions::relay(&self.ports.log).await.unwrap();
         loop {
             let mut busy = false;
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// Archives everything. Called before each turn, since a turn may wait for the archive.
-    pub async fn archive(&self) {
+    pub(crate) async fn archive(&self) {
         let mut busy = true;
         while busy {
             busy = false;
@@ -90,12 +90,12 @@ impl World {
         }
     }
 
-    pub async fn run_until(&mut self, at: i64) {
+    pub(crate) async fn run_until(&mut self, at: i64) {
         self.clock.set(Timestamp(at));
         self.run().await;
     }
 
-    pub async fn segment(&mut self, id: i64, tag: &str, version: u64, clause: &str) {
+    pub(crate) async fn segment(&mut self, id: i64, tag: &str, version: u64, clause: &str) {
         let record = ConfigRecord::Segment {
             id,
             tag: tag.to_owned(),
@@ -107,17 +107,17 @@ impl World {
         self.run().await;
     }
 
-    pub async fn append(&self, topic: Topic, partition: u32, key: &str, value: &Value) {
+    pub(crate) async fn append(&self, topic: Topic, partition: u32, key: &str, value: &Value) {
         let value = serde_json::to_vec(value).unwrap();
         let record = NewRecord { topic, partition, key: key.to_owned(), value };
         self.ports.log.append(vec![record]).await.unwrap();
     }
 
-    pub async fn user(&self, user: i64, value: Value) {
+    pub(crate) async fn user(&self, user: i64, value: Value) {
         self.append(Topic::Events, partition_of(user, PARTITIONS), &user.to_string(), &value).await;
     }
 
-    pub async fn event(&mut self, user: i64, activity: &str, more: Value) {
+    pub(crate) async fn event(&mut self, user: i64, activity: &str, more: Value) {
         let mut event = json!({
             "user_id": user, "client_ref_id": format!("client-{user}"), "id_type": "cookie",
             "payload": {"activity_type": activity}, "received_at": "2026-01-01T00:00:00.000000Z",
@@ -127,7 +127,7 @@ impl World {
         self.run().await;
     }
 
-    pub async fn notifications(&self) -> Vec<Notification> {
+    pub(crate) async fn notifications(&self) -> Vec<Notification> {
         let mut all = Vec::new();
         for partition in 0..PARTITIONS {
             let batch = self.ports.log.read(Topic::Notifications, partition, 0, usize::MAX).await.unwrap();
@@ -137,7 +137,7 @@ impl World {
     }
 
     /// Returns `user:sequence cause +entered -left @micros` for each notification.
-    pub async fn transitions(&self) -> Vec<String> {
+    pub(crate) async fn transitions(&self) -> Vec<String> {
         let line = |notification: &Notification| {
             let Notification { id, cause, in_segments, out_segments, effective_at, .. } = notification;
             let cause = serde_json::to_value(cause).unwrap();

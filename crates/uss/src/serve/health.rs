@@ -11,7 +11,7 @@ use super::open::Opened;
 
 /// Returns the route of the health check. An orchestrator decides by it whether to restart the
 /// process.
-pub fn of_segment_users(service: ServiceHandle, opened: &Opened) -> Router {
+pub(super) fn of_segment_users(service: ServiceHandle, opened: &Opened) -> Router {
     let (log, warehouse, store) = (opened.log.clone(), opened.warehouse.clone(), opened.store.clone());
     let clock = opened.clock.clone();
     operations::health(move || {

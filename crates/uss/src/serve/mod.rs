@@ -119,7 +119,7 @@ impl Running {
         let limits = descriptors::divide(descriptors::raise_limit(), settings);
         let listeners = listen::bind(settings, &access.keys, options.insecure).await?;
         let opened = open_with(settings, identity_rules.clone(), clock, options).await?;
-        let service = open::start_service(&opened, settings).await?;
+        let service = start_service(&opened, settings).await?;
         let ingestion = open::ingestion(&opened, unknown_users, future, identity_rules.caseless);
         let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
         let (stop, stopped) = watch::channel(false);

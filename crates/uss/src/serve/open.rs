@@ -66,7 +66,7 @@ pub struct Opened {
 }
 
 /// Opens all adapters.
-pub async fn open(
+pub(super) async fn open(
     settings: &Settings,
     identity_rules: IdentityRules,
     clock: Arc<GuardedClock>,
@@ -146,7 +146,7 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
 }
 
 /// Creates the ingestion service.
-pub fn ingestion(
+pub(super) fn ingestion(
     opened: &Opened,
     unknown_users: UnknownUsers,
     future: FuturePolicy,
@@ -159,7 +159,7 @@ pub fn ingestion(
 }
 
 /// Starts to move the outbox to the log. After a stop it moves the rest and ends.
-pub fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -> JoinHandle<()> {
+pub(super) fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -> JoinHandle<()> {
     let relay = opened.relay.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -173,7 +173,7 @@ pub fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -> JoinH
 }
 
 /// Starts to erase deleted rows from the config store's files from time to time.
-pub fn start_scrubbing(opened: &Opened, settings: &Settings) -> JoinHandle<()> {
+pub(super) fn start_scrubbing(opened: &Opened, settings: &Settings) -> JoinHandle<()> {
     let (store, interval) = (opened.store.clone(), trim_interval(settings.log_retention.0));
     tokio::spawn(async move {
         loop {
@@ -186,7 +186,7 @@ pub fn start_scrubbing(opened: &Opened, settings: &Settings) -> JoinHandle<()> {
 }
 
 /// Creates the configuration service.
-pub fn configuration(
+pub(super) fn configuration(
     opened: &Opened,
     service: &Service,
     ingestion: &Arc<Ingestion>,
@@ -226,14 +226,14 @@ fn erasure_delays(settings: &Settings) -> ErasureDelays {
 }
 
 /// Who may call the APIs.
-pub struct AccessRules {
+pub(super) struct AccessRules {
     pub keys: ApiKeys,
     pub origins: AllowedOrigins,
     pub hosts: AllowedHosts,
 }
 
 /// Creates the routers of all ports.
-pub fn routers(
+pub(super) fn routers(
     opened: &Opened,
     api: Api,
     service: &Service,

@@ -10,17 +10,17 @@ use crate::history::{Case, World};
 
 /// The members of one segment at one instant, by one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Members(BTreeSet<UserId>),
     /// The source does not know, for this reason.
     Skipped(String),
 }
 
 /// Verdicts by the number of the instant and the tag.
-pub type Answer = BTreeMap<(usize, String), Verdict>;
+pub(crate) type Answer = BTreeMap<(usize, String), Verdict>;
 
 /// A source that shares as little code as possible with the others.
-pub trait Answers {
+pub(crate) trait Answers {
     fn name(&self) -> &'static str;
 
     /// Returns whether the source reads clauses of this dialect.
@@ -39,7 +39,7 @@ pub trait Answers {
 
 /// A segment and an instant on which two sources disagree.
 #[derive(Clone, Debug)]
-pub struct Disagreement {
+pub(crate) struct Disagreement {
     pub instant: usize,
     pub tag: String,
     /// The names of the sources, and their verdicts.
@@ -48,7 +48,7 @@ pub struct Disagreement {
 
 /// The result of comparing two sources.
 #[derive(Default)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// Users, summed over all segments and instants on which both have a verdict.
     pub compared: usize,
     /// How many of these users are members.
@@ -61,7 +61,7 @@ pub struct Comparison {
 ///
 /// # Errors
 /// The first segment and instant on which they disagree.
-pub fn compare(
+pub(crate) fn compare(
     worlds: &[World],
     left: (&'static str, &Answer),
     right: (&'static str, &Answer),

@@ -39,7 +39,7 @@ const TABLES: &str = "
 /// alone.
 const CROSS_CHECKS: usize = 16;
 
-pub struct DuckDb {
+pub(crate) struct DuckDb {
     connection: Connection,
     /// Compiled clauses, or the reasons of their refusal.
     plans: BTreeMap<String, Result<Plan, String>>,
@@ -47,7 +47,7 @@ pub struct DuckDb {
 }
 
 impl DuckDb {
-    pub fn open() -> DuckDb {
+    pub(crate) fn open() -> DuckDb {
         let connection = Connection::open_in_memory().unwrap();
         // One thread, since queries are small. The queries must not depend on the zone.
         connection.execute_batch("SET threads = 1; SET TimeZone = 'Pacific/Apia';").unwrap();

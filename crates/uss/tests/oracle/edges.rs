@@ -7,7 +7,7 @@ use crate::clauses::{Clauses, Dialect};
 use crate::random::Random;
 
 /// Values of `created_at` far from the middle of a case. PostgreSQL has no year 0.
-pub const CREATED: [&str; 5] = [
+pub(crate) const CREATED: [&str; 5] = [
     "0000-01-01T00:00:00Z",
     "0000-02-29T12:00:00.5Z",
     "0000-12-31T23:59:59.999999Z",
@@ -16,7 +16,7 @@ pub const CREATED: [&str; 5] = [
 ];
 
 /// Values of `period` in payloads.
-pub fn period(random: &mut Random) -> Json {
+pub(crate) fn period(random: &mut Random) -> Json {
     let known = [
         "24:00:00",
         "1 day",
@@ -37,7 +37,7 @@ pub fn period(random: &mut Random) -> Json {
 }
 
 /// Values of `price`, besides those of [`crate::generate`]. PostgreSQL has longer numbers.
-pub fn price(random: &mut Random, dialect: Dialect) -> Json {
+pub(crate) fn price(random: &mut Random, dialect: Dialect) -> Json {
     let portable = ["6e-40", "5e-10", "123456789012345678901e-20", "0e5", "\t7\n", " 1e3 "];
     let longer = ["1e308", "1e+308", "-1e29", "99999999999999999999999999999.9999999995"];
     match dialect == Dialect::Whole && random.chance(50) {
@@ -47,7 +47,7 @@ pub fn price(random: &mut Random, dialect: Dialect) -> Json {
 }
 
 impl Clauses<'_> {
-    pub fn edge_condition(&mut self) -> String {
+    pub(crate) fn edge_condition(&mut self) -> String {
         let (op, interval) = (self.comparison(), self.interval());
         let period = "(payload->>'period')::interval";
         match self.random.below(if self.dialect == Dialect::Whole { 16 } else { 10 }) {

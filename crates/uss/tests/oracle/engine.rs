@@ -10,7 +10,7 @@ use segment_engine::time::Timestamp;
 use crate::answers::{Answer, Answers, Verdict};
 use crate::history::{Case, Effect, Step, What, World};
 
-pub struct Engine;
+pub(crate) struct Engine;
 
 impl Answers for Engine {
     fn name(&self) -> &'static str {

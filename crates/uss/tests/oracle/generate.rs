@@ -44,7 +44,7 @@ const LENGTHS: [i64; 8] = [DAY, 7 * DAY, 14 * DAY, 28 * DAY, 30 * DAY, 31 * DAY,
 const PORTABLE_SHARE: u64 = 4;
 
 /// Returns the case of a seed.
-pub fn case(seed: u64) -> Case {
+pub(crate) fn case(seed: u64) -> Case {
     let dialect = if seed.is_multiple_of(PORTABLE_SHARE) { Dialect::Portable } else { Dialect::Whole };
     let mut generator = Generator::new(seed, dialect);
     let steps = generator.steps();

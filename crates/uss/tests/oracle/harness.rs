@@ -13,11 +13,11 @@ use crate::minimise::minimised;
 use crate::replay;
 
 /// The names of two sources, in the order of the list of sources.
-pub type Pair = (&'static str, &'static str);
+pub(crate) type Pair = (&'static str, &'static str);
 
 /// What was compared, over all cases.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     pub cases: u64,
     /// The number of (user, segment, instant)s.
     pub asked: usize,
@@ -45,7 +45,7 @@ struct State {
 ///
 /// # Errors
 /// The first disagreement, for people: the seed, the verdicts, and a small case as NDJSON.
-pub fn run(seed: u64, wanted: usize, workers: Vec<Vec<Box<dyn Answers + Send + '_>>>) -> Result<Report, String> {
+pub(crate) fn run(seed: u64, wanted: usize, workers: Vec<Vec<Box<dyn Answers + Send + '_>>>) -> Result<Report, String> {
     let state = Mutex::new(State { report: Report::default(), next_seed: seed, disagreement: None });
     std::thread::scope(|scope| {
         for sources in workers {

@@ -16,14 +16,14 @@ const DEDUPLICATION_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
 /// A record.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub(crate) struct Step {
     /// The time of receipt, never decreasing along a history.
     pub at: Timestamp,
     pub what: What,
 }
 
 #[derive(Clone, Debug)]
-pub enum What {
+pub(crate) enum What {
     /// Defines a segment, again or for the first time; `None` deletes it.
     Segment { tag: String, clause: Option<String> },
     /// Creates a user without an event.
@@ -40,7 +40,7 @@ pub enum What {
 
 /// A history, and the instants at which all users and segments are compared.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     pub seed: u64,
     /// The dialect of its clauses.
     pub dialect: Dialect,
@@ -51,7 +51,7 @@ pub struct Case {
 
 /// A known user.
 #[derive(Clone, Debug)]
-pub struct User {
+pub(crate) struct User {
     /// The client id first seen.
     pub key: String,
     pub email: Option<String>,
@@ -65,7 +65,7 @@ pub struct User {
 
 /// The effect of a record, for sources that take records one by one.
 #[derive(Clone, Debug)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// A segment changed, or nothing.
     None,
     /// A user was created, or the profile changed.
@@ -81,7 +81,7 @@ pub enum Effect {
 
 /// All users and segments at an instant.
 #[derive(Clone, Debug, Default)]
-pub struct World {
+pub(crate) struct World {
     pub users: BTreeMap<UserId, User>,
     /// The clauses in force, by tag.
     pub segments: BTreeMap<String, String>,
@@ -93,7 +93,7 @@ pub struct World {
 
 impl Case {
     /// Returns the world at each instant, after the records of that instant.
-    pub fn worlds(&self) -> Vec<World> {
+    pub(crate) fn worlds(&self) -> Vec<World> {
         let mut world = World::default();
         let mut steps = self.steps.iter().peekable();
         let world_at = |instant: &Timestamp| {
@@ -108,7 +108,7 @@ impl Case {
 
 impl World {
     /// Applies one record, and returns its effect.
-    pub fn apply(&mut self, step: &Step) -> Effect {
+    pub(crate) fn apply(&mut self, step: &Step) -> Effect {
         self.offset += 1;
         match &step.what {
             What::Restart => {}
@@ -206,7 +206,7 @@ impl User {
     }
 
     /// Returns the traits as one JSON object.
-    pub fn traits_json(&self) -> Json {
+    pub(crate) fn traits_json(&self) -> Json {
         let present = self.traits.iter().filter_map(|(name, (value, _))| Some((name.clone(), value.clone()?)));
         Json::Object(present.collect())
     }

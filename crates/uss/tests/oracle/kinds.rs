@@ -8,7 +8,7 @@ use crate::history::{Case, Effect, What, World};
 
 /// Something in the history of a user or a segment up to an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// An event of the user was received after one that was created later.
     Late,
     /// An event of the user was created later than it was received.
@@ -24,13 +24,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] =
+    pub(crate) const ALL: [Kind; 7] =
         [Kind::Late, Kind::Future, Kind::Duplicate, Kind::Traits, Kind::Merge, Kind::Edit, Kind::Restart];
 }
 
 /// Adds how many (user, segment, instant)s of the case have each kind in their history. Returns how
 /// many there are.
-pub fn count(case: &Case, counts: &mut BTreeMap<Kind, usize>) -> usize {
+pub(crate) fn count(case: &Case, counts: &mut BTreeMap<Kind, usize>) -> usize {
     let mut seen = Seen::default();
     let mut steps = case.steps.iter().peekable();
     let mut asked = 0;

@@ -6,7 +6,7 @@ use crate::clauses::Clauses;
 use crate::random::Random;
 
 /// Values of `tags` in payloads and traits.
-pub fn tags(random: &mut Random) -> Json {
+pub(crate) fn tags(random: &mut Random) -> Json {
     let known = [
         json!(["a"]),
         json!(["a", "b", "a"]),
@@ -58,7 +58,7 @@ const CONSTANTS: [&str; 24] = [
 
 impl Clauses<'_> {
     /// Returns a condition on the tags of `root`, which is `payload` or `traits`.
-    pub fn list_condition(&mut self, root: &str) -> String {
+    pub(crate) fn list_condition(&mut self, root: &str) -> String {
         let list = match self.random.below(8) {
             0 => format!("{root}->'tags'->{}", self.random.text(&["0", "1", " -1", "2"])),
             1 => format!("{root}->'tags'->'{}'", self.random.text(&["a", "b", "0"])),
@@ -86,7 +86,7 @@ impl Clauses<'_> {
     }
 
     /// Returns a condition that some share of all users meets.
-    pub fn bucket_condition(&mut self) -> String {
+    pub(crate) fn bucket_condition(&mut self) -> String {
         let bucket = format!("bucket('{}')", self.random.text(&["checkout", "it''s"]));
         let share = self.random.text(&["50", "25", "99.99", "33.33"]);
         format!("({bucket} {} {share})", self.comparison())

@@ -13,7 +13,7 @@ use crate::history::{Case, What};
 const ATTEMPTS_MAX: usize = 3_000;
 
 /// Returns the smallest case found, and the disagreement on it.
-pub fn minimised(
+pub(crate) fn minimised(
     case: &Case,
     disagreement: &Disagreement,
     still: &mut dyn FnMut(&Case) -> Option<Disagreement>,

@@ -15,7 +15,7 @@ use crate::history::{Case, World};
 use crate::naive::{Clause, Form};
 use crate::postgres_server::PostgresServer;
 
-pub struct Postgres {
+pub(crate) struct Postgres {
     client: Client,
     /// Kept as long as the client, because its drop stops the server.
     _server: PostgresServer,
@@ -24,7 +24,7 @@ pub struct Postgres {
 impl Postgres {
     /// # Panics
     /// If PostgreSQL is not installed or does not start: `scripts/postgres.sh` installs it.
-    pub fn start() -> Postgres {
+    pub(crate) fn start() -> Postgres {
         let server = PostgresServer::start();
         let mut client = server.connect();
         client.batch_execute(include_str!("postgres.sql")).unwrap();

@@ -15,13 +15,13 @@ use tempfile::TempDir;
 const ATTEMPTS_MAX: usize = 600;
 const PAUSE: Duration = Duration::from_millis(50);
 
-pub struct PostgresServer {
+pub(crate) struct PostgresServer {
     process: Child,
     folder: TempDir,
 }
 
 impl PostgresServer {
-    pub fn start() -> PostgresServer {
+    pub(crate) fn start() -> PostgresServer {
         let programs = programs();
         let folder = tempfile::Builder::new().prefix("uss-pg").tempdir().unwrap();
         let owner = owner();
@@ -57,7 +57,7 @@ impl PostgresServer {
     }
 
     /// Returns a connection once the server accepts one.
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         let address = format!("host={} user=postgres dbname=postgres", self.folder.path().display());
         for _ in 0..ATTEMPTS_MAX {
             if let Ok(client) = Client::connect(&address, NoTls) {

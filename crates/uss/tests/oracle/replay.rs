@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use crate::history::{Case, What};
 
 /// Returns the lines. The `members` lines of an instant follow its records.
-pub fn ndjson(case: &Case) -> String {
+pub(crate) fn ndjson(case: &Case) -> String {
     let mut lines: Vec<(i64, Json)> = Vec::new();
     let mut tags: Vec<&str> = Vec::new();
     for step in &case.steps {

@@ -10,13 +10,13 @@ use crate::support::{Server, eventually, micros};
 
 /// When an event was received and created, by the log.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub received: i64,
     pub created: i64,
 }
 
 /// Returns the first delivery of each event, by user, and the users of all deliveries, by event id.
-pub fn events(records: &[Value]) -> (HashMap<i64, Vec<Seen>>, HashMap<String, Vec<i64>>) {
+pub(crate) fn events(records: &[Value]) -> (HashMap<i64, Vec<Seen>>, HashMap<String, Vec<i64>>) {
     let mut by_user: HashMap<i64, Vec<Seen>> = HashMap::new();
     let mut deliveries: HashMap<String, Vec<i64>> = HashMap::new();
     let mut counted = HashSet::new();
@@ -36,7 +36,7 @@ pub fn events(records: &[Value]) -> (HashMap<i64, Vec<Seen>>, HashMap<String, Ve
 
 /// Returns when `count(*) FILTER (WHERE created_at >= now() - window) >= least` becomes true and
 /// false. It counts at every instant at which the count can change.
-pub fn flips(events: &[Seen], window: i64, least: usize) -> Vec<(bool, i64)> {
+pub(crate) fn flips(events: &[Seen], window: i64, least: usize) -> Vec<(bool, i64)> {
     let instants: BTreeSet<i64> = events.iter().flat_map(|seen| [seen.received, seen.created + window + 1]).collect();
     let (mut member, mut flips) = (false, Vec::new());
     for now in instants {
@@ -52,7 +52,7 @@ pub fn flips(events: &[Seen], window: i64, least: usize) -> Vec<(bool, i64)> {
 
 /// A user's notifications, folded.
 #[derive(Debug, Default)]
-pub struct History {
+pub(crate) struct History {
     /// By segment: whether the user entered or left, and when.
     pub transitions: BTreeMap<i64, Vec<(bool, i64)>>,
     pub members: BTreeSet<i64>,
@@ -61,7 +61,7 @@ pub struct History {
 
 /// Folds the notifications. Checks that sequences have no gaps, time never goes back, enter and
 /// leave alternate, and there are no repairs.
-pub fn histories(notifications: &[Value]) -> HashMap<i64, History> {
+pub(crate) fn histories(notifications: &[Value]) -> HashMap<i64, History> {
     let mut histories: HashMap<i64, History> = HashMap::new();
     for record in notifications {
         let notification = &record["value"];
@@ -86,7 +86,7 @@ pub fn histories(notifications: &[Value]) -> HashMap<i64, History> {
 }
 
 /// Checks that the config store has the folded notifications, and that SQL finds the same members.
-pub async fn memberships(server: &Server, histories_of: &HashMap<i64, History>) {
+pub(crate) async fn memberships(server: &Server, histories_of: &HashMap<i64, History>) {
     let stored = server.get("/users?fresh=true").await.body;
     for user in stored["data"].as_array().unwrap() {
         let id = user["id"].as_i64().unwrap();

@@ -16,11 +16,11 @@ use crate::support::response_to;
 const RETRY: Duration = Duration::from_millis(20);
 
 /// A client and the address of the ingestion API; `None` while no server runs.
-pub type Present = Option<(reqwest::Client, String)>;
+pub(crate) type Present = Option<(reqwest::Client, String)>;
 
 /// Sends bursts of events of random users until `stop` is true. Returns the acknowledged events:
 /// their users by event id.
-pub async fn client(
+pub(crate) async fn client(
     number: u64,
     seed: u64,
     users: Vec<String>,

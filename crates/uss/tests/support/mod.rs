@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How to start the binary: its data folder, settings, flags, and the command it runs under.
 #[derive(Clone, Debug)]
-pub struct Launch {
+pub(crate) struct Launch {
     data: PathBuf,
     environment: Vec<(String, String)>,
     /// A command that starts the binary, such as a tracer. May be empty.
@@ -36,7 +36,7 @@ pub struct Launch {
 }
 
 /// A running server. Dropping it kills it, so that a failed test leaves nothing behind.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     launch: Launch,
     client: reqwest::Client,
@@ -50,13 +50,13 @@ pub struct Server {
 
 /// A start that failed.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     pub status: ExitStatus,
     pub message: String,
 }
 
 #[derive(Debug)]
-pub struct Response {
+pub(crate) struct Response {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
     /// `null` if the body is not JSON.
@@ -64,35 +64,35 @@ pub struct Response {
 }
 
 impl Launch {
-    pub fn new(data: &Path) -> Self {
+    pub(crate) fn new(data: &Path) -> Self {
         Self { data: data.to_owned(), environment: Vec::new(), under: Vec::new(), flags: Vec::new() }
     }
 
     /// Adds an environment variable.
-    pub fn set(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Adds a flag of `uss serve`.
-    pub fn flag(mut self, flag: &str) -> Self {
+    pub(crate) fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
         self
     }
 
     /// Runs the binary under another command.
-    pub fn under(mut self, command: &[&str]) -> Self {
+    pub(crate) fn under(mut self, command: &[&str]) -> Self {
         self.under = command.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
     /// Starts the server and waits until it serves.
-    pub fn start(&self) -> Server {
+    pub(crate) fn start(&self) -> Server {
         self.try_start().unwrap_or_else(|refused| panic!("{}: {}", refused.status, refused.message))
     }
 
     /// Starts the server. Returns the error if it ends instead of serving.
-    pub fn try_start(&self) -> Result<Server, Refused> {
+    pub(crate) fn try_start(&self) -> Result<Server, Refused> {
         let errors = tempfile::NamedTempFile::new().unwrap();
         let mut child = self.command(errors.reopen().unwrap()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
@@ -137,19 +137,19 @@ impl Launch {
     }
 
     /// Starts the server and kills it after a while, most likely before it serves.
-    pub fn start_and_kill(&self, after: Duration) {
+    pub(crate) fn start_and_kill(&self, after: Duration) {
         let mut child = self.command(tempfile::tempfile().unwrap()).stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(after);
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
     /// Appends a record to the log. The server must not be running.
-    pub async fn append(&self, record: NewRecord) {
+    pub(crate) async fn append(&self, record: NewRecord) {
         let clock = std::sync::Arc::new(ports::clock::SystemClock);
         let (log, _) = adapters::embedded::open(&self.data.join("log"), 16, clock).unwrap();
         log.append(vec![record]).await.unwrap();
@@ -164,19 +164,19 @@ fn addresses(line: &str) -> Vec<String> {
 
 impl Server {
     /// Returns the id of the process.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Kills the process (SIGKILL).
-    pub fn kill(mut self) -> Launch {
+    pub(crate) fn kill(mut self) -> Launch {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.launch.clone()
     }
 
     /// Stops the server with SIGTERM.
-    pub fn stop(mut self) -> Launch {
+    pub(crate) fn stop(mut self) -> Launch {
         let signalled = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(signalled.success());
         let status = self.child.wait().unwrap();
@@ -185,7 +185,7 @@ impl Server {
     }
 
     /// Waits until the server has ended for another reason.
-    pub fn wait(mut self) -> Launch {
+    pub(crate) fn wait(mut self) -> Launch {
         let status = self.child.wait().unwrap();
         assert!(status.success(), "the server ended with {status}");
         self.launch.clone()
@@ -193,7 +193,7 @@ impl Server {
 
     /// Sends a `GET` to the configuration API. Tries again while the engine is behind: on a machine
     /// that is busy with other tests it may need longer to catch up than one request waits.
-    pub async fn get(&self, path: &str) -> Response {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         let started = Instant::now();
         loop {
             let request = self.client.get(format!("{}/api/v1{path}", self.configuration));
@@ -205,49 +205,49 @@ impl Server {
     }
 
     /// Sends a request with a body to the configuration API.
-    pub async fn call(&self, method: &str, path: &str, body: &Value) -> Response {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: &Value) -> Response {
         let method = method.parse().unwrap();
         let url = format!("{}/api/v1{path}", self.configuration);
         response_to(self.client.request(method, url).json(body)).await.unwrap()
     }
 
     /// Sends a `POST` to the configuration API.
-    pub async fn post(&self, path: &str, body: &Value) -> Response {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         self.call("POST", path, body).await
     }
 
     /// Posts one event, or an array of them.
-    pub async fn event(&self, event: &Value) -> Response {
+    pub(crate) async fn event(&self, event: &Value) -> Response {
         self.send("application/json", event.to_string()).await.unwrap()
     }
 
     /// Returns the server's client, which keeps connections.
-    pub fn client(&self) -> reqwest::Client {
+    pub(crate) fn client(&self) -> reqwest::Client {
         self.client.clone()
     }
 
     /// Posts a body of events unchanged. Fails if the server ends meanwhile.
-    pub async fn send(&self, media: &str, body: impl Into<reqwest::Body>) -> Result<Response, reqwest::Error> {
+    pub(crate) async fn send(&self, media: &str, body: impl Into<reqwest::Body>) -> Result<Response, reqwest::Error> {
         let request = self.client.post(format!("{}/api/v1/events", self.ingestion)).header(CONTENT_TYPE, media);
         response_to(request.body(body)).await
     }
 
     /// Creates a segment and returns its id.
-    pub async fn segment(&self, tag: &str, clause: &str) -> i64 {
+    pub(crate) async fn segment(&self, tag: &str, clause: &str) -> i64 {
         let created = self.post("/segments", &serde_json::json!({"tag": tag, "whereStatement": clause})).await;
         assert_eq!(created.status, 201, "{}", created.body);
         created.body["data"]["id"].as_i64().unwrap()
     }
 
     /// Creates a user and returns the id.
-    pub async fn user(&self, client_id: &str) -> i64 {
+    pub(crate) async fn user(&self, client_id: &str) -> i64 {
         let created = self.post("/users", &serde_json::json!({"clientRefId": client_id})).await;
         assert_eq!(created.status, 201, "{}", created.body);
         created.body["data"]["id"].as_i64().unwrap()
     }
 
     /// Waits until a segment is in force for all users.
-    pub async fn in_force(&self, segment: i64) {
+    pub(crate) async fn in_force(&self, segment: i64) {
         eventually(&format!("segment {segment} comes into force"), async || {
             let response = self.get(&format!("/segments/{segment}/progress")).await;
             (response.body["data"]["ratio"] == 1.0).then_some(())
@@ -256,7 +256,7 @@ impl Server {
     }
 
     /// Returns the ids of a user's segments once everything in the log is applied.
-    pub async fn segments_of(&self, user: i64) -> Vec<i64> {
+    pub(crate) async fn segments_of(&self, user: i64) -> Vec<i64> {
         let response = self.get(&format!("/users/{user}?fresh=true")).await;
         let segments =
             response.body["data"]["segments"].as_array().unwrap_or_else(|| panic!("{}", response.body)).iter();
@@ -266,7 +266,7 @@ impl Server {
     }
 
     /// Returns a user's transitions, in order.
-    pub async fn transitions_of(&self, user: i64) -> Vec<Value> {
+    pub(crate) async fn transitions_of(&self, user: i64) -> Vec<Value> {
         self.pages(&format!("/users/{user}/transitions")).await
     }
 
@@ -284,7 +284,7 @@ impl Server {
     }
 
     /// Returns how many events of the user `known` are in the log.
-    pub async fn events_of_known(&self) -> usize {
+    pub(crate) async fn events_of_known(&self) -> usize {
         let records = self.records("event_ingested_topic").await;
         let of_known = |record: &&Value| {
             let value = &record["value"];
@@ -294,7 +294,7 @@ impl Server {
     }
 
     /// Returns every record of a topic, partition after partition.
-    pub async fn records(&self, topic: &str) -> Vec<Value> {
+    pub(crate) async fn records(&self, topic: &str) -> Vec<Value> {
         let topics = self.get("/topics").await.body;
         let found = topics["data"].as_array().unwrap().iter().find(|found| found["name"] == topic);
         let mut records = Vec::new();
@@ -322,7 +322,7 @@ impl Drop for Server {
 }
 
 /// Sends a request and reads the response.
-pub async fn response_to(request: reqwest::RequestBuilder) -> Result<Response, reqwest::Error> {
+pub(crate) async fn response_to(request: reqwest::RequestBuilder) -> Result<Response, reqwest::Error> {
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
@@ -330,12 +330,12 @@ pub async fn response_to(request: reqwest::RequestBuilder) -> Result<Response, r
 }
 
 /// Returns the body of a URL as a string.
-pub async fn text(url: &str) -> String {
+pub(crate) async fn text(url: &str) -> String {
     reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap().text().await.unwrap()
 }
 
 /// Tries until there is a result. Fails the test if there is none for long.
-pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(result) = attempt().await {
@@ -347,14 +347,14 @@ pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<
 }
 
 /// Parses a time of a response, in microseconds since 1970.
-pub fn micros(time: &Value) -> i64 {
+pub(crate) fn micros(time: &Value) -> i64 {
     let text = time.as_str().unwrap_or_else(|| panic!("not a time: {time}"));
     let Timestamp(micros) = ports::records::instant::parse(text).unwrap_or_else(|| panic!("not a time: {text}"));
     micros
 }
 
 /// Returns a record for the partition of a user.
-pub fn user_record(user: i64, value: &[u8]) -> NewRecord {
+pub(crate) fn user_record(user: i64, value: &[u8]) -> NewRecord {
     NewRecord {
         topic: Topic::Events,
         partition: ports::log::partition_of(user, 16),

@@ -35,7 +35,7 @@ pub(super) fn forget(file: &Path) {
 }
 
 /// Returns a damaged page of this file, if one was found since it was opened.
-pub fn damaged_page(file: &Path) -> Option<u64> {
+pub(crate) fn damaged_page(file: &Path) -> Option<u64> {
     let all = found();
     // Usually there is none: then the file's full name is not needed.
     if all.is_empty() { None } else { all.get(&full(file)).copied() }
@@ -47,7 +47,7 @@ fn full(file: &Path) -> PathBuf {
 }
 
 /// Whether SQLite reports that stored data cannot be read.
-pub fn is_damage(error: &DbErr) -> bool {
+pub(crate) fn is_damage(error: &DbErr) -> bool {
     let (DbErr::Conn(RuntimeErr::SqlxError(error))
     | DbErr::Exec(RuntimeErr::SqlxError(error))
     | DbErr::Query(RuntimeErr::SqlxError(error))) = error
@@ -67,6 +67,6 @@ pub(super) fn is_damage_of(error: &sqlx::Error) -> bool {
 }
 
 /// Appends what to do to what is wrong.
-pub fn with_advice(what: impl std::fmt::Display) -> String {
+pub(crate) fn with_advice(what: impl std::fmt::Display) -> String {
     format!("{what}; {ADVICE}")
 }

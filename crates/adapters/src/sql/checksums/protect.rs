@@ -17,7 +17,7 @@ use super::{PAGE, RESERVED, VFS, damage, has_mark, is_whole, vfs, wal, with_advi
 
 /// Whether a file's pages have checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protection {
+pub(crate) enum Protection {
     Checksums,
     /// A file of an earlier build that could not be copied for lack of space.
     None,
@@ -45,7 +45,7 @@ enum CopyError {
 
 /// Creates the file if it is missing, or copies it if an earlier build made it. Without space for
 /// the copy the file stays without checksums, and the next start tries again.
-pub async fn protect(file: &Path) -> Result<Protection, ConfigStoreError> {
+pub(crate) async fn protect(file: &Path) -> Result<Protection, ConfigStoreError> {
     let failed = |error: CopyError| ConfigStoreError::Unavailable(error.to_string());
     vfs::register().map_err(|what| failed(CopyError::Other(what)))?;
     damage::forget(file);

@@ -5,7 +5,7 @@ use sea_orm_migration::schema::{
     big_integer, big_integer_null, big_pk_auto, boolean, string, string_null, string_uniq, text, text_null,
 };
 
-pub struct Migration;
+pub(super) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &str {

@@ -37,7 +37,7 @@ const CARRY_OVER: [&str; 4] = [
     "UPDATE users SET email = NULL WHERE merged_into IS NOT NULL AND email IS NOT NULL",
 ];
 
-pub struct Migration;
+pub(super) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &str {

@@ -6,7 +6,7 @@ mod m0003_emails_are_identities;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
-pub struct Migrator;
+pub(super) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {

@@ -8,7 +8,7 @@ use crate::language::quote::quoted;
 
 impl Resolver {
     /// Resolves an expression that must be boolean.
-    pub fn condition(&mut self, tree: &Ast, outer: Pos) -> Result<Expr, CompileError> {
+    pub(crate) fn condition(&mut self, tree: &Ast, outer: Pos) -> Result<Expr, CompileError> {
         let pos = start_of(tree, outer);
         let operand = self.resolve(tree, pos)?;
         if let Operand::Text(text) = &operand

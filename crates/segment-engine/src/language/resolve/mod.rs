@@ -59,7 +59,7 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub fn new(saved: bool) -> Resolver {
+    pub(super) fn new(saved: bool) -> Resolver {
         Resolver { saved, ..Resolver::default() }
     }
 
@@ -201,7 +201,7 @@ impl Resolver {
         canonical::canonical(expr, &self.names())
     }
 
-    pub fn names(&self) -> Names<'_> {
+    pub(super) fn names(&self) -> Names<'_> {
         Names { aggregates: &self.aggregates, segments: &self.segments }
     }
 }

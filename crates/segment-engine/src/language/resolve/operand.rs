@@ -29,7 +29,7 @@ pub(super) struct Age {
 
 impl Operand {
     /// Whether it depends on now, and so must be compared.
-    pub fn is_now(&self) -> bool {
+    pub(super) fn is_now(&self) -> bool {
         matches!(self, Operand::Now(_) | Operand::Age(_))
     }
 }

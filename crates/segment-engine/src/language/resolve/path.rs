@@ -13,7 +13,7 @@ pub(super) enum Root {
 }
 
 impl Root {
-    pub fn at(self, path: JsonPath) -> Expr {
+    pub(super) fn at(self, path: JsonPath) -> Expr {
         match self {
             Root::Payload => Expr::Payload(path),
             Root::Traits => Expr::Trait(path),

@@ -15,7 +15,7 @@ pub struct AccumulatorId(pub u32);
 
 /// What an accumulator keeps. Conditions that need the same share it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AccumulatorKey {
+pub(super) struct AccumulatorKey {
     /// The conditions on its events that do not depend on now.
     pub fixed: Vec<Expr>,
     /// The conditions that do.
@@ -28,7 +28,7 @@ pub struct AccumulatorKey {
 
 /// The kind of an [`Accumulator`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AccumulatorKind {
+pub(super) enum AccumulatorKind {
     /// [`NewestK`] of this capacity.
     NewestK(u32),
     /// [`Count`] with this cap.
@@ -47,7 +47,7 @@ pub enum AccumulatorKind {
 impl AccumulatorKey {
     /// Returns the name that checkpoints use, the same in every build: the hash of
     /// [`AccumulatorKey::canonical_text`].
-    pub fn fingerprint(&self) -> u64 {
+    pub(super) fn fingerprint(&self) -> u64 {
         fnv1a(&self.canonical_text())
     }
 
@@ -55,7 +55,7 @@ impl AccumulatorKey {
     /// keys different ones, since the compiler reads the spelling back as the same expression. To
     /// change a text is to change the format of checkpoints; `tests/checkpoints` compares the texts
     /// with stored ones.
-    pub fn canonical_text(&self) -> String {
+    pub(super) fn canonical_text(&self) -> String {
         let mut text = match self.kind {
             AccumulatorKind::NewestK(capacity) => format!("newest {capacity}"),
             AccumulatorKind::Count(cap) => format!("count {cap}"),
@@ -77,7 +77,7 @@ impl AccumulatorKey {
     }
 
     /// Returns the accumulator of a user without events.
-    pub fn empty(&self) -> Accumulator {
+    pub(super) fn empty(&self) -> Accumulator {
         match self.kind {
             AccumulatorKind::NewestK(capacity) => Accumulator::NewestK(NewestK::new(capacity)),
             AccumulatorKind::Count(cap) => Accumulator::Count(Count::new(cap)),
@@ -89,7 +89,12 @@ impl AccumulatorKey {
     }
 
     /// Adds an event that passes `fixed`.
-    pub fn add(&self, accumulator: &mut Accumulator, event: &Event, now: Timestamp) -> Result<(), CapacityExceeded> {
+    pub(super) fn add(
+        &self,
+        accumulator: &mut Accumulator,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<(), CapacityExceeded> {
         if let Accumulator::NewestK(newest_k) = accumulator {
             newest_k.insert(event.created_at.0);
             return Ok(());
@@ -101,7 +106,7 @@ impl AccumulatorKey {
     }
 
     /// Whether it reads the event's user, which changes when users merge.
-    pub fn reads_user_id(&self) -> bool {
+    pub(super) fn reads_user_id(&self) -> bool {
         let mut reads = false;
         for expr in self.fixed.iter().chain(&self.timed).chain(&self.argument) {
             expr.walk(&mut |node| reads |= *node == Expr::Event(EventColumn::UserId));
@@ -110,7 +115,7 @@ impl AccumulatorKey {
     }
 
     /// Returns the activities of the events that the accumulator keeps; `None` for any activity.
-    pub fn activities(&self) -> Option<Vec<&str>> {
+    pub(super) fn activities(&self) -> Option<Vec<&str>> {
         let mut activities = self.fixed.iter().find_map(activities_of)?;
         activities.sort_unstable();
         activities.dedup();

@@ -10,7 +10,7 @@ use crate::serve::open::Opened;
 
 /// The positions of a partition's readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Positions {
+pub(super) struct Positions {
     /// The warehouse's position in the events.
     pub archived: u64,
     /// The config store's position in the notifications, from which its memberships come.
@@ -21,7 +21,7 @@ pub struct Positions {
 }
 
 impl Positions {
-    pub async fn of(opened: &Opened, partition: u32) -> Result<Self, Failure> {
+    pub(super) async fn of(opened: &Opened, partition: u32) -> Result<Self, Failure> {
         let archived = opened.warehouse.archive_position(partition).await?;
         let stored = opened.memberships.membership_positions().await?;
         let stored = stored.iter().find(|(other, _)| *other == partition).map_or(0, |(_, position)| *position);
@@ -43,13 +43,13 @@ impl Positions {
 
 /// Returns the last row of the outbox that was certainly sent: the one before the first that is
 /// left.
-pub async fn sent(opened: &Opened) -> Result<u64, Failure> {
+pub(super) async fn sent(opened: &Opened) -> Result<u64, Failure> {
     let first = opened.store.outbox(0, 1).await?;
     Ok(first.first().map_or(0, |row| row.id.saturating_sub(1)))
 }
 
 /// Returns what the log has lost, if anything.
-pub async fn is_behind(opened: &Opened) -> Result<Option<Loss>, Failure> {
+pub(super) async fn is_behind(opened: &Opened) -> Result<Option<Loss>, Failure> {
     let log = opened.log.as_ref();
     let (mut archived, mut stored, mut computed) = (Beyond::default(), Beyond::default(), Beyond::default());
     for partition in 0..log.partitions() {
@@ -78,7 +78,7 @@ pub async fn is_behind(opened: &Opened) -> Result<Option<Loss>, Failure> {
 }
 
 /// Returns what the warehouse lacks that the log no longer has, if anything.
-pub async fn has_left(opened: &Opened) -> Result<Option<Loss>, Failure> {
+pub(super) async fn has_left(opened: &Opened) -> Result<Option<Loss>, Failure> {
     let mut missing = Beyond::default();
     for partition in 0..opened.log.partitions() {
         let (first, _) = opened.log.bounds(Topic::Events, partition).await?;

@@ -28,14 +28,14 @@ struct Loss {
 }
 
 /// The consequences of continuing without a part of the log.
-pub const LOG_GIVEN_UP: &str = "what only the log had is lost: events that were not archived yet, dead letters, \
+pub(super) const LOG_GIVEN_UP: &str = "what only the log had is lost: events that were not archived yet, dead letters, \
      notifications. Users, traits, manual lists and segments are sent to it again from config.sqlite, memberships that \
      no longer hold are ended with the cause `repair`, and offsets continue after the highest known one";
 /// How to restore a lost part of the log.
-pub const LOG_WAY_BACK: &str = "Put log/ of the same time as config.sqlite and warehouse.duckdb back";
+pub(super) const LOG_WAY_BACK: &str = "Put log/ of the same time as config.sqlite and warehouse.duckdb back";
 
 /// Compares the stores. With `accept_loss` it logs what was lost and makes the stores agree.
-pub async fn check(opened: &Opened, accept_loss: bool) -> Result<(), StartError> {
+pub(super) async fn check(opened: &Opened, accept_loss: bool) -> Result<(), StartError> {
     opened.findings.iter().for_each(report);
     let failed = |error: Failure| StartError::new(format!("the stores cannot be compared: {error}"));
     let (log, store) = (opened.log.as_ref(), opened.store.as_ref());

@@ -22,20 +22,20 @@ use super::{Failure, store};
 use crate::serve::open::Opened;
 
 /// The producer under which the log counts restores. Its sequence is odd while one is under way.
-pub const PRODUCER: &str = "restore";
+pub(super) const PRODUCER: &str = "restore";
 /// The number of users read at a time.
 const USERS_PER_PAGE: usize = 500;
 /// Records are appended when they reach this size. The records of one user stay together.
 const APPEND_BYTES_MAX: usize = 4 << 20;
 
 /// Whether the last restore was interrupted.
-pub fn is_under_way(sequence: u64) -> bool {
+pub(super) fn is_under_way(sequence: u64) -> bool {
     sequence % 2 == 1
 }
 
 /// Makes the log's offsets continue after all known positions, and sends it the config store's
 /// data.
-pub async fn restore(opened: &Opened) -> Result<(), Failure> {
+pub(super) async fn restore(opened: &Opened) -> Result<(), Failure> {
     let log = &opened.log;
     let last = log.producer_sequence(PRODUCER).await?;
     let begun = if is_under_way(last) { last } else { last + 1 };

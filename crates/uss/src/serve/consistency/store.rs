@@ -12,13 +12,13 @@ use super::{Failure, Loss};
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Returns what the config store has lost, if anything.
-pub async fn is_behind(log: &dyn Log, store: &dyn ConfigStore) -> Result<Option<Loss>, Failure> {
+pub(super) async fn is_behind(log: &dyn Log, store: &dyn ConfigStore) -> Result<Option<Loss>, Failure> {
     Ok(store_is_behind(known_ids(log).await?, store.last_ids().await?))
 }
 
 /// Prepares a config store that has lost data: it assigns no id again, and the log gets its
 /// segments.
-pub async fn give_up(log: &dyn Log, store: &dyn ConfigStore) -> Result<(), Failure> {
+pub(super) async fn give_up(log: &dyn Log, store: &dyn ConfigStore) -> Result<(), Failure> {
     let entries = definitions(log, store).await?;
     Ok(store.go_on_after(known_ids(log).await?, entries).await?)
 }
@@ -60,7 +60,7 @@ fn store_is_behind(known: LastIds, given: LastIds) -> Option<Loss> {
 
 /// Returns the records that make the log's segments equal to the store's: the definitions of all
 /// existing segments, and the deletions of the others.
-pub async fn definitions(log: &dyn Log, store: &dyn ConfigStore) -> Result<Vec<OutboxEntry>, Failure> {
+pub(super) async fn definitions(log: &dyn Log, store: &dyn ConfigStore) -> Result<Vec<OutboxEntry>, Failure> {
     let mut defined = BTreeMap::new();
     let mut next = 0;
     loop {

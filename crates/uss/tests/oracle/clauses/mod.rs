@@ -7,20 +7,20 @@ use crate::random::Random;
 
 /// Which clauses to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
+pub(crate) enum Dialect {
     /// Everything in the language.
     Whole,
     /// Clauses that PostgreSQL reads as the engine does, without a translation of each construct.
     Portable,
 }
 
-pub const REGIONS: [&str; 6] = ["north", "south", "Élan", "Straße", "İZMİR", "izmir"];
-pub const DEVICES: [&str; 3] = ["mobile", "desktop", ""];
-pub const COUNTRIES: [&str; 3] = ["US", "DE", "us"];
-pub const ACTIVITIES: [&str; 3] = ["page_viewed", "product_purchased", "page_element_clicked"];
-pub const URLS: [&str; 4] = ["/", "/shop", "/shop/cart_10%", "/Shop\n/x"];
-pub const PLANS: [&str; 3] = ["free", "pro", "PRO"];
-pub const EMAILS: [&str; 2] = ["ann@example.org", "bob@example.com"];
+pub(crate) const REGIONS: [&str; 6] = ["north", "south", "Élan", "Straße", "İZMİR", "izmir"];
+pub(crate) const DEVICES: [&str; 3] = ["mobile", "desktop", ""];
+pub(crate) const COUNTRIES: [&str; 3] = ["US", "DE", "us"];
+pub(crate) const ACTIVITIES: [&str; 3] = ["page_viewed", "product_purchased", "page_element_clicked"];
+pub(crate) const URLS: [&str; 4] = ["/", "/shop", "/shop/cart_10%", "/Shop\n/x"];
+pub(crate) const PLANS: [&str; 3] = ["free", "pro", "PRO"];
+pub(crate) const EMAILS: [&str; 2] = ["ann@example.org", "bob@example.com"];
 const TOTALS: [&str; 6] = ["0", "9.5", "10", "10.000000001", "-3", "25"];
 const ZONES: [&str; 5] = ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"];
 const UNITS: [&str; 6] = ["hour", "day", "week", "month", "quarter", "year"];
@@ -35,7 +35,7 @@ const TEXT_COLUMNS: [(&str, &[&str]); 6] = [
 
 /// Generates clauses. Every method returns an expression that is valid as an operand without more
 /// brackets.
-pub struct Clauses<'r> {
+pub(crate) struct Clauses<'r> {
     pub random: &'r mut Random,
     pub dialect: Dialect,
     /// Tags that may be named.
@@ -45,7 +45,7 @@ pub struct Clauses<'r> {
 }
 
 impl Clauses<'_> {
-    pub fn clause(&mut self) -> String {
+    pub(crate) fn clause(&mut self) -> String {
         match self.random.below(20) {
             0..9 => self.formula(2),
             9..17 => self.row_form(),
@@ -105,7 +105,7 @@ impl Clauses<'_> {
         self.boolean(depth, &mut Self::user_condition)
     }
 
-    pub fn comparison(&mut self) -> String {
+    pub(crate) fn comparison(&mut self) -> String {
         self.random.text(&["=", "<>", "<", "<=", ">", ">="])
     }
 
@@ -294,7 +294,7 @@ impl Clauses<'_> {
 
     // ---- time ----
 
-    pub fn interval(&mut self) -> String {
+    pub(crate) fn interval(&mut self) -> String {
         if !self.portable() && self.random.chance(10) {
             return self.random.text(&["INTERVAL 7 DAY", "INTERVAL '2' DAY", "INTERVAL 1 MONTH"]);
         }
@@ -318,7 +318,7 @@ impl Clauses<'_> {
     }
 
     /// Returns g(now()), of type timestamptz.
-    pub fn now_bound(&mut self) -> String {
+    pub(crate) fn now_bound(&mut self) -> String {
         let now = if self.portable() || self.random.chance(85) { "now()" } else { "CURRENT_TIMESTAMP" };
         let (interval, unit, zone) = (self.interval(), self.random.text(&UNITS), self.random.text(&ZONES));
         match self.random.below(10) {

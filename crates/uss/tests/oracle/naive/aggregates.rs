@@ -15,11 +15,11 @@ use super::{Answer, Scope};
 
 const NAMES: [&str; 10] = ["count", "sum", "avg", "min", "max", "bool_or", "bool_and", "first", "last", "funnel"];
 
-pub fn is_aggregate(function: &Function) -> bool {
+pub(super) fn is_aggregate(function: &Function) -> bool {
     NAMES.contains(&name(function).as_str())
 }
 
-pub fn contains_aggregate(tree: &Ast) -> bool {
+pub(super) fn contains_aggregate(tree: &Ast) -> bool {
     visit(tree, &mut |node| match node {
         Ast::Function(function) if is_aggregate(function) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -28,7 +28,7 @@ pub fn contains_aggregate(tree: &Ast) -> bool {
 }
 
 /// Returns the direct children of a node, if the language has it.
-pub fn children(tree: &Ast) -> Vec<&Ast> {
+pub(super) fn children(tree: &Ast) -> Vec<&Ast> {
     match tree {
         Ast::Nested(x) | Ast::UnaryOp { expr: x, .. } | Ast::Cast { expr: x, .. } | Ast::Extract { expr: x, .. } => {
             vec![x]

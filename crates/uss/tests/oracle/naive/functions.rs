@@ -13,12 +13,12 @@ use super::lists::{self, step};
 use super::values::{cast, cast_int, compare, fold_case, text_of_json};
 use super::{Answer, Scope, aggregates, kinds, texts};
 
-pub fn name(function: &Function) -> String {
+pub(super) fn name(function: &Function) -> String {
     function.name.to_string().to_ascii_lowercase()
 }
 
 /// Returns the arguments; none for `*`.
-pub fn arguments(function: &Function) -> Vec<&Ast> {
+pub(super) fn arguments(function: &Function) -> Vec<&Ast> {
     let FunctionArguments::List(list) = &function.args else { return Vec::new() };
     let arguments = list.args.iter().filter_map(|argument| match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(tree)) => Some(tree),
@@ -27,12 +27,12 @@ pub fn arguments(function: &Function) -> Vec<&Ast> {
     arguments.collect()
 }
 
-pub fn is_distinct(function: &Function) -> bool {
+pub(super) fn is_distinct(function: &Function) -> bool {
     matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
 }
 
 /// Returns the type of a function's value.
-pub fn kind(name: &str, arguments: &[&Ast]) -> Option<Type> {
+pub(super) fn kind(name: &str, arguments: &[&Ast]) -> Option<Type> {
     let first = arguments.first().and_then(|tree| kinds::kind(tree));
     match name {
         "count" | "funnel" | "length" | "strpos" | "jsonb_array_length" => Some(Type::Int),

@@ -14,7 +14,7 @@ use crate::naive::aggregates;
 
 /// Returns the type of an expression; `None` for a string constant or NULL, which take the type
 /// that is needed.
-pub fn kind(tree: &Ast) -> Option<Type> {
+pub(super) fn kind(tree: &Ast) -> Option<Type> {
     match tree {
         Ast::Nested(inner) => kind(inner),
         Ast::Value(constant) => match &constant.value {
@@ -77,18 +77,18 @@ fn binary_kind(left: &Ast, op: &BinaryOperator, right: &Ast) -> Option<Type> {
 
 /// Returns the types of the operands of arithmetic. An operand without a type takes the other's
 /// type.
-pub fn operand_types(left: &Ast, right: &Ast) -> (Option<Type>, Option<Type>) {
+pub(super) fn operand_types(left: &Ast, right: &Ast) -> (Option<Type>, Option<Type>) {
     let (l, r) = (kind(left), kind(right));
     (l.or(r), r.or(l))
 }
 
 /// Returns the type in which several values are compared or chosen: text if none of them has a
 /// type.
-pub fn common<'a>(trees: impl IntoIterator<Item = &'a Ast>) -> Type {
+pub(super) fn common<'a>(trees: impl IntoIterator<Item = &'a Ast>) -> Type {
     common_kind(trees).unwrap_or(Type::Text)
 }
 
-pub fn common_kind<'a>(trees: impl IntoIterator<Item = &'a Ast>) -> Option<Type> {
+pub(super) fn common_kind<'a>(trees: impl IntoIterator<Item = &'a Ast>) -> Option<Type> {
     trees.into_iter().filter_map(kind).reduce(|a, b| match (a, b) {
         (Type::Int, Type::Decimal) => Type::Decimal,
         _ => a,
@@ -96,7 +96,7 @@ pub fn common_kind<'a>(trees: impl IntoIterator<Item = &'a Ast>) -> Option<Type>
 }
 
 /// Returns the value of a constant.
-pub fn constant(constant: &Constant, wanted: Option<Type>) -> Answer {
+pub(super) fn constant(constant: &Constant, wanted: Option<Type>) -> Answer {
     match constant {
         Constant::Null => Ok(Value::Null),
         Constant::Boolean(truth) => Ok(Value::Bool(*truth)),
@@ -110,7 +110,7 @@ pub fn constant(constant: &Constant, wanted: Option<Type>) -> Answer {
 }
 
 /// Returns the value of `INTERVAL '7 days'`, `INTERVAL '7' DAY` or `INTERVAL 7 DAY`.
-pub fn interval(interval: &IntervalAst) -> Answer {
+pub(super) fn interval(interval: &IntervalAst) -> Answer {
     let number = match interval.value.as_ref() {
         Ast::Value(constant) => match &constant.value {
             Constant::SingleQuotedString(text) | Constant::Number(text, _) => text.clone(),
@@ -125,7 +125,7 @@ pub fn interval(interval: &IntervalAst) -> Answer {
     Interval::parse(&text).map(Value::Interval).ok_or_else(|| format!("INTERVAL '{text}'"))
 }
 
-pub fn of_data_type(data_type: &DataType) -> Result<Type, String> {
+pub(super) fn of_data_type(data_type: &DataType) -> Result<Type, String> {
     Ok(match data_type {
         DataType::Boolean | DataType::Bool => Type::Bool,
         DataType::Int(_) | DataType::Integer(_) | DataType::BigInt(_) | DataType::SmallInt(_) | DataType::Int8(_) => {
@@ -142,7 +142,7 @@ pub fn of_data_type(data_type: &DataType) -> Result<Type, String> {
 }
 
 /// Returns the type of an event column; `None` for other names. `payload` and `traits` are JSON.
-pub fn event_column_kind(name: &str) -> Option<Type> {
+pub(super) fn event_column_kind(name: &str) -> Option<Type> {
     Some(match name {
         "user_id" => Type::Int,
         "order_total" | "payload_order_total" => Type::Decimal,
@@ -153,7 +153,7 @@ pub fn event_column_kind(name: &str) -> Option<Type> {
 }
 
 /// Returns whether a tree has an event column or the payload outside of aggregates.
-pub fn contains_event_column(tree: &Ast) -> bool {
+pub(super) fn contains_event_column(tree: &Ast) -> bool {
     visit(tree, &mut |node| match node {
         Ast::Identifier(name) if name.value != "traits" => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -162,7 +162,7 @@ pub fn contains_event_column(tree: &Ast) -> bool {
 }
 
 /// Walks a tree, nodes before their children.
-pub fn visit(tree: &Ast, on: &mut impl FnMut(&Ast) -> ControlFlow<()>) -> ControlFlow<()> {
+pub(super) fn visit(tree: &Ast, on: &mut impl FnMut(&Ast) -> ControlFlow<()>) -> ControlFlow<()> {
     on(tree)?;
     for child in aggregates::children(tree) {
         visit(child, on)?;

@@ -52,7 +52,7 @@ impl Scope<'_> {
 
 /// Takes one step into JSON: a key of an object, or a place in an array. Another value counts as an
 /// array of one.
-pub fn step(json: &Json, key: &Ast) -> Option<Json> {
+pub(super) fn step(json: &Json, key: &Ast) -> Option<Json> {
     let (back, constant) = match key {
         Ast::UnaryOp { op: UnaryOperator::Minus, expr } => (true, &**expr),
         other => (false, other),
@@ -124,7 +124,7 @@ fn matches_after_discarding(json: &Json, wanted: &Json) -> bool {
 }
 
 /// `md5(name || ':' || user_id)`: the first 8 hexadecimal digits, modulo 10,000, over 100.
-pub fn bucket(name: &str, user: UserId) -> Value {
+pub(super) fn bucket(name: &str, user: UserId) -> Value {
     let hex = hex::encode(Md5::digest(format!("{name}:{}", user.0)));
     let number = i64::from_str_radix(&hex[..8], 16).expect("eight hexadecimal digits") % 10_000;
     let text = format!("{}.{:02}", number / 100, number % 100);

@@ -23,18 +23,18 @@ use crate::history::{Case, User, World};
 use values::{arithmetic, cast, compare, like, regex_matches};
 
 /// A value, or the construct that the interpreter does not know.
-pub type Answer = Result<Value, String>;
+pub(crate) type Answer = Result<Value, String>;
 
 /// The form of a clause: semantics §2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     Row,
     Aggregate,
     UserOnly,
 }
 
 /// A parsed clause.
-pub struct Clause {
+pub(crate) struct Clause {
     tree: Option<Ast>,
     pub form: Form,
 }
@@ -42,7 +42,7 @@ pub struct Clause {
 impl Clause {
     /// # Errors
     /// The error of the parser.
-    pub fn parse(text: &str) -> Result<Clause, String> {
+    pub(crate) fn parse(text: &str) -> Result<Clause, String> {
         if text.trim().is_empty() {
             return Ok(Clause { tree: None, form: Form::UserOnly });
         }
@@ -62,7 +62,7 @@ impl Clause {
     ///
     /// # Errors
     /// A construct that the interpreter does not know.
-    pub fn holds(&self, asked: Scope<'_>) -> Result<bool, String> {
+    pub(crate) fn holds(&self, asked: Scope<'_>) -> Result<bool, String> {
         let Some(tree) = &self.tree else { return Ok(true) };
         if self.form != Form::Row {
             return Ok(asked.truth(tree)? == Some(true));
@@ -78,7 +78,7 @@ impl Clause {
 
 /// The input of an evaluation.
 #[derive(Clone, Copy)]
-pub struct Scope<'a> {
+pub(crate) struct Scope<'a> {
     pub id: UserId,
     pub user: &'a User,
     pub now: Timestamp,
@@ -261,7 +261,7 @@ fn or(left: Option<bool>, right: Option<bool>) -> Option<bool> {
 }
 
 /// The brute-force source.
-pub struct Naive;
+pub(crate) struct Naive;
 
 impl Answers for Naive {
     fn name(&self) -> &'static str {
@@ -281,12 +281,12 @@ impl Answers for Naive {
 }
 
 /// The parsed segments of a world.
-pub struct Segments<'a>(BTreeMap<&'a str, Clause>);
+pub(crate) struct Segments<'a>(BTreeMap<&'a str, Clause>);
 
 impl<'a> Segments<'a> {
     /// # Errors
     /// The error of the parser on a clause.
-    pub fn of(world: &'a World) -> Result<Segments<'a>, String> {
+    pub(crate) fn of(world: &'a World) -> Result<Segments<'a>, String> {
         let clauses = world.segments.iter().map(|(tag, text)| Ok((tag.as_str(), Clause::parse(text)?)));
         Ok(Segments(clauses.collect::<Result<_, String>>()?))
     }
@@ -295,7 +295,7 @@ impl<'a> Segments<'a> {
     ///
     /// # Errors
     /// A construct that the interpreter does not know.
-    pub fn members(&self, world: &World, tag: &str, now: Timestamp) -> Result<BTreeSet<UserId>, String> {
+    pub(crate) fn members(&self, world: &World, tag: &str, now: Timestamp) -> Result<BTreeSet<UserId>, String> {
         let mut members = BTreeSet::new();
         for (id, user) in &world.users {
             if self.holds(tag, *id, user, now).map_err(|error| format!("{tag}: {error}"))? {

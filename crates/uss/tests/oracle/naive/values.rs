@@ -14,7 +14,7 @@ const DAY: i64 = calendar::DAY;
 
 /// Returns the order of two values of one type, `None` if one is NULL. Times of different types are
 /// instants in UTC.
-pub fn compare(left: &Value, right: &Value) -> Result<Option<Ordering>, String> {
+pub(super) fn compare(left: &Value, right: &Value) -> Result<Option<Ordering>, String> {
     Ok(Some(match (left, right) {
         (Value::Null, _) | (_, Value::Null) => return Ok(None),
         (Value::Bool(l), Value::Bool(r)) => l.cmp(r),
@@ -39,7 +39,7 @@ fn utc_micros(time: &Value) -> Option<i128> {
     }
 }
 
-pub fn negate(value: Value) -> Value {
+pub(super) fn negate(value: Value) -> Value {
     let negated = match value {
         Value::Int(x) => x.checked_neg().map(Value::Int),
         Value::Decimal(x) => x.checked_neg().map(Value::Decimal),
@@ -50,7 +50,7 @@ pub fn negate(value: Value) -> Value {
 }
 
 /// Returns `left op right`; NULL on overflow and division by zero.
-pub fn arithmetic(op: &BinaryOperator, left: Value, right: Value) -> Answer {
+pub(super) fn arithmetic(op: &BinaryOperator, left: Value, right: Value) -> Answer {
     use BinaryOperator as Op;
     let result = match (op, left, right) {
         (_, Value::Null, _) | (_, _, Value::Null) => None,
@@ -106,7 +106,7 @@ fn shift(time: Value, length: Interval) -> Option<Value> {
 }
 
 /// Returns `CAST(value AS ty)`; NULL where it fails.
-pub fn cast(value: Value, ty: Type) -> Value {
+pub(super) fn cast(value: Value, ty: Type) -> Value {
     let cast = match (ty, &value) {
         (Type::Text, _) => text(&value).map(|text| Value::Text(text.into())),
         (_, Value::Text(text)) => from_text(text, ty),
@@ -127,7 +127,7 @@ pub fn cast(value: Value, ty: Type) -> Value {
 }
 
 /// Returns a whole number from −`limit` − 1 to `limit`, NULL otherwise.
-pub fn cast_int(value: Value, limit: i64) -> Value {
+pub(super) fn cast_int(value: Value, limit: i64) -> Value {
     match value {
         Value::Int(x) if (-limit - 1..=limit).contains(&x) => value,
         _ => Value::Null,
@@ -169,7 +169,7 @@ fn from_text(text: &str, ty: Type) -> Option<Value> {
 
 /// Returns the result of `->>`: a string without its quotes, a list or an object as PostgreSQL
 /// prints a jsonb, other values as JSON.
-pub fn text_of_json(json: &Json) -> String {
+pub(super) fn text_of_json(json: &Json) -> String {
     match json {
         Json::String(text) => text.clone(),
         Json::Array(items) => format!("[{}]", items.iter().map(jsonb_item).collect::<Vec<_>>().join(", ")),
@@ -193,7 +193,7 @@ fn jsonb_item(json: &Json) -> String {
 
 /// Changes the case character by character. A character that would become several stays. The dotted
 /// capital I becomes a single small letter.
-pub fn fold_case(text: &str, upper: bool) -> String {
+pub(super) fn fold_case(text: &str, upper: bool) -> String {
     let folded = |letter: char| {
         if letter == 'İ' && !upper {
             return 'i';
@@ -213,7 +213,7 @@ enum Sign {
 }
 
 /// Evaluates `LIKE` by trying every split.
-pub fn like(text: &str, pattern: &str, escape: Option<char>, ignore_case: bool) -> bool {
+pub(super) fn like(text: &str, pattern: &str, escape: Option<char>, ignore_case: bool) -> bool {
     let folded = |text: &str| if ignore_case { fold_case(text, false) } else { text.to_owned() };
     let mut signs = Vec::new();
     let mut letters = pattern.chars();
@@ -241,7 +241,7 @@ fn like_letters(text: &[char], signs: &[Sign]) -> bool {
     }
 }
 
-pub fn regex_matches(text: &str, pattern: &str, ignore_case: bool) -> Result<bool, String> {
+pub(super) fn regex_matches(text: &str, pattern: &str, ignore_case: bool) -> Result<bool, String> {
     let regex = regex::RegexBuilder::new(pattern).case_insensitive(ignore_case).dot_matches_new_line(true).build();
     Ok(regex.map_err(|error| error.to_string())?.is_match(text))
 }
