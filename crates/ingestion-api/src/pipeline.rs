@@ -35,7 +35,7 @@ pub enum UnknownUsers {
 pub struct Options {
     /// What happens to the events of unknown users.
     pub unknown_users: UnknownUsers,
-    /// Whether their event ids are derived from the content, and so dedupe without a time limit.
+    /// Whether their event ids are derived from the content, so that duplicates are recognised without a time limit.
     pub dedupe_forever: bool,
 }
 
@@ -55,7 +55,7 @@ pub struct Ingestion {
 
 type Admission<'a> = Result<EventDraft<'a>, Rejection>;
 
-/// Why nothing of some events was stored. Sending them again later may succeed.
+/// Why none of the events was stored. Sending them again later may succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
     /// The log could not be read or appended to.
@@ -80,7 +80,7 @@ pub struct Processed {
 struct Writing {
     records: Vec<NewRecord>,
     warnings: Warnings,
-    /// Holds on the users created for these records, kept until they are appended.
+    /// Keep the outbox relay from the users created for these records, until they are appended.
     holds: Vec<Hold>,
 }
 
@@ -103,7 +103,7 @@ impl Ingestion {
         Self { log, identities, clock, cache, capacity, limits, unknown_users, future, replaying }
     }
 
-    /// Sets the policy for events of the future.
+    /// Sets the policy for events dated in the future.
     #[must_use]
     pub fn with_future(self, future: FuturePolicy) -> Self {
         Self { future, ..self }
@@ -146,7 +146,7 @@ impl Ingestion {
         processed
     }
 
-    /// Processes one dead letter, unless an event was accepted under this name before: then it returns `None`. An event that
+    /// Processes one dead letter, unless an event was accepted before with this producer name: then it returns `None`. An event that
     /// is rejected again is not written to the error topic a second time.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ impl Topic {
 pub struct NewRecord {
     /// The topic to append to.
     pub topic: Topic,
-    /// Chosen by the writer, never by the log.
+    /// The partition; the writer chooses it.
     pub partition: u32,
     /// Says what the record is about: a user id, a client id or a segment id.
     pub key: String,
@@ -104,7 +104,7 @@ pub struct Progress {
     pub next_offset: u64,
     /// Partition time: every deadline up to and including it has fired.
     pub time: Timestamp,
-    /// The next record of [`Topic::Config`] to apply.
+    /// Unused, always 0. It stays so that stored commits can be read.
     pub config_offset: u64,
     /// Notifications of this partition before this offset are committed; the next one gets this
     /// offset or a later one.
@@ -242,7 +242,7 @@ pub trait Log: Send + Sync + 'static {
     async fn bounds(&self, topic: Topic, partition: u32) -> Result<(u64, u64), LogError>;
 
     /// Stores a worker's turn atomically and durably. From then on no append gets an `appended_at`
-    /// at or before `progress.time`, whatever the clock says, also after a restart.
+    /// at or before `progress.time`, whatever the clock says, even after a restart.
     async fn commit(&self, commit: Commit) -> Result<(), LogError>;
 
     /// Returns the progress of the last commit of a partition.

@@ -49,7 +49,7 @@ const BOUNDS: [(&str, RangeInclusive<u32>); 14] = [
     ("checkpoint_seconds", 1..=86_400),
 ];
 
-/// A setting that cannot be read or is out of its bounds, in words for whoever set it.
+/// A setting that cannot be read or is out of its bounds, for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(String);

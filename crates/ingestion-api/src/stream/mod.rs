@@ -4,7 +4,7 @@
 //! been read, so that a client may send first and read afterwards; only an answer beyond its bound is sent meanwhile.
 //! A request holds capacity for its lines and its answer as they are, so a waiting request holds nearly nothing.
 
-mod answer;
+mod response;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::misplaced::Warnings;
 use crate::mistaken;
 use crate::outcome;
 use crate::pipeline::{Ingestion, Options, Processed};
-use answer::{Answer, Rest, Stopped};
+use response::{Answer, Rest, Stopped};
 
 /// One NDJSON request under way.
 pub(crate) struct Run {

@@ -97,14 +97,14 @@ pub enum UserRecord {
         /// The internal id.
         user_id: UserId,
     },
-    /// The log had lost its end, and the engine with it: what the user was told to be in. What is not so is told.
+    /// After a log lost its end: the memberships that were emitted before. The engine emits what differs.
     Restored {
         /// The internal id.
         user_id: UserId,
-        /// The segments of the user's memberships in the config store; left out if only numbers are to go on.
+        /// The segments of the user's memberships in the config store; absent if only `sequence` matters.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         segments: Option<Vec<i64>>,
-        /// No notification of the user had a higher `sequence`, those that are lost included.
+        /// At least the highest `sequence` of the user's notifications, lost ones included.
         sequence: u64,
     },
 }

@@ -90,7 +90,7 @@ impl Machine {
     }
 
     /// Emits the difference between the memberships that were emitted (ids of segments) and those
-    /// that hold. `sequence` is that of the last change emitted.
+    /// that hold. `sequence` is that of the last emitted change.
     pub fn reconcile(&mut self, id: UserId, emitted: &[i64], sequence: u64, cause: Cause) {
         let Some(slot) = self.by_id.get(&id).copied() else { return };
         let Some(user) = self.users[slot as usize].as_mut() else { return };
