@@ -146,8 +146,8 @@ impl Ingestion {
         processed
     }
 
-    /// Processes one dead letter, unless an event was accepted before with this producer name: then it returns `None`. An event that
-    /// is rejected again is not written to the error topic a second time.
+    /// Processes one dead letter. Returns `None` if an event was accepted before with this producer
+    /// name. An event that is rejected again is not written to the error topic a second time.
     ///
     /// # Errors
     /// The event is not stored.
