@@ -9,10 +9,15 @@ const PROBE_BYTES: usize = 16 << 20;
 
 /// Writes and syncs a file in the folder, then removes it.
 pub(crate) fn probe(folder: &Path) -> io::Result<()> {
+    probe_bytes(folder, PROBE_BYTES)
+}
+
+/// Like [`probe`], with a file of this size.
+pub(crate) fn probe_bytes(folder: &Path, bytes: usize) -> io::Result<()> {
     let path = folder.join("space-probe");
     let mut file = File::create(&path)?;
     let chunk = [0; 1 << 16];
-    let tried = (0..PROBE_BYTES / chunk.len()).try_for_each(|_| file.write_all(&chunk)).and_then(|()| file.sync_data());
+    let tried = (0..bytes / chunk.len()).try_for_each(|_| file.write_all(&chunk)).and_then(|()| file.sync_data());
     drop(file);
     // Only the write counts. If the file cannot be removed, the next probe overwrites it.
     let _ = std::fs::remove_file(&path);

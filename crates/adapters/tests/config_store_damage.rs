@@ -297,3 +297,15 @@ async fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
         assert_eq!(std::fs::read(&file).unwrap(), bytes, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_log_without_its_file_is_refused_and_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.sqlite");
+    let log = folder.path().join("config.sqlite-wal");
+    std::fs::write(&log, b"").unwrap();
+    assert_damage(&open(&file).await.expect_err("the file is missing"));
+    assert!(log.exists() && !file.exists());
+    std::fs::remove_file(&log).unwrap();
+    open(&file).await.expect("a new store");
+}

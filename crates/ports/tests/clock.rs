@@ -76,6 +76,15 @@ fn a_step_ahead_and_back_leaves_no_trace_in_time() {
 }
 
 #[test]
+fn a_start_trusts_the_reading_that_it_checked() {
+    let world = World::at(START + YEAR);
+    // The machine's clock is corrected while the log is opened.
+    world.step(-YEAR);
+    world.clock.start(Some(Timestamp(START - DAY))).unwrap();
+    assert_eq!((world.now(), world.code()), (0, None));
+}
+
+#[test]
 fn a_jump_that_lasts_is_taken() {
     for step in [DAY, -DAY, 61 * SECOND] {
         let world = World::new();

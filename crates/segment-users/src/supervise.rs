@@ -20,11 +20,13 @@ pub(crate) async fn until_stopped<E: std::fmt::Display, F: Future<Output = Resul
 ) {
     loop {
         tokio::select! {
-            outcome = start() => {
-                if let Err(error) = outcome {
-                    tracing::error!(partition, "the {name} stopped and starts again: {error}");
+            outcome = AssertUnwindSafe(start()).catch_unwind() => match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(partition, "the {name} stopped and starts again: {error}"),
+                Err(panic) => {
+                    tracing::error!(partition, "the {name} panicked and starts again: {}", message_of(&*panic));
                 }
-            }
+            },
             _ = stop.wait_for(|stop| *stop) => return,
         }
         tokio::select! {
@@ -54,5 +56,20 @@ mod tests {
         let outcome: Result<(), _> = catch_panic(async { panic!("no. {}", 7) }).await;
         assert!(matches!(outcome, Err(WorkerError::Panicked(message)) if message == "no. 7"));
         assert!(matches!(catch_panic(async { Ok(3) }).await, Ok(3)));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panicked_starts_again() {
+        let (stop, stopped) = watch::channel(false);
+        let starts = std::sync::atomic::AtomicU32::new(0);
+        until_stopped(stopped, "task", 0, || async {
+            match starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                0 => panic!("once"),
+                _ => stop.send_replace(true),
+            };
+            Ok::<(), WorkerError>(())
+        })
+        .await;
+        assert_eq!(starts.into_inner(), 2);
     }
 }

@@ -166,6 +166,9 @@ fn walk(files: &[PathBuf]) -> Result<Result<Walked, Break>, StoreError> {
             Tail::Unwritten if at == 0 && !later.is_empty() => {
                 return Ok(Err(broken(0, "it is empty, but a later file exists")));
             }
+            // A full disk interrupts a write, and fjall still begins the next file. Nothing in it was
+            // acknowledged: the mark says so.
+            Tail::Unwritten if at == 0 => doubt = None,
             Tail::Unwritten => {}
             Tail::Torn => {
                 if !later.is_empty() {

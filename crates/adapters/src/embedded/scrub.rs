@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 use fjall::AbstractTree;
 
 use super::store::{Change, Opened, Space, StoreError};
+use crate::space::probe_bytes;
 
 /// fjall begins a new journal when a flush finds more than 64,000,000 bytes in it. It offers no
 /// other way to ask for one.
 const JOURNAL_BYTES: usize = 64_000_000;
+/// The free disk space that a scrub needs: a journal, the tables that it writes, and room for the log.
+const SPACE_BYTES: usize = 3 * JOURNAL_BYTES;
 /// The bytes that one write adds to the journal. The log's own writes wait for it.
 const FILLER_BYTES: usize = 1 << 20;
 const FILLER_KEY: &[u8] = b"journal-filler";
@@ -27,6 +30,8 @@ const FLUSH_POLL: Duration = Duration::from_millis(10);
 
 /// Erases removed data from the files of the database in `folder`.
 pub(super) fn scrub(opened: &Opened, folder: &Path) -> Result<(), StoreError> {
+    // A disk that this fills would stop the log.
+    probe_bytes(folder, SPACE_BYTES)?;
     let old_journals = journals(folder)?;
     fill_journal(opened)?;
     for space in Space::ALL {

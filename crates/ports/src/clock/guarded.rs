@@ -100,7 +100,10 @@ impl GuardedClock {
     /// The clock shows an implausible time. [`GuardedClock::start_accepted`] starts without this
     /// check.
     pub fn start(&self, reached: Option<Timestamp>) -> Result<(), Implausible> {
-        let now = self.read().system;
+        // The same reading that is checked is trusted: the system clock may have been set since the
+        // guard was made.
+        let reading = self.read();
+        let now = reading.system;
         if now < MADE_AFTER {
             return Err(Implausible::Past(now));
         }
@@ -111,6 +114,10 @@ impl GuardedClock {
             None if now.0.saturating_sub(MADE_AFTER.0) > NEW_AHEAD_MAX => return Err(Implausible::Future(now)),
             _ => {}
         }
+        let mut state = self.state();
+        state.offset = reading.offset();
+        state.doubt = None;
+        drop(state);
         self.begin_at(reached);
         Ok(())
     }

@@ -17,11 +17,31 @@ const FORMAT: u32 = 4;
 
 const FILE: &str = "FORMAT";
 
-/// Refuses a folder of a newer format, and marks an older or new folder with this build's format.
+/// Refuses a folder of a newer format. Changes nothing, so that a start that is refused later leaves
+/// the folder to the build that made it.
 ///
 /// # Errors
-/// The folder has a newer format, or its mark cannot be read or written. Nothing is changed then.
+/// The folder has a newer format, or its mark cannot be read.
 pub(crate) fn check(folder: &Path) -> Result<(), StartError> {
+    read(folder).map(drop)
+}
+
+/// Marks an older or new folder with this build's format. Called before the first conversion.
+///
+/// # Errors
+/// The mark cannot be read or written.
+pub(crate) fn raise(folder: &Path) -> Result<(), StartError> {
+    let found = read(folder)?;
+    if found == Some(FORMAT) {
+        return Ok(());
+    }
+    if found.is_some() {
+        tracing::info!(to = FORMAT, "bringing the data folder's format up to date");
+    }
+    mark(folder).map_err(|error| StartError::new(format!("{}: {error}", folder.join(FILE).display())))
+}
+
+fn read(folder: &Path) -> Result<Option<u32>, StartError> {
     let path = folder.join(FILE);
     let failed = |what: &str| StartError::new(format!("{}: {what}", path.display()));
     let found = match std::fs::read_to_string(&path) {
@@ -37,13 +57,7 @@ pub(crate) fn check(folder: &Path) -> Result<(), StartError> {
              start that one, or choose another folder. Nothing was changed",
             folder.display()
         ))),
-        Some(FORMAT) => Ok(()),
-        older => {
-            if older.is_some() || folder.join("log").exists() {
-                tracing::info!(to = FORMAT, "bringing the data folder's format up to date");
-            }
-            mark(folder).map_err(|error| failed(&error.to_string()))
-        }
+        known => Ok(known),
     }
 }
 

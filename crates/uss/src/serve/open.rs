@@ -79,6 +79,7 @@ pub(super) async fn open(
         open_log(&folder.join("log"), settings.partitions, clock.clone(), options.accept_loss)?;
     // Checked before anything with a time in it is written.
     clock::start(&log, &clock, options.accept_clock).await?;
+    data_format::raise(folder)?;
     let file = folder.join("warehouse.duckdb");
     let warehouse =
         DuckDbWarehouse::open(&file).map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;

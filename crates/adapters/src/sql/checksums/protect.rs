@@ -59,6 +59,10 @@ pub(crate) async fn protect(file: &Path) -> Result<Protection, ConfigStoreError>
     match inspect(file).map_err(|error| failed(error.into()))? {
         Found::WithChecksums => Ok(Protection::Checksums),
         Found::Damaged(how) => Err(ConfigStoreError::Corrupt(with_advice(how))),
+        // SQLite would bring an old log into the new, empty file.
+        Found::Missing if beside(file, "-wal").exists() => Err(ConfigStoreError::Corrupt(with_advice(
+            "the file is missing, but its write-ahead log is there; put the file back, or move the log away too",
+        ))),
         Found::Missing => {
             let empty = SqliteConnectOptions::new().in_memory(true);
             replace_by_copy(empty, &copy, file).await.map(|()| Protection::Checksums).map_err(failed)
