@@ -244,6 +244,8 @@ fn block_options() -> KeyspaceCreateOptions {
 pub struct Store {
     folder: PathBuf,
     opened: RwLock<Option<Opened>>,
+    /// [`Stamp::goes_on`] of the next write, for reopening. It outlives a reopening that fails.
+    goes_on: AtomicBool,
 }
 
 impl Store {
@@ -254,13 +256,14 @@ impl Store {
         let acknowledged = damage::check(folder, losses, findings)?;
         drop(alone);
         let refused_below = acknowledged.filter(|_| losses == Losses::Refuse);
-        let opened = Opened::open(folder, refused_below, losses == Losses::Refuse)?;
+        let goes_on = losses == Losses::Refuse;
+        let opened = Opened::open(folder, refused_below, goes_on)?;
         if let Err(StoreError::Lost(message)) =
             damage::check_reached(opened.last_write(), acknowledged.unwrap_or_default())
         {
             findings.push(Finding { code: damage::LOSS_ACCEPTED, message });
         }
-        Ok(Self { folder: folder.to_owned(), opened: RwLock::new(Some(opened)) })
+        Ok(Self { folder: folder.to_owned(), opened: RwLock::new(Some(opened)), goes_on: AtomicBool::new(goes_on) })
     }
 
     /// Calls `act` with the open database. Fails with `Unavailable` while the database could not be
@@ -294,9 +297,11 @@ impl Store {
     pub fn reopen(&self) -> Result<(), StoreError> {
         probe(&self.folder)?;
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
-        let goes_on = opened.take().is_none_or(Opened::close);
+        if let Some(opened) = opened.take() {
+            self.goes_on.store(opened.close(), Ordering::Relaxed);
+        }
         let acknowledged = damage::check(&self.folder, Losses::Refuse, &mut Vec::new())?;
-        *opened = Some(Opened::open(&self.folder, acknowledged, goes_on)?);
+        *opened = Some(Opened::open(&self.folder, acknowledged, self.goes_on.load(Ordering::Relaxed))?);
         Ok(())
     }
 
