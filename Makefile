@@ -17,7 +17,7 @@ soak: tools
 	scripts/postgres.sh
 	scripts/soak.sh $(SECONDS)
 
-# Bytes that nobody would send, SECONDS=… (60) for each target, or TARGETS="clause lines" alone: fuzz/README.md.
+# Fuzzes each target for SECONDS=… (60), or only TARGETS="clause lines": fuzz/README.md.
 fuzz: tools
 	scripts/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
 

@@ -7,7 +7,7 @@ use uss_http::pace::Pace;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The bounds. All are settings.
+/// The bounds of bodies, events and requests.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// One event, as sent.
