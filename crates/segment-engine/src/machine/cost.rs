@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey, AccumulatorKind};
+use super::index::SegmentIndex;
 use super::lower::lower;
 use crate::accumulator::{ENTRIES_MAX, Rank};
 use crate::plan::{CompareOp, EventColumn, Expr, Plan};
@@ -57,7 +58,7 @@ pub fn cost(plan: &Plan) -> Cost {
 
 fn accumulators(plan: &Plan) -> Vec<AccumulatorKey> {
     let mut keys = Vec::new();
-    lower(plan, &vec![0; plan.segments.len()], &mut |key| {
+    lower(plan, &vec![SegmentIndex(0); plan.segments.len()], &mut |key| {
         keys.push(key);
         AccumulatorId(0)
     });

@@ -20,6 +20,7 @@ mod evaluate;
 mod explain;
 mod format_3;
 mod formula;
+mod index;
 mod inputs;
 mod limited;
 mod lower;
@@ -31,6 +32,7 @@ mod timers;
 mod triggers;
 mod user;
 
+use index::UserSlot;
 use rustc_hash::FxHashMap;
 
 pub use accumulator_key::AccumulatorId;
@@ -76,11 +78,11 @@ pub struct Machine {
     has_history: bool,
     catalog: Catalog,
     users: Vec<Option<User>>,
-    by_id: FxHashMap<UserId, u32>,
-    free: Vec<u32>,
+    by_id: FxHashMap<UserId, UserSlot>,
+    free: Vec<UserSlot>,
     timers: Timers,
     /// Users to evaluate when the instant is complete.
-    dirty: Vec<u32>,
+    dirty: Vec<UserSlot>,
     /// Users that changed since the last checkpoint.
     changed: Vec<UserId>,
     changes: Vec<Change>,
@@ -149,8 +151,8 @@ impl Machine {
         true
     }
 
-    fn wake(&mut self, slot: u32, due: Timestamp) -> bool {
-        let Some(user) = self.users[slot as usize].as_mut() else { return false };
+    fn wake(&mut self, slot: UserSlot, due: Timestamp) -> bool {
+        let Some(user) = self.users[slot.0 as usize].as_mut() else { return false };
         if user.armed != due {
             return false;
         }
@@ -169,7 +171,7 @@ impl Machine {
     /// Completes the present instant: evaluates each user that the records touched, once.
     pub fn settle(&mut self) {
         for slot in std::mem::take(&mut self.dirty) {
-            let cause = self.users[slot as usize].as_mut().and_then(|user| user.dirty_cause.take());
+            let cause = self.users[slot.0 as usize].as_mut().and_then(|user| user.dirty_cause.take());
             if let Some(cause) = cause {
                 self.evaluate(slot, cause);
             }
@@ -186,7 +188,7 @@ impl Machine {
 
     /// Returns the ids of the segments that the user is in, ascending.
     pub fn memberships(&self, id: UserId) -> Vec<i64> {
-        let user = self.by_id.get(&id).and_then(|slot| self.users[*slot as usize].as_ref());
+        let user = self.by_id.get(&id).and_then(|slot| self.users[slot.0 as usize].as_ref());
         let mut ids: Vec<i64> =
             user.iter().flat_map(|user| &user.members).filter_map(|index| self.catalog.id_of(*index)).collect();
         ids.sort_unstable();
@@ -195,7 +197,7 @@ impl Machine {
 
     /// Returns the sequence of the user's last change; 0 if there was none.
     pub fn sequence(&self, id: UserId) -> u64 {
-        let user = self.by_id.get(&id).and_then(|slot| self.users[*slot as usize].as_ref());
+        let user = self.by_id.get(&id).and_then(|slot| self.users[slot.0 as usize].as_ref());
         user.map_or(0, |user| user.sequence)
     }
 

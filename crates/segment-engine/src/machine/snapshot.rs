@@ -1,6 +1,7 @@
 //! Saving a machine and loading it again: what a checkpoint holds, and what is sent when users
 //! merge.
 
+use super::index::UserSlot;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -106,7 +107,7 @@ impl Machine {
     pub fn take_changed(&mut self) -> Vec<UserId> {
         let changed = std::mem::take(&mut self.changed);
         for id in &changed {
-            if let Some(user) = self.by_id.get(id).and_then(|slot| self.users[*slot as usize].as_mut()) {
+            if let Some(user) = self.by_id.get(id).and_then(|slot| self.users[slot.0 as usize].as_mut()) {
                 user.changed = false;
                 self.tally.measure(user);
             }
@@ -116,7 +117,7 @@ impl Machine {
 
     /// Returns a user's block; `None` for an unknown user. The instant must be settled.
     pub fn save_user(&self, id: UserId) -> Option<Vec<u8>> {
-        let user = self.users[*self.by_id.get(&id)? as usize].as_ref()?;
+        let user = self.users[self.by_id.get(&id)?.0 as usize].as_ref()?;
         Some(self.user_block(user))
     }
 
@@ -170,7 +171,7 @@ impl Machine {
         self.tally.enter(&user.members);
         self.tally.measure(&mut user);
         let (id, due) = (user.id, user.next_wakeup());
-        let slot = u32::try_from(self.users.len()).expect("fewer than 2³² users");
+        let slot = UserSlot::new(self.users.len());
         self.users.push(Some(User { armed: due, ..user }));
         self.by_id.insert(id, slot);
         if due < Timestamp::MAX {

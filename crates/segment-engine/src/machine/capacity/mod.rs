@@ -1,5 +1,6 @@
 //! What happens when an accumulator of a user is full.
 
+use super::index::UserSlot;
 use super::user::User;
 use super::{AccumulatorId, Failure, Machine};
 use crate::accumulator::{CapacityExceeded, ENTRIES_MAX};
@@ -11,11 +12,11 @@ impl Machine {
     /// the bound has one record, not one per event.
     pub(super) fn refused(
         &mut self,
-        slot: u32,
+        slot: UserSlot,
         accumulator: AccumulatorId,
         CapacityExceeded { until }: CapacityExceeded,
     ) {
-        let user = self.users[slot as usize].as_mut().expect("the caller found it");
+        let user = self.users[slot.0 as usize].as_mut().expect("the caller found it");
         let before: Vec<AccumulatorId> = user.limited.accumulators(self.now).map(|(id, _)| id).collect();
         if !user.limited.note(accumulator, until, self.now) {
             return;

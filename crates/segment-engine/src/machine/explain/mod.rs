@@ -5,6 +5,7 @@ mod evidence;
 mod tests;
 
 use super::formula::{Formula, Node};
+use super::index::SegmentIndex;
 use super::user::User;
 use super::{Machine, Rule};
 use crate::event::UserId;
@@ -85,7 +86,7 @@ impl Machine {
         let index = self.catalog.index_of_tag(tag)?;
         let compiled = self.catalog.in_force(index)?;
         let slot = *self.by_id.get(&user)?;
-        let mut user = self.users[slot as usize].clone()?;
+        let mut user = self.users[slot.0 as usize].clone()?;
         let member = user.is_member(index);
         let (normal_form, conditions) = match (&compiled.definition.rule, &compiled.formula) {
             (Rule::Where(plan), Some(formula)) => {
@@ -117,7 +118,7 @@ impl Machine {
     }
 
     /// Returns the first instant after now at which the membership changes if nothing more happens.
-    fn forecast(&self, index: u32, mut user: User) -> Option<Timestamp> {
+    fn forecast(&self, index: SegmentIndex, mut user: User) -> Option<Timestamp> {
         let before = user.is_member(index);
         let mut involved = vec![index];
         let mut at = 0;
@@ -130,7 +131,7 @@ impl Machine {
             }
             at += 1;
         }
-        involved.sort_unstable_by_key(|index| (self.catalog.slots[*index as usize].rank, *index));
+        involved.sort_unstable_by_key(|index| (self.catalog.slots[index.0 as usize].rank, *index));
         let mut now = self.now;
         for _ in 0..FORECAST_STEPS_MAX {
             let mut next = Timestamp::MAX;
