@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 /// Ranks from 0, with probability proportional to 1 / (rank + 1).

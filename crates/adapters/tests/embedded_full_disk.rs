@@ -13,7 +13,7 @@ use adapters::embedded;
 use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 /// Set in the environment of the test process inside the namespace.

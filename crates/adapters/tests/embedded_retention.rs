@@ -11,7 +11,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Log, NewRecord, Progress, Topic};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 fn open(folder: &Path) -> (EmbeddedLog, EmbeddedCheckpoints) {

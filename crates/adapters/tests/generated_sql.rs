@@ -5,7 +5,8 @@
 use adapters::duckdb::DuckDbWarehouse;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse};
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::UserId;
 use segment_engine::language::compile;
 use segment_engine::sql::{SegmentSource, member_query, members_query, size_query};
 use segment_engine::time::Timestamp;

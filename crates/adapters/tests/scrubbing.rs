@@ -18,7 +18,8 @@ use ports::clock::ManualClock;
 use ports::log::{Log, NewRecord, Progress, Topic};
 use ports::warehouse::{ArchiveBatch, ArchiveRow, HistoryOf, TraitsRow, UserRow, Warehouse};
 use ports_testkit::contract::warehouse::event;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 use serde_json::json;
 

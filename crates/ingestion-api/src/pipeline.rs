@@ -8,7 +8,7 @@ use ports::clock::Clock;
 use ports::identities::{CaselessTypes, Hold, Identities, Identity, IdentityError};
 use ports::log::{Log, LogError, NewRecord, Topic, partition_of};
 use ports::records::{UserRecord, instant};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use crate::admission::{EventDraft, Received, Rejection, admit};
 use crate::cache::IdentityCache;

@@ -8,7 +8,7 @@ use ports::records::event::{DISPLACED, Payload};
 use ports::records::json::{Json, JsonError, Kind, Reader};
 use ports::records::object::Object;
 use ports::records::{ErrorRecord, ErrorType};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};

@@ -16,7 +16,8 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use ports::ErrorCode;
 use ports::log::{Log, Topic, partition_of};
 use ports::records::decode::Input;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::UserId;
 use serde_json::json;
 use support::{PARTITIONS, SAMPLE, World, read};
 

@@ -1,7 +1,7 @@
 //! Checkpoints: a worker's state per user, so that a restart replays little of the log.
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use crate::log::Progress;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 pub use segment_engine::machine::{ConditionReport, Evidence, Explanation, ValueReport};
 
 use crate::ErrorCode;
@@ -95,7 +95,7 @@ pub trait SegmentQueries: Send + Sync + 'static {
     async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError>;
 
     /// Returns how far the newest version of a segment is in force.
-    async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError>;
+    async fn progress(&self, segment: SegmentId) -> Result<BackfillProgress, SegmentQueryError>;
 
     /// Waits until the memberships in the config store include everything that was in the log
     /// before the call. If that takes too long, as with a worker that is stuck, fails with

@@ -2,7 +2,8 @@
 //! audits and people.
 
 use async_trait::async_trait;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::UserId;
 use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 

@@ -18,7 +18,8 @@ use ports::records::UserRecord;
 use ports::records::decode::{Delivery, Input, decode_input};
 use ports::records::json_text::trees;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, TraitsRow, UserRow, Warehouse, WarehouseError};
-use segment_engine::event::{Position, UserId};
+use segment_engine::event::Position;
+use segment_engine::ids::UserId;
 use segment_engine::machine::{EventKey, RecentIds};
 use tokio::sync::watch;
 

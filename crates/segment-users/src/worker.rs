@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::log::{Progress, Topic};
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::machine::Explanation;
 use segment_engine::time::Timestamp;
 use tokio::runtime::Handle;
@@ -33,7 +33,7 @@ pub(crate) enum Query {
     },
     /// How much of this version's work is done, from 0 to 1? `None` if the segment is unknown.
     Progress {
-        segment: i64,
+        segment: SegmentId,
         version: u64,
         response: oneshot::Sender<Option<f64>>,
     },

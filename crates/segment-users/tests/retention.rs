@@ -13,7 +13,7 @@ use ports::config_store::MembershipStore;
 use ports::log::{Topic, partition_of};
 use ports::records::{Cause, Notification};
 use ports_testkit::memory::MemoryConfigStore;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_users::archiver::{Archiver, Step};
 use segment_users::membership_writer::MembershipWriter;
 use segment_users::partition::{Partition, WorkerError};

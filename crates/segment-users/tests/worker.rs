@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ports::log::{NewRecord, Topic, partition_of};
 use ports_testkit::memory::MemoryWarehouse;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 use support::{PARTITIONS, SECOND, World};
@@ -126,7 +126,7 @@ async fn a_new_segment_reads_the_history_and_an_edit_emits_the_difference() {
 async fn progress_says_which_version_is_in_force() {
     let mut world = World::new().await;
     let ratios = |world: &World, version| -> Vec<_> {
-        world.partitions.iter().map(|partition| partition.segment_progress(1, version)).collect()
+        world.partitions.iter().map(|partition| partition.segment_progress(SegmentId(1), version)).collect()
     };
     assert_eq!(ratios(&world, 1), [None; PARTITIONS as usize]);
     world.segment(1, "some", 1, "count(*) > 0").await;
@@ -183,7 +183,7 @@ async fn numbers_in_traits_keep_every_digit() {
     world.ports.log.append(vec![send(r#"{"late":12345678901234567.89}"#)]).await.unwrap();
     world.run().await;
     let machine = world.partitions[partition_of(survivor, PARTITIONS) as usize].machine();
-    assert_eq!(machine.memberships(UserId(survivor)), [1, 2, 3]);
+    assert_eq!(machine.memberships(UserId(survivor)), [1, 2, 3].map(SegmentId));
     let archived = warehouse.traits(UserId(survivor));
     assert_eq!(archived["balance"], "12345678901234567.89");
     assert_eq!(archived["price"], json!({"list": "19.90", "count": 3}));

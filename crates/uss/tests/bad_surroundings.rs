@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ports::checkpoints::{Checkpoint, CheckpointStore};
 use ports::log::Log;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use serde_json::json;
 use support::{Launch, Server, eventually};
 

@@ -121,7 +121,8 @@ async fn state(opened: &Opened) -> Result<Vec<String>, String> {
 
 async fn memberships(opened: &Opened) -> String {
     let users = opened.store.users(Page::ALL).await.unwrap();
-    let members = users.iter().map(|user| (user.id, user.segments.iter().map(|segment| segment.segment_id).collect()));
+    let members =
+        users.iter().map(|user| (user.id, user.segments.iter().map(|segment| segment.segment_id.0).collect()));
     format!("{:?}", members.collect::<Vec<(_, Vec<i64>)>>())
 }
 

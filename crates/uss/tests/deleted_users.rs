@@ -18,7 +18,7 @@ use configuration_api::{Holds, Relay};
 use ports::clock::{Clock, ManualClock};
 use ports::config_store::{ConfigStore, IdentityKey, IdentityRules, IdentityStore, NewUser, TraitStore, UserStore};
 use ports::log::{Log, NewRecord, Topic, partition_of};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 use segment_users::erasure::Erasure;
 use segment_users::partition::Ports;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Log, Topic, partition_of};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use serde_json::json;
 use support::{Launch, Server, eventually};
 

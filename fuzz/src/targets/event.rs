@@ -4,7 +4,8 @@ use ingestion_api::Limits;
 use ingestion_api::admission::{Received, admit};
 use ports::records::decode::decode_event;
 use ports::records::instant;
-use segment_engine::event::{Position, UserId};
+use segment_engine::event::Position;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 const NOW: Timestamp = Timestamp(1_770_000_000_000_000);

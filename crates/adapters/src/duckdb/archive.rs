@@ -7,7 +7,8 @@ use duckdb::{Connection, OptionalExt, Transaction, params};
 use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, WarehouseError};
 use segment_engine::decimal::{Decimal, PRECISION, SCALE};
 use segment_engine::eval::jsonb_ordered;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 use super::unavailable;

@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ports::warehouse::{ArchiveBatch, Departure, HistoryOf, Table, Warehouse, WarehouseError};
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::UserId;
 use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use fjall::{Guard, Readable, Slice, Snapshot};
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::log::Progress;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use serde::{Deserialize, Serialize};
 
 use super::block::checksum;

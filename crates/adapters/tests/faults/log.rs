@@ -7,7 +7,7 @@ use adapters::embedded::{self, EmbeddedCheckpoints, EmbeddedLog};
 use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Commit, Log, NewRecord, Progress, Topic};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 use super::{Case, copy, disk, each_case};

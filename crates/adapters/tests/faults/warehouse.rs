@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use adapters::duckdb::DuckDbWarehouse;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError};
 use ports_testkit::contract;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 use serde_json::json;
 

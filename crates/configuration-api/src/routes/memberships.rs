@@ -5,7 +5,7 @@ use ports::ErrorCode;
 use ports::config_store::{Applied, MembershipBatch, MembershipChange};
 use ports::log::Topic;
 use ports::records::instant;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uss_http::Problem;
@@ -17,7 +17,7 @@ use crate::wire::views::UserView;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ManualBody {
-    segments: Vec<i64>,
+    segments: Vec<SegmentId>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -33,9 +33,9 @@ pub(crate) struct BatchBody {
 struct ChangeBody {
     user_id: i64,
     #[serde(default)]
-    entered: Vec<i64>,
+    entered: Vec<SegmentId>,
     #[serde(default)]
-    left: Vec<i64>,
+    left: Vec<SegmentId>,
     effective_at: String,
 }
 

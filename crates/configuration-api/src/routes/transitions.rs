@@ -9,6 +9,7 @@ use futures_util::stream::{self, Stream};
 use ports::ErrorCode;
 use ports::log::{Log, LogError, Record, Topic, partition_of};
 use ports::records::Notification;
+use segment_engine::ids::SegmentId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ pub(crate) async fn of_user(
 
 pub(crate) async fn of_segment(
     State(api): State<Api>,
-    Path(id): Path<i64>,
+    Path(id): Path<SegmentId>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Json<Value>, Problem> {
     let segment = api.segment(id).await?.id;

@@ -16,7 +16,7 @@ use ports::segment_queries::{
     BackfillProgress, ConditionReport, Evidence, Explanation, Preview, SegmentQueries, SegmentQueryError, ValueReport,
 };
 use ports_testkit::memory::{MemoryConfigStore, MemoryLog};
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::time::Timestamp;
 use segment_engine::value::Value as EngineValue;
 use serde_json::{Value, json};
@@ -115,7 +115,7 @@ impl SegmentQueries for StubQueries {
         }
     }
 
-    async fn progress(&self, _: i64) -> Result<BackfillProgress, SegmentQueryError> {
+    async fn progress(&self, _: SegmentId) -> Result<BackfillProgress, SegmentQueryError> {
         Ok(BackfillProgress { version: 2, ratio: 0.5, partitions: (2, 4) })
     }
 

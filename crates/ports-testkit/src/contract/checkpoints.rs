@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 use Generation::{Kept, Latest};

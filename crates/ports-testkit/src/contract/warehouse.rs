@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::UserId;
 use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 use serde_json::json;

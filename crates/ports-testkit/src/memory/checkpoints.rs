@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::log::Progress;

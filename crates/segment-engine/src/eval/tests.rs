@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::decimal::Decimal;
-use crate::event::{Position, UserId};
+use crate::event::Position;
+use crate::ids::UserId;
 use crate::plan::{ArithmeticOp, CompareOp, Function, NowExpr, NowStep, Pattern, PatternKind, Unit, Zone};
 use crate::time::Interval;
 use crate::value::Type;

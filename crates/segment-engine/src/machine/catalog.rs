@@ -1,6 +1,5 @@
 //! The segments of a machine, their accumulators, and what triggers what.
 
-use super::index::SegmentIndex;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -9,16 +8,17 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
 use super::format_3;
 use super::formula::Formula;
+use super::index::SegmentIndex;
 use super::lower::lower;
 use super::triggers::Triggers;
-use crate::event::UserId;
+use crate::ids::{SegmentId, UserId};
 use crate::plan::{Expr, Plan};
 
 /// A segment as the config store has it.
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// The config store's id of the segment.
-    pub id: i64,
+    pub id: SegmentId,
     /// What `segment('…')` names it by.
     pub tag: String,
     /// Grows with each change of meaning.
@@ -89,7 +89,7 @@ pub(super) struct SharedAccumulator {
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     pub(super) slots: Vec<Slot>,
-    by_id: FxHashMap<i64, SegmentIndex>,
+    by_id: FxHashMap<SegmentId, SegmentIndex>,
     by_tag: FxHashMap<String, SegmentIndex>,
     pub(super) accumulators: Vec<Option<SharedAccumulator>>,
     by_key: FxHashMap<AccumulatorKey, AccumulatorId>,
@@ -103,7 +103,7 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
-    pub(super) fn index_of(&self, id: i64) -> Option<SegmentIndex> {
+    pub(super) fn index_of(&self, id: SegmentId) -> Option<SegmentIndex> {
         self.by_id.get(&id).copied()
     }
 
@@ -119,7 +119,7 @@ impl Catalog {
         self.slots[index.0 as usize].in_force.as_ref()
     }
 
-    pub(super) fn id_of(&self, index: SegmentIndex) -> Option<i64> {
+    pub(super) fn id_of(&self, index: SegmentIndex) -> Option<SegmentId> {
         let slot = &self.slots[index.0 as usize];
         slot.in_force.as_ref().or(slot.pending.as_ref()).map(|compiled| compiled.definition.id)
     }
@@ -129,7 +129,7 @@ impl Catalog {
     }
 
     /// Returns the ids of the segments that read an accumulator, in force or pending.
-    pub(super) fn segments_of(&self, accumulator: AccumulatorId) -> impl Iterator<Item = i64> {
+    pub(super) fn segments_of(&self, accumulator: AccumulatorId) -> impl Iterator<Item = SegmentId> {
         let versions = self.slots.iter().flat_map(|slot| slot.in_force.iter().chain(&slot.pending));
         let reading = versions.filter(move |compiled| compiled.accumulators.binary_search(&accumulator).is_ok());
         reading.map(|compiled| compiled.definition.id)

@@ -140,7 +140,8 @@ mod tests {
 
     use super::*;
     use crate::decimal::Decimal;
-    use crate::event::{Event, Position, UserId};
+    use crate::event::{Event, Position};
+    use crate::ids::UserId;
     use crate::language::compile;
     use crate::time::Timestamp;
     use crate::time::calendar::{DAY, HOUR};

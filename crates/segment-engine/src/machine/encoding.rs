@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::recent::{Receipt, RecentIds};
 use super::user::{ManualList, Source, UserProfile};
 use crate::encoding::written_as;
-use crate::event::UserId;
+use crate::ids::{SegmentId, UserId};
 use crate::time::Timestamp;
 
 #[derive(Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub(super) struct ProfileLayout {
 #[serde(remote = "ManualList")]
 pub(super) struct ManualListLayout {
     version: u64,
-    segments: Vec<i64>,
+    segments: Vec<SegmentId>,
 }
 
 #[derive(Serialize, Deserialize)]

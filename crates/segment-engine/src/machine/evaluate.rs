@@ -1,11 +1,11 @@
 //! Evaluating users: which segments they enter and leave, and when to evaluate them again.
 
-use super::index::{SegmentIndex, UserSlot};
 use std::cmp::Reverse;
 
+use super::index::{SegmentIndex, UserSlot};
 use super::user::User;
 use super::{Cause, Change, Machine};
-use crate::event::UserId;
+use crate::ids::{SegmentId, UserId};
 use crate::time::Timestamp;
 
 impl Machine {
@@ -92,7 +92,7 @@ impl Machine {
 
     /// Emits the difference between the memberships that were emitted (ids of segments) and those
     /// that hold. `sequence` is that of the last emitted change.
-    pub fn reconcile(&mut self, id: UserId, emitted: &[i64], sequence: u64, cause: Cause) {
+    pub fn reconcile(&mut self, id: UserId, emitted: &[SegmentId], sequence: u64, cause: Cause) {
         let Some(slot) = self.by_id.get(&id).copied() else { return };
         let Some(user) = self.users[slot.0 as usize].as_mut() else { return };
         let mut emitted: Vec<SegmentIndex> =
@@ -136,7 +136,7 @@ impl Machine {
         self.tally.enter(&entered);
         self.tally.leave(&left);
         let ids = |indexes: Vec<SegmentIndex>| {
-            let mut ids: Vec<i64> = indexes.into_iter().filter_map(|index| self.catalog.id_of(index)).collect();
+            let mut ids: Vec<SegmentId> = indexes.into_iter().filter_map(|index| self.catalog.id_of(index)).collect();
             ids.sort_unstable();
             ids
         };

@@ -47,7 +47,7 @@ pub use snapshot::SnapshotError;
 pub use tally::SegmentCount;
 pub use user::{ManualList, Source, Traits, UserProfile};
 
-use crate::event::UserId;
+use crate::ids::{SegmentId, UserId};
 use crate::time::Timestamp;
 use catalog::Catalog;
 use tally::Tally;
@@ -187,9 +187,9 @@ impl Machine {
     }
 
     /// Returns the ids of the segments that the user is in, ascending.
-    pub fn memberships(&self, id: UserId) -> Vec<i64> {
+    pub fn memberships(&self, id: UserId) -> Vec<SegmentId> {
         let user = self.by_id.get(&id).and_then(|slot| self.users[slot.0 as usize].as_ref());
-        let mut ids: Vec<i64> =
+        let mut ids: Vec<SegmentId> =
             user.iter().flat_map(|user| &user.members).filter_map(|index| self.catalog.id_of(*index)).collect();
         ids.sort_unstable();
         ids
@@ -202,7 +202,7 @@ impl Machine {
     }
 
     /// Returns the users in a segment, ascending. Loops over all users.
-    pub fn members(&self, segment: i64) -> Vec<UserId> {
+    pub fn members(&self, segment: SegmentId) -> Vec<UserId> {
         let Some(index) = self.catalog.index_of(segment) else { return Vec::new() };
         let members = self.users.iter().flatten().filter(|user| user.is_member(index));
         let mut ids: Vec<UserId> = members.map(|user| user.id).collect();
@@ -211,7 +211,7 @@ impl Machine {
     }
 
     /// Returns the version of a segment that is in force; `None` if none is yet.
-    pub fn version_in_force(&self, segment: i64) -> Option<u64> {
+    pub fn version_in_force(&self, segment: SegmentId) -> Option<u64> {
         let compiled = self.catalog.in_force(self.catalog.index_of(segment)?)?;
         Some(compiled.definition.version)
     }

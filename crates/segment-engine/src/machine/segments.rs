@@ -4,7 +4,8 @@ use super::catalog::SharedAccumulator;
 use super::index::{SegmentIndex, UserSlot};
 use super::inputs::holds;
 use super::{AccumulatorId, Cause, Definition, Machine, Source};
-use crate::event::{Event, UserId};
+use crate::event::Event;
+use crate::ids::{SegmentId, UserId};
 use crate::time::Timestamp;
 
 impl Machine {
@@ -17,7 +18,7 @@ impl Machine {
     }
 
     /// Returns the segments whose new version waits only for [`Machine::activate`]: id and version.
-    pub fn ready(&self) -> Vec<(i64, u64)> {
+    pub fn ready(&self) -> Vec<(SegmentId, u64)> {
         let indexes = self.catalog.slots_by_index().filter(|(index, _)| self.catalog.is_ready(*index));
         let pending = indexes.filter_map(|(_, slot)| slot.pending.as_ref());
         pending.map(|compiled| (compiled.definition.id, compiled.definition.version)).collect()
@@ -26,7 +27,7 @@ impl Machine {
     /// Whether the new version can take effect where it is defined: there is no history, or
     /// versions in force keep all accumulators that it reads. That follows from the log alone; how
     /// far a backfill has come does not.
-    pub fn needs_no_history(&self, segment: i64) -> bool {
+    pub fn needs_no_history(&self, segment: SegmentId) -> bool {
         !self.has_history || self.catalog.index_of(segment).is_some_and(|index| self.catalog.is_covered(index))
     }
 
@@ -37,13 +38,13 @@ impl Machine {
     }
 
     /// Whether a newer version of the segment is pending; `None` for an unknown segment.
-    pub fn is_pending(&self, segment: i64) -> Option<bool> {
+    pub fn is_pending(&self, segment: SegmentId) -> Option<bool> {
         let index = self.catalog.index_of(segment)?;
         Some(self.catalog.slots[index.0 as usize].pending.is_some())
     }
 
     /// Returns the version of the segment that is pending, if any.
-    pub fn pending_version(&self, segment: i64) -> Option<u64> {
+    pub fn pending_version(&self, segment: SegmentId) -> Option<u64> {
         let slot = &self.catalog.slots[self.catalog.index_of(segment)?.0 as usize];
         slot.pending.as_ref().map(|pending| pending.definition.version)
     }
@@ -124,7 +125,7 @@ impl Machine {
 
     /// Puts a segment's new version in force. The difference is emitted when the instant is
     /// complete, together with the changes by the instant's other records.
-    pub fn activate(&mut self, segment: i64, version: u64, at: Timestamp) {
+    pub fn activate(&mut self, segment: SegmentId, version: u64, at: Timestamp) {
         self.reach(at);
         let Some(index) = self.catalog.index_of(segment) else { return };
         let slot = &self.catalog.slots[index.0 as usize];
@@ -139,7 +140,7 @@ impl Machine {
 
     /// Removes a segment: its members leave. The changes are emitted when the instant is complete,
     /// together with those by the instant's other records.
-    pub fn remove_segment(&mut self, segment: i64, at: Timestamp) {
+    pub fn remove_segment(&mut self, segment: SegmentId, at: Timestamp) {
         self.reach(at);
         let Some(index) = self.catalog.index_of(segment) else { return };
         for slot in (0..self.users.len()).map(UserSlot::new) {

@@ -1,17 +1,17 @@
 //! Saving a machine and loading it again: what a checkpoint holds, and what is sent when users
 //! merge.
 
-use super::index::UserSlot;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{ManualListLayout, ProfileLayout};
+use super::index::UserSlot;
 use super::user::{ManualList, Source, User, UserProfile};
 use super::{AccumulatorId, Definition, Departed, Machine, RecentIds, Rule, Settings};
 use crate::accumulator::Accumulator;
-use crate::event::UserId;
+use crate::ids::{SegmentId, UserId};
 use crate::language::{CompileError, compile_saved};
 use crate::plan::Plan;
 use crate::time::Timestamp;
@@ -58,9 +58,9 @@ struct UserBlock {
     manual: ManualList,
     recent: RecentIds,
     accumulators: Vec<(u64, Accumulator)>,
-    members: Vec<i64>,
+    members: Vec<SegmentId>,
     sequence: u64,
-    wakeups: Vec<(Timestamp, i64)>,
+    wakeups: Vec<(Timestamp, SegmentId)>,
     sources: Vec<Source>,
 }
 
@@ -93,7 +93,7 @@ struct MachineBlock {
 
 #[derive(Clone, Serialize, Deserialize)]
 struct SegmentBlock {
-    id: i64,
+    id: SegmentId,
     tag: String,
     version: u64,
     /// `None` for a manual segment.

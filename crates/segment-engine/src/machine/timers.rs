@@ -1,9 +1,9 @@
 //! Wake-ups: which user to evaluate again, and when.
 
-use super::index::UserSlot;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use super::index::UserSlot;
 use crate::time::Timestamp;
 
 /// A bucket of the calendar spans 2²⁰ µs, about a second.

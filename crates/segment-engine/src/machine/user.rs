@@ -1,17 +1,17 @@
 //! What the machine knows of one user.
 
-use super::index::SegmentIndex;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::accumulator_key::AccumulatorId;
 use super::change::Cause;
+use super::index::SegmentIndex;
 use super::limited::Limited;
 use super::recent::RecentIds;
 use crate::accumulator::Accumulator;
 use crate::eval::{find, read_steps};
-use crate::event::UserId;
+use crate::ids::{SegmentId, UserId};
 use crate::plan::{JsonPath, UserColumn};
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -45,7 +45,7 @@ pub(super) struct User {
     pub(super) dirty_cause: Option<Cause>,
     /// Ids of segments that the user was in and that were removed in this instant. Ids, because
     /// another segment may have the index by now.
-    pub(super) left_by_removal: Vec<i64>,
+    pub(super) left_by_removal: Vec<SegmentId>,
     /// Whether the user changed since the last checkpoint.
     pub(super) changed: bool,
     /// The users that were merged into this one.
@@ -62,7 +62,7 @@ pub struct ManualList {
     #[serde(default)]
     pub version: u64,
     /// Ids of manual segments.
-    pub segments: Vec<i64>,
+    pub segments: Vec<SegmentId>,
 }
 
 /// A user that was merged into another one, the survivor.

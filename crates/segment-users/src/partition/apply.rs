@@ -9,7 +9,8 @@ use ports::log::{NewRecord, Record, Topic, partition_of};
 use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
 use ports::records::json_text::{JsonText, trees};
 use ports::records::{SegmentRecord, UserRecord};
-use segment_engine::event::{Position, UserId};
+use segment_engine::event::Position;
+use segment_engine::ids::UserId;
 use segment_engine::machine::{Cause, Definition, ManualList, Rule, Source, UserProfile};
 use segment_engine::time::Timestamp;
 

@@ -12,7 +12,7 @@ use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore};
 use ports::clock::Clock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use ports::warehouse::{Warehouse, WarehouseError};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::machine::{Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 

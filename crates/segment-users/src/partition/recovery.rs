@@ -6,7 +6,7 @@ use ports::checkpoints::{CheckpointError, Generation, Restored};
 use ports::log::{Log, LogError, Progress, Topic};
 use ports::records::{Cause, Notification};
 use ports::warehouse::Departure;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::machine::{Change, Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -263,17 +263,17 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Emitted {
     sequence: u64,
-    entered: Vec<i64>,
-    left: Vec<i64>,
+    entered: Vec<SegmentId>,
+    left: Vec<SegmentId>,
 }
 
 impl Emitted {
-    fn redo(&self, members: &mut Vec<i64>) {
+    fn redo(&self, members: &mut Vec<SegmentId>) {
         members.retain(|segment| !self.left.contains(segment));
         members.extend(&self.entered);
     }
 
-    fn undo(&self, members: &mut Vec<i64>) {
+    fn undo(&self, members: &mut Vec<SegmentId>) {
         members.retain(|segment| !self.entered.contains(segment));
         members.extend(&self.left);
     }

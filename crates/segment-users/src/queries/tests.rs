@@ -5,6 +5,7 @@ use ports::clock::ManualClock;
 use ports::config_store::{NewSegment, NewUser};
 use ports::log::{NewRecord, Progress, Topic};
 use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
+use segment_engine::ids::SegmentId;
 use segment_engine::time::Timestamp;
 
 use super::*;
@@ -129,7 +130,7 @@ async fn an_outbox_that_nobody_relays_does_not_hold_callers_for_ever() {
 }
 
 /// Stores a segment: with a clause, or manual.
-async fn segment(store: &Arc<dyn ConfigStore>, tag: &str, clause: Option<&str>) -> i64 {
+async fn segment(store: &Arc<dyn ConfigStore>, tag: &str, clause: Option<&str>) -> SegmentId {
     let new = NewSegment {
         title: String::new(),
         description: None,

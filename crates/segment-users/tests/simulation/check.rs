@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use ports::log::{Topic, partition_of};
 use ports::records::{Cause, Notification};
 use ports::warehouse::HistoryOf;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::language::compile;
 use segment_engine::machine::{self, Definition, Machine, ManualList, Rule, UserProfile};
 use segment_engine::time::Timestamp;
@@ -94,7 +95,7 @@ impl World {
             let survivor = self.survivors.get(&user);
             let expected = if survivor == Some(&user) { plain.memberships(id) } else { Vec::new() };
             assert_eq!(partition.machine().memberships(id), expected, "user {user}, now {survivor:?}");
-            let emitted: Vec<i64> =
+            let emitted: Vec<SegmentId> =
                 self.emitted.get(&id).into_iter().flat_map(|(_, members)| members).copied().collect();
             assert_eq!(emitted, expected, "emitted for user {user}");
         }

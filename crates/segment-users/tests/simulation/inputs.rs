@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ports::log::{Topic, partition_of};
 use ports::records::ConfigRecord;
+use segment_engine::ids::SegmentId;
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ const CLAUSES: [&str; 14] = [
 const TAGS: i64 = 5;
 
 /// Manual segments, by id.
-pub(crate) const MANUAL: [(i64, &str); 2] = [(101, "by hand"), (102, "by hand too")];
+pub(crate) const MANUAL: [(SegmentId, &str); 2] = [(SegmentId(101), "by hand"), (SegmentId(102), "by hand too")];
 
 #[derive(Clone)]
 pub(crate) struct Saved {
@@ -144,7 +145,7 @@ impl World {
     }
 
     pub(crate) async fn change_segment(&mut self) {
-        let id = 1 + self.random.u64(..TAGS as u64) as i64;
+        let id = SegmentId(1 + self.random.u64(..TAGS as u64) as i64);
         let record = if self.segments.contains_key(&id) && self.random.u64(..4) == 0 {
             self.segments.remove(&id);
             ConfigRecord::SegmentDeleted { id }
@@ -161,7 +162,7 @@ impl World {
 
     /// Returns the segment's own tag or, now and then, a free one, which another segment may just
     /// have given up.
-    fn tag_for(&mut self, id: i64) -> String {
+    fn tag_for(&mut self, id: SegmentId) -> String {
         let own = self.segments.get(&id).map(|saved| saved.tag.clone());
         if let (Some(tag), 1..) = (own, self.random.u64(..3)) {
             return tag;

@@ -20,7 +20,7 @@ use ports::checkpoints::{Checkpoint, Generation};
 use ports::clock::ManualClock;
 use ports::log::{NewRecord, Topic, partition_of};
 use ports_testkit::memory::MemoryConfigStore;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::machine;
 use segment_engine::time::Timestamp;
 use segment_users::archiver::{Archiver, Step};
@@ -59,10 +59,10 @@ struct World {
     /// decide.
     survivors: BTreeMap<i64, i64>,
     /// Each segment as it was saved last.
-    segments: BTreeMap<i64, Saved>,
+    segments: BTreeMap<SegmentId, Saved>,
     version: u64,
     /// Manual segments as the config store has them: the list's version and the segments.
-    lists: BTreeMap<i64, (u64, BTreeSet<i64>)>,
+    lists: BTreeMap<i64, (u64, BTreeSet<SegmentId>)>,
     /// Traits sent: user id, plan, and since when.
     plans: Vec<(i64, &'static str, Timestamp)>,
     /// Events sent: user id and event id.
@@ -72,7 +72,7 @@ struct World {
     /// The offset up to which each partition's notifications were read.
     read: [u64; PARTITIONS as usize],
     /// The last sequence and the memberships of each user, from the notifications.
-    emitted: BTreeMap<UserId, (u64, BTreeSet<i64>)>,
+    emitted: BTreeMap<UserId, (u64, BTreeSet<SegmentId>)>,
 }
 
 impl World {

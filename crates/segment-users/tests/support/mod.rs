@@ -12,6 +12,7 @@ use ports::clock::ManualClock;
 use ports::log::{NewRecord, Topic, partition_of};
 use ports::records::{ConfigRecord, Notification};
 use ports_testkit::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
+use segment_engine::ids::SegmentId;
 use segment_engine::time::Timestamp;
 use segment_users::archiver::{Archiver, Step};
 use segment_users::definitions;
@@ -97,7 +98,7 @@ impl World {
 
     pub(crate) async fn segment(&mut self, id: i64, tag: &str, version: u64, clause: &str) {
         let record = ConfigRecord::Segment {
-            id,
+            id: SegmentId(id),
             tag: tag.to_owned(),
             version,
             where_statement: clause.to_owned(),

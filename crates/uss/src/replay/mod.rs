@@ -21,7 +21,8 @@ use ports::config_store::true_since;
 use ports::identities::Identity;
 use ports::records::decode::{Delivery, decode_event};
 use ports::records::instant;
-use segment_engine::event::{Position, UserId};
+use segment_engine::event::Position;
+use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::machine::{self, Cause, Machine, UserProfile};
 use segment_engine::time::Timestamp;
 
@@ -221,7 +222,7 @@ impl<W: Write> Replay<W> {
         let mut changes = self.machine.take_changes();
         changes.sort_by_key(|change| (change.effective_at, change.user, change.sequence));
         for change in changes {
-            let tags = |ids: &[i64]| {
+            let tags = |ids: &[SegmentId]| {
                 let mut tags: Vec<&str> = ids.iter().map(|id| self.segments.tag(*id)).collect();
                 tags.sort_unstable();
                 tags

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use segment_engine::ids::SegmentId;
 use segment_engine::language::compile;
 use segment_engine::machine::{Definition, Machine};
 use segment_engine::plan::Plan;
@@ -88,20 +89,20 @@ impl Segments {
     }
 
     /// Returns the id of a segment, also of a deleted one.
-    pub(crate) fn known(&self, tag: &str) -> Option<i64> {
+    pub(crate) fn known(&self, tag: &str) -> Option<SegmentId> {
         let place = self.tags.iter().position(|known| known == tag)?;
-        Some(i64::try_from(place).expect("fewer than 2⁶³ segments") + 1)
+        Some(SegmentId(i64::try_from(place).expect("fewer than 2⁶³ segments") + 1))
     }
 
     /// Returns the tag of a segment id that the machine emitted.
-    pub(crate) fn tag(&self, id: i64) -> &str {
-        &self.tags[usize::try_from(id - 1).expect("segment ids count from 1")]
+    pub(crate) fn tag(&self, id: SegmentId) -> &str {
+        &self.tags[usize::try_from(id.0 - 1).expect("segment ids count from 1")]
     }
 
-    fn id(&mut self, tag: String) -> i64 {
+    fn id(&mut self, tag: String) -> SegmentId {
         self.known(&tag).unwrap_or_else(|| {
             self.tags.push(tag);
-            i64::try_from(self.tags.len()).expect("fewer than 2⁶³ segments")
+            SegmentId(i64::try_from(self.tags.len()).expect("fewer than 2⁶³ segments"))
         })
     }
 

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, reason = "the tables are files")]
 
-use super::super::index::SegmentIndex;
 use std::fmt::Write;
 use std::path::Path;
 
+use super::super::index::SegmentIndex;
 use super::*;
 use crate::language::compile;
 use crate::machine::{format_3, lower};

@@ -4,6 +4,7 @@ use super::index::UserSlot;
 use super::user::User;
 use super::{AccumulatorId, Failure, Machine};
 use crate::accumulator::{CapacityExceeded, ENTRIES_MAX};
+use crate::ids::SegmentId;
 use crate::time::Timestamp;
 
 impl Machine {
@@ -21,9 +22,9 @@ impl Machine {
         if !user.limited.note(accumulator, until, self.now) {
             return;
         }
-        let reported: Vec<i64> = before.into_iter().flat_map(|id| self.catalog.segments_of(id)).collect();
+        let reported: Vec<SegmentId> = before.into_iter().flat_map(|id| self.catalog.segments_of(id)).collect();
         let segments = self.catalog.segments_of(accumulator);
-        let mut segments: Vec<i64> = segments.filter(|id| !reported.contains(id)).collect();
+        let mut segments: Vec<SegmentId> = segments.filter(|id| !reported.contains(id)).collect();
         segments.sort_unstable();
         segments.dedup();
         if segments.is_empty() {

@@ -8,7 +8,7 @@ use super::formula::{Formula, Node};
 use super::index::SegmentIndex;
 use super::user::User;
 use super::{Machine, Rule};
-use crate::event::UserId;
+use crate::ids::UserId;
 use crate::language::{Names, print_expression};
 use crate::plan::{Expr, Plan};
 use crate::time::Timestamp;

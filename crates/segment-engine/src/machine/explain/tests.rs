@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{ConditionReport, Evidence};
 use crate::decimal::Decimal;
-use crate::event::{Event, Position, UserId};
+use crate::event::{Event, Position};
+use crate::ids::{SegmentId, UserId};
 use crate::language::compile;
 use crate::machine::{Definition, Machine, Rule, Settings};
 use crate::time::Timestamp;
@@ -41,12 +42,13 @@ fn event(machine: &mut Machine, url: &str, order_total: &str, created_at: i64, a
 fn explained(clause: &str) -> Vec<ConditionReport> {
     let mut machine = Machine::new(Settings::default());
     let rule = Rule::from(compile(clause).unwrap());
-    let definition = Definition { id: 1, tag: "s".to_owned(), version: 1, where_statement: clause.to_owned(), rule };
+    let definition =
+        Definition { id: SegmentId(1), tag: "s".to_owned(), version: 1, where_statement: clause.to_owned(), rule };
     machine.define(definition, 0, Timestamp(0));
     for accumulator in machine.incomplete() {
         machine.complete(accumulator);
     }
-    machine.activate(1, 1, Timestamp(0));
+    machine.activate(SegmentId(1), 1, Timestamp(0));
     machine.settle();
     event(&mut machine, "/a", "10", DAY, DAY);
     event(&mut machine, "/b", "20", 2 * DAY, 2 * DAY);
@@ -231,9 +233,10 @@ fn only_a_few_events_are_shown() {
     let mut machine = Machine::new(Settings::default());
     let clause = "sum(order_total) FILTER (WHERE created_at > now() - INTERVAL '2 days') > 0";
     let rule = Rule::from(compile(clause).unwrap());
-    let definition = Definition { id: 1, tag: "s".to_owned(), version: 1, where_statement: clause.to_owned(), rule };
+    let definition =
+        Definition { id: SegmentId(1), tag: "s".to_owned(), version: 1, where_statement: clause.to_owned(), rule };
     machine.define(definition, 0, Timestamp(0));
-    machine.activate(1, 1, Timestamp(0));
+    machine.activate(SegmentId(1), 1, Timestamp(0));
     for second in 1..=25 {
         event(&mut machine, "/", "1", second, second);
     }

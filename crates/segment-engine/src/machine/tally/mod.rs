@@ -1,14 +1,14 @@
 //! Counts that a machine keeps up to date, so that reading them costs no loop over users.
 
-use super::index::{SegmentIndex, UserSlot};
 use std::mem::size_of;
 
 use super::Machine;
 use super::accumulator_key::AccumulatorId;
+use super::index::{SegmentIndex, UserSlot};
 use super::recent::RecentIds;
 use super::user::{Traits, User, UserProfile};
 use crate::accumulator::Accumulator;
-use crate::event::UserId;
+use crate::ids::{SegmentId, UserId};
 use crate::time::Timestamp;
 
 /// The memory that a user takes without its allocations: the slot, the entry in the index, the
@@ -19,7 +19,7 @@ const USER_BYTES: usize = size_of::<Option<User>>() + size_of::<(UserId, UserSlo
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentCount {
     /// The config store's id of the segment.
-    pub id: i64,
+    pub id: SegmentId,
     /// The tag of the newest version.
     pub tag: String,
     /// The newest version, in force or pending.
@@ -100,7 +100,7 @@ impl User {
             + self.recent.heap_bytes()
             + self.accumulators.capacity() * size_of::<(AccumulatorId, Accumulator)>()
             + accumulators
-            + self.manual.segments.capacity() * size_of::<i64>()
+            + self.manual.segments.capacity() * size_of::<SegmentId>()
             + self.members.capacity() * size_of::<SegmentIndex>()
             + self.wakeups.capacity() * size_of::<(Timestamp, SegmentIndex)>()
     }

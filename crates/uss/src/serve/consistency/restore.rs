@@ -12,7 +12,7 @@ use ports::config_store::{OutboxEntry, Page, User};
 use ports::log::{Log, NewRecord, Topic, partition_of};
 use ports::records::SegmentRecord;
 use ports::records::json_text::JsonText;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 use segment_users::definitions;
 use segment_users::membership_writer::MembershipWriter;
