@@ -13,7 +13,7 @@ use ports::config_store::{
 };
 use ports::records::json_text::JsonText;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, Statement};
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 
 const PAGE: usize = 4096;
@@ -56,7 +56,8 @@ async fn fill(store: &SqlConfigStore) {
         left: vec![],
         effective_at: Timestamp(user),
     };
-    let batch = MembershipBatch { partition: 1, from: 0, to: 9, changes: (1..=USERS).map(change).collect() };
+    let batch =
+        MembershipBatch { partition: PartitionId(1), from: 0, to: 9, changes: (1..=USERS).map(change).collect() };
     store.apply_memberships(batch).await.unwrap();
     for user in 30..40 {
         store.delete_user(UserId(user)).await.unwrap();

@@ -19,7 +19,7 @@ use ports::log::{Log, NewRecord, Progress, Topic};
 use ports::warehouse::{ArchiveBatch, ArchiveRow, HistoryOf, TraitsRow, UserRow, Warehouse};
 use ports_testkit::contract::warehouse::event;
 use segment_engine::event::{Event, Position};
-use segment_engine::ids::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
@@ -67,7 +67,12 @@ fn everything(user: i64, offset: u64) -> Vec<ArchiveRow> {
             name: given("name"),
             created_at,
         }),
-        ArchiveRow::Traits(TraitsRow { user: id, traits, created_at, position: Position { partition: 0, offset } }),
+        ArchiveRow::Traits(TraitsRow {
+            user: id,
+            traits,
+            created_at,
+            position: Position { partition: PartitionId(0), offset },
+        }),
     ];
     rows.extend(
         (1..6).map(|next| ArchiveRow::Event { event: Box::new(noted(user, offset + next)), dedupe_forever: next == 1 }),
@@ -87,8 +92,8 @@ fn noise(from: u64, count: u64) -> Vec<ArchiveRow> {
 
 /// Archives rows that end before an offset.
 async fn archive(warehouse: &dyn Warehouse, to_offset: u64, rows: Vec<ArchiveRow>) {
-    let from_offset = warehouse.archive_position(0).await.unwrap();
-    warehouse.archive(ArchiveBatch { partition: 0, from_offset, to_offset, rows }).await.unwrap();
+    let from_offset = warehouse.archive_position(PartitionId(0)).await.unwrap();
+    warehouse.archive(ArchiveBatch { partition: PartitionId(0), from_offset, to_offset, rows }).await.unwrap();
 }
 
 fn open(folder: &Path) -> DuckDbWarehouse {
@@ -206,14 +211,14 @@ async fn an_interrupted_scrub_loses_no_row_and_the_next_one_finishes() {
 
 fn record(topic: Topic, user: i64, bytes: usize) -> NewRecord {
     let value = format!("{{\"note\":\"{}\",\"fill\":\"{}\"}}", secret(user, "note"), "x".repeat(bytes)).into_bytes();
-    NewRecord { topic, partition: 0, key: user.to_string(), value }
+    NewRecord { topic, partition: PartitionId(0), key: user.to_string(), value }
 }
 
 fn checkpoint(next_offset: u64, users: &[(i64, bool)]) -> Checkpoint {
     let block = |user| format!("state of {}", secret(user, "trait")).into_bytes();
     let users = users.iter().map(|(user, stays)| (UserId(*user), stays.then(|| block(*user)))).collect();
     let marker = Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 };
-    Checkpoint { partition: 0, users, partition_state: vec![3], marker }
+    Checkpoint { partition: PartitionId(0), users, partition_state: vec![3], marker }
 }
 
 /// Small records are stored in tables, large ones in files of their own.
@@ -229,7 +234,7 @@ async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
             log.append(vec![record(topic, 2, bytes)]).await.unwrap();
         }
         checkpoints.write(checkpoint(1, &[(1, true), (2, true)])).await.unwrap();
-        checkpoints.keep(0).await.unwrap();
+        checkpoints.keep(PartitionId(0)).await.unwrap();
         // Time passes. From here on only old data contains user 2.
         assert!(!log.scrub(Timestamp(HOUR - 1), HOUR).await.unwrap());
         assert!(log.scrub(Timestamp(HOUR), HOUR).await.unwrap());
@@ -237,9 +242,9 @@ async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
             log.append(vec![record(topic, 1, bytes)]).await.unwrap();
         }
         checkpoints.write(checkpoint(2, &[(2, false)])).await.unwrap();
-        checkpoints.keep(0).await.unwrap();
+        checkpoints.keep(PartitionId(0)).await.unwrap();
         for topic in [Topic::Events, Topic::Errors, Topic::Notifications] {
-            log.trim(topic, 0, 1).await.unwrap();
+            log.trim(topic, PartitionId(0), 1).await.unwrap();
         }
         assert!(!found(folder, 2).is_empty(), "fjall alone does not erase it");
         drop((log, checkpoints));
@@ -251,7 +256,7 @@ async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
         assert_eq!(found(folder, 1), ["trait", "note"]);
         drop((log, checkpoints));
         let (log, _checkpoints) = embedded::open(folder, 2, clock).unwrap();
-        assert_eq!(log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records.len(), 1);
+        assert_eq!(log.read(Topic::Events, PartitionId(0), 0, usize::MAX).await.unwrap().records.len(), 1);
         assert_eq!((found(folder, 2), found(folder, 1)), (vec![], vec!["trait", "note"]));
     }
 }

@@ -282,7 +282,7 @@ impl Ingestion {
     }
 
     fn record_of(&self, user_id: UserId, value: Vec<u8>) -> NewRecord {
-        let partition = partition_of(user_id.0, self.log.partitions());
+        let partition = partition_of(user_id, self.log.partitions());
         NewRecord { topic: Topic::Events, partition, key: user_id.to_string(), value }
     }
 }

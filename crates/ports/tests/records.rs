@@ -11,12 +11,12 @@ use ports::records::{ManualList, UserRecord, instant};
 use proptest::prelude::*;
 use segment_engine::decimal::Decimal;
 use segment_engine::event::Position;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-const AT: Position = Position { partition: 3, offset: 7 };
+const AT: Position = Position { partition: PartitionId(3), offset: 7 };
 const RECEIVED: Timestamp = Timestamp(1_700_000_000_000_000);
 
 #[test]
@@ -210,7 +210,7 @@ fn user_records_come_back() {
             state: Some("AA==".into()),
             manual: Some(list),
         },
-        UserRecord::Forward { user_id: UserId(2), partition: 1, offset: 2, appended_at: RECEIVED, record },
+        UserRecord::Forward { user_id: UserId(2), partition: PartitionId(1), offset: 2, appended_at: RECEIVED, record },
         UserRecord::Delete { user_id: UserId(1) },
         UserRecord::Restored { user_id: UserId(1), segments: Some(vec![SegmentId(2), SegmentId(3)]), sequence: 40 },
         UserRecord::Restored { user_id: UserId(1), segments: None, sequence: 40 },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::decimal::Decimal;
-use crate::ids::UserId;
+use crate::ids::{PartitionId, UserId};
 use crate::time::Timestamp;
 
 /// The position of a record in the log. It decides between events of `first` and `last` that are
@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The partition of the event topic to which the record was first appended.
-    pub partition: u32,
+    pub partition: PartitionId,
     /// The record's offset in that partition.
     pub offset: u64,
 }

@@ -1,5 +1,5 @@
-//! Ids of users and segments. They are types, so that the compiler notices when two are swapped.
-//! They print, and are stored, as the bare number.
+//! Ids of users, segments and partitions. They are types, so that the compiler notices when two are
+//! swapped. They print, and are stored, as the bare number.
 
 use std::fmt::{Display, Formatter, Result};
 
@@ -15,6 +15,21 @@ pub struct UserId(pub i64);
 #[serde(transparent)]
 pub struct SegmentId(pub i64);
 
+/// A partition of a topic of the log. They are counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PartitionId(pub u32);
+
+impl PartitionId {
+    /// The partition of a topic that has only one.
+    pub const ONLY: PartitionId = PartitionId(0);
+
+    /// Returns the partitions of a topic that has `count`, ascending.
+    pub fn all(count: u32) -> impl ExactSizeIterator<Item = PartitionId> + Clone {
+        (0..count).map(PartitionId)
+    }
+}
+
 macro_rules! displays_the_number {
     ($($id:ty),*) => {$(
         impl Display for $id {
@@ -25,4 +40,4 @@ macro_rules! displays_the_number {
     )*};
 }
 
-displays_the_number!(UserId, SegmentId);
+displays_the_number!(UserId, SegmentId, PartitionId);

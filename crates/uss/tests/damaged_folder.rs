@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ports::config_store::{IdentityRules, Page};
 use ports::log::Topic;
+use segment_engine::ids::PartitionId;
 use serde_json::json;
 use support::{Launch, eventually};
 use uss::serve::{Opened, Options, open_stores, start_service};
@@ -96,12 +97,12 @@ async fn state(opened: &Opened) -> Result<Vec<String>, String> {
     let shown = |error: &dyn std::fmt::Display| error.to_string();
     let mut parts = Vec::new();
     for topic in [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config] {
-        for partition in 0..topic.partitions(PARTITIONS) {
+        for partition in PartitionId::all(topic.partitions(PARTITIONS)) {
             let batch = opened.log.read(topic, partition, 0, usize::MAX).await.map_err(|error| shown(&error))?;
             parts.push(format!("{topic:?} {partition}: {:?}", batch.records));
         }
     }
-    for partition in 0..PARTITIONS {
+    for partition in PartitionId::all(PARTITIONS) {
         // The warehouse may have lost events that are still in the log, but none before its
         // position.
         let position = opened.warehouse.archive_position(partition).await.map_err(|error| shown(&error))?;
@@ -156,7 +157,7 @@ async fn open(folder: &Path) -> Outcome {
     parts.push(memberships(&opened).await);
     service.stop().await;
     let mut notifications = Vec::new();
-    for partition in 0..PARTITIONS {
+    for partition in PartitionId::all(PARTITIONS) {
         let batch = opened.log.read(Topic::Notifications, partition, 0, usize::MAX).await.unwrap();
         notifications.push(format!("{:?}", batch.records));
     }

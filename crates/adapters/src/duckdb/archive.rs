@@ -8,7 +8,7 @@ use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, WarehouseEr
 use segment_engine::decimal::{Decimal, PRECISION, SCALE};
 use segment_engine::eval::jsonb_ordered;
 use segment_engine::event::Event;
-use segment_engine::ids::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 
 use super::unavailable;
@@ -16,9 +16,9 @@ use super::unavailable;
 const SCHEMA: &str = "user_segment_analytics";
 
 /// Returns the next offset to archive.
-pub(super) fn position(connection: &Connection, partition: u32) -> Result<u64, WarehouseError> {
+pub(super) fn position(connection: &Connection, partition: PartitionId) -> Result<u64, WarehouseError> {
     let sql = "SELECT next_offset FROM user_segment_analytics.archive_positions WHERE log_partition = ?";
-    let position = connection.query_row(sql, [partition], |row| row.get(0)).optional().map_err(unavailable)?;
+    let position = connection.query_row(sql, [partition.0], |row| row.get(0)).optional().map_err(unavailable)?;
     Ok(position.unwrap_or_default())
 }
 
@@ -36,11 +36,11 @@ pub(super) fn archive(connection: &mut Connection, batch: ArchiveBatch) -> Resul
     transaction.commit().map_err(unavailable)
 }
 
-fn move_position(transaction: &Transaction<'_>, partition: u32, to_offset: u64) -> duckdb::Result<()> {
+fn move_position(transaction: &Transaction<'_>, partition: PartitionId, to_offset: u64) -> duckdb::Result<()> {
     let sql = "UPDATE user_segment_analytics.archive_positions SET next_offset = ? WHERE log_partition = ?";
-    if transaction.execute(sql, params![to_offset, partition])? == 0 {
+    if transaction.execute(sql, params![to_offset, partition.0])? == 0 {
         let sql = "INSERT INTO user_segment_analytics.archive_positions VALUES (?, ?)";
-        transaction.execute(sql, params![partition, to_offset])?;
+        transaction.execute(sql, params![partition.0, to_offset])?;
     }
     Ok(())
 }
@@ -110,14 +110,14 @@ impl<'a> Rows<'a> {
                 timestamp(event.processed_at),
                 jsonb_ordered(&event.payload),
                 event.event_id.as_deref(),
-                event.position.partition,
+                event.position.partition.0,
                 event.position.offset,
             ])?;
         }
         appender.flush()?;
         let mut appender = self.transaction.appender_to_db("once_events", SCHEMA)?;
         for (event, _) in self.events.drain(..).filter(|(_, dedupe_forever)| *dedupe_forever) {
-            appender.append_row(params![event.position.partition, event.position.offset])?;
+            appender.append_row(params![event.position.partition.0, event.position.offset])?;
         }
         appender.flush()
     }
@@ -153,7 +153,7 @@ impl<'a> Rows<'a> {
                     key,
                     jsonb_ordered(value),
                     at,
-                    position.partition,
+                    position.partition.0,
                     position.offset
                 ])?;
             }

@@ -8,7 +8,7 @@ use duckdb::{Connection, Row, params};
 use ports::warehouse::{Departure, HistoryOf, WarehouseError};
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{Event, Position};
-use segment_engine::ids::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 use serde::Serialize;
@@ -103,8 +103,8 @@ pub(super) fn history(connection: &Connection, asked: &[HistoryOf]) -> Result<Ve
         let payload = row.get::<_, String>(16).map_err(unavailable)?;
         let payload = serde_json::from_str(&payload).map_err(|error| {
             WarehouseError::Unavailable(format!(
-                "the payload of the event at {:?} is not JSON: {error}",
-                event.position
+                "the payload of the event at offset {} of partition {} is not JSON: {error}",
+                event.position.offset, event.position.partition
             ))
         })?;
         events.push(Event { payload: Arc::new(payload), ..event });
@@ -133,7 +133,7 @@ fn event(row: &Row<'_>) -> duckdb::Result<Event> {
         created_at: Timestamp(row.get(12)?),
         processed_at: Timestamp(row.get(13)?),
         payload: Arc::default(),
-        position: Position { partition: row.get(14)?, offset: row.get(15)? },
+        position: Position { partition: PartitionId(row.get(14)?), offset: row.get(15)? },
     })
 }
 

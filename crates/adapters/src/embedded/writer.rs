@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ports::clock::Clock;
 use ports::log::{LogError, Topic};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 
 use super::entry::{Entry, Trimmed};
@@ -208,7 +209,7 @@ impl Writer {
 
     /// Moves the first retained offset. [`super::reclaim`] removes the blocks before it, on another
     /// thread.
-    fn trim(&mut self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
+    fn trim(&mut self, topic: Topic, partition: PartitionId, before: u64) -> Result<(), LogError> {
         self.heal()?;
         let place = (topic, partition);
         let (first, end) = self.tail.bounds(place);

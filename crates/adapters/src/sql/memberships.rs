@@ -12,7 +12,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
@@ -108,14 +108,14 @@ pub(super) async fn merge_manual(
     write_manual(tx, survivor, &ours, &union, now).await.map(Some)
 }
 
-async fn position_of(db: &impl ConnectionTrait, partition: u32) -> Result<u64> {
-    let row = membership_position::Entity::find_by_id(i64::from(partition)).one(db).await.map_err(unavailable)?;
+async fn position_of(db: &impl ConnectionTrait, partition: PartitionId) -> Result<u64> {
+    let row = membership_position::Entity::find_by_id(i64::from(partition.0)).one(db).await.map_err(unavailable)?;
     row.map_or(Ok(0), |row| u64::try_from(row.position).map_err(|error| corrupt("a membership position", error)))
 }
 
-async fn move_position(tx: &impl ConnectionTrait, partition: u32, to: u64) -> Result<()> {
+async fn move_position(tx: &impl ConnectionTrait, partition: PartitionId, to: u64) -> Result<()> {
     let position = i64::try_from(to).map_err(|error| corrupt("a membership position", error))?;
-    let model = membership_position::ActiveModel { partition: Set(i64::from(partition)), position: Set(position) };
+    let model = membership_position::ActiveModel { partition: Set(i64::from(partition.0)), position: Set(position) };
     let overwrite = OnConflict::column(membership_position::Column::Partition)
         .update_column(membership_position::Column::Position)
         .to_owned();
@@ -214,13 +214,13 @@ impl MembershipStore for SqlConfigStore {
         Ok(ManualList { version, segments: manual_of(&self.readers, user).await?.into_iter().collect() })
     }
 
-    async fn membership_positions(&self) -> Result<Vec<(u32, u64)>> {
+    async fn membership_positions(&self) -> Result<Vec<(PartitionId, u64)>> {
         let query = membership_position::Entity::find().order_by_asc(membership_position::Column::Partition);
         let found = query.all(&self.readers).await.map_err(unavailable)?;
         let number = |row: membership_position::Model| {
             let partition = u32::try_from(row.partition).map_err(|error| corrupt("a partition", error))?;
             let position = u64::try_from(row.position).map_err(|error| corrupt("a membership position", error))?;
-            Ok((partition, position))
+            Ok((PartitionId(partition), position))
         };
         found.into_iter().map(number).collect()
     }

@@ -10,7 +10,7 @@ use ports::config_store::{
     SegmentKind, SegmentStore, Survivor, TraitStore, Unknown, UserChange, UserStore,
 };
 use ports::records::json_text::JsonText;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 
 use super::{Case, copy, disk, each_case};
@@ -70,7 +70,7 @@ fn batch(from: u64, to: u64, entered: &[i64]) -> MembershipBatch {
         left: vec![],
         effective_at: NOW,
     };
-    MembershipBatch { partition: 1, from, to, changes: (1..=3).map(change).collect() }
+    MembershipBatch { partition: PartitionId(1), from, to, changes: (1..=3).map(change).collect() }
 }
 
 /// Fills every table.

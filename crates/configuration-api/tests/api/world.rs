@@ -209,7 +209,7 @@ impl World {
             "in_segments": entered, "out_segments": left, "cause": "event", "effective_at": STARTED, "at": STARTED});
         let record = NewRecord {
             topic: Topic::Notifications,
-            partition: partition_of(user, PARTITIONS),
+            partition: partition_of(UserId(user), PARTITIONS),
             key: user.to_string(),
             value: value.to_string().into_bytes(),
         };

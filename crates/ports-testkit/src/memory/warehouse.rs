@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use segment_engine::event::{Event, Position};
-use segment_engine::ids::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 
 use ports::warehouse::{
@@ -20,7 +20,7 @@ pub struct MemoryWarehouse {
 
 #[derive(Default)]
 struct Rows {
-    positions: HashMap<u32, u64>,
+    positions: HashMap<PartitionId, u64>,
     events: Vec<Event>,
     /// The positions of events whose ids dedupe forever.
     dedupe_forever: HashSet<Position>,
@@ -109,7 +109,7 @@ impl Warehouse for MemoryWarehouse {
         Ok(())
     }
 
-    async fn archive_position(&self, partition: u32) -> Result<u64, WarehouseError> {
+    async fn archive_position(&self, partition: PartitionId) -> Result<u64, WarehouseError> {
         Ok(self.rows().positions.get(&partition).copied().unwrap_or_default())
     }
 

@@ -1,7 +1,7 @@
 //! Memberships: those that the engine computes, written in batches, and manual segments.
 
 use async_trait::async_trait;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
@@ -48,7 +48,7 @@ pub struct MembershipChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembershipBatch {
     /// The partition of the notification topic.
-    pub partition: u32,
+    pub partition: PartitionId,
     /// The first offset of the range: the store's position must be this one.
     pub from: u64,
     /// The offset after the range.
@@ -96,7 +96,7 @@ pub trait MembershipStore: Send + Sync + 'static {
 
     /// Returns the offset up to which each partition of the notification topic was applied, for
     /// partitions that have one, ascending.
-    async fn membership_positions(&self) -> Result<Vec<(u32, u64)>, ConfigStoreError>;
+    async fn membership_positions(&self) -> Result<Vec<(PartitionId, u64)>, ConfigStoreError>;
 
     /// Writes a batch and moves the partition's position, in one transaction. Idempotent. Conflict:
     /// `MEMBERSHIP_POSITION` if the position is before the batch or inside of it; read the position

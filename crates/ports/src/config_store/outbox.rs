@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine::ManualList;
 
 use super::{ConfigStoreError, Segment, SegmentKind, User};
@@ -130,7 +130,8 @@ impl OutboxEntry {
 
     /// Returns the entry as a record for a log with this many partitions.
     pub fn record(self, partitions: u32) -> NewRecord {
-        let partition = if self.topic == Topic::Events { partition_of(self.key, partitions) } else { 0 };
+        let partition =
+            if self.topic == Topic::Events { partition_of(UserId(self.key), partitions) } else { PartitionId(0) };
         NewRecord { topic: self.topic, partition, key: self.key.to_string(), value: self.value.into_bytes() }
     }
 }

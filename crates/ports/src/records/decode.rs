@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use segment_engine::event::{Event, Position};
-use segment_engine::ids::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -108,7 +108,7 @@ fn user_record(text: &str, kind: &str) -> Result<UserRecord, BadRecord> {
     #[derive(Deserialize)]
     struct Forward {
         user_id: UserId,
-        partition: u32,
+        partition: PartitionId,
         offset: u64,
         appended_at: Timestamp,
         record: Box<RawValue>,

@@ -15,7 +15,7 @@ pub mod object;
 use std::collections::BTreeMap;
 
 use json_text::JsonText;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 pub use segment_engine::machine::{Cause, ManualList};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ pub enum UserRecord {
         /// The survivor.
         user_id: UserId,
         /// The partition that it reached first.
-        partition: u32,
+        partition: PartitionId,
         /// The record's offset there.
         offset: u64,
         /// The record's `appended_at` there.

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use crate::decimal::Decimal;
     use crate::event::{Event, Position};
-    use crate::ids::UserId;
+    use crate::ids::{PartitionId, UserId};
     use crate::language::compile;
     use crate::time::Timestamp;
     use crate::time::calendar::{DAY, HOUR};
@@ -209,7 +209,7 @@ mod tests {
             created_at: Timestamp(now.0 - 5 * DAY + number * 37 % 60 * 2 * HOUR),
             processed_at: now,
             payload: serde_json::json!({}).into(),
-            position: Position { partition: 0, offset: number.unsigned_abs() },
+            position: Position { partition: PartitionId(0), offset: number.unsigned_abs() },
         })
     }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use segment_engine::event::{Event, Position};
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::language::compile;
 use segment_engine::machine::{self, Cause, Change, Definition, Machine, ManualList, Rule, SnapshotError, UserProfile};
 use segment_engine::time::Timestamp;
@@ -66,7 +66,7 @@ fn event(n: i64, at: i64) -> Event {
         created_at: Timestamp(at + ahead),
         processed_at: Timestamp(at),
         payload: Arc::new(payload),
-        position: Position { partition: 0, offset: n as u64 },
+        position: Position { partition: PartitionId(0), offset: n as u64 },
     }
 }
 

@@ -6,7 +6,7 @@ use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
 use ports::warehouse::HistoryOf;
 use segment_engine::event::Event;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine::AccumulatorId;
 
 use super::{Partition, WorkerError};
@@ -171,7 +171,7 @@ impl Partition {
     pub(crate) async fn backfill_now(&mut self) -> Result<(), WorkerError> {
         while !self.machine.incomplete().is_empty() {
             if !self.backfill_step().await? {
-                tracing::info!(partition = self.id, "waiting for the archiver: a new segment needs the history");
+                tracing::info!(partition = self.id.0, "waiting for the archiver: a new segment needs the history");
                 let archived = self.backfill.job.as_ref().map_or(0, |job| job.archived);
                 self.wait_until_archived(self.id, archived).await?;
             }
@@ -180,7 +180,7 @@ impl Partition {
     }
 
     /// Returns when a partition has been archived up to an offset.
-    pub(crate) async fn wait_until_archived(&self, partition: u32, offset: u64) -> Result<(), WorkerError> {
+    pub(crate) async fn wait_until_archived(&self, partition: PartitionId, offset: u64) -> Result<(), WorkerError> {
         while self.ports.warehouse.archive_position(partition).await? < offset {
             tokio::time::sleep(std::time::Duration::from_millis(self.settings.archive_linger_ms)).await;
         }

@@ -6,7 +6,7 @@ use ports::log::{Topic, partition_of};
 use ports::records::{Cause, Notification};
 use ports::warehouse::HistoryOf;
 use segment_engine::event::Event;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::language::compile;
 use segment_engine::machine::{self, Definition, Machine, ManualList, Rule, UserProfile};
 use segment_engine::time::Timestamp;
@@ -68,7 +68,8 @@ impl World {
     /// Reads the notifications since the last call.
     pub(crate) async fn consume(&mut self) {
         for (partition, read) in (0..).zip(&mut self.read) {
-            let batch = self.ports.log.read(Topic::Notifications, partition, *read, usize::MAX).await.unwrap();
+            let batch =
+                self.ports.log.read(Topic::Notifications, PartitionId(partition), *read, usize::MAX).await.unwrap();
             *read = batch.next_offset;
             for record in &batch.records {
                 let notification: Notification = serde_json::from_slice(&record.value).unwrap();
@@ -91,7 +92,7 @@ impl World {
         let plain = self.plain().await;
         for user in 1..=USERS {
             let id = UserId(user);
-            let partition = &self.partitions[partition_of(user, PARTITIONS) as usize];
+            let partition = &self.partitions[partition_of(UserId(user), PARTITIONS).0 as usize];
             let survivor = self.survivors.get(&user);
             let expected = if survivor == Some(&user) { plain.memberships(id) } else { Vec::new() };
             assert_eq!(partition.machine().memberships(id), expected, "user {user}, now {survivor:?}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ports::log::{Topic, partition_of};
 use ports::records::ConfigRecord;
-use segment_engine::ids::SegmentId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ impl World {
         if !again {
             self.sent.push((user, event_id));
         }
-        self.append(Topic::Events, partition_of(user, PARTITIONS), &event).await;
+        self.append(Topic::Events, partition_of(UserId(user), PARTITIONS), &event).await;
     }
 
     pub(crate) async fn merge(&mut self) {
@@ -75,7 +75,7 @@ impl World {
         self.survivors.values_mut().filter(|now| **now == absorbed).for_each(|now| *now = survivor);
         let manual = self.merge_lists(survivor, absorbed);
         let record = json!({"type": "merge", "user_id": absorbed, "survivor": survivor, "manual": manual});
-        self.append(Topic::Events, partition_of(absorbed, PARTITIONS), &record).await;
+        self.append(Topic::Events, partition_of(UserId(absorbed), PARTITIONS), &record).await;
     }
 
     /// Adds the absorbed user's manual segments to the survivor's, and returns the survivor's list
@@ -96,7 +96,7 @@ impl World {
         for (id, tag) in MANUAL {
             let tag = tag.to_owned();
             let record = ConfigRecord::Segment { id, tag, version: 1, where_statement: String::new(), manual: true };
-            self.append(Topic::Config, 0, &serde_json::to_value(record).unwrap()).await;
+            self.append(Topic::Config, PartitionId::ONLY, &serde_json::to_value(record).unwrap()).await;
         }
     }
 
@@ -109,7 +109,7 @@ impl World {
         *version += 1;
         *list = (0..).zip(MANUAL).filter(|(bit, _)| chosen >> bit & 1 == 1).map(|(_, (id, _))| id).collect();
         let record = json!({"type": "manual", "user_id": user, "version": version, "segments": list});
-        self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
+        self.append(Topic::Events, partition_of(UserId(user), PARTITIONS), &record).await;
     }
 
     /// Sets traits of any user id, each with its own instant, not in order.
@@ -119,7 +119,7 @@ impl World {
         let at = Timestamp((self.random.u64(..1 << 20) << 10) as i64 + self.plans.len() as i64);
         self.plans.push((user, plan, at));
         let record = json!({"type": "traits", "user_id": user, "traits": {"plan": plan}, "created_at": at});
-        self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
+        self.append(Topic::Events, partition_of(UserId(user), PARTITIONS), &record).await;
     }
 
     fn any_survivor(&mut self) -> Option<i64> {
@@ -140,7 +140,7 @@ impl World {
             self.survivors.remove(&user);
             self.lists.remove(&user);
             let record = json!({"type": "delete", "user_id": user});
-            self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
+            self.append(Topic::Events, partition_of(UserId(user), PARTITIONS), &record).await;
         }
     }
 
@@ -157,7 +157,7 @@ impl World {
             let Saved { tag, version, .. } = saved;
             ConfigRecord::Segment { id, tag, version, where_statement: clause.to_owned(), manual: false }
         };
-        self.append(Topic::Config, 0, &serde_json::to_value(record).unwrap()).await;
+        self.append(Topic::Config, PartitionId::ONLY, &serde_json::to_value(record).unwrap()).await;
     }
 
     /// Returns the segment's own tag or, now and then, a free one, which another segment may just

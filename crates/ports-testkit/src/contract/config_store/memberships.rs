@@ -1,6 +1,6 @@
 //! Memberships: those that the engine computes, and manual segments.
 
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 
 use super::{Store, at, clause, code, key, user};
 use ports::config_store::{Applied, Link, Membership, MembershipBatch, MembershipChange, Page, SegmentKind, Survivor};
@@ -24,20 +24,20 @@ pub(super) async fn a_batch_is_applied_once(store: Store) {
     }
     let changes =
         vec![change(1, &[1, 2], &[], 10), change(2, &[1], &[], 11), change(1, &[], &[2], 12), change(1, &[2], &[], 13)];
-    let batch = MembershipBatch { partition: 3, from: 0, to: 40, changes };
+    let batch = MembershipBatch { partition: PartitionId(3), from: 0, to: 40, changes };
     assert_eq!(store.apply_memberships(batch.clone()).await.unwrap(), Applied::Now);
-    let next = MembershipBatch { partition: 3, from: 40, to: 50, changes: vec![change(1, &[], &[1], 14)] };
+    let next = MembershipBatch { partition: PartitionId(3), from: 40, to: 50, changes: vec![change(1, &[], &[1], 14)] };
     assert_eq!(store.apply_memberships(next.clone()).await.unwrap(), Applied::Now);
     for repeated in [batch, next] {
         assert_eq!(store.apply_memberships(repeated).await.unwrap(), Applied::Before(50));
     }
     for (from, to) in [(60, 70), (45, 55)] {
-        let gap = MembershipBatch { partition: 3, from, to, changes: Vec::new() };
+        let gap = MembershipBatch { partition: PartitionId(3), from, to, changes: Vec::new() };
         assert_eq!(code(store.apply_memberships(gap).await.unwrap_err()), "MEMBERSHIP_POSITION");
     }
-    let own = MembershipBatch { partition: 0, from: 0, to: 7, changes: Vec::new() };
+    let own = MembershipBatch { partition: PartitionId(0), from: 0, to: 7, changes: Vec::new() };
     store.apply_memberships(own).await.unwrap();
-    assert_eq!(store.membership_positions().await.unwrap(), [(0, 7), (3, 50)]);
+    assert_eq!(store.membership_positions().await.unwrap(), [(PartitionId(0), 7), (PartitionId(3), 50)]);
 
     let user = store.user(UserId(1)).await.unwrap().unwrap();
     let expected = Membership { user_id: UserId(1), segment_id: SegmentId(2), created_at: at(13), updated_at: at(13) };
@@ -61,9 +61,15 @@ pub(super) async fn a_large_batch_is_applied(store: Store) {
         (0..USERS).map(|id| ports::config_store::NewUser { client_ref_id: Some(id.to_string()), ..Default::default() });
     assert_eq!(store.ensure_users(new.collect(), at(1)).await.unwrap(), 6_000);
     let enter = (1..=USERS).map(|id| change(id, &[1, 2], &[], id)).collect();
-    store.apply_memberships(MembershipBatch { partition: 0, from: 0, to: 1, changes: enter }).await.unwrap();
+    store
+        .apply_memberships(MembershipBatch { partition: PartitionId(0), from: 0, to: 1, changes: enter })
+        .await
+        .unwrap();
     let leave = (1..=USERS).filter(|id| id % 4 != 0).map(|id| change(id, &[], &[2], id)).collect();
-    store.apply_memberships(MembershipBatch { partition: 0, from: 1, to: 2, changes: leave }).await.unwrap();
+    store
+        .apply_memberships(MembershipBatch { partition: PartitionId(0), from: 1, to: 2, changes: leave })
+        .await
+        .unwrap();
     assert_eq!(store.count_members(SegmentId(1)).await.unwrap(), 6_000);
     let members = store.members(SegmentId(2), Page { after: 400, limit: 3 }).await.unwrap();
     assert_eq!(members.iter().map(|m| m.user.id.0).collect::<Vec<_>>(), [404, 408, 412]);
@@ -77,7 +83,7 @@ pub(super) async fn manual_segments_are_set(store: Store) {
     {
         store.create_segment(clause(tag, kind, &[]), at(1)).await.unwrap();
     }
-    let engine = MembershipBatch { partition: 0, from: 0, to: 1, changes: vec![change(1, &[2], &[], 2)] };
+    let engine = MembershipBatch { partition: PartitionId(0), from: 0, to: 1, changes: vec![change(1, &[2], &[], 2)] };
     store.apply_memberships(engine).await.unwrap();
     // Ids in the call, ids ignored, memberships afterwards.
     let cases: [(&[i64], &[i64], &[i64]); 4] =

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
@@ -89,7 +89,7 @@ impl MembershipStore for MemoryConfigStore {
         Ok(ManualSet { ignored: ignored.into_iter().collect() })
     }
 
-    async fn membership_positions(&self) -> Result<Vec<(u32, u64)>, ConfigStoreError> {
+    async fn membership_positions(&self) -> Result<Vec<(PartitionId, u64)>, ConfigStoreError> {
         Ok(self.state().positions.iter().map(|(partition, position)| (*partition, *position)).collect())
     }
 

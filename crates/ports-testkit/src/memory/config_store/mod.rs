@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 
 use ports::config_store::{
@@ -40,7 +40,7 @@ struct State {
     memberships: BTreeMap<(UserId, SegmentId), Membership>,
     manual: BTreeSet<(UserId, SegmentId)>,
     manual_versions: BTreeMap<UserId, u64>,
-    positions: BTreeMap<u32, u64>,
+    positions: BTreeMap<PartitionId, u64>,
     outbox: BTreeMap<u64, OutboxEntry>,
     last_user: i64,
     last_activity: i64,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::accumulator::ENTRIES_MAX;
 use crate::event::{Event, Position};
-use crate::ids::{SegmentId, UserId};
+use crate::ids::{PartitionId, SegmentId, UserId};
 use crate::language::compile;
 use crate::machine::{Cause, Definition, Failure, Machine, Settings};
 use crate::time::Timestamp;
@@ -54,7 +54,7 @@ fn send(machine: &mut Machine, user: UserId, numbers: std::ops::Range<i64>) {
             created_at: Timestamp(n),
             processed_at: Timestamp(n),
             payload: Arc::new(serde_json::Value::Null),
-            position: Position { partition: 0, offset: n as u64 },
+            position: Position { partition: PartitionId(0), offset: n as u64 },
         };
         machine.event(&event, false, Timestamp(n));
     }

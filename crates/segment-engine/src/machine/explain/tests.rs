@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{ConditionReport, Evidence};
 use crate::decimal::Decimal;
 use crate::event::{Event, Position};
-use crate::ids::{SegmentId, UserId};
+use crate::ids::{PartitionId, SegmentId, UserId};
 use crate::language::compile;
 use crate::machine::{Definition, Machine, Rule, Settings};
 use crate::time::Timestamp;
@@ -31,7 +31,7 @@ fn event(machine: &mut Machine, url: &str, order_total: &str, created_at: i64, a
         created_at: Timestamp(created_at),
         processed_at: Timestamp(at),
         payload: Arc::new(serde_json::json!({})),
-        position: Position { partition: 0, offset: at as u64 },
+        position: Position { partition: PartitionId(0), offset: at as u64 },
     };
     machine.event(&event, false, Timestamp(at));
     machine.settle();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::event::{Event, Position};
-use crate::ids::{SegmentId, UserId};
+use crate::ids::{PartitionId, SegmentId, UserId};
 use crate::language::compile;
 use crate::machine::{Cause, Definition, Machine, ManualList, Rule, Settings};
 use crate::time::Timestamp;
@@ -41,7 +41,7 @@ fn event(user: i64, url: &str, at: i64) -> Event {
         created_at: Timestamp(at),
         processed_at: Timestamp(at),
         payload: Arc::new(serde_json::json!({})),
-        position: Position { partition: 0, offset: 0 },
+        position: Position { partition: PartitionId(0), offset: 0 },
     }
 }
 

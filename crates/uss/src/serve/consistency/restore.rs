@@ -12,7 +12,7 @@ use ports::config_store::{OutboxEntry, Page, User};
 use ports::log::{Log, NewRecord, Topic, partition_of};
 use ports::records::SegmentRecord;
 use ports::records::json_text::JsonText;
-use segment_engine::ids::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use segment_users::definitions;
 use segment_users::membership_writer::MembershipWriter;
@@ -41,7 +41,7 @@ pub(super) async fn restore(opened: &Opened) -> Result<(), Failure> {
     let begun = if is_under_way(last) { last } else { last + 1 };
     log.append_once(PRODUCER, begun, Vec::new()).await?;
     skip_lost_offsets(opened).await?;
-    for partition in 0..log.partitions() {
+    for partition in PartitionId::all(log.partitions()) {
         let mut memberships = MembershipWriter::open(partition, log.clone(), opened.memberships.clone()).await?;
         while memberships.step().await? {}
     }
@@ -53,7 +53,7 @@ pub(super) async fn restore(opened: &Opened) -> Result<(), Failure> {
         key: "segment:0".to_owned(),
         value: serde_json::to_vec(&history).expect("a segment record is plain data"),
     };
-    log.append((0..log.partitions()).map(history).collect()).await?;
+    log.append(PartitionId::all(log.partitions()).map(history).collect()).await?;
     send_users(opened, Part::Known).await?;
     let segments = store::definitions(log.as_ref(), opened.store.as_ref()).await?;
     log.append(segments.into_iter().map(|entry| entry.record(log.partitions())).collect()).await?;
@@ -67,12 +67,12 @@ pub(super) async fn restore(opened: &Opened) -> Result<(), Failure> {
 /// Skips all offsets that a reader has seen, so that none is assigned a second time.
 async fn skip_lost_offsets(opened: &Opened) -> Result<(), Failure> {
     let log = &opened.log;
-    for partition in 0..log.partitions() {
+    for partition in PartitionId::all(log.partitions()) {
         let Positions { archived, stored, computed } = Positions::of(opened, partition).await?;
         log.skip_to(Topic::Events, partition, archived.max(computed.0)).await?;
         log.skip_to(Topic::Notifications, partition, stored.max(computed.1)).await?;
     }
-    Ok(log.skip_to(Topic::Config, 0, log.producer_sequence(definitions::PRODUCER).await?).await?)
+    Ok(log.skip_to(Topic::Config, PartitionId::ONLY, log.producer_sequence(definitions::PRODUCER).await?).await?)
 }
 
 /// The part of the users' data to send.
@@ -86,7 +86,7 @@ enum Part {
 
 async fn send_users(opened: &Opened, part: Part) -> Result<(), Failure> {
     let mut appender = Appender { log: opened.log.clone(), records: Vec::new(), bytes: 0, sequences: Vec::new() };
-    for partition in 0..opened.log.partitions() {
+    for partition in PartitionId::all(opened.log.partitions()) {
         appender.sequences.push(opened.log.bounds(Topic::Notifications, partition).await?.1);
     }
     let mut after = 0;
@@ -154,7 +154,7 @@ struct Appender {
 
 impl Appender {
     fn sequence_of(&self, user: UserId) -> u64 {
-        self.sequences[partition_of(user.0, self.log.partitions()) as usize]
+        self.sequences[partition_of(user, self.log.partitions()).0 as usize]
     }
 
     /// Adds the records of one user, which stay together.
