@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
 pub use segment_engine::machine::{ConditionReport, Evidence, Explanation, ValueReport};
 
 use crate::ErrorCode;
@@ -25,7 +25,7 @@ pub struct Preview {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackfillProgress {
     /// The version that is coming into force.
-    pub version: u64,
+    pub version: SegmentVersion,
     /// From 0 to 1. At 1 the version is in force for all users.
     pub ratio: f64,
     /// The number of partitions in which it is in force, and of all partitions.

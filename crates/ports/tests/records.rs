@@ -11,7 +11,7 @@ use ports::records::{ManualList, UserRecord, instant};
 use proptest::prelude::*;
 use segment_engine::decimal::Decimal;
 use segment_engine::event::Position;
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{ListVersion, PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -190,7 +190,7 @@ fn an_empty_payload_takes_displaced_fields() {
 #[test]
 fn user_records_come_back() {
     let record = RawValue::from_string(r#"{"user_id":1,"price":1.10}"#.to_owned()).unwrap();
-    let list = ManualList { version: 3, segments: vec![SegmentId(1), SegmentId(2)] };
+    let list = ManualList { version: ListVersion(3), segments: vec![SegmentId(1), SegmentId(2)] };
     let records = [
         UserRecord::User {
             user_id: UserId(1),

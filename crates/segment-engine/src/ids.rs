@@ -1,5 +1,5 @@
-//! Ids of users, segments and partitions. They are types, so that the compiler notices when two are
-//! swapped. They print, and are stored, as the bare number.
+//! Ids of users, segments and partitions, and versions. They are types, so that the compiler notices
+//! when two are swapped. They print, and are stored, as the bare number.
 
 use std::fmt::{Display, Formatter, Result};
 
@@ -30,6 +30,29 @@ impl PartitionId {
     }
 }
 
+/// The version of a segment's definition. Grows by one with each change of meaning; 0 is before the
+/// first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SegmentVersion(pub u64);
+
+impl SegmentVersion {
+    /// The version of a new segment.
+    pub const FIRST: SegmentVersion = SegmentVersion(1);
+
+    /// Returns the version after this one.
+    #[must_use]
+    pub fn next(self) -> SegmentVersion {
+        SegmentVersion(self.0 + 1)
+    }
+}
+
+/// The version of a user's list of manual segments. Grows by one each time the list is set; 0 if it
+/// never was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ListVersion(pub u64);
+
 macro_rules! displays_the_number {
     ($($id:ty),*) => {$(
         impl Display for $id {
@@ -40,4 +63,4 @@ macro_rules! displays_the_number {
     )*};
 }
 
-displays_the_number!(UserId, SegmentId, PartitionId);
+displays_the_number!(UserId, SegmentId, PartitionId, SegmentVersion, ListVersion);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ports::clock::Clock;
 use ports::log::{Log, LogError, Progress, Topic, partition_of};
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::Explanation;
 use segment_engine::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -94,7 +94,11 @@ impl ServiceHandle {
 
     /// Returns in how many partitions this version of a segment is in force, of how many, and how
     /// much of the work is done, from 0 to 1. `None` if a partition does not know the segment yet.
-    pub async fn progress(&self, segment: SegmentId, version: u64) -> Result<Option<(u32, u32, f64)>, Unavailable> {
+    pub async fn progress(
+        &self,
+        segment: SegmentId,
+        version: SegmentVersion,
+    ) -> Result<Option<(u32, u32, f64)>, Unavailable> {
         let (mut in_force, mut done) = (0, 0.0);
         for partition in self.partitions.iter() {
             let Some(ratio) = partition.query(|response| Query::Progress { segment, version, response }).await? else {

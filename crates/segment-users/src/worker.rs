@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::log::{Progress, Topic};
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::Explanation;
 use segment_engine::time::Timestamp;
 use tokio::runtime::Handle;
@@ -34,7 +34,7 @@ pub(crate) enum Query {
     /// How much of this version's work is done, from 0 to 1? `None` if the segment is unknown.
     Progress {
         segment: SegmentId,
-        version: u64,
+        version: SegmentVersion,
         response: oneshot::Sender<Option<f64>>,
     },
     Stats {

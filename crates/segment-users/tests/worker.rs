@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ports::log::{NewRecord, Topic, partition_of};
 use ports_testkit::memory::MemoryWarehouse;
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 use support::{PARTITIONS, SECOND, World};
@@ -128,13 +128,13 @@ async fn progress_says_which_version_is_in_force() {
     let ratios = |world: &World, version| -> Vec<_> {
         world.partitions.iter().map(|partition| partition.segment_progress(SegmentId(1), version)).collect()
     };
-    assert_eq!(ratios(&world, 1), [None; PARTITIONS as usize]);
+    assert_eq!(ratios(&world, SegmentVersion(1)), [None; PARTITIONS as usize]);
     world.segment(1, "some", 1, "count(*) > 0").await;
-    assert_eq!(ratios(&world, 1), [Some(1.0); PARTITIONS as usize]);
+    assert_eq!(ratios(&world, SegmentVersion(1)), [Some(1.0); PARTITIONS as usize]);
     // If the engine refuses a version, the one before stays in force.
     world.segment(1, "some", 2, "count(*) >").await;
-    assert_eq!(ratios(&world, 2), [Some(0.0); PARTITIONS as usize]);
-    assert_eq!(ratios(&world, 1), [Some(1.0); PARTITIONS as usize]);
+    assert_eq!(ratios(&world, SegmentVersion(2)), [Some(0.0); PARTITIONS as usize]);
+    assert_eq!(ratios(&world, SegmentVersion(1)), [Some(1.0); PARTITIONS as usize]);
     world.event(1, "page_viewed", json!({})).await;
     // A version that needs history waits for it in the partition that has events.
     let record = json!({"type": "segment", "id": 1, "tag": "some", "version": 3, "where_statement": "sum(order_total) > 5",
@@ -145,10 +145,10 @@ async fn progress_says_which_version_is_in_force() {
         partition.turn().await.unwrap();
     }
     let [busy, idle] = [0, 1].map(|other| partition_of(UserId(1), PARTITIONS).0.abs_diff(other) as usize);
-    let of_third = ratios(&world, 3);
+    let of_third = ratios(&world, SegmentVersion(3));
     assert_eq!((of_third[busy], of_third[idle]), (Some(0.0), Some(1.0)));
     world.run().await;
-    assert_eq!(ratios(&world, 3), [Some(1.0); PARTITIONS as usize]);
+    assert_eq!(ratios(&world, SegmentVersion(3)), [Some(1.0); PARTITIONS as usize]);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{ListVersion, PartitionId, SegmentId, UserId};
 use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
@@ -84,7 +84,7 @@ async fn write_manual(
     next.exec(tx).await.map_err(unavailable)?;
     let version = users::require(tx, user).await?.manual_version;
     let version = u64::try_from(version).map_err(|error| corrupt("the version of a manual list", error))?;
-    Ok(ManualList { version, segments: manual.iter().copied().collect() })
+    Ok(ManualList { version: ListVersion(version), segments: manual.iter().copied().collect() })
 }
 
 /// Adds the absorbed user's manual lists to the survivor's. Returns the survivor's list if it
@@ -211,7 +211,10 @@ impl MembershipStore for SqlConfigStore {
     async fn manual_list(&self, user: UserId) -> Result<ManualList> {
         let version = users::require(&self.readers, user).await?.manual_version;
         let version = u64::try_from(version).map_err(|error| corrupt("the version of a manual list", error))?;
-        Ok(ManualList { version, segments: manual_of(&self.readers, user).await?.into_iter().collect() })
+        Ok(ManualList {
+            version: ListVersion(version),
+            segments: manual_of(&self.readers, user).await?.into_iter().collect(),
+        })
     }
 
     async fn membership_positions(&self) -> Result<Vec<(PartitionId, u64)>> {

@@ -11,7 +11,7 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait,
     QueryFilter, QueryOrder, QuerySelect,
 };
-use segment_engine::ids::SegmentId;
+use segment_engine::ids::{SegmentId, SegmentVersion};
 use segment_engine::time::Timestamp;
 
 use super::entities::{activity, activity_segment, manual_membership, membership, segment, segment_use};
@@ -32,7 +32,9 @@ fn domain(row: segment::Model, uses: Vec<String>) -> Result<Segment> {
         where_statement: row.where_statement,
         is_generic: row.is_generic,
         kind,
-        version: u64::try_from(row.version).map_err(|error| corrupt("the version of a segment", error))?,
+        version: SegmentVersion(
+            u64::try_from(row.version).map_err(|error| corrupt("the version of a segment", error))?,
+        ),
         uses,
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
@@ -48,7 +50,7 @@ fn model(segment: &Segment) -> segment::ActiveModel {
         where_statement: Set(segment.where_statement.clone()),
         is_generic: Set(segment.is_generic),
         kind: Set(if segment.kind == SegmentKind::Manual { "manual" } else { "computed" }.to_owned()),
-        version: Set(i64::try_from(segment.version).unwrap_or(i64::MAX)),
+        version: Set(i64::try_from(segment.version.0).unwrap_or(i64::MAX)),
         created_at: Set(segment.created_at.0),
         updated_at: Set(segment.updated_at.0),
     }

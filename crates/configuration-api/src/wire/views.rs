@@ -6,7 +6,7 @@ use ports::config_store::{Activity, Identity, Membership, Segment, SegmentKind, 
 use ports::records::instant;
 use ports::records::json_text::JsonText;
 use ports::segment_queries::BackfillProgress;
-use segment_engine::ids::SegmentId;
+use segment_engine::ids::{SegmentId, SegmentVersion};
 use serde::Serialize;
 
 /// `{id, clientRefId, name, email, createdAt, updatedAt, segments}`
@@ -57,7 +57,7 @@ pub(crate) struct SegmentView {
     where_statement: String,
     is_generic: bool,
     kind: &'static str,
-    version: u64,
+    version: SegmentVersion,
     created_at: String,
     updated_at: String,
 }
@@ -77,7 +77,7 @@ pub(crate) struct IdentityView {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ProgressView {
     segment_id: SegmentId,
-    version: u64,
+    version: SegmentVersion,
     ratio: f64,
     partitions: PartitionsView,
 }

@@ -1,7 +1,7 @@
 //! Segments, and the rules for `segment('tag')` between them.
 
 use async_trait::async_trait;
-use segment_engine::ids::SegmentId;
+use segment_engine::ids::{SegmentId, SegmentVersion};
 use segment_engine::time::Timestamp;
 
 use super::{Activity, ConfigStoreError, Page};
@@ -35,7 +35,7 @@ pub struct Segment {
     /// What decides on the members.
     pub kind: SegmentKind,
     /// Grows by one with each change of tag or where clause.
-    pub version: u64,
+    pub version: SegmentVersion,
     /// The tags that the where clause names, ascending.
     pub uses: Vec<String>,
     /// When it was created.
@@ -129,7 +129,7 @@ impl Segment {
             where_statement,
             is_generic,
             kind,
-            version: 1,
+            version: SegmentVersion::FIRST,
             uses,
             created_at: now,
             updated_at: now,
@@ -151,7 +151,9 @@ pub fn change_segment(segment: &Segment, change: SegmentChange, now: Timestamp) 
     }
     changed.updated_at = now;
     let is_redefined = changed.tag != segment.tag || changed.where_statement != segment.where_statement;
-    changed.version += u64::from(is_redefined);
+    if is_redefined {
+        changed.version = changed.version.next();
+    }
     (changed, is_redefined)
 }
 

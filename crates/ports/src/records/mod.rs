@@ -15,7 +15,7 @@ pub mod object;
 use std::collections::BTreeMap;
 
 use json_text::JsonText;
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 pub use segment_engine::machine::{Cause, ManualList};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -137,7 +137,7 @@ pub enum SegmentRecord {
         /// The segment's tag.
         tag: String,
         /// The version of the definition.
-        version: u64,
+        version: SegmentVersion,
         /// The where clause.
         where_statement: String,
         /// Whether its members are set by hand.
@@ -148,7 +148,7 @@ pub enum SegmentRecord {
         /// The segment's id.
         id: SegmentId,
         /// The version of the definition.
-        version: u64,
+        version: SegmentVersion,
     },
     /// The segment is deleted.
     SegmentRemoved {
@@ -170,7 +170,7 @@ pub enum ConfigRecord {
         /// The segment's tag.
         tag: String,
         /// Grows by one with each change of the meaning.
-        version: u64,
+        version: SegmentVersion,
         /// The where clause; empty selects every known user. Ignored for manual segments.
         where_statement: String,
         /// Whether its members are set by hand.

@@ -11,7 +11,7 @@ use super::formula::Formula;
 use super::index::SegmentIndex;
 use super::lower::lower;
 use super::triggers::Triggers;
-use crate::ids::{SegmentId, UserId};
+use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::plan::{Expr, Plan};
 
 /// A segment as the config store has it.
@@ -22,7 +22,7 @@ pub struct Definition {
     /// What `segment('…')` names it by.
     pub tag: String,
     /// Grows with each change of meaning.
-    pub version: u64,
+    pub version: SegmentVersion,
     /// The clause as saved; empty for a manual segment.
     pub where_statement: String,
     /// Who the members are.

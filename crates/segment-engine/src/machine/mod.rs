@@ -47,7 +47,7 @@ pub use snapshot::SnapshotError;
 pub use tally::SegmentCount;
 pub use user::{ManualList, Source, Traits, UserProfile};
 
-use crate::ids::{SegmentId, UserId};
+use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::time::Timestamp;
 use catalog::Catalog;
 use tally::Tally;
@@ -211,7 +211,7 @@ impl Machine {
     }
 
     /// Returns the version of a segment that is in force; `None` if none is yet.
-    pub fn version_in_force(&self, segment: SegmentId) -> Option<u64> {
+    pub fn version_in_force(&self, segment: SegmentId) -> Option<SegmentVersion> {
         let compiled = self.catalog.in_force(self.catalog.index_of(segment)?)?;
         Some(compiled.definition.version)
     }

@@ -5,7 +5,7 @@ use super::index::{SegmentIndex, UserSlot};
 use super::inputs::holds;
 use super::{AccumulatorId, Cause, Definition, Machine, Source};
 use crate::event::Event;
-use crate::ids::{SegmentId, UserId};
+use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::time::Timestamp;
 
 impl Machine {
@@ -18,7 +18,7 @@ impl Machine {
     }
 
     /// Returns the segments whose new version waits only for [`Machine::activate`]: id and version.
-    pub fn ready(&self) -> Vec<(SegmentId, u64)> {
+    pub fn ready(&self) -> Vec<(SegmentId, SegmentVersion)> {
         let indexes = self.catalog.slots_by_index().filter(|(index, _)| self.catalog.is_ready(*index));
         let pending = indexes.filter_map(|(_, slot)| slot.pending.as_ref());
         pending.map(|compiled| (compiled.definition.id, compiled.definition.version)).collect()
@@ -44,7 +44,7 @@ impl Machine {
     }
 
     /// Returns the version of the segment that is pending, if any.
-    pub fn pending_version(&self, segment: SegmentId) -> Option<u64> {
+    pub fn pending_version(&self, segment: SegmentId) -> Option<SegmentVersion> {
         let slot = &self.catalog.slots[self.catalog.index_of(segment)?.0 as usize];
         slot.pending.as_ref().map(|pending| pending.definition.version)
     }
@@ -125,7 +125,7 @@ impl Machine {
 
     /// Puts a segment's new version in force. The difference is emitted when the instant is
     /// complete, together with the changes by the instant's other records.
-    pub fn activate(&mut self, segment: SegmentId, version: u64, at: Timestamp) {
+    pub fn activate(&mut self, segment: SegmentId, version: SegmentVersion, at: Timestamp) {
         self.reach(at);
         let Some(index) = self.catalog.index_of(segment) else { return };
         let slot = &self.catalog.slots[index.0 as usize];

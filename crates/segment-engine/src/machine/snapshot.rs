@@ -11,7 +11,7 @@ use super::index::UserSlot;
 use super::user::{ManualList, Source, User, UserProfile};
 use super::{AccumulatorId, Definition, Departed, Machine, RecentIds, Rule, Settings};
 use crate::accumulator::Accumulator;
-use crate::ids::{SegmentId, UserId};
+use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::language::{CompileError, compile_saved};
 use crate::plan::Plan;
 use crate::time::Timestamp;
@@ -95,7 +95,7 @@ struct MachineBlock {
 struct SegmentBlock {
     id: SegmentId,
     tag: String,
-    version: u64,
+    version: SegmentVersion,
     /// `None` for a manual segment.
     where_statement: Option<String>,
     in_force: bool,

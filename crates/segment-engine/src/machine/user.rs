@@ -11,7 +11,7 @@ use super::limited::Limited;
 use super::recent::RecentIds;
 use crate::accumulator::Accumulator;
 use crate::eval::{find, read_steps};
-use crate::ids::{SegmentId, UserId};
+use crate::ids::{ListVersion, SegmentId, UserId};
 use crate::plan::{JsonPath, UserColumn};
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -60,7 +60,7 @@ pub struct ManualList {
     /// Of two lists of a user the one with the greater version holds, in whatever order they
     /// arrive: a list that a merge makes takes another way than one that is set.
     #[serde(default)]
-    pub version: u64,
+    pub version: ListVersion,
     /// Ids of manual segments.
     pub segments: Vec<SegmentId>,
 }

@@ -6,7 +6,7 @@ use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
 use ports::warehouse::HistoryOf;
 use segment_engine::event::Event;
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::AccumulatorId;
 
 use super::{Partition, WorkerError};
@@ -17,7 +17,7 @@ use super::{Partition, WorkerError};
 pub(crate) struct Backfill {
     job: Option<Job>,
     /// Versions whose `segment_ready` has been appended but not yet consumed.
-    announced: Vec<(SegmentId, u64)>,
+    announced: Vec<(SegmentId, SegmentVersion)>,
 }
 
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Partition {
 
     /// Returns how much of a version's work is done: 1 when it is in force here, 0 if this
     /// partition does not have it, `None` if the segment is unknown here.
-    pub fn segment_progress(&self, segment: SegmentId, version: u64) -> Option<f64> {
+    pub fn segment_progress(&self, segment: SegmentId, version: SegmentVersion) -> Option<f64> {
         self.machine.is_pending(segment)?;
         if self.machine.version_in_force(segment) == Some(version) {
             return Some(1.0);
@@ -153,7 +153,7 @@ impl Partition {
         if new.is_empty() {
             return Ok(());
         }
-        let record = |(id, version): &(SegmentId, u64)| NewRecord {
+        let record = |(id, version): &(SegmentId, SegmentVersion)| NewRecord {
             topic: Topic::Events,
             partition: self.id,
             key: format!("segment:{id}"),

@@ -6,7 +6,7 @@ use ports::log::{Topic, partition_of};
 use ports::records::{Cause, Notification};
 use ports::warehouse::HistoryOf;
 use segment_engine::event::Event;
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{ListVersion, PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::language::compile;
 use segment_engine::machine::{self, Definition, Machine, ManualList, Rule, UserProfile};
 use segment_engine::time::Timestamp;
@@ -37,8 +37,12 @@ impl World {
         let mut machine = Machine::new(machine::Settings::default());
         for (id, tag) in MANUAL {
             let (tag, where_statement) = (tag.to_owned(), String::new());
-            machine.define(Definition { id, tag, version: 1, where_statement, rule: Rule::Manual }, 0, Timestamp(0));
-            machine.activate(id, 1, Timestamp(0));
+            machine.define(
+                Definition { id, tag, version: SegmentVersion(1), where_statement, rule: Rule::Manual },
+                0,
+                Timestamp(0),
+            );
+            machine.activate(id, SegmentVersion(1), Timestamp(0));
         }
         for (id, Saved { tag, version, clause }) in self.segments.clone() {
             let rule = compile(clause).unwrap().into();
@@ -50,7 +54,7 @@ impl World {
             machine.profile(UserId(*user), None, UserProfile::default(), Timestamp(0));
         }
         for (user, (version, list)) in &self.lists {
-            let list = ManualList { version: *version, segments: list.iter().copied().collect() };
+            let list = ManualList { version: ListVersion(*version), segments: list.iter().copied().collect() };
             machine.manual(UserId(*user), list, Cause::Manual, Timestamp(0));
         }
         for (user, plan, at) in &self.plans {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ports::log::{Topic, partition_of};
 use ports::records::ConfigRecord;
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ pub(crate) const MANUAL: [(SegmentId, &str); 2] = [(SegmentId(101), "by hand"), 
 #[derive(Clone)]
 pub(crate) struct Saved {
     pub tag: String,
-    pub version: u64,
+    pub version: SegmentVersion,
     pub clause: &'static str,
 }
 
@@ -95,7 +95,13 @@ impl World {
     pub(crate) async fn define_manual(&mut self) {
         for (id, tag) in MANUAL {
             let tag = tag.to_owned();
-            let record = ConfigRecord::Segment { id, tag, version: 1, where_statement: String::new(), manual: true };
+            let record = ConfigRecord::Segment {
+                id,
+                tag,
+                version: SegmentVersion(1),
+                where_statement: String::new(),
+                manual: true,
+            };
             self.append(Topic::Config, PartitionId::ONLY, &serde_json::to_value(record).unwrap()).await;
         }
     }
@@ -152,7 +158,7 @@ impl World {
         } else {
             self.version += 1;
             let clause = CLAUSES[self.random.u32(..CLAUSES.len() as u32) as usize];
-            let saved = Saved { tag: self.tag_for(id), version: self.version, clause };
+            let saved = Saved { tag: self.tag_for(id), version: SegmentVersion(self.version), clause };
             self.segments.insert(id, saved.clone());
             let Saved { tag, version, .. } = saved;
             ConfigRecord::Segment { id, tag, version, where_statement: clause.to_owned(), manual: false }

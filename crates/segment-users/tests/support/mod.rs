@@ -12,7 +12,7 @@ use ports::clock::ManualClock;
 use ports::log::{NewRecord, Topic, partition_of};
 use ports::records::{ConfigRecord, Notification};
 use ports_testkit::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::time::Timestamp;
 use segment_users::archiver::{Archiver, Step};
 use segment_users::definitions;
@@ -100,7 +100,7 @@ impl World {
         let record = ConfigRecord::Segment {
             id: SegmentId(id),
             tag: tag.to_owned(),
-            version,
+            version: SegmentVersion(version),
             where_statement: clause.to_owned(),
             manual: false,
         };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use segment_engine::ids::SegmentId;
+use segment_engine::ids::{SegmentId, SegmentVersion};
 use segment_engine::language::compile;
 use segment_engine::machine::{Definition, Machine};
 use segment_engine::plan::Plan;
@@ -22,7 +22,7 @@ pub(crate) struct Segments {
     /// The changes of this instant, by tag. Of several, the last one counts.
     changed: BTreeMap<String, Change>,
     /// Grows with each definition.
-    version: u64,
+    version: SegmentVersion,
 }
 
 struct Change {
@@ -69,7 +69,7 @@ impl Segments {
         for (tag, change) in changed {
             match change.clause {
                 Some((where_statement, plan)) => {
-                    self.version += 1;
+                    self.version = self.version.next();
                     let (id, version) = (self.id(tag.clone()), self.version);
                     let definition = Definition { id, tag, version, where_statement, rule: plan.into() };
                     machine.define(definition, history.offset(), at);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use segment_engine::event::Event;
-use segment_engine::ids::{SegmentId, UserId};
+use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
 use segment_engine::language::compile;
 use segment_engine::machine::{self, Cause, Change, Definition, Machine, Rule, UserProfile};
 use segment_engine::time::Timestamp;
@@ -149,7 +149,7 @@ impl Run {
         let definition = Definition {
             id,
             tag: tag.to_owned(),
-            version: self.version,
+            version: SegmentVersion(self.version),
             where_statement: clause.to_owned(),
             rule: Rule::from(plan),
         };

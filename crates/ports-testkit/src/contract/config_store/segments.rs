@@ -2,7 +2,7 @@
 
 use super::{Store, at, clause, code};
 use ports::config_store::{ConfigStoreError, NewActivity, NewSegment, Page, SegmentChange, SegmentKind};
-use segment_engine::ids::SegmentId;
+use segment_engine::ids::{SegmentId, SegmentVersion};
 
 fn uses(tag: &str) -> SegmentChange {
     SegmentChange { clause: Some((format!("segment('{tag}')"), vec![tag.to_owned()])), ..SegmentChange::default() }
@@ -10,7 +10,7 @@ fn uses(tag: &str) -> SegmentChange {
 
 pub(super) async fn create_change_delete(store: Store) {
     let created = store.create_segment(clause("a", SegmentKind::Computed, &[]), at(1)).await.unwrap();
-    assert_eq!((created.id, created.version), (SegmentId(1), 1));
+    assert_eq!((created.id, created.version), (SegmentId(1), SegmentVersion(1)));
     assert_eq!(store.segment(SegmentId(1)).await.unwrap(), Some(created.clone()));
     assert_eq!(store.segment_by_tag("a").await.unwrap(), Some(created));
     assert_eq!(store.segment_by_tag("b").await.unwrap(), None);
@@ -19,13 +19,17 @@ pub(super) async fn create_change_delete(store: Store) {
 
     let titled = SegmentChange { title: Some("A".into()), is_generic: Some(true), ..SegmentChange::default() };
     let titled = store.update_segment(SegmentId(1), titled, at(3)).await.unwrap();
-    assert_eq!((titled.title.as_str(), titled.is_generic, titled.version), ("A", true, 1), "means the same");
+    assert_eq!(
+        (titled.title.as_str(), titled.is_generic, titled.version),
+        ("A", true, SegmentVersion(1)),
+        "means the same"
+    );
     let edited = SegmentChange { clause: Some(("count(*) > 1".into(), Vec::new())), ..SegmentChange::default() };
     let edited = store.update_segment(SegmentId(1), edited, at(4)).await.unwrap();
-    assert_eq!((edited.version, edited.where_statement.as_str()), (2, "count(*) > 1"));
+    assert_eq!((edited.version, edited.where_statement.as_str()), (SegmentVersion(2), "count(*) > 1"));
     let retagged = SegmentChange { tag: Some("b".into()), ..SegmentChange::default() };
     let retagged = store.update_segment(SegmentId(1), retagged, at(5)).await.unwrap();
-    assert_eq!((retagged.version, retagged.created_at, retagged.updated_at), (3, at(1), at(5)));
+    assert_eq!((retagged.version, retagged.created_at, retagged.updated_at), (SegmentVersion(3), at(1), at(5)));
     assert_eq!(store.segments(Page::ALL).await.unwrap(), [retagged]);
 
     store.delete_segment(SegmentId(1)).await.unwrap();
@@ -73,7 +77,7 @@ pub(super) async fn cycles_are_refused(store: Store) {
     };
     assert_eq!(code.as_str(), "SEGMENT_CYCLE");
     assert!(message.contains("a -> d -> c -> b -> a"), "{message}");
-    assert_eq!(store.segment(SegmentId(1)).await.unwrap().unwrap().version, 1);
+    assert_eq!(store.segment(SegmentId(1)).await.unwrap().unwrap().version, SegmentVersion(1));
 }
 
 pub(super) async fn a_new_tag_and_a_new_clause_are_checked_together(store: Store) {
@@ -89,7 +93,7 @@ pub(super) async fn a_new_tag_and_a_new_clause_are_checked_together(store: Store
         assert!(message.contains(shown), "{message}");
     }
     let kept = store.segment(SegmentId(1)).await.unwrap().unwrap();
-    assert_eq!((kept.tag.as_str(), kept.version, kept.uses), ("x", 1, Vec::new()));
+    assert_eq!((kept.tag.as_str(), kept.version, kept.uses), ("x", SegmentVersion(1), Vec::new()));
     store.create_segment(clause("z", SegmentKind::Computed, &[]), at(3)).await.unwrap();
     let retag = SegmentChange { tag: Some("y".into()), ..uses("z") };
     assert_eq!(store.update_segment(SegmentId(1), retag, at(4)).await.unwrap().uses, ["z"]);

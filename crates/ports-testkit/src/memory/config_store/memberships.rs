@@ -34,7 +34,7 @@ impl State {
             self.memberships.entry((user_id, *new)).or_insert(membership);
         }
         let version = self.manual_versions.entry(user_id).or_default();
-        *version += 1;
+        version.0 += 1;
         ManualList { version: *version, segments: manual.iter().copied().collect() }
     }
 

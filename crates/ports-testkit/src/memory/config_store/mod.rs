@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::ids::{ListVersion, PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 
 use ports::config_store::{
@@ -39,7 +39,7 @@ struct State {
     links: BTreeSet<(i64, SegmentId)>,
     memberships: BTreeMap<(UserId, SegmentId), Membership>,
     manual: BTreeSet<(UserId, SegmentId)>,
-    manual_versions: BTreeMap<UserId, u64>,
+    manual_versions: BTreeMap<UserId, ListVersion>,
     positions: BTreeMap<PartitionId, u64>,
     outbox: BTreeMap<u64, OutboxEntry>,
     last_user: i64,

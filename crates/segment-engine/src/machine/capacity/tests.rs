@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::accumulator::ENTRIES_MAX;
 use crate::event::{Event, Position};
-use crate::ids::{PartitionId, SegmentId, UserId};
+use crate::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use crate::language::compile;
 use crate::machine::{Cause, Definition, Failure, Machine, Settings};
 use crate::time::Timestamp;
@@ -18,13 +18,18 @@ const EVER: &str = "count(DISTINCT url) <> count(*)";
 
 fn define(machine: &mut Machine, id: i64, clause: &str) {
     let rule = compile(clause).unwrap().into();
-    let definition =
-        Definition { id: SegmentId(id), tag: format!("s{id}"), version: 1, where_statement: clause.to_owned(), rule };
+    let definition = Definition {
+        id: SegmentId(id),
+        tag: format!("s{id}"),
+        version: SegmentVersion(1),
+        where_statement: clause.to_owned(),
+        rule,
+    };
     machine.define(definition, 0, machine.now());
     for accumulator in machine.incomplete() {
         machine.complete(accumulator);
     }
-    machine.activate(SegmentId(id), 1, machine.now());
+    machine.activate(SegmentId(id), SegmentVersion(1), machine.now());
     machine.settle();
 }
 

@@ -8,7 +8,7 @@ use super::formula::{Formula, Node};
 use super::index::SegmentIndex;
 use super::user::User;
 use super::{Machine, Rule};
-use crate::ids::UserId;
+use crate::ids::{SegmentVersion, UserId};
 use crate::language::{Names, print_expression};
 use crate::plan::{Expr, Plan};
 use crate::time::Timestamp;
@@ -25,7 +25,7 @@ pub struct Explanation {
     /// The instant at which all this holds.
     pub at: Timestamp,
     /// The version of the segment that is in force for the user.
-    pub version: u64,
+    pub version: SegmentVersion,
     /// The clause in its normal form; `None` for a manual segment.
     pub normal_form: Option<String>,
     /// The conditions that AND, OR and NOT join, in the order of the clause.

@@ -8,7 +8,7 @@ use super::index::{SegmentIndex, UserSlot};
 use super::recent::RecentIds;
 use super::user::{Traits, User, UserProfile};
 use crate::accumulator::Accumulator;
-use crate::ids::{SegmentId, UserId};
+use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::time::Timestamp;
 
 /// The memory that a user takes without its allocations: the slot, the entry in the index, the
@@ -23,7 +23,7 @@ pub struct SegmentCount {
     /// The tag of the newest version.
     pub tag: String,
     /// The newest version, in force or pending.
-    pub version: u64,
+    pub version: SegmentVersion,
     /// How many users are in it, as emitted so far.
     pub members: u64,
 }

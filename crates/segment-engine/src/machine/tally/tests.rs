@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::event::{Event, Position};
-use crate::ids::{PartitionId, SegmentId, UserId};
+use crate::ids::{ListVersion, PartitionId, SegmentId, SegmentVersion, UserId};
 use crate::language::compile;
 use crate::machine::{Cause, Definition, Machine, ManualList, Rule, Settings};
 use crate::time::Timestamp;
@@ -15,12 +15,18 @@ const RECENT: &str = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '10 
 fn define(machine: &mut Machine, id: i64, version: u64, clause: Option<&str>, at: i64) {
     let rule = clause.map_or(Rule::Manual, |clause| compile(clause).unwrap().into());
     let where_statement = clause.unwrap_or_default().to_owned();
-    let definition = Definition { id: SegmentId(id), tag: format!("s{id}"), version, where_statement, rule };
+    let definition = Definition {
+        id: SegmentId(id),
+        tag: format!("s{id}"),
+        version: SegmentVersion(version),
+        where_statement,
+        rule,
+    };
     machine.define(definition, 0, Timestamp(at));
     for accumulator in machine.incomplete() {
         machine.complete(accumulator);
     }
-    machine.activate(SegmentId(id), version, Timestamp(at));
+    machine.activate(SegmentId(id), SegmentVersion(version), Timestamp(at));
     machine.settle();
 }
 
@@ -74,7 +80,7 @@ fn machine_of_three_users() -> Machine {
     for (user, url, at) in [(1, "/a", 1), (2, "/a", 2), (2, "/b", 3), (3, "/a", 4)] {
         machine.event(&event(user, url, at * SECOND), false, Timestamp(at * SECOND));
     }
-    let list = ManualList { version: 1, segments: vec![SegmentId(3)] };
+    let list = ManualList { version: ListVersion(1), segments: vec![SegmentId(3)] };
     machine.manual(UserId(1), list, Cause::Manual, Timestamp(5 * SECOND));
     machine
 }
@@ -112,13 +118,22 @@ fn members_are_counted_whatever_makes_them_come_and_go() {
 fn a_segment_is_counted_under_its_newest_version() {
     let mut machine = machine_of_three_users();
     let rule = compile("count(DISTINCT url) >= 7").unwrap().into();
-    let definition =
-        Definition { id: SegmentId(2), tag: "many".to_owned(), version: 2, where_statement: String::new(), rule };
+    let definition = Definition {
+        id: SegmentId(2),
+        tag: "many".to_owned(),
+        version: SegmentVersion(2),
+        where_statement: String::new(),
+        rule,
+    };
     machine.define(definition, 9, Timestamp(5 * SECOND));
     machine.settle();
     assert_eq!(machine.is_pending(SegmentId(2)), Some(true));
     let count = machine.segment_counts().find(|count| count.id == SegmentId(2)).unwrap();
-    assert_eq!((count.tag.as_str(), count.version, count.members), ("many", 2, 1), "the members are the old version's");
+    assert_eq!(
+        (count.tag.as_str(), count.version, count.members),
+        ("many", SegmentVersion(2), 1),
+        "the members are the old version's"
+    );
 }
 
 #[test]

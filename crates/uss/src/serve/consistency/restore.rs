@@ -12,7 +12,7 @@ use ports::config_store::{OutboxEntry, Page, User};
 use ports::log::{Log, NewRecord, Topic, partition_of};
 use ports::records::SegmentRecord;
 use ports::records::json_text::JsonText;
-use segment_engine::ids::{PartitionId, UserId};
+use segment_engine::ids::{ListVersion, PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use segment_users::definitions;
 use segment_users::membership_writer::MembershipWriter;
@@ -128,7 +128,7 @@ async fn known(opened: &Opened, user: &User, sequence: u64) -> Result<Vec<Outbox
     }
     entries.extend(traits.into_iter().map(|(created_at, traits)| OutboxEntry::traits(user.id, traits, created_at)));
     let list = opened.memberships.manual_list(user.id).await?;
-    if list.version > 0 {
+    if list.version > ListVersion::default() {
         entries.push(OutboxEntry::manual(user.id, list));
     }
     Ok(entries)
