@@ -139,8 +139,13 @@ struct Numbering {
 }
 
 impl Opened {
-    /// Opens the database. Fails if it ends before write `acknowledged`.
-    fn open(folder: &Path, acknowledged: Option<u64>, goes_on: bool) -> Result<Self, StoreError> {
+    /// Opens the database. Calls `check` with the number of its last write before it sets the mark
+    /// to that number.
+    fn open(
+        folder: &Path,
+        goes_on: bool,
+        check: impl FnOnce(u64) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
         let db = Database::builder(folder)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .cache_size(CACHE_BYTES)
@@ -158,7 +163,7 @@ impl Opened {
                 stamp.ok_or_else(|| StoreError::Corrupt("the entry `stamp` cannot be read".to_owned()))?.number
             }
         };
-        damage::check_reached(last, acknowledged.unwrap_or_default())?;
+        check(last)?;
         let mark = Mark::open(folder)?;
         mark.set(last);
         let numbering = Mutex::new(Numbering { last, goes_on, mark });
@@ -180,11 +185,6 @@ impl Opened {
     /// Returns a consistent view over all keyspaces.
     pub fn snapshot(&self) -> fjall::Snapshot {
         self.db.snapshot()
-    }
-
-    /// Returns the number of the last write.
-    fn last_write(&self) -> u64 {
-        self.numbering.lock().unwrap_or_else(PoisonError::into_inner).last
     }
 
     /// Closes the database. Returns whether its next write would continue from the last.
@@ -253,16 +253,14 @@ impl Store {
     pub fn open(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder)?;
         let alone = lock(folder)?;
-        let acknowledged = damage::check(folder, losses, findings)?;
+        damage::check_restored(folder, losses, findings)?;
+        let acknowledged = damage::check(folder, losses, findings)?.unwrap_or_default();
         drop(alone);
-        let refused_below = acknowledged.filter(|_| losses == Losses::Refuse);
         let goes_on = losses == Losses::Refuse;
-        let opened = Opened::open(folder, refused_below, goes_on)?;
-        if let Err(StoreError::Lost(message)) =
-            damage::check_reached(opened.last_write(), acknowledged.unwrap_or_default())
-        {
-            findings.push(Finding { code: damage::LOSS_ACCEPTED, message });
-        }
+        let opened = Opened::open(folder, goes_on, |last| match damage::check_reached(last, acknowledged) {
+            Err(StoreError::Lost(lost)) => damage::refuse_or_record(folder, losses, lost, findings),
+            reached => reached,
+        })?;
         Ok(Self { folder: folder.to_owned(), opened: RwLock::new(Some(opened)), goes_on: AtomicBool::new(goes_on) })
     }
 
@@ -300,8 +298,10 @@ impl Store {
         if let Some(opened) = opened.take() {
             self.goes_on.store(opened.close(), Ordering::Relaxed);
         }
-        let acknowledged = damage::check(&self.folder, Losses::Refuse, &mut Vec::new())?;
-        *opened = Some(Opened::open(&self.folder, acknowledged, self.goes_on.load(Ordering::Relaxed))?);
+        let acknowledged = damage::check(&self.folder, Losses::Refuse, &mut Vec::new())?.unwrap_or_default();
+        let goes_on = self.goes_on.load(Ordering::Relaxed);
+        let check = |last| damage::check_reached(last, acknowledged);
+        *opened = Some(Opened::open(&self.folder, goes_on, check)?);
         Ok(())
     }
 
