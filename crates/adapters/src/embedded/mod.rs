@@ -5,6 +5,7 @@
 //! the waiting calls; the group packs their records into blocks ([`block`]); [`store`] writes and
 //! syncs the blocks atomically; [`tail`] makes them visible; then every caller gets its reply.
 
+mod backpressure;
 mod block;
 mod checkpoints;
 mod damage;

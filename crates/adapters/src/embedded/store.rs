@@ -4,15 +4,18 @@
 //! cannot know what reached the disk. [`Store::reopen`] reopens it in the running process, so that
 //! a full disk costs refused calls and not a restart.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Slice};
 use ports::log::{LogError, Topic};
 
+use super::backpressure::{STALL_MAX, STALL_POLL, is_stalled};
 use super::damage::{self, Finding, Losses};
 use super::entry::{Entry, encode};
 use super::scrub;
@@ -69,6 +72,9 @@ pub enum StoreError {
     /// was not tried.
     #[error("the database refuses writes since an earlier failure")]
     Refusing,
+    /// Flushes or compactions have stopped, and a write would wait for them. It was not tried.
+    #[error("the database has not caught up with earlier writes for {} seconds", STALL_MAX.as_secs())]
+    Stalled,
     /// Files of the database fail its checks.
     #[error("{0}")]
     Corrupt(String),
@@ -194,10 +200,17 @@ impl Opened {
 
     /// Makes the changes atomically, and returns when they are on the disk.
     pub fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.write_within(changes, STALL_MAX)
+    }
+
+    /// Like [`Self::write`], with the longest wait for flushes and compactions.
+    pub(super) fn write_within(&self, changes: Vec<Change>, stall_max: Duration) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut numbering = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+        let spaces: BTreeSet<Space> = changes.iter().map(|change| change.space).chain([Space::Meta]).collect();
+        let locked = self.lock_unless_stalled(&spaces, stall_max);
+        let mut numbering = locked.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
         let number = numbering.last + 1;
         let stamp = Stamp { number, seqno_min: self.db.seqno(), goes_on: numbering.goes_on };
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
@@ -217,6 +230,30 @@ impl Opened {
         numbering.goes_on = true;
         numbering.mark.set(number);
         Ok(())
+    }
+
+    /// Locks the numbers for a write to these keyspaces. Waits without the lock while one of them
+    /// is stalled, so that other writes go on.
+    fn lock_unless_stalled(
+        &self,
+        spaces: &BTreeSet<Space>,
+        stall_max: Duration,
+    ) -> Result<MutexGuard<'_, Numbering>, StoreError> {
+        let started = Instant::now();
+        loop {
+            let numbering = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+            // Under the lock: no other write can stall the keyspaces before this one.
+            if !spaces.iter().any(|space| is_stalled(self.space(*space))) {
+                return Ok(numbering);
+            }
+            drop(numbering);
+            // Has nothing to persist, but fails if the database refuses writes.
+            self.db.persist(PersistMode::Buffer)?;
+            if started.elapsed() >= stall_max {
+                return Err(StoreError::Stalled);
+            }
+            std::thread::sleep(STALL_POLL);
+        }
     }
 }
 
