@@ -28,6 +28,14 @@ const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// The cache for blocks read from disk. The newest records are in memory anyway.
 const CACHE_BYTES: u64 = 32 << 20;
 
+/// The key of an entry that each write with removals puts into their keyspaces.
+///
+/// fjall keeps a journal until the tables of each keyspace reach the keyspace's newest entry in it.
+/// If that is a removal, a compaction drops it, and then the tables never reach it: the journal and
+/// all later ones would stay until something else is written to that keyspace. This entry is as new
+/// as the removals, and no compaction drops it. It is beyond the keys of all partitions.
+const NEWEST_KEY: [u8; 4] = [0xFF; 4];
+
 /// The keyspaces of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
@@ -214,11 +222,19 @@ impl Opened {
         let number = numbering.last + 1;
         let stamp = Stamp { number, seqno_min: self.db.seqno(), goes_on: numbering.goes_on };
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+        let mut with_removals = BTreeSet::new();
         for Change { space, key, value } in changes {
             match value {
                 Some(value) => batch.insert(self.space(space), key, value),
-                None => batch.remove(self.space(space), key),
+                None => {
+                    batch.remove(self.space(space), key);
+                    with_removals.insert(space);
+                }
             }
+        }
+        // The stamp is such an entry of its keyspace.
+        for space in with_removals.into_iter().filter(|space| *space != Space::Meta) {
+            batch.insert(self.space(space), NEWEST_KEY, Slice::default());
         }
         let key = Entry::Stamp.key();
         let value = encode(&key, &stamp);
@@ -324,7 +340,7 @@ impl Store {
 
     /// Erases removed data from the files.
     pub fn scrub(&self) -> Result<(), StoreError> {
-        self.with(|opened| scrub::scrub(opened, &self.folder))
+        self.with(|opened| scrub::scrub(opened, &self.folder, scrub::FLUSH_WAIT_MAX))
     }
 
     /// Reopens the database after a failed write. While the disk is full the old one stays open for
