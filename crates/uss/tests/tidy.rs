@@ -296,6 +296,34 @@ fn paths_in_documents_exist() {
     none(found);
 }
 
+#[test]
+fn files_named_in_module_comments_exist() {
+    let mut found = Vec::new();
+    for file in rust_files() {
+        let text = fs::read_to_string(&file).unwrap();
+        let comment: String =
+            text.lines().filter_map(|line| line.strip_prefix("//!")).map(|line| format!("{line}\n")).collect();
+        let folder = file.parent().unwrap();
+        let src = file.ancestors().find(|above| above.join("Cargo.toml").exists()).unwrap().join("src");
+        let bases = [&root(), &root().join("crates"), folder, src.parent().unwrap(), &src];
+        let exists = |path: &str| bases.iter().any(|base| base.join(path).exists());
+        for gone in quoted_files(&comment).into_iter().filter(|path| !exists(path)) {
+            found.push(format!("{}: {gone} does not exist (any more): correct it", shown(&file)));
+        }
+        for gone in links(&comment).into_iter().filter(|link| link.contains('.') && !folder.join(link).exists()) {
+            found.push(format!("{}: the link to {gone} leads nowhere", shown(&file)));
+        }
+    }
+    none(found);
+}
+
+/// Backticked names of source files, scripts and documents, without those that have a placeholder.
+fn quoted_files(text: &str) -> Vec<&str> {
+    let spans = text.split('`').skip(1).step_by(2);
+    let files = spans.filter(|span| [".rs", ".md", ".sh", ".toml"].iter().any(|ending| span.ends_with(ending)));
+    files.filter(|span| !["NAME", "*", " "].iter().any(|mark| span.contains(mark))).collect()
+}
+
 /// Backticked paths into the repository. One with a placeholder (`NAME`, `NNNN`, `*`) names no one file.
 fn quoted_paths(text: &str) -> Vec<&str> {
     let spans = text.split('`').skip(1).step_by(2);
