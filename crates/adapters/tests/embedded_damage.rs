@@ -331,10 +331,73 @@ async fn a_loss_is_accepted_only_on_request_and_the_log_continues() {
     assert_eq!(fs::read(folder.path().join("0.jnl.damaged")).unwrap(), *journal(&mut files), "nothing is thrown away");
     write(&opened, 9).await;
     let after = state(&opened).await.unwrap();
+    opened.restore.remove().unwrap();
     drop(opened);
     let opened = open(folder.path(), Losses::Refuse).unwrap();
     assert!(opened.findings.is_empty(), "{:?}", opened.findings);
     assert_eq!(state(&opened).await.unwrap(), after);
+}
+
+/// Each kind of loss that can be given up.
+async fn losses() -> Vec<(&'static str, Files)> {
+    let (mut files, _) = killed_after(3).await;
+    let end = written(journal(&mut files));
+    let start = written(journal(&mut killed_after(0).await.0));
+    let without =
+        |removed: &dyn Fn(&Path) -> bool| files.iter().filter(|(path, _)| !removed(path)).cloned().collect::<Files>();
+    let no_journal = without(&|path| path.extension().is_some_and(|extension| extension == "jnl"));
+    let only_the_mark = without(&|path| path != Path::new("acknowledged"));
+    let (mut flipped, mut cut) = (files.clone(), files.clone());
+    journal(&mut flipped)[end / 2] ^= 1;
+    journal(&mut cut)[end - 10..].fill(0);
+    let mut emptied = files.clone();
+    journal(&mut emptied)[..start].fill(0);
+    journal(&mut emptied).truncate(start);
+    vec![
+        ("a flipped bit", flipped),
+        ("a cut end", cut),
+        ("an empty journal", emptied),
+        ("no journal", no_journal),
+        ("only the mark", only_the_mark),
+    ]
+}
+
+#[tokio::test]
+async fn a_given_up_loss_is_remembered_until_the_restore_has_ended() {
+    for (what, files) in losses().await {
+        let folder = put(&files);
+        let Err(OpenError::Lost(lost)) = open(folder.path(), Losses::Refuse) else { panic!("{what}: not refused") };
+        assert!(!folder.path().join("restore-pending").exists(), "{what}: a refused start changes nothing");
+        // The first start stops after the log was opened, the second one as well.
+        for start in 1..3 {
+            let opened = open(folder.path(), Losses::GiveUp).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let mut codes = opened.findings.iter().map(|finding| finding.code);
+            assert!(codes.any(|code| code == "LOG_LOSS_ACCEPTED"), "{what}, start {start}: {:?}", opened.findings);
+            drop(opened);
+            match open(folder.path(), Losses::Refuse).err() {
+                Some(OpenError::Lost(message)) => {
+                    for part in ["interrupted", &lost] {
+                        assert!(message.contains(part), "{what}, start {start}: {part} is not in {message}");
+                    }
+                }
+                other => panic!("{what}, start {start}: {other:?}"),
+            }
+        }
+        open(folder.path(), Losses::GiveUp).unwrap().restore.remove().unwrap();
+        let opened = open(folder.path(), Losses::Refuse).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(opened.findings.is_empty(), "{what}: {:?}", opened.findings);
+    }
+}
+
+#[tokio::test]
+async fn a_loss_is_not_given_up_if_that_cannot_be_recorded() {
+    for (what, files) in losses().await {
+        let folder = put(&files);
+        // The file cannot be created where a folder is.
+        fs::create_dir(folder.path().join("restore-pending.new")).unwrap();
+        assert!(matches!(open(folder.path(), Losses::GiveUp), Err(OpenError::Log(_))), "{what}");
+        assert!(matches!(open(folder.path(), Losses::Refuse), Err(OpenError::Lost(_))), "{what}: the loss still shows");
+    }
 }
 
 #[tokio::test]

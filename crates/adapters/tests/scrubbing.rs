@@ -9,6 +9,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adapters::duckdb::DuckDbWarehouse;
@@ -224,7 +225,7 @@ fn checkpoint(next_offset: u64, users: &[(i64, bool)]) -> Checkpoint {
 /// Small records are stored in tables, large ones in files of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
-    for bytes in [0, 5_000] {
+    for (bytes, is_restarted) in [(0, true), (5_000, true), (0, false), (5_000, false)] {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let clock = Arc::new(ManualClock::at(Timestamp(0)));
@@ -247,9 +248,12 @@ async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
             log.trim(topic, PartitionId(0), 1).await.unwrap();
         }
         assert!(!found(folder, 2).is_empty(), "fjall alone does not erase it");
-        drop((log, checkpoints));
-
-        let (log, checkpoints) = embedded::open(folder, 2, clock.clone()).unwrap();
+        let (log, checkpoints) = if is_restarted {
+            drop((log, checkpoints));
+            embedded::open(folder, 2, clock.clone()).unwrap()
+        } else {
+            (log, checkpoints)
+        };
         assert!(!log.scrub(Timestamp(2 * HOUR - 1), HOUR).await.unwrap(), "the scrub state survives a restart");
         assert!(log.scrub(Timestamp(2 * HOUR), HOUR).await.unwrap());
         assert_eq!(found(folder, 2), Vec::<&str>::new(), "records of {bytes} bytes");
@@ -259,4 +263,57 @@ async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
         assert_eq!(log.read(Topic::Events, PartitionId(0), 0, usize::MAX).await.unwrap().records.len(), 1);
         assert_eq!((found(folder, 2), found(folder, 1)), (vec![], vec!["trait", "note"]));
     }
+}
+
+/// Appends records of 1 MiB until fjall would begin a new journal with its next flush.
+async fn fill_journal(log: &dyn Log) {
+    for _ in 0..63 {
+        log.append(vec![record(Topic::Events, 3, 1 << 20)]).await.unwrap();
+    }
+}
+
+fn journals(folder: &Path) -> usize {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    names.filter(|path| path.extension().is_some_and(|extension| extension == "jnl")).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compaction_that_drops_removals_keeps_no_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(Timestamp(0)));
+    let (log, checkpoints) = embedded::open(folder.path(), 2, clock).unwrap();
+    assert!(!log.scrub(Timestamp(0), HOUR).await.unwrap());
+    log.append(vec![record(Topic::Errors, 2, 0)]).await.unwrap();
+    checkpoints.write(checkpoint(1, &[(2, true)])).await.unwrap();
+    fill_journal(&log).await;
+    // The newest entries of both keyspaces are removals. Trimming seals the journal, flushes the
+    // topic and compacts it.
+    checkpoints.discard(0).await.unwrap();
+    log.trim(Topic::Errors, 0, 1).await.unwrap();
+    assert_eq!(journals(folder.path()), 2, "the trim sealed the journal");
+    assert!(log.scrub(Timestamp(HOUR), HOUR).await.unwrap(), "no journal is needed for ever");
+    assert_eq!(journals(folder.path()), 1);
+    assert_eq!(found(folder.path(), 2), Vec::<&str>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_succeeds_while_records_are_appended() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(Timestamp(0)));
+    let (log, _checkpoints) = embedded::open(folder.path(), 2, clock).unwrap();
+    assert!(!log.scrub(Timestamp(0), HOUR).await.unwrap());
+    let (log, stop) = (Arc::new(log), Arc::new(AtomicBool::new(false)));
+    let appending = tokio::spawn({
+        let (log, stop) = (log.clone(), stop.clone());
+        async move {
+            while !stop.load(Ordering::Relaxed) {
+                let topics = [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config];
+                log.append(topics.map(|topic| record(topic, 1, 100)).to_vec()).await.unwrap();
+            }
+        }
+    });
+    let scrubbed = log.scrub(Timestamp(HOUR), HOUR).await;
+    stop.store(true, Ordering::Relaxed);
+    appending.await.unwrap();
+    assert!(scrubbed.unwrap());
 }

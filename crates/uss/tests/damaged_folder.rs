@@ -241,6 +241,27 @@ fn is_reported(seed: u64, mut files: Files, sound: &Outcome, runtime: &tokio::ru
     }
 }
 
+#[test]
+fn damage_of_the_note_about_a_pending_restore_does_not_hide_it() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut files = runtime.block_on(folder_of_a_killed_server());
+    let note = (PathBuf::from("log/restore-pending"), b"its last 3 writes are missing\n".to_vec());
+    files.push(note.clone());
+    for seed in 0..60 {
+        // Only the note is damaged. Another file's content may replace it.
+        let mut alone = vec![note.clone(), (PathBuf::from("other"), files[0].1.clone())];
+        let place = damage(&mut alone, &mut fastrand::Rng::with_seed(seed));
+        files.last_mut().unwrap().1 = alone[0].1.clone();
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(&files, folder.path());
+        match runtime.block_on(open(folder.path())) {
+            Outcome::Reported(message) => assert!(message.contains("interrupted"), "seed {seed}, {place}: {message}"),
+            Outcome::Whole(_) => panic!("seed {seed}, {place}: the server started"),
+        }
+        assert!(read_folder(folder.path()).contains(files.last().unwrap()), "seed {seed}, {place}: it was changed");
+    }
+}
+
 #[tokio::test]
 async fn the_binary_refuses_damage_with_a_message_or_serves_as_before() {
     let sound = folder_of_a_killed_server().await;

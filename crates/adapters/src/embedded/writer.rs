@@ -158,12 +158,13 @@ impl Writer {
         })
     }
 
-    /// Writes and syncs. If a failure in the background closed the database, it is reopened first.
+    /// Writes and syncs. If flushes or compactions have failed or stopped, the database is reopened
+    /// first.
     fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         self.heal()?;
         let mut written = self.store.write(changes.to_vec());
-        if let Err(StoreError::Refusing) = written {
-            tracing::warn!("an earlier failure closed the log's database; reopening it");
+        if let Err(error @ (StoreError::Refusing | StoreError::Stalled)) = &written {
+            tracing::warn!(%error, "reopening the log's database");
             self.broken = Some(Broken { undo: Vec::new() });
             self.heal()?;
             written = self.store.write(changes.to_vec());

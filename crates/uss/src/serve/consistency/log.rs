@@ -5,7 +5,7 @@ use ports::checkpoints::{CheckpointError, Generation};
 use ports::log::Topic;
 use segment_engine::ids::PartitionId;
 
-use super::restore::{self, PRODUCER};
+use super::restore;
 use super::{Failure, LOG_GIVEN_UP, LOG_WAY_BACK, Loss};
 use crate::serve::open::Opened;
 
@@ -70,7 +70,7 @@ pub(super) async fn is_behind(opened: &Opened) -> Result<Option<Loss>, Failure> 
     if sent > has {
         parts.push(format!("the config store has sent changes up to {sent}, but the log has them only up to {has}"));
     }
-    if restore::is_under_way(log.producer_sequence(PRODUCER).await?) {
+    if restore::begun_by_earlier_build(log).await?.is_some() {
         parts.push("a start with --accept-loss was interrupted".to_owned());
     }
     let lost = format!("log/ was removed, lost its end, or is an older copy: {}", parts.join("; "));

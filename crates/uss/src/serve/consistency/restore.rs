@@ -2,14 +2,14 @@
 //!
 //! Everything goes through the log, like every input: the engine needs no separate path, and a
 //! repeated record changes nothing. It costs a few records for each user, once, before anything is
-//! served. If it is interrupted, the next start notices that, and requires `--accept-loss` again.
+//! served. If it is interrupted, it begins again: see `PendingRestore`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use configuration_api::PRODUCER as OUTBOX;
 use ports::config_store::{OutboxEntry, Page, User};
-use ports::log::{Log, NewRecord, Topic, partition_of};
+use ports::log::{Log, LogError, NewRecord, Topic, partition_of};
 use ports::records::SegmentRecord;
 use ports::records::json_text::JsonText;
 use segment_engine::ids::{ListVersion, PartitionId, UserId};
@@ -21,25 +21,23 @@ use super::log::{Positions, sent};
 use super::{Failure, store};
 use crate::serve::open::Opened;
 
-/// The producer under which the log counts restores. Its sequence is odd while one is under way.
-pub(super) const PRODUCER: &str = "restore";
+/// The producer under which earlier builds counted restores.
+const PRODUCER: &str = "restore";
 /// The number of users read at a time.
 const USERS_PER_PAGE: usize = 500;
 /// Records are appended when they reach this size. The records of one user stay together.
 const APPEND_BYTES_MAX: usize = 4 << 20;
 
-/// Whether the last restore was interrupted.
-pub(super) fn is_under_way(sequence: u64) -> bool {
-    sequence % 2 == 1
+/// Returns the sequence of a restore that an earlier build began and did not end: an odd one.
+pub(super) async fn begun_by_earlier_build(log: &dyn Log) -> Result<Option<u64>, LogError> {
+    let sequence = log.producer_sequence(PRODUCER).await?;
+    Ok(Some(sequence).filter(|sequence| sequence % 2 == 1))
 }
 
 /// Makes the log's offsets continue after all known positions, and sends it the config store's
 /// data.
 pub(super) async fn restore(opened: &Opened) -> Result<(), Failure> {
     let log = &opened.log;
-    let last = log.producer_sequence(PRODUCER).await?;
-    let begun = if is_under_way(last) { last } else { last + 1 };
-    log.append_once(PRODUCER, begun, Vec::new()).await?;
     skip_lost_offsets(opened).await?;
     for partition in PartitionId::all(log.partitions()) {
         let mut memberships = MembershipWriter::open(partition, log.clone(), opened.memberships.clone()).await?;
@@ -60,7 +58,9 @@ pub(super) async fn restore(opened: &Opened) -> Result<(), Failure> {
     definitions::relay(log).await?;
     send_users(opened, Part::Memberships).await?;
     log.append_once(OUTBOX, sent(opened).await?, Vec::new()).await?;
-    log.append_once(PRODUCER, begun + 1, Vec::new()).await?;
+    if let Some(begun) = begun_by_earlier_build(log.as_ref()).await? {
+        log.append_once(PRODUCER, begun + 1, Vec::new()).await?;
+    }
     Ok(())
 }
 
