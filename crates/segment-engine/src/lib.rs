@@ -12,6 +12,7 @@ pub mod event;
 pub mod language;
 pub mod machine;
 pub mod plan;
+pub mod schema;
 pub mod sql;
 pub mod time;
 pub mod value;
