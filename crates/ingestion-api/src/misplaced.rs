@@ -42,12 +42,13 @@ pub fn meant(name: &str) -> Option<&'static str> {
     }
     let letters =
         name.chars().filter(|letter| !matches!(letter, '_' | '-' | ' ')).map(|letter| letter.to_ascii_lowercase());
-    let is_called = |known: &str| letters.clone().eq(known.chars().filter(|letter| *letter != '_'));
+    let is_called = |known: &&str| letters.clone().eq(known.chars());
+    let is_own = |name: &str| letters.clone().eq(name.chars().filter(|letter| *letter != '_'));
     let is_meant = |column: &EventColumn| {
-        column.sent_name().is_some_and(is_called) || called_elsewhere(*column).iter().any(|known| is_called(known))
+        column.sent_name().is_some_and(is_own) || called_elsewhere(*column).iter().any(is_called)
     };
     let column = EventColumn::ALL.into_iter().find(is_meant).map(EventColumn::field);
-    column.or_else(|| PAYLOAD.iter().any(|known| is_called(known)).then_some("payload"))
+    column.or_else(|| PAYLOAD.iter().any(is_called).then_some("payload"))
 }
 
 /// A field that was kept, but has no effect where it stands.

@@ -54,6 +54,7 @@ macro_rules! event_columns {
             pub const ALL: [EventColumn; [$($name),*].len()] = [$(EventColumn::$column,)*];
 
             /// Returns the name of the column in records and in clauses.
+            #[inline]
             pub const fn name(self) -> &'static str {
                 match self {
                     $(EventColumn::$column => $name,)*
@@ -61,12 +62,14 @@ macro_rules! event_columns {
             }
 
             /// Returns the name of the column in the table `events`. Clauses may use it too.
+            #[inline]
             pub const fn table_name(self) -> &'static str {
                 match self {
                     $(EventColumn::$column => prefixed!("payload_", $place, $name),)*
                 }
             }
 
+            #[inline]
             const fn path(self) -> &'static str {
                 match self {
                     $(EventColumn::$column => prefixed!("payload.", $place, $name),)*
@@ -74,6 +77,7 @@ macro_rules! event_columns {
             }
 
             /// Returns where an event has the column.
+            #[inline]
             pub const fn place(self) -> Place {
                 match self {
                     $(EventColumn::$column => Place::$place,)*
@@ -81,6 +85,7 @@ macro_rules! event_columns {
             }
 
             /// Returns what its values are.
+            #[inline]
             pub const fn column_type(self) -> ColumnType {
                 match self {
                     $(EventColumn::$column => ColumnType::$type,)*
@@ -89,6 +94,7 @@ macro_rules! event_columns {
 
             /// Returns the column with this [name](Self::name). Every field of every event asks, so
             /// it is a match, not a search.
+            #[inline]
             pub fn named(name: &str) -> Option<EventColumn> {
                 match name {
                     $($name => Some(EventColumn::$column),)*
@@ -118,11 +124,13 @@ event_columns! {
 
 impl EventColumn {
     /// Returns the place of the column in [`ALL`](Self::ALL).
+    #[inline]
     pub const fn index(self) -> usize {
         self as usize
     }
 
     /// Returns what messages to clients call the column: `payload.url`.
+    #[inline]
     pub const fn field(self) -> &'static str {
         match self {
             EventColumn::ClientRefId => "id",
@@ -151,6 +159,7 @@ impl EventColumn {
 
     /// Returns the name of the column's field in events that clients send; `None` if they do not
     /// send it.
+    #[inline]
     pub const fn sent_name(self) -> Option<&'static str> {
         match (self, self.place()) {
             (EventColumn::ClientRefId, _) => Some("id"),
@@ -160,21 +169,25 @@ impl EventColumn {
     }
 
     /// Returns the column that clients send under this name: beside the payload or in it.
+    #[inline]
     pub fn sent_as(name: &str) -> Option<EventColumn> {
-        match EventColumn::named(name) {
-            Some(EventColumn::ClientRefId) => None,
-            Some(column) => matches!(column.place(), Place::Event | Place::Payload).then_some(column),
-            None => (name == "id").then_some(EventColumn::ClientRefId),
+        if name == "id" {
+            return Some(EventColumn::ClientRefId);
         }
+        EventColumn::named(name).filter(|column| {
+            matches!(column.place(), Place::Event | Place::Payload) && *column != EventColumn::ClientRefId
+        })
     }
 
     /// Returns the column that is the payload's property of this name.
+    #[inline]
     pub fn in_payload(name: &str) -> Option<EventColumn> {
         EventColumn::named(name).filter(|column| column.place() == Place::Payload)
     }
 
     /// Whether the column identifies a user or a delivery. Such a value is never altered: two ids
     /// must not become one.
+    #[inline]
     pub const fn is_id(self) -> bool {
         matches!(self, EventColumn::ClientRefId | EventColumn::IdType | EventColumn::EventId)
     }

@@ -153,15 +153,8 @@ fn too_large(received: &Received<'_>, length: u64, limits: &Limits) -> Rejection
 struct Draft<'a> {
     /// Among its columns are those of the payload that stand beside it.
     record: EventRecord<'a>,
-    payload: Payload<'a>,
+    payload_columns: Columns<'a>,
     misplaced: Vec<(Cow<'a, str>, &'static str)>,
-}
-
-/// A payload, null if there is none, and its columns.
-#[derive(Default)]
-struct Payload<'a> {
-    whole: Json<'a>,
-    columns: Columns<'a>,
 }
 
 impl<'a> Draft<'a> {
@@ -203,9 +196,11 @@ impl<'a> Draft<'a> {
     }
 
     fn payload(&mut self, reader: &mut Reader<'a>) -> Result<(), Rejection> {
-        self.payload = match reader.kind()? {
-            Kind::Object => payload_fields(reader)?,
-            Kind::Null => Payload { whole: reader.value()?, ..Payload::default() },
+        let columns = &mut self.payload_columns;
+        *columns = Columns::default();
+        self.record.payload = match reader.kind()? {
+            Kind::Object => payload_fields(reader, columns)?,
+            Kind::Null => reader.value()?,
             other => return Err(FieldError::wrong_type("payload", "an object", other).into()),
         };
         Ok(())
@@ -216,7 +211,7 @@ impl<'a> Draft<'a> {
         let mut taken = Object::default();
         for column in EventColumn::ALL.into_iter().filter(|column| column.place() == Place::Payload) {
             let Some(value) = self.record.columns[column] else { continue };
-            if self.payload.columns[column].is_some() {
+            if self.payload_columns[column].is_some() {
                 self.record.other.push(column.name(), value);
                 self.misplaced.push((column.name().into(), column.field()));
                 continue;
@@ -224,7 +219,7 @@ impl<'a> Draft<'a> {
             if column.column_type() == ColumnType::Text {
                 fields::string(column.name(), value)?;
             }
-            self.payload.columns[column] = Some(value);
+            self.payload_columns[column] = Some(value);
             taken.push(column.name(), value);
         }
         // Before the others, as if those had stood in the payload: so they do when the event is replayed.
@@ -233,7 +228,7 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(mut self, event_id: Option<Json<'a>>, limits: &Limits) -> Result<EventDraft<'a>, Rejection> {
-        let columns = self.record.columns;
+        let columns = &self.record.columns;
         let Some(id) = columns[EventColumn::ClientRefId].filter(|id| id.kind() != Kind::Null) else {
             return Err(self.missing_id());
         };
@@ -253,9 +248,9 @@ impl<'a> Draft<'a> {
         }
         self.take_beside()?;
         self.check_decimals()?;
-        let created_at = columns[EventColumn::CreatedAt].map_or(Ok(None), fields::created_at)?;
-        let mut record =
-            EventRecord { created_at: created_at.map(instant::format), payload: self.payload.whole, ..self.record };
+        let created_at = self.record.columns[EventColumn::CreatedAt].map_or(Ok(None), fields::created_at)?;
+        let mut record = self.record;
+        record.created_at = created_at.map(instant::format);
         // An empty id would make duplicates of all events that have one.
         let own = record.columns[EventColumn::EventId].filter(|own| own.raw() != "\"\"");
         record.columns[EventColumn::EventId] = own.or(event_id);
@@ -265,7 +260,7 @@ impl<'a> Draft<'a> {
     /// Strings are checked where they are read. Of two numbers with one name only the last counts, so it is checked here.
     fn check_decimals(&self) -> Result<(), FieldError> {
         for column in EventColumn::ALL.into_iter().filter(|column| column.column_type() == ColumnType::Decimal) {
-            let columns = if column.place() == Place::Payload { &self.payload.columns } else { &self.record.columns };
+            let columns = if column.place() == Place::Payload { &self.payload_columns } else { &self.record.columns };
             columns[column].map_or(Ok(None), |value| fields::decimal(column, value))?;
         }
         Ok(())
@@ -279,10 +274,9 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Reads a payload. Its strings are checked on the way.
-fn payload_fields<'a>(reader: &mut Reader<'a>) -> Result<Payload<'a>, Rejection> {
-    let mut columns = Columns::default();
-    let whole = reader.value_with(|reader| {
+/// Reads a payload and its columns. Strings are checked on the way.
+fn payload_fields<'a>(reader: &mut Reader<'a>, columns: &mut Columns<'a>) -> Result<Json<'a>, Rejection> {
+    reader.value_with(|reader| {
         reader.object(|key, reader| {
             let value = reader.value()?;
             let name = key.text().unwrap_or_default();
@@ -293,8 +287,7 @@ fn payload_fields<'a>(reader: &mut Reader<'a>) -> Result<Payload<'a>, Rejection>
             }
             Ok::<_, Rejection>(())
         })
-    })?;
-    Ok(Payload { whole, columns })
+    })
 }
 
 #[cfg(test)]

@@ -13,12 +13,14 @@ pub struct Columns<'a>([Option<Json<'a>>; EventColumn::ALL.len()]);
 impl<'a> Index<EventColumn> for Columns<'a> {
     type Output = Option<Json<'a>>;
 
+    #[inline]
     fn index(&self, column: EventColumn) -> &Option<Json<'a>> {
         &self.0[column.index()]
     }
 }
 
 impl<'a> IndexMut<EventColumn> for Columns<'a> {
+    #[inline]
     fn index_mut(&mut self, column: EventColumn) -> &mut Option<Json<'a>> {
         &mut self.0[column.index()]
     }

@@ -3,6 +3,7 @@
 use segment_engine::schema::EventColumn;
 
 use super::*;
+use crate::import::Renaming;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mapped_column_that_no_row_has_is_reported_before_any_event_is_sent() {
