@@ -1,5 +1,6 @@
 //! Fields at the top level of an event that have another name than ours, and what to write instead. Pure.
 
+use segment_engine::schema::EventColumn;
 use serde::Serialize;
 
 /// How many names one answer warns of. An event has few fields; nobody reads a longer list.
@@ -7,25 +8,32 @@ const WARNINGS_MAX: usize = 20;
 /// The longest name that is compared: longer than any below.
 const NAME_BYTES_MAX: usize = 32;
 
-/// Our fields, and what other services call them, in lower case without separators.
-const MEANT: [(&str, &[&str]); 13] = [
-    ("id", &["id", "userid", "anonymousid", "distinctid", "customerid", "clientid", "visitorid", "clientrefid", "uid"]),
-    ("id_type", &["idtype", "identitytype", "useridtype"]),
-    (
-        "created_at",
-        &["createdat", "timestamp", "originaltimestamp", "time", "datetime", "ts", "eventtime", "occurredat"],
-    ),
-    ("event_id", &["eventid", "messageid", "insertid", "$insertid", "idempotencykey"]),
-    ("region", &["region"]),
-    ("device_type", &["devicetype"]),
-    ("country", &["country", "countrycode"]),
-    ("payload", &["payload", "properties", "props", "params", "attributes", "eventproperties"]),
-    ("payload.activity_type", &["activitytype", "event", "eventname", "eventtype", "activity", "action", "type"]),
-    ("payload.url", &["url", "pageurl"]),
-    ("payload.order_total", &["ordertotal"]),
-    ("payload.order_id", &["orderid"]),
-    ("payload.element_id", &["elementid"]),
-];
+/// The payload, and what other services call it. Names here and below are in lower case, without separators.
+const PAYLOAD: [&str; 6] = ["payload", "properties", "props", "params", "attributes", "eventproperties"];
+
+/// Returns what other services call a column.
+const fn called_elsewhere(column: EventColumn) -> &'static [&'static str] {
+    match column {
+        EventColumn::ClientRefId => {
+            &["userid", "anonymousid", "distinctid", "customerid", "clientid", "visitorid", "clientrefid", "uid"]
+        }
+        EventColumn::IdType => &["identitytype", "useridtype"],
+        EventColumn::Country => &["countrycode"],
+        EventColumn::ActivityType => &["event", "eventname", "eventtype", "activity", "action", "type"],
+        EventColumn::Url => &["pageurl"],
+        EventColumn::CreatedAt => {
+            &["timestamp", "originaltimestamp", "time", "datetime", "ts", "eventtime", "occurredat"]
+        }
+        EventColumn::EventId => &["messageid", "insertid", "$insertid", "idempotencykey"],
+        EventColumn::Region
+        | EventColumn::DeviceType
+        | EventColumn::OrderTotal
+        | EventColumn::OrderId
+        | EventColumn::ElementId => &[],
+        // No client sends these.
+        EventColumn::UserId | EventColumn::ProcessedAt => &[],
+    }
+}
 
 /// Returns which of our fields is meant by this name, if it is nearly one of ours or one that other services use.
 pub fn meant(name: &str) -> Option<&'static str> {
@@ -34,8 +42,13 @@ pub fn meant(name: &str) -> Option<&'static str> {
     }
     let letters =
         name.chars().filter(|letter| !matches!(letter, '_' | '-' | ' ')).map(|letter| letter.to_ascii_lowercase());
-    let is_called = |known: &str| letters.clone().eq(known.chars());
-    MEANT.iter().find(|(_, names)| names.iter().any(|known| is_called(known))).map(|(field, _)| *field)
+    let is_called = |known: &&str| letters.clone().eq(known.chars());
+    let is_own = |name: &str| letters.clone().eq(name.chars().filter(|letter| *letter != '_'));
+    let is_meant = |column: &EventColumn| {
+        column.sent_name().is_some_and(is_own) || called_elsewhere(*column).iter().any(is_called)
+    };
+    let column = EventColumn::ALL.into_iter().find(is_meant).map(EventColumn::field);
+    column.or_else(|| PAYLOAD.iter().any(is_called).then_some("payload"))
 }
 
 /// A field that was kept, but has no effect where it stands.
@@ -119,6 +132,12 @@ mod tests {
         ];
         for (name, expected) in cases {
             assert_eq!(meant(name), expected, "{name}");
+        }
+        for column in EventColumn::ALL {
+            let Some(name) = column.sent_name() else { continue };
+            for spelling in [name.to_ascii_uppercase(), name.replace('_', "-"), name.replace('_', "")] {
+                assert_eq!(meant(&spelling), Some(column.field()), "{spelling}");
+            }
         }
         let long = "_".repeat(NAME_BYTES_MAX) + "id";
         assert_eq!(meant(&long), None);

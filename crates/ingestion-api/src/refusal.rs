@@ -4,11 +4,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ports::log::{NewRecord, Topic};
 use ports::records::characters::replace_unstorable;
-use ports::records::event::{DISPLACED, Payload};
+use ports::records::event::{Payload, is_displaced};
 use ports::records::json::{Json, JsonError, Kind, Reader};
 use ports::records::object::Object;
 use ports::records::{ErrorRecord, ErrorType};
 use segment_engine::ids::{PartitionId, UserId};
+use segment_engine::schema::EventColumn;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -89,14 +90,14 @@ fn shaped(received: Received<'_>, dedupe_forever: bool, limits: &Limits) -> Opti
     let read = reader.object(|key, reader| {
         let value = reader.value()?;
         let name = key.text().unwrap_or_default();
-        is_other_id |= matches!(&*name, "id" | "id_type" | "event_id") && value.is_unstorable();
+        is_other_id |= value.is_unstorable() && EventColumn::sent_as(&name).is_some_and(EventColumn::is_id);
         match &*name {
             "user_id" if value.kind() == Kind::Null => {}
             "id" => {
                 client_ref_id = value.text().unwrap_or_default().into_owned();
                 fields.push("client_ref_id", value);
             }
-            known if DISPLACED.contains(&known) => displaced.push(name, value),
+            known if is_displaced(known) => displaced.push(name, value),
             known => {
                 if known == "payload" {
                     payload_at = Some(fields.len());

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use ports::records::columns::Columns;
 use ports::records::decode::{Input, decode_event, decode_input};
-use ports::records::event::EventRecord;
+use ports::records::event::{EventRecord, is_displaced};
 use ports::records::json::{DEPTH_MAX, Json, Kind, Reader};
 use ports::records::object::Object;
 use ports::records::{ManualList, UserRecord, instant};
@@ -12,6 +13,7 @@ use proptest::prelude::*;
 use segment_engine::decimal::Decimal;
 use segment_engine::event::Position;
 use segment_engine::ids::{ListVersion, PartitionId, SegmentId, UserId};
+use segment_engine::schema::EventColumn;
 use segment_engine::time::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -141,16 +143,22 @@ fn object<'a>(fields: &[(&'a str, &'a str)]) -> Object<'a> {
     object
 }
 
+fn columns<'a>(values: &[(EventColumn, &'a str)]) -> Columns<'a> {
+    values.iter().map(|(column, value)| (*column, json(value))).collect()
+}
+
 #[test]
 fn an_event_record_comes_back_as_an_event() {
     let record = EventRecord {
-        client_ref_id: json(r#""c\"1""#),
-        id_type: Some(json(r#""cookie""#)),
-        region: Some(json(r#""""#)),
+        columns: columns(&[
+            (EventColumn::ClientRefId, r#""c\"1""#),
+            (EventColumn::IdType, r#""cookie""#),
+            (EventColumn::Region, r#""""#),
+            (EventColumn::EventId, r#""e1""#),
+        ]),
         created_at: Some(instant::format(Timestamp(5))),
         payload: json(r#"{ "activity_type":"buy","order_total":"19.90","url":null,"coupon":"own","price":19.90}"#),
         displaced: object(&[("type", r#""track""#), ("coupon", r#""displaced""#)]),
-        event_id: Some(json(r#""e1""#)),
         other: object(&[("coupon", "1"), ("campaign", r#"{"id":7}"#)]),
         ..EventRecord::default()
     };
@@ -175,7 +183,7 @@ fn an_event_record_comes_back_as_an_event() {
 fn an_empty_payload_takes_displaced_fields() {
     for payload in ["{}", "{ \n }", "null"] {
         let record = EventRecord {
-            client_ref_id: json("\"a\""),
+            columns: columns(&[(EventColumn::ClientRefId, "\"a\"")]),
             payload: json(payload),
             displaced: object(&[("type", "1")]),
             ..EventRecord::default()
@@ -184,6 +192,18 @@ fn an_empty_payload_takes_displaced_fields() {
         let delivery = decode_event(&bytes, AT, RECEIVED).unwrap();
         assert_eq!(*delivery.event.payload, json!({"type": 1}));
         assert_eq!((delivery.event.created_at, delivery.dedupe_forever), (RECEIVED, false));
+    }
+}
+
+#[test]
+fn names_that_only_records_have_are_displaced() {
+    let of_records = ["type", "user_id", "client_ref_id", "dedupe_forever", "once", "received_at", "processed_at"];
+    let sent = EventColumn::ALL.into_iter().filter_map(EventColumn::sent_name);
+    for name in sent.chain(["payload", "campaign", "payload_url", "Type", ""]) {
+        assert!(!is_displaced(name), "{name}");
+    }
+    for name in of_records {
+        assert!(is_displaced(name), "{name}");
     }
 }
 
@@ -247,12 +267,14 @@ fn damaged_records_are_refused_with_a_reason() {
 #[test]
 fn a_record_has_numbers_names_and_order_as_they_were_sent() {
     let record = EventRecord {
-        client_ref_id: json(r#""\u00fc""#),
-        id_type: Some(json(r#""cookie""#)),
-        country: Some(json(r#""DE""#)),
+        columns: columns(&[
+            (EventColumn::ClientRefId, r#""\u00fc""#),
+            (EventColumn::IdType, r#""cookie""#),
+            (EventColumn::Country, r#""DE""#),
+            (EventColumn::EventId, r#""e""#),
+        ]),
         created_at: Some("2026-01-01T00:00:00.000000Z".to_owned()),
         payload: json(r#"{ "z" : 1.10 ,"a":[ 1E2 ],"z":-0 }"#),
-        event_id: Some(json(r#""e""#)),
         other: object(&[("z", "19.90"), ("a", "12345678901234567890123"), ("q\"", r#"{ "b":1,"a":2 }"#)]),
         ..EventRecord::default()
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::decimal::Decimal;
 use crate::ids::{PartitionId, UserId};
+use crate::schema::EventColumn;
 use crate::time::Timestamp;
 
 /// The position of a record in the log. It decides between events of `first` and `last` that are
@@ -52,4 +53,37 @@ pub struct Event {
     pub payload: Arc<serde_json::Value>,
     /// The position of the event's record in the log.
     pub position: Position,
+}
+
+/// The value of a column; `None` is NULL.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum ColumnValue<'a> {
+    UserId(UserId),
+    Text(Option<&'a str>),
+    Decimal(Option<Decimal>),
+    Timestamp(Timestamp),
+}
+
+impl Event {
+    /// Returns the value of a column.
+    #[inline]
+    pub fn value(&self, column: EventColumn) -> ColumnValue<'_> {
+        match column {
+            EventColumn::UserId => ColumnValue::UserId(self.user_id),
+            EventColumn::ClientRefId => ColumnValue::Text(Some(&self.client_ref_id)),
+            EventColumn::IdType => ColumnValue::Text(self.id_type.as_deref()),
+            EventColumn::Region => ColumnValue::Text(self.region.as_deref()),
+            EventColumn::DeviceType => ColumnValue::Text(self.device_type.as_deref()),
+            EventColumn::Country => ColumnValue::Text(self.country.as_deref()),
+            EventColumn::ActivityType => ColumnValue::Text(self.activity_type.as_deref()),
+            EventColumn::Url => ColumnValue::Text(self.url.as_deref()),
+            EventColumn::OrderTotal => ColumnValue::Decimal(self.order_total),
+            EventColumn::OrderId => ColumnValue::Text(self.order_id.as_deref()),
+            EventColumn::ElementId => ColumnValue::Text(self.element_id.as_deref()),
+            EventColumn::CreatedAt => ColumnValue::Timestamp(self.created_at),
+            EventColumn::ProcessedAt => ColumnValue::Timestamp(self.processed_at),
+            EventColumn::EventId => ColumnValue::Text(self.event_id.as_deref()),
+        }
+    }
 }

@@ -13,6 +13,7 @@ pub mod ids;
 pub mod language;
 pub mod machine;
 pub mod plan;
+pub mod schema;
 pub mod sql;
 pub mod time;
 pub mod value;

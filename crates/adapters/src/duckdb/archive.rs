@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use duckdb::types::{TimeUnit, Value};
-use duckdb::{Connection, OptionalExt, Transaction, params};
+use duckdb::types::{TimeUnit, ToSqlOutput, Value};
+use duckdb::{Connection, OptionalExt, Transaction, appender_params_from_iter, params};
 use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, WarehouseError};
 use segment_engine::decimal::{Decimal, PRECISION, SCALE};
 use segment_engine::eval::jsonb_ordered;
-use segment_engine::event::Event;
+use segment_engine::event::{ColumnValue, Event};
 use segment_engine::ids::{PartitionId, UserId};
+use segment_engine::schema::EventColumn;
 use segment_engine::time::Timestamp;
 
 use super::unavailable;
@@ -92,27 +93,14 @@ impl<'a> Rows<'a> {
         if self.events.is_empty() {
             return Ok(());
         }
-        let mut appender = self.transaction.appender_to_db("events", SCHEMA)?;
+        let of_log = ["payload", "log_partition", "log_offset"];
+        let columns: Vec<&str> = EventColumn::ALL.into_iter().map(EventColumn::table_name).chain(of_log).collect();
+        let mut appender = self.transaction.appender_with_columns_to_db("events", SCHEMA, &columns)?;
         for (event, _) in &self.events {
-            appender.append_row(params![
-                event.user_id.0,
-                &*event.client_ref_id,
-                event.id_type.as_deref(),
-                event.region.as_deref(),
-                event.device_type.as_deref(),
-                event.country.as_deref(),
-                event.activity_type.as_deref(),
-                event.url.as_deref(),
-                event.order_total.map_or(Value::Null, decimal),
-                event.order_id.as_deref(),
-                event.element_id.as_deref(),
-                timestamp(event.created_at),
-                timestamp(event.processed_at),
-                jsonb_ordered(&event.payload),
-                event.event_id.as_deref(),
-                event.position.partition.0,
-                event.position.offset,
-            ])?;
+            let values = EventColumn::ALL.into_iter().map(|column| value(event, column));
+            let of_log =
+                [jsonb_ordered(&event.payload).into(), event.position.partition.0.into(), event.position.offset.into()];
+            appender.append_row(appender_params_from_iter(values.chain(of_log)))?;
         }
         appender.flush()?;
         let mut appender = self.transaction.appender_to_db("once_events", SCHEMA)?;
@@ -197,6 +185,16 @@ impl<'a> Rows<'a> {
     fn record_departure(&self, user: UserId, deleted: bool) -> duckdb::Result<()> {
         let sql = "INSERT INTO user_segment_analytics.departures VALUES (?, ?)";
         self.transaction.execute(sql, params![user.0, deleted]).map(drop)
+    }
+}
+
+/// Returns the value of a column as DuckDB takes it; strings are borrowed.
+fn value(event: &Event, column: EventColumn) -> ToSqlOutput<'_> {
+    match event.value(column) {
+        ColumnValue::UserId(user) => user.0.into(),
+        ColumnValue::Text(text) => ToSqlOutput::Borrowed(text.into()),
+        ColumnValue::Decimal(number) => ToSqlOutput::Owned(number.map_or(Value::Null, decimal)),
+        ColumnValue::Timestamp(at) => ToSqlOutput::Owned(timestamp(at)),
     }
 }
 

@@ -10,6 +10,7 @@ use segment_engine::decimal::Decimal;
 use segment_engine::event::{Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
+use segment_engine::schema::{ColumnType, EventColumn};
 use segment_engine::time::Timestamp;
 use serde::Serialize;
 
@@ -84,23 +85,24 @@ pub(super) fn departures(connection: &Connection, users: &[UserId]) -> Result<Ve
 
 /// See `Warehouse::history`.
 pub(super) fn history(connection: &Connection, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
-    let sql = r#"
+    let columns = EventColumn::ALL.map(selected).join(", ");
+    let sql = format!(
+        r#"
         WITH listed AS (
-            SELECT unnest(from_json(?, '[{"place": "BIGINT", "user": "BIGINT", "below": "UBIGINT"}]')) AS item
+            SELECT unnest(from_json(?, '[{{"place": "BIGINT", "user": "BIGINT", "below": "UBIGINT"}}]')) AS item
         )
-        SELECT e.user_id, e.event_id, e.client_ref_id, e.id_type, e.region, e.device_type, e.country,
-            e.payload_activity_type, e.payload_url, e.payload_order_total, e.payload_order_id, e.payload_element_id,
-            epoch_us(e.created_at), epoch_us(e.processed_at), e.log_partition, e.log_offset, CAST(e.payload AS VARCHAR)
+        SELECT {columns}, e.log_partition, e.log_offset, CAST(e.payload AS VARCHAR)
         FROM listed l
         JOIN user_segment_analytics.events e ON e.user_id = l.item.user AND e.log_offset < l.item.below
-        ORDER BY l.item.place, e.processed_at, e.log_partition, e.log_offset"#;
+        ORDER BY l.item.place, e.processed_at, e.log_partition, e.log_offset"#
+    );
     let parts = asked.iter().enumerate().map(|(place, of)| Part { place, user: of.user.0, below: of.below });
-    let mut statement = connection.prepare(sql).map_err(unavailable)?;
+    let mut statement = connection.prepare(&sql).map_err(unavailable)?;
     let mut rows = statement.query([json(parts)]).map_err(unavailable)?;
     let mut events = Vec::new();
     while let Some(row) = rows.next().map_err(unavailable)? {
         let event = event(row).map_err(unavailable)?;
-        let payload = row.get::<_, String>(16).map_err(unavailable)?;
+        let payload = row.get::<_, String>(PAYLOAD).map_err(unavailable)?;
         let payload = serde_json::from_str(&payload).map_err(|error| {
             WarehouseError::Unavailable(format!(
                 "the payload of the event at offset {} of partition {} is not JSON: {error}",
@@ -112,33 +114,51 @@ pub(super) fn history(connection: &Connection, asked: &[HistoryOf]) -> Result<Ve
     Ok(events)
 }
 
+/// The columns of a row of [`history`] after those of the schema.
+const LOG_PARTITION: usize = EventColumn::ALL.len();
+const LOG_OFFSET: usize = LOG_PARTITION + 1;
+const PAYLOAD: usize = LOG_OFFSET + 1;
+
+/// Returns what to select for a column.
+fn selected(column: EventColumn) -> String {
+    let name = column.table_name();
+    match column.column_type() {
+        ColumnType::Timestamp => format!("epoch_us(e.{name})"),
+        ColumnType::UserId | ColumnType::Text | ColumnType::Decimal => format!("e.{name}"),
+    }
+}
+
 /// Reads an event without its payload.
 fn event(row: &Row<'_>) -> duckdb::Result<Event> {
     Ok(Event {
-        user_id: UserId(row.get(0)?),
-        event_id: string(row, 1)?,
-        client_ref_id: row.get::<_, String>(2)?.into(),
-        id_type: string(row, 3)?,
-        region: string(row, 4)?,
-        device_type: string(row, 5)?,
-        country: string(row, 6)?,
-        activity_type: string(row, 7)?,
-        url: string(row, 8)?,
-        order_total: match row.get(9)? {
-            Value::Decimal(number) => Decimal::from_scaled(number.value()),
-            _ => None,
-        },
-        order_id: string(row, 10)?,
-        element_id: string(row, 11)?,
-        created_at: Timestamp(row.get(12)?),
-        processed_at: Timestamp(row.get(13)?),
+        user_id: UserId(row.get(EventColumn::UserId.index())?),
+        client_ref_id: row.get::<_, String>(EventColumn::ClientRefId.index())?.into(),
+        id_type: text(row, EventColumn::IdType)?,
+        region: text(row, EventColumn::Region)?,
+        device_type: text(row, EventColumn::DeviceType)?,
+        country: text(row, EventColumn::Country)?,
+        activity_type: text(row, EventColumn::ActivityType)?,
+        url: text(row, EventColumn::Url)?,
+        order_total: decimal(row, EventColumn::OrderTotal)?,
+        order_id: text(row, EventColumn::OrderId)?,
+        element_id: text(row, EventColumn::ElementId)?,
+        created_at: Timestamp(row.get(EventColumn::CreatedAt.index())?),
+        processed_at: Timestamp(row.get(EventColumn::ProcessedAt.index())?),
+        event_id: text(row, EventColumn::EventId)?,
         payload: Arc::default(),
-        position: Position { partition: PartitionId(row.get(14)?), offset: row.get(15)? },
+        position: Position { partition: PartitionId(row.get(LOG_PARTITION)?), offset: row.get(LOG_OFFSET)? },
     })
 }
 
-fn string(row: &Row<'_>, column: usize) -> duckdb::Result<Option<Box<str>>> {
-    Ok(row.get::<_, Option<String>>(column)?.map(Into::into))
+fn text(row: &Row<'_>, column: EventColumn) -> duckdb::Result<Option<Box<str>>> {
+    Ok(row.get::<_, Option<String>>(column.index())?.map(Into::into))
+}
+
+fn decimal(row: &Row<'_>, column: EventColumn) -> duckdb::Result<Option<Decimal>> {
+    Ok(match row.get(column.index())? {
+        Value::Decimal(number) => Decimal::from_scaled(number.value()),
+        _ => None,
+    })
 }
 
 /// See `Warehouse::users`.

@@ -53,15 +53,11 @@ where
     Fetch: Fn(Rows) -> Fetching + Send + 'static,
     Fetching: Future<Output = Result<Vec<T>, ConfigStoreError>> + Send,
 {
-    let page = request.page::<i64>()?;
-    let after = page.after.unwrap_or(0);
-    let Some(limit) = page.limit else {
-        return stream_all(after, fetch, key, json_format::<T, V>()).await;
-    };
-    let mut rows = fetch(Rows { after, limit: limit + 1 }).await?;
-    let next_cursor = page.next_cursor(&mut rows, key);
-    let views: Vec<V> = rows.into_iter().map(Into::into).collect();
-    Ok(Json(json!({"data": views, "nextCursor": next_cursor})).into_response())
+    list(request, fetch, key, json_format::<T, V>(), |_, rows, next_cursor| {
+        let views: Vec<V> = rows.into_iter().map(Into::into).collect();
+        Json(json!({"data": views, "nextCursor": next_cursor})).into_response()
+    })
+    .await
 }
 
 /// Like [`json_list`], in another format; `nextCursor` is a header.
@@ -76,6 +72,32 @@ where
     Fetch: Fn(Rows) -> Fetching + Send + 'static,
     Fetching: Future<Output = Result<Vec<T>, ConfigStoreError>> + Send,
 {
+    list(request, fetch, key, format, |format, rows, next_cursor| {
+        let mut body = format.start.to_vec();
+        write_rows(format, rows, false, &mut body);
+        body.extend_from_slice(format.end);
+        let mut response = ([(header::CONTENT_TYPE, format.content_type)], body).into_response();
+        if let Some(cursor) = next_cursor.and_then(|cursor| HeaderValue::from_str(&cursor).ok()) {
+            response.headers_mut().insert(NEXT_CURSOR, cursor);
+        }
+        response
+    })
+    .await
+}
+
+/// Returns one page as `page_response` writes it, or streams all rows if the request has no limit.
+async fn list<T, Fetch, Fetching>(
+    request: &PageRequest,
+    fetch: Fetch,
+    key: fn(&T) -> i64,
+    format: Format<T>,
+    page_response: impl FnOnce(&Format<T>, Vec<T>, Option<String>) -> Response,
+) -> Result<Response, Problem>
+where
+    T: Send + 'static,
+    Fetch: Fn(Rows) -> Fetching + Send + 'static,
+    Fetching: Future<Output = Result<Vec<T>, ConfigStoreError>> + Send,
+{
     let page = request.page::<i64>()?;
     let after = page.after.unwrap_or(0);
     let Some(limit) = page.limit else {
@@ -83,14 +105,7 @@ where
     };
     let mut rows = fetch(Rows { after, limit: limit + 1 }).await?;
     let next_cursor = page.next_cursor(&mut rows, key);
-    let mut body = format.start.to_vec();
-    write_rows(&format, rows, false, &mut body);
-    body.extend_from_slice(format.end);
-    let mut response = ([(header::CONTENT_TYPE, format.content_type)], body).into_response();
-    if let Some(cursor) = next_cursor.and_then(|cursor| HeaderValue::from_str(&cursor).ok()) {
-        response.headers_mut().insert(NEXT_CURSOR, cursor);
-    }
-    Ok(response)
+    Ok(page_response(&format, rows, next_cursor))
 }
 
 fn write_rows<T>(format: &Format<T>, rows: Vec<T>, mut continued: bool, body: &mut Vec<u8>) {

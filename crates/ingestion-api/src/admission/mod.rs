@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 
 use ports::ErrorCode;
-use ports::records::event::{DISPLACED, EventRecord, OF_PAYLOAD};
+use ports::records::columns::Columns;
+use ports::records::event::{EventRecord, is_displaced};
 use ports::records::fields::{self, FieldError};
 use ports::records::instant;
 use ports::records::json::{Json, JsonError, Kind, Reader};
 use ports::records::object::Object;
+use segment_engine::schema::{ColumnType, EventColumn, Place};
 use segment_engine::time::Timestamp;
 use uss_http::{Kind as ProblemKind, Problem};
 
@@ -146,30 +148,13 @@ fn too_large(received: &Received<'_>, length: u64, limits: &Limits) -> Rejection
     })
 }
 
-/// The names of [`OF_PAYLOAD`] in messages.
-const IN_PAYLOAD: [&str; OF_PAYLOAD.len()] =
-    ["payload.activity_type", "payload.url", "payload.order_total", "payload.order_id", "payload.element_id"];
-
 /// What has been read so far. Of two fields with one name the last counts, as everywhere in JSON.
 #[derive(Default)]
 struct Draft<'a> {
-    id: Option<Json<'a>>,
-    id_type: Option<Json<'a>>,
-    created_at: Option<Json<'a>>,
-    event_id: Option<Json<'a>>,
-    payload: Option<Payload<'a>>,
-    /// Fields beside `id` that belong into the payload, in the order of [`OF_PAYLOAD`].
-    beside: [Option<Json<'a>>; OF_PAYLOAD.len()],
-    misplaced: Vec<(Cow<'a, str>, &'static str)>,
+    /// Among its columns are those of the payload that stand beside it.
     record: EventRecord<'a>,
-}
-
-/// A payload, and which of the columns it has.
-#[derive(Default)]
-struct Payload<'a> {
-    whole: Json<'a>,
-    columns: [bool; OF_PAYLOAD.len()],
-    order_total: Option<Json<'a>>,
+    payload_columns: Columns<'a>,
+    misplaced: Vec<(Cow<'a, str>, &'static str)>,
 }
 
 impl<'a> Draft<'a> {
@@ -179,100 +164,106 @@ impl<'a> Draft<'a> {
             return self.payload(reader);
         }
         let value = reader.value()?;
-        match &*name {
-            "id" => self.id = Some(value),
-            "id_type" => self.id_type = fields::string("id_type", value)?,
-            "region" => self.record.region = fields::string("region", value)?,
-            "device_type" => self.record.device_type = fields::string("device_type", value)?,
-            "country" => self.record.country = fields::string("country", value)?,
-            "created_at" => self.created_at = Some(value),
-            "event_id" => self.event_id = fields::string("event_id", value)?,
+        match EventColumn::sent_as(&name) {
+            Some(column) => self.column(column, value)?,
             // What a rejected event carries on the error topic.
-            "user_id" if value.kind() == Kind::Null => {}
-            _ => self.other(name, value),
+            None if name == EventColumn::UserId.name() && value.kind() == Kind::Null => {}
+            None => self.other(name, value),
         }
+        Ok(())
+    }
+
+    /// A column that stands beside the payload. What is not checked here, `finish` checks.
+    fn column(&mut self, column: EventColumn, value: Json<'a>) -> Result<(), FieldError> {
+        let is_checked_now = column.place() == Place::Event
+            && column.column_type() == ColumnType::Text
+            && column != EventColumn::ClientRefId;
+        self.record.columns[column] = if is_checked_now { fields::string(column.field(), value)? } else { Some(value) };
         Ok(())
     }
 
     /// A field that has no effect at the top level.
     fn other(&mut self, name: Cow<'a, str>, value: Json<'a>) {
-        if let Some(column) = OF_PAYLOAD.iter().position(|column| **column == *name) {
-            self.beside[column] = Some(value);
-            return;
-        }
         if let Some(meant) = meant(&name) {
             self.misplaced.push((name.clone(), meant));
         }
-        let is_displaced = DISPLACED.contains(&&*name);
+        let is_displaced = is_displaced(&name);
         if is_displaced { &mut self.record.displaced } else { &mut self.record.other }.push(name, value);
     }
 
     fn is_without_id(&self) -> bool {
-        self.id.is_none_or(|id| id.kind() == Kind::Null)
+        self.record.columns[EventColumn::ClientRefId].is_none_or(|id| id.kind() == Kind::Null)
     }
 
     fn payload(&mut self, reader: &mut Reader<'a>) -> Result<(), Rejection> {
-        self.payload = match reader.kind()? {
-            Kind::Object => Some(payload_fields(reader)?),
-            Kind::Null => reader.value().map(|_| None)?,
+        let columns = &mut self.payload_columns;
+        *columns = Columns::default();
+        self.record.payload = match reader.kind()? {
+            Kind::Object => payload_fields(reader, columns)?,
+            Kind::Null => reader.value()?,
             other => return Err(FieldError::wrong_type("payload", "an object", other).into()),
         };
         Ok(())
     }
 
-    /// Moves fields from beside `id` into the payload where it has none of that name, and checks them as the payload's own.
-    fn take_beside(&mut self) -> Result<Option<Json<'a>>, Rejection> {
-        let (columns, mut order_total) =
-            self.payload.as_ref().map_or_else(Default::default, |payload| (payload.columns, payload.order_total));
+    /// Moves columns from beside the payload into it where it has none of that name, and checks them as the payload's own.
+    fn take_beside(&mut self) -> Result<(), FieldError> {
         let mut taken = Object::default();
-        for (column, found) in self.beside.iter().enumerate() {
-            let Some(value) = *found else { continue };
-            let name = OF_PAYLOAD[column];
-            if columns[column] {
-                self.record.other.push(name, value);
-                self.misplaced.push((name.into(), IN_PAYLOAD[column]));
+        for column in EventColumn::ALL.into_iter().filter(|column| column.place() == Place::Payload) {
+            let Some(value) = self.record.columns[column] else { continue };
+            if self.payload_columns[column].is_some() {
+                self.record.other.push(column.name(), value);
+                self.misplaced.push((column.name().into(), column.field()));
                 continue;
             }
-            if name == "order_total" {
-                order_total = Some(value);
-            } else {
-                fields::string(name, value)?;
+            if column.column_type() == ColumnType::Text {
+                fields::string(column.name(), value)?;
             }
-            taken.push(name, value);
+            self.payload_columns[column] = Some(value);
+            taken.push(column.name(), value);
         }
         // Before the others, as if those had stood in the payload: so they do when the event is replayed.
         self.record.displaced.prepend(taken);
-        Ok(order_total)
+        Ok(())
     }
 
     fn finish(mut self, event_id: Option<Json<'a>>, limits: &Limits) -> Result<EventDraft<'a>, Rejection> {
-        let Some(id) = self.id.filter(|id| id.kind() != Kind::Null) else { return Err(self.missing_id()) };
+        let columns = &self.record.columns;
+        let Some(id) = columns[EventColumn::ClientRefId].filter(|id| id.kind() != Kind::Null) else {
+            return Err(self.missing_id());
+        };
         let text = id.text().ok_or_else(|| FieldError::wrong_type("id", "a string", id.kind()))?;
-        let id_type = self.id_type.and_then(|id_type| id_type.text());
+        let id_type = columns[EventColumn::IdType].and_then(|id_type| id_type.text());
         let longest = text.len().max(id_type.as_ref().map_or(0, |id_type| id_type.len()));
         if text.is_empty() || longest > limits.id_bytes_max {
             let message = format!("`id` must have 1 to {0} bytes, and `id_type` at most {0}", limits.id_bytes_max);
             return Err(Rejection::new(ErrorCode::InvalidId, message));
         }
-        for (name, value) in [("id", Some(id)), ("id_type", self.id_type), ("event_id", self.event_id)] {
-            if value.is_some_and(|value| value.is_unstorable()) {
-                let advice = "send the id without it: replaced, it could be another's";
+        for column in EventColumn::ALL.into_iter().filter(|column| column.is_id()) {
+            if columns[column].is_some_and(|value| value.is_unstorable()) {
+                let (name, advice) = (column.field(), "send the id without it: replaced, it could be another's");
                 let message = format!("`{name}` has NUL or half of a surrogate pair, which cannot be stored; {advice}");
                 return Err(Rejection::new(ErrorCode::InvalidId, message));
             }
         }
-        self.take_beside()?.map_or(Ok(None), fields::order_total)?;
-        let created_at = self.created_at.map_or(Ok(None), fields::created_at)?;
-        let record = EventRecord {
-            client_ref_id: id,
-            id_type: self.id_type,
-            created_at: created_at.map(instant::format),
-            payload: self.payload.map_or_else(Json::default, |payload| payload.whole),
-            // An empty id would make duplicates of all events that have one.
-            event_id: self.event_id.filter(|event_id| event_id.raw() != "\"\"").or(event_id),
-            ..self.record
-        };
+        self.take_beside()?;
+        self.check_decimals()?;
+        let created_at = self.record.columns[EventColumn::CreatedAt].map_or(Ok(None), fields::created_at)?;
+        let mut record = self.record;
+        record.created_at = created_at.map(instant::format);
+        // An empty id would make duplicates of all events that have one.
+        let own = record.columns[EventColumn::EventId].filter(|own| own.raw() != "\"\"");
+        record.columns[EventColumn::EventId] = own.or(event_id);
         Ok(EventDraft { id: text, id_type, created_at, misplaced: self.misplaced, record })
+    }
+
+    /// Strings are checked where they are read. Of two numbers with one name only the last counts, so it is checked here.
+    fn check_decimals(&self) -> Result<(), FieldError> {
+        for column in EventColumn::ALL.into_iter().filter(|column| column.column_type() == ColumnType::Decimal) {
+            let columns = if column.place() == Place::Payload { &self.payload_columns } else { &self.record.columns };
+            columns[column].map_or(Ok(None), |value| fields::decimal(column, value))?;
+        }
+        Ok(())
     }
 
     fn missing_id(&self) -> Rejection {
@@ -283,23 +274,20 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Reads a payload and checks its columns on the way, except for `order_total`, of which the last counts.
-fn payload_fields<'a>(reader: &mut Reader<'a>) -> Result<Payload<'a>, Rejection> {
-    let mut payload = Payload::default();
-    payload.whole = reader.value_with(|reader| {
+/// Reads a payload and its columns. Strings are checked on the way.
+fn payload_fields<'a>(reader: &mut Reader<'a>, columns: &mut Columns<'a>) -> Result<Json<'a>, Rejection> {
+    reader.value_with(|reader| {
         reader.object(|key, reader| {
             let value = reader.value()?;
             let name = key.text().unwrap_or_default();
-            let Some(column) = OF_PAYLOAD.iter().position(|column| **column == *name) else { return Ok(()) };
-            payload.columns[column] = true;
-            match OF_PAYLOAD[column] {
-                "order_total" => payload.order_total = Some(value),
-                _ => drop(fields::string(IN_PAYLOAD[column], value)?),
+            let Some(column) = EventColumn::in_payload(&name) else { return Ok(()) };
+            columns[column] = Some(value);
+            if column.column_type() == ColumnType::Text {
+                fields::string(column.field(), value)?;
             }
             Ok::<_, Rejection>(())
         })
-    })?;
-    Ok(payload)
+    })
 }
 
 #[cfg(test)]

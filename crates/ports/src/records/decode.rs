@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use segment_engine::decimal::Decimal;
 use segment_engine::event::{Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
+use segment_engine::schema::{EventColumn, Place};
 use segment_engine::time::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::columns::Columns;
 use super::fields::{self, FieldError};
 use super::json::{DEPTH_MAX, Json, JsonError, Kind, Reader};
 use super::json_text::JsonText;
@@ -137,28 +140,10 @@ fn user_record(text: &str, kind: &str) -> Result<UserRecord, BadRecord> {
 /// The fields of an event record, found in one pass.
 #[derive(Default)]
 struct Fields<'a> {
-    user_id: Option<i64>,
+    columns: Columns<'a>,
     dedupe_forever: bool,
-    client_ref_id: Option<Json<'a>>,
-    id_type: Option<Json<'a>>,
-    region: Option<Json<'a>>,
-    device_type: Option<Json<'a>>,
-    country: Option<Json<'a>>,
-    created_at: Option<Json<'a>>,
-    event_id: Option<Json<'a>>,
     payload: Map<String, Value>,
-    of_payload: PayloadFields<'a>,
     other: Vec<(Json<'a>, Json<'a>)>,
-}
-
-/// The properties of the payload that are columns.
-#[derive(Default)]
-struct PayloadFields<'a> {
-    activity_type: Option<Json<'a>>,
-    url: Option<Json<'a>>,
-    order_total: Option<Json<'a>>,
-    order_id: Option<Json<'a>>,
-    element_id: Option<Json<'a>>,
 }
 
 impl<'a> Fields<'a> {
@@ -172,20 +157,16 @@ impl<'a> Fields<'a> {
                 return self.read_payload(reader);
             }
             let value = reader.value()?;
-            match &*name {
-                "type" => kind = Some(value.text().unwrap_or_default().into_owned()),
-                "user_id" => self.user_id = value.raw().parse().ok(),
-                "client_ref_id" => self.client_ref_id = Some(value),
-                "id_type" => self.id_type = Some(value),
-                "region" => self.region = Some(value),
-                "device_type" => self.device_type = Some(value),
-                "country" => self.country = Some(value),
-                "created_at" => self.created_at = Some(value),
-                "event_id" => self.event_id = Some(value),
-                // Earlier builds wrote `once`.
-                "dedupe_forever" | "once" => self.dedupe_forever |= value.raw() == "true",
-                "received_at" => {}
-                _ => self.other.push((key, value)),
+            match EventColumn::named(&name).map(|column| (column, column.place())) {
+                Some((column, Place::Event | Place::Record)) => self.columns[column] = Some(value),
+                Some((_, Place::Payload | Place::Log)) => self.other.push((key, value)),
+                None => match &*name {
+                    "type" => kind = Some(value.text().unwrap_or_default().into_owned()),
+                    // Earlier builds wrote `once`.
+                    "dedupe_forever" | "once" => self.dedupe_forever |= value.raw() == "true",
+                    "received_at" => {}
+                    _ => self.other.push((key, value)),
+                },
             }
             Ok::<_, BadRecord>(())
         })?;
@@ -200,16 +181,8 @@ impl<'a> Fields<'a> {
         reader.object(|key, reader| {
             let value = reader.value()?;
             let name = key.text().unwrap_or_default();
-            let column = match &*name {
-                "activity_type" => Some(&mut self.of_payload.activity_type),
-                "url" => Some(&mut self.of_payload.url),
-                "order_total" => Some(&mut self.of_payload.order_total),
-                "order_id" => Some(&mut self.of_payload.order_id),
-                "element_id" => Some(&mut self.of_payload.element_id),
-                _ => None,
-            };
-            if let Some(column) = column {
-                *column = Some(value);
+            if let Some(column) = EventColumn::in_payload(&name) {
+                self.columns[column] = Some(value);
             }
             self.payload.insert(name.into_owned(), value.to_value());
             Ok::<_, BadRecord>(())
@@ -217,42 +190,45 @@ impl<'a> Fields<'a> {
     }
 
     fn delivery(mut self, position: Position, appended_at: Timestamp) -> Result<Delivery, BadRecord> {
-        let user_id = self.user_id.ok_or_else(|| BadRecord::new("`user_id` is not a whole number"))?;
-        let client_ref_id = column("client_ref_id", self.client_ref_id)?;
+        let user_id = self.columns[EventColumn::UserId].and_then(|value| value.raw().parse().ok());
+        let user_id = user_id.ok_or_else(|| BadRecord::new("`user_id` is not a whole number"))?;
         // A payload's own property wins over a top-level field of its name.
         for (key, value) in std::mem::take(&mut self.other) {
             self.payload.entry(owned(key)).or_insert_with(|| value.to_value());
         }
-        let of_payload = self.of_payload;
         let event = Event {
             user_id: UserId(user_id),
-            event_id: column("event_id", self.event_id)?,
-            client_ref_id: client_ref_id.ok_or_else(|| BadRecord::new("`client_ref_id` is missing"))?,
-            id_type: column("id_type", self.id_type)?,
-            region: column("region", self.region)?,
-            device_type: column("device_type", self.device_type)?,
-            country: column("country", self.country)?,
-            activity_type: column("activity_type", of_payload.activity_type)?,
-            url: column("url", of_payload.url)?,
-            order_total: of_payload.order_total.map_or(Ok(None), fields::order_total)?,
-            order_id: column("order_id", of_payload.order_id)?,
-            element_id: column("element_id", of_payload.element_id)?,
-            created_at: self.created_at.map_or(Ok(None), fields::created_at)?.unwrap_or(appended_at),
+            client_ref_id: self
+                .text(EventColumn::ClientRefId)?
+                .ok_or_else(|| BadRecord::new("`client_ref_id` is missing"))?,
+            id_type: self.text(EventColumn::IdType)?,
+            region: self.text(EventColumn::Region)?,
+            device_type: self.text(EventColumn::DeviceType)?,
+            country: self.text(EventColumn::Country)?,
+            activity_type: self.text(EventColumn::ActivityType)?,
+            url: self.text(EventColumn::Url)?,
+            order_total: self.decimal(EventColumn::OrderTotal)?,
+            order_id: self.text(EventColumn::OrderId)?,
+            element_id: self.text(EventColumn::ElementId)?,
+            created_at: self.columns[EventColumn::CreatedAt]
+                .map_or(Ok(None), fields::created_at)?
+                .unwrap_or(appended_at),
             processed_at: appended_at,
+            event_id: self.text(EventColumn::EventId)?,
             payload: Arc::new(Value::Object(self.payload)),
             position,
         };
         Ok(Delivery { event, dedupe_forever: self.dedupe_forever })
     }
-}
 
-fn column(name: &str, value: Option<Json<'_>>) -> Result<Option<Box<str>>, FieldError> {
-    let Some(value) = value else { return Ok(None) };
-    Ok(fields::string(name, value)?.map(boxed))
-}
+    fn text(&self, column: EventColumn) -> Result<Option<Box<str>>, FieldError> {
+        let Some(value) = self.columns[column] else { return Ok(None) };
+        Ok(fields::string(column.name(), value)?.map(|text| text.text().unwrap_or_default().into()))
+    }
 
-fn boxed(text: Json<'_>) -> Box<str> {
-    text.text().unwrap_or_default().into()
+    fn decimal(&self, column: EventColumn) -> Result<Option<Decimal>, FieldError> {
+        self.columns[column].map_or(Ok(None), |value| fields::decimal(column, value))
+    }
 }
 
 fn owned(text: Json<'_>) -> String {

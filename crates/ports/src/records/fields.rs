@@ -1,6 +1,7 @@
 //! Reads the fields of an event, by the same rules where it comes in and where its record is decoded.
 
 use segment_engine::decimal::Decimal;
+use segment_engine::schema::EventColumn;
 use segment_engine::time::Timestamp;
 
 use super::instant;
@@ -33,20 +34,27 @@ pub fn string<'a>(field: &str, value: Json<'a>) -> Result<Option<Json<'a>>, Fiel
     }
 }
 
-/// Reads `order_total`: a number, or a number in a string. `""` and null are `None`.
-pub fn order_total(value: Json<'_>) -> Result<Option<Decimal>, FieldError> {
+/// Reads a decimal column: a number, or a number in a string. `""` and null are `None`.
+pub fn decimal(column: EventColumn, value: Json<'_>) -> Result<Option<Decimal>, FieldError> {
     let text = match value.kind() {
         Kind::Null => return Ok(None),
         Kind::Number => value.raw().into(),
         Kind::String => value.text().unwrap_or_default(),
-        other => return Err(FieldError::wrong_type("payload.order_total", "a number, or a string with one", other)),
+        other => return Err(FieldError::wrong_type(column.field(), "a number, or a string with one", other)),
     };
     if text.is_empty() {
         return Ok(None);
     }
     Decimal::parse(&text).map(Some).ok_or_else(|| FieldError {
-        code: ErrorCode::InvalidOrderTotal,
-        message: "`payload.order_total` must be a decimal number with at most 29 digits before the point, as a number or a string; leave it out or send \"\" if there is none".to_owned(),
+        code: match column {
+            EventColumn::OrderTotal => ErrorCode::InvalidOrderTotal,
+            _ => ErrorCode::InvalidField,
+        },
+        message: format!(
+            "`{}` must be a decimal number with at most 29 digits before the point, as a number or a string; leave it out or \
+             send \"\" if there is none",
+            column.field()
+        ),
     })
 }
 

@@ -4,6 +4,7 @@
 //! event topic need to know nothing else; the other inputs name theirs.
 
 pub mod characters;
+pub mod columns;
 pub mod decode;
 pub mod event;
 pub mod fields;

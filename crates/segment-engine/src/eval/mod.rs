@@ -7,7 +7,7 @@ mod jsonb;
 mod letters;
 mod text;
 
-use crate::event::Event;
+use crate::event::{ColumnValue, Event};
 use crate::plan::{CompareOp, EventColumn, Expr, JsonPath, TimeCompare, UserColumn};
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -234,31 +234,21 @@ impl Scope for EventScope<'_> {
 }
 
 impl Event {
-    /// Returns the value of a column.
+    /// Returns the value of a column as clauses read it.
     pub fn column(&self, column: EventColumn) -> Value {
-        match column {
-            EventColumn::UserId => Value::Int(self.user_id.0),
-            EventColumn::OrderTotal => self.order_total.into(),
-            EventColumn::CreatedAt => Value::Timestamp(self.created_at),
-            EventColumn::ProcessedAt => Value::Timestamp(self.processed_at),
-            text => self.text(text).into(),
+        match self.value(column) {
+            ColumnValue::UserId(user) => Value::Int(user.0),
+            ColumnValue::Text(text) => text.into(),
+            ColumnValue::Decimal(number) => number.into(),
+            ColumnValue::Timestamp(at) => Value::Timestamp(at),
         }
     }
 
     /// Returns the value of a column of type text; `None` if it is NULL or of another type.
     pub fn text(&self, column: EventColumn) -> Option<&str> {
-        match column {
-            EventColumn::EventId => self.event_id.as_deref(),
-            EventColumn::ClientRefId => Some(&self.client_ref_id),
-            EventColumn::IdType => self.id_type.as_deref(),
-            EventColumn::Region => self.region.as_deref(),
-            EventColumn::DeviceType => self.device_type.as_deref(),
-            EventColumn::Country => self.country.as_deref(),
-            EventColumn::ActivityType => self.activity_type.as_deref(),
-            EventColumn::Url => self.url.as_deref(),
-            EventColumn::OrderId => self.order_id.as_deref(),
-            EventColumn::ElementId => self.element_id.as_deref(),
-            EventColumn::UserId | EventColumn::OrderTotal | EventColumn::CreatedAt | EventColumn::ProcessedAt => None,
+        match self.value(column) {
+            ColumnValue::Text(text) => text,
+            ColumnValue::UserId(_) | ColumnValue::Decimal(_) | ColumnValue::Timestamp(_) => None,
         }
     }
 }

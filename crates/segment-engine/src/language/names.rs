@@ -3,30 +3,6 @@
 use super::quote::quoted;
 use crate::plan::{EventColumn, UserColumn};
 
-/// Event columns by all their names. The first name of a column is its name in the normal form.
-pub(super) const EVENT_COLUMNS: &[(&str, EventColumn)] = &[
-    ("event_id", EventColumn::EventId),
-    ("id", EventColumn::EventId),
-    ("user_id", EventColumn::UserId),
-    ("client_ref_id", EventColumn::ClientRefId),
-    ("id_type", EventColumn::IdType),
-    ("region", EventColumn::Region),
-    ("device_type", EventColumn::DeviceType),
-    ("country", EventColumn::Country),
-    ("activity_type", EventColumn::ActivityType),
-    ("payload_activity_type", EventColumn::ActivityType),
-    ("url", EventColumn::Url),
-    ("payload_url", EventColumn::Url),
-    ("order_total", EventColumn::OrderTotal),
-    ("payload_order_total", EventColumn::OrderTotal),
-    ("order_id", EventColumn::OrderId),
-    ("payload_order_id", EventColumn::OrderId),
-    ("element_id", EventColumn::ElementId),
-    ("payload_element_id", EventColumn::ElementId),
-    ("created_at", EventColumn::CreatedAt),
-    ("processed_at", EventColumn::ProcessedAt),
-];
-
 /// User columns, written `users.<name>`.
 pub(super) const USER_COLUMNS: &[(&str, UserColumn)] =
     &[("email", UserColumn::Email), ("name", UserColumn::Name), ("created_at", UserColumn::CreatedAt)];
@@ -115,12 +91,14 @@ const FOREIGN_FUNCTIONS: &[(&str, &str)] = &[
 
 /// Returns the event column with this name.
 pub(super) fn event_column(name: &str) -> Option<EventColumn> {
-    EVENT_COLUMNS.iter().find(|(known, _)| *known == name).map(|(_, column)| *column)
+    EventColumn::ALL.into_iter().find(|column| names_of(*column).any(|known| known == name))
 }
 
-/// Returns the name of an event column in the normal form.
-pub(super) fn event_column_name(column: EventColumn) -> &'static str {
-    EVENT_COLUMNS.iter().find(|(_, known)| *known == column).map_or("", |(name, _)| name)
+/// Returns all names that a clause may use for an event column. The first is that of the normal
+/// form.
+fn names_of(column: EventColumn) -> impl Iterator<Item = &'static str> {
+    let short = (column == EventColumn::EventId).then_some("id");
+    [column.name(), column.table_name()].into_iter().chain(short)
 }
 
 /// Suggests what to write instead of an unknown column, given its parts as written.
@@ -162,7 +140,7 @@ pub(super) fn suggest_column(parts: &[&str]) -> String {
         return format!("Name a property: {bare}->>'name'");
     }
     let near =
-        nearest(&bare, EVENT_COLUMNS.iter().map(|(name, _)| *name)).filter(|_| table.is_empty() && path.len() == 1);
+        nearest(&bare, EventColumn::ALL.into_iter().flat_map(names_of)).filter(|_| table.is_empty() && path.len() == 1);
     match near {
         Some(near) => format!("Did you mean {near}?"),
         None => {

@@ -5,7 +5,6 @@
 //! [`split`](super::split) takes it out.
 
 use super::error::{CompileError, Pos, code};
-use super::names::event_column_name;
 use super::print::{Names, expression};
 use crate::plan::Expr;
 use crate::value::Type;
@@ -64,7 +63,7 @@ fn event_value(expr: &Expr) -> Option<&Expr> {
 
 fn print(expr: &Expr) -> String {
     match expr {
-        Expr::Event(column) => event_column_name(*column).to_owned(),
+        Expr::Event(column) => column.name().to_owned(),
         other => expression(other, &Names { aggregates: &[], segments: &[] }),
     }
 }

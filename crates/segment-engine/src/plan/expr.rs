@@ -1,7 +1,7 @@
 //! The typed expression tree. Every node is well typed by construction: the compiler inserts the
 //! casts.
 
-use super::{JsonPath, JsonTest, List, Pattern, TimeCompare};
+use super::{EventColumn, JsonPath, JsonTest, List, Pattern, TimeCompare};
 use crate::value::{ArithmeticOp, CompareOp, Type, Value};
 
 /// An expression over one event (in an [`Aggregate`](super::Aggregate)) or over one user (in a
@@ -83,26 +83,6 @@ pub enum Expr {
     Bucket(String),
 }
 
-/// The columns of the `events` table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the columns explain themselves; `Event` documents them")]
-pub enum EventColumn {
-    EventId,
-    UserId,
-    ClientRefId,
-    IdType,
-    Region,
-    DeviceType,
-    Country,
-    ActivityType,
-    Url,
-    OrderTotal,
-    OrderId,
-    ElementId,
-    CreatedAt,
-    ProcessedAt,
-}
-
 /// The columns of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the columns explain themselves")]
@@ -169,18 +149,6 @@ pub enum TrimSide {
 /// How many bytes a text from `||` or `replace` may have; a longer one is NULL. Both can multiply
 /// the length of their operands, and `max` or `count(DISTINCT …)` would keep the result per user.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
-
-impl EventColumn {
-    /// Returns the type of the column.
-    pub fn value_type(self) -> Type {
-        match self {
-            EventColumn::UserId => Type::Int,
-            EventColumn::OrderTotal => Type::Decimal,
-            EventColumn::CreatedAt | EventColumn::ProcessedAt => Type::Timestamp,
-            _ => Type::Text,
-        }
-    }
-}
 
 impl Expr {
     /// Returns the type of its value.

@@ -12,7 +12,7 @@ mod regular;
 mod steps;
 mod walk;
 
-pub use expr::{EventColumn, Expr, Function, TEXT_BYTES_MAX, TrimSide, UserColumn};
+pub use expr::{Expr, Function, TEXT_BYTES_MAX, TrimSide, UserColumn};
 pub use flips::FIELD_STEPS_MAX;
 pub use instants::InstantSet;
 pub use json::{JsonConstant, JsonPath, JsonStep, JsonTest};
@@ -21,6 +21,7 @@ pub use now::{NowExpr, NowStep, TimeCompare};
 pub use pattern::{Pattern, PatternKind};
 pub use pattern_error::{PATTERN_PROGRAM_BYTES_MAX, PatternError};
 
+pub use crate::schema::EventColumn;
 pub use crate::time::{Field, Unit, Zone};
 pub use crate::value::{ArithmeticOp, CompareOp};
 

@@ -1,9 +1,7 @@
 //! Expressions as SQL. Everything that is written here can be an operand: it is a name, a call, or
 //! in parentheses.
 
-use crate::plan::{
-    ArithmeticOp, CompareOp, EventColumn, Expr, Function, Pattern, PatternKind, Plan, TrimSide, UserColumn,
-};
+use crate::plan::{ArithmeticOp, CompareOp, Expr, Function, Pattern, PatternKind, Plan, TrimSide, UserColumn};
 use crate::sql::aggregate::value_sql;
 use crate::sql::cast::{cast_int_sql, cast_sql, literal_sql};
 use crate::sql::text::{call, quoted};
@@ -26,7 +24,7 @@ impl<'a> ExprWriter<'a> {
     pub(super) fn sql(&self, expr: &Expr) -> String {
         match expr {
             Expr::Literal(value, ty) => literal_sql(value, *ty),
-            Expr::Event(column) => format!("e.{}", event_column(*column)),
+            Expr::Event(column) => format!("e.{}", column.table_name()),
             Expr::Payload(path) => json::at_path("e.payload", path),
             Expr::Trait(path) => json::at_path("t.traits", path),
             Expr::User(column) => format!("u.{}", user_column(*column)),
@@ -215,25 +213,6 @@ fn match_sql(x: &str, pattern: &Pattern) -> String {
     match (pattern.kind(), pattern.ignores_case()) {
         (PatternKind::Like, false) => format!(r"({x} LIKE {} ESCAPE '\')", quoted(pattern.text())),
         _ => format!("regexp_matches({x}, {})", quoted(pattern.re2())),
-    }
-}
-
-fn event_column(column: EventColumn) -> &'static str {
-    match column {
-        EventColumn::EventId => "event_id",
-        EventColumn::UserId => "user_id",
-        EventColumn::ClientRefId => "client_ref_id",
-        EventColumn::IdType => "id_type",
-        EventColumn::Region => "region",
-        EventColumn::DeviceType => "device_type",
-        EventColumn::Country => "country",
-        EventColumn::ActivityType => "payload_activity_type",
-        EventColumn::Url => "payload_url",
-        EventColumn::OrderTotal => "payload_order_total",
-        EventColumn::OrderId => "payload_order_id",
-        EventColumn::ElementId => "payload_element_id",
-        EventColumn::CreatedAt => "created_at",
-        EventColumn::ProcessedAt => "processed_at",
     }
 }
 

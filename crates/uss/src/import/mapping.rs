@@ -3,17 +3,14 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use segment_engine::schema::{ColumnType, EventColumn, Place};
+
 use super::ImportArgs;
 use super::event::{ImportedEvent, Problem};
 use super::nested;
 use super::source::{Row, Source, json_text};
 use super::times::Times;
 use super::values::decimal_comma;
-
-/// Fields of an event besides `payload`.
-const TOP_FIELDS: [&str; 7] = ["id", "id_type", "region", "device_type", "country", "created_at", "event_id"];
-/// Properties of the payload that `--map` and `--set` also take without `payload.`.
-const PAYLOAD_FIELDS: [&str; 5] = ["activity_type", "url", "order_total", "order_id", "element_id"];
 
 /// The field of an event that a column fills.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,11 +23,14 @@ pub(crate) enum Field {
 
 impl Field {
     fn known(text: &str) -> Option<Self> {
-        if let Some(field) = TOP_FIELDS.iter().find(|field| **field == text) {
-            return Some(Field::Top(field));
+        if let Some(column) = EventColumn::sent_as(text) {
+            let name = column.sent_name()?;
+            return Some(match column.place() {
+                Place::Payload => Field::Payload(name.to_owned()),
+                _ => Field::Top(name),
+            });
         }
-        let property =
-            text.strip_prefix("payload.").or_else(|| PAYLOAD_FIELDS.into_iter().find(|field| *field == text))?;
+        let property = text.strip_prefix("payload.")?;
         (!property.is_empty()).then(|| Field::Payload(property.to_owned()))
     }
 }
@@ -40,10 +40,16 @@ impl FromStr for Field {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Field::known(text).ok_or_else(|| {
-            let (top, payload) = (TOP_FIELDS.join(", "), PAYLOAD_FIELDS.join(", "));
+            let (top, payload) = (sent_names(Place::Event), sent_names(Place::Payload));
             format!("`{text}` is not a field of an event; use {top}, {payload}, or payload.NAME")
         })
     }
+}
+
+/// Returns the names of the fields of a place, for a message.
+fn sent_names(place: Place) -> String {
+    let columns = EventColumn::ALL.into_iter().filter(|column| column.place() == place);
+    columns.filter_map(EventColumn::sent_name).collect::<Vec<_>>().join(", ")
 }
 
 /// `--map FIELD=COLUMN`
@@ -230,11 +236,13 @@ impl Mapping {
 /// Returns a number with a decimal comma as a JSON string with a decimal point. Properties that are
 /// never numbers stay as they are.
 fn with_point(name: &str, value: &str) -> Option<String> {
-    if name != "order_total" && PAYLOAD_FIELDS.contains(&name) {
+    let column_type = EventColumn::in_payload(name).map(EventColumn::column_type);
+    let is_number = column_type == Some(ColumnType::Decimal);
+    if column_type.is_some() && !is_number {
         return None;
     }
     let text: String = serde_json::from_str(value).ok()?;
-    decimal_comma(text.trim(), name == "order_total").map(|number| json_text(&number))
+    decimal_comma(text.trim(), is_number).map(|number| json_text(&number))
 }
 
 /// Returns the message for a mapped column that is missing.

@@ -6,7 +6,7 @@
 
 use super::fold;
 use super::print::{Names, expression};
-use crate::plan::{Aggregate, AggregateFunction, CompareOp, EventColumn, Expr, JsonTest, List, TimeCompare};
+use crate::plan::{Aggregate, AggregateFunction, CompareOp, Expr, JsonTest, List, TimeCompare};
 use crate::value::{Type, Value};
 
 /// Returns the canonical form of an expression.
@@ -31,10 +31,7 @@ pub(super) fn aggregate(aggregate: Aggregate, names: &Names<'_>) -> Aggregate {
 fn is_never_null(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(value, _) => *value != Value::Null,
-        Expr::Event(column) => matches!(
-            column,
-            EventColumn::CreatedAt | EventColumn::ProcessedAt | EventColumn::UserId | EventColumn::ClientRefId
-        ),
+        Expr::Event(column) => !column.is_nullable(),
         _ => false,
     }
 }

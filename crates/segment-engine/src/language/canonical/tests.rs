@@ -8,6 +8,7 @@ use super::*;
 use crate::decimal::Decimal;
 use crate::language::error::Pos;
 use crate::language::split::split;
+use crate::schema::EventColumn;
 
 use crate::eval::{Scope, evaluate};
 use crate::plan::JsonPath;

@@ -5,7 +5,6 @@ mod spelling;
 
 use spelling::{fixed_interval, interval_literal, literal, text_array, type_name};
 
-use super::names::event_column_name;
 use super::quote::quoted;
 use crate::plan::{
     Aggregate, AggregateFunction, ArithmeticOp, Expr, Function, JsonPath, JsonStep, JsonTest, NowExpr, NowStep,
@@ -80,7 +79,7 @@ impl Printer<'_> {
     fn node(&mut self, expr: &Expr) {
         match expr {
             Expr::Literal(value, ty) => self.push(&literal(value, *ty)),
-            Expr::Event(column) => self.push(event_column_name(*column)),
+            Expr::Event(column) => self.push(column.name()),
             Expr::Payload(path) => self.path("payload", path),
             Expr::Trait(path) => self.path("traits", path),
             Expr::User(column) => self.push(match column {

@@ -1,6 +1,9 @@
 //! Tests the options that say how columns, times and numbers are read.
 
+use segment_engine::schema::EventColumn;
+
 use super::*;
+use crate::import::Renaming;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mapped_column_that_no_row_has_is_reported_before_any_event_is_sent() {
@@ -129,4 +132,21 @@ async fn a_dry_run_shows_the_first_rows_and_sends_nothing() {
     assert!(world.event_ids().await.contains(id), "an import sends the same event");
     let error = dry_run(&world.args(&[&file], &["--map", "id=whom"]), NOW).unwrap_err().to_string();
     assert!(error.contains("did you mean `who`?"), "{error}");
+}
+
+#[test]
+fn every_field_that_clients_send_can_be_mapped_and_no_other() {
+    let mapped = |name: &str| format!("{name}=column").parse::<Renaming>();
+    for column in EventColumn::ALL {
+        match column.sent_name() {
+            Some(name) => assert_eq!(mapped(name), mapped(column.field()), "{name}"),
+            None => assert!(mapped(column.name()).is_err(), "{column:?}"),
+        }
+    }
+    assert!(mapped("url").is_ok() && mapped("id").is_ok());
+    assert_eq!(
+        mapped("user_id").unwrap_err(),
+        "`user_id` is not a field of an event; use id, id_type, region, device_type, country, created_at, event_id, \
+         activity_type, url, order_total, order_id, element_id, or payload.NAME"
+    );
 }
