@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ports::clock::{Clock, ManualClock, SystemClock};
 use ports::log::{Log, NewRecord, Topic};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use serde_json::json;
 use support::{Launch, Server, eventually};
@@ -242,7 +243,8 @@ async fn a_start_that_a_wrong_clock_stops_after_it_gave_up_a_loss_must_be_repeat
     let first_end = {
         let clock = Arc::new(ManualClock::at(then));
         let (log, _) = adapters::embedded::open(&data.path().join("log"), 16, clock).unwrap();
-        let record = || NewRecord { topic: Topic::Errors, partition: 0, key: String::new(), value: b"{}".to_vec() };
+        let record =
+            || NewRecord { topic: Topic::Errors, partition: PartitionId(0), key: String::new(), value: b"{}".to_vec() };
         log.append(vec![record()]).await.unwrap();
         let first_end = std::fs::read(&journal).unwrap().iter().rposition(|byte| *byte != 0).unwrap() + 1;
         for _ in 0..2 {
