@@ -288,8 +288,8 @@ async fn a_compaction_that_drops_removals_keeps_no_journal() {
     fill_journal(&log).await;
     // The newest entries of both keyspaces are removals. Trimming seals the journal, flushes the
     // topic and compacts it.
-    checkpoints.discard(0).await.unwrap();
-    log.trim(Topic::Errors, 0, 1).await.unwrap();
+    checkpoints.discard(PartitionId(0)).await.unwrap();
+    log.trim(Topic::Errors, PartitionId(0), 1).await.unwrap();
     assert_eq!(journals(folder.path()), 2, "the trim sealed the journal");
     assert!(log.scrub(Timestamp(HOUR), HOUR).await.unwrap(), "no journal is needed for ever");
     assert_eq!(journals(folder.path()), 1);
