@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
 use segment_engine::language::compile;
 use segment_engine::machine::{self, Definition, Machine};
 use segment_engine::time::Timestamp;
@@ -62,9 +63,10 @@ fn run_once(clauses: &[String], events: &[Event]) -> (f64, usize, Machine) {
     for (id, clause) in (1..).zip(clauses) {
         let rule = compile(clause).expect("the workload's clauses are in the language").into();
         let tag = format!("s{id}");
-        let definition = Definition { id, tag, version: 1, where_statement: clause.clone(), rule };
+        let definition =
+            Definition { id: SegmentId(id), tag, version: SegmentVersion(1), where_statement: clause.clone(), rule };
         machine.define(definition, 0, start);
-        machine.activate(id, 1, start);
+        machine.activate(SegmentId(id), SegmentVersion(1), start);
     }
     let mut transitions = 0;
     let started = Instant::now();

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 
 /// Ranks from 0, with probability proportional to 1 / (rank + 1).
@@ -181,7 +182,7 @@ pub(crate) fn events(count: usize, users: u64) -> Vec<Event> {
                 created_at: Timestamp(at.0 - late),
                 processed_at: at,
                 payload: payload.clone(),
-                position: Position { partition: 0, offset: n as u64 },
+                position: Position { partition: PartitionId(0), offset: n as u64 },
             }
         })
         .collect()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adapters::sql::{SqlConfigStore, VFS};
 use ports::config_store::{ConfigStore, ConfigStoreError, IdentityRules, NewUser, UserStore};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,7 @@ use ports::config_store::{
 };
 use ports::records::json_text::JsonText;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, Statement};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 
 const PAGE: usize = 4096;
@@ -46,17 +46,18 @@ async fn fill(store: &SqlConfigStore) {
         let new = NewSegment { title, description: None, tag, where_statement, is_generic: false, kind, uses: vec![] };
         store.create_segment(new, NOW).await.unwrap();
     }
-    store.set_manual_memberships(UserId(2), &[2], NOW).await.unwrap();
+    store.set_manual_memberships(UserId(2), &[SegmentId(2)], NOW).await.unwrap();
     let new = NewActivity { title: "Seen".to_owned(), description: None, code: "seen".to_owned() };
     store.create_activity(new, NOW).await.unwrap();
-    store.link_activity(1, 1).await.unwrap();
+    store.link_activity(1, SegmentId(1)).await.unwrap();
     let change = |user| MembershipChange {
         user_id: UserId(user),
-        entered: vec![1],
+        entered: vec![SegmentId(1)],
         left: vec![],
         effective_at: Timestamp(user),
     };
-    let batch = MembershipBatch { partition: 1, from: 0, to: 9, changes: (1..=USERS).map(change).collect() };
+    let batch =
+        MembershipBatch { partition: PartitionId(1), from: 0, to: 9, changes: (1..=USERS).map(change).collect() };
     store.apply_memberships(batch).await.unwrap();
     for user in 30..40 {
         store.delete_user(UserId(user)).await.unwrap();

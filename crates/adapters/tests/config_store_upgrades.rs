@@ -8,7 +8,7 @@ use ports::config_store::{
 };
 use ports::identities::CaselessTypes;
 use sea_orm::{ConnectionTrait, Database};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;

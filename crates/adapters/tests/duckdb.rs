@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use ports::warehouse::Warehouse;
 use ports_testkit::contract;
 use ports_testkit::contract::warehouse::WarehousePlace;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use tempfile::TempDir;
 
 struct Folder(TempDir);

@@ -11,7 +11,7 @@ use adapters::embedded::{self, Embedded, Losses, OpenError};
 use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Commit, Log, NewRecord, Progress, Topic};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use tempfile::TempDir;
 
@@ -33,12 +33,12 @@ async fn state(opened: &Embedded) -> Result<String, String> {
     let message = |error: &dyn std::fmt::Display| error.to_string();
     let mut text = String::new();
     for topic in [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config] {
-        for partition in 0..topic.partitions(PARTITIONS) {
+        for partition in PartitionId::all(topic.partitions(PARTITIONS)) {
             let batch = log.read(topic, partition, 0, usize::MAX).await.map_err(|error| message(&error))?;
             text.push_str(&format!("{topic:?} {partition}: {:?} {}\n", batch.records, batch.next_offset));
         }
     }
-    for partition in 0..PARTITIONS {
+    for partition in PartitionId::all(PARTITIONS) {
         let committed = log.committed(partition).await.map_err(|error| message(&error))?;
         let latest = checkpoints.load(partition, Generation::Latest).await.map_err(|error| message(&error))?;
         text.push_str(&format!("{partition}: {committed:?} {latest:?}\n"));
@@ -54,13 +54,17 @@ async fn write(opened: &Embedded, n: u8) {
         key: n.to_string(),
         value: format!("{{\"n\":{n}}}").into_bytes(),
     };
-    opened.log.append(vec![event(0), event(1)]).await.unwrap();
-    opened.log.append_once("p", u64::from(n), vec![event(0)]).await.unwrap();
+    opened.log.append(vec![event(PartitionId(0)), event(PartitionId(1))]).await.unwrap();
+    opened.log.append_once("p", u64::from(n), vec![event(PartitionId(0))]).await.unwrap();
     let marker = Progress { next_offset: 2, time: Timestamp(1), config_offset: 0, notifications_offset: 0 };
-    let notification = NewRecord { topic: Topic::Notifications, ..event(0) };
-    opened.log.commit(Commit { partition: 0, progress: marker, records: vec![notification] }).await.unwrap();
+    let notification = NewRecord { topic: Topic::Notifications, ..event(PartitionId(0)) };
+    opened
+        .log
+        .commit(Commit { partition: PartitionId(0), progress: marker, records: vec![notification] })
+        .await
+        .unwrap();
     let users = vec![(UserId(i64::from(n)), Some(vec![n; 20]))];
-    let checkpoint = Checkpoint { partition: 0, users, partition_state: vec![n], marker };
+    let checkpoint = Checkpoint { partition: PartitionId(0), users, partition_state: vec![n], marker };
     opened.checkpoints.write(checkpoint).await.unwrap();
 }
 
@@ -220,7 +224,8 @@ async fn an_interrupted_write_is_left_out() {
     let (mut before, sound) = killed_after(2).await;
     let folder = put(&before);
     let opened = open(folder.path(), Losses::Refuse).unwrap();
-    let event = NewRecord { topic: Topic::Events, partition: 0, key: "9".to_owned(), value: b"{}".to_vec() };
+    let event =
+        NewRecord { topic: Topic::Events, partition: PartitionId(0), key: "9".to_owned(), value: b"{}".to_vec() };
     opened.log.append(vec![event]).await.unwrap();
     let mut after = files(folder.path());
     let whole = journal(&mut after).clone();
@@ -322,14 +327,77 @@ async fn a_loss_is_accepted_only_on_request_and_the_log_continues() {
     let opened = open(folder.path(), Losses::GiveUp).unwrap();
     assert!(!opened.findings.is_empty());
     assert!(opened.findings.iter().all(|finding| finding.code == "LOG_LOSS_ACCEPTED"), "{:?}", opened.findings);
-    assert!(opened.log.bounds(Topic::Events, 1).await.unwrap().1 < 3);
+    assert!(opened.log.bounds(Topic::Events, PartitionId(1)).await.unwrap().1 < 3);
     assert_eq!(fs::read(folder.path().join("0.jnl.damaged")).unwrap(), *journal(&mut files), "nothing is thrown away");
     write(&opened, 9).await;
     let after = state(&opened).await.unwrap();
+    opened.restore.remove().unwrap();
     drop(opened);
     let opened = open(folder.path(), Losses::Refuse).unwrap();
     assert!(opened.findings.is_empty(), "{:?}", opened.findings);
     assert_eq!(state(&opened).await.unwrap(), after);
+}
+
+/// Each kind of loss that can be given up.
+async fn losses() -> Vec<(&'static str, Files)> {
+    let (mut files, _) = killed_after(3).await;
+    let end = written(journal(&mut files));
+    let start = written(journal(&mut killed_after(0).await.0));
+    let without =
+        |removed: &dyn Fn(&Path) -> bool| files.iter().filter(|(path, _)| !removed(path)).cloned().collect::<Files>();
+    let no_journal = without(&|path| path.extension().is_some_and(|extension| extension == "jnl"));
+    let only_the_mark = without(&|path| path != Path::new("acknowledged"));
+    let (mut flipped, mut cut) = (files.clone(), files.clone());
+    journal(&mut flipped)[end / 2] ^= 1;
+    journal(&mut cut)[end - 10..].fill(0);
+    let mut emptied = files.clone();
+    journal(&mut emptied)[..start].fill(0);
+    journal(&mut emptied).truncate(start);
+    vec![
+        ("a flipped bit", flipped),
+        ("a cut end", cut),
+        ("an empty journal", emptied),
+        ("no journal", no_journal),
+        ("only the mark", only_the_mark),
+    ]
+}
+
+#[tokio::test]
+async fn a_given_up_loss_is_remembered_until_the_restore_has_ended() {
+    for (what, files) in losses().await {
+        let folder = put(&files);
+        let Err(OpenError::Lost(lost)) = open(folder.path(), Losses::Refuse) else { panic!("{what}: not refused") };
+        assert!(!folder.path().join("restore-pending").exists(), "{what}: a refused start changes nothing");
+        // The first start stops after the log was opened, the second one as well.
+        for start in 1..3 {
+            let opened = open(folder.path(), Losses::GiveUp).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let mut codes = opened.findings.iter().map(|finding| finding.code);
+            assert!(codes.any(|code| code == "LOG_LOSS_ACCEPTED"), "{what}, start {start}: {:?}", opened.findings);
+            drop(opened);
+            match open(folder.path(), Losses::Refuse).err() {
+                Some(OpenError::Lost(message)) => {
+                    for part in ["interrupted", &lost] {
+                        assert!(message.contains(part), "{what}, start {start}: {part} is not in {message}");
+                    }
+                }
+                other => panic!("{what}, start {start}: {other:?}"),
+            }
+        }
+        open(folder.path(), Losses::GiveUp).unwrap().restore.remove().unwrap();
+        let opened = open(folder.path(), Losses::Refuse).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(opened.findings.is_empty(), "{what}: {:?}", opened.findings);
+    }
+}
+
+#[tokio::test]
+async fn a_loss_is_not_given_up_if_that_cannot_be_recorded() {
+    for (what, files) in losses().await {
+        let folder = put(&files);
+        // The file cannot be created where a folder is.
+        fs::create_dir(folder.path().join("restore-pending.new")).unwrap();
+        assert!(matches!(open(folder.path(), Losses::GiveUp), Err(OpenError::Log(_))), "{what}");
+        assert!(matches!(open(folder.path(), Losses::Refuse), Err(OpenError::Lost(_))), "{what}: the loss still shows");
+    }
 }
 
 #[tokio::test]

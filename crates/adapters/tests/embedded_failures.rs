@@ -11,7 +11,7 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Commit, HighestIds, Log, LogError, NewRecord, Progress, Topic};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 
 fn open(folder: &Path) -> (EmbeddedLog, EmbeddedCheckpoints) {
@@ -19,7 +19,7 @@ fn open(folder: &Path) -> (EmbeddedLog, EmbeddedCheckpoints) {
 }
 
 fn event(partition: u32, value: Vec<u8>) -> NewRecord {
-    NewRecord { topic: Topic::Events, partition, key: "7".to_owned(), value }
+    NewRecord { topic: Topic::Events, partition: PartitionId(partition), key: "7".to_owned(), value }
 }
 
 fn progress(next_offset: u64) -> Progress {
@@ -48,7 +48,7 @@ async fn the_error_names_a_damaged_record() {
     damage(folder.path(), "events", &[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2]);
 
     let (log, _) = open(folder.path());
-    match log.read(Topic::Events, 2, 0, usize::MAX).await {
+    match log.read(Topic::Events, PartitionId(2), 0, usize::MAX).await {
         Err(LogError::Corrupt(reason)) => {
             for part in ["Events", "partition 2", "offset 2", "checksum"] {
                 assert!(reason.contains(part), "{reason}");
@@ -56,7 +56,11 @@ async fn the_error_names_a_damaged_record() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(log.read(Topic::Events, 2, 4, usize::MAX).await.unwrap().records.len(), 2, "later records can be read");
+    assert_eq!(
+        log.read(Topic::Events, PartitionId(2), 4, usize::MAX).await.unwrap().records.len(),
+        2,
+        "later records can be read"
+    );
 }
 
 #[tokio::test]
@@ -74,7 +78,7 @@ async fn the_error_names_a_missing_block() {
 
     let (log, _) = open(folder.path());
     for from in [0, 1] {
-        match log.read(Topic::Events, 1, from, usize::MAX).await {
+        match log.read(Topic::Events, PartitionId(1), from, usize::MAX).await {
             Err(LogError::Corrupt(reason)) => assert!(reason.contains("offset 1: it is missing"), "{reason}"),
             other => panic!("from {from}: {other:?}"),
         }
@@ -87,7 +91,7 @@ async fn the_error_names_a_damaged_entry() {
         let folder = tempfile::tempdir().unwrap();
         let (log, checkpoints) = open(folder.path());
         log.append_once("p", 5, vec![]).await.unwrap();
-        log.commit(Commit { partition: 3, progress: progress(1), records: vec![] }).await.unwrap();
+        log.commit(Commit { partition: PartitionId(3), progress: progress(1), records: vec![] }).await.unwrap();
         drop((log, checkpoints));
         damage(folder.path(), "meta", key.as_bytes());
         // Commits are read at the start, producers when they append.
@@ -108,20 +112,29 @@ async fn a_damaged_checkpoint_is_refused() {
         let (log, checkpoints) = open(folder.path());
         for partition in [1, 2] {
             let users = vec![(UserId(41), Some(vec![1])), (UserId(42), Some(vec![2]))];
-            let checkpoint = Checkpoint { partition, users, partition_state: vec![3], marker: progress(9) };
+            let checkpoint =
+                Checkpoint { partition: PartitionId(partition), users, partition_state: vec![3], marker: progress(9) };
             checkpoints.write(checkpoint).await.unwrap();
         }
         drop((log, checkpoints));
         damage(folder.path(), "checkpoints", key);
 
         let (_log, checkpoints) = open(folder.path());
-        match checkpoints.load(1, Generation::Latest).await {
-            Err(CheckpointError::Corrupt { partition: 1, reason }) => assert!(reason.contains(named), "{reason}"),
+        match checkpoints.load(PartitionId(1), Generation::Latest).await {
+            Err(CheckpointError::Corrupt { partition: PartitionId(1), reason }) => {
+                assert!(reason.contains(named), "{reason}")
+            }
             other => panic!("{other:?}"),
         }
-        assert!(checkpoints.load(2, Generation::Latest).await.unwrap().is_some(), "the other partitions can be read");
-        checkpoints.discard(1).await.unwrap();
-        assert!(checkpoints.load(1, Generation::Latest).await.unwrap().is_none(), "and this one can be rebuilt");
+        assert!(
+            checkpoints.load(PartitionId(2), Generation::Latest).await.unwrap().is_some(),
+            "the other partitions can be read"
+        );
+        checkpoints.discard(PartitionId(1)).await.unwrap();
+        assert!(
+            checkpoints.load(PartitionId(1), Generation::Latest).await.unwrap().is_none(),
+            "and this one can be rebuilt"
+        );
     }
 }
 
@@ -134,7 +147,7 @@ async fn a_full_queue_refuses_calls() {
     assert!(large.is_ok(), "the queue takes as much as it holds: {large:?}");
     assert!(matches!(small, Err(LogError::Unavailable(_))), "and no more: {small:?}");
     assert!(log.append(vec![event(0, vec![3])]).await.is_ok(), "it takes more after the write");
-    let batch = log.read(Topic::Events, 0, 1, usize::MAX).await.unwrap();
+    let batch = log.read(Topic::Events, PartitionId(0), 1, usize::MAX).await.unwrap();
     assert_eq!(batch.records.iter().map(|record| record.value.clone()).collect::<Vec<_>>(), [[3]]);
 }
 
@@ -163,14 +176,14 @@ async fn a_torn_write_is_left_out() {
         // The torn write was not acknowledged.
         std::fs::write(crashed.path().join("acknowledged"), &mark).unwrap();
         let (log, _) = open(crashed.path());
-        let records = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records;
+        let records = log.read(Topic::Events, PartitionId(0), 0, usize::MAX).await.unwrap().records;
         assert_eq!(records.len(), 1, "truncated to {cut} of {synced}..{end}");
-        assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (0, 0), "a call is atomic");
+        assert_eq!(log.bounds(Topic::Events, PartitionId(1)).await.unwrap(), (0, 0), "a call is atomic");
         assert_eq!(log.append(vec![event(0, b"next".to_vec())]).await.unwrap()[0].offset, 1);
     }
     let (log, _) = open(copy_of(folder.path()).path());
     assert_eq!(
-        log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records.len(),
+        log.read(Topic::Events, PartitionId(0), 0, usize::MAX).await.unwrap().records.len(),
         2,
         "without the cut, both records are there"
     );
@@ -216,8 +229,8 @@ async fn a_log_of_an_earlier_build_computes_its_highest_ids_once() {
     forget("meta", b"highest-ids");
     assert_eq!(open(folder.path()).0.highest_ids().await.unwrap(), HighestIds { user: 40, segment: 6 }, "from records");
     let (log, checkpoints) = open(folder.path());
-    checkpoints.write(checkpoint(0, 1, &[12, 55])).await.unwrap();
-    checkpoints.write(checkpoint(1, 1, &[7])).await.unwrap();
+    checkpoints.write(checkpoint(PartitionId(0), 1, &[12, 55])).await.unwrap();
+    checkpoints.write(checkpoint(PartitionId(1), 1, &[7])).await.unwrap();
     drop((log, checkpoints));
     forget("meta", b"highest-ids");
     assert_eq!(

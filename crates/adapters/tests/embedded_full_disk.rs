@@ -13,7 +13,7 @@ use adapters::embedded;
 use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 
 /// Set in the environment of the test process inside the namespace.
@@ -41,7 +41,7 @@ fn a_full_disk_refuses_calls_and_keeps_the_rest() {
 }
 
 fn event(value: Vec<u8>) -> NewRecord {
-    NewRecord { topic: Topic::Events, partition: 0, key: String::new(), value }
+    NewRecord { topic: Topic::Events, partition: PartitionId(0), key: String::new(), value }
 }
 
 fn progress(next_offset: u64) -> Progress {
@@ -78,23 +78,23 @@ async fn scenario(value_bytes: usize) {
     std::fs::remove_file(&ballast).unwrap();
     assert!(log.append_once("p", 2, vec![event(vec![2])]).await.unwrap(), "the refused sequence was not stored");
     log.append(vec![event(vec![3])]).await.unwrap();
-    log.commit(Commit { partition: 0, progress: progress(2), records: vec![] }).await.unwrap();
+    log.commit(Commit { partition: PartitionId(0), progress: progress(2), records: vec![] }).await.unwrap();
     let expected: Vec<_> = stored.iter().cloned().chain([vec![2], vec![3]]).collect();
     assert!(stored_values(&log).await == expected, "the refused calls left no trace");
-    assert_eq!(log.committed(0).await.unwrap().map(|progress| progress.next_offset), Some(2));
+    assert_eq!(log.committed(PartitionId(0)).await.unwrap().map(|progress| progress.next_offset), Some(2));
     checkpoints.write(checkpoint()).await.unwrap();
 
     drop((log, checkpoints));
     let (log, checkpoints) = embedded::open(&disk.join("log"), 4, Arc::new(SystemClock)).unwrap();
     assert!(stored_values(&log).await == expected, "nor after a restart");
     assert_eq!(log.producer_sequence("p").await.unwrap(), 2);
-    assert!(checkpoints.load(0, Generation::Latest).await.unwrap().is_some());
+    assert!(checkpoints.load(PartitionId(0), Generation::Latest).await.unwrap().is_some());
 }
 
 /// Appends until the disk is full. Returns the stored values.
 async fn fill(log: &embedded::EmbeddedLog, value_bytes: usize) -> Vec<Vec<u8>> {
     log.append_once("p", 1, vec![]).await.unwrap();
-    log.commit(Commit { partition: 0, progress: progress(1), records: vec![] }).await.unwrap();
+    log.commit(Commit { partition: PartitionId(0), progress: progress(1), records: vec![] }).await.unwrap();
     let mut stored = Vec::new();
     loop {
         let value = noise(stored.len() as u64 + 2, value_bytes);
@@ -113,20 +113,21 @@ async fn refuses_everything(log: &embedded::EmbeddedLog, checkpoints: &embedded:
         assert!(matches!(refused, Err(LogError::Full(_))), "{refused:?}");
         let refused = log.append_once("p", 2, vec![event(noise(98, 1 << 20))]).await;
         assert!(matches!(refused, Err(LogError::Full(_))), "{refused:?}");
-        let commit = Commit { partition: 0, progress: progress(2), records: vec![event(noise(97, 1 << 20))] };
+        let commit =
+            Commit { partition: PartitionId(0), progress: progress(2), records: vec![event(noise(97, 1 << 20))] };
         assert!(matches!(log.commit(commit).await, Err(LogError::Full(_))));
         assert!(checkpoints.write(checkpoint()).await.is_err());
     }
     assert_eq!(log.producer_sequence("p").await.unwrap(), 1);
-    assert_eq!(log.committed(0).await.unwrap().map(|progress| progress.next_offset), Some(1));
+    assert_eq!(log.committed(PartitionId(0)).await.unwrap().map(|progress| progress.next_offset), Some(1));
 }
 
 fn checkpoint() -> Checkpoint {
     let users = vec![(UserId(1), Some(noise(5, 1 << 20)))];
-    Checkpoint { partition: 0, users, partition_state: vec![], marker: progress(1) }
+    Checkpoint { partition: PartitionId(0), users, partition_state: vec![], marker: progress(1) }
 }
 
 async fn stored_values(log: &dyn Log) -> Vec<Vec<u8>> {
-    let batch = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap();
+    let batch = log.read(Topic::Events, PartitionId(0), 0, usize::MAX).await.unwrap();
     batch.records.into_iter().map(|record| record.value).collect()
 }

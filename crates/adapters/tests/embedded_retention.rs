@@ -11,7 +11,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Log, NewRecord, Progress, Topic};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 
 fn open(folder: &Path) -> (EmbeddedLog, EmbeddedCheckpoints) {
@@ -21,7 +21,7 @@ fn open(folder: &Path) -> (EmbeddedLog, EmbeddedCheckpoints) {
 fn checkpoint(next_offset: u64, users: &[(i64, &[u8])]) -> Checkpoint {
     let users = users.iter().map(|(user, block)| (UserId(*user), Some(block.to_vec()))).collect();
     let marker = Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 };
-    Checkpoint { partition: 1, users, partition_state: vec![3], marker }
+    Checkpoint { partition: PartitionId(1), users, partition_state: vec![3], marker }
 }
 
 /// Changes the checkpoints without the adapter.
@@ -42,9 +42,9 @@ fn damage(checkpoints: &Keyspace, kind: u8) {
 
 /// Returns the users of a generation, or why it cannot be read.
 async fn users(checkpoints: &EmbeddedCheckpoints, generation: Generation) -> Result<Vec<(i64, Vec<u8>)>, String> {
-    match checkpoints.load(1, generation).await {
+    match checkpoints.load(PartitionId(1), generation).await {
         Ok(restored) => Ok(restored.unwrap().users.into_iter().map(|(user, block)| (user.0, block)).collect()),
-        Err(CheckpointError::Corrupt { partition: 1, reason }) => Err(reason),
+        Err(CheckpointError::Corrupt { partition: PartitionId(1), reason }) => Err(reason),
         Err(other) => panic!("{other}"),
     }
 }
@@ -56,18 +56,18 @@ async fn a_damaged_checkpoint_falls_back_to_the_kept_one_and_is_never_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (log, checkpoints) = open(folder.path());
         checkpoints.write(checkpoint(5, &[(41, &[1]), (42, &[2])])).await.unwrap();
-        checkpoints.keep(1).await.unwrap();
+        checkpoints.keep(PartitionId(1)).await.unwrap();
         checkpoints.write(checkpoint(9, &[(42, &[7]), (43, &[8])])).await.unwrap();
         drop((log, checkpoints));
         change_directly(folder.path(), |checkpoints| damage(checkpoints, kind));
 
         let (_log, checkpoints) = open(folder.path());
         assert!(users(&checkpoints, Generation::Latest).await.is_err());
-        assert!(matches!(checkpoints.keep(1).await, Err(CheckpointError::Corrupt { .. })));
+        assert!(matches!(checkpoints.keep(PartitionId(1)).await, Err(CheckpointError::Corrupt { .. })));
         assert_eq!(users(&checkpoints, Generation::Kept).await, Ok(kept.clone()));
-        checkpoints.fall_back(1).await.unwrap();
+        checkpoints.fall_back(PartitionId(1)).await.unwrap();
         assert_eq!(users(&checkpoints, Generation::Latest).await, Ok(kept.clone()));
-        assert_eq!(checkpoints.marker(1, Generation::Latest).await.unwrap().unwrap().next_offset, 5);
+        assert_eq!(checkpoints.marker(PartitionId(1), Generation::Latest).await.unwrap().unwrap().next_offset, 5);
     }
 }
 
@@ -86,7 +86,7 @@ async fn a_kept_checkpoint_that_is_damaged_or_incomplete_is_refused_and_replaced
         let folder = tempfile::tempdir().unwrap();
         let (log, checkpoints) = open(folder.path());
         checkpoints.write(checkpoint(5, &[(41, &[1]), (42, &[2])])).await.unwrap();
-        checkpoints.keep(1).await.unwrap();
+        checkpoints.keep(PartitionId(1)).await.unwrap();
         checkpoints.write(checkpoint(9, &[(42, &[7])])).await.unwrap();
         drop((log, checkpoints));
         change_directly(folder.path(), harm);
@@ -94,10 +94,10 @@ async fn a_kept_checkpoint_that_is_damaged_or_incomplete_is_refused_and_replaced
         let (_log, checkpoints) = open(folder.path());
         let refused = users(&checkpoints, Generation::Kept).await.unwrap_err();
         assert!(refused.contains(named), "{refused}");
-        assert!(checkpoints.fall_back(1).await.is_err());
+        assert!(checkpoints.fall_back(PartitionId(1)).await.is_err());
         let latest = Ok(vec![(41, vec![1]), (42, vec![7])]);
         assert_eq!(users(&checkpoints, Generation::Latest).await, latest, "it is unchanged");
-        checkpoints.keep(1).await.unwrap();
+        checkpoints.keep(PartitionId(1)).await.unwrap();
         assert_eq!(users(&checkpoints, Generation::Kept).await, latest);
     }
 }
@@ -119,20 +119,20 @@ async fn the_remains_of_an_interrupted_keep_are_not_kept() {
             assert_eq!(users(&checkpoints, Generation::Kept).await, Ok(vec![(42, vec![round - 1])]));
         }
         checkpoints.write(checkpoint(u64::from(round), &[(42, &[round])])).await.unwrap();
-        checkpoints.keep(1).await.unwrap();
+        checkpoints.keep(PartitionId(1)).await.unwrap();
         assert_eq!(users(&checkpoints, Generation::Kept).await, Ok(vec![(42, vec![round])]));
     }
     drop((log, checkpoints));
 }
 
 fn records(partitions: u32, bytes: usize, seed: u64) -> Vec<NewRecord> {
-    let record = |partition| {
+    let record = |partition: PartitionId| {
         // Random bytes do not compress.
-        let mut random = fastrand::Rng::with_seed(seed << 8 | u64::from(partition));
+        let mut random = fastrand::Rng::with_seed(seed << 8 | u64::from(partition.0));
         let value = std::iter::repeat_with(|| random.u8(..)).take(bytes).collect();
         NewRecord { topic: Topic::Events, partition, key: "7".to_owned(), value }
     };
-    (0..partitions).map(record).collect()
+    PartitionId::all(partitions).map(record).collect()
 }
 
 /// Returns the bytes of tables and values, without the journals, whose size is bounded.
@@ -156,7 +156,7 @@ async fn the_space_of_trimmed_records_is_freed() {
         // A quarter of the records stays.
         if round % 8 == 7 && round >= ROUNDS / 4 {
             for partition in 0..4 {
-                log.trim(Topic::Events, partition, round - ROUNDS / 4).await.unwrap();
+                log.trim(Topic::Events, PartitionId(partition), round - ROUNDS / 4).await.unwrap();
             }
         }
     }
@@ -164,7 +164,7 @@ async fn the_space_of_trimmed_records_is_freed() {
     let stored = stored_bytes(folder.path());
     assert!(stored < written / 2, "{stored} of {written} bytes are left");
     for partition in 0..4 {
-        log.trim(Topic::Events, partition, u64::MAX).await.unwrap();
+        log.trim(Topic::Events, PartitionId(partition), u64::MAX).await.unwrap();
     }
     let stored = stored_bytes(folder.path());
     assert!(stored < written / 4, "{stored} of {written} bytes are left");
@@ -184,7 +184,7 @@ async fn a_read_during_a_trim_returns_what_is_left() {
         let (log, stop) = (log.clone(), stop.clone());
         tokio::spawn(async move {
             while !stop.load(Ordering::SeqCst) {
-                let batch = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap();
+                let batch = log.read(Topic::Events, PartitionId(0), 0, usize::MAX).await.unwrap();
                 assert_eq!(batch.next_offset, RECORDS);
                 let first = batch.records.first().map_or(RECORDS, |record| record.offset);
                 assert_eq!(batch.records.len() as u64, RECORDS - first);
@@ -193,7 +193,7 @@ async fn a_read_during_a_trim_returns_what_is_left() {
     });
     let readers: Vec<_> = readers.collect();
     for before in 1..=RECORDS {
-        log.trim(Topic::Events, 0, before).await.unwrap();
+        log.trim(Topic::Events, PartitionId(0), before).await.unwrap();
     }
     stop.store(true, Ordering::SeqCst);
     for reader in readers {

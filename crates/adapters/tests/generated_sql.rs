@@ -5,7 +5,8 @@
 use adapters::duckdb::DuckDbWarehouse;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse};
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::language::compile;
 use segment_engine::sql::{SegmentSource, member_query, members_query, size_query};
 use segment_engine::time::Timestamp;
@@ -33,7 +34,7 @@ fn purchase(offset: u64, user: i64, day: i64, total: &str) -> ArchiveRow {
         created_at: Timestamp(day * DAY),
         processed_at: Timestamp(day * DAY),
         payload: serde_json::json!({"seats": "9999999999", "due": "1970-01-20 24:00", "lines": [1]}).into(),
-        position: Position { partition: 0, offset },
+        position: Position { partition: PartitionId(0), offset },
     };
     ArchiveRow::Event { event: Box::new(event), dedupe_forever: false }
 }
@@ -50,7 +51,7 @@ async fn the_warehouse_runs_generated_queries() {
         purchase(3, 4, 13, "3"),
     ]);
     rows.extend([ArchiveRow::MergeUser(UserId(4)), ArchiveRow::Alias { absorbed: UserId(4), survivor: UserId(2) }]);
-    warehouse.archive(ArchiveBatch { partition: 0, from_offset: 0, to_offset: 5, rows }).await.unwrap();
+    warehouse.archive(ArchiveBatch { partition: PartitionId(0), from_offset: 0, to_offset: 5, rows }).await.unwrap();
 
     let now = Timestamp(13 * DAY);
     let buyers = compile("region = 'it''s'").unwrap();

@@ -6,7 +6,8 @@ use adapters::duckdb::DuckDbWarehouse;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse};
 use ports_testkit::contract;
 use segment_engine::eval::{EventScope, evaluate};
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::language::compile;
 use segment_engine::sql::{member_query, members_query};
 use segment_engine::time::Timestamp;
@@ -41,7 +42,7 @@ async fn warehouse(events: &[Event], folder: &tempfile::TempDir) -> DuckDbWareho
         rows.push(ArchiveRow::Event { event: Box::new(event.clone()), dedupe_forever: false });
     }
     let to_offset = events.len() as u64;
-    warehouse.archive(ArchiveBatch { partition: 0, from_offset: 0, to_offset, rows }).await.unwrap();
+    warehouse.archive(ArchiveBatch { partition: PartitionId(0), from_offset: 0, to_offset, rows }).await.unwrap();
     warehouse
 }
 

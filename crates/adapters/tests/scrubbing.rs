@@ -9,6 +9,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adapters::duckdb::DuckDbWarehouse;
@@ -18,7 +19,8 @@ use ports::clock::ManualClock;
 use ports::log::{Log, NewRecord, Progress, Topic};
 use ports::warehouse::{ArchiveBatch, ArchiveRow, HistoryOf, TraitsRow, UserRow, Warehouse};
 use ports_testkit::contract::warehouse::event;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
@@ -66,7 +68,12 @@ fn everything(user: i64, offset: u64) -> Vec<ArchiveRow> {
             name: given("name"),
             created_at,
         }),
-        ArchiveRow::Traits(TraitsRow { user: id, traits, created_at, position: Position { partition: 0, offset } }),
+        ArchiveRow::Traits(TraitsRow {
+            user: id,
+            traits,
+            created_at,
+            position: Position { partition: PartitionId(0), offset },
+        }),
     ];
     rows.extend(
         (1..6).map(|next| ArchiveRow::Event { event: Box::new(noted(user, offset + next)), dedupe_forever: next == 1 }),
@@ -86,8 +93,8 @@ fn noise(from: u64, count: u64) -> Vec<ArchiveRow> {
 
 /// Archives rows that end before an offset.
 async fn archive(warehouse: &dyn Warehouse, to_offset: u64, rows: Vec<ArchiveRow>) {
-    let from_offset = warehouse.archive_position(0).await.unwrap();
-    warehouse.archive(ArchiveBatch { partition: 0, from_offset, to_offset, rows }).await.unwrap();
+    let from_offset = warehouse.archive_position(PartitionId(0)).await.unwrap();
+    warehouse.archive(ArchiveBatch { partition: PartitionId(0), from_offset, to_offset, rows }).await.unwrap();
 }
 
 fn open(folder: &Path) -> DuckDbWarehouse {
@@ -205,20 +212,20 @@ async fn an_interrupted_scrub_loses_no_row_and_the_next_one_finishes() {
 
 fn record(topic: Topic, user: i64, bytes: usize) -> NewRecord {
     let value = format!("{{\"note\":\"{}\",\"fill\":\"{}\"}}", secret(user, "note"), "x".repeat(bytes)).into_bytes();
-    NewRecord { topic, partition: 0, key: user.to_string(), value }
+    NewRecord { topic, partition: PartitionId(0), key: user.to_string(), value }
 }
 
 fn checkpoint(next_offset: u64, users: &[(i64, bool)]) -> Checkpoint {
     let block = |user| format!("state of {}", secret(user, "trait")).into_bytes();
     let users = users.iter().map(|(user, stays)| (UserId(*user), stays.then(|| block(*user)))).collect();
     let marker = Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 };
-    Checkpoint { partition: 0, users, partition_state: vec![3], marker }
+    Checkpoint { partition: PartitionId(0), users, partition_state: vec![3], marker }
 }
 
 /// Small records are stored in tables, large ones in files of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
-    for bytes in [0, 5_000] {
+    for (bytes, is_restarted) in [(0, true), (5_000, true), (0, false), (5_000, false)] {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let clock = Arc::new(ManualClock::at(Timestamp(0)));
@@ -228,7 +235,7 @@ async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
             log.append(vec![record(topic, 2, bytes)]).await.unwrap();
         }
         checkpoints.write(checkpoint(1, &[(1, true), (2, true)])).await.unwrap();
-        checkpoints.keep(0).await.unwrap();
+        checkpoints.keep(PartitionId(0)).await.unwrap();
         // Time passes. From here on only old data contains user 2.
         assert!(!log.scrub(Timestamp(HOUR - 1), HOUR).await.unwrap());
         assert!(log.scrub(Timestamp(HOUR), HOUR).await.unwrap());
@@ -236,21 +243,77 @@ async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
             log.append(vec![record(topic, 1, bytes)]).await.unwrap();
         }
         checkpoints.write(checkpoint(2, &[(2, false)])).await.unwrap();
-        checkpoints.keep(0).await.unwrap();
+        checkpoints.keep(PartitionId(0)).await.unwrap();
         for topic in [Topic::Events, Topic::Errors, Topic::Notifications] {
-            log.trim(topic, 0, 1).await.unwrap();
+            log.trim(topic, PartitionId(0), 1).await.unwrap();
         }
         assert!(!found(folder, 2).is_empty(), "fjall alone does not erase it");
-        drop((log, checkpoints));
-
-        let (log, checkpoints) = embedded::open(folder, 2, clock.clone()).unwrap();
+        let (log, checkpoints) = if is_restarted {
+            drop((log, checkpoints));
+            embedded::open(folder, 2, clock.clone()).unwrap()
+        } else {
+            (log, checkpoints)
+        };
         assert!(!log.scrub(Timestamp(2 * HOUR - 1), HOUR).await.unwrap(), "the scrub state survives a restart");
         assert!(log.scrub(Timestamp(2 * HOUR), HOUR).await.unwrap());
         assert_eq!(found(folder, 2), Vec::<&str>::new(), "records of {bytes} bytes");
         assert_eq!(found(folder, 1), ["trait", "note"]);
         drop((log, checkpoints));
         let (log, _checkpoints) = embedded::open(folder, 2, clock).unwrap();
-        assert_eq!(log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap().records.len(), 1);
+        assert_eq!(log.read(Topic::Events, PartitionId(0), 0, usize::MAX).await.unwrap().records.len(), 1);
         assert_eq!((found(folder, 2), found(folder, 1)), (vec![], vec!["trait", "note"]));
     }
+}
+
+/// Appends records of 1 MiB until fjall would begin a new journal with its next flush.
+async fn fill_journal(log: &dyn Log) {
+    for _ in 0..63 {
+        log.append(vec![record(Topic::Events, 3, 1 << 20)]).await.unwrap();
+    }
+}
+
+fn journals(folder: &Path) -> usize {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    names.filter(|path| path.extension().is_some_and(|extension| extension == "jnl")).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compaction_that_drops_removals_keeps_no_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(Timestamp(0)));
+    let (log, checkpoints) = embedded::open(folder.path(), 2, clock).unwrap();
+    assert!(!log.scrub(Timestamp(0), HOUR).await.unwrap());
+    log.append(vec![record(Topic::Errors, 2, 0)]).await.unwrap();
+    checkpoints.write(checkpoint(1, &[(2, true)])).await.unwrap();
+    fill_journal(&log).await;
+    // The newest entries of both keyspaces are removals. Trimming seals the journal, flushes the
+    // topic and compacts it.
+    checkpoints.discard(0).await.unwrap();
+    log.trim(Topic::Errors, 0, 1).await.unwrap();
+    assert_eq!(journals(folder.path()), 2, "the trim sealed the journal");
+    assert!(log.scrub(Timestamp(HOUR), HOUR).await.unwrap(), "no journal is needed for ever");
+    assert_eq!(journals(folder.path()), 1);
+    assert_eq!(found(folder.path(), 2), Vec::<&str>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_succeeds_while_records_are_appended() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(Timestamp(0)));
+    let (log, _checkpoints) = embedded::open(folder.path(), 2, clock).unwrap();
+    assert!(!log.scrub(Timestamp(0), HOUR).await.unwrap());
+    let (log, stop) = (Arc::new(log), Arc::new(AtomicBool::new(false)));
+    let appending = tokio::spawn({
+        let (log, stop) = (log.clone(), stop.clone());
+        async move {
+            while !stop.load(Ordering::Relaxed) {
+                let topics = [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config];
+                log.append(topics.map(|topic| record(topic, 1, 100)).to_vec()).await.unwrap();
+            }
+        }
+    });
+    let scrubbed = log.scrub(Timestamp(HOUR), HOUR).await;
+    stop.store(true, Ordering::Relaxed);
+    appending.await.unwrap();
+    assert!(scrubbed.unwrap());
 }

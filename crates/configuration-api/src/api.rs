@@ -8,7 +8,7 @@ use ports::config_store::{ConfigStore, IdentityKey, Page, Segment, User};
 use ports::event_sink::EventSink;
 use ports::log::{Log, Topic};
 use ports::segment_queries::SegmentQueries;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::time::Timestamp;
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use uss_http::Problem;
@@ -134,7 +134,7 @@ impl Api {
         found.ok_or_else(|| Problem::not_found(ErrorCode::UserNotFound, format!("there is no user {id}; check the id")))
     }
 
-    pub(crate) async fn segment(&self, id: i64) -> Result<Segment, Problem> {
+    pub(crate) async fn segment(&self, id: SegmentId) -> Result<Segment, Problem> {
         let found = self.store.segment(id).await?;
         found.ok_or_else(|| {
             Problem::not_found(ErrorCode::SegmentNotFound, format!("there is no segment {id}; check the id"))

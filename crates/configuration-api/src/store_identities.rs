@@ -7,7 +7,7 @@ use ports::clock::Clock;
 use ports::config_store::{ConfigStore, ConfigStoreError, IdentityKey, Unknown, User};
 use ports::identities::{Created, Identities, Identity, IdentityError, Profile, ProfileSegment};
 use ports::records::instant;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use crate::outbox::Holds;
 use crate::routes::identities::resolved;

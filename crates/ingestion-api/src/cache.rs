@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use ports::identities::{CaselessTypes, Identity};
 use quick_cache::{Equivalent, Weighter, sync::Cache};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 /// How many deleted users are remembered before the cache is cleared instead.
 const GONE_MAX: usize = 100_000;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ports::ErrorCode;
 use ports::log::Topic;
 use ports::records::{ErrorRecord, ErrorType};
+use segment_engine::ids::PartitionId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uss_http::extract::{Json, JsonContentType, Path, Query};
@@ -62,7 +63,7 @@ struct Page {
 
 async fn list(State(ingestion): State<Arc<Ingestion>>, Query(query): Query<ListQuery>) -> Result<Json<Page>, Problem> {
     let limit = checked(query.limit)?;
-    let (first, end) = ingestion.log().bounds(Topic::Errors, 0).await?;
+    let (first, end) = ingestion.log().bounds(Topic::Errors, PartitionId::ONLY).await?;
     let from = match query.from.unwrap_or(0) {
         from if from < 0 => end.saturating_sub(from.unsigned_abs()),
         from => from.unsigned_abs(),
@@ -182,7 +183,7 @@ async fn replay_many(
     _: JsonContentType,
 ) -> Result<Json<Many>, Problem> {
     let (from, limit) = (query.from.unwrap_or(0), checked(query.limit)?);
-    let (first, _) = ingestion.log().bounds(Topic::Errors, 0).await?;
+    let (first, _) = ingestion.log().bounds(Topic::Errors, PartitionId::ONLY).await?;
     let mut many = Many { next_offset: from.max(first), ..Many::default() };
     for entry in dead_letter::list(ingestion.log(), from, limit).await? {
         let is_asked = entry.error.error_type == ErrorType::IngestEvent

@@ -8,7 +8,7 @@ use ports::clock::Clock;
 use ports::identities::{CaselessTypes, Hold, Identities, Identity, IdentityError};
 use ports::log::{Log, LogError, NewRecord, Topic, partition_of};
 use ports::records::{UserRecord, instant};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use crate::admission::{EventDraft, Received, Rejection, admit};
 use crate::cache::IdentityCache;
@@ -282,7 +282,7 @@ impl Ingestion {
     }
 
     fn record_of(&self, user_id: UserId, value: Vec<u8>) -> NewRecord {
-        let partition = partition_of(user_id.0, self.log.partitions());
+        let partition = partition_of(user_id, self.log.partitions());
         NewRecord { topic: Topic::Events, partition, key: user_id.to_string(), value }
     }
 }

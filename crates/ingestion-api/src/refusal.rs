@@ -8,7 +8,7 @@ use ports::records::event::{Payload, is_displaced};
 use ports::records::json::{Json, JsonError, Kind, Reader};
 use ports::records::object::Object;
 use ports::records::{ErrorRecord, ErrorType};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::schema::EventColumn;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -67,7 +67,7 @@ pub(crate) fn record(
         at: at.to_owned(),
         data: RawValue::from_string(data).expect("serde_json writes JSON"),
     };
-    NewRecord { topic: Topic::Errors, partition: 0, key, value: written(&record).into_bytes() }
+    NewRecord { topic: Topic::Errors, partition: PartitionId::ONLY, key, value: written(&record).into_bytes() }
 }
 
 fn written(value: &impl Serialize) -> String {

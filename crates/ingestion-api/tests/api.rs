@@ -16,7 +16,8 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use ports::ErrorCode;
 use ports::log::{Log, Topic, partition_of};
 use ports::records::decode::Input;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::UserId;
 use serde_json::json;
 use support::{PARTITIONS, SAMPLE, World, read};
 
@@ -99,7 +100,7 @@ async fn unknown_users_are_created_when_the_request_says_so() {
     let forever =
         inputs.iter().filter(|input| matches!(input, Input::Event(delivery) if delivery.dedupe_forever)).count();
     assert_eq!((made, forever), (1, 3));
-    let partition = partition_of(2, PARTITIONS);
+    let partition = partition_of(UserId(2), PARTITIONS);
     let records = world.log.read(Topic::Events, partition, 0, usize::MAX).await.unwrap().records;
     assert!(records[0].value.starts_with(b"{\"type\":\"user\""), "the user comes before its events");
     assert_eq!(records[0].appended_at, records[1].appended_at);
@@ -114,7 +115,7 @@ async fn holds_on_new_users_end_when_their_first_events_are_in_the_log() {
     let found = Arc::new(Mutex::new(Vec::new()));
     let seen = found.clone();
     world.identities.on_release(move || {
-        let read = pin!(log.read(Topic::Events, partition_of(2, PARTITIONS), 0, usize::MAX));
+        let read = pin!(log.read(Topic::Events, partition_of(UserId(2), PARTITIONS), 0, usize::MAX));
         let Poll::Ready(batch) = read.poll(&mut Context::from_waker(Waker::noop())) else { panic!("memory is ready") };
         seen.lock().unwrap().push(batch.unwrap().records.len());
     });

@@ -9,6 +9,7 @@ use ingestion_api::{Ingestion, Limits, Options, UnknownUsers};
 use ports::clock::ManualClock;
 use ports::log::{Log, Topic};
 use ports_testkit::memory::{MemoryIdentities, MemoryLog};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -94,7 +95,7 @@ impl World {
     }
 
     async fn events(&self) -> Vec<String> {
-        let batch = self.log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap();
+        let batch = self.log.read(Topic::Events, PartitionId(0), 0, usize::MAX).await.unwrap();
         batch.records.into_iter().map(|record| String::from_utf8(record.value).unwrap()).collect()
     }
 

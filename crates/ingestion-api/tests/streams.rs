@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use ingestion_api::Limits;
 use ports::log::{Log, Topic, partition_of};
+use segment_engine::ids::{PartitionId, UserId};
 use serde_json::json;
 use support::{PARTITIONS, SAMPLE, World, channel, gzip, post_gzip, read};
 
@@ -22,7 +23,7 @@ async fn a_stream_that_cannot_go_on_answers_every_event() {
         async move { world.post("application/x-ndjson", body).await }
     });
     sender.send(Ok(Bytes::from(format!("{SAMPLE}\n5\n")))).await.unwrap();
-    world.log.wait_for(Topic::Errors, 0, 0).await;
+    world.log.wait_for(Topic::Errors, PartitionId::ONLY, 0).await;
     world.identities.set_down(true);
     sender.send(Ok(Bytes::from("{\"id\":\"b\"}\n{\"id\":\"c\"}\n{\"id\":\"d\"}\n"))).await.unwrap();
     let (status, answer) = answer.await.unwrap();
@@ -42,7 +43,7 @@ async fn events_of_a_slow_stream_do_not_wait_for_a_full_chunk() {
         let world = world.clone();
         async move { world.post("application/x-ndjson", body).await }
     });
-    let partition = partition_of(1, PARTITIONS);
+    let partition = partition_of(UserId(1), PARTITIONS);
     for offset in 0..3 {
         sender.send(Ok(Bytes::from(format!("{SAMPLE}\n")))).await.unwrap();
         world.log.wait_for(Topic::Events, partition, offset).await;

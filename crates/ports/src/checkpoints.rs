@@ -1,7 +1,7 @@
 //! Checkpoints: a worker's state per user, so that a restart replays little of the log.
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 
 use crate::log::Progress;
 
@@ -9,7 +9,7 @@ use crate::log::Progress;
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// The partition of the event topic.
-    pub partition: u32,
+    pub partition: PartitionId,
     /// The blocks of the changed users; `None` removes a block.
     pub users: Vec<(UserId, Option<Vec<u8>>)>,
     /// The state of the partition as a whole (segments in force, running backfills).
@@ -49,7 +49,7 @@ pub enum CheckpointError {
     #[error("the checkpoint of partition {partition} is damaged: {reason}")]
     Corrupt {
         /// The partition of the event topic.
-        partition: u32,
+        partition: PartitionId,
         /// Which block is damaged, and how.
         reason: String,
     },
@@ -63,20 +63,21 @@ pub trait CheckpointStore: Send + Sync + 'static {
 
     /// Returns the state at the generation's marker; `None` if there is none. Verifies every
     /// block's checksum.
-    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError>;
+    async fn load(&self, partition: PartitionId, generation: Generation) -> Result<Option<Restored>, CheckpointError>;
 
     /// Returns the generation's marker; `None` if there is none. Reads no blocks.
-    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError>;
+    async fn marker(&self, partition: PartitionId, generation: Generation)
+    -> Result<Option<Progress>, CheckpointError>;
 
     /// Keeps a copy of the latest checkpoint to fall back to, in place of the one kept before,
     /// atomically and durably. Returns its marker; `None` if there is no latest one. Verifies every
     /// block's checksum: if one fails, the checkpoint that was kept before stays.
-    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError>;
+    async fn keep(&self, partition: PartitionId) -> Result<Option<Progress>, CheckpointError>;
 
     /// Atomically replaces the latest checkpoint by the kept one, which stays kept. Does nothing if
     /// none is kept.
-    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError>;
+    async fn fall_back(&self, partition: PartitionId) -> Result<(), CheckpointError>;
 
     /// Deletes both checkpoints of a partition.
-    async fn discard(&self, partition: u32) -> Result<(), CheckpointError>;
+    async fn discard(&self, partition: PartitionId) -> Result<(), CheckpointError>;
 }

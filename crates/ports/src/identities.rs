@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::records::UserRecord;
@@ -109,7 +109,7 @@ pub struct ProfileSegment {
     /// The same as [`Profile::id`].
     pub user_id: UserId,
     /// The segment that the user is in.
-    pub segment_id: i64,
+    pub segment_id: SegmentId,
     /// Since when: RFC 3339, UTC.
     pub created_at: String,
     /// RFC 3339, UTC.

@@ -2,6 +2,7 @@
 //! of the log.
 
 use async_trait::async_trait;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -29,9 +30,9 @@ impl Topic {
     }
 
     /// Refuses a partition that the topic does not have in a log of `partitions`.
-    pub fn check(self, partition: u32, partitions: u32) -> Result<(), LogError> {
+    pub fn check(self, partition: PartitionId, partitions: u32) -> Result<(), LogError> {
         let has = self.partitions(partitions);
-        if partition < has { Ok(()) } else { Err(LogError::NoSuchPartition { topic: self, partition, has }) }
+        if partition.0 < has { Ok(()) } else { Err(LogError::NoSuchPartition { topic: self, partition, has }) }
     }
 }
 
@@ -41,7 +42,7 @@ pub struct NewRecord {
     /// The topic to append to.
     pub topic: Topic,
     /// The partition; the writer chooses it.
-    pub partition: u32,
+    pub partition: PartitionId,
     /// Says what the record is about: a user id, a client id or a segment id.
     pub key: String,
     /// JSON.
@@ -115,7 +116,7 @@ pub struct Progress {
 #[derive(Clone, Debug)]
 pub struct Commit {
     /// The partition of [`Topic::Events`].
-    pub partition: u32,
+    pub partition: PartitionId,
     /// The progress after the turn. The log fills in `notifications_offset` itself.
     pub progress: Progress,
     /// Notifications, errors, and records to other partitions.
@@ -175,7 +176,7 @@ pub enum LogError {
         /// The topic that the caller named.
         topic: Topic,
         /// The partition that the caller named.
-        partition: u32,
+        partition: PartitionId,
         /// How many the topic has; they are counted from 0.
         has: u32,
     },
@@ -183,13 +184,13 @@ pub enum LogError {
 
 /// Returns the user's partition of [`Topic::Events`] and [`Topic::Notifications`]. It must never
 /// change: stored records depend on it.
-pub fn partition_of(user_id: i64, partitions: u32) -> u32 {
+pub fn partition_of(user: UserId, partitions: u32) -> PartitionId {
     // The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
     // generators", 2014).
-    let mut z = user_id as u64;
+    let mut z = user.0 as u64;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) % u64::from(partitions)) as u32
+    PartitionId(((z ^ (z >> 31)) % u64::from(partitions)) as u32)
 }
 
 /// The log port. Cheap to share behind an `Arc`.
@@ -219,14 +220,14 @@ pub trait Log: Send + Sync + 'static {
     /// Reads about `bytes_max` bytes from an offset, or more to complete the last instant. Empty at
     /// the end. An offset before the first retained one reads from there. Returns only synced
     /// records.
-    async fn read(&self, topic: Topic, partition: u32, from: u64, bytes_max: usize) -> Result<Batch, LogError>;
+    async fn read(&self, topic: Topic, partition: PartitionId, from: u64, bytes_max: usize) -> Result<Batch, LogError>;
 
     /// Like [`Log::read`], but it may end within an instant. For readers that do not follow time,
     /// and whose memory is bounded. Returns at least one record if there is one.
     async fn read_piece(
         &self,
         topic: Topic,
-        partition: u32,
+        partition: PartitionId,
         from: u64,
         bytes_max: usize,
     ) -> Result<Vec<Record>, LogError> {
@@ -236,24 +237,24 @@ pub trait Log: Send + Sync + 'static {
     }
 
     /// Waits until there is a record at or after `offset`. Cancel-safe.
-    async fn wait_for(&self, topic: Topic, partition: u32, offset: u64);
+    async fn wait_for(&self, topic: Topic, partition: PartitionId, offset: u64);
 
     /// Returns the first retained offset, and the offset after the last record.
-    async fn bounds(&self, topic: Topic, partition: u32) -> Result<(u64, u64), LogError>;
+    async fn bounds(&self, topic: Topic, partition: PartitionId) -> Result<(u64, u64), LogError>;
 
     /// Stores a worker's turn atomically and durably. From then on no append gets an `appended_at`
     /// at or before `progress.time`, whatever the clock says, even after a restart.
     async fn commit(&self, commit: Commit) -> Result<(), LogError>;
 
     /// Returns the progress of the last commit of a partition.
-    async fn committed(&self, partition: u32) -> Result<Option<Progress>, LogError>;
+    async fn committed(&self, partition: PartitionId) -> Result<Option<Progress>, LogError>;
 
     /// Returns the highest ids in any record ever appended, without reading records.
     async fn highest_ids(&self) -> Result<HighestIds, LogError>;
 
     /// Deletes the records before `before`, or all if it is beyond the end. Later records get the
     /// same offsets as without it.
-    async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError>;
+    async fn trim(&self, topic: Topic, partition: PartitionId, before: u64) -> Result<(), LogError>;
 
     /// Wipes the traces of trimmed records, and of entries that were replaced or removed, from the
     /// log's files, if the last wipe was at least `interval_micros` before `now`; a new log counts
@@ -265,5 +266,5 @@ pub trait Log: Send + Sync + 'static {
 
     /// For a log that has lost its end: makes the next record of the partition get `offset` or a later one, so that no
     /// offset is assigned twice. Records stay; readers skip the gap.
-    async fn skip_to(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError>;
+    async fn skip_to(&self, topic: Topic, partition: PartitionId, offset: u64) -> Result<(), LogError>;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
 pub use segment_engine::machine::{ConditionReport, Evidence, Explanation, ValueReport};
 
 use crate::ErrorCode;
@@ -25,7 +25,7 @@ pub struct Preview {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackfillProgress {
     /// The version that is coming into force.
-    pub version: u64,
+    pub version: SegmentVersion,
     /// From 0 to 1. At 1 the version is in force for all users.
     pub ratio: f64,
     /// The number of partitions in which it is in force, and of all partitions.
@@ -95,7 +95,7 @@ pub trait SegmentQueries: Send + Sync + 'static {
     async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError>;
 
     /// Returns how far the newest version of a segment is in force.
-    async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError>;
+    async fn progress(&self, segment: SegmentId) -> Result<BackfillProgress, SegmentQueryError>;
 
     /// Waits until the memberships in the config store include everything that was in the log
     /// before the call. If that takes too long, as with a worker that is stuck, fails with

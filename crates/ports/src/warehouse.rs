@@ -2,7 +2,8 @@
 //! audits and people.
 
 use async_trait::async_trait;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 
@@ -86,7 +87,7 @@ pub struct HistoryOf {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArchiveBatch {
     /// The partition of the event topic.
-    pub partition: u32,
+    pub partition: PartitionId,
     /// The archive position before the batch. If the warehouse's is another, nothing is written.
     pub from_offset: u64,
     /// The archive position after the batch.
@@ -129,7 +130,7 @@ pub trait Warehouse: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), WarehouseError>;
 
     /// Returns the next offset of a partition to archive; 0 at first.
-    async fn archive_position(&self, partition: u32) -> Result<u64, WarehouseError>;
+    async fn archive_position(&self, partition: PartitionId) -> Result<u64, WarehouseError>;
 
     /// Writes a batch and moves the archive position, in one transaction.
     async fn archive(&self, batch: ArchiveBatch) -> Result<(), WarehouseError>;

@@ -11,13 +11,14 @@ use ports::records::object::Object;
 use ports::records::{ManualList, UserRecord, instant};
 use proptest::prelude::*;
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Position, UserId};
+use segment_engine::event::Position;
+use segment_engine::ids::{ListVersion, PartitionId, SegmentId, UserId};
 use segment_engine::schema::EventColumn;
 use segment_engine::time::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-const AT: Position = Position { partition: 3, offset: 7 };
+const AT: Position = Position { partition: PartitionId(3), offset: 7 };
 const RECEIVED: Timestamp = Timestamp(1_700_000_000_000_000);
 
 #[test]
@@ -209,7 +210,7 @@ fn names_that_only_records_have_are_displaced() {
 #[test]
 fn user_records_come_back() {
     let record = RawValue::from_string(r#"{"user_id":1,"price":1.10}"#.to_owned()).unwrap();
-    let list = ManualList { version: 3, segments: vec![1, 2] };
+    let list = ManualList { version: ListVersion(3), segments: vec![SegmentId(1), SegmentId(2)] };
     let records = [
         UserRecord::User {
             user_id: UserId(1),
@@ -229,9 +230,9 @@ fn user_records_come_back() {
             state: Some("AA==".into()),
             manual: Some(list),
         },
-        UserRecord::Forward { user_id: UserId(2), partition: 1, offset: 2, appended_at: RECEIVED, record },
+        UserRecord::Forward { user_id: UserId(2), partition: PartitionId(1), offset: 2, appended_at: RECEIVED, record },
         UserRecord::Delete { user_id: UserId(1) },
-        UserRecord::Restored { user_id: UserId(1), segments: Some(vec![2, 3]), sequence: 40 },
+        UserRecord::Restored { user_id: UserId(1), segments: Some(vec![SegmentId(2), SegmentId(3)]), sequence: 40 },
         UserRecord::Restored { user_id: UserId(1), segments: None, sequence: 40 },
     ];
     for record in records {

@@ -2,29 +2,17 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::decimal::Decimal;
+use crate::ids::{PartitionId, UserId};
 use crate::schema::EventColumn;
 use crate::time::Timestamp;
-
-/// The internal id of a user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct UserId(pub i64);
-
-impl std::fmt::Display for UserId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// The position of a record in the log. It decides between events of `first` and `last` that are
 /// equal otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The partition of the event topic to which the record was first appended.
-    pub partition: u32,
+    pub partition: PartitionId,
     /// The record's offset in that partition.
     pub offset: u64,
 }

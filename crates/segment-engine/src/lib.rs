@@ -9,6 +9,7 @@ pub mod decimal;
 mod encoding;
 pub mod eval;
 pub mod event;
+pub mod ids;
 pub mod language;
 pub mod machine;
 pub mod plan;

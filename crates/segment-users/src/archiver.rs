@@ -18,7 +18,8 @@ use ports::records::UserRecord;
 use ports::records::decode::{Delivery, Input, decode_input};
 use ports::records::json_text::trees;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, TraitsRow, UserRow, Warehouse, WarehouseError};
-use segment_engine::event::{Position, UserId};
+use segment_engine::event::Position;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::{EventKey, RecentIds};
 use tokio::sync::watch;
 
@@ -58,7 +59,7 @@ pub struct Signals {
 
 /// Archives one partition.
 pub struct Archiver {
-    partition: u32,
+    partition: PartitionId,
     log: Arc<dyn Log>,
     warehouse: Arc<dyn Warehouse>,
     settings: Settings,
@@ -68,7 +69,7 @@ pub struct Archiver {
 impl Archiver {
     /// Starts at the warehouse's position.
     pub async fn open(
-        partition: u32,
+        partition: PartitionId,
         log: Arc<dyn Log>,
         warehouse: Arc<dyn Warehouse>,
         settings: Settings,
@@ -76,7 +77,12 @@ impl Archiver {
         let position = warehouse.archive_position(partition).await?;
         let (first, _) = log.bounds(Topic::Events, partition).await?;
         if position < first {
-            tracing::error!(partition, position, first, "events have left the log that the warehouse does not have");
+            tracing::error!(
+                partition = partition.0,
+                position,
+                first,
+                "events have left the log that the warehouse does not have"
+            );
         }
         Ok(Self { partition, log, warehouse, settings, position })
     }
@@ -117,7 +123,7 @@ impl Archiver {
         for record in &batch.records {
             let Some(arrival) = self.decode(record) else { continue };
             if let Input::User(UserRecord::Transfer { absorbed, below, .. }) = &arrival.input {
-                let from = partition_of(absorbed.0, self.log.partitions());
+                let from = partition_of(*absorbed, self.log.partitions());
                 if from != self.partition && self.warehouse.archive_position(from).await? < *below {
                     return Ok((inputs, record.offset.max(self.position)));
                 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ports::log::{Log, LogError, NewRecord, Record, Topic};
 use ports::records::{ConfigRecord, SegmentRecord};
+use segment_engine::ids::PartitionId;
 
 /// The relay's name in the log: it appends each definition once.
 pub const PRODUCER: &str = "segment-definitions";
@@ -14,7 +15,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 pub async fn relay(log: &Arc<dyn Log>) -> Result<u64, LogError> {
     let mut next = log.producer_sequence(PRODUCER).await?;
     loop {
-        let batch = log.read(Topic::Config, 0, next, BATCH_BYTES_MAX).await?;
+        let batch = log.read(Topic::Config, PartitionId::ONLY, next, BATCH_BYTES_MAX).await?;
         if batch.records.is_empty() {
             return Ok(next);
         }
@@ -29,7 +30,7 @@ pub async fn relay(log: &Arc<dyn Log>) -> Result<u64, LogError> {
 pub async fn run(log: Arc<dyn Log>) -> Result<(), LogError> {
     loop {
         let next = relay(&log).await?;
-        log.wait_for(Topic::Config, 0, next).await;
+        log.wait_for(Topic::Config, PartitionId::ONLY, next).await;
     }
 }
 
@@ -51,5 +52,5 @@ fn copies(record: &Record, partitions: u32) -> Vec<NewRecord> {
         key: format!("segment:{}", record.key),
         value: value.clone(),
     };
-    (0..partitions).map(copy).collect()
+    PartitionId::all(partitions).map(copy).collect()
 }

@@ -5,15 +5,23 @@
 //! So it runs rarely, for all users deleted since the last time.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ports::clock::Clock;
 use ports::log::Log;
 use ports::warehouse::Warehouse;
+use segment_engine::time::Timestamp;
 
 use crate::partition::Ports;
 use crate::retention::trim_interval;
 use crate::settings::Settings;
+
+/// The longest wait after a failure. Each failure doubles the wait, because each attempt costs disk
+/// space and writes.
+const RETRY_WAIT_MAX_MICROS: i64 = 86_400 * SECOND_MICROS;
+const SECOND_MICROS: i64 = 1_000_000;
 
 /// Returns how long after its deletion a user has left the warehouse's files, in microseconds,
 /// without the time that the erasure takes. An interval may have begun just before the deletion.
@@ -39,13 +47,16 @@ pub struct Erasure {
     warehouse: Arc<dyn Warehouse>,
     clock: Arc<dyn Clock>,
     interval_micros: i64,
+    of_warehouse: Mutex<Retry>,
+    of_log: Mutex<Retry>,
 }
 
 impl Erasure {
     /// Returns `None` if the settings turn erasure off.
     pub fn new(ports: Ports, settings: Settings) -> Option<Self> {
         let Ports { log, warehouse, clock, .. } = ports;
-        Some(Self { log, warehouse, clock, interval_micros: settings.erase_interval_micros? })
+        let interval_micros = settings.erase_interval_micros?;
+        Some(Self { log, warehouse, clock, interval_micros, of_warehouse: Mutex::default(), of_log: Mutex::default() })
     }
 
     /// Erases repeatedly until cancelled. Cancel-safe.
@@ -57,24 +68,82 @@ impl Erasure {
         }
     }
 
-    /// Erases what is due. If one store fails, the other is erased all the same, and the next call
+    /// Erases what is due. If one store fails, the other is erased all the same, and a later call
     /// tries again.
     pub async fn erase_once(&self) {
         let now = self.clock.now();
-        match self.warehouse.scrub(now, self.interval_micros).await {
-            Ok(true) => tracing::info!("erased deleted users from the warehouse's files"),
-            Ok(false) => {}
+        let warehouse = self.warehouse.scrub(now, self.interval_micros);
+        if self.erase("the warehouse", &self.of_warehouse, now, warehouse).await {
+            tracing::info!("erased deleted users from the warehouse's files");
+        }
+        let log = self.log.scrub(now, self.interval_micros);
+        if self.erase("the log", &self.of_log, now, log).await {
+            tracing::debug!("erased trimmed records from the log's files");
+        }
+    }
+
+    /// Returns whether the store was erased. Reports the first of several failures in a row.
+    async fn erase<E: Display>(
+        &self,
+        store: &str,
+        retry: &Mutex<Retry>,
+        now: Timestamp,
+        scrub: impl Future<Output = Result<bool, E>>,
+    ) -> bool {
+        let retry = || retry.lock().unwrap_or_else(PoisonError::into_inner);
+        if !retry().is_due(now) {
+            return false;
+        }
+        match scrub.await {
+            Ok(erased) => {
+                if retry().succeeded() > 0 {
+                    tracing::info!("the files of {store} can be erased again");
+                }
+                erased
+            }
             Err(error) => {
-                tracing::warn!(%error, "the warehouse's files still have deleted users; the next check tries again")
+                let check = trim_interval(Some(self.interval_micros)).as_micros();
+                let (failures, wait_micros) = retry().failed(now, i64::try_from(check).unwrap_or(i64::MAX));
+                let wait_seconds = wait_micros / SECOND_MICROS;
+                if failures == 1 {
+                    tracing::warn!(
+                        %error, wait_seconds,
+                        "the files of {store} still have deleted users; USS tries again, after longer and longer waits"
+                    );
+                } else {
+                    tracing::debug!(%error, failures, wait_seconds, "the files of {store} still have deleted users");
+                }
+                false
             }
         }
-        match self.log.scrub(now, self.interval_micros).await {
-            Ok(true) => tracing::debug!("erased trimmed records from the log's files"),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(%error, "the log's files still have trimmed records; the next check tries again")
-            }
-        }
+    }
+}
+
+/// When a store whose erasure failed is tried again.
+#[derive(Debug, Default)]
+struct Retry {
+    /// The number of failures in a row.
+    failures: u32,
+    not_before: Option<Timestamp>,
+}
+
+impl Retry {
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.not_before.is_none_or(|not_before| now >= not_before)
+    }
+
+    /// Returns the number of failures before this success.
+    fn succeeded(&mut self) -> u32 {
+        std::mem::take(self).failures
+    }
+
+    /// Returns the number of failures in a row, and the wait until the next attempt: twice the
+    /// interval of the checks after the first failure.
+    fn failed(&mut self, now: Timestamp, check_micros: i64) -> (u32, i64) {
+        self.failures = self.failures.saturating_add(1);
+        let wait_micros = check_micros.saturating_mul(2_i64.saturating_pow(self.failures)).min(RETRY_WAIT_MAX_MICROS);
+        self.not_before = Some(Timestamp(now.0.saturating_add(wait_micros)));
+        (self.failures, wait_micros)
     }
 }
 
@@ -82,8 +151,29 @@ impl Erasure {
 mod tests {
     use super::*;
 
-    const SECOND: i64 = 1_000_000;
+    const SECOND: i64 = SECOND_MICROS;
     const DAY: i64 = 86_400 * SECOND;
+
+    #[test]
+    fn the_wait_doubles_with_each_failure_up_to_a_day_and_a_success_ends_it() {
+        let check = 300 * SECOND;
+        let (mut retry, mut now) = (Retry::default(), Timestamp(5));
+        assert!(retry.is_due(now));
+        for (failures, seconds) in (1..).zip([600, 1_200, 2_400, 4_800, 9_600, 19_200, 38_400, 76_800, 86_400, 86_400])
+        {
+            assert_eq!(retry.failed(now, check), (failures, seconds * SECOND));
+            let next = Timestamp(now.0 + seconds * SECOND);
+            assert!(!retry.is_due(now) && !retry.is_due(Timestamp(next.0 - 1)) && retry.is_due(next));
+            now = next;
+        }
+        assert_eq!(retry.succeeded(), 10);
+        assert!(retry.is_due(Timestamp(0)));
+        assert_eq!(retry.succeeded(), 0);
+        assert_eq!(retry.failed(now, check), (1, 600 * SECOND));
+        // The numbers do not overflow.
+        let mut retry = Retry { failures: u32::MAX, not_before: None };
+        assert_eq!(retry.failed(Timestamp(i64::MAX), i64::MAX), (u32::MAX, DAY));
+    }
 
     #[test]
     fn the_delays_cover_intervals_and_checks() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ports::clock::Clock;
 use ports::log::{Log, LogError, Progress, Topic, partition_of};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::Explanation;
 use segment_engine::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -77,20 +77,28 @@ pub struct Unavailable;
 
 impl ServiceHandle {
     /// Returns the partitions whose worker has failed and is not open again, or has ended.
-    pub fn down(&self) -> Vec<u32> {
-        (0..).zip(self.partitions.iter()).filter(|(_, partition)| !partition.is_running()).map(|(id, _)| id).collect()
+    pub fn down(&self) -> Vec<PartitionId> {
+        self.by_id().filter(|(_, partition)| !partition.is_running()).map(|(id, _)| id).collect()
+    }
+
+    fn by_id(&self) -> impl Iterator<Item = (PartitionId, &PartitionHandle)> {
+        (0..).map(PartitionId).zip(self.partitions.iter())
     }
 
     /// Explains why the user is in the segment with this tag, or not. Returns `None` if the engine
     /// does not know one of them.
     pub async fn explain(&self, user: UserId, tag: &str) -> Result<Option<Explanation>, Unavailable> {
-        let partition = &self.partitions[partition_of(user.0, self.log.partitions()) as usize];
+        let partition = &self.partitions[partition_of(user, self.log.partitions()).0 as usize];
         partition.query(|response| Query::Explain { user, tag: tag.to_owned(), response }).await
     }
 
     /// Returns in how many partitions this version of a segment is in force, of how many, and how
     /// much of the work is done, from 0 to 1. `None` if a partition does not know the segment yet.
-    pub async fn progress(&self, segment: i64, version: u64) -> Result<Option<(u32, u32, f64)>, Unavailable> {
+    pub async fn progress(
+        &self,
+        segment: SegmentId,
+        version: SegmentVersion,
+    ) -> Result<Option<(u32, u32, f64)>, Unavailable> {
         let (mut in_force, mut done) = (0, 0.0);
         for partition in self.partitions.iter() {
             let Some(ratio) = partition.query(|response| Query::Progress { segment, version, response }).await? else {
@@ -108,7 +116,7 @@ impl ServiceHandle {
     pub async fn wait_until_applied(&self) -> Result<(), LogError> {
         // Definitions reach the partitions by way of the config topic, so that comes first.
         definitions::relay(&self.log).await?;
-        for (id, partition) in (0..).zip(self.partitions.iter()) {
+        for (id, partition) in self.by_id() {
             let (_, end) = self.log.bounds(Topic::Events, id).await?;
             // A closed channel ends the wait: the service stops.
             let applied =
@@ -124,7 +132,7 @@ impl ServiceHandle {
     /// Returns when the warehouse has everything that is in the log now.
     pub async fn wait_until_archived(&self) -> Result<(), LogError> {
         let mut waits = Vec::new();
-        for (id, partition) in (0..).zip(self.partitions.iter()) {
+        for (id, partition) in self.by_id() {
             let (_, end) = self.log.bounds(Topic::Events, id).await?;
             partition.flush.send_if_modified(|wanted| std::mem::replace(wanted, end.max(*wanted)) < end);
             waits.push((partition.archived.clone(), end));
@@ -144,7 +152,7 @@ impl ServiceHandle {
         let deadline = Instant::now() + STATS_MAX;
         let requested: Vec<_> = self.partitions.iter().map(PartitionHandle::request_stats).collect();
         let mut stats = Stats { clock: self.clock.status(), ..Stats::default() };
-        for ((id, partition), response) in (0..).zip(self.partitions.iter()).zip(requested) {
+        for ((id, partition), response) in self.by_id().zip(requested) {
             if let Ok(Ok(newest)) = timeout_at(deadline, response).await {
                 partition.last_stats.set(newest);
             }

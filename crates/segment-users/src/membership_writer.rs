@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ports::config_store::{Applied, ConfigStoreError, MembershipBatch, MembershipChange, MembershipStore};
 use ports::log::{Log, LogError, Record, Topic};
 use ports::records::{Notification, instant};
+use segment_engine::ids::PartitionId;
 
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -24,7 +25,7 @@ pub enum MembershipError {
 
 /// Writes the memberships of one partition.
 pub struct MembershipWriter {
-    partition: u32,
+    partition: PartitionId,
     log: Arc<dyn Log>,
     store: Arc<dyn MembershipStore>,
     position: u64,
@@ -33,7 +34,7 @@ pub struct MembershipWriter {
 impl MembershipWriter {
     /// Starts at the store's position.
     pub async fn open(
-        partition: u32,
+        partition: PartitionId,
         log: Arc<dyn Log>,
         store: Arc<dyn MembershipStore>,
     ) -> Result<Self, MembershipError> {
@@ -42,7 +43,7 @@ impl MembershipWriter {
         let (first, _) = log.bounds(Topic::Notifications, partition).await?;
         if position < first {
             tracing::error!(
-                partition,
+                partition = partition.0,
                 position,
                 first,
                 "notifications have left the log that the config store does not have"

@@ -15,6 +15,7 @@ use ports::checkpoints::{CheckpointError, Generation};
 use ports::config_store::{ConfigStoreError, MembershipStore};
 use ports::log::{Log, LogError, Progress, Topic};
 use ports::warehouse::WarehouseError;
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 
 use crate::partition::{Ports, check_latest};
@@ -83,20 +84,20 @@ impl Retention {
         if let Err(error) = self.trim_errors(before).await {
             tracing::error!("the error topic could not be trimmed: {error}");
         }
-        for partition in 0..self.ports.log.partitions() {
+        for partition in PartitionId::all(self.ports.log.partitions()) {
             if let Err(error) = self.trim_partition(partition, before).await {
-                tracing::error!(partition, "the log could not be trimmed: {error}");
+                tracing::error!(partition = partition.0, "the log could not be trimmed: {error}");
             }
         }
     }
 
     /// Nothing but people reads rejected events.
     async fn trim_errors(&self, before: Timestamp) -> Result<(), LogError> {
-        let old = ExpiredRange::find(self.ports.log.as_ref(), Topic::Errors, 0, before).await?;
+        let old = ExpiredRange::find(self.ports.log.as_ref(), Topic::Errors, PartitionId::ONLY, before).await?;
         old.trim(u64::MAX).await
     }
 
-    async fn trim_partition(&self, partition: u32, before: Timestamp) -> Result<(), RetentionError> {
+    async fn trim_partition(&self, partition: PartitionId, before: Timestamp) -> Result<(), RetentionError> {
         let log = self.ports.log.as_ref();
         let events = ExpiredRange::find(log, Topic::Events, partition, before).await?;
         let notifications = ExpiredRange::find(log, Topic::Notifications, partition, before).await?;
@@ -136,7 +137,7 @@ impl Retention {
 struct ExpiredRange<'a> {
     log: &'a dyn Log,
     topic: Topic,
-    partition: u32,
+    partition: PartitionId,
     first: u64,
     /// The offset after the last of them.
     end: u64,
@@ -145,7 +146,7 @@ struct ExpiredRange<'a> {
 impl<'a> ExpiredRange<'a> {
     /// Finds the records appended before an instant, by bisection: instants never decrease along a
     /// partition.
-    async fn find(log: &'a dyn Log, topic: Topic, partition: u32, before: Timestamp) -> Result<Self, LogError> {
+    async fn find(log: &'a dyn Log, topic: Topic, partition: PartitionId, before: Timestamp) -> Result<Self, LogError> {
         let (first, end) = log.bounds(topic, partition).await?;
         // Before `old` all are expired, from `young` on none is. The first probe is the first
         // record, since most often nothing has expired.
@@ -177,7 +178,7 @@ impl<'a> ExpiredRange<'a> {
             return Ok(());
         }
         log.trim(topic, partition, end).await?;
-        tracing::debug!(?topic, partition, from = first, to = end, "records have left the log");
+        tracing::debug!(?topic, partition = partition.0, from = first, to = end, "records have left the log");
         Ok(())
     }
 }

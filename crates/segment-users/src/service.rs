@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ports::config_store::MembershipStore;
+use segment_engine::ids::PartitionId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -39,7 +40,7 @@ impl Service {
         let (stop_archivers, archivers_stopped) = watch::channel(false);
         let mut archivers = JoinSet::new();
         let (any_moved, _) = watch::channel(());
-        let partitions = 0..ports.log.partitions();
+        let partitions = PartitionId::all(ports.log.partitions());
         let archiving: Vec<_> = partitions
             .map(|id| start_archiver(id, &ports, settings, &any_moved, archivers_stopped.clone(), &mut archivers))
             .collect();
@@ -51,19 +52,19 @@ impl Service {
         }
         // After every partition is open: retention keeps only a checkpoint that can be opened.
         if let Some(retention) = Retention::new(ports.clone(), settings, memberships).map(Arc::new) {
-            tasks.spawn(until_stopped(stopped.clone(), "retention", 0, move || {
+            tasks.spawn(until_stopped(stopped.clone(), "retention", PartitionId(0), move || {
                 let retention = retention.clone();
                 async move { retention.run().await }
             }));
         }
         if let Some(erasure) = Erasure::new(ports.clone(), settings).map(Arc::new) {
-            tasks.spawn(until_stopped(stopped.clone(), "erasure", 0, move || {
+            tasks.spawn(until_stopped(stopped.clone(), "erasure", PartitionId(0), move || {
                 let erasure = erasure.clone();
                 async move { erasure.run().await }
             }));
         }
         let log = ports.log.clone();
-        tasks.spawn(until_stopped(stopped, "definitions relay", 0, move || definitions::run(log.clone())));
+        tasks.spawn(until_stopped(stopped, "definitions relay", PartitionId(0), move || definitions::run(log.clone())));
         let handle = ServiceHandle { log: ports.log, clock: ports.clock, partitions: handles.into() };
         Ok(Self { handle, stop, tasks, stop_archivers, archivers })
     }
@@ -91,7 +92,7 @@ struct Archiving {
 /// Starts a partition's archiver. Archivers start before every worker and end after them: the
 /// recovery of one partition, or a turn, may wait for what another still has to archive.
 fn start_archiver(
-    id: u32,
+    id: PartitionId,
     ports: &Ports,
     settings: Settings,
     any_moved: &watch::Sender<()>,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ports::clock::ClockStatus;
 use ports::log::Progress;
+use segment_engine::ids::{SegmentId, SegmentVersion};
 use segment_engine::machine::SegmentCount;
 use segment_engine::time::Timestamp;
 
@@ -64,7 +65,7 @@ pub struct Stats {
     /// About how much memory they take, see [`segment_engine::machine::Machine::state_bytes`].
     pub state_bytes: usize,
     /// By segment id.
-    pub segments: BTreeMap<i64, SegmentStats>,
+    pub segments: BTreeMap<SegmentId, SegmentStats>,
     /// In order.
     pub partitions: Vec<PartitionLag>,
     /// Of the clock that all partitions go by.
@@ -76,7 +77,7 @@ pub struct Stats {
 pub struct SegmentStats {
     /// The tag of its newest version.
     pub tag: String,
-    version: u64,
+    version: SegmentVersion,
     /// How many users are in it.
     pub members: u64,
     /// The sum over partitions of how much of the newest version's work is done, each from 0 to 1.
@@ -178,8 +179,8 @@ impl Stats {
 mod tests {
     use super::*;
 
-    fn partition(segments: &[(i64, u64, u64, f64)]) -> PartitionStats {
-        let count = |&(id, version, members, ratio): &(i64, u64, u64, f64)| {
+    fn partition(segments: &[(SegmentId, SegmentVersion, u64, f64)]) -> PartitionStats {
+        let count = |&(id, version, members, ratio): &(SegmentId, SegmentVersion, u64, f64)| {
             (SegmentCount { id, tag: format!("s{id} v{version}"), version, members }, ratio)
         };
         PartitionStats { users: 3, state_bytes: 100, segments: segments.iter().map(count).collect() }
@@ -188,19 +189,26 @@ mod tests {
     #[test]
     fn partitions_add_up_and_the_newest_version_gives_the_tag() {
         let mut stats = Stats::default();
-        stats.add(&partition(&[(1, 2, 5, 0.5), (2, 1, 1, 1.0)]), PartitionLag::default());
-        stats.add(&partition(&[(1, 1, 7, 1.0)]), PartitionLag::default());
+        stats.add(
+            &partition(&[(SegmentId(1), SegmentVersion(2), 5, 0.5), (SegmentId(2), SegmentVersion(1), 1, 1.0)]),
+            PartitionLag::default(),
+        );
+        stats.add(&partition(&[(SegmentId(1), SegmentVersion(1), 7, 1.0)]), PartitionLag::default());
         assert_eq!((stats.users, stats.state_bytes), (6, 200));
-        let first = &stats.segments[&1];
+        let first = &stats.segments[&SegmentId(1)];
         assert_eq!((first.tag.as_str(), first.members, stats.progress(first)), ("s1 v2", 12, 0.75));
-        assert_eq!(stats.progress(&stats.segments[&2]), 0.5, "a partition that does not know it yet has done nothing");
+        assert_eq!(
+            stats.progress(&stats.segments[&SegmentId(2)]),
+            0.5,
+            "a partition that does not know it yet has done nothing"
+        );
     }
 
     #[test]
     fn the_largest_segments_have_series_and_those_in_backfill_come_before_them() {
         let mut stats = Stats::default();
-        let mut segments: Vec<(i64, u64, u64, f64)> =
-            (0..1_500).map(|id: i64| (id, 1, id.unsigned_abs(), 1.0)).collect();
+        let mut segments: Vec<(SegmentId, SegmentVersion, u64, f64)> =
+            (0..1_500).map(|id: i64| (SegmentId(id), SegmentVersion(1), id.unsigned_abs(), 1.0)).collect();
         segments[3].3 = 0.25;
         stats.add(&partition(&segments), PartitionLag::default());
         let largest = stats.largest(|_| false);

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use segment_engine::ids::PartitionId;
 use tokio::sync::watch;
 
 use crate::partition::WorkerError;
@@ -15,16 +16,16 @@ pub(crate) const RESTART_DELAY: Duration = Duration::from_secs(1);
 pub(crate) async fn until_stopped<E: std::fmt::Display, F: Future<Output = Result<(), E>>>(
     mut stop: watch::Receiver<bool>,
     name: &'static str,
-    partition: u32,
+    partition: PartitionId,
     start: impl Fn() -> F,
 ) {
     loop {
         tokio::select! {
             outcome = AssertUnwindSafe(start()).catch_unwind() => match outcome {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(partition, "the {name} stopped and starts again: {error}"),
+                Ok(Err(error)) => tracing::error!(partition = partition.0, "the {name} stopped and starts again: {error}"),
                 Err(panic) => {
-                    tracing::error!(partition, "the {name} panicked and starts again: {}", message_of(&*panic));
+                    tracing::error!(partition = partition.0, "the {name} panicked and starts again: {}", message_of(&*panic));
                 }
             },
             _ = stop.wait_for(|stop| *stop) => return,
@@ -62,7 +63,7 @@ mod tests {
     async fn a_task_that_panicked_starts_again() {
         let (stop, stopped) = watch::channel(false);
         let starts = std::sync::atomic::AtomicU32::new(0);
-        until_stopped(stopped, "task", 0, || async {
+        until_stopped(stopped, "task", PartitionId(0), || async {
             match starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
                 0 => panic!("once"),
                 _ => stop.send_replace(true),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::log::{Progress, Topic};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::Explanation;
 use segment_engine::time::Timestamp;
 use tokio::runtime::Handle;
@@ -33,8 +33,8 @@ pub(crate) enum Query {
     },
     /// How much of this version's work is done, from 0 to 1? `None` if the segment is unknown.
     Progress {
-        segment: i64,
-        version: u64,
+        segment: SegmentId,
+        version: SegmentVersion,
         response: oneshot::Sender<Option<f64>>,
     },
     Stats {
@@ -64,12 +64,12 @@ impl Query {
 pub(crate) async fn open_all(ports: &Ports, settings: Settings) -> Result<Vec<Partition>, WorkerError> {
     let permits = Arc::new(Semaphore::new(Handle::current().metrics().num_workers()));
     let mut opening = JoinSet::new();
-    for id in 0..ports.log.partitions() {
+    for id in PartitionId::all(ports.log.partitions()) {
         let (permits, ports) = (permits.clone(), ports.clone());
         opening.spawn(async move {
             let _permit = permits.acquire_owned().await;
             let opened = catch_panic(Partition::open(id, ports, settings)).await;
-            opened.inspect_err(|error| tracing::error!(partition = id, "the partition cannot be opened: {error}"))
+            opened.inspect_err(|error| tracing::error!(partition = id.0, "the partition cannot be opened: {error}"))
         });
     }
     let mut partitions = Vec::new();
@@ -101,7 +101,7 @@ impl Worker {
             let Err(error) = catch_panic(self.turns(&mut partition)).await else { return };
             self.running.send_replace(false);
             let (id, ports, settings) = (partition.id, partition.ports.clone(), partition.settings);
-            tracing::error!(partition = id, "the worker stopped and starts again from its last commit: {error}");
+            tracing::error!(partition = id.0, "the worker stopped and starts again from its last commit: {error}");
             partition = loop {
                 tokio::select! {
                     () = tokio::time::sleep(RESTART_DELAY) => {}
@@ -109,7 +109,7 @@ impl Worker {
                 }
                 match catch_panic(Partition::open(id, ports.clone(), settings)).await {
                     Ok(partition) => break partition,
-                    Err(error) => tracing::error!(partition = id, "the partition cannot be opened: {error}"),
+                    Err(error) => tracing::error!(partition = id.0, "the partition cannot be opened: {error}"),
                 }
             };
         }
@@ -128,7 +128,7 @@ impl Worker {
             let turn = partition.turn().await?;
             let filling = match partition.backfill_step().await {
                 Err(WorkerError::Warehouse(error)) => {
-                    tracing::warn!(partition = partition.id, "a new segment waits for its history: {error}");
+                    tracing::warn!(partition = partition.id.0, "a new segment waits for its history: {error}");
                     false
                 }
                 outcome => outcome?,

@@ -13,7 +13,7 @@ use ports::config_store::MembershipStore;
 use ports::log::{Topic, partition_of};
 use ports::records::{Cause, Notification};
 use ports_testkit::memory::MemoryConfigStore;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_users::archiver::{Archiver, Step};
 use segment_users::membership_writer::MembershipWriter;
 use segment_users::partition::{Partition, WorkerError};
@@ -32,7 +32,7 @@ struct Trimmed {
     store: Arc<MemoryConfigStore>,
     settings: Settings,
     /// The consumer's offset in each partition.
-    read: HashMap<u32, u64>,
+    read: HashMap<PartitionId, u64>,
     notifications: Vec<Notification>,
 }
 
@@ -67,7 +67,7 @@ impl Trimmed {
     }
 
     async fn store_memberships(&self) {
-        for partition in 0..PARTITIONS {
+        for partition in PartitionId::all(PARTITIONS) {
             let (log, store) = (self.world.ports.log.clone(), self.store.clone());
             let mut writer = MembershipWriter::open(partition, log, store).await.unwrap();
             while writer.step().await.unwrap() {}
@@ -76,7 +76,7 @@ impl Trimmed {
 
     /// Reads the notifications after the last ones that were read.
     async fn consume(&mut self) {
-        for partition in 0..PARTITIONS {
+        for partition in PartitionId::all(PARTITIONS) {
             let from = self.read.entry(partition).or_default();
             let batch = self.world.ports.log.read(Topic::Notifications, partition, *from, usize::MAX).await.unwrap();
             assert!(batch.records.first().is_none_or(|first| first.offset == *from), "the consumer missed records");
@@ -98,17 +98,17 @@ impl Trimmed {
         lines.into_iter().map(|(_, _, line)| line).collect()
     }
 
-    async fn bounds(&self, topic: Topic, partition: u32) -> (u64, u64) {
+    async fn bounds(&self, topic: Topic, partition: PartitionId) -> (u64, u64) {
         self.world.ports.log.bounds(topic, partition).await.unwrap()
     }
 
-    async fn marker(&self, partition: u32, generation: Generation) -> Option<u64> {
+    async fn marker(&self, partition: PartitionId, generation: Generation) -> Option<u64> {
         let marker = self.world.ports.checkpoints.marker(partition, generation).await.unwrap();
         marker.map(|marker| marker.next_offset)
     }
 
     /// Replaces the latest checkpoint by one that cannot be read.
-    async fn damage(&self, partition: u32) {
+    async fn damage(&self, partition: PartitionId) {
         let checkpoints = &self.world.ports.checkpoints;
         let marker = checkpoints.marker(partition, Generation::Latest).await.unwrap().unwrap();
         let users = vec![(UserId(USER), Some(b"no block".to_vec()))];
@@ -146,11 +146,11 @@ impl Trimmed {
 #[tokio::test]
 async fn nothing_leaves_before_it_is_archived_checkpointed_and_stored() {
     let mut trimmed = Trimmed::new(Some(RETENTION)).await;
-    let partition = partition_of(USER, PARTITIONS);
+    let partition = partition_of(UserId(USER), PARTITIONS);
     trimmed.world.segment(1, "any", 1, "count(*) >= 1").await;
     let event = json!({"user_id": USER, "client_ref_id": "c", "payload": {}, "received_at": ""});
     trimmed.world.user(USER, event).await;
-    trimmed.world.partitions[partition as usize].turn().await.unwrap();
+    trimmed.world.partitions[partition.0 as usize].turn().await.unwrap();
     let (_, end) = trimmed.bounds(Topic::Events, partition).await;
     let (_, emitted) = trimmed.bounds(Topic::Notifications, partition).await;
     assert!(end > 0 && emitted > 0);
@@ -171,7 +171,7 @@ async fn nothing_leaves_before_it_is_archived_checkpointed_and_stored() {
     trimmed.trim().await;
     assert_eq!(trimmed.bounds(Topic::Events, partition).await, (end, end));
     assert_eq!(trimmed.bounds(Topic::Notifications, partition).await, (emitted, emitted));
-    assert_eq!(trimmed.bounds(Topic::Config, 0).await, (0, 1), "definitions stay");
+    assert_eq!(trimmed.bounds(Topic::Config, PartitionId::ONLY).await, (0, 1), "definitions stay");
 
     trimmed.world.event(USER, "a", json!({})).await;
     trimmed.world.user(USER, json!({"type": "delete", "user_id": USER})).await;
@@ -196,14 +196,14 @@ async fn young_records_stay_and_the_error_topic_is_trimmed_too() {
     trimmed.world.user(USER, json!({"user_id": "nobody", "payload": {}})).await;
     trimmed.world.run().await;
     trimmed.go_on(RETENTION / SECOND - 1).await;
-    let partition = partition_of(USER, PARTITIONS);
-    for (topic, partition) in [(Topic::Events, partition), (Topic::Errors, 0)] {
+    let partition = partition_of(UserId(USER), PARTITIONS);
+    for (topic, partition) in [(Topic::Events, partition), (Topic::Errors, PartitionId::ONLY)] {
         let (first, end) = trimmed.bounds(topic, partition).await;
         assert!(first == 0 && end > 0, "{topic:?}");
     }
     trimmed.world.user(USER, json!({"user_id": "nobody", "payload": {}})).await;
     trimmed.go_on(10).await;
-    for (topic, partition) in [(Topic::Events, partition), (Topic::Errors, 0)] {
+    for (topic, partition) in [(Topic::Events, partition), (Topic::Errors, PartitionId::ONLY)] {
         let (first, end) = trimmed.bounds(topic, partition).await;
         assert_eq!(first, end - 1, "{topic:?}: the last record is younger");
     }
@@ -215,7 +215,7 @@ async fn nothing_is_trimmed_while_the_clock_is_in_doubt() {
     trimmed.define().await;
     trimmed.world.user(USER, json!({"user_id": "nobody", "payload": {}})).await;
     trimmed.go_on(RETENTION / SECOND - 1).await;
-    let partition = partition_of(USER, PARTITIONS);
+    let partition = partition_of(UserId(USER), PARTITIONS);
     let everything = trimmed.bounds(Topic::Events, partition).await;
     assert!(everything.0 == 0 && everything.1 > 0);
     let (system, monotonic) = (trimmed.world.clock.clone(), Arc::new(ManualClock::default()));
@@ -243,8 +243,8 @@ async fn a_checkpoint_is_kept_about_once_per_retention() {
     let mut kept = Vec::new();
     for number in 0..40 {
         trimmed.episode(number).await;
-        let first = trimmed.bounds(Topic::Events, 0).await.0;
-        let now = trimmed.marker(0, Generation::Kept).await;
+        let first = trimmed.bounds(Topic::Events, PartitionId(0)).await.0;
+        let now = trimmed.marker(PartitionId(0), Generation::Kept).await;
         assert!(first == 0 || now.is_some_and(|now| first <= now), "{first} {now:?}");
         kept.extend(now.filter(|now| kept.last() != Some(now)));
     }
@@ -267,7 +267,7 @@ async fn trimming_restarts_and_damage_change_no_transition() {
         for number in 0..40 {
             trimmed.episode(number).await;
             if number % 4 == 3 {
-                for partition in 0..PARTITIONS {
+                for partition in PartitionId::all(PARTITIONS) {
                     let kept = trimmed.marker(partition, Generation::Kept).await;
                     if damaged && kept.is_some() {
                         trimmed.damage(partition).await;
@@ -279,12 +279,15 @@ async fn trimming_restarts_and_damage_change_no_transition() {
         }
         assert_eq!(fallen_back > 10, damaged);
         trimmed.go_on(1_000).await;
-        assert!(trimmed.bounds(Topic::Events, 0).await.0 > 0 && trimmed.bounds(Topic::Notifications, 0).await.0 > 0);
+        assert!(
+            trimmed.bounds(Topic::Events, PartitionId(0)).await.0 > 0
+                && trimmed.bounds(Topic::Notifications, PartitionId(0)).await.0 > 0
+        );
         assert!(trimmed.notifications.iter().all(|notification| notification.cause != Cause::Repair));
         assert_eq!(trimmed.transitions(), plain.transitions(), "damaged: {damaged}");
         for user in (1..=6).map(UserId) {
             let memberships = |of: &Trimmed| {
-                of.world.partitions[partition_of(user.0, PARTITIONS) as usize].machine().memberships(user)
+                of.world.partitions[partition_of(user, PARTITIONS).0 as usize].machine().memberships(user)
             };
             assert_eq!(memberships(&trimmed), memberships(&plain), "user {user}");
         }
@@ -298,13 +301,13 @@ async fn a_trimmed_log_without_a_readable_checkpoint_is_an_error() {
     for number in 0..12 {
         trimmed.episode(number).await;
     }
-    let (first, _) = trimmed.bounds(Topic::Events, 0).await;
+    let (first, _) = trimmed.bounds(Topic::Events, PartitionId(0)).await;
     assert!(first > 0);
-    trimmed.damage(0).await;
-    trimmed.world.ports.checkpoints.keep(0).await.unwrap();
+    trimmed.damage(PartitionId(0)).await;
+    trimmed.world.ports.checkpoints.keep(PartitionId(0)).await.unwrap();
     for _ in 0..2 {
-        match Partition::open(0, trimmed.world.ports.clone(), trimmed.settings).await.map(drop) {
-            Err(error @ WorkerError::Trimmed { partition: 0, .. }) => {
+        match Partition::open(PartitionId(0), trimmed.world.ports.clone(), trimmed.settings).await.map(drop) {
+            Err(error @ WorkerError::Trimmed { partition: PartitionId(0), .. }) => {
                 let message = error.to_string();
                 assert!(
                     message.contains(&format!("begins at offset {first}")) && message.contains("backup"),
@@ -313,7 +316,7 @@ async fn a_trimmed_log_without_a_readable_checkpoint_is_an_error() {
             }
             other => panic!("{other:?}"),
         }
-        assert!(trimmed.marker(0, Generation::Latest).await.is_some(), "the checkpoint is not deleted");
+        assert!(trimmed.marker(PartitionId(0), Generation::Latest).await.is_some(), "the checkpoint is not deleted");
     }
 }
 
@@ -324,20 +327,20 @@ async fn a_damaged_checkpoint_is_not_kept_and_lets_nothing_be_trimmed() {
     for number in 0..12 {
         trimmed.episode(number).await;
     }
-    let kept = trimmed.marker(0, Generation::Kept).await.unwrap();
-    trimmed.damage(0).await;
+    let kept = trimmed.marker(PartitionId(0), Generation::Kept).await.unwrap();
+    trimmed.damage(PartitionId(0)).await;
     trimmed.world.clock.advance_micros(10 * RETENTION);
     trimmed.trim().await;
-    assert_eq!(trimmed.marker(0, Generation::Kept).await, Some(kept));
-    assert!(trimmed.bounds(Topic::Events, 0).await.0 <= kept);
+    assert_eq!(trimmed.marker(PartitionId(0), Generation::Kept).await, Some(kept));
+    assert!(trimmed.bounds(Topic::Events, PartitionId(0)).await.0 <= kept);
     assert_eq!(
-        trimmed.bounds(Topic::Events, 1).await.0,
-        trimmed.bounds(Topic::Events, 1).await.1,
+        trimmed.bounds(Topic::Events, PartitionId(1)).await.0,
+        trimmed.bounds(Topic::Events, PartitionId(1)).await.1,
         "other partitions are trimmed"
     );
     trimmed.world.restart().await;
     trimmed.go_on(1).await;
-    assert!(trimmed.marker(0, Generation::Kept).await.unwrap() > kept);
+    assert!(trimmed.marker(PartitionId(0), Generation::Kept).await.unwrap() > kept);
 }
 
 #[tokio::test]
@@ -355,7 +358,7 @@ async fn readers_before_the_first_record_go_on_from_it() {
     let warehouse = Arc::new(ports_testkit::memory::MemoryWarehouse::default());
     trimmed.store = store.clone();
     trimmed.store_memberships().await;
-    for partition in 0..PARTITIONS {
+    for partition in PartitionId::all(PARTITIONS) {
         let (first, end) = trimmed.bounds(Topic::Notifications, partition).await;
         assert!(first == end && end > 0);
         let log = trimmed.world.ports.log.clone();
@@ -363,7 +366,10 @@ async fn readers_before_the_first_record_go_on_from_it() {
         while archiver.step().await.unwrap() == Step::Archived {}
         assert_eq!(archiver.position(), trimmed.bounds(Topic::Events, partition).await.1);
     }
-    let ends: Vec<(u32, u64)> = store.membership_positions().await.unwrap();
-    let expected = [trimmed.bounds(Topic::Notifications, 0).await.1, trimmed.bounds(Topic::Notifications, 1).await.1];
-    assert_eq!(ends, [(0, expected[0]), (1, expected[1])]);
+    let ends: Vec<(PartitionId, u64)> = store.membership_positions().await.unwrap();
+    let expected = [
+        trimmed.bounds(Topic::Notifications, PartitionId(0)).await.1,
+        trimmed.bounds(Topic::Notifications, PartitionId(1)).await.1,
+    ];
+    assert_eq!(ends, [(PartitionId(0), expected[0]), (PartitionId(1), expected[1])]);
 }

@@ -11,6 +11,7 @@ use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generatio
 use ports::clock::ManualClock;
 use ports::log::Progress;
 use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;
@@ -31,12 +32,12 @@ struct BarrierCheckpoints {
     reading: AtomicUsize,
     /// The most concurrent readers so far.
     reading_max: AtomicUsize,
-    broken: Option<u32>,
+    broken: Option<PartitionId>,
 }
 
 #[async_trait]
 impl CheckpointStore for BarrierCheckpoints {
-    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
+    async fn load(&self, partition: PartitionId, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
         if self.broken == Some(partition) {
             return Err(CheckpointError::Unavailable("the disk of partition 5 failed".to_owned()));
         }
@@ -53,24 +54,28 @@ impl CheckpointStore for BarrierCheckpoints {
         self.inner.write(checkpoint).await
     }
 
-    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError> {
+    async fn marker(
+        &self,
+        partition: PartitionId,
+        generation: Generation,
+    ) -> Result<Option<Progress>, CheckpointError> {
         self.inner.marker(partition, generation).await
     }
 
-    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+    async fn keep(&self, partition: PartitionId) -> Result<Option<Progress>, CheckpointError> {
         self.inner.keep(partition).await
     }
 
-    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError> {
+    async fn fall_back(&self, partition: PartitionId) -> Result<(), CheckpointError> {
         self.inner.fall_back(partition).await
     }
 
-    async fn discard(&self, partition: u32) -> Result<(), CheckpointError> {
+    async fn discard(&self, partition: PartitionId) -> Result<(), CheckpointError> {
         self.inner.discard(partition).await
     }
 }
 
-fn checkpoints(broken: Option<u32>) -> Arc<BarrierCheckpoints> {
+fn checkpoints(broken: Option<PartitionId>) -> Arc<BarrierCheckpoints> {
     let barrier = Barrier::new(THREADS);
     let (reading, reading_max) = (AtomicUsize::new(0), AtomicUsize::new(0));
     Arc::new(BarrierCheckpoints { inner: MemoryCheckpoints::default(), barrier, reading, reading_max, broken })
@@ -101,6 +106,6 @@ async fn as_many_partitions_are_opened_at_once_as_there_are_threads() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_that_cannot_be_opened_ends_the_start_with_its_reason() {
-    let error = start(checkpoints(Some(5))).await.err().unwrap();
+    let error = start(checkpoints(Some(PartitionId(5)))).await.err().unwrap();
     assert!(error.contains("the disk of partition 5 failed"), "{error}");
 }

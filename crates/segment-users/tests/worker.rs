@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ports::log::{NewRecord, Topic, partition_of};
 use ports_testkit::memory::MemoryWarehouse;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 use support::{PARTITIONS, SECOND, World};
@@ -31,7 +31,7 @@ async fn a_user_enters_with_an_event_and_leaves_with_time_alone() {
 
 /// Returns when the window of the first event ends. Its `created_at` is the instant of its append.
 async fn deadline(world: &World, not_before: i64, seconds: i64) -> i64 {
-    let partition = partition_of(7, PARTITIONS);
+    let partition = partition_of(UserId(7), PARTITIONS);
     let batch = world.ports.log.read(Topic::Events, partition, 0, usize::MAX).await.unwrap();
     let event = batch.records.iter().find(|record| record.key == "7").unwrap();
     assert!(event.appended_at.0 >= not_before);
@@ -117,7 +117,7 @@ async fn a_new_segment_reads_the_history_and_an_edit_emits_the_difference() {
     assert_eq!(transitions.len(), 4, "{transitions:?}");
     assert!(transitions.iter().any(|line| line.starts_with("2:1 edit +[1]")), "{transitions:?}");
     assert!(transitions.iter().any(|line| line.starts_with("4:2 edit +[] -[1]")), "{transitions:?}");
-    world.append(Topic::Config, 0, "1", &json!({"type": "segment_deleted", "id": 1})).await;
+    world.append(Topic::Config, PartitionId::ONLY, "1", &json!({"type": "segment_deleted", "id": 1})).await;
     world.run().await;
     assert_eq!(world.transitions().await.iter().filter(|line| line.contains(" delete +[] -[1]")).count(), 2);
 }
@@ -126,29 +126,29 @@ async fn a_new_segment_reads_the_history_and_an_edit_emits_the_difference() {
 async fn progress_says_which_version_is_in_force() {
     let mut world = World::new().await;
     let ratios = |world: &World, version| -> Vec<_> {
-        world.partitions.iter().map(|partition| partition.segment_progress(1, version)).collect()
+        world.partitions.iter().map(|partition| partition.segment_progress(SegmentId(1), version)).collect()
     };
-    assert_eq!(ratios(&world, 1), [None; PARTITIONS as usize]);
+    assert_eq!(ratios(&world, SegmentVersion(1)), [None; PARTITIONS as usize]);
     world.segment(1, "some", 1, "count(*) > 0").await;
-    assert_eq!(ratios(&world, 1), [Some(1.0); PARTITIONS as usize]);
+    assert_eq!(ratios(&world, SegmentVersion(1)), [Some(1.0); PARTITIONS as usize]);
     // If the engine refuses a version, the one before stays in force.
     world.segment(1, "some", 2, "count(*) >").await;
-    assert_eq!(ratios(&world, 2), [Some(0.0); PARTITIONS as usize]);
-    assert_eq!(ratios(&world, 1), [Some(1.0); PARTITIONS as usize]);
+    assert_eq!(ratios(&world, SegmentVersion(2)), [Some(0.0); PARTITIONS as usize]);
+    assert_eq!(ratios(&world, SegmentVersion(1)), [Some(1.0); PARTITIONS as usize]);
     world.event(1, "page_viewed", json!({})).await;
     // A version that needs history waits for it in the partition that has events.
     let record = json!({"type": "segment", "id": 1, "tag": "some", "version": 3, "where_statement": "sum(order_total) > 5",
         "manual": false});
-    world.append(Topic::Config, 0, "1", &record).await;
+    world.append(Topic::Config, PartitionId::ONLY, "1", &record).await;
     segment_users::definitions::relay(&world.ports.log).await.unwrap();
     for partition in &mut world.partitions {
         partition.turn().await.unwrap();
     }
-    let [busy, idle] = [0, 1].map(|other| partition_of(1, PARTITIONS).abs_diff(other) as usize);
-    let of_third = ratios(&world, 3);
+    let [busy, idle] = [0, 1].map(|other| partition_of(UserId(1), PARTITIONS).0.abs_diff(other) as usize);
+    let of_third = ratios(&world, SegmentVersion(3));
     assert_eq!((of_third[busy], of_third[idle]), (Some(0.0), Some(1.0)));
     world.run().await;
-    assert_eq!(ratios(&world, 3), [Some(1.0); PARTITIONS as usize]);
+    assert_eq!(ratios(&world, SegmentVersion(3)), [Some(1.0); PARTITIONS as usize]);
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn numbers_in_traits_keep_every_digit() {
     // As bytes, since `serde_json::Value` would round the numbers.
     let send = |traits: &str| {
         let value = format!(r#"{{"type":"traits","user_id":1,"traits":{traits},"created_at":0}}"#).into_bytes();
-        NewRecord { topic: Topic::Events, partition: partition_of(1, PARTITIONS), key: "1".to_owned(), value }
+        NewRecord { topic: Topic::Events, partition: partition_of(UserId(1), PARTITIONS), key: "1".to_owned(), value }
     };
     let first = send(r#"{"balance":12345678901234567.89,"price":{"list":19.90,"count":3}}"#);
     world.ports.log.append(vec![first]).await.unwrap();
@@ -178,12 +178,13 @@ async fn numbers_in_traits_keep_every_digit() {
     }
     world.restart().await;
     // A merged user's traits go to the survivor, and so do traits that arrive later.
-    let survivor = (2..).find(|id| partition_of(*id, PARTITIONS) != partition_of(1, PARTITIONS)).unwrap();
+    let survivor =
+        (2..).find(|id| partition_of(UserId(*id), PARTITIONS) != partition_of(UserId(1), PARTITIONS)).unwrap();
     world.user(1, json!({"type": "merge", "user_id": 1, "survivor": survivor})).await;
     world.ports.log.append(vec![send(r#"{"late":12345678901234567.89}"#)]).await.unwrap();
     world.run().await;
-    let machine = world.partitions[partition_of(survivor, PARTITIONS) as usize].machine();
-    assert_eq!(machine.memberships(UserId(survivor)), [1, 2, 3]);
+    let machine = world.partitions[partition_of(UserId(survivor), PARTITIONS).0 as usize].machine();
+    assert_eq!(machine.memberships(UserId(survivor)), [1, 2, 3].map(SegmentId));
     let archived = warehouse.traits(UserId(survivor));
     assert_eq!(archived["balance"], "12345678901234567.89");
     assert_eq!(archived["price"], json!({"list": "19.90", "count": 3}));
@@ -206,7 +207,8 @@ async fn a_delivery_counts_once() {
 async fn merged_users_are_one_and_late_records_are_forwarded() {
     let mut world = World::new().await;
     let absorbed = 1;
-    let survivor = (2..).find(|id| partition_of(*id, PARTITIONS) != partition_of(absorbed, PARTITIONS)).unwrap();
+    let survivor =
+        (2..).find(|id| partition_of(UserId(*id), PARTITIONS) != partition_of(UserId(absorbed), PARTITIONS)).unwrap();
     world.segment(1, "three", 1, "count(*) >= 3").await;
     world.segment(2, "any", 1, "count(*) >= 1").await;
     world.event(absorbed, "page_viewed", json!({})).await;
@@ -228,12 +230,13 @@ async fn merged_users_are_one_and_late_records_are_forwarded() {
 #[tokio::test]
 async fn manual_segments_come_with_the_merge_unless_they_were_set_since() {
     let mut world = World::new().await;
-    let far =
-        |user: i64| (user + 1..).find(|id| partition_of(*id, PARTITIONS) != partition_of(user, PARTITIONS)).unwrap();
+    let far = |user: i64| {
+        (user + 1..).find(|id| partition_of(UserId(*id), PARTITIONS) != partition_of(UserId(user), PARTITIONS)).unwrap()
+    };
     for (id, tag) in [(1, "vip"), (2, "staff")] {
         let record =
             json!({"type": "segment", "id": id, "tag": tag, "version": 1, "where_statement": "", "manual": true});
-        world.append(Topic::Config, 0, "", &record).await;
+        world.append(Topic::Config, PartitionId::ONLY, "", &record).await;
     }
     world.segment(3, "active_vip", 1, "segment('vip') AND count(*) >= 2").await;
     for set_since in [false, true] {
@@ -268,7 +271,7 @@ async fn a_record_that_cannot_be_applied_is_reported_and_the_partition_goes_on()
     world.segment(1, "any", 1, "count(*) >= 1").await;
     world.user(1, json!({"user_id": "nobody", "payload": {}})).await;
     world.event(1, "page_viewed", json!({})).await;
-    let errors = world.ports.log.read(Topic::Errors, 0, 0, usize::MAX).await.unwrap();
+    let errors = world.ports.log.read(Topic::Errors, PartitionId::ONLY, 0, usize::MAX).await.unwrap();
     assert_eq!(errors.records.len(), 1);
     let error: Value = serde_json::from_slice(&errors.records[0].value).unwrap();
     assert_eq!(error["error_type"], "segment_computation_error");
@@ -287,7 +290,7 @@ async fn a_deleted_user_does_not_come_back_with_a_late_event() {
     let transitions = world.transitions().await;
     assert_eq!(transitions.len(), 2, "{transitions:?}");
     assert!(transitions[1].starts_with("1:2 delete +[] -[1]"), "{transitions:?}");
-    let errors = world.ports.log.read(Topic::Errors, 0, 0, usize::MAX).await.unwrap();
+    let errors = world.ports.log.read(Topic::Errors, PartitionId::ONLY, 0, usize::MAX).await.unwrap();
     let error: Value = serde_json::from_slice(&errors.records[0].value).unwrap();
     assert_eq!(error["code"], "USER_DELETED");
     assert!(error["data"]["user_id"].is_i64(), "as in every other record: {error}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use reqwest::Url;
+use segment_engine::ids::SegmentId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -95,20 +96,20 @@ struct User {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Membership {
-    segment_id: i64,
+    segment_id: SegmentId,
     created_at: String,
 }
 
 #[derive(Deserialize)]
 struct Segment {
-    id: i64,
+    id: SegmentId,
     tag: String,
 }
 
 #[derive(Deserialize)]
 struct Transition {
-    in_segments: Vec<i64>,
-    out_segments: Vec<i64>,
+    in_segments: Vec<SegmentId>,
+    out_segments: Vec<SegmentId>,
     cause: String,
     effective_at: String,
 }
@@ -183,13 +184,13 @@ async fn user(service: &Service, client_id: &str) -> Result<User, UsersError> {
 }
 
 /// Reads the tags of all segments, by id.
-async fn tags(service: &Service) -> Result<BTreeMap<i64, String>, UsersError> {
+async fn tags(service: &Service) -> Result<BTreeMap<SegmentId, String>, UsersError> {
     let segments: Data<Vec<Segment>> = service.get("/api/v1/segments").await?;
     Ok(segments.data.into_iter().map(|segment| (segment.id, segment.tag)).collect())
 }
 
 /// A deleted segment has no tag any more.
-fn tag_of(tags: &BTreeMap<i64, String>, segment: i64) -> String {
+fn tag_of(tags: &BTreeMap<SegmentId, String>, segment: SegmentId) -> String {
     tags.get(&segment).cloned().unwrap_or_else(|| format!("(deleted segment {segment})"))
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ports::checkpoints::{Checkpoint, CheckpointStore};
 use ports::log::Log;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use serde_json::json;
 use support::{Launch, Server, eventually};
 
@@ -203,7 +203,7 @@ async fn checkpoints_that_cannot_be_read_are_rebuilt_from_the_log() {
 async fn damage_checkpoint(launch: &Launch, user: i64) {
     let clock = std::sync::Arc::new(ports::clock::SystemClock);
     let (log, checkpoints) = adapters::embedded::open(&launch.data().join("log"), 16, clock).unwrap();
-    let partition = ports::log::partition_of(user, log.partitions());
+    let partition = ports::log::partition_of(UserId(user), log.partitions());
     let marker = log.committed(partition).await.unwrap().unwrap();
     let users = vec![(UserId(user), Some(b"no block".to_vec()))];
     checkpoints.write(Checkpoint { partition, users, partition_state: b"no state".to_vec(), marker }).await.unwrap();

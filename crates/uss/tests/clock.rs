@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ports::clock::{Clock, ManualClock, SystemClock};
 use ports::log::{Log, NewRecord, Topic};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use serde_json::json;
 use support::{Launch, text};
@@ -19,7 +20,8 @@ const YEAR: i64 = 365 * 24 * HOUR;
 /// Makes a data folder whose log ends at a time.
 async fn log_of(data: &Path, last: Timestamp) {
     let (log, _) = adapters::embedded::open(&data.join("log"), 16, Arc::new(ManualClock::at(last))).unwrap();
-    let record = NewRecord { topic: Topic::Errors, partition: 0, key: String::new(), value: b"{}".to_vec() };
+    let record =
+        NewRecord { topic: Topic::Errors, partition: PartitionId::ONLY, key: String::new(), value: b"{}".to_vec() };
     assert_eq!(log.append(vec![record]).await.unwrap()[0].appended_at, last);
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ports::config_store::{IdentityRules, Page};
 use ports::log::Topic;
+use segment_engine::ids::PartitionId;
 use serde_json::json;
 use support::{Launch, eventually};
 use uss::serve::{Opened, Options, open_stores, start_service};
@@ -96,12 +97,12 @@ async fn state(opened: &Opened) -> Result<Vec<String>, String> {
     let shown = |error: &dyn std::fmt::Display| error.to_string();
     let mut parts = Vec::new();
     for topic in [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config] {
-        for partition in 0..topic.partitions(PARTITIONS) {
+        for partition in PartitionId::all(topic.partitions(PARTITIONS)) {
             let batch = opened.log.read(topic, partition, 0, usize::MAX).await.map_err(|error| shown(&error))?;
             parts.push(format!("{topic:?} {partition}: {:?}", batch.records));
         }
     }
-    for partition in 0..PARTITIONS {
+    for partition in PartitionId::all(PARTITIONS) {
         // The warehouse may have lost events that are still in the log, but none before its
         // position.
         let position = opened.warehouse.archive_position(partition).await.map_err(|error| shown(&error))?;
@@ -121,7 +122,8 @@ async fn state(opened: &Opened) -> Result<Vec<String>, String> {
 
 async fn memberships(opened: &Opened) -> String {
     let users = opened.store.users(Page::ALL).await.unwrap();
-    let members = users.iter().map(|user| (user.id, user.segments.iter().map(|segment| segment.segment_id).collect()));
+    let members =
+        users.iter().map(|user| (user.id, user.segments.iter().map(|segment| segment.segment_id.0).collect()));
     format!("{:?}", members.collect::<Vec<(_, Vec<i64>)>>())
 }
 
@@ -155,7 +157,7 @@ async fn open(folder: &Path) -> Outcome {
     parts.push(memberships(&opened).await);
     service.stop().await;
     let mut notifications = Vec::new();
-    for partition in 0..PARTITIONS {
+    for partition in PartitionId::all(PARTITIONS) {
         let batch = opened.log.read(Topic::Notifications, partition, 0, usize::MAX).await.unwrap();
         notifications.push(format!("{:?}", batch.records));
     }
@@ -236,6 +238,27 @@ fn is_reported(seed: u64, mut files: Files, sound: &Outcome, runtime: &tokio::ru
             assert!(whole == *sound, "seed {seed}, {place}: the server started with other data");
             false
         }
+    }
+}
+
+#[test]
+fn damage_of_the_note_about_a_pending_restore_does_not_hide_it() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut files = runtime.block_on(folder_of_a_killed_server());
+    let note = (PathBuf::from("log/restore-pending"), b"its last 3 writes are missing\n".to_vec());
+    files.push(note.clone());
+    for seed in 0..60 {
+        // Only the note is damaged. Another file's content may replace it.
+        let mut alone = vec![note.clone(), (PathBuf::from("other"), files[0].1.clone())];
+        let place = damage(&mut alone, &mut fastrand::Rng::with_seed(seed));
+        files.last_mut().unwrap().1 = alone[0].1.clone();
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(&files, folder.path());
+        match runtime.block_on(open(folder.path())) {
+            Outcome::Reported(message) => assert!(message.contains("interrupted"), "seed {seed}, {place}: {message}"),
+            Outcome::Whole(_) => panic!("seed {seed}, {place}: the server started"),
+        }
+        assert!(read_folder(folder.path()).contains(files.last().unwrap()), "seed {seed}, {place}: it was changed");
     }
 }
 

@@ -18,7 +18,7 @@ use configuration_api::{Holds, Relay};
 use ports::clock::{Clock, ManualClock};
 use ports::config_store::{ConfigStore, IdentityKey, IdentityRules, IdentityStore, NewUser, TraitStore, UserStore};
 use ports::log::{Log, NewRecord, Topic, partition_of};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use segment_users::erasure::Erasure;
 use segment_users::partition::Ports;
@@ -125,13 +125,13 @@ impl World {
         for number in 0..3 {
             let value = json!({"user_id": id.0, "client_ref_id": client, "id_type": "cookie", "payload": {"url": url, "note": note},
                 "event_id": format!("{}-{number}", secret(name, "event")), "received_at": "2026-01-01T12:00:00.000000Z"});
-            let partition = partition_of(id.0, PARTITIONS);
+            let partition = partition_of(id, PARTITIONS);
             let value = value.to_string().into_bytes();
             records.push(NewRecord { topic: Topic::Events, partition, key: id.to_string(), value });
         }
         let rejected = json!({"error_type": "ingest_event_error", "code": "BAD_TIME", "data": {"client_ref_id": client, "note": note}});
         let value = rejected.to_string().into_bytes();
-        records.push(NewRecord { topic: Topic::Errors, partition: 0, key: client, value });
+        records.push(NewRecord { topic: Topic::Errors, partition: PartitionId::ONLY, key: client, value });
         self.ports.log.append(records).await.unwrap();
     }
 
@@ -142,14 +142,14 @@ impl World {
         let places = [(Topic::Errors, 0), (Topic::Events, 0), (Topic::Events, 1)];
         let mut ends = Vec::new();
         for (topic, partition) in places {
-            ends.push(log.bounds(topic, partition).await.unwrap().1);
+            ends.push(log.bounds(topic, PartitionId(partition)).await.unwrap().1);
         }
         let retention = Retention::new(self.ports.clone(), settings(), self.store.clone()).unwrap();
         eventually("the records are trimmed", async || {
             retention.trim_once().await;
             let mut left = 0;
             for ((topic, partition), end) in places.iter().zip(&ends) {
-                left += end - log.bounds(*topic, *partition).await.unwrap().0;
+                left += end - log.bounds(*topic, PartitionId(*partition)).await.unwrap().0;
             }
             (left == 0).then_some(())
         })
@@ -184,7 +184,7 @@ async fn after_the_retention_a_deleted_user_is_in_no_file() {
     let in_log = folder.join("log").display().to_string();
     assert!(left.iter().all(|(_, file)| file.starts_with(&in_log)), "after a day only the log has data: {left:?}");
     let records =
-        world.ports.log.read(Topic::Events, partition_of(goes.0, PARTITIONS), 0, usize::MAX).await.unwrap().records;
+        world.ports.log.read(Topic::Events, partition_of(goes, PARTITIONS), 0, usize::MAX).await.unwrap().records;
     let deletion =
         records.iter().map(|record| String::from_utf8_lossy(&record.value)).find(|value| value.contains("\"delete\""));
     let deletion = deletion.expect("the deletion is a record");

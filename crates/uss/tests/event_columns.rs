@@ -12,14 +12,16 @@ use ingestion_api::admission::admit;
 use ports::records::decode::decode_event;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, HistoryOf, Warehouse};
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{ColumnValue, Event, Position, UserId};
+use segment_engine::event::{ColumnValue, Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::language::compile;
 use segment_engine::schema::{ColumnType, EventColumn, Place};
 use segment_engine::time::Timestamp;
 use serde_json::{Map, Value, json};
 
 const USER: UserId = UserId(7);
-const POSITION: Position = Position { partition: 3, offset: 11 };
+const PARTITION: PartitionId = PartitionId(3);
+const POSITION: Position = Position { partition: PARTITION, offset: 11 };
 const RECEIVED: Timestamp = Timestamp(1_700_000_000_000_001);
 
 /// Returns a string that no other column has.
@@ -80,7 +82,7 @@ async fn every_column_comes_from_the_log_and_the_warehouse_as_it_was_sent() {
             }
         }
         let row = ArchiveRow::Event { event: Box::new(event.clone()), dedupe_forever: false };
-        let batch = ArchiveBatch { partition: 3, from_offset, to_offset: from_offset + 1, rows: vec![row] };
+        let batch = ArchiveBatch { partition: PARTITION, from_offset, to_offset: from_offset + 1, rows: vec![row] };
         warehouse.archive(batch).await.unwrap();
         let history = warehouse.history(&[HistoryOf { user: USER, below: u64::MAX >> 1 }]).await.unwrap();
         assert_eq!(history.last(), Some(&event));
@@ -97,7 +99,10 @@ async fn a_column_without_a_value_is_null_in_the_log_and_the_warehouse() {
         assert_eq!(is_null, column.is_nullable(), "{column:?}");
     }
     let row = ArchiveRow::Event { event: Box::new(event.clone()), dedupe_forever: false };
-    warehouse.archive(ArchiveBatch { partition: 3, from_offset: 0, to_offset: 1, rows: vec![row] }).await.unwrap();
+    warehouse
+        .archive(ArchiveBatch { partition: PARTITION, from_offset: 0, to_offset: 1, rows: vec![row] })
+        .await
+        .unwrap();
     assert_eq!(warehouse.history(&[HistoryOf { user: USER, below: u64::MAX >> 1 }]).await.unwrap(), [event]);
 }
 

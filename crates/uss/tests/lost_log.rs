@@ -6,9 +6,15 @@
 mod support;
 
 use std::path::Path;
+use std::sync::Arc;
 
+use ports::clock::{Clock, ManualClock, SystemClock};
+use ports::log::{Log, NewRecord, Topic};
+use segment_engine::time::Timestamp;
 use serde_json::json;
 use support::{Launch, Server, eventually};
+
+const YEAR_MICROS: i64 = 365 * 86_400_000_000;
 
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -163,4 +169,114 @@ async fn a_damaged_log_is_refused_without_accept_loss() {
     }
     let new = id_of(&server, "new").await;
     is_in(&server, new, &[twice]).await;
+}
+
+/// Returns a killed server's launch and the user and the segment that the user is in.
+async fn killed_server(data: &Path) -> (Launch, i64, i64) {
+    let server = Launch::new(data).set("USS_UNKNOWN_USERS", "create").set("USS_PARTITIONS", "2").start();
+    let twice = server.segment("twice", "count(*) >= 2").await;
+    server.in_force(twice).await;
+    for _ in 0..2 {
+        event(&server, "known").await;
+    }
+    let known = id_of(&server, "known").await;
+    is_in(&server, known, &[twice]).await;
+    archived(&server).await;
+    (server.kill(), known, twice)
+}
+
+/// Refuses a plain start, with a message that says why and what to do.
+fn is_refused_as_interrupted(launch: &Launch) {
+    let refused = launch.try_start().err().expect("the restore is not done");
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.message);
+    for part in ["a start with --accept-loss was interrupted", "Put log/", "`uss serve --accept-loss`"] {
+        assert!(refused.message.contains(part), "{part}: {}", refused.message);
+    }
+}
+
+/// Starts once with `--accept-loss` and then without it. Each time the user is in the segment.
+async fn is_restored_once(launch: &Launch, known: i64, twice: i64) {
+    let server = launch.clone().flag("--accept-loss").start();
+    is_in(&server, known, &[twice]).await;
+    assert!(computed(&server, known, "twice").await);
+    assert!(!launch.data().join("log/restore-pending").exists());
+    server.stop();
+    let server = launch.start();
+    is_in(&server, known, &[twice]).await;
+    assert!(computed(&server, known, "twice").await);
+    server.stop();
+}
+
+#[tokio::test]
+async fn a_start_that_fails_after_it_gave_up_a_loss_must_be_repeated_with_accept_loss() {
+    for broken in ["warehouse.duckdb", "config.sqlite"] {
+        let data = tempfile::tempdir().unwrap();
+        let (launch, known, twice) = killed_server(data.path()).await;
+        let journal = data.path().join("log/0.jnl");
+        let mut damaged = std::fs::read(&journal).unwrap();
+        damaged[20] ^= 1;
+        std::fs::write(&journal, &damaged).unwrap();
+        let sound = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(data.path()).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_string_lossy().starts_with(broken) {
+                std::fs::rename(entry.path(), sound.path().join(entry.file_name())).unwrap();
+            }
+        }
+        std::fs::write(data.path().join(broken), [7; 10_000]).unwrap();
+        let refused = launch.clone().flag("--accept-loss").try_start().err().unwrap();
+        assert!(refused.message.contains(broken), "{}", refused.message);
+        assert!(data.path().join("log/0.jnl.damaged").exists(), "{broken}: the loss was given up");
+        copy_folder(sound.path(), data.path());
+
+        is_refused_as_interrupted(&launch);
+        is_refused_as_interrupted(&launch);
+        is_restored_once(&launch, known, twice).await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_a_wrong_clock_stops_after_it_gave_up_a_loss_must_be_repeated() {
+    let data = tempfile::tempdir().unwrap();
+    let then = Timestamp(SystemClock.now().0 - 3 * YEAR_MICROS);
+    let journal = data.path().join("log/0.jnl");
+    let first_end = {
+        let clock = Arc::new(ManualClock::at(then));
+        let (log, _) = adapters::embedded::open(&data.path().join("log"), 16, clock).unwrap();
+        let record = || NewRecord { topic: Topic::Errors, partition: 0, key: String::new(), value: b"{}".to_vec() };
+        log.append(vec![record()]).await.unwrap();
+        let first_end = std::fs::read(&journal).unwrap().iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        for _ in 0..2 {
+            log.append(vec![record()]).await.unwrap();
+        }
+        first_end
+    };
+    let mut damaged = std::fs::read(&journal).unwrap();
+    damaged[first_end + 10] ^= 1;
+    std::fs::write(&journal, &damaged).unwrap();
+
+    let launch = Launch::new(data.path());
+    let refused = launch.clone().flag("--accept-loss").try_start().err().unwrap();
+    assert!(refused.message.contains("--accept-clock"), "{}", refused.message);
+    assert!(data.path().join("log/0.jnl.damaged").exists(), "the loss was given up");
+    is_refused_as_interrupted(&launch);
+    is_refused_as_interrupted(&launch.clone().flag("--accept-clock"));
+    launch.clone().flag("--accept-loss").flag("--accept-clock").start().stop();
+    launch.start().stop();
+}
+
+#[tokio::test]
+async fn an_interrupted_restore_is_noticed_also_if_an_earlier_build_began_it() {
+    for is_earlier_build in [false, true] {
+        let data = tempfile::tempdir().unwrap();
+        let (launch, known, twice) = killed_server(data.path()).await;
+        if is_earlier_build {
+            let clock = Arc::new(SystemClock);
+            let (log, _) = adapters::embedded::open(&data.path().join("log"), 2, clock).unwrap();
+            assert!(log.append_once("restore", 1, vec![]).await.unwrap());
+        } else {
+            std::fs::write(data.path().join("log/restore-pending"), "its end").unwrap();
+        }
+        is_refused_as_interrupted(&launch);
+        is_restored_once(&launch, known, twice).await;
+    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Log, Topic, partition_of};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use serde_json::json;
 use support::{Launch, Server, eventually};
 
@@ -18,7 +18,7 @@ use support::{Launch, Server, eventually};
 async fn bounds(server: &Server, topic: &str, user: i64) -> (u64, u64) {
     let topics = server.get("/topics").await.body;
     let found = topics["data"].as_array().unwrap().iter().find(|found| found["name"] == topic).unwrap();
-    let bounds = &found["partitions"][partition_of(user, 16) as usize];
+    let bounds = &found["partitions"][partition_of(UserId(user), 16).0 as usize];
     (bounds["firstOffset"].as_u64().unwrap(), bounds["nextOffset"].as_u64().unwrap())
 }
 
@@ -34,7 +34,7 @@ async fn send(server: &Server, events: std::ops::Range<u32>) {
 async fn damage(launch: &Launch, user: i64, kept_too: bool) {
     let folder = launch.data().join("log");
     let (log, checkpoints) = adapters::embedded::open(&folder, 16, Arc::new(SystemClock)).unwrap();
-    let partition = partition_of(user, log.partitions());
+    let partition = partition_of(UserId(user), log.partitions());
     let (first, _) = log.bounds(Topic::Events, partition).await.unwrap();
     let marker = log.committed(partition).await.unwrap().unwrap();
     let kept = checkpoints.marker(partition, Generation::Kept).await.unwrap().unwrap();

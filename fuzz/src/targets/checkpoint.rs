@@ -1,5 +1,6 @@
 //! What a checkpoint holds: a machine, a user, a user on the way to another machine.
 
+use segment_engine::ids::{SegmentId, SegmentVersion};
 use segment_engine::language::compile;
 use segment_engine::machine::{Definition, Machine, Rule, Settings};
 use segment_engine::time::Timestamp;
@@ -23,7 +24,11 @@ fn machine() -> Machine {
     for (id, clause) in (1..).zip(CLAUSES) {
         let rule: Rule = compile(clause).unwrap().into();
         let where_statement = clause.to_owned();
-        machine.define(Definition { id, tag: format!("s{id}"), version: 1, where_statement, rule }, 0, at);
+        machine.define(
+            Definition { id: SegmentId(id), tag: format!("s{id}"), version: SegmentVersion(1), where_statement, rule },
+            0,
+            at,
+        );
     }
     for (id, version) in machine.ready() {
         machine.activate(id, version, at);

@@ -1,6 +1,6 @@
 //! Where clauses: what compiles has a normal form that means the same, and SQL.
 
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::language::{compile, compile_saved};
 use segment_engine::sql::{SegmentSource, member_query, members_query, size_query};
 use segment_engine::time::Timestamp;

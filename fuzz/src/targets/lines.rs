@@ -10,6 +10,7 @@ use ingestion_api::{AllowedOrigins, Ingestion, Limits, UnknownUsers, router};
 use ports::clock::ManualClock;
 use ports::log::{Log, Topic};
 use ports_testkit::memory::{MemoryIdentities, MemoryLog};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use tower::ServiceExt;
 use uss_http::ApiKeys;
@@ -49,7 +50,7 @@ async fn outcome(pieces: Vec<Bytes>) -> Outcome {
     let answer = response.into_body().collect().await.unwrap().to_bytes();
     let mut records = Vec::new();
     for (topic, partition) in [(Topic::Events, 0), (Topic::Events, 1), (Topic::Errors, 0)] {
-        for record in log.read(topic, partition, 0, usize::MAX).await.unwrap().records {
+        for record in log.read(topic, PartitionId(partition), 0, usize::MAX).await.unwrap().records {
             records.push((record.key.to_string(), String::from_utf8_lossy(&record.value).into_owned()));
         }
     }

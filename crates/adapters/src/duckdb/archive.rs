@@ -7,7 +7,8 @@ use duckdb::{Connection, OptionalExt, Transaction, appender_params_from_iter, pa
 use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, WarehouseError};
 use segment_engine::decimal::{Decimal, PRECISION, SCALE};
 use segment_engine::eval::jsonb_ordered;
-use segment_engine::event::{ColumnValue, Event, UserId};
+use segment_engine::event::{ColumnValue, Event};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::schema::EventColumn;
 use segment_engine::time::Timestamp;
 
@@ -16,9 +17,9 @@ use super::unavailable;
 const SCHEMA: &str = "user_segment_analytics";
 
 /// Returns the next offset to archive.
-pub(super) fn position(connection: &Connection, partition: u32) -> Result<u64, WarehouseError> {
+pub(super) fn position(connection: &Connection, partition: PartitionId) -> Result<u64, WarehouseError> {
     let sql = "SELECT next_offset FROM user_segment_analytics.archive_positions WHERE log_partition = ?";
-    let position = connection.query_row(sql, [partition], |row| row.get(0)).optional().map_err(unavailable)?;
+    let position = connection.query_row(sql, [partition.0], |row| row.get(0)).optional().map_err(unavailable)?;
     Ok(position.unwrap_or_default())
 }
 
@@ -36,11 +37,11 @@ pub(super) fn archive(connection: &mut Connection, batch: ArchiveBatch) -> Resul
     transaction.commit().map_err(unavailable)
 }
 
-fn move_position(transaction: &Transaction<'_>, partition: u32, to_offset: u64) -> duckdb::Result<()> {
+fn move_position(transaction: &Transaction<'_>, partition: PartitionId, to_offset: u64) -> duckdb::Result<()> {
     let sql = "UPDATE user_segment_analytics.archive_positions SET next_offset = ? WHERE log_partition = ?";
-    if transaction.execute(sql, params![to_offset, partition])? == 0 {
+    if transaction.execute(sql, params![to_offset, partition.0])? == 0 {
         let sql = "INSERT INTO user_segment_analytics.archive_positions VALUES (?, ?)";
-        transaction.execute(sql, params![partition, to_offset])?;
+        transaction.execute(sql, params![partition.0, to_offset])?;
     }
     Ok(())
 }
@@ -98,13 +99,13 @@ impl<'a> Rows<'a> {
         for (event, _) in &self.events {
             let values = EventColumn::ALL.into_iter().map(|column| value(event, column));
             let of_log =
-                [jsonb_ordered(&event.payload).into(), event.position.partition.into(), event.position.offset.into()];
+                [jsonb_ordered(&event.payload).into(), event.position.partition.0.into(), event.position.offset.into()];
             appender.append_row(appender_params_from_iter(values.chain(of_log)))?;
         }
         appender.flush()?;
         let mut appender = self.transaction.appender_to_db("once_events", SCHEMA)?;
         for (event, _) in self.events.drain(..).filter(|(_, dedupe_forever)| *dedupe_forever) {
-            appender.append_row(params![event.position.partition, event.position.offset])?;
+            appender.append_row(params![event.position.partition.0, event.position.offset])?;
         }
         appender.flush()
     }
@@ -140,7 +141,7 @@ impl<'a> Rows<'a> {
                     key,
                     jsonb_ordered(value),
                     at,
-                    position.partition,
+                    position.partition.0,
                     position.offset
                 ])?;
             }

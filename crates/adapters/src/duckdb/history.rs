@@ -7,7 +7,8 @@ use duckdb::types::Value;
 use duckdb::{Connection, Row, params};
 use ports::warehouse::{Departure, HistoryOf, WarehouseError};
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 use segment_engine::schema::{ColumnType, EventColumn};
 use segment_engine::time::Timestamp;
@@ -104,8 +105,8 @@ pub(super) fn history(connection: &Connection, asked: &[HistoryOf]) -> Result<Ve
         let payload = row.get::<_, String>(PAYLOAD).map_err(unavailable)?;
         let payload = serde_json::from_str(&payload).map_err(|error| {
             WarehouseError::Unavailable(format!(
-                "the payload of the event at {:?} is not JSON: {error}",
-                event.position
+                "the payload of the event at offset {} of partition {} is not JSON: {error}",
+                event.position.offset, event.position.partition
             ))
         })?;
         events.push(Event { payload: Arc::new(payload), ..event });
@@ -145,7 +146,7 @@ fn event(row: &Row<'_>) -> duckdb::Result<Event> {
         processed_at: Timestamp(row.get(EventColumn::ProcessedAt.index())?),
         event_id: text(row, EventColumn::EventId)?,
         payload: Arc::default(),
-        position: Position { partition: row.get(LOG_PARTITION)?, offset: row.get(LOG_OFFSET)? },
+        position: Position { partition: PartitionId(row.get(LOG_PARTITION)?), offset: row.get(LOG_OFFSET)? },
     })
 }
 

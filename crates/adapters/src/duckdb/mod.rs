@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ports::warehouse::{ArchiveBatch, Departure, HistoryOf, Table, Warehouse, WarehouseError};
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -113,7 +114,7 @@ impl Warehouse for DuckDbWarehouse {
         blocking(move || database.heal()).await
     }
 
-    async fn archive_position(&self, partition: u32) -> Result<u64, WarehouseError> {
+    async fn archive_position(&self, partition: PartitionId) -> Result<u64, WarehouseError> {
         self.reading(move |connection| archive::position(connection, partition)).await
     }
 

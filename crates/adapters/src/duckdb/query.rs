@@ -2,7 +2,7 @@
 
 use duckdb::Connection;
 use ports::warehouse::{Table, WarehouseError};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use super::unavailable;
 

@@ -14,6 +14,7 @@
 //! The checksum covers the block's key too: a block in the wrong place is as bad as a torn one.
 
 use ports::log::Record;
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 
 /// A block is closed when it reaches this size. A reader checks whole blocks, so this also bounds
@@ -24,9 +25,9 @@ const HEADER_BYTES: usize = 16;
 const RECORD_HEADER_BYTES: usize = 16;
 
 /// Returns the key of a block. Keys sort by partition, then offset.
-pub(super) fn block_key(partition: u32, first_offset: u64) -> [u8; 12] {
+pub(super) fn block_key(partition: PartitionId, first_offset: u64) -> [u8; 12] {
     let mut key = [0; 12];
-    key[..4].copy_from_slice(&partition.to_be_bytes());
+    key[..4].copy_from_slice(&partition.0.to_be_bytes());
     key[4..].copy_from_slice(&first_offset.to_be_bytes());
     key
 }
@@ -47,7 +48,7 @@ pub(super) struct BlockBuilder {
 
 impl BlockBuilder {
     /// Starts an empty block of `partition` at `first_offset`.
-    pub(super) fn new(partition: u32, first_offset: u64) -> Self {
+    pub(super) fn new(partition: PartitionId, first_offset: u64) -> Self {
         let bytes = vec![0; HEADER_BYTES];
         Self {
             key: block_key(partition, first_offset),
@@ -177,7 +178,7 @@ mod tests {
     use super::*;
 
     fn sample() -> ([u8; 12], Vec<u8>) {
-        let mut block = BlockBuilder::new(3, 40);
+        let mut block = BlockBuilder::new(PartitionId(3), 40);
         block.push(Timestamp(1), "7", b"{}");
         block.push(Timestamp(2), "", b"");
         block.finish()
@@ -208,12 +209,12 @@ mod tests {
         for length in 0..value.len() {
             assert!(Block::parse(&key, &value[..length]).is_err(), "truncated to {length} bytes");
         }
-        assert!(Block::parse(&block_key(3, 41), &value).is_err(), "under another key");
+        assert!(Block::parse(&block_key(PartitionId(3), 41), &value).is_err(), "under another key");
     }
 
     #[test]
     fn keys_sort_by_partition_then_offset() {
-        assert!(block_key(1, 300) < block_key(1, 70_000));
-        assert!(block_key(1, u64::MAX) < block_key(256, 0));
+        assert!(block_key(PartitionId(1), 300) < block_key(PartitionId(1), 70_000));
+        assert!(block_key(PartitionId(1), u64::MAX) < block_key(PartitionId(256), 0));
     }
 }

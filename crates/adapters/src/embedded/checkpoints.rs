@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use fjall::{Guard, Readable, Slice, Snapshot};
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::log::Progress;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::block::checksum;
@@ -104,13 +104,13 @@ impl From<StoreError> for CheckpointError {
 }
 
 /// Returns the prefix of the keys of a kind. A marker's key is the prefix alone.
-fn prefix(partition: u32, kind: u8) -> Vec<u8> {
-    let mut key = partition.to_be_bytes().to_vec();
+fn prefix(partition: PartitionId, kind: u8) -> Vec<u8> {
+    let mut key = partition.0.to_be_bytes().to_vec();
     key.push(kind);
     key
 }
 
-fn user_key(partition: u32, kind: u8, user: UserId) -> Vec<u8> {
+fn user_key(partition: PartitionId, kind: u8, user: UserId) -> Vec<u8> {
     let mut key = prefix(partition, kind);
     key.extend_from_slice(&(user.0 ^ i64::MIN).to_be_bytes());
     key
@@ -121,7 +121,7 @@ fn user_of(key: &[u8]) -> Option<UserId> {
     Some(UserId(i64::from_be_bytes(id) ^ i64::MIN))
 }
 
-fn user_change(partition: u32, kind: u8, user: UserId, block: Option<&[u8]>) -> Change {
+fn user_change(partition: PartitionId, kind: u8, user: UserId, block: Option<&[u8]>) -> Change {
     let key = user_key(partition, kind, user);
     let value = block.map(|block| {
         let mut value = Vec::with_capacity(4 + block.len());
@@ -132,7 +132,7 @@ fn user_change(partition: u32, kind: u8, user: UserId, block: Option<&[u8]>) -> 
     Change { space: Space::Checkpoints, key: key.into(), value }
 }
 
-fn marker_change<T: Serialize>(partition: u32, kind: u8, marker: &T) -> Change {
+fn marker_change<T: Serialize>(partition: PartitionId, kind: u8, marker: &T) -> Change {
     let key = prefix(partition, kind);
     let value = Some(entry::encode(&key, marker).into());
     Change { space: Space::Checkpoints, key: key.into(), value }
@@ -155,7 +155,7 @@ impl CheckpointStore for EmbeddedCheckpoints {
         .await
     }
 
-    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
+    async fn load(&self, partition: PartitionId, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
         self.blocking(move |opened| {
             let view = View { partition, opened, snapshot: opened.snapshot() };
             let Some(found) = view.find(generation)? else { return Ok(None) };
@@ -170,7 +170,11 @@ impl CheckpointStore for EmbeddedCheckpoints {
         .await
     }
 
-    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError> {
+    async fn marker(
+        &self,
+        partition: PartitionId,
+        generation: Generation,
+    ) -> Result<Option<Progress>, CheckpointError> {
         self.blocking(move |opened| {
             let view = View { partition, opened, snapshot: opened.snapshot() };
             Ok(view.find(generation)?.map(|found| found.marker.0))
@@ -178,19 +182,19 @@ impl CheckpointStore for EmbeddedCheckpoints {
         .await
     }
 
-    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+    async fn keep(&self, partition: PartitionId) -> Result<Option<Progress>, CheckpointError> {
         self.alone(move |opened| keep(opened, partition)).await
     }
 
-    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError> {
+    async fn fall_back(&self, partition: PartitionId) -> Result<(), CheckpointError> {
         self.alone(move |opened| fall_back(opened, partition)).await
     }
 
-    async fn discard(&self, partition: u32) -> Result<(), CheckpointError> {
+    async fn discard(&self, partition: PartitionId) -> Result<(), CheckpointError> {
         self.alone(move |opened| {
             // In one write: blocks that outlived their marker would mix with those of the next
             // checkpoint.
-            let keys = opened.space(Space::Checkpoints).prefix(partition.to_be_bytes()).map(Guard::key);
+            let keys = opened.space(Space::Checkpoints).prefix(partition.0.to_be_bytes()).map(Guard::key);
             let keys = keys.collect::<Result<Vec<_>, _>>().map_err(StoreError::from)?;
             Ok(opened.write(keys.into_iter().map(removal).collect())?)
         })
@@ -199,7 +203,10 @@ impl CheckpointStore for EmbeddedCheckpoints {
 }
 
 /// Returns the progress of a partition's latest checkpoint and its last user. Reads no blocks.
-pub(super) fn newest(opened: &Opened, partition: u32) -> Result<(Option<Progress>, Option<UserId>), CheckpointError> {
+pub(super) fn newest(
+    opened: &Opened,
+    partition: PartitionId,
+) -> Result<(Option<Progress>, Option<UserId>), CheckpointError> {
     let view = View { partition, opened, snapshot: opened.snapshot() };
     let Some(found) = view.find(Generation::Latest)? else { return Ok((None, None)) };
     let mut users = view.snapshot.prefix(opened.space(Space::Checkpoints), prefix(partition, found.blocks));
@@ -209,7 +216,7 @@ pub(super) fn newest(opened: &Opened, partition: u32) -> Result<(Option<Progress
 
 /// A partition's checkpoints in one snapshot.
 struct View<'a> {
-    partition: u32,
+    partition: PartitionId,
     opened: &'a Opened,
     snapshot: Snapshot,
 }
@@ -295,7 +302,7 @@ impl View<'_> {
     }
 }
 
-fn keep(opened: &Opened, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+fn keep(opened: &Opened, partition: PartitionId) -> Result<Option<Progress>, CheckpointError> {
     let view = View { partition, opened, snapshot: opened.snapshot() };
     let Some(latest) = view.find(Generation::Latest)? else { return Ok(None) };
     let previous = match view.find(Generation::Kept) {
@@ -325,7 +332,7 @@ fn keep(opened: &Opened, partition: u32) -> Result<Option<Progress>, CheckpointE
     Ok(Some(progress))
 }
 
-fn fall_back(opened: &Opened, partition: u32) -> Result<(), CheckpointError> {
+fn fall_back(opened: &Opened, partition: PartitionId) -> Result<(), CheckpointError> {
     let view = View { partition, opened, snapshot: opened.snapshot() };
     let Some(kept) = view.find(Generation::Kept)? else { return Ok(()) };
     // In one write, which may contain each key only once.

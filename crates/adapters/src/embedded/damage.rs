@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::journal::{Batch, Tail};
+use super::pending::{self, PendingRestore};
 use super::pointers;
 use super::stamp::{Mark, Stamp};
 use super::store::StoreError;
@@ -54,6 +55,37 @@ struct Walked {
     torn: Vec<(PathBuf, u64)>,
 }
 
+/// Fails if an earlier start gave up losses and stopped before the log was restored. With
+/// [`Losses::GiveUp`] this start goes on with it.
+pub(super) fn check_restored(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
+    let Some(lost) = PendingRestore::of(folder).lost()? else { return Ok(()) };
+    let what = if lost.is_empty() { String::new() } else { format!(". It gave up: {lost}") };
+    let message = format!("a start with --accept-loss was interrupted before it had restored the log{what}");
+    match losses {
+        Losses::Refuse => Err(StoreError::Lost(message)),
+        Losses::GiveUp => {
+            findings.push(Finding { code: LOSS_ACCEPTED, message });
+            Ok(())
+        }
+    }
+}
+
+/// Refuses a loss, or records on the disk that it is given up. Only then may a file be changed that
+/// shows it.
+pub(super) fn refuse_or_record(
+    folder: &Path,
+    losses: Losses,
+    lost: String,
+    findings: &mut Vec<Finding>,
+) -> Result<(), StoreError> {
+    if losses == Losses::Refuse {
+        return Err(StoreError::Lost(lost));
+    }
+    PendingRestore::of(folder).record(&lost)?;
+    findings.push(Finding { code: LOSS_ACCEPTED, message: lost });
+    Ok(())
+}
+
 /// Checks a folder before fjall opens it. Cuts off an interrupted write. Anything else that is
 /// wrong is an error; with [`Losses::GiveUp`] it is set aside instead. Returns the number of the
 /// last acknowledged write, if it is known.
@@ -62,21 +94,22 @@ pub(super) fn check(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) 
     let mut files = journals(folder)?;
     if files.is_empty() && !folder.join("keyspaces").exists() && !folder.join("version").exists() {
         return match mark {
-            Some(number) if number > 0 && losses == Losses::Refuse => {
-                Err(StoreError::Lost(format!("its files are missing, and with them {number} writes")))
+            Some(number) if number > 0 => {
+                let lost = format!("its files are missing, and with them {number} writes");
+                refuse_or_record(folder, losses, lost, findings)?;
+                Ok(None)
             }
             mark => Ok(mark),
         };
     }
-    if files.is_empty() && mark.is_some() && losses == Losses::Refuse {
-        return Err(StoreError::Lost("its journal (the files *.jnl) is missing".to_owned()));
+    if files.is_empty() && mark.is_some() {
+        refuse_or_record(folder, losses, "its journal (the files *.jnl) is missing".to_owned(), findings)?;
     }
     let walked = match walk(&files)? {
         Ok(walked) => walked,
-        Err(found) if losses == Losses::Refuse => return Err(StoreError::Lost(found.reason)),
         Err(found) => {
+            refuse_or_record(folder, losses, found.reason.clone(), findings)?;
             put_aside(&found)?;
-            findings.push(Finding { code: LOSS_ACCEPTED, message: found.reason });
             files = journals(folder)?;
             walk(&files)?.map_err(|found| StoreError::Corrupt(found.reason))?
         }
@@ -196,12 +229,16 @@ fn missing_before(last: Option<(Stamp, u64)>, next: Stamp, seqno: u64) -> Option
 
 /// Ends the journal before a break. What follows stays in files that are never read.
 fn put_aside(found: &Break) -> Result<(), StoreError> {
-    fs::copy(&found.file, aside(&found.file))?;
+    let folder = found.file.parent().expect("a journal is in a folder");
+    let copy = aside(&found.file);
+    fs::copy(&found.file, &copy)?;
+    File::open(copy)?.sync_all()?;
+    pending::sync(folder)?;
     cut(&found.file, found.keep)?;
     for later in &found.later {
         fs::rename(later, aside(later))?;
     }
-    Ok(())
+    Ok(pending::sync(folder)?)
 }
 
 /// Returns an unused file name beside `file`.

@@ -2,6 +2,7 @@
 //! own checksum.
 
 use ports::log::{LogError, Progress, Topic};
+use segment_engine::ids::PartitionId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -35,11 +36,11 @@ pub(super) enum Entry {
     /// [`Layout`]
     Layout,
     /// [`Trimmed`]
-    Trimmed(Topic, u32),
+    Trimmed(Topic, PartitionId),
     /// `Vec<(u64, u64)>`: ranges of offsets without records, end exclusive, ascending
-    Gaps(Topic, u32),
+    Gaps(Topic, PartitionId),
     /// [`Progress`]
-    Progress(u32),
+    Progress(PartitionId),
     /// `u64`: the producer's last sequence
     Producer(String),
     /// [`HighestIds`](ports::log::HighestIds)
@@ -78,7 +79,7 @@ impl Entry {
 }
 
 /// Returns the last committed progress of a partition.
-pub(super) fn progress(opened: &Opened, partition: u32) -> Result<Option<Progress>, LogError> {
+pub(super) fn progress(opened: &Opened, partition: PartitionId) -> Result<Option<Progress>, LogError> {
     Entry::Progress(partition).get(opened)
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ports::log::{Appended, Commit, HighestIds, LogError, NewRecord, Progress, Topic};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -14,7 +15,7 @@ use super::entry::{self, Entry};
 use super::store::{Change, Opened, Space};
 
 /// A partition of a topic.
-pub(super) type Place = (Topic, u32);
+pub(super) type Place = (Topic, PartitionId);
 
 /// A queued call.
 pub(super) struct Call {
@@ -35,9 +36,9 @@ pub(super) enum Request {
     /// `Log::commit`
     Commit(Commit),
     /// `Log::trim`
-    Trim { topic: Topic, partition: u32, before: u64 },
+    Trim { topic: Topic, partition: PartitionId, before: u64 },
     /// `Log::skip_to`
-    Skip { topic: Topic, partition: u32, to: u64 },
+    Skip { topic: Topic, partition: PartitionId, to: u64 },
 }
 
 /// The result of a call.
@@ -71,7 +72,7 @@ pub(super) struct Group<'a> {
     blocks: BTreeMap<Place, BlockBuilder>,
     changes: Vec<Change>,
     /// Entries as changed by the group, for its later calls.
-    progress: BTreeMap<u32, Progress>,
+    progress: BTreeMap<PartitionId, Progress>,
     producers: BTreeMap<String, u64>,
     /// Before and after the group.
     highest: (HighestIds, HighestIds),

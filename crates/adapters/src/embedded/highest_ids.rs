@@ -7,6 +7,7 @@
 
 use fjall::Guard;
 use ports::log::{HighestIds, LogError, Topic};
+use segment_engine::ids::PartitionId;
 
 use super::block::{Block, block_key};
 use super::checkpoints;
@@ -31,8 +32,8 @@ pub(super) fn ensure(store: &Store, partitions: u32) -> Result<(), LogError> {
 
 fn find(opened: &Opened, partitions: u32) -> Result<HighestIds, LogError> {
     let mut highest = HighestIds::default();
-    note_from(opened, Topic::Config, 0, 0, &mut highest)?;
-    for partition in 0..partitions {
+    note_from(opened, Topic::Config, PartitionId::ONLY, 0, &mut highest)?;
+    for partition in PartitionId::all(partitions) {
         // A damaged checkpoint gives no position: then all retained records are read.
         let (marker, last_user) = checkpoints::newest(opened, partition).unwrap_or_default();
         highest.user = highest.user.max(last_user.map_or(0, |user| user.0));
@@ -47,7 +48,7 @@ fn find(opened: &Opened, partitions: u32) -> Result<HighestIds, LogError> {
 fn note_from(
     opened: &Opened,
     topic: Topic,
-    partition: u32,
+    partition: PartitionId,
     from: u64,
     highest: &mut HighestIds,
 ) -> Result<(), LogError> {

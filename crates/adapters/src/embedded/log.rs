@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use fjall::Guard;
 use ports::clock::Clock;
 use ports::log::{Appended, Batch, Commit, HighestIds, Log, LogError, NewRecord, Progress, Record, Topic};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -150,7 +151,7 @@ impl Log for EmbeddedLog {
             return Ok(());
         }
         // Rewrites the first offset of the config topic, which does not change it.
-        self.trim(Topic::Config, 0, 0).await
+        self.trim(Topic::Config, PartitionId::ONLY, 0).await
     }
 
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, LogError> {
@@ -174,28 +175,28 @@ impl Log for EmbeddedLog {
         Ok(blocking(&self.store, move |opened| entry.get(opened)).await?.unwrap_or_default())
     }
 
-    async fn read(&self, topic: Topic, partition: u32, from: u64, bytes_max: usize) -> Result<Batch, LogError> {
+    async fn read(&self, topic: Topic, partition: PartitionId, from: u64, bytes_max: usize) -> Result<Batch, LogError> {
         self.read_batch((topic, partition), from, bytes_max, Ends::WithAnInstant).await
     }
 
     async fn read_piece(
         &self,
         topic: Topic,
-        partition: u32,
+        partition: PartitionId,
         from: u64,
         bytes_max: usize,
     ) -> Result<Vec<Record>, LogError> {
         Ok(self.read_batch((topic, partition), from, bytes_max, Ends::Anywhere).await?.records)
     }
 
-    async fn wait_for(&self, topic: Topic, partition: u32, offset: u64) {
+    async fn wait_for(&self, topic: Topic, partition: PartitionId, offset: u64) {
         if topic.check(partition, self.partitions).is_err() {
             return std::future::pending().await;
         }
         self.tail.wait_beyond((topic, partition), offset).await;
     }
 
-    async fn bounds(&self, topic: Topic, partition: u32) -> Result<(u64, u64), LogError> {
+    async fn bounds(&self, topic: Topic, partition: PartitionId) -> Result<(u64, u64), LogError> {
         topic.check(partition, self.partitions)?;
         Ok(self.tail.bounds((topic, partition)))
     }
@@ -206,7 +207,7 @@ impl Log for EmbeddedLog {
         self.call(Request::Commit(commit)).await.map(drop)
     }
 
-    async fn committed(&self, partition: u32) -> Result<Option<Progress>, LogError> {
+    async fn committed(&self, partition: PartitionId) -> Result<Option<Progress>, LogError> {
         blocking(&self.store, move |opened| entry::progress(opened, partition)).await
     }
 
@@ -214,12 +215,12 @@ impl Log for EmbeddedLog {
         Ok(self.tail.highest())
     }
 
-    async fn skip_to(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError> {
+    async fn skip_to(&self, topic: Topic, partition: PartitionId, offset: u64) -> Result<(), LogError> {
         topic.check(partition, self.partitions)?;
         self.call(Request::Skip { topic, partition, to: offset }).await.map(drop)
     }
 
-    async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
+    async fn trim(&self, topic: Topic, partition: PartitionId, before: u64) -> Result<(), LogError> {
         topic.check(partition, self.partitions)?;
         let (before_it, _) = self.tail.bounds((topic, partition));
         self.call(Request::Trim { topic, partition, before }).await?;
@@ -227,7 +228,8 @@ impl Log for EmbeddedLog {
         if first == before_it {
             return Ok(());
         }
-        let bounds = (0..topic.partitions(self.partitions)).map(|partition| self.tail.bounds((topic, partition)));
+        let bounds =
+            PartitionId::all(topic.partitions(self.partitions)).map(|partition| self.tail.bounds((topic, partition)));
         let left = bounds.map(|(first, end)| end - first).sum();
         let reclaim = self.reclaim.clone();
         let removed = blocking(&self.store, move |opened| {
@@ -236,7 +238,7 @@ impl Log for EmbeddedLog {
         });
         // The records are trimmed even if this fails: the next trim removes what is left.
         if let Err(error) = removed.await {
-            tracing::warn!(?topic, partition, %error, "could not free the space of trimmed records yet");
+            tracing::warn!(?topic, partition = partition.0, %error, "could not free the space of trimmed records yet");
         }
         Ok(())
     }

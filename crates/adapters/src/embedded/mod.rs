@@ -5,6 +5,7 @@
 //! the waiting calls; the group packs their records into blocks ([`block`]); [`store`] writes and
 //! syncs the blocks atomically; [`tail`] makes them visible; then every caller gets its reply.
 
+mod backpressure;
 mod block;
 mod checkpoints;
 mod damage;
@@ -13,6 +14,7 @@ mod group;
 mod highest_ids;
 mod journal;
 mod log;
+mod pending;
 mod pointers;
 mod reclaim;
 mod scrub;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 pub use checkpoints::EmbeddedCheckpoints;
 pub use damage::{Finding, LOSS_ACCEPTED, Losses};
 pub use log::{EmbeddedLog, QUEUED_CALLS_MAX, QUEUED_KIB_MAX};
+pub use pending::PendingRestore;
 use ports::clock::Clock;
 use ports::log::LogError;
 use store::{Store, StoreError};
@@ -53,6 +56,8 @@ pub struct Embedded {
     pub checkpoints: EmbeddedCheckpoints,
     /// What was repaired or given up during the open.
     pub findings: Vec<Finding>,
+    /// Says whether lost records were given up, and the log must be restored from other stores.
+    pub restore: PendingRestore,
 }
 
 /// Why a folder cannot be opened.
@@ -81,5 +86,6 @@ pub fn open_with(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, losses: 
     let mut findings = Vec::new();
     let store = Arc::new(Store::open(folder, losses, &mut findings)?);
     let log = EmbeddedLog::open(store.clone(), partitions, clock).map_err(OpenError::Log)?;
-    Ok(Embedded { log, checkpoints: EmbeddedCheckpoints::new(store), findings })
+    let restore = PendingRestore::of(folder);
+    Ok(Embedded { log, checkpoints: EmbeddedCheckpoints::new(store), findings, restore })
 }

@@ -25,22 +25,35 @@ const FILLER_BYTES: usize = 1 << 20;
 const FILLER_KEY: &[u8] = b"journal-filler";
 /// The longest wait for a flush. A flush waits for the disk, and reopening a failed database waits
 /// for this.
-const FLUSH_WAIT_MAX: Duration = Duration::from_secs(30);
+pub(super) const FLUSH_WAIT_MAX: Duration = Duration::from_secs(30);
 const FLUSH_POLL: Duration = Duration::from_millis(10);
 
-/// Erases removed data from the files of the database in `folder`.
-pub(super) fn scrub(opened: &Opened, folder: &Path) -> Result<(), StoreError> {
+/// Erases removed data from the files of the database in `folder`. Fails if a flush takes longer
+/// than `flush_wait_max`. However often it fails, it leaves at most one journal more.
+pub(super) fn scrub(opened: &Opened, folder: &Path, flush_wait_max: Duration) -> Result<(), StoreError> {
     // A disk that this fills would stop the log.
     probe_bytes(folder, SPACE_BYTES)?;
-    let old_journals = journals(folder)?;
-    fill_journal(opened)?;
-    for space in Space::ALL {
-        opened.space(space).rotate_memtable()?;
+    let mut old = journals(folder)?;
+    let current = old.pop();
+    if !old.is_empty() {
+        // An earlier scrub may have left them. Another journal would not remove them.
+        flush(opened)?;
+        wait(flush_wait_max, || Ok(!old.iter().any(|journal| journal.exists())))?;
     }
-    wait_until_removed(&old_journals)?;
+    fill_journal(opened)?;
+    flush(opened)?;
+    wait(flush_wait_max, || Ok(journals(folder)?.pop() != current))?;
+    // What was written before the new journal began, but after the flush, is still in memory.
+    flush(opened)?;
+    wait(flush_wait_max, || Ok(!current.as_ref().is_some_and(|journal| journal.exists())))?;
     for space in Space::ALL {
         let entries = opened.space(space);
         if entries.tree.tombstone_count() > 0 {
+            entries.major_compact()?;
+        }
+        // A compaction finds out which files of large values are no longer used. The next one
+        // removes them.
+        if entries.tree.stale_blob_bytes() > 0 {
             entries.major_compact()?;
         }
     }
@@ -50,11 +63,26 @@ pub(super) fn scrub(opened: &Opened, folder: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Returns the journal files.
+/// Returns the journal files, oldest first.
 fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
-    let is_journal = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jnl");
-    entries.filter(|path| path.as_ref().map_or(true, is_journal)).collect()
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_journal = path.extension().is_some_and(|extension| extension == "jnl");
+        let id = path.file_stem().and_then(|id| id.to_str()?.parse::<u64>().ok());
+        found.extend(id.filter(|_| is_journal).map(|id| (id, path)));
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Begins to write what is in memory to tables. fjall begins a new journal meanwhile, if the current
+/// one is full.
+fn flush(opened: &Opened) -> Result<(), StoreError> {
+    for space in Space::ALL {
+        opened.space(space).rotate_memtable()?;
+    }
+    Ok(())
 }
 
 fn fill_journal(opened: &Opened) -> Result<(), StoreError> {
@@ -68,10 +96,11 @@ fn filler(value: Option<Vec<u8>>) -> Change {
     Change { space: Space::Meta, key: FILLER_KEY.into(), value: value.map(Into::into) }
 }
 
-fn wait_until_removed(journals: &[PathBuf]) -> Result<(), StoreError> {
+/// Waits until `is_done`.
+fn wait(longest: Duration, is_done: impl Fn() -> io::Result<bool>) -> Result<(), StoreError> {
     let started = Instant::now();
-    while journals.iter().any(|journal| journal.exists()) {
-        if started.elapsed() > FLUSH_WAIT_MAX {
+    while !is_done()? {
+        if started.elapsed() >= longest {
             return Err(StoreError::Unavailable(
                 "an old journal is still needed; the next scrub tries again".to_owned(),
             ));
@@ -79,4 +108,38 @@ fn wait_until_removed(journals: &[PathBuf]) -> Result<(), StoreError> {
         std::thread::sleep(FLUSH_POLL);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ports::log::Topic;
+
+    use super::super::damage::Losses;
+    use super::super::store::Store;
+    use super::*;
+
+    #[test]
+    fn a_scrub_that_fails_again_and_again_leaves_one_journal_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let store = Store::open(folder, Losses::Refuse, &mut Vec::new()).unwrap();
+        let events = Space::Topic(Topic::Events);
+        store.write(vec![Change { space: events, key: b"key".into(), value: Some(b"value".into()) }]).unwrap();
+        store
+            .with(|opened| {
+                let flushing = opened.space(events).tree.get_flush_lock();
+                assert!(scrub(opened, folder, Duration::ZERO).is_err());
+                wait(FLUSH_WAIT_MAX, || Ok(journals(folder)?.len() == 2))?;
+                for _ in 0..3 {
+                    assert!(scrub(opened, folder, Duration::ZERO).is_err());
+                    assert_eq!(journals(folder)?.len(), 2);
+                }
+                drop(flushing);
+                scrub(opened, folder, FLUSH_WAIT_MAX)?;
+                assert_eq!(journals(folder)?.len(), 1);
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+    }
 }

@@ -4,15 +4,18 @@
 //! cannot know what reached the disk. [`Store::reopen`] reopens it in the running process, so that
 //! a full disk costs refused calls and not a restart.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Slice};
 use ports::log::{LogError, Topic};
 
+use super::backpressure::{STALL_MAX, STALL_POLL, is_stalled};
 use super::damage::{self, Finding, Losses};
 use super::entry::{Entry, encode};
 use super::scrub;
@@ -24,6 +27,14 @@ use crate::space::probe;
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// The cache for blocks read from disk. The newest records are in memory anyway.
 const CACHE_BYTES: u64 = 32 << 20;
+
+/// The key of an entry that each write with removals puts into their keyspaces.
+///
+/// fjall keeps a journal until the tables of each keyspace reach the keyspace's newest entry in it.
+/// If that is a removal, a compaction drops it, and then the tables never reach it: the journal and
+/// all later ones would stay until something else is written to that keyspace. This entry is as new
+/// as the removals, and no compaction drops it. It is beyond the keys of all partitions.
+const NEWEST_KEY: [u8; 4] = [0xFF; 4];
 
 /// The keyspaces of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +80,9 @@ pub enum StoreError {
     /// was not tried.
     #[error("the database refuses writes since an earlier failure")]
     Refusing,
+    /// Flushes or compactions have stopped, and a write would wait for them. It was not tried.
+    #[error("the database has not caught up with earlier writes for {} seconds", STALL_MAX.as_secs())]
+    Stalled,
     /// Files of the database fail its checks.
     #[error("{0}")]
     Corrupt(String),
@@ -139,8 +153,13 @@ struct Numbering {
 }
 
 impl Opened {
-    /// Opens the database. Fails if it ends before write `acknowledged`.
-    fn open(folder: &Path, acknowledged: Option<u64>, goes_on: bool) -> Result<Self, StoreError> {
+    /// Opens the database. Calls `check` with the number of its last write before it sets the mark
+    /// to that number.
+    fn open(
+        folder: &Path,
+        goes_on: bool,
+        check: impl FnOnce(u64) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
         let db = Database::builder(folder)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .cache_size(CACHE_BYTES)
@@ -158,7 +177,7 @@ impl Opened {
                 stamp.ok_or_else(|| StoreError::Corrupt("the entry `stamp` cannot be read".to_owned()))?.number
             }
         };
-        damage::check_reached(last, acknowledged.unwrap_or_default())?;
+        check(last)?;
         let mark = Mark::open(folder)?;
         mark.set(last);
         let numbering = Mutex::new(Numbering { last, goes_on, mark });
@@ -182,11 +201,6 @@ impl Opened {
         self.db.snapshot()
     }
 
-    /// Returns the number of the last write.
-    fn last_write(&self) -> u64 {
-        self.numbering.lock().unwrap_or_else(PoisonError::into_inner).last
-    }
-
     /// Closes the database. Returns whether its next write would continue from the last.
     fn close(self) -> bool {
         self.numbering.into_inner().unwrap_or_else(PoisonError::into_inner).goes_on
@@ -194,18 +208,33 @@ impl Opened {
 
     /// Makes the changes atomically, and returns when they are on the disk.
     pub fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.write_within(changes, STALL_MAX)
+    }
+
+    /// Like [`Self::write`], with the longest wait for flushes and compactions.
+    pub(super) fn write_within(&self, changes: Vec<Change>, stall_max: Duration) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut numbering = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+        let spaces: BTreeSet<Space> = changes.iter().map(|change| change.space).chain([Space::Meta]).collect();
+        let locked = self.lock_unless_stalled(&spaces, stall_max);
+        let mut numbering = locked.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
         let number = numbering.last + 1;
         let stamp = Stamp { number, seqno_min: self.db.seqno(), goes_on: numbering.goes_on };
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+        let mut with_removals = BTreeSet::new();
         for Change { space, key, value } in changes {
             match value {
                 Some(value) => batch.insert(self.space(space), key, value),
-                None => batch.remove(self.space(space), key),
+                None => {
+                    batch.remove(self.space(space), key);
+                    with_removals.insert(space);
+                }
             }
+        }
+        // The stamp is such an entry of its keyspace.
+        for space in with_removals.into_iter().filter(|space| *space != Space::Meta) {
+            batch.insert(self.space(space), NEWEST_KEY, Slice::default());
         }
         let key = Entry::Stamp.key();
         let value = encode(&key, &stamp);
@@ -217,6 +246,30 @@ impl Opened {
         numbering.goes_on = true;
         numbering.mark.set(number);
         Ok(())
+    }
+
+    /// Locks the numbers for a write to these keyspaces. Waits without the lock while one of them
+    /// is stalled, so that other writes go on.
+    fn lock_unless_stalled(
+        &self,
+        spaces: &BTreeSet<Space>,
+        stall_max: Duration,
+    ) -> Result<MutexGuard<'_, Numbering>, StoreError> {
+        let started = Instant::now();
+        loop {
+            let numbering = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+            // Under the lock: no other write can stall the keyspaces before this one.
+            if !spaces.iter().any(|space| is_stalled(self.space(*space))) {
+                return Ok(numbering);
+            }
+            drop(numbering);
+            // Has nothing to persist, but fails if the database refuses writes.
+            self.db.persist(PersistMode::Buffer)?;
+            if started.elapsed() >= stall_max {
+                return Err(StoreError::Stalled);
+            }
+            std::thread::sleep(STALL_POLL);
+        }
     }
 }
 
@@ -253,16 +306,14 @@ impl Store {
     pub fn open(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder)?;
         let alone = lock(folder)?;
-        let acknowledged = damage::check(folder, losses, findings)?;
+        damage::check_restored(folder, losses, findings)?;
+        let acknowledged = damage::check(folder, losses, findings)?.unwrap_or_default();
         drop(alone);
-        let refused_below = acknowledged.filter(|_| losses == Losses::Refuse);
         let goes_on = losses == Losses::Refuse;
-        let opened = Opened::open(folder, refused_below, goes_on)?;
-        if let Err(StoreError::Lost(message)) =
-            damage::check_reached(opened.last_write(), acknowledged.unwrap_or_default())
-        {
-            findings.push(Finding { code: damage::LOSS_ACCEPTED, message });
-        }
+        let opened = Opened::open(folder, goes_on, |last| match damage::check_reached(last, acknowledged) {
+            Err(StoreError::Lost(lost)) => damage::refuse_or_record(folder, losses, lost, findings),
+            reached => reached,
+        })?;
         Ok(Self { folder: folder.to_owned(), opened: RwLock::new(Some(opened)), goes_on: AtomicBool::new(goes_on) })
     }
 
@@ -289,7 +340,7 @@ impl Store {
 
     /// Erases removed data from the files.
     pub fn scrub(&self) -> Result<(), StoreError> {
-        self.with(|opened| scrub::scrub(opened, &self.folder))
+        self.with(|opened| scrub::scrub(opened, &self.folder, scrub::FLUSH_WAIT_MAX))
     }
 
     /// Reopens the database after a failed write. While the disk is full the old one stays open for
@@ -300,8 +351,10 @@ impl Store {
         if let Some(opened) = opened.take() {
             self.goes_on.store(opened.close(), Ordering::Relaxed);
         }
-        let acknowledged = damage::check(&self.folder, Losses::Refuse, &mut Vec::new())?;
-        *opened = Some(Opened::open(&self.folder, acknowledged, self.goes_on.load(Ordering::Relaxed))?);
+        let acknowledged = damage::check(&self.folder, Losses::Refuse, &mut Vec::new())?.unwrap_or_default();
+        let goes_on = self.goes_on.load(Ordering::Relaxed);
+        let check = |last| damage::check_reached(last, acknowledged);
+        *opened = Some(Opened::open(&self.folder, goes_on, check)?);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use fjall::Guard;
 use ports::clock::Clock;
 use ports::log::{HighestIds, LogError, Progress, Topic};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use tokio::sync::watch;
 
@@ -65,7 +66,7 @@ pub(super) fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, Log
     let (mut firsts, mut ends, mut gaps) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut floor = Timestamp(0);
     for topic in TOPICS {
-        for partition in 0..topic.partitions(partitions) {
+        for partition in PartitionId::all(topic.partitions(partitions)) {
             let trimmed: Option<Trimmed> = Entry::Trimmed(topic, partition).get(opened)?;
             let first = trimmed.map_or(0, |trimmed| trimmed.first);
             floor = floor.max(Timestamp(trimmed.map_or(0, |trimmed| trimmed.floor_micros)));
@@ -80,7 +81,7 @@ pub(super) fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, Log
             }
         }
     }
-    for partition in 0..partitions {
+    for partition in PartitionId::all(partitions) {
         let committed: Option<Progress> = progress(opened, partition)?;
         floor = floor.max(committed.map_or(floor, |committed| committed.time));
     }
@@ -89,7 +90,7 @@ pub(super) fn recover(opened: &Opened, partitions: u32) -> Result<Recovered, Log
 }
 
 /// Returns the end of a partition's last block and the instant of its last record.
-fn last_block(opened: &Opened, topic: Topic, partition: u32) -> Result<Option<(u64, Timestamp)>, LogError> {
+fn last_block(opened: &Opened, topic: Topic, partition: PartitionId) -> Result<Option<(u64, Timestamp)>, LogError> {
     let range = block_key(partition, 0)..=block_key(partition, u64::MAX);
     let last: Option<Guard> = opened.space(Space::Topic(topic)).range(range).next_back();
     let Some(last) = last else { return Ok(None) };
@@ -99,7 +100,7 @@ fn last_block(opened: &Opened, topic: Topic, partition: u32) -> Result<Option<(u
 }
 
 /// Returns the error for a block that cannot be read.
-pub(super) fn corrupt(topic: Topic, partition: u32, key: &[u8], what: &str) -> LogError {
+pub(super) fn corrupt(topic: Topic, partition: PartitionId, key: &[u8], what: &str) -> LogError {
     let offset = super::block::first_offset(key).unwrap_or_default();
     LogError::Corrupt(format!("topic {topic:?}, partition {partition}, the block at offset {offset}: {what}"))
 }

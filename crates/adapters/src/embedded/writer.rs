@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ports::clock::Clock;
 use ports::log::{LogError, Topic};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 
 use super::entry::{Entry, Trimmed};
@@ -157,12 +158,13 @@ impl Writer {
         })
     }
 
-    /// Writes and syncs. If a failure in the background closed the database, it is reopened first.
+    /// Writes and syncs. If flushes or compactions have failed or stopped, the database is reopened
+    /// first.
     fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         self.heal()?;
         let mut written = self.store.write(changes.to_vec());
-        if let Err(StoreError::Refusing) = written {
-            tracing::warn!("an earlier failure closed the log's database; reopening it");
+        if let Err(error @ (StoreError::Refusing | StoreError::Stalled)) = &written {
+            tracing::warn!(%error, "reopening the log's database");
             self.broken = Some(Broken { undo: Vec::new() });
             self.heal()?;
             written = self.store.write(changes.to_vec());
@@ -208,7 +210,7 @@ impl Writer {
 
     /// Moves the first retained offset. [`super::reclaim`] removes the blocks before it, on another
     /// thread.
-    fn trim(&mut self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
+    fn trim(&mut self, topic: Topic, partition: PartitionId, before: u64) -> Result<(), LogError> {
         self.heal()?;
         let place = (topic, partition);
         let (first, end) = self.tail.bounds(place);

@@ -8,6 +8,7 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
     QueryOrder, QuerySelect,
 };
+use segment_engine::ids::SegmentId;
 use segment_engine::time::Timestamp;
 
 use super::entities::{activity, activity_segment};
@@ -99,11 +100,11 @@ impl ActivityStore for SqlConfigStore {
         tx.commit().await
     }
 
-    async fn link_activity(&self, activity: i64, segment: i64) -> Result<()> {
+    async fn link_activity(&self, activity: i64, segment: SegmentId) -> Result<()> {
         let tx = self.begin().await?;
         require(&tx, activity).await?;
         segments::require(&tx, segment).await?;
-        let link = activity_segment::ActiveModel { activity_id: Set(activity), segment_id: Set(segment) };
+        let link = activity_segment::ActiveModel { activity_id: Set(activity), segment_id: Set(segment.0) };
         let key = [activity_segment::Column::ActivityId, activity_segment::Column::SegmentId];
         let ignore = OnConflict::columns(key).do_nothing().to_owned();
         let insert = activity_segment::Entity::insert(link).on_conflict(ignore);
@@ -111,11 +112,11 @@ impl ActivityStore for SqlConfigStore {
         tx.commit().await
     }
 
-    async fn unlink_activity(&self, activity: i64, segment: i64) -> Result<()> {
+    async fn unlink_activity(&self, activity: i64, segment: SegmentId) -> Result<()> {
         let tx = self.begin().await?;
         require(&tx, activity).await?;
         segments::require(&tx, segment).await?;
-        activity_segment::Entity::delete_by_id((activity, segment)).exec(&tx).await.map_err(unavailable)?;
+        activity_segment::Entity::delete_by_id((activity, segment.0)).exec(&tx).await.map_err(unavailable)?;
         tx.commit().await
     }
 }

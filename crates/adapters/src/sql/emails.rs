@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use ports::config_store::{IdentityKey, IdentityRules, NewUser, User};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 use super::entities::{identity, user};

@@ -2,6 +2,7 @@
 
 use ports::config_store::{LastIds, OutboxEntry};
 use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, Statement};
+use segment_engine::ids::SegmentId;
 
 use super::entities::outbox;
 use super::writer::Write;
@@ -42,7 +43,7 @@ pub(super) async fn raise(tx: &Write, to: LastIds) -> Result<()> {
     if to.outbox > own.outbox {
         // The outbox ends at its last row. The log is already beyond this one, so its content is
         // never sent.
-        let OutboxEntry { key, value, .. } = OutboxEntry::segment_deleted(0);
+        let OutboxEntry { key, value, .. } = OutboxEntry::segment_deleted(SegmentId(0));
         let id = i64::try_from(to.outbox).map_err(|error| corrupt("the last id of the outbox", error))?;
         let row = outbox::Model { id, topic: "config".to_owned(), key, value };
         outbox::Entity::insert(outbox::ActiveModel::from(row)).exec(tx).await.map_err(unavailable)?;

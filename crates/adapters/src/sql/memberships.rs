@@ -12,7 +12,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
-use segment_engine::event::UserId;
+use segment_engine::ids::{ListVersion, PartitionId, SegmentId, UserId};
 use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
@@ -22,7 +22,7 @@ use super::{BOUND_MAX, BULK_ROWS_MAX, Result, SqlConfigStore, corrupt, outbox, r
 fn domain(row: membership::Model) -> Membership {
     Membership {
         user_id: UserId(row.user_id),
-        segment_id: row.segment_id,
+        segment_id: SegmentId(row.segment_id),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }
@@ -44,9 +44,9 @@ pub(super) async fn with_memberships(db: &impl ConnectionTrait, mut found: Vec<U
     Ok(found)
 }
 
-async fn manual_of(db: &impl ConnectionTrait, user: UserId) -> Result<BTreeSet<i64>> {
+async fn manual_of(db: &impl ConnectionTrait, user: UserId) -> Result<BTreeSet<SegmentId>> {
     let query = manual_membership::Entity::find().filter(manual_membership::Column::UserId.eq(user.0));
-    Ok(query.all(db).await.map_err(unavailable)?.into_iter().map(|row| row.segment_id).collect())
+    Ok(query.all(db).await.map_err(unavailable)?.into_iter().map(|row| SegmentId(row.segment_id)).collect())
 }
 
 /// Writes `manual` as the user's list, before the engine confirms it. Returns the list to send to
@@ -54,11 +54,11 @@ async fn manual_of(db: &impl ConnectionTrait, user: UserId) -> Result<BTreeSet<i
 async fn write_manual(
     tx: &impl ConnectionTrait,
     user: UserId,
-    before: &BTreeSet<i64>,
-    manual: &BTreeSet<i64>,
+    before: &BTreeSet<SegmentId>,
+    manual: &BTreeSet<SegmentId>,
     now: Timestamp,
 ) -> Result<ManualList> {
-    let removed: Vec<i64> = before.difference(manual).copied().collect();
+    let removed: Vec<i64> = before.difference(manual).map(|segment| segment.0).collect();
     let lists = manual_membership::Entity::delete_many().filter(manual_membership::Column::UserId.eq(user.0));
     let lists = lists.filter(manual_membership::Column::SegmentId.is_in(removed.iter().copied()));
     lists.exec(tx).await.map_err(unavailable)?;
@@ -66,11 +66,11 @@ async fn write_manual(
     let members = members.filter(membership::Column::SegmentId.is_in(removed));
     members.exec(tx).await.map_err(unavailable)?;
     for segment in manual.difference(before) {
-        let listed = manual_membership::ActiveModel { user_id: Set(user.0), segment_id: Set(*segment) };
+        let listed = manual_membership::ActiveModel { user_id: Set(user.0), segment_id: Set(segment.0) };
         manual_membership::Entity::insert(listed).exec_without_returning(tx).await.map_err(unavailable)?;
         let member = membership::ActiveModel {
             user_id: Set(user.0),
-            segment_id: Set(*segment),
+            segment_id: Set(segment.0),
             created_at: Set(now.0),
             updated_at: Set(now.0),
         };
@@ -84,7 +84,7 @@ async fn write_manual(
     next.exec(tx).await.map_err(unavailable)?;
     let version = users::require(tx, user).await?.manual_version;
     let version = u64::try_from(version).map_err(|error| corrupt("the version of a manual list", error))?;
-    Ok(ManualList { version, segments: manual.iter().copied().collect() })
+    Ok(ManualList { version: ListVersion(version), segments: manual.iter().copied().collect() })
 }
 
 /// Adds the absorbed user's manual lists to the survivor's. Returns the survivor's list if it
@@ -104,18 +104,18 @@ pub(super) async fn merge_manual(
     if theirs.is_subset(&ours) {
         return Ok(None);
     }
-    let union: BTreeSet<i64> = ours.union(&theirs).copied().collect();
+    let union: BTreeSet<SegmentId> = ours.union(&theirs).copied().collect();
     write_manual(tx, survivor, &ours, &union, now).await.map(Some)
 }
 
-async fn position_of(db: &impl ConnectionTrait, partition: u32) -> Result<u64> {
-    let row = membership_position::Entity::find_by_id(i64::from(partition)).one(db).await.map_err(unavailable)?;
+async fn position_of(db: &impl ConnectionTrait, partition: PartitionId) -> Result<u64> {
+    let row = membership_position::Entity::find_by_id(i64::from(partition.0)).one(db).await.map_err(unavailable)?;
     row.map_or(Ok(0), |row| u64::try_from(row.position).map_err(|error| corrupt("a membership position", error)))
 }
 
-async fn move_position(tx: &impl ConnectionTrait, partition: u32, to: u64) -> Result<()> {
+async fn move_position(tx: &impl ConnectionTrait, partition: PartitionId, to: u64) -> Result<()> {
     let position = i64::try_from(to).map_err(|error| corrupt("a membership position", error))?;
-    let model = membership_position::ActiveModel { partition: Set(i64::from(partition)), position: Set(position) };
+    let model = membership_position::ActiveModel { partition: Set(i64::from(partition.0)), position: Set(position) };
     let overwrite = OnConflict::column(membership_position::Column::Partition)
         .update_column(membership_position::Column::Position)
         .to_owned();
@@ -124,7 +124,7 @@ async fn move_position(tx: &impl ConnectionTrait, partition: u32, to: u64) -> Re
     Ok(())
 }
 
-async fn write_net(tx: &impl ConnectionTrait, net: BTreeMap<(UserId, i64), Option<Timestamp>>) -> Result<()> {
+async fn write_net(tx: &impl ConnectionTrait, net: BTreeMap<(UserId, SegmentId), Option<Timestamp>>) -> Result<()> {
     let left: Vec<String> = rows_of(net.iter().filter(|(_, since)| since.is_none()), |list, (user, segment), _| {
         let _ = write!(list, "({user},{segment})");
     });
@@ -148,8 +148,8 @@ async fn write_net(tx: &impl ConnectionTrait, net: BTreeMap<(UserId, i64), Optio
 
 /// Returns the rows as VALUES lists of bounded length.
 fn rows_of<'a>(
-    net: impl Iterator<Item = (&'a (UserId, i64), &'a Option<Timestamp>)>,
-    write_row: impl Fn(&mut String, &(UserId, i64), i64),
+    net: impl Iterator<Item = (&'a (UserId, SegmentId), &'a Option<Timestamp>)>,
+    write_row: impl Fn(&mut String, &(UserId, SegmentId), i64),
 ) -> Vec<String> {
     let mut lists: Vec<String> = Vec::new();
     for (index, (pair, since)) in net.enumerate() {
@@ -167,9 +167,9 @@ fn rows_of<'a>(
 
 #[async_trait]
 impl MembershipStore for SqlConfigStore {
-    async fn members(&self, segment: i64, page: Page) -> Result<Vec<Member>> {
+    async fn members(&self, segment: SegmentId, page: Page) -> Result<Vec<Member>> {
         segments::require(&self.readers, segment).await?;
-        let of = membership::Column::SegmentId.eq(segment).and(membership::Column::UserId.gt(page.after));
+        let of = membership::Column::SegmentId.eq(segment.0).and(membership::Column::UserId.gt(page.after));
         let query = membership::Entity::find().find_also_related(user::Entity).filter(of);
         let query = query.filter(user::Column::Id.is_not_null()).filter(user::Column::MergedInto.is_null());
         let query = query.order_by_asc(membership::Column::UserId).limit(rows(page.limit));
@@ -180,22 +180,23 @@ impl MembershipStore for SqlConfigStore {
         Ok(found.into_iter().zip(memberships).map(|(user, membership)| Member { user, membership }).collect())
     }
 
-    async fn count_members(&self, segment: i64) -> Result<u64> {
+    async fn count_members(&self, segment: SegmentId) -> Result<u64> {
         segments::require(&self.readers, segment).await?;
         let query = membership::Entity::find().inner_join(user::Entity);
-        let query = query.filter(membership::Column::SegmentId.eq(segment)).filter(user::Column::MergedInto.is_null());
+        let query =
+            query.filter(membership::Column::SegmentId.eq(segment.0)).filter(user::Column::MergedInto.is_null());
         query.count(&self.readers).await.map_err(unavailable)
     }
 
-    async fn set_manual_memberships(&self, user: UserId, requested: &[i64], now: Timestamp) -> Result<ManualSet> {
+    async fn set_manual_memberships(&self, user: UserId, requested: &[SegmentId], now: Timestamp) -> Result<ManualSet> {
         let tx = self.begin().await?;
         let user = UserId(users::require(&tx, user).await?.id);
-        let requested: BTreeSet<i64> = requested.iter().copied().collect();
+        let requested: BTreeSet<SegmentId> = requested.iter().copied().collect();
         let mut manual = BTreeSet::new();
-        for chunk in requested.iter().copied().collect::<Vec<i64>>().chunks(BOUND_MAX) {
+        for chunk in requested.iter().copied().collect::<Vec<SegmentId>>().chunks(BOUND_MAX) {
             let query = segment::Entity::find().filter(segment::Column::Kind.eq("manual"));
-            let found = query.filter(segment::Column::Id.is_in(chunk.iter().copied())).all(&tx).await;
-            manual.extend(found.map_err(unavailable)?.into_iter().map(|row| row.id));
+            let found = query.filter(segment::Column::Id.is_in(chunk.iter().map(|segment| segment.0))).all(&tx).await;
+            manual.extend(found.map_err(unavailable)?.into_iter().map(|row| SegmentId(row.id)));
         }
         let before = manual_of(&tx, user).await?;
         let ignored = requested.difference(&manual).copied().collect();
@@ -210,16 +211,19 @@ impl MembershipStore for SqlConfigStore {
     async fn manual_list(&self, user: UserId) -> Result<ManualList> {
         let version = users::require(&self.readers, user).await?.manual_version;
         let version = u64::try_from(version).map_err(|error| corrupt("the version of a manual list", error))?;
-        Ok(ManualList { version, segments: manual_of(&self.readers, user).await?.into_iter().collect() })
+        Ok(ManualList {
+            version: ListVersion(version),
+            segments: manual_of(&self.readers, user).await?.into_iter().collect(),
+        })
     }
 
-    async fn membership_positions(&self) -> Result<Vec<(u32, u64)>> {
+    async fn membership_positions(&self) -> Result<Vec<(PartitionId, u64)>> {
         let query = membership_position::Entity::find().order_by_asc(membership_position::Column::Partition);
         let found = query.all(&self.readers).await.map_err(unavailable)?;
         let number = |row: membership_position::Model| {
             let partition = u32::try_from(row.partition).map_err(|error| corrupt("a partition", error))?;
             let position = u64::try_from(row.position).map_err(|error| corrupt("a membership position", error))?;
-            Ok((partition, position))
+            Ok((PartitionId(partition), position))
         };
         found.into_iter().map(number).collect()
     }

@@ -12,7 +12,7 @@ use super::{BOUND_MAX, Result, unavailable};
 pub(super) async fn check_tag(db: &impl ConnectionTrait, segment: &Segment) -> Result<()> {
     let query = segment::Entity::find().filter(segment::Column::Tag.eq(segment.tag.as_str()));
     match query.one(db).await.map_err(unavailable)? {
-        Some(other) if other.id != segment.id => {
+        Some(other) if other.id != segment.id.0 => {
             Err(ConfigStoreError::taken(ErrorCode::TagTaken, "tag", &segment.tag, other.id))
         }
         _ => Ok(()),
@@ -22,7 +22,7 @@ pub(super) async fn check_tag(db: &impl ConnectionTrait, segment: &Segment) -> R
 /// Refuses if other segments name this segment's tag.
 pub(super) async fn check_unused(db: &impl ConnectionTrait, segment: &Segment) -> Result<()> {
     let query = segment_use::Entity::find().filter(segment_use::Column::Tag.eq(segment.tag.as_str()));
-    let query = query.filter(segment_use::Column::SegmentId.ne(segment.id));
+    let query = query.filter(segment_use::Column::SegmentId.ne(segment.id.0));
     let ids = query.all(db).await.map_err(unavailable)?.into_iter().map(|row| row.segment_id);
     let query = segment::Entity::find().filter(segment::Column::Id.is_in(ids)).order_by_asc(segment::Column::Id);
     let using: Vec<String> = query.all(db).await.map_err(unavailable)?.into_iter().map(|row| row.tag).collect();
@@ -32,7 +32,7 @@ pub(super) async fn check_unused(db: &impl ConnectionTrait, segment: &Segment) -
 /// Refuses if the clause names a tag that does not exist, or one that leads back to this segment.
 pub(super) async fn check_uses(db: &impl ConnectionTrait, segment: &Segment) -> Result<()> {
     // Without the segment's own row: it may still have the tag that this write removes.
-    let others = tags_of(db, &segment.uses).await?.into_iter().filter(|(id, _)| *id != segment.id);
+    let others = tags_of(db, &segment.uses).await?.into_iter().filter(|(id, _)| *id != segment.id.0);
     let existing: HashSet<String> = others.map(|(_, tag)| tag).collect();
     let unknown = |tag: &&String| **tag != segment.tag && !existing.contains(*tag);
     let missing: Vec<String> = segment.uses.iter().filter(unknown).cloned().collect();

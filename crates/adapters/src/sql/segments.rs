@@ -11,6 +11,7 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait,
     QueryFilter, QueryOrder, QuerySelect,
 };
+use segment_engine::ids::{SegmentId, SegmentVersion};
 use segment_engine::time::Timestamp;
 
 use super::entities::{activity, activity_segment, manual_membership, membership, segment, segment_use};
@@ -24,14 +25,16 @@ fn domain(row: segment::Model, uses: Vec<String>) -> Result<Segment> {
         other => return Err(corrupt("the kind of a segment", other)),
     };
     Ok(Segment {
-        id: row.id,
+        id: SegmentId(row.id),
         title: row.title,
         description: row.description,
         tag: row.tag,
         where_statement: row.where_statement,
         is_generic: row.is_generic,
         kind,
-        version: u64::try_from(row.version).map_err(|error| corrupt("the version of a segment", error))?,
+        version: SegmentVersion(
+            u64::try_from(row.version).map_err(|error| corrupt("the version of a segment", error))?,
+        ),
         uses,
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
@@ -40,14 +43,14 @@ fn domain(row: segment::Model, uses: Vec<String>) -> Result<Segment> {
 
 fn model(segment: &Segment) -> segment::ActiveModel {
     segment::ActiveModel {
-        id: Set(segment.id),
+        id: Set(segment.id.0),
         title: Set(segment.title.clone()),
         description: Set(segment.description.clone()),
         tag: Set(segment.tag.clone()),
         where_statement: Set(segment.where_statement.clone()),
         is_generic: Set(segment.is_generic),
         kind: Set(if segment.kind == SegmentKind::Manual { "manual" } else { "computed" }.to_owned()),
-        version: Set(i64::try_from(segment.version).unwrap_or(i64::MAX)),
+        version: Set(i64::try_from(segment.version.0).unwrap_or(i64::MAX)),
         created_at: Set(segment.created_at.0),
         updated_at: Set(segment.updated_at.0),
     }
@@ -70,15 +73,17 @@ async fn one(db: &impl ConnectionTrait, condition: impl sea_orm::sea_query::Into
     Ok(with_uses(db, row.into_iter().collect()).await?.pop())
 }
 
-pub(super) async fn require(db: &impl ConnectionTrait, id: i64) -> Result<Segment> {
-    one(db, segment::Column::Id.eq(id)).await?.ok_or_else(|| ConfigStoreError::not_found(Resource::Segment, id))
+pub(super) async fn require(db: &impl ConnectionTrait, id: SegmentId) -> Result<Segment> {
+    one(db, segment::Column::Id.eq(id.0)).await?.ok_or_else(|| ConfigStoreError::not_found(Resource::Segment, id))
 }
 
 async fn replace_uses(tx: &impl ConnectionTrait, segment: &Segment) -> Result<()> {
-    let old = segment_use::Entity::delete_many().filter(segment_use::Column::SegmentId.eq(segment.id));
+    let old = segment_use::Entity::delete_many().filter(segment_use::Column::SegmentId.eq(segment.id.0));
     old.exec(tx).await.map_err(unavailable)?;
-    let models =
-        segment.uses.iter().map(|tag| segment_use::ActiveModel { segment_id: Set(segment.id), tag: Set(tag.clone()) });
+    let models = segment
+        .uses
+        .iter()
+        .map(|tag| segment_use::ActiveModel { segment_id: Set(segment.id.0), tag: Set(tag.clone()) });
     if segment.uses.is_empty() {
         return Ok(());
     }
@@ -86,16 +91,16 @@ async fn replace_uses(tx: &impl ConnectionTrait, segment: &Segment) -> Result<()
     Ok(())
 }
 
-async fn delete_rows(tx: &impl ConnectionTrait, id: i64) -> Result<()> {
-    let links = activity_segment::Entity::delete_many().filter(activity_segment::Column::SegmentId.eq(id));
+async fn delete_rows(tx: &impl ConnectionTrait, id: SegmentId) -> Result<()> {
+    let links = activity_segment::Entity::delete_many().filter(activity_segment::Column::SegmentId.eq(id.0));
     links.exec(tx).await.map_err(unavailable)?;
-    let uses = segment_use::Entity::delete_many().filter(segment_use::Column::SegmentId.eq(id));
+    let uses = segment_use::Entity::delete_many().filter(segment_use::Column::SegmentId.eq(id.0));
     uses.exec(tx).await.map_err(unavailable)?;
-    let members = membership::Entity::delete_many().filter(membership::Column::SegmentId.eq(id));
+    let members = membership::Entity::delete_many().filter(membership::Column::SegmentId.eq(id.0));
     members.exec(tx).await.map_err(unavailable)?;
-    let manual = manual_membership::Entity::delete_many().filter(manual_membership::Column::SegmentId.eq(id));
+    let manual = manual_membership::Entity::delete_many().filter(manual_membership::Column::SegmentId.eq(id.0));
     manual.exec(tx).await.map_err(unavailable)?;
-    segment::Entity::delete_by_id(id).exec(tx).await.map_err(unavailable)?;
+    segment::Entity::delete_by_id(id.0).exec(tx).await.map_err(unavailable)?;
     Ok(())
 }
 
@@ -103,19 +108,19 @@ async fn delete_rows(tx: &impl ConnectionTrait, id: i64) -> Result<()> {
 impl SegmentStore for SqlConfigStore {
     async fn create_segment(&self, new: NewSegment, now: Timestamp) -> Result<Segment> {
         let tx = self.begin().await?;
-        let mut segment = Segment::new(0, new, now);
+        let mut segment = Segment::new(SegmentId(0), new, now);
         check_tag(&tx, &segment).await?;
         check_uses(&tx, &segment).await?;
         let row = segment::ActiveModel { id: NotSet, ..model(&segment) };
-        segment.id = segment::Entity::insert(row).exec(&tx).await.map_err(unavailable)?.last_insert_id;
+        segment.id = SegmentId(segment::Entity::insert(row).exec(&tx).await.map_err(unavailable)?.last_insert_id);
         replace_uses(&tx, &segment).await?;
         outbox::send(&tx, vec![OutboxEntry::segment(&segment)]).await?;
         tx.commit().await?;
         Ok(segment)
     }
 
-    async fn segment(&self, id: i64) -> Result<Option<Segment>> {
-        one(&self.readers, segment::Column::Id.eq(id)).await
+    async fn segment(&self, id: SegmentId) -> Result<Option<Segment>> {
+        one(&self.readers, segment::Column::Id.eq(id.0)).await
     }
 
     async fn segment_by_tag(&self, tag: &str) -> Result<Option<Segment>> {
@@ -142,7 +147,7 @@ impl SegmentStore for SqlConfigStore {
         with_uses(&self.readers, query.all(&self.readers).await.map_err(unavailable)?).await
     }
 
-    async fn update_segment(&self, id: i64, change: SegmentChange, now: Timestamp) -> Result<Segment> {
+    async fn update_segment(&self, id: SegmentId, change: SegmentChange, now: Timestamp) -> Result<Segment> {
         let tx = self.begin().await?;
         let old = require(&tx, id).await?;
         let (segment, meaning_changed) = change_segment(&old, change, now);
@@ -162,7 +167,7 @@ impl SegmentStore for SqlConfigStore {
         Ok(segment)
     }
 
-    async fn delete_segment(&self, id: i64) -> Result<()> {
+    async fn delete_segment(&self, id: SegmentId) -> Result<()> {
         let tx = self.begin().await?;
         let segment = require(&tx, id).await?;
         check_unused(&tx, &segment).await?;
@@ -171,9 +176,9 @@ impl SegmentStore for SqlConfigStore {
         tx.commit().await
     }
 
-    async fn activities_of(&self, segment: i64) -> Result<Vec<Activity>> {
+    async fn activities_of(&self, segment: SegmentId) -> Result<Vec<Activity>> {
         require(&self.readers, segment).await?;
-        let links = activity_segment::Entity::find().filter(activity_segment::Column::SegmentId.eq(segment));
+        let links = activity_segment::Entity::find().filter(activity_segment::Column::SegmentId.eq(segment.0));
         let ids = links.all(&self.readers).await.map_err(unavailable)?.into_iter().map(|link| link.activity_id);
         let query = activity::Entity::find().filter(activity::Column::Id.is_in(ids)).order_by_asc(activity::Column::Id);
         Ok(query.all(&self.readers).await.map_err(unavailable)?.into_iter().map(activities::domain).collect())

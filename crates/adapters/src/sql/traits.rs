@@ -7,7 +7,7 @@ use ports::config_store::{OutboxEntry, TraitStore, TraitValue, Traits, set_newer
 use ports::records::json_text::JsonText;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 use super::entities::user_trait;

@@ -10,7 +10,7 @@ use ports::config_store::{
     SegmentKind, SegmentStore, Survivor, TraitStore, Unknown, UserChange, UserStore,
 };
 use ports::records::json_text::JsonText;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 
 use super::{Case, copy, disk, each_case};
@@ -64,9 +64,13 @@ fn traits(text: &str) -> BTreeMap<String, JsonText> {
 }
 
 fn batch(from: u64, to: u64, entered: &[i64]) -> MembershipBatch {
-    let change =
-        |user| MembershipChange { user_id: UserId(user), entered: entered.to_vec(), left: vec![], effective_at: NOW };
-    MembershipBatch { partition: 1, from, to, changes: (1..=3).map(change).collect() }
+    let change = |user| MembershipChange {
+        user_id: UserId(user),
+        entered: entered.iter().copied().map(SegmentId).collect(),
+        left: vec![],
+        effective_at: NOW,
+    };
+    MembershipBatch { partition: PartitionId(1), from, to, changes: (1..=3).map(change).collect() }
 }
 
 /// Fills every table.
@@ -78,10 +82,10 @@ async fn fill(store: &SqlConfigStore) -> Result<(), ConfigStoreError> {
     }
     store.create_segment(segment("computed", SegmentKind::Computed), NOW).await?;
     store.create_segment(segment("by hand", SegmentKind::Manual), NOW).await?;
-    store.set_manual_memberships(UserId(2), &[2], NOW).await?;
+    store.set_manual_memberships(UserId(2), &[SegmentId(2)], NOW).await?;
     let new = NewActivity { title: "Seen".to_owned(), description: None, code: "seen".to_owned() };
     store.create_activity(new, NOW).await?;
-    store.link_activity(1, 1).await?;
+    store.link_activity(1, SegmentId(1)).await?;
     store.apply_memberships(batch(0, 5, &[1])).await?;
     Ok(())
 }
@@ -111,15 +115,15 @@ async fn write(store: &SqlConfigStore, what: &str) -> Result<(), ConfigStoreErro
             store.update_activity(1, change, NOW).await.map(drop)
         }
         "delete_activity" => store.delete_activity(1).await,
-        "link_activity" => store.link_activity(1, 2).await,
-        "unlink_activity" => store.unlink_activity(1, 1).await,
+        "link_activity" => store.link_activity(1, SegmentId(2)).await,
+        "unlink_activity" => store.unlink_activity(1, SegmentId(1)).await,
         "create_segment" => store.create_segment(segment("new", SegmentKind::Computed), NOW).await.map(drop),
         "update_segment" => {
             let change = SegmentChange { tag: Some("new".to_owned()), ..SegmentChange::default() };
-            store.update_segment(1, change, NOW).await.map(drop)
+            store.update_segment(SegmentId(1), change, NOW).await.map(drop)
         }
-        "delete_segment" => store.delete_segment(1).await,
-        "set_manual_memberships" => store.set_manual_memberships(UserId(1), &[2], NOW).await.map(drop),
+        "delete_segment" => store.delete_segment(SegmentId(1)).await,
+        "set_manual_memberships" => store.set_manual_memberships(UserId(1), &[SegmentId(2)], NOW).await.map(drop),
         "apply_memberships" => store.apply_memberships(batch(5, 9, &[1, 2])).await.map(drop),
         "outbox_sent" => store.outbox_sent(4).await,
         other => panic!("{other}"),

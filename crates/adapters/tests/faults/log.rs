@@ -7,7 +7,7 @@ use adapters::embedded::{self, EmbeddedCheckpoints, EmbeddedLog};
 use ports::checkpoints::{Checkpoint, CheckpointStore, Generation};
 use ports::clock::SystemClock;
 use ports::log::{Commit, Log, NewRecord, Progress, Topic};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 
 use super::{Case, copy, disk, each_case};
@@ -21,7 +21,12 @@ fn open(folder: &Path) -> (EmbeddedLog, EmbeddedCheckpoints) {
 }
 
 fn event(user: i64, value: &str) -> NewRecord {
-    NewRecord { topic: Topic::Events, partition: 0, key: user.to_string(), value: value.as_bytes().to_vec() }
+    NewRecord {
+        topic: Topic::Events,
+        partition: PartitionId(0),
+        key: user.to_string(),
+        value: value.as_bytes().to_vec(),
+    }
 }
 
 fn progress(next_offset: u64) -> Progress {
@@ -30,15 +35,17 @@ fn progress(next_offset: u64) -> Progress {
 
 fn checkpoint(next_offset: u64) -> Checkpoint {
     let users = vec![(UserId(1), Some(vec![next_offset as u8; 30])), (UserId(2), Some(vec![2]))];
-    Checkpoint { partition: 0, users, partition_state: vec![7], marker: progress(next_offset) }
+    Checkpoint { partition: PartitionId(0), users, partition_state: vec![7], marker: progress(next_offset) }
 }
 
 async fn fill((log, checkpoints): &(EmbeddedLog, EmbeddedCheckpoints)) {
     log.append(vec![event(1, "one"), event(2, "two")]).await.unwrap();
     log.append_once("p", 1, vec![event(3, "three")]).await.unwrap();
-    log.commit(Commit { partition: 0, progress: progress(1), records: vec![event(4, "four")] }).await.unwrap();
+    log.commit(Commit { partition: PartitionId(0), progress: progress(1), records: vec![event(4, "four")] })
+        .await
+        .unwrap();
     checkpoints.write(checkpoint(1)).await.unwrap();
-    checkpoints.keep(0).await.unwrap();
+    checkpoints.keep(PartitionId(0)).await.unwrap();
     checkpoints.write(checkpoint(2)).await.unwrap();
 }
 
@@ -51,25 +58,33 @@ async fn write((log, checkpoints): &(EmbeddedLog, EmbeddedCheckpoints), what: &s
         "append_once" => log.append_once("p", 2, vec![event(9, &large)]).await.map(drop).map_err(log_error),
         "commit" => {
             let records = vec![event(9, &large)];
-            log.commit(Commit { partition: 0, progress: progress(3), records }).await.map_err(log_error)
+            log.commit(Commit { partition: PartitionId(0), progress: progress(3), records }).await.map_err(log_error)
         }
         "write a checkpoint" => checkpoints.write(checkpoint(3)).await.map_err(checkpoint_error),
-        "keep" => checkpoints.keep(0).await.map(drop).map_err(checkpoint_error),
-        "fall_back" => checkpoints.fall_back(0).await.map_err(checkpoint_error),
-        "discard" => checkpoints.discard(0).await.map_err(checkpoint_error),
+        "keep" => checkpoints.keep(PartitionId(0)).await.map(drop).map_err(checkpoint_error),
+        "fall_back" => checkpoints.fall_back(PartitionId(0)).await.map_err(checkpoint_error),
+        "discard" => checkpoints.discard(PartitionId(0)).await.map_err(checkpoint_error),
         other => panic!("{other}"),
     }
 }
 
 /// Returns everything that can be read, except instants.
 async fn seen((log, checkpoints): &(EmbeddedLog, EmbeddedCheckpoints)) -> Vec<String> {
-    let batch = log.read(Topic::Events, 0, 0, usize::MAX).await.unwrap();
+    let batch = log.read(Topic::Events, PartitionId(0), 0, usize::MAX).await.unwrap();
     let records = batch.records.iter().map(|record| format!("{} {} {:?}", record.offset, record.key, record.value));
     let mut seen: Vec<String> = records.collect();
-    seen.push(format!("{:?} {:?}", log.producer_sequence("p").await.unwrap(), log.committed(0).await.unwrap()));
-    seen.push(format!("{:?} {:?}", log.bounds(Topic::Events, 0).await.unwrap(), log.highest_ids().await.unwrap()));
+    seen.push(format!(
+        "{:?} {:?}",
+        log.producer_sequence("p").await.unwrap(),
+        log.committed(PartitionId(0)).await.unwrap()
+    ));
+    seen.push(format!(
+        "{:?} {:?}",
+        log.bounds(Topic::Events, PartitionId(0)).await.unwrap(),
+        log.highest_ids().await.unwrap()
+    ));
     for generation in [Generation::Latest, Generation::Kept] {
-        seen.push(format!("{:?}", checkpoints.load(0, generation).await.unwrap()));
+        seen.push(format!("{:?}", checkpoints.load(PartitionId(0), generation).await.unwrap()));
     }
     seen
 }

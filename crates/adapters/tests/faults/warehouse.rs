@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use adapters::duckdb::DuckDbWarehouse;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError};
 use ports_testkit::contract;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
@@ -36,7 +37,7 @@ fn user(id: i64) -> ArchiveRow {
 
 fn traits(user: i64, offset: u64) -> ArchiveRow {
     let traits = json!({"plan": "pro"}).as_object().unwrap().clone();
-    let position = Position { partition: PARTITION, offset };
+    let position = Position { partition: PartitionId(PARTITION), offset };
     ArchiveRow::Traits(TraitsRow { user: UserId(user), traits, created_at: Timestamp(1), position })
 }
 
@@ -47,7 +48,7 @@ fn noise(seed: u64, length: usize) -> String {
 }
 
 fn batch(from_offset: u64, rows: Vec<ArchiveRow>) -> ArchiveBatch {
-    ArchiveBatch { partition: PARTITION, from_offset, to_offset: from_offset + 1_000, rows }
+    ArchiveBatch { partition: PartitionId(PARTITION), from_offset, to_offset: from_offset + 1_000, rows }
 }
 
 fn first() -> ArchiveBatch {
@@ -135,7 +136,7 @@ async fn run(template: &Path, what: &str, case: Case, expected: &[Vec<Vec<Option
         assert!(!case.lasts || again.is_err(), "{about}: the health check shows that it cannot be written");
     }
     wait_until_healthy(&warehouse, &about).await;
-    let position = warehouse.archive_position(PARTITION).await.unwrap();
+    let position = warehouse.archive_position(PartitionId(PARTITION)).await.unwrap();
     match (position, &result) {
         (2_000, _) => {}
         (1_000, Err(_)) => warehouse.archive(next(what)).await.unwrap_or_else(|error| panic!("{about}: {error}")),
@@ -145,7 +146,7 @@ async fn run(template: &Path, what: &str, case: Case, expected: &[Vec<Vec<Option
     if let Err(error) = warehouse.archive(last()).await {
         assert!(failed > 0, "{about}: {error}");
         wait_until_healthy(&warehouse, &about).await;
-        if warehouse.archive_position(PARTITION).await.unwrap() == 2_000 {
+        if warehouse.archive_position(PartitionId(PARTITION)).await.unwrap() == 2_000 {
             warehouse.archive(last()).await.unwrap_or_else(|error| panic!("{about}: {error}"));
         }
     }

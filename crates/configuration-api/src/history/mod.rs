@@ -3,6 +3,7 @@
 pub(crate) mod positions;
 
 use ports::log::{Batch, Log, LogError, Record, Topic};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 
 use self::positions::Positions;
@@ -52,7 +53,7 @@ pub(crate) async fn read(
 
 /// A piece of each partition.
 struct Round {
-    batches: Vec<(u32, Batch)>,
+    batches: Vec<(PartitionId, Batch)>,
     /// Up to this time every partition was read; later records wait for the next round. `None`: all
     /// were read to the end.
     horizon: Option<Timestamp>,
@@ -72,11 +73,11 @@ impl Round {
         Ok(round)
     }
 
-    fn in_order(&self) -> Vec<(u32, &Record)> {
+    fn in_order(&self) -> Vec<(PartitionId, &Record)> {
         let all =
             self.batches.iter().flat_map(|(partition, batch)| batch.records.iter().map(|record| (*partition, record)));
         let known = all.filter(|(_, record)| self.horizon.is_none_or(|horizon| record.appended_at <= horizon));
-        let mut known: Vec<(u32, &Record)> = known.collect();
+        let mut known: Vec<(PartitionId, &Record)> = known.collect();
         known.sort_by_key(|(partition, record)| (record.appended_at, *partition, record.offset));
         known
     }

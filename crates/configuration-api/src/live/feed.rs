@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ports::log::{Log, LogError, Record, Topic};
+use segment_engine::ids::PartitionId;
 use tokio::sync::{Semaphore, watch};
 
 use super::SubscriberPermit;
@@ -21,13 +22,13 @@ pub(crate) struct Feed {
     positions: Vec<u64>,
     /// Read from `piece_partition` and not sent.
     piece: VecDeque<Record>,
-    piece_partition: u32,
+    piece_partition: PartitionId,
     /// Partitions to be read from the log, and up to which offset: from there on the ring buffer
     /// has everything.
-    behind: VecDeque<(u32, u64)>,
+    behind: VecDeque<(PartitionId, u64)>,
     /// Partitions in which the subscriber's position is beyond the ring buffer's. Nearly always
     /// empty.
-    ahead: BTreeSet<u32>,
+    ahead: BTreeSet<PartitionId>,
     ring: Arc<Ring>,
     /// The number of the ring buffer's next entry.
     next_number: u64,
@@ -77,7 +78,7 @@ impl Feed {
             stopped,
             positions,
             piece: VecDeque::new(),
-            piece_partition: 0,
+            piece_partition: PartitionId(0),
             behind: VecDeque::new(),
             ahead: BTreeSet::new(),
             ring,
@@ -94,7 +95,7 @@ impl Feed {
     fn join(&mut self) {
         let (next_number, ring) = self.ring.next();
         self.next_number = next_number;
-        let pairs = || (0_u32..).zip(self.positions.iter().zip(&ring));
+        let pairs = || (0..).map(PartitionId).zip(self.positions.iter().zip(&ring));
         self.behind = pairs().filter(|(_, (own, ring))| own < ring).map(|(at, (_, ring))| (at, *ring)).collect();
         self.ahead = pairs().filter(|(_, (own, ring))| own > ring).map(|(at, _)| at).collect();
     }
@@ -111,7 +112,7 @@ impl Feed {
                 return Ok(None);
             }
             if let Some(record) = self.piece.pop_front() {
-                self.positions[self.piece_partition as usize] = record.offset + 1;
+                self.positions[self.piece_partition.0 as usize] = record.offset + 1;
                 let notification = String::from_utf8_lossy(&record.value).into_owned();
                 return Ok(Some(Sent::Own { position: super::format_positions(&self.positions), notification }));
             }
@@ -142,8 +143,8 @@ impl Feed {
     }
 
     /// Reads a piece of a partition in which the subscriber is behind.
-    async fn catch_up(&mut self, partition: u32, until: u64) -> Result<(), LogError> {
-        let position = self.positions[partition as usize];
+    async fn catch_up(&mut self, partition: PartitionId, until: u64) -> Result<(), LogError> {
+        let position = self.positions[partition.0 as usize];
         if position >= until {
             self.behind.pop_front();
             return Ok(());
@@ -157,14 +158,14 @@ impl Feed {
         self.piece = records.into_iter().take_while(|record| record.offset < until).collect();
         if self.piece.is_empty() {
             // The records have been trimmed.
-            self.positions[partition as usize] = until;
+            self.positions[partition.0 as usize] = until;
         }
         Ok(())
     }
 
     /// Takes an entry of the ring buffer, unless the subscriber's position is beyond it.
     fn take(&mut self, entry: Arc<Entry>) -> Option<Sent> {
-        let position = &mut self.positions[entry.partition as usize];
+        let position = &mut self.positions[entry.partition.0 as usize];
         let after = entry.offset + 1;
         if after <= *position {
             if after == *position {

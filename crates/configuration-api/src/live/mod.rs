@@ -15,6 +15,7 @@ use std::sync::Arc;
 use metrics::gauge;
 use ports::ErrorCode;
 use ports::log::{Log, LogError, Topic};
+use segment_engine::ids::PartitionId;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use uss_http::{Kind, Problem};
 
@@ -100,7 +101,7 @@ impl Drop for SubscriberPermit {
 /// Returns the end of each partition.
 async fn now(log: &dyn Log) -> Result<Vec<u64>, LogError> {
     let mut positions = Vec::with_capacity(log.partitions() as usize);
-    for partition in 0..log.partitions() {
+    for partition in PartitionId::all(log.partitions()) {
         positions.push(log.bounds(Topic::Notifications, partition).await?.1);
     }
     Ok(positions)

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use segment_engine::ids::PartitionId;
 use tokio::sync::watch;
 
 /// The most that the buffer holds, though always at least the newest entry. A subscriber that is
@@ -14,7 +15,7 @@ const ENTRY_BYTES: usize = 128;
 /// A notification, and what every subscriber is sent with it.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub partition: u32,
+    pub partition: PartitionId,
     pub offset: u64,
     /// The positions after it, for a subscriber that received everything before it.
     pub position: String,
@@ -73,9 +74,9 @@ impl Ring {
         buffer.end.is_none().then(|| self.changed.subscribe())
     }
 
-    pub(super) fn push(&self, partition: u32, offset: u64, notification: String) {
+    pub(super) fn push(&self, partition: PartitionId, offset: u64, notification: String) {
         let mut buffer = self.buffer();
-        buffer.positions[partition as usize] = offset + 1;
+        buffer.positions[partition.0 as usize] = offset + 1;
         let position = super::format_positions(&buffer.positions);
         let entry = Entry { partition, offset, position, notification };
         buffer.bytes += entry.bytes();
@@ -91,8 +92,8 @@ impl Ring {
     }
 
     /// Records that a partition has nothing before this position.
-    pub(super) fn skip(&self, partition: u32, to: u64) {
-        let position = &mut self.buffer().positions[partition as usize];
+    pub(super) fn skip(&self, partition: PartitionId, to: u64) {
+        let position = &mut self.buffer().positions[partition.0 as usize];
         *position = to.max(*position);
     }
 
@@ -160,7 +161,7 @@ mod tests {
         assert!(matches!(ring.get(0), Slot::Pending));
         let large = "x".repeat(RING_BYTES_MAX / 4);
         for offset in 7..20 {
-            ring.push(0, offset, large.clone());
+            ring.push(PartitionId(0), offset, large.clone());
             assert!(ring.buffer().bytes <= RING_BYTES_MAX);
         }
         let (next, positions) = ring.next();
@@ -170,8 +171,8 @@ mod tests {
         assert_eq!(kept, (0..13).map(|number| number >= 10).collect::<Vec<_>>());
         assert!(matches!(ring.get(9), Slot::Overwritten) && matches!(ring.get(13), Slot::Pending));
         let Slot::Entry(entry) = ring.get(12) else { panic!("12 is the newest") };
-        assert_eq!((entry.partition, entry.offset, &*entry.position), (0, 19, "0:20,1:0"));
-        ring.push(1, 0, "x".repeat(2 * RING_BYTES_MAX));
+        assert_eq!((entry.partition, entry.offset, &*entry.position), (PartitionId(0), 19, "0:20,1:0"));
+        ring.push(PartitionId(1), 0, "x".repeat(2 * RING_BYTES_MAX));
         assert!(matches!(ring.get(13), Slot::Entry(_)), "the newest stays, however large");
         assert!(matches!(ring.get(12), Slot::Overwritten));
     }

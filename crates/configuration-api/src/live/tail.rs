@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ports::log::{Log, LogError, Topic};
+use segment_engine::ids::PartitionId;
 use tokio::sync::watch;
 
 use super::ring::{End, Ring};
@@ -15,12 +16,13 @@ const PIECE_BYTES: usize = 256 * 1024;
 pub(super) async fn follow(log: Arc<dyn Log>, ring: Arc<Ring>, mut stopped: watch::Receiver<bool>) {
     let (_, mut positions) = ring.next();
     // One wait for each partition, so that a record wakes only its own.
-    let waits = (0..).zip(&positions).map(|(partition, position)| wait(log.clone(), partition, *position));
+    let waits =
+        (0..).map(PartitionId).zip(&positions).map(|(partition, position)| wait(log.clone(), partition, *position));
     let mut waits: FuturesUnordered<_> = waits.collect();
     loop {
         tokio::select! {
             Some(partition) = waits.next() => {
-                let position = &mut positions[partition as usize];
+                let position = &mut positions[partition.0 as usize];
                 if let Err(error) = read(log.as_ref(), &ring, partition, position).await {
                     return fail(&ring, &error);
                 }
@@ -41,14 +43,14 @@ async fn server_stops(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-async fn wait(log: Arc<dyn Log>, partition: u32, position: u64) -> u32 {
+async fn wait(log: Arc<dyn Log>, partition: PartitionId, position: u64) -> PartitionId {
     log.wait_for(Topic::Notifications, partition, position).await;
     partition
 }
 
 /// Reads a piece of a partition that has more. If the piece is empty, its records have been
 /// trimmed.
-async fn read(log: &dyn Log, ring: &Ring, partition: u32, position: &mut u64) -> Result<(), LogError> {
+async fn read(log: &dyn Log, ring: &Ring, partition: PartitionId, position: &mut u64) -> Result<(), LogError> {
     let records = log.read_piece(Topic::Notifications, partition, *position, PIECE_BYTES).await?;
     if records.is_empty() {
         let (first, _) = log.bounds(Topic::Notifications, partition).await?;

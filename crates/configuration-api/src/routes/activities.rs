@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use ports::ErrorCode;
 use ports::config_store::{Activity, ActivityChange, NewActivity};
+use segment_engine::ids::SegmentId;
 use serde::Deserialize;
 use uss_http::extract::{Json, Path, Query};
 use uss_http::{PageRequest, Problem};
@@ -86,7 +87,7 @@ pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Resul
 
 pub(crate) async fn link(
     State(api): State<Api>,
-    Path((activity, segment)): Path<(i64, i64)>,
+    Path((activity, segment)): Path<(i64, SegmentId)>,
 ) -> Result<Data<bool>, Problem> {
     api.store.link_activity(activity, segment).await?;
     Ok(DONE)
@@ -94,7 +95,7 @@ pub(crate) async fn link(
 
 pub(crate) async fn unlink(
     State(api): State<Api>,
-    Path((activity, segment)): Path<(i64, i64)>,
+    Path((activity, segment)): Path<(i64, SegmentId)>,
 ) -> Result<Data<bool>, Problem> {
     api.store.unlink_activity(activity, segment).await?;
     Ok(DONE)
@@ -102,21 +103,21 @@ pub(crate) async fn unlink(
 
 pub(crate) async fn link_from_segment(
     api: State<Api>,
-    Path((segment, activity)): Path<(i64, i64)>,
+    Path((segment, activity)): Path<(SegmentId, i64)>,
 ) -> Result<Data<bool>, Problem> {
     link(api, Path((activity, segment))).await
 }
 
 pub(crate) async fn unlink_from_segment(
     api: State<Api>,
-    Path((segment, activity)): Path<(i64, i64)>,
+    Path((segment, activity)): Path<(SegmentId, i64)>,
 ) -> Result<Data<bool>, Problem> {
     unlink(api, Path((activity, segment))).await
 }
 
 pub(crate) async fn of_segment(
     State(api): State<Api>,
-    Path(segment): Path<i64>,
+    Path(segment): Path<SegmentId>,
 ) -> Result<Data<Vec<ActivityView>>, Problem> {
     let linked = api.store.activities_of(segment).await?;
     Ok(Data(linked.into_iter().map(ActivityView::from).collect()))

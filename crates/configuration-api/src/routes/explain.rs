@@ -5,7 +5,7 @@ use ports::config_store::Segment;
 use ports::records::instant;
 use ports::segment_queries::{ConditionReport, Evidence, Explanation, ValueReport};
 use segment_engine::accumulator::ENTRIES_MAX;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 use segment_engine::value::{Type, Value};
 use serde_json::json;

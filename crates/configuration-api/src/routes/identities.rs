@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use ports::ErrorCode;
 use ports::config_store::{Attached, IdentityKey, Link, OutboxEntry, Resolution, Survivor, Unknown, User};
 use ports::identities::Resolved;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uss_http::Problem;

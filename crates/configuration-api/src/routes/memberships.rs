@@ -5,7 +5,7 @@ use ports::ErrorCode;
 use ports::config_store::{Applied, MembershipBatch, MembershipChange};
 use ports::log::Topic;
 use ports::records::instant;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uss_http::Problem;
@@ -17,12 +17,12 @@ use crate::wire::views::UserView;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ManualBody {
-    segments: Vec<i64>,
+    segments: Vec<SegmentId>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct BatchBody {
-    partition: u32,
+    partition: PartitionId,
     from: u64,
     to: u64,
     changes: Vec<ChangeBody>,
@@ -33,9 +33,9 @@ pub(crate) struct BatchBody {
 struct ChangeBody {
     user_id: i64,
     #[serde(default)]
-    entered: Vec<i64>,
+    entered: Vec<SegmentId>,
     #[serde(default)]
-    left: Vec<i64>,
+    left: Vec<SegmentId>,
     effective_at: String,
 }
 
@@ -43,7 +43,7 @@ impl BatchBody {
     fn batch(self, partitions: u32) -> Result<MembershipBatch, Problem> {
         let BatchBody { partition, from, to, changes } = self;
         // Once stored, it would be in every position that clients are given.
-        if partition >= partitions {
+        if partition.0 >= partitions {
             let message = format!("there is no partition {partition}; the log has {partitions}, counted from 0");
             return Err(Problem::invalid(ErrorCode::InvalidPartition, message));
         }

@@ -5,6 +5,7 @@ use ports::ErrorCode;
 use ports::log::{Record, Topic};
 use ports::records::instant;
 use ports::records::json_text::JsonText;
+use segment_engine::ids::PartitionId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uss_http::Problem;
@@ -37,7 +38,7 @@ pub(crate) struct RecordsView {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RecordView {
-    partition: u32,
+    partition: PartitionId,
     offset: u64,
     appended_at: String,
     key: String,
@@ -56,7 +57,7 @@ pub(crate) async fn list(State(api): State<Api>) -> Result<Data<Vec<Value>>, Pro
     let mut topics = Vec::new();
     for (topic, name) in api.topics.all() {
         let mut bounds = Vec::new();
-        for partition in 0..partitions(&api, topic) {
+        for partition in PartitionId::all(partitions(&api, topic)) {
             let (first, next) = api.log.bounds(topic, partition).await?;
             bounds.push(json!({"partition": partition, "firstOffset": first, "nextOffset": next}));
         }
@@ -80,6 +81,7 @@ pub(crate) async fn records(
     if partition >= count {
         return Err(Problem::invalid(ErrorCode::InvalidPartition, format!("the topic has {count} partitions, from 0")));
     }
+    let partition = PartitionId(partition);
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::invalid(ErrorCode::InvalidLimit, format!("limit must be between 1 and {LIMIT_MAX}")));
@@ -102,7 +104,7 @@ fn start(offset: Option<i64>, first: u64, next: u64) -> u64 {
 }
 
 impl RecordView {
-    fn new(partition: u32, record: Record) -> Self {
+    fn new(partition: PartitionId, record: Record) -> Self {
         let text = String::from_utf8_lossy(&record.value);
         let value = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned()).into());
         let appended_at = instant::format(record.appended_at);

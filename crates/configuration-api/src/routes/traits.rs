@@ -7,7 +7,7 @@ use ports::ErrorCode;
 use ports::config_store::true_since;
 use ports::records::instant;
 use ports::records::json_text::JsonText;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 use serde::Deserialize;
 use uss_http::Problem;

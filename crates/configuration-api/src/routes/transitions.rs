@@ -9,6 +9,7 @@ use futures_util::stream::{self, Stream};
 use ports::ErrorCode;
 use ports::log::{Log, LogError, Record, Topic, partition_of};
 use ports::records::Notification;
+use segment_engine::ids::{PartitionId, SegmentId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -41,12 +42,12 @@ pub(crate) async fn of_user(
 ) -> Result<Json<Value>, Problem> {
     let user = api.user(user).await?.id;
     let key = user.to_string();
-    respond(&api, vec![partition_of(user.0, api.log.partitions())], &query, |record| record.key == key).await
+    respond(&api, vec![partition_of(user, api.log.partitions())], &query, |record| record.key == key).await
 }
 
 pub(crate) async fn of_segment(
     State(api): State<Api>,
-    Path(id): Path<i64>,
+    Path(id): Path<SegmentId>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Json<Value>, Problem> {
     let segment = api.segment(id).await?.id;
@@ -54,12 +55,12 @@ pub(crate) async fn of_segment(
         let read = serde_json::from_slice::<Notification>(&record.value);
         read.is_ok_and(|change| change.in_segments.contains(&segment) || change.out_segments.contains(&segment))
     };
-    respond(&api, (0..api.log.partitions()).collect(), &query, concerns).await
+    respond(&api, PartitionId::all(api.log.partitions()).collect(), &query, concerns).await
 }
 
 async fn respond(
     api: &Api,
-    partitions: Vec<u32>,
+    partitions: Vec<PartitionId>,
     query: &HistoryQuery,
     wanted: impl Fn(&Record) -> bool,
 ) -> Result<Json<Value>, Problem> {
@@ -91,7 +92,7 @@ pub(crate) async fn live(
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let from = match last.or(query.from) {
         Some(position) => {
-            let positions = Positions::parse(&position, 0..api.log.partitions())?;
+            let positions = Positions::parse(&position, PartitionId::all(api.log.partitions()))?;
             Some(retained(api.log.as_ref(), positions).await?.0.into_values().collect())
         }
         None => None,

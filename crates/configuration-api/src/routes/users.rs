@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use ports::config_store::{Member, NewUser, User, UserChange};
 use ports::records::instant;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uss_http::extract::{Json, Path, Query};

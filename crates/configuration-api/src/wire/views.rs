@@ -6,6 +6,7 @@ use ports::config_store::{Activity, Identity, Membership, Segment, SegmentKind, 
 use ports::records::instant;
 use ports::records::json_text::JsonText;
 use ports::segment_queries::BackfillProgress;
+use segment_engine::ids::{SegmentId, SegmentVersion};
 use serde::Serialize;
 
 /// `{id, clientRefId, name, email, createdAt, updatedAt, segments}`
@@ -28,7 +29,7 @@ pub(crate) struct UserView {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MembershipView {
     user_id: i64,
-    segment_id: i64,
+    segment_id: SegmentId,
     created_at: String,
     updated_at: String,
 }
@@ -49,14 +50,14 @@ pub(crate) struct ActivityView {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SegmentView {
-    id: i64,
+    id: SegmentId,
     title: String,
     description: Option<String>,
     tag: String,
     where_statement: String,
     is_generic: bool,
     kind: &'static str,
-    version: u64,
+    version: SegmentVersion,
     created_at: String,
     updated_at: String,
 }
@@ -75,8 +76,8 @@ pub(crate) struct IdentityView {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ProgressView {
-    segment_id: i64,
-    version: u64,
+    segment_id: SegmentId,
+    version: SegmentVersion,
     ratio: f64,
     partitions: PartitionsView,
 }
@@ -90,7 +91,7 @@ struct PartitionsView {
 }
 
 impl ProgressView {
-    pub(crate) fn new(segment_id: i64, progress: &BackfillProgress) -> Self {
+    pub(crate) fn new(segment_id: SegmentId, progress: &BackfillProgress) -> Self {
         let BackfillProgress { version, ratio, partitions: (in_force, total) } = *progress;
         Self { segment_id, version, ratio, partitions: PartitionsView { in_force, total } }
     }

@@ -3,7 +3,7 @@
 use configuration_api::{Forget, StoreIdentities};
 use ports::config_store::IdentityKey;
 use ports::identities::{Identities, Identity};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use serde_json::{Value, json};
 
 use crate::world::{STARTED, World};

@@ -1,6 +1,7 @@
 //! Memberships: manual segments, and the batches of the membership writer.
 
 use ports::log::partition_of;
+use segment_engine::ids::{PartitionId, UserId};
 use serde_json::{Value, json};
 
 use crate::world::{PARTITIONS, STARTED, World};
@@ -25,7 +26,9 @@ async fn manual_segments_are_set_and_other_ids_are_ignored() {
 async fn a_batch_is_applied_once_and_only_at_its_position() {
     let world = World::new();
     world.data("POST", "/api/v1/users", json!({})).await;
-    let user = (1..).find(|user| partition_of(*user, PARTITIONS) == 1).expect("every partition has users");
+    let user = (1..)
+        .find(|user| partition_of(UserId(*user), PARTITIONS) == PartitionId(1))
+        .expect("every partition has users");
     for _ in 0..10 {
         world.notify(user, &[5], &[]).await;
     }

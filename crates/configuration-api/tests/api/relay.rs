@@ -7,12 +7,13 @@ use configuration_api::{PRODUCER, RelayError};
 use ports::identities::{Identities, Identity};
 use ports::log::{Log, Topic, partition_of};
 use ports_testkit::memory::MemoryConfigStore;
+use segment_engine::ids::{PartitionId, UserId};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::world::{PARTITIONS, World};
 
-async fn appended(world: &World, topic: Topic, partition: u32) -> Vec<(String, Value)> {
+async fn appended(world: &World, topic: Topic, partition: PartitionId) -> Vec<(String, Value)> {
     let records = world.log.read(topic, partition, 0, usize::MAX).await.unwrap().records;
     records.into_iter().map(|record| (record.key, serde_json::from_slice(&record.value).unwrap())).collect()
 }
@@ -28,11 +29,11 @@ async fn every_change_is_appended_once_and_in_its_partition() {
     let rows = world.store.outbox(0, 100).await.unwrap();
     assert_eq!(world.relay().move_all().await.unwrap(), 5);
     assert_eq!(world.relay().move_all().await.unwrap(), 0);
-    let of_second = appended(&world, Topic::Events, partition_of(2, PARTITIONS)).await;
+    let of_second = appended(&world, Topic::Events, partition_of(UserId(2), PARTITIONS)).await;
     let of_second: Vec<&str> =
         of_second.iter().filter(|(key, _)| key == "2").map(|(_, value)| value["type"].as_str().unwrap()).collect();
     assert_eq!(of_second, ["user", "traits"]);
-    assert_eq!(appended(&world, Topic::Config, 0).await.len(), 1);
+    assert_eq!(appended(&world, Topic::Config, PartitionId::ONLY).await.len(), 1);
     assert_eq!(world.log.producer_sequence(PRODUCER).await.unwrap(), rows.last().unwrap().id);
 }
 
@@ -46,7 +47,7 @@ async fn a_relay_that_died_before_it_marked_the_rows_repeats_nothing() {
     world.data("POST", "/api/v1/users", json!({})).await;
     assert_eq!(world.relay().move_all().await.unwrap(), 1);
     let mut all = Vec::new();
-    for partition in 0..PARTITIONS {
+    for partition in PartitionId::all(PARTITIONS) {
         all.extend(appended(&world, Topic::Events, partition).await.into_iter().map(|(key, _)| key));
     }
     all.sort();
@@ -73,9 +74,9 @@ async fn a_write_wakes_the_running_relay() {
     let running = tokio::spawn(async move { relay.run().await });
     world.data("POST", "/api/v1/users", json!({})).await;
     written.notify_one();
-    world.log.wait_for(Topic::Events, partition_of(1, PARTITIONS), 0).await;
+    world.log.wait_for(Topic::Events, partition_of(UserId(1), PARTITIONS), 0).await;
     running.abort();
-    assert_eq!(appended(&world, Topic::Events, partition_of(1, PARTITIONS)).await.len(), 1);
+    assert_eq!(appended(&world, Topic::Events, partition_of(UserId(1), PARTITIONS)).await.len(), 1);
 }
 
 #[tokio::test]

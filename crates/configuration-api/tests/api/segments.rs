@@ -2,7 +2,7 @@
 
 use configuration_api::SegmentBound;
 use ports::config_store::{MembershipBatch, MembershipChange};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use serde_json::{Value, json};
 
 use crate::world::{DEFECT, ENDLESS, HUGE, START, STARTED, World};
@@ -116,10 +116,18 @@ async fn saving_returns_cost_movements_and_progress() {
     for id in ["x", "y"] {
         world.data("POST", "/api/v1/users", json!({"clientRefId": id})).await;
     }
-    let entered =
-        |user| MembershipChange { user_id: UserId(user), entered: vec![1], left: vec![], effective_at: START };
+    let entered = |user| MembershipChange {
+        user_id: UserId(user),
+        entered: vec![SegmentId(1)],
+        left: vec![],
+        effective_at: START,
+    };
     let changes = vec![entered(1), entered(2)];
-    world.store.apply_memberships(MembershipBatch { partition: 0, from: 0, to: 2, changes }).await.unwrap();
+    world
+        .store
+        .apply_memberships(MembershipBatch { partition: PartitionId(0), from: 0, to: 2, changes })
+        .await
+        .unwrap();
     let path = "/api/v1/segments/1";
     let saved = world.data("PUT", path, json!({"whereStatement": "count(*) > 4"})).await;
     assert_eq!(effects(&saved), json!(["O(1)", 6, 1, null, progress]));

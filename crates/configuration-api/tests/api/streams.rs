@@ -13,6 +13,7 @@ use configuration_api::{Api, router};
 use http_body_util::BodyExt;
 use ports::log::{Appended, Batch, Commit, HighestIds, Log, LogError, NewRecord, Progress, Topic};
 use ports_testkit::memory::MemoryLog;
+use segment_engine::ids::PartitionId;
 use tower::ServiceExt;
 
 use crate::world::World;
@@ -50,18 +51,18 @@ impl Log for CountingLog {
         self.log.producer_sequence(producer).await
     }
 
-    async fn read(&self, topic: Topic, partition: u32, from: u64, bytes_max: usize) -> Result<Batch, LogError> {
+    async fn read(&self, topic: Topic, partition: PartitionId, from: u64, bytes_max: usize) -> Result<Batch, LogError> {
         let batch = self.log.read(topic, partition, from, bytes_max).await?;
         let bytes = batch.records.iter().map(|record| record.value.len()).sum();
         self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
         Ok(batch)
     }
 
-    async fn wait_for(&self, topic: Topic, partition: u32, offset: u64) {
+    async fn wait_for(&self, topic: Topic, partition: PartitionId, offset: u64) {
         self.log.wait_for(topic, partition, offset).await;
     }
 
-    async fn bounds(&self, topic: Topic, partition: u32) -> Result<(u64, u64), LogError> {
+    async fn bounds(&self, topic: Topic, partition: PartitionId) -> Result<(u64, u64), LogError> {
         self.log.bounds(topic, partition).await
     }
 
@@ -69,7 +70,7 @@ impl Log for CountingLog {
         self.log.commit(commit).await
     }
 
-    async fn committed(&self, partition: u32) -> Result<Option<Progress>, LogError> {
+    async fn committed(&self, partition: PartitionId) -> Result<Option<Progress>, LogError> {
         self.log.committed(partition).await
     }
 
@@ -77,11 +78,11 @@ impl Log for CountingLog {
         self.log.highest_ids().await
     }
 
-    async fn skip_to(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError> {
+    async fn skip_to(&self, topic: Topic, partition: PartitionId, offset: u64) -> Result<(), LogError> {
         self.log.skip_to(topic, partition, offset).await
     }
 
-    async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
+    async fn trim(&self, topic: Topic, partition: PartitionId, before: u64) -> Result<(), LogError> {
         self.log.trim(topic, partition, before).await
     }
 }
@@ -108,6 +109,7 @@ impl Streams {
 
     /// Appends a notification to a partition.
     async fn append(&self, partition: u32, value: String) {
+        let partition = PartitionId(partition);
         let record =
             NewRecord { topic: Topic::Notifications, partition, key: String::new(), value: value.into_bytes() };
         self.log.append(vec![record]).await.unwrap();

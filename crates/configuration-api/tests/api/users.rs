@@ -6,6 +6,7 @@ use ports::log::partition_of;
 use ports::records::decode::{Input, decode_input};
 use ports::records::json::DEPTH_MAX;
 use segment_engine::event::Position;
+use segment_engine::ids::{PartitionId, UserId};
 use serde_json::{Value, json};
 
 use crate::world::{PARTITIONS, START, STARTED, World, text};
@@ -94,7 +95,7 @@ async fn members_of_a_segment_as_json_and_csv() {
     world.data("POST", "/api/v1/segments", json!({"tag": "all", "whereStatement": ""})).await;
     let changes = json!([{"userId": 1, "entered": [1], "effectiveAt": STARTED},
         {"userId": 2, "entered": [1], "effectiveAt": "2026-01-01T00:00:01Z"}]);
-    let notified = (1..).find(|user| partition_of(*user, PARTITIONS) == 2).unwrap();
+    let notified = (1..).find(|user| partition_of(UserId(*user), PARTITIONS) == PartitionId(2)).unwrap();
     for _ in 0..9 {
         world.notify(notified, &[1], &[]).await;
     }
@@ -139,7 +140,9 @@ async fn no_cell_of_a_csv_is_a_formula() {
         ("'=1", "'=1"),
         ("a@b.c", "a@b.c"),
     ];
-    let notified = (1..).find(|user| partition_of(*user, PARTITIONS) == 2).expect("every partition has users");
+    let notified = (1..)
+        .find(|user| partition_of(UserId(*user), PARTITIONS) == PartitionId(2))
+        .expect("every partition has users");
     for (user, (client_id, _)) in (1..).zip(cases) {
         world.data("POST", "/api/v1/users", json!({"clientRefId": client_id, "name": client_id})).await;
         world.notify(notified, &[1], &[]).await;
@@ -240,7 +243,7 @@ async fn what_no_record_can_hold_is_refused_and_not_put_into_the_outbox() {
     let row = world.store.outbox(sent, 10).await.unwrap().pop().unwrap();
     let mut record = row.entry.value;
     for _ in 0..3 {
-        let place = Position { partition: 0, offset: 0 };
+        let place = Position { partition: PartitionId(0), offset: 0 };
         assert!(matches!(decode_input(record.as_bytes(), place, START).unwrap(), Input::User(_)));
         record =
             format!(r#"{{"type":"forward","user_id":2,"partition":0,"offset":0,"appended_at":0,"record":{record}}}"#);
@@ -262,7 +265,7 @@ async fn traits_are_shown_as_they_were_sent() {
     assert_eq!(text(call("PATCH", "/api/v1/users/1/traits", sent).await).await, shown);
     assert_eq!(text(call("GET", "/api/v1/users/1/traits", "").await).await, shown);
     world.relay().move_all().await.unwrap();
-    let partition = partition_of(1, PARTITIONS);
+    let partition = partition_of(UserId(1), PARTITIONS);
     let path = format!("/api/v1/topics/event_ingested_topic/records?partition={partition}");
     let records = text(call("GET", &path, "").await).await;
     assert!(records.contains(&format!(r#""traits":{sent}"#)), "{records}");

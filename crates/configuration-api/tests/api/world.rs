@@ -16,7 +16,7 @@ use ports::segment_queries::{
     BackfillProgress, ConditionReport, Evidence, Explanation, Preview, SegmentQueries, SegmentQueryError, ValueReport,
 };
 use ports_testkit::memory::{MemoryConfigStore, MemoryLog};
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
 use segment_engine::time::Timestamp;
 use segment_engine::value::Value as EngineValue;
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ impl SegmentQueries for StubQueries {
         Ok(Explanation {
             at: START,
             member: true,
-            version: 1,
+            version: SegmentVersion(1),
             normal_form: Some("count(*) > 0".to_owned()),
             conditions: vec![condition],
             next_change: Some(START),
@@ -115,8 +115,8 @@ impl SegmentQueries for StubQueries {
         }
     }
 
-    async fn progress(&self, _: i64) -> Result<BackfillProgress, SegmentQueryError> {
-        Ok(BackfillProgress { version: 2, ratio: 0.5, partitions: (2, 4) })
+    async fn progress(&self, _: SegmentId) -> Result<BackfillProgress, SegmentQueryError> {
+        Ok(BackfillProgress { version: SegmentVersion(2), ratio: 0.5, partitions: (2, 4) })
     }
 
     async fn wait_until_applied(&self) -> Result<(), SegmentQueryError> {
@@ -209,7 +209,7 @@ impl World {
             "in_segments": entered, "out_segments": left, "cause": "event", "effective_at": STARTED, "at": STARTED});
         let record = NewRecord {
             topic: Topic::Notifications,
-            partition: partition_of(user, PARTITIONS),
+            partition: partition_of(UserId(user), PARTITIONS),
             key: user.to_string(),
             value: value.to_string().into_bytes(),
         };

@@ -5,6 +5,7 @@ mod edit;
 use ports::log::{Log, LogError, Topic};
 use ports::records::json::Reader;
 use ports::records::{ErrorRecord, ErrorType};
+use segment_engine::ids::PartitionId;
 
 use crate::admission::Received;
 use crate::outcome::Outcome;
@@ -67,11 +68,11 @@ pub enum Replay {
 /// The log could not be read, or a record is damaged.
 pub async fn list(log: &dyn Log, from: u64, limit: usize) -> Result<Vec<ErrorEntry>, DeadLetterError> {
     let mut entries = Vec::new();
-    let mut next = from.max(log.bounds(Topic::Errors, 0).await?.0);
+    let mut next = from.max(log.bounds(Topic::Errors, PartitionId::ONLY).await?.0);
     // For one record the smallest read will do.
     let read_bytes = if limit == 1 { 1 } else { READ_BYTES };
     while entries.len() < limit {
-        let batch = log.read(Topic::Errors, 0, next, read_bytes).await?;
+        let batch = log.read(Topic::Errors, PartitionId::ONLY, next, read_bytes).await?;
         if batch.records.is_empty() {
             break;
         }

@@ -16,6 +16,7 @@ use ports::log::{Log, Topic, partition_of};
 use ports::records::decode::{Input, decode_input};
 use ports_testkit::memory::{MemoryIdentities, MemoryLog};
 use segment_engine::event::{Event, Position};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -69,13 +70,13 @@ impl World {
 
     pub(crate) async fn inputs(&self) -> Vec<Input> {
         let mut inputs = Vec::new();
-        for partition in 0..PARTITIONS {
+        for partition in PartitionId::all(PARTITIONS) {
             for record in self.log.read(Topic::Events, partition, 0, usize::MAX).await.unwrap().records {
                 let position = Position { partition, offset: record.offset };
                 let input = decode_input(&record.value, position, record.appended_at).unwrap();
                 if let Input::Event(delivery) = &input {
                     let user_id = delivery.event.user_id;
-                    assert_eq!((record.key, partition), (user_id.to_string(), partition_of(user_id.0, PARTITIONS)));
+                    assert_eq!((record.key, partition), (user_id.to_string(), partition_of(user_id, PARTITIONS)));
                 }
                 inputs.push(input);
             }
@@ -92,7 +93,7 @@ impl World {
     }
 
     pub(crate) async fn errors(&self) -> Vec<Value> {
-        let batch = self.log.read(Topic::Errors, 0, 0, usize::MAX).await.unwrap();
+        let batch = self.log.read(Topic::Errors, PartitionId::ONLY, 0, usize::MAX).await.unwrap();
         batch.records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect()
     }
 }

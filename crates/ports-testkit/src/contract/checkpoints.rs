@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 
 use Generation::{Kept, Latest};
@@ -34,7 +34,12 @@ fn marker(next_offset: u64) -> Progress {
 
 fn checkpoint(partition: u32, next_offset: u64, users: &[(i64, Option<&[u8]>)]) -> Checkpoint {
     let users = users.iter().map(|(user, block)| (UserId(*user), block.map(<[u8]>::to_vec))).collect();
-    Checkpoint { partition, users, partition_state: next_offset.to_string().into_bytes(), marker: marker(next_offset) }
+    Checkpoint {
+        partition: PartitionId(partition),
+        users,
+        partition_state: next_offset.to_string().into_bytes(),
+        marker: marker(next_offset),
+    }
 }
 
 /// Asserts what the latest checkpoint of a partition restores.
@@ -49,8 +54,8 @@ async fn expect_generation(
     next_offset: u64,
     users: &[(i64, &[u8])],
 ) {
-    assert_eq!(store.marker(partition, generation).await.unwrap(), Some(marker(next_offset)));
-    let restored = store.load(partition, generation).await.unwrap().expect("it has a marker");
+    assert_eq!(store.marker(PartitionId(partition), generation).await.unwrap(), Some(marker(next_offset)));
+    let restored = store.load(PartitionId(partition), generation).await.unwrap().expect("it has a marker");
     assert_eq!(restored.marker, marker(next_offset));
     assert_eq!(restored.partition_state, next_offset.to_string().into_bytes());
     let expected: Vec<_> = users.iter().map(|(user, block)| (UserId(*user), block.to_vec())).collect();
@@ -79,10 +84,10 @@ async fn partitions_are_independent(store: &dyn CheckpointStore) {
 }
 
 async fn discarding_leaves_nothing(store: &dyn CheckpointStore) {
-    store.discard(0).await.unwrap();
+    store.discard(PartitionId(0)).await.unwrap();
     store.write(checkpoint(0, 1, &[(1, Some(b"old")), (2, Some(b"old"))])).await.unwrap();
     store.write(checkpoint(1, 1, &[(1, Some(b"kept"))])).await.unwrap();
-    store.discard(0).await.unwrap();
+    store.discard(PartitionId(0)).await.unwrap();
     assert!(is_absent(store, 0, Latest).await);
     expect(store, 1, 1, &[(1, b"kept")]).await;
     store.write(checkpoint(0, 5, &[(2, Some(b"new"))])).await.unwrap();
@@ -90,42 +95,46 @@ async fn discarding_leaves_nothing(store: &dyn CheckpointStore) {
 }
 
 async fn a_kept_checkpoint_stays_as_it_was(store: &dyn CheckpointStore) {
-    assert_eq!(store.keep(0).await.unwrap(), None, "there is nothing to keep");
+    assert_eq!(store.keep(PartitionId(0)).await.unwrap(), None, "there is nothing to keep");
     assert!(is_absent(store, 0, Kept).await);
     store.write(checkpoint(0, 1, &[(-1, Some(b"a")), (2, Some(b"b"))])).await.unwrap();
     store.write(checkpoint(1, 7, &[(2, Some(b"other"))])).await.unwrap();
     assert!(is_absent(store, 0, Kept).await, "writing does not keep a checkpoint");
-    assert_eq!(store.keep(0).await.unwrap(), Some(marker(1)));
+    assert_eq!(store.keep(PartitionId(0)).await.unwrap(), Some(marker(1)));
     assert!(is_absent(store, 1, Kept).await, "partitions are independent");
     store.write(checkpoint(0, 2, &[(-1, None), (2, Some(b"b2")), (3, Some(b"c"))])).await.unwrap();
     expect_generation(store, 0, Kept, 1, &[(-1, b"a"), (2, b"b")]).await;
     expect(store, 0, 2, &[(2, b"b2"), (3, b"c")]).await;
     for next_offset in 3..6 {
-        assert_eq!(store.keep(0).await.unwrap(), Some(marker(next_offset - 1)), "replaces the one kept before");
+        assert_eq!(
+            store.keep(PartitionId(0)).await.unwrap(),
+            Some(marker(next_offset - 1)),
+            "replaces the one kept before"
+        );
         expect_generation(store, 0, Kept, next_offset - 1, &[(2, b"b2"), (3, b"c")]).await;
         store.write(checkpoint(0, next_offset, &[])).await.unwrap();
     }
     let large = vec![7; 3 << 20];
     let many: Vec<(i64, Option<&[u8]>)> = (0..9).map(|user| (user, Some(&large[..]))).collect();
     store.write(checkpoint(0, 9, &many)).await.unwrap();
-    store.keep(0).await.unwrap();
+    store.keep(PartitionId(0)).await.unwrap();
     let users: Vec<(i64, &[u8])> = (0..9).map(|user| (user, &large[..])).collect();
     expect_generation(store, 0, Kept, 9, &users).await;
-    store.discard(0).await.unwrap();
+    store.discard(PartitionId(0)).await.unwrap();
     assert!(is_absent(store, 0, Latest).await && is_absent(store, 0, Kept).await, "discarded with the latest");
     store.write(checkpoint(0, 1, &[(5, Some(b"new"))])).await.unwrap();
-    store.keep(0).await.unwrap();
+    store.keep(PartitionId(0)).await.unwrap();
     expect_generation(store, 0, Kept, 1, &[(5, b"new")]).await;
 }
 
 async fn falling_back_removes_the_latest(store: &dyn CheckpointStore) {
     store.write(checkpoint(0, 1, &[(1, Some(b"a")), (2, Some(b"b"))])).await.unwrap();
-    store.fall_back(0).await.unwrap();
+    store.fall_back(PartitionId(0)).await.unwrap();
     expect(store, 0, 1, &[(1, b"a"), (2, b"b")]).await;
-    store.keep(0).await.unwrap();
+    store.keep(PartitionId(0)).await.unwrap();
     for _ in 0..2 {
         store.write(checkpoint(0, 4, &[(1, None), (2, Some(b"b2")), (3, Some(b"c"))])).await.unwrap();
-        store.fall_back(0).await.unwrap();
+        store.fall_back(PartitionId(0)).await.unwrap();
         expect(store, 0, 1, &[(1, b"a"), (2, b"b")]).await;
         expect_generation(store, 0, Kept, 1, &[(1, b"a"), (2, b"b")]).await;
     }
@@ -134,14 +143,14 @@ async fn falling_back_removes_the_latest(store: &dyn CheckpointStore) {
 }
 
 async fn is_absent(store: &dyn CheckpointStore, partition: u32, generation: Generation) -> bool {
-    store.load(partition, generation).await.unwrap().is_none()
-        && store.marker(partition, generation).await.unwrap().is_none()
+    store.load(PartitionId(partition), generation).await.unwrap().is_none()
+        && store.marker(PartitionId(partition), generation).await.unwrap().is_none()
 }
 
 async fn reopening_keeps_everything(place: &impl CheckpointPlace) {
     let store = place.open().await;
     store.write(checkpoint(3, 1, &[(1, Some(b"a")), (2, Some(b"b"))])).await.unwrap();
-    store.keep(3).await.unwrap();
+    store.keep(PartitionId(3)).await.unwrap();
     store.write(checkpoint(3, 2, &[(1, None)])).await.unwrap();
     drop(store);
     let store = place.open().await;

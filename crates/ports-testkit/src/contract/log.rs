@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 
 use super::log_time;
@@ -56,7 +57,7 @@ pub(super) async fn open_log(place: &impl LogPlace) -> Arc<dyn Log> {
 
 pub(super) fn record(topic: Topic, partition: u32, value: impl ToString) -> NewRecord {
     let value = value.to_string();
-    NewRecord { topic, partition, key: format!("key of {value}"), value: value.into_bytes() }
+    NewRecord { topic, partition: PartitionId(partition), key: format!("key of {value}"), value: value.into_bytes() }
 }
 
 pub(super) fn event(partition: u32, value: impl ToString) -> NewRecord {
@@ -64,7 +65,7 @@ pub(super) fn event(partition: u32, value: impl ToString) -> NewRecord {
 }
 
 pub(super) async fn read(log: &dyn Log, topic: Topic, partition: u32) -> Batch {
-    log.read(topic, partition, 0, ALL).await.unwrap()
+    log.read(topic, PartitionId(partition), 0, ALL).await.unwrap()
 }
 
 pub(super) fn values(records: &[Record]) -> Vec<String> {
@@ -78,21 +79,21 @@ pub(super) fn progress(next_offset: u64, time: i64) -> Progress {
 async fn lost_offsets_are_skipped(place: &impl LogPlace) {
     let log = open_log(place).await;
     log.append(vec![event(1, "a"), event(1, "b")]).await.unwrap();
-    log.skip_to(Topic::Events, 1, 1).await.unwrap();
-    assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (0, 2), "the end is beyond it already");
+    log.skip_to(Topic::Events, PartitionId(1), 1).await.unwrap();
+    assert_eq!(log.bounds(Topic::Events, PartitionId(1)).await.unwrap(), (0, 2), "the end is beyond it already");
     for to in [10, 20] {
-        log.skip_to(Topic::Events, 1, to).await.unwrap();
-        assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (0, to));
+        log.skip_to(Topic::Events, PartitionId(1), to).await.unwrap();
+        assert_eq!(log.bounds(Topic::Events, PartitionId(1)).await.unwrap(), (0, to));
     }
     drop(log);
     let log = open_log(place).await;
-    assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (0, 20), "after a restart too");
+    assert_eq!(log.bounds(Topic::Events, PartitionId(1)).await.unwrap(), (0, 20), "after a restart too");
     assert_eq!(log.append(vec![event(1, "c"), event(1, "d")]).await.unwrap()[0].offset, 20);
-    log.skip_to(Topic::Events, 1, 30).await.unwrap();
+    log.skip_to(Topic::Events, PartitionId(1), 30).await.unwrap();
     for (from, expected) in
         [(0, &["a", "b", "c", "d"][..]), (1, &["b", "c", "d"]), (2, &["c", "d"]), (15, &["c", "d"]), (21, &["d"])]
     {
-        let batch = log.read(Topic::Events, 1, from, ALL).await.unwrap();
+        let batch = log.read(Topic::Events, PartitionId(1), from, ALL).await.unwrap();
         assert_eq!(
             (values(&batch.records), batch.next_offset),
             (expected.iter().map(|value| (*value).to_owned()).collect(), 30),
@@ -100,12 +101,12 @@ async fn lost_offsets_are_skipped(place: &impl LogPlace) {
         );
     }
     for from in [22, 29, 30] {
-        let batch = log.read(Topic::Events, 1, from, ALL).await.unwrap();
+        let batch = log.read(Topic::Events, PartitionId(1), from, ALL).await.unwrap();
         assert_eq!((batch.records.len(), batch.next_offset), (0, 30), "from {from}");
     }
-    log.trim(Topic::Events, 1, 15).await.unwrap();
+    log.trim(Topic::Events, PartitionId(1), 15).await.unwrap();
     assert_eq!(values(&read(&*log, Topic::Events, 1).await.records), ["c", "d"]);
-    assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (15, 30));
+    assert_eq!(log.bounds(Topic::Events, PartitionId(1)).await.unwrap(), (15, 30));
 }
 
 async fn appended_records_are_read_back(log: &dyn Log) {
@@ -113,8 +114,11 @@ async fn appended_records_are_read_back(log: &dyn Log) {
     let batch = read(log, Topic::Events, 0).await;
     assert_eq!((batch.records, batch.next_offset), (vec![], 0), "an empty log");
 
-    let unusual = NewRecord { topic: Topic::Events, partition: 0, key: "ключ\0".into(), value: vec![0, 255, 10] };
-    let empty = NewRecord { topic: Topic::Events, partition: 0, key: String::new(), value: vec![] };
+    let unusual =
+        NewRecord {
+            topic: Topic::Events, partition: PartitionId(0), key: "ключ\0".into(), value: vec![0, 255, 10]
+        };
+    let empty = NewRecord { topic: Topic::Events, partition: PartitionId(0), key: String::new(), value: vec![] };
     let appended = log.append(vec![event(0, "a"), unusual.clone(), empty.clone()]).await.unwrap();
     let batch = read(log, Topic::Events, 0).await;
     assert_eq!(batch.records.len(), 3);
@@ -132,14 +136,15 @@ async fn a_call_is_atomic(log: &dyn Log) {
         assert!(matches!(refused, Err(LogError::NoSuchPartition { .. })), "append to {bad:?}: {refused:?}");
         let refused = log.append_once("p", 1, vec![event(0, "good"), bad.clone()]).await;
         assert!(matches!(refused, Err(LogError::NoSuchPartition { .. })), "append_once to {bad:?}: {refused:?}");
-        let commit = Commit { partition: 0, progress: progress(1, 1), records: vec![event(0, "good"), bad] };
+        let commit =
+            Commit { partition: PartitionId(0), progress: progress(1, 1), records: vec![event(0, "good"), bad] };
         assert!(matches!(log.commit(commit).await, Err(LogError::NoSuchPartition { .. })));
     }
     assert!(read(log, Topic::Events, 0).await.records.is_empty(), "a refused call stores nothing");
     assert_eq!(log.producer_sequence("p").await.unwrap(), 0);
-    assert_eq!(log.committed(0).await.unwrap(), None);
-    assert!(matches!(log.read(Topic::Errors, 1, 0, ALL).await, Err(LogError::NoSuchPartition { .. })));
-    assert!(matches!(log.bounds(Topic::Events, PARTITIONS).await, Err(LogError::NoSuchPartition { .. })));
+    assert_eq!(log.committed(PartitionId(0)).await.unwrap(), None);
+    assert!(matches!(log.read(Topic::Errors, PartitionId(1), 0, ALL).await, Err(LogError::NoSuchPartition { .. })));
+    assert!(matches!(log.bounds(Topic::Events, PartitionId(PARTITIONS)).await, Err(LogError::NoSuchPartition { .. })));
 }
 
 async fn a_scrub_changes_no_record(log: &dyn Log) {
@@ -147,14 +152,14 @@ async fn a_scrub_changes_no_record(log: &dyn Log) {
     for number in 0..5 {
         log.append(vec![event(1, number), record(Topic::Config, 0, number)]).await.unwrap();
     }
-    log.commit(Commit { partition: 1, progress: progress(2, 0), records: vec![] }).await.unwrap();
-    log.trim(Topic::Events, 1, 2).await.unwrap();
+    log.commit(Commit { partition: PartitionId(1), progress: progress(2, 0), records: vec![] }).await.unwrap();
+    log.trim(Topic::Events, PartitionId(1), 2).await.unwrap();
     for minute in 1..3 {
         log.scrub(Timestamp(minute * 60_000_000), 0).await.unwrap();
         assert_eq!(values(&read(log, Topic::Events, 1).await.records), ["2", "3", "4"]);
         assert_eq!(values(&read(log, Topic::Config, 0).await.records).len(), 5);
-        assert_eq!(log.bounds(Topic::Events, 1).await.unwrap(), (2, 5));
-        assert_eq!(log.committed(1).await.unwrap().map(|progress| progress.next_offset), Some(2));
+        assert_eq!(log.bounds(Topic::Events, PartitionId(1)).await.unwrap(), (2, 5));
+        assert_eq!(log.committed(PartitionId(1)).await.unwrap().map(|progress| progress.next_offset), Some(2));
     }
     assert_eq!(log.append(vec![event(1, 5)]).await.unwrap()[0].offset, 5);
 }
@@ -170,14 +175,14 @@ async fn the_highest_ids_count_trimmed_records(place: &impl LogPlace) {
     log.append_once("p", 1, vec![about(Topic::Events, 1, "99")]).await.unwrap();
     assert_eq!(highest(&log).await, HighestIds { user: 13, segment: 7 }, "only what was appended");
     let records = vec![about(Topic::Notifications, 2, "14"), about(Topic::Errors, 0, "77")];
-    log.commit(Commit { partition: 2, progress: progress(1, 2_000), records }).await.unwrap();
+    log.commit(Commit { partition: PartitionId(2), progress: progress(1, 2_000), records }).await.unwrap();
     for key in ["segment:88", "", "c-99", "-1"] {
         log.append(vec![about(Topic::Events, 0, key), about(Topic::Config, 0, key)]).await.unwrap();
     }
     let expected = HighestIds { user: 14, segment: 7 };
     assert_eq!(highest(&log).await, expected, "keys that are not ids do not count");
     for partition in 0..PARTITIONS {
-        log.trim(Topic::Events, partition, u64::MAX).await.unwrap();
+        log.trim(Topic::Events, PartitionId(partition), u64::MAX).await.unwrap();
     }
     assert_eq!(highest(&log).await, expected, "trimmed records count");
     drop(log);
@@ -207,7 +212,7 @@ async fn batches_follow_each_other_without_gaps(log: &dyn Log) {
     for bytes_max in [0, 1, 30, 100, 1_000, ALL] {
         let (mut from, mut seen) = (0, Vec::new());
         loop {
-            let batch = log.read(Topic::Events, 1, from, bytes_max).await.unwrap();
+            let batch = log.read(Topic::Events, PartitionId(1), from, bytes_max).await.unwrap();
             if batch.records.is_empty() {
                 break;
             }
@@ -217,13 +222,13 @@ async fn batches_follow_each_other_without_gaps(log: &dyn Log) {
         }
         assert_eq!(seen, all.records, "with {bytes_max} bytes a batch");
     }
-    let small = log.read(Topic::Events, 1, 0, 100).await.unwrap();
+    let small = log.read(Topic::Events, PartitionId(1), 0, 100).await.unwrap();
     assert!(small.records.len() < 15, "the limit holds: {}", small.records.len());
     for (index, record) in all.records.iter().enumerate() {
-        let rest = log.read(Topic::Events, 1, record.offset, ALL).await.unwrap();
+        let rest = log.read(Topic::Events, PartitionId(1), record.offset, ALL).await.unwrap();
         assert_eq!(rest.records, all.records[index..], "also from the middle of a call");
     }
-    let beyond = log.read(Topic::Events, 1, all.next_offset + 100, ALL).await.unwrap();
+    let beyond = log.read(Topic::Events, PartitionId(1), all.next_offset + 100, ALL).await.unwrap();
     assert_eq!((beyond.records, beyond.next_offset), (vec![], all.next_offset + 100));
 }
 
@@ -250,49 +255,56 @@ async fn append_once_is_idempotent(log: Arc<dyn Log>) {
 }
 
 async fn a_commit_stores_progress_and_records(log: &dyn Log) {
-    assert_eq!(log.committed(2).await.unwrap(), None);
+    assert_eq!(log.committed(PartitionId(2)).await.unwrap(), None);
     let notification = |n: u32| record(Topic::Notifications, 2, n);
     let records = vec![notification(0), record(Topic::Errors, 0, "error"), event(1, "transfer"), notification(1)];
-    log.commit(Commit { partition: 2, progress: progress(10, 900), records }).await.unwrap();
-    let end = log.bounds(Topic::Notifications, 2).await.unwrap().1;
-    let committed = log.committed(2).await.unwrap().unwrap();
+    log.commit(Commit { partition: PartitionId(2), progress: progress(10, 900), records }).await.unwrap();
+    let end = log.bounds(Topic::Notifications, PartitionId(2)).await.unwrap().1;
+    let committed = log.committed(PartitionId(2)).await.unwrap().unwrap();
     assert_eq!(committed, Progress { notifications_offset: end, ..progress(10, 900) }, "the log fills in the offset");
     assert_eq!(values(&read(log, Topic::Notifications, 2).await.records), ["0", "1"]);
     assert_eq!(values(&read(log, Topic::Errors, 0).await.records), ["error"]);
     assert_eq!(values(&read(log, Topic::Events, 1).await.records), ["transfer"]);
 
-    let only_time = Commit { partition: 2, progress: progress(11, 950), records: vec![] };
+    let only_time = Commit { partition: PartitionId(2), progress: progress(11, 950), records: vec![] };
     log.commit(only_time).await.unwrap();
-    let committed = log.committed(2).await.unwrap().unwrap();
+    let committed = log.committed(PartitionId(2)).await.unwrap().unwrap();
     assert_eq!(committed, Progress { notifications_offset: end, ..progress(11, 950) });
-    assert_eq!(log.committed(1).await.unwrap(), None, "partitions are independent");
+    assert_eq!(log.committed(PartitionId(1)).await.unwrap(), None, "partitions are independent");
 
-    log.commit(Commit { partition: 2, progress: progress(12, 960), records: vec![notification(2)] }).await.unwrap();
-    let from_committed = log.read(Topic::Notifications, 2, committed.notifications_offset, ALL).await.unwrap();
+    log.commit(Commit { partition: PartitionId(2), progress: progress(12, 960), records: vec![notification(2)] })
+        .await
+        .unwrap();
+    let from_committed =
+        log.read(Topic::Notifications, PartitionId(2), committed.notifications_offset, ALL).await.unwrap();
     assert_eq!(values(&from_committed.records), ["2"], "the next notification is at the committed offset");
 }
 
 async fn bounds_and_trim(log: &dyn Log) {
-    assert_eq!(log.bounds(Topic::Events, 0).await.unwrap(), (0, 0));
+    assert_eq!(log.bounds(Topic::Events, PartitionId(0)).await.unwrap(), (0, 0));
     for call in 0..10 {
         log.append(vec![event(0, call * 2), event(0, call * 2 + 1), event(1, "other")]).await.unwrap();
     }
     let all = read(log, Topic::Events, 0).await.records;
-    let end = log.bounds(Topic::Events, 0).await.unwrap().1;
+    let end = log.bounds(Topic::Events, PartitionId(0)).await.unwrap().1;
     assert_eq!(end, all[19].offset + 1);
 
-    log.trim(Topic::Events, 0, all[7].offset).await.unwrap();
-    assert_eq!(log.bounds(Topic::Events, 0).await.unwrap(), (all[7].offset, end));
+    log.trim(Topic::Events, PartitionId(0), all[7].offset).await.unwrap();
+    assert_eq!(log.bounds(Topic::Events, PartitionId(0)).await.unwrap(), (all[7].offset, end));
     assert_eq!(
         read(log, Topic::Events, 0).await.records,
         all[7..],
         "reading from the start starts at the first retained"
     );
-    log.trim(Topic::Events, 0, all[2].offset).await.unwrap();
-    assert_eq!(log.bounds(Topic::Events, 0).await.unwrap(), (all[7].offset, end), "trimming restores nothing");
+    log.trim(Topic::Events, PartitionId(0), all[2].offset).await.unwrap();
+    assert_eq!(
+        log.bounds(Topic::Events, PartitionId(0)).await.unwrap(),
+        (all[7].offset, end),
+        "trimming restores nothing"
+    );
 
-    log.trim(Topic::Events, 0, u64::MAX).await.unwrap();
-    assert_eq!(log.bounds(Topic::Events, 0).await.unwrap(), (end, end));
+    log.trim(Topic::Events, PartitionId(0), u64::MAX).await.unwrap();
+    assert_eq!(log.bounds(Topic::Events, PartitionId(0)).await.unwrap(), (end, end));
     assert!(read(log, Topic::Events, 0).await.records.is_empty());
     let next = log.append(vec![event(0, "next")]).await.unwrap()[0].offset;
     assert!(next >= end, "offsets go on");
@@ -306,19 +318,21 @@ async fn in_time<T>(what: &str, wait: impl Future<Output = T>) -> T {
 
 async fn a_wait_ends_when_the_record_comes(log: Arc<dyn Log>) {
     log.append(vec![event(0, "there")]).await.unwrap();
-    in_time("for a record that is there", log.wait_for(Topic::Events, 0, 0)).await;
-    let end = log.bounds(Topic::Events, 0).await.unwrap().1;
+    in_time("for a record that is there", log.wait_for(Topic::Events, PartitionId(0), 0)).await;
+    let end = log.bounds(Topic::Events, PartitionId(0)).await.unwrap().1;
 
     let waiting = tokio::spawn({
         let log = log.clone();
-        async move { log.wait_for(Topic::Events, 0, end).await }
+        async move { log.wait_for(Topic::Events, PartitionId(0), end).await }
     });
     log.append(vec![event(1, "elsewhere"), record(Topic::Notifications, 0, "elsewhere")]).await.unwrap();
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished(), "records in other partitions do not end the wait");
-    log.commit(Commit { partition: 3, progress: progress(0, 0), records: vec![event(0, "here")] }).await.unwrap();
+    log.commit(Commit { partition: PartitionId(3), progress: progress(0, 0), records: vec![event(0, "here")] })
+        .await
+        .unwrap();
     in_time("for a record of a commit", waiting).await.unwrap();
-    let batch = log.read(Topic::Events, 0, end, ALL).await.unwrap();
+    let batch = log.read(Topic::Events, PartitionId(0), end, ALL).await.unwrap();
     assert_eq!(values(&batch.records), ["here"], "the record can be read after the wait");
 }
 
@@ -329,8 +343,8 @@ async fn no_wake_up_is_lost(log: Arc<dyn Log>) {
         async move {
             let (mut from, mut seen) = (0, 0);
             while seen < ROUNDS {
-                log.wait_for(Topic::Events, 0, from).await;
-                let batch = log.read(Topic::Events, 0, from, ALL).await.unwrap();
+                log.wait_for(Topic::Events, PartitionId(0), from).await;
+                let batch = log.read(Topic::Events, PartitionId(0), from, ALL).await.unwrap();
                 assert!(!batch.records.is_empty(), "a wait ends with a record");
                 seen += batch.records.len() as u64;
                 from = batch.next_offset;
@@ -345,11 +359,11 @@ async fn no_wake_up_is_lost(log: Arc<dyn Log>) {
 
 async fn a_cancelled_wait_does_no_harm(log: Arc<dyn Log>) {
     for _ in 0..10 {
-        let cancelled = tokio::time::timeout(Duration::ZERO, log.wait_for(Topic::Events, 0, 0)).await;
+        let cancelled = tokio::time::timeout(Duration::ZERO, log.wait_for(Topic::Events, PartitionId(0), 0)).await;
         assert!(cancelled.is_err(), "there is no record yet");
     }
     log.append(vec![event(0, "x")]).await.unwrap();
-    in_time("after cancelled waits", log.wait_for(Topic::Events, 0, 0)).await;
+    in_time("after cancelled waits", log.wait_for(Topic::Events, PartitionId(0), 0)).await;
 }
 
 async fn reopening_keeps_everything(place: &impl LogPlace) {
@@ -357,10 +371,12 @@ async fn reopening_keeps_everything(place: &impl LogPlace) {
     log.append(vec![event(0, "a"), event(0, "b"), record(Topic::Config, 0, "c")]).await.unwrap();
     log.append_once("p", 9, vec![event(1, "d")]).await.unwrap();
     let notification = record(Topic::Notifications, 1, "n");
-    log.commit(Commit { partition: 1, progress: progress(4, 990), records: vec![notification] }).await.unwrap();
+    log.commit(Commit { partition: PartitionId(1), progress: progress(4, 990), records: vec![notification] })
+        .await
+        .unwrap();
     log.append((0..8).map(|n| event(3, n)).collect()).await.unwrap();
-    log.trim(Topic::Events, 3, 8).await.unwrap();
-    log.trim(Topic::Events, 0, 1).await.unwrap();
+    log.trim(Topic::Events, PartitionId(3), 8).await.unwrap();
+    log.trim(Topic::Events, PartitionId(0), 1).await.unwrap();
     let before = everything(&*log).await;
     drop(log);
 
@@ -377,12 +393,12 @@ async fn everything(log: &dyn Log) -> Vec<String> {
     let mut found = Vec::new();
     for topic in [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config] {
         for partition in 0..topic.partitions(PARTITIONS) {
-            let bounds = log.bounds(topic, partition).await.unwrap();
+            let bounds = log.bounds(topic, PartitionId(partition)).await.unwrap();
             found.push(format!("{topic:?} {partition} {bounds:?} {:?}", read(log, topic, partition).await.records));
         }
     }
     for partition in 0..PARTITIONS {
-        found.push(format!("{:?}", log.committed(partition).await.unwrap()));
+        found.push(format!("{:?}", log.committed(PartitionId(partition)).await.unwrap()));
     }
     found
 }

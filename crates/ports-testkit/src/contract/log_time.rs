@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 
 use super::log::{ALL, LogPlace, PARTITIONS, event, open_log, progress, read, values};
@@ -46,10 +47,10 @@ async fn a_batch_never_splits_an_instant(log: &dyn Log) {
         log.append((0..call).map(|n| event(0, n)).collect()).await.unwrap();
     }
     let mut from = 0;
-    let end = log.bounds(Topic::Events, 0).await.unwrap().1;
+    let end = log.bounds(Topic::Events, PartitionId(0)).await.unwrap().1;
     while from < end {
-        let batch = log.read(Topic::Events, 0, from, 1).await.unwrap();
-        let next = log.read(Topic::Events, 0, batch.next_offset, ALL).await.unwrap();
+        let batch = log.read(Topic::Events, PartitionId(0), from, 1).await.unwrap();
+        let next = log.read(Topic::Events, PartitionId(0), batch.next_offset, ALL).await.unwrap();
         let last = batch.records.last().expect("the end is not reached").appended_at;
         assert!(next.records.first().is_none_or(|next| next.appended_at > last));
         assert!(batch.complete_until >= last, "the batch itself is complete");
@@ -68,7 +69,7 @@ async fn a_piece_may_split_an_instant(log: &dyn Log) {
     for bytes_max in [0, 1, 5 * VALUE_BYTES, 100 * VALUE_BYTES] {
         let (mut from, mut read) = (0, Vec::new());
         loop {
-            let piece = log.read_piece(Topic::Events, 0, from, bytes_max).await.unwrap();
+            let piece = log.read_piece(Topic::Events, PartitionId(0), from, bytes_max).await.unwrap();
             let Some(last) = piece.last() else { break };
             from = last.offset + 1;
             let before_last: usize = piece[..piece.len() - 1].iter().map(|record| record.value.len()).sum();
@@ -134,7 +135,7 @@ async fn complete_until_holds_under_load(log: Arc<dyn Log>) {
             let (mut from, mut complete_until, mut seen) = (0, Timestamp::MIN, 0);
             loop {
                 let stopping = stop.load(Ordering::SeqCst);
-                let batch = log.read(Topic::Events, partition, from, 64).await.unwrap();
+                let batch = log.read(Topic::Events, PartitionId(partition), from, 64).await.unwrap();
                 for record in &batch.records {
                     assert!(record.appended_at > complete_until, "complete until {complete_until:?}, then {record:?}");
                     assert!(record.appended_at <= batch.complete_until);
@@ -176,11 +177,11 @@ async fn a_restart_goes_on_after_the_last_instant(place: &impl LogPlace) {
     let back = Arc::new(ManualClock::at(Timestamp(1_000)));
     let log = open(place, back.clone()).await;
     assert!(append_at(&*log, 0).await > last, "after the last record of any partition");
-    log.commit(Commit { partition: 0, progress: progress(1, 90_000), records: vec![] }).await.unwrap();
+    log.commit(Commit { partition: PartitionId(0), progress: progress(1, 90_000), records: vec![] }).await.unwrap();
     let at = append_at(&*log, 1).await;
     assert!(at > Timestamp(90_000), "committed time has passed");
-    log.trim(Topic::Events, 1, u64::MAX).await.unwrap();
-    log.commit(Commit { partition: 0, progress: progress(1, 95_000), records: vec![] }).await.unwrap();
+    log.trim(Topic::Events, PartitionId(1), u64::MAX).await.unwrap();
+    log.commit(Commit { partition: PartitionId(0), progress: progress(1, 95_000), records: vec![] }).await.unwrap();
     drop(log);
     let log = open(place, back).await;
     assert!(append_at(&*log, 2).await > Timestamp(95_000), "after a restart too");

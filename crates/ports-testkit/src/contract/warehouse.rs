@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 use serde_json::json;
@@ -57,7 +58,7 @@ pub fn event(user: i64, partition: u32, offset: u64) -> Event {
         created_at: Timestamp(1_700_000_000_000_000),
         processed_at: Timestamp(1_700_000_000_000_000 + offset as i64),
         payload: Arc::new(json!({})),
-        position: Position { partition, offset },
+        position: Position { partition: PartitionId(partition), offset },
     }
 }
 
@@ -77,6 +78,7 @@ pub(super) fn row(event: Event) -> ArchiveRow {
 
 /// Writes rows to a partition at its archive position.
 pub(super) async fn archive(warehouse: &dyn Warehouse, partition: u32, rows: Vec<ArchiveRow>) {
+    let partition = PartitionId(partition);
     let from_offset = warehouse.archive_position(partition).await.unwrap();
     let to_offset = from_offset + rows.len() as u64 + 1;
     warehouse.archive(ArchiveBatch { partition, from_offset, to_offset, rows }).await.unwrap();
@@ -100,9 +102,9 @@ async fn users(warehouse: &dyn Warehouse) -> Vec<i64> {
 }
 
 async fn positions_move_by_compare_and_set(warehouse: &dyn Warehouse) {
-    assert_eq!(warehouse.archive_position(1).await.unwrap(), 0);
+    assert_eq!(warehouse.archive_position(PartitionId(1)).await.unwrap(), 0);
     let batch = |from_offset, to_offset, offset| ArchiveBatch {
-        partition: 1,
+        partition: PartitionId(1),
         from_offset,
         to_offset,
         rows: vec![user(offset as i64, "e"), row(event(7, 1, offset))],
@@ -113,13 +115,16 @@ async fn positions_move_by_compare_and_set(warehouse: &dyn Warehouse) {
         let moved = matches!(refused, Err(WarehouseError::Moved { found: 10, expected }) if expected == from);
         assert!(moved, "{what}: {refused:?}");
     }
-    assert_eq!(warehouse.archive_position(1).await.unwrap(), 10, "a refused batch moves nothing");
+    assert_eq!(warehouse.archive_position(PartitionId(1)).await.unwrap(), 10, "a refused batch moves nothing");
     assert_eq!(offsets(warehouse, &[7]).await, [(7, 3)], "and writes nothing");
     assert_eq!(users(warehouse).await, [3]);
     warehouse.archive(batch(10, 11, 10)).await.unwrap();
-    warehouse.archive(ArchiveBatch { partition: 1, from_offset: 11, to_offset: 99, rows: vec![] }).await.unwrap();
-    assert_eq!(warehouse.archive_position(1).await.unwrap(), 99, "without rows too");
-    assert_eq!(warehouse.archive_position(0).await.unwrap(), 0, "partitions are independent");
+    warehouse
+        .archive(ArchiveBatch { partition: PartitionId(1), from_offset: 11, to_offset: 99, rows: vec![] })
+        .await
+        .unwrap();
+    assert_eq!(warehouse.archive_position(PartitionId(1)).await.unwrap(), 99, "without rows too");
+    assert_eq!(warehouse.archive_position(PartitionId(0)).await.unwrap(), 0, "partitions are independent");
 }
 
 async fn concurrent_batches_are_written_once(warehouse: Arc<dyn Warehouse>) {
@@ -127,7 +132,7 @@ async fn concurrent_batches_are_written_once(warehouse: Arc<dyn Warehouse>) {
         let warehouse = warehouse.clone();
         let partition = n % 3;
         let rows = vec![row(event(5, partition, 0)), user(5, "e")];
-        let batch = ArchiveBatch { partition, from_offset: 0, to_offset: 1, rows };
+        let batch = ArchiveBatch { partition: PartitionId(partition), from_offset: 0, to_offset: 1, rows };
         tokio::spawn(async move { warehouse.archive(batch).await })
     });
     let mut written = 0;
@@ -159,7 +164,7 @@ async fn events_come_back_as_they_were(warehouse: &dyn Warehouse) {
         created_at: Timestamp(-1),
         processed_at: Timestamp(1_700_000_000_123_456),
         payload: Arc::new(json!({"deep": {"list": [1, 2.5, null, "\u{0} \u{20ac}"]}, "big": u64::MAX, "": {}})),
-        position: Position { partition: 2, offset: u64::from(u32::MAX) + 5 },
+        position: Position { partition: PartitionId(2), offset: u64::from(u32::MAX) + 5 },
         ..event(i64::MAX, 0, 0)
     };
     let far = Event { created_at: Timestamp(4_102_444_800_000_001), ..event(i64::MIN, 0, 1) };
@@ -216,7 +221,7 @@ async fn receipts_are_found(warehouse: &dyn Warehouse) {
 /// Returns a row of traits set at `at`, which is also their offset.
 pub(super) fn traits(user: i64, at: i64, traits: serde_json::Value) -> ArchiveRow {
     let serde_json::Value::Object(traits) = traits else { panic!("traits are an object") };
-    let position = Position { partition: 0, offset: at.unsigned_abs() };
+    let position = Position { partition: PartitionId(0), offset: at.unsigned_abs() };
     ArchiveRow::Traits(TraitsRow { user: UserId(user), traits, created_at: Timestamp(at), position })
 }
 
@@ -287,7 +292,10 @@ async fn a_scrub_changes_no_result(place: &impl WarehousePlace) {
     }
     archive(warehouse, 1, vec![ArchiveRow::MergeUser(UserId(3)), alias(3, 2), ArchiveRow::DeleteUser(UserId(1))]).await;
     let results = async || {
-        let positions = [warehouse.archive_position(0).await.unwrap(), warehouse.archive_position(1).await.unwrap()];
+        let positions = [
+            warehouse.archive_position(PartitionId(0)).await.unwrap(),
+            warehouse.archive_position(PartitionId(1)).await.unwrap(),
+        ];
         let departed = warehouse.departures(&[1, 2, 3].map(UserId)).await.unwrap();
         (positions, departed, users(warehouse).await, history(warehouse, &[(1, ALL), (2, ALL), (3, ALL)]).await)
     };
@@ -304,10 +312,10 @@ async fn reopening_keeps_everything(place: &impl WarehousePlace) {
     let warehouse = place.open().await;
     archive(&*warehouse, 1, vec![user(1, "a"), user(2, "b"), row(event(1, 1, 0))]).await;
     archive(&*warehouse, 1, vec![ArchiveRow::MergeUser(UserId(1)), alias(1, 2)]).await;
-    let position = warehouse.archive_position(1).await.unwrap();
+    let position = warehouse.archive_position(PartitionId(1)).await.unwrap();
     drop(warehouse);
     let warehouse = place.open().await;
-    assert_eq!(warehouse.archive_position(1).await.unwrap(), position);
+    assert_eq!(warehouse.archive_position(PartitionId(1)).await.unwrap(), position);
     assert_eq!(history(&*warehouse, &[(1, ALL)]).await, [event(1, 1, 0)]);
     assert_eq!(users(&*warehouse).await, [2]);
 }

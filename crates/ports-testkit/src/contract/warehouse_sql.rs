@@ -1,7 +1,8 @@
 //! The warehouse's suite, continued: SQL.
 
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 use serde_json::json;
 

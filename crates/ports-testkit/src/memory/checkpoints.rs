@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::log::Progress;
@@ -12,7 +12,7 @@ use ports::log::Progress;
 /// Checkpoints in memory; clones share them.
 #[derive(Clone, Default)]
 pub struct MemoryCheckpoints {
-    stored: Arc<Mutex<HashMap<(u32, Generation), Stored>>>,
+    stored: Arc<Mutex<HashMap<(PartitionId, Generation), Stored>>>,
 }
 
 #[derive(Clone)]
@@ -23,12 +23,12 @@ struct Stored {
 }
 
 impl MemoryCheckpoints {
-    fn stored(&self) -> MutexGuard<'_, HashMap<(u32, Generation), Stored>> {
+    fn stored(&self) -> MutexGuard<'_, HashMap<(PartitionId, Generation), Stored>> {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies one generation over the other. Returns its marker.
-    fn copy(&self, partition: u32, from: Generation, to: Generation) -> Option<Progress> {
+    fn copy(&self, partition: PartitionId, from: Generation, to: Generation) -> Option<Progress> {
         let mut stored = self.stored();
         let copy = stored.get(&(partition, from))?.clone();
         let marker = copy.marker;
@@ -54,7 +54,7 @@ impl CheckpointStore for MemoryCheckpoints {
         Ok(())
     }
 
-    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
+    async fn load(&self, partition: PartitionId, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
         Ok(self.stored().get(&(partition, generation)).map(|stored| Restored {
             partition_state: stored.partition_state.clone(),
             marker: stored.marker,
@@ -62,20 +62,24 @@ impl CheckpointStore for MemoryCheckpoints {
         }))
     }
 
-    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError> {
+    async fn marker(
+        &self,
+        partition: PartitionId,
+        generation: Generation,
+    ) -> Result<Option<Progress>, CheckpointError> {
         Ok(self.stored().get(&(partition, generation)).map(|stored| stored.marker))
     }
 
-    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+    async fn keep(&self, partition: PartitionId) -> Result<Option<Progress>, CheckpointError> {
         Ok(self.copy(partition, Generation::Latest, Generation::Kept))
     }
 
-    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError> {
+    async fn fall_back(&self, partition: PartitionId) -> Result<(), CheckpointError> {
         self.copy(partition, Generation::Kept, Generation::Latest);
         Ok(())
     }
 
-    async fn discard(&self, partition: u32) -> Result<(), CheckpointError> {
+    async fn discard(&self, partition: PartitionId) -> Result<(), CheckpointError> {
         self.stored().retain(|(other, _), _| *other != partition);
         Ok(())
     }

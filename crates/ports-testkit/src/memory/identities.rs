@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use ports::clock::Clock;
 use ports::identities::{CaselessTypes, Created, Identities, Identity, IdentityError, Profile, Resolved};

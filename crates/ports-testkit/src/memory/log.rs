@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use tokio::sync::Notify;
 
@@ -25,9 +26,9 @@ struct Data {
 
 #[derive(Default)]
 struct State {
-    partitions: HashMap<(Topic, u32), Partition>,
+    partitions: HashMap<(Topic, PartitionId), Partition>,
     producers: HashMap<String, u64>,
-    committed: HashMap<u32, Progress>,
+    committed: HashMap<PartitionId, Progress>,
     highest: HighestIds,
     /// The last `appended_at` or returned `complete_until`. Every append gets a later instant.
     floor: Option<Timestamp>,
@@ -129,7 +130,7 @@ impl Log for MemoryLog {
         Ok(self.state().producers.get(producer).copied().unwrap_or_default())
     }
 
-    async fn read(&self, topic: Topic, partition: u32, from: u64, bytes_max: usize) -> Result<Batch, LogError> {
+    async fn read(&self, topic: Topic, partition: PartitionId, from: u64, bytes_max: usize) -> Result<Batch, LogError> {
         topic.check(partition, self.data.partitions)?;
         let mut state = self.state();
         let stored = state.partitions.entry((topic, partition)).or_default();
@@ -151,7 +152,7 @@ impl Log for MemoryLog {
         Ok(Batch { records, next_offset, complete_until })
     }
 
-    async fn wait_for(&self, topic: Topic, partition: u32, offset: u64) {
+    async fn wait_for(&self, topic: Topic, partition: PartitionId, offset: u64) {
         loop {
             let appended = self.data.appended.notified();
             // `notify_waiters` wakes every `Notified` created before it, so the check must come
@@ -163,7 +164,7 @@ impl Log for MemoryLog {
         }
     }
 
-    async fn bounds(&self, topic: Topic, partition: u32) -> Result<(u64, u64), LogError> {
+    async fn bounds(&self, topic: Topic, partition: PartitionId) -> Result<(u64, u64), LogError> {
         topic.check(partition, self.data.partitions)?;
         let state = self.state();
         Ok(state.partitions.get(&(topic, partition)).map_or((0, 0), |stored| (stored.first, stored.end())))
@@ -184,7 +185,7 @@ impl Log for MemoryLog {
         Ok(())
     }
 
-    async fn committed(&self, partition: u32) -> Result<Option<Progress>, LogError> {
+    async fn committed(&self, partition: PartitionId) -> Result<Option<Progress>, LogError> {
         Ok(self.state().committed.get(&partition).copied())
     }
 
@@ -192,7 +193,7 @@ impl Log for MemoryLog {
         Ok(self.state().highest)
     }
 
-    async fn trim(&self, topic: Topic, partition: u32, before: u64) -> Result<(), LogError> {
+    async fn trim(&self, topic: Topic, partition: PartitionId, before: u64) -> Result<(), LogError> {
         topic.check(partition, self.data.partitions)?;
         let mut state = self.state();
         let stored = state.partitions.entry((topic, partition)).or_default();
@@ -202,7 +203,7 @@ impl Log for MemoryLog {
         Ok(())
     }
 
-    async fn skip_to(&self, topic: Topic, partition: u32, offset: u64) -> Result<(), LogError> {
+    async fn skip_to(&self, topic: Topic, partition: PartitionId, offset: u64) -> Result<(), LogError> {
         topic.check(partition, self.data.partitions)?;
         let mut state = self.state();
         let stored = state.partitions.entry((topic, partition)).or_default();

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 
 use ports::warehouse::{
@@ -19,7 +20,7 @@ pub struct MemoryWarehouse {
 
 #[derive(Default)]
 struct Rows {
-    positions: HashMap<u32, u64>,
+    positions: HashMap<PartitionId, u64>,
     events: Vec<Event>,
     /// The positions of events whose ids dedupe forever.
     dedupe_forever: HashSet<Position>,
@@ -108,7 +109,7 @@ impl Warehouse for MemoryWarehouse {
         Ok(())
     }
 
-    async fn archive_position(&self, partition: u32) -> Result<u64, WarehouseError> {
+    async fn archive_position(&self, partition: PartitionId) -> Result<u64, WarehouseError> {
         Ok(self.rows().positions.get(&partition).copied().unwrap_or_default())
     }
 

@@ -1,6 +1,7 @@
 //! Activities: the kinds of events that the site knows, and their links to segments.
 
 use async_trait::async_trait;
+use segment_engine::ids::SegmentId;
 use segment_engine::time::Timestamp;
 
 use super::{ConfigStoreError, Page};
@@ -71,10 +72,10 @@ pub trait ActivityStore: Send + Sync + 'static {
     async fn delete_activity(&self, id: i64) -> Result<(), ConfigStoreError>;
 
     /// Links an activity to a segment. Idempotent.
-    async fn link_activity(&self, activity: i64, segment: i64) -> Result<(), ConfigStoreError>;
+    async fn link_activity(&self, activity: i64, segment: SegmentId) -> Result<(), ConfigStoreError>;
 
     /// Removes a link. Idempotent, but activity and segment must exist.
-    async fn unlink_activity(&self, activity: i64, segment: i64) -> Result<(), ConfigStoreError>;
+    async fn unlink_activity(&self, activity: i64, segment: SegmentId) -> Result<(), ConfigStoreError>;
 }
 
 impl Activity {

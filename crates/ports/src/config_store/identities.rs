@@ -2,7 +2,7 @@
 //! one person.
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 use super::{ConfigStoreError, Resource, User};

@@ -1,7 +1,7 @@
 //! Memberships: those that the engine computes, written in batches, and manual segments.
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
@@ -15,7 +15,7 @@ pub struct Membership {
     /// The member.
     pub user_id: UserId,
     /// The segment that the user is in.
-    pub segment_id: i64,
+    pub segment_id: SegmentId,
     /// The `effective_at` of the transition by which the user entered.
     pub created_at: Timestamp,
     /// The `effective_at` of the transition that last wrote the row.
@@ -37,9 +37,9 @@ pub struct MembershipChange {
     /// The user that entered or left segments.
     pub user_id: UserId,
     /// Ids of the segments entered.
-    pub entered: Vec<i64>,
+    pub entered: Vec<SegmentId>,
     /// Ids of the segments left.
-    pub left: Vec<i64>,
+    pub left: Vec<SegmentId>,
     /// The instant from which the change holds.
     pub effective_at: Timestamp,
 }
@@ -48,7 +48,7 @@ pub struct MembershipChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembershipBatch {
     /// The partition of the notification topic.
-    pub partition: u32,
+    pub partition: PartitionId,
     /// The first offset of the range: the store's position must be this one.
     pub from: u64,
     /// The offset after the range.
@@ -70,24 +70,24 @@ pub enum Applied {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManualSet {
     /// The ids that do not belong to manual segments.
-    pub ignored: Vec<i64>,
+    pub ignored: Vec<SegmentId>,
 }
 
 /// The memberships of the config store.
 #[async_trait]
 pub trait MembershipStore: Send + Sync + 'static {
     /// Returns a page of the members of a segment, ordered by user id, without absorbed users.
-    async fn members(&self, segment: i64, page: Page) -> Result<Vec<Member>, ConfigStoreError>;
+    async fn members(&self, segment: SegmentId, page: Page) -> Result<Vec<Member>, ConfigStoreError>;
 
     /// Counts the members of a segment.
-    async fn count_members(&self, segment: i64) -> Result<u64, ConfigStoreError>;
+    async fn count_members(&self, segment: SegmentId) -> Result<u64, ConfigStoreError>;
 
     /// Sets the manual segments of a user to exactly these. Ids of other segments are ignored, and
     /// returned.
     async fn set_manual_memberships(
         &self,
         user: UserId,
-        segments: &[i64],
+        segments: &[SegmentId],
         now: Timestamp,
     ) -> Result<ManualSet, ConfigStoreError>;
 
@@ -96,7 +96,7 @@ pub trait MembershipStore: Send + Sync + 'static {
 
     /// Returns the offset up to which each partition of the notification topic was applied, for
     /// partitions that have one, ascending.
-    async fn membership_positions(&self) -> Result<Vec<(u32, u64)>, ConfigStoreError>;
+    async fn membership_positions(&self) -> Result<Vec<(PartitionId, u64)>, ConfigStoreError>;
 
     /// Writes a batch and moves the partition's position, in one transaction. Idempotent. Conflict:
     /// `MEMBERSHIP_POSITION` if the position is before the batch or inside of it; read the position
@@ -125,7 +125,7 @@ impl MembershipBatch {
 
     /// Returns for each (user, segment) since when the user is a member after the batch; `None` if
     /// they are not one.
-    pub fn net(&self) -> std::collections::BTreeMap<(UserId, i64), Option<Timestamp>> {
+    pub fn net(&self) -> std::collections::BTreeMap<(UserId, SegmentId), Option<Timestamp>> {
         let mut net = std::collections::BTreeMap::new();
         for change in &self.changes {
             for segment in &change.left {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine::ManualList;
 
 use super::{ConfigStoreError, Segment, SegmentKind, User};
@@ -53,9 +53,9 @@ impl OutboxEntry {
         Self { topic: Topic::Events, key: user.0, value }
     }
 
-    fn about_segment(id: i64, record: &ConfigRecord) -> Self {
+    fn about_segment(id: SegmentId, record: &ConfigRecord) -> Self {
         let value = serde_json::to_string(record).expect("a record has string keys only");
-        Self { topic: Topic::Config, key: id, value }
+        Self { topic: Topic::Config, key: id.0, value }
     }
 
     /// Makes the record of a user's current state.
@@ -124,13 +124,14 @@ impl OutboxEntry {
     }
 
     /// Says that a segment was deleted.
-    pub fn segment_deleted(id: i64) -> Self {
+    pub fn segment_deleted(id: SegmentId) -> Self {
         Self::about_segment(id, &ConfigRecord::SegmentDeleted { id })
     }
 
     /// Returns the entry as a record for a log with this many partitions.
     pub fn record(self, partitions: u32) -> NewRecord {
-        let partition = if self.topic == Topic::Events { partition_of(self.key, partitions) } else { 0 };
+        let partition =
+            if self.topic == Topic::Events { partition_of(UserId(self.key), partitions) } else { PartitionId(0) };
         NewRecord { topic: self.topic, partition, key: self.key.to_string(), value: self.value.into_bytes() }
     }
 }

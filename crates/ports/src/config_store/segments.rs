@@ -1,6 +1,7 @@
 //! Segments, and the rules for `segment('tag')` between them.
 
 use async_trait::async_trait;
+use segment_engine::ids::{SegmentId, SegmentVersion};
 use segment_engine::time::Timestamp;
 
 use super::{Activity, ConfigStoreError, Page};
@@ -20,7 +21,7 @@ pub enum SegmentKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Starts at 1 and is never reused.
-    pub id: i64,
+    pub id: SegmentId,
     /// Shown to people.
     pub title: String,
     /// Shown to people.
@@ -34,7 +35,7 @@ pub struct Segment {
     /// What decides on the members.
     pub kind: SegmentKind,
     /// Grows by one with each change of tag or where clause.
-    pub version: u64,
+    pub version: SegmentVersion,
     /// The tags that the where clause names, ascending.
     pub uses: Vec<String>,
     /// When it was created.
@@ -89,7 +90,7 @@ pub trait SegmentStore: Send + Sync + 'static {
     async fn create_segment(&self, new: NewSegment, now: Timestamp) -> Result<Segment, ConfigStoreError>;
 
     /// Returns the segment with this id.
-    async fn segment(&self, id: i64) -> Result<Option<Segment>, ConfigStoreError>;
+    async fn segment(&self, id: SegmentId) -> Result<Option<Segment>, ConfigStoreError>;
 
     /// Returns the segment with this tag.
     async fn segment_by_tag(&self, tag: &str) -> Result<Option<Segment>, ConfigStoreError>;
@@ -101,19 +102,23 @@ pub trait SegmentStore: Send + Sync + 'static {
     async fn generics_and_by(&self, activity_code: &str) -> Result<Vec<Segment>, ConfigStoreError>;
 
     /// Changes a segment. Conflicts: `TAG_TAKEN`, `SEGMENT_IN_USE` for a new tag.
-    async fn update_segment(&self, id: i64, change: SegmentChange, now: Timestamp)
-    -> Result<Segment, ConfigStoreError>;
+    async fn update_segment(
+        &self,
+        id: SegmentId,
+        change: SegmentChange,
+        now: Timestamp,
+    ) -> Result<Segment, ConfigStoreError>;
 
     /// Deletes a segment with its links and memberships. Conflict: `SEGMENT_IN_USE`.
-    async fn delete_segment(&self, id: i64) -> Result<(), ConfigStoreError>;
+    async fn delete_segment(&self, id: SegmentId) -> Result<(), ConfigStoreError>;
 
     /// Returns the activities linked to a segment, ordered by id.
-    async fn activities_of(&self, segment: i64) -> Result<Vec<Activity>, ConfigStoreError>;
+    async fn activities_of(&self, segment: SegmentId) -> Result<Vec<Activity>, ConfigStoreError>;
 }
 
 impl Segment {
     /// Returns the first version of a new segment.
-    pub fn new(id: i64, new: NewSegment, now: Timestamp) -> Segment {
+    pub fn new(id: SegmentId, new: NewSegment, now: Timestamp) -> Segment {
         let NewSegment { title, description, tag, where_statement, is_generic, kind, uses } = new;
         let uses = ascending(uses);
         Segment {
@@ -124,7 +129,7 @@ impl Segment {
             where_statement,
             is_generic,
             kind,
-            version: 1,
+            version: SegmentVersion::FIRST,
             uses,
             created_at: now,
             updated_at: now,
@@ -146,7 +151,9 @@ pub fn change_segment(segment: &Segment, change: SegmentChange, now: Timestamp) 
     }
     changed.updated_at = now;
     let is_redefined = changed.tag != segment.tag || changed.where_statement != segment.where_statement;
-    changed.version += u64::from(is_redefined);
+    if is_redefined {
+        changed.version = changed.version.next();
+    }
     (changed, is_redefined)
 }
 

@@ -1,7 +1,7 @@
 //! Users, and their emails and client ids.
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 use super::{ConfigStoreError, IdentityKey, Membership, Page};

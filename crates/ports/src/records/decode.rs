@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::schema::{EventColumn, Place};
 use segment_engine::time::Timestamp;
 use serde::Deserialize;
@@ -110,7 +111,7 @@ fn user_record(text: &str, kind: &str) -> Result<UserRecord, BadRecord> {
     #[derive(Deserialize)]
     struct Forward {
         user_id: UserId,
-        partition: u32,
+        partition: PartitionId,
         offset: u64,
         appended_at: Timestamp,
         record: Box<RawValue>,

@@ -1,6 +1,6 @@
 //! An accepted event as it stands in the event topic.
 
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::schema::{EventColumn, Place};
 use serde::Serialize;
 

@@ -16,7 +16,7 @@ pub mod object;
 use std::collections::BTreeMap;
 
 use json_text::JsonText;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 pub use segment_engine::machine::{Cause, ManualList};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -85,7 +85,7 @@ pub enum UserRecord {
         /// The survivor.
         user_id: UserId,
         /// The partition that it reached first.
-        partition: u32,
+        partition: PartitionId,
         /// The record's offset there.
         offset: u64,
         /// The record's `appended_at` there.
@@ -104,7 +104,7 @@ pub enum UserRecord {
         user_id: UserId,
         /// The segments of the user's memberships in the config store; absent if only `sequence` matters.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        segments: Option<Vec<i64>>,
+        segments: Option<Vec<SegmentId>>,
         /// At least the highest `sequence` of the user's notifications, lost ones included.
         sequence: u64,
     },
@@ -134,11 +134,11 @@ pub enum SegmentRecord {
     /// A new version of a segment. Records before this one are its history.
     SegmentDefined {
         /// The segment's id.
-        id: i64,
+        id: SegmentId,
         /// The segment's tag.
         tag: String,
         /// The version of the definition.
-        version: u64,
+        version: SegmentVersion,
         /// The where clause.
         where_statement: String,
         /// Whether its members are set by hand.
@@ -147,14 +147,14 @@ pub enum SegmentRecord {
     /// The history of this version has been read: it takes effect here.
     SegmentReady {
         /// The segment's id.
-        id: i64,
+        id: SegmentId,
         /// The version of the definition.
-        version: u64,
+        version: SegmentVersion,
     },
     /// The segment is deleted.
     SegmentRemoved {
         /// The segment's id.
-        id: i64,
+        id: SegmentId,
     },
     /// The log had lost its end: there may be history that only the warehouse has, for new segments to be read.
     SegmentHistory {},
@@ -167,11 +167,11 @@ pub enum ConfigRecord {
     /// A segment was created or changed.
     Segment {
         /// The segment's id.
-        id: i64,
+        id: SegmentId,
         /// The segment's tag.
         tag: String,
         /// Grows by one with each change of the meaning.
-        version: u64,
+        version: SegmentVersion,
         /// The where clause; empty selects every known user. Ignored for manual segments.
         where_statement: String,
         /// Whether its members are set by hand.
@@ -180,7 +180,7 @@ pub enum ConfigRecord {
     /// A segment was deleted.
     SegmentDeleted {
         /// The segment's id.
-        id: i64,
+        id: SegmentId,
     },
 }
 
@@ -196,9 +196,9 @@ pub struct Notification {
     /// Counts from 1 without a gap, per user.
     pub sequence: u64,
     /// Ids of the segments entered, ascending.
-    pub in_segments: Vec<i64>,
+    pub in_segments: Vec<SegmentId>,
     /// Ids of the segments left, ascending.
-    pub out_segments: Vec<i64>,
+    pub out_segments: Vec<SegmentId>,
     /// Why.
     pub cause: Cause,
     /// The first microsecond at which it holds: RFC 3339, UTC.
@@ -207,7 +207,7 @@ pub struct Notification {
     pub at: String,
     /// All memberships afterwards, if the setting asks for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub segments: Option<Vec<i64>>,
+    pub segments: Option<Vec<SegmentId>>,
 }
 
 /// A record of the error topic.

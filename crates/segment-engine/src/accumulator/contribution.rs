@@ -37,7 +37,8 @@ impl Order {
     /// Returns the order of an event that is received when it is created, at offset 0.
     #[cfg(test)]
     pub(super) fn created(created_at: Timestamp) -> Self {
-        Self { created_at, processed_at: created_at, position: Position { partition: 0, offset: 0 } }
+        let position = Position { partition: crate::ids::PartitionId(0), offset: 0 };
+        Self { created_at, processed_at: created_at, position }
     }
 
     pub(super) fn created_at(self) -> Timestamp {

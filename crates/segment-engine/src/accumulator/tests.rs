@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::decimal::Decimal;
 use crate::event::Position;
+use crate::ids::PartitionId;
 use crate::value::Value;
 
 const CAP: u64 = 4;
@@ -27,7 +28,7 @@ fn contribution(from: i64, until: Option<i64>, value: i64) -> Contribution {
     let order = Order {
         created_at: Timestamp(from),
         processed_at: Timestamp(from),
-        position: Position { partition: 0, offset: 0 },
+        position: Position { partition: PartitionId(0), offset: 0 },
     };
     Contribution {
         from: Timestamp(from),

@@ -11,6 +11,7 @@ use crate::accumulator::{
     Accumulator, Contribution, Count, Distinct, Ends, Extreme, Funnel, NewestK, Order, Pending, Queue, Rank, Sum,
 };
 use crate::event::Position;
+use crate::ids::PartitionId;
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -162,7 +163,7 @@ struct OrderLayout {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Position")]
 struct PositionLayout {
-    partition: u32,
+    partition: PartitionId,
     offset: u64,
 }
 

@@ -3,7 +3,7 @@
 use md5::{Digest, Md5};
 
 use crate::decimal::Decimal;
-use crate::event::UserId;
+use crate::ids::UserId;
 use crate::value::Value;
 
 /// How many buckets there are, each a hundredth of a percent.

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::decimal::Decimal;
-use crate::event::{Position, UserId};
+use crate::event::Position;
+use crate::ids::{PartitionId, UserId};
 use crate::plan::{ArithmeticOp, CompareOp, Function, NowExpr, NowStep, Pattern, PatternKind, Unit, Zone};
 use crate::time::Interval;
 use crate::value::Type;
@@ -30,7 +31,7 @@ fn purchase() -> Event {
             "cart": { "size": 2, "items": [{ "sku": "a" }, { "sku": "b" }] },
         })
         .into(),
-        position: Position { partition: 0, offset: 0 },
+        position: Position { partition: PartitionId(0), offset: 0 },
     }
 }
 

@@ -1,6 +1,7 @@
 //! Refusing clauses that can never be TRUE, because accumulators do not keep enough.
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey, AccumulatorKind};
+use super::index::SegmentIndex;
 use super::lower::lower;
 use crate::accumulator::ENTRIES_MAX;
 use crate::decimal::Decimal;
@@ -19,7 +20,7 @@ use crate::value::{Type, Value};
 pub fn check_thresholds(plan: &Plan) -> Result<(), CompileError> {
     let mut keys: Vec<AccumulatorKey> = Vec::new();
     let plan = &Plan { formula: whole(&plan.formula), ..plan.clone() };
-    let formula = lower(plan, &vec![0; plan.segments.len()], &mut |key| {
+    let formula = lower(plan, &vec![SegmentIndex(0); plan.segments.len()], &mut |key| {
         keys.push(key);
         AccumulatorId(u32::try_from(keys.len() - 1).expect("a named bound limits the conditions of a clause"))
     });

@@ -8,20 +8,21 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
 use super::format_3;
 use super::formula::Formula;
+use super::index::SegmentIndex;
 use super::lower::lower;
 use super::triggers::Triggers;
-use crate::event::UserId;
+use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::plan::{Expr, Plan};
 
 /// A segment as the config store has it.
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// The config store's id of the segment.
-    pub id: i64,
+    pub id: SegmentId,
     /// What `segment('…')` names it by.
     pub tag: String,
     /// Grows with each change of meaning.
-    pub version: u64,
+    pub version: SegmentVersion,
     /// The clause as saved; empty for a manual segment.
     pub where_statement: String,
     /// Who the members are.
@@ -57,7 +58,7 @@ pub(super) struct Slot {
     /// A newer version that waits for its history.
     pub(super) pending: Option<Compiled>,
     /// Segments whose clause in force names this one.
-    pub(super) dependants: Vec<u32>,
+    pub(super) dependants: Vec<SegmentIndex>,
     /// The order of evaluation: greater than the rank of every segment that this one names.
     pub(super) rank: u32,
 }
@@ -88,8 +89,8 @@ pub(super) struct SharedAccumulator {
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     pub(super) slots: Vec<Slot>,
-    by_id: FxHashMap<i64, u32>,
-    by_tag: FxHashMap<String, u32>,
+    by_id: FxHashMap<SegmentId, SegmentIndex>,
+    by_tag: FxHashMap<String, SegmentIndex>,
     pub(super) accumulators: Vec<Option<SharedAccumulator>>,
     by_key: FxHashMap<AccumulatorKey, AccumulatorId>,
     by_fingerprint: FxHashMap<u64, AccumulatorId>,
@@ -98,24 +99,28 @@ pub(super) struct Catalog {
     by_fingerprint_3: Option<FxHashMap<u64, AccumulatorId>>,
     pub(super) triggers: Triggers,
     /// Segments in force that are evaluated for every new user.
-    pub(super) by_default: Vec<u32>,
+    pub(super) by_default: Vec<SegmentIndex>,
 }
 
 impl Catalog {
-    pub(super) fn index_of(&self, id: i64) -> Option<u32> {
+    pub(super) fn index_of(&self, id: SegmentId) -> Option<SegmentIndex> {
         self.by_id.get(&id).copied()
     }
 
-    pub(super) fn index_of_tag(&self, tag: &str) -> Option<u32> {
+    pub(super) fn index_of_tag(&self, tag: &str) -> Option<SegmentIndex> {
         self.by_tag.get(tag).copied()
     }
 
-    pub(super) fn in_force(&self, index: u32) -> Option<&Compiled> {
-        self.slots[index as usize].in_force.as_ref()
+    pub(super) fn slots_by_index(&self) -> impl Iterator<Item = (SegmentIndex, &Slot)> {
+        (0..).map(SegmentIndex).zip(&self.slots)
     }
 
-    pub(super) fn id_of(&self, index: u32) -> Option<i64> {
-        let slot = &self.slots[index as usize];
+    pub(super) fn in_force(&self, index: SegmentIndex) -> Option<&Compiled> {
+        self.slots[index.0 as usize].in_force.as_ref()
+    }
+
+    pub(super) fn id_of(&self, index: SegmentIndex) -> Option<SegmentId> {
+        let slot = &self.slots[index.0 as usize];
         slot.in_force.as_ref().or(slot.pending.as_ref()).map(|compiled| compiled.definition.id)
     }
 
@@ -124,7 +129,7 @@ impl Catalog {
     }
 
     /// Returns the ids of the segments that read an accumulator, in force or pending.
-    pub(super) fn segments_of(&self, accumulator: AccumulatorId) -> impl Iterator<Item = i64> {
+    pub(super) fn segments_of(&self, accumulator: AccumulatorId) -> impl Iterator<Item = SegmentId> {
         let versions = self.slots.iter().flat_map(|slot| slot.in_force.iter().chain(&slot.pending));
         let reading = versions.filter(move |compiled| compiled.accumulators.binary_search(&accumulator).is_ok());
         reading.map(|compiled| compiled.definition.id)
@@ -133,17 +138,17 @@ impl Catalog {
     /// Compiles a definition and adds the accumulators that are missing, with this fence (`None`:
     /// there is no history to read). Returns the segment's index, and the accumulators that no
     /// segment reads any longer.
-    pub(super) fn define(&mut self, definition: Definition, fence: Option<u64>) -> (u32, Vec<AccumulatorId>) {
+    pub(super) fn define(&mut self, definition: Definition, fence: Option<u64>) -> (SegmentIndex, Vec<AccumulatorId>) {
         let index = self.place(&definition);
         let compiled = self.compile(definition, fence);
         let unused = self.drop_pending(index);
-        self.slots[index as usize].pending = Some(compiled);
+        self.slots[index.0 as usize].pending = Some(compiled);
         (index, unused)
     }
 
     /// Returns the definition's index: its own, or the one that other segments already refer to by
     /// its tag.
-    fn place(&mut self, definition: &Definition) -> u32 {
+    fn place(&mut self, definition: &Definition) -> SegmentIndex {
         let index = match self.by_id.get(&definition.id) {
             Some(index) => *index,
             None => match self.by_tag.get(&definition.tag) {
@@ -153,7 +158,7 @@ impl Catalog {
             },
         };
         self.by_id.insert(definition.id, index);
-        let slot = &self.slots[index as usize];
+        let slot = &self.slots[index.0 as usize];
         for old in slot.in_force.iter().chain(&slot.pending) {
             if self.by_tag.get(&old.definition.tag) == Some(&index) {
                 self.by_tag.remove(&old.definition.tag);
@@ -163,13 +168,13 @@ impl Catalog {
         index
     }
 
-    fn new_slot(&mut self) -> u32 {
-        let index = u32::try_from(self.slots.len()).expect("fewer than 2³² segments");
+    fn new_slot(&mut self) -> SegmentIndex {
+        let index = SegmentIndex::new(self.slots.len());
         self.slots.push(Slot::default());
         index
     }
 
-    fn tag_index(&mut self, tag: &str) -> u32 {
+    fn tag_index(&mut self, tag: &str) -> SegmentIndex {
         if let Some(index) = self.by_tag.get(tag) {
             return *index;
         }
@@ -183,7 +188,7 @@ impl Catalog {
             return Compiled { definition, formula: None, accumulators: Vec::new(), may_hold_by_default: false };
         };
         let plan = plan.clone();
-        let segments: Vec<u32> = plan.segments.iter().map(|tag| self.tag_index(tag)).collect();
+        let segments: Vec<SegmentIndex> = plan.segments.iter().map(|tag| self.tag_index(tag)).collect();
         let mut accumulators = Vec::new();
         let formula = lower(&plan, &segments, &mut |key| {
             let id = self.accumulator_of(key, fence);
@@ -281,45 +286,45 @@ impl Catalog {
     }
 
     /// Whether every accumulator of the pending version has the whole history.
-    pub(super) fn is_ready(&self, index: u32) -> bool {
-        self.slots[index as usize]
+    pub(super) fn is_ready(&self, index: SegmentIndex) -> bool {
+        self.slots[index.0 as usize]
             .pending
             .as_ref()
             .is_some_and(|compiled| compiled.accumulators.iter().all(|id| self.accumulator(*id).fence.is_none()))
     }
 
     /// Whether versions in force read every accumulator of the pending one.
-    pub(super) fn is_covered(&self, index: u32) -> bool {
+    pub(super) fn is_covered(&self, index: SegmentIndex) -> bool {
         let in_force = |id: AccumulatorId| {
             let mut compiled = self.slots.iter().filter_map(|slot| slot.in_force.as_ref());
             self.accumulator(id).readers > 1
                 && compiled.any(|compiled| compiled.accumulators.binary_search(&id).is_ok())
         };
-        let pending = self.slots[index as usize].pending.as_ref();
+        let pending = self.slots[index.0 as usize].pending.as_ref();
         pending.is_some_and(|compiled| compiled.accumulators.iter().all(|id| in_force(*id)))
     }
 
     /// Puts the pending version in force. Returns the accumulators that no segment reads any
     /// longer: users may drop theirs.
-    pub(super) fn activate(&mut self, index: u32) -> Vec<AccumulatorId> {
-        let Some(pending) = self.slots[index as usize].pending.take() else { return Vec::new() };
+    pub(super) fn activate(&mut self, index: SegmentIndex) -> Vec<AccumulatorId> {
+        let Some(pending) = self.slots[index.0 as usize].pending.take() else { return Vec::new() };
         let unused = self.retire(index);
         if let Some(formula) = &pending.formula {
             self.triggers.add_segment(index, formula);
             for &named in &formula.segments {
-                self.slots[named as usize].dependants.push(index);
+                self.slots[named.0 as usize].dependants.push(index);
             }
         }
         if pending.may_hold_by_default {
             self.by_default.push(index);
         }
-        self.slots[index as usize].in_force = Some(pending);
+        self.slots[index.0 as usize].in_force = Some(pending);
         self.rank_from(index);
         unused
     }
 
     /// Removes a segment. Returns the accumulators that no segment reads any longer.
-    pub(super) fn remove(&mut self, index: u32) -> Vec<AccumulatorId> {
+    pub(super) fn remove(&mut self, index: SegmentIndex) -> Vec<AccumulatorId> {
         if let Some(id) = self.id_of(index) {
             self.by_id.remove(&id);
         }
@@ -328,20 +333,20 @@ impl Catalog {
         unused
     }
 
-    fn drop_pending(&mut self, index: u32) -> Vec<AccumulatorId> {
-        match self.slots[index as usize].pending.take() {
+    fn drop_pending(&mut self, index: SegmentIndex) -> Vec<AccumulatorId> {
+        match self.slots[index.0 as usize].pending.take() {
             Some(pending) => self.release(&pending.accumulators),
             None => Vec::new(),
         }
     }
 
-    fn retire(&mut self, index: u32) -> Vec<AccumulatorId> {
-        let Some(old) = self.slots[index as usize].in_force.take() else { return Vec::new() };
+    fn retire(&mut self, index: SegmentIndex) -> Vec<AccumulatorId> {
+        let Some(old) = self.slots[index.0 as usize].in_force.take() else { return Vec::new() };
         self.by_default.retain(|other| *other != index);
         if let Some(formula) = &old.formula {
             self.triggers.remove_segment(index, formula);
             for &named in &formula.segments {
-                self.slots[named as usize].dependants.retain(|dependant| *dependant != index);
+                self.slots[named.0 as usize].dependants.retain(|dependant| *dependant != index);
             }
         }
         self.release(&old.accumulators)
@@ -366,14 +371,14 @@ impl Catalog {
 
     /// Ranks the segment above the segments it names, and its dependants above it. The
     /// configuration API refuses cycles; if one occurs nevertheless, `rank_max` ends the loop.
-    fn rank_from(&mut self, index: u32) {
+    fn rank_from(&mut self, index: SegmentIndex) {
         let rank_max = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let mut queue = vec![(index, true)];
         while let Some((index, forced)) = queue.pop() {
             let formula = self.in_force(index).and_then(|compiled| compiled.formula.as_ref());
             let named = formula.iter().flat_map(|formula| &formula.segments);
-            let rank = named.map(|named| self.slots[*named as usize].rank + 1).max().unwrap_or(0).min(rank_max);
-            let slot = &mut self.slots[index as usize];
+            let rank = named.map(|named| self.slots[named.0 as usize].rank + 1).max().unwrap_or(0).min(rank_max);
+            let slot = &mut self.slots[index.0 as usize];
             if forced || rank != slot.rank {
                 slot.rank = rank;
                 queue.extend(slot.dependants.iter().map(|dependant| (*dependant, false)));

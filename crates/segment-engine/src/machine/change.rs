@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::UserId;
+use crate::ids::{SegmentId, UserId};
 use crate::time::Timestamp;
 
 /// Why memberships changed. If there are several causes in one instant, the change has the first of
@@ -46,12 +46,12 @@ pub struct Change {
     #[allow(missing_docs, reason = "the name says it")]
     pub cause: Cause,
     /// Ids of the segments entered, ascending.
-    pub entered: Vec<i64>,
+    pub entered: Vec<SegmentId>,
     /// Ids of the segments left, ascending.
-    pub left: Vec<i64>,
+    pub left: Vec<SegmentId>,
     /// Ids of all segments of the user after the change, ascending, if
     /// [`Settings::emit_all_segments`](super::Settings::emit_all_segments).
-    pub segments: Option<Vec<i64>>,
+    pub segments: Option<Vec<SegmentId>>,
 }
 
 /// What could not be applied. The caller reports it on the error topic, and everything else goes
@@ -61,7 +61,7 @@ pub struct Failure {
     #[allow(missing_docs, reason = "the name says it")]
     pub user: UserId,
     /// Ids of the segments that may be wrong for this user.
-    pub segments: Vec<i64>,
+    pub segments: Vec<SegmentId>,
     /// What happened, and what to do.
     pub reason: String,
 }

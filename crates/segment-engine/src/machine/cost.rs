@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey, AccumulatorKind};
+use super::index::SegmentIndex;
 use super::lower::lower;
 use crate::accumulator::{ENTRIES_MAX, Rank};
 use crate::plan::{CompareOp, EventColumn, Expr, Plan};
@@ -57,7 +58,7 @@ pub fn cost(plan: &Plan) -> Cost {
 
 fn accumulators(plan: &Plan) -> Vec<AccumulatorKey> {
     let mut keys = Vec::new();
-    lower(plan, &vec![0; plan.segments.len()], &mut |key| {
+    lower(plan, &vec![SegmentIndex(0); plan.segments.len()], &mut |key| {
         keys.push(key);
         AccumulatorId(0)
     });
@@ -139,7 +140,8 @@ mod tests {
 
     use super::*;
     use crate::decimal::Decimal;
-    use crate::event::{Event, Position, UserId};
+    use crate::event::{Event, Position};
+    use crate::ids::{PartitionId, UserId};
     use crate::language::compile;
     use crate::time::Timestamp;
     use crate::time::calendar::{DAY, HOUR};
@@ -207,7 +209,7 @@ mod tests {
             created_at: Timestamp(now.0 - 5 * DAY + number * 37 % 60 * 2 * HOUR),
             processed_at: now,
             payload: serde_json::json!({}).into(),
-            position: Position { partition: 0, offset: number.unsigned_abs() },
+            position: Position { partition: PartitionId(0), offset: number.unsigned_abs() },
         })
     }
 

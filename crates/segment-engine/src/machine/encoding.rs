@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::recent::{Receipt, RecentIds};
 use super::user::{ManualList, Source, UserProfile};
 use crate::encoding::written_as;
-use crate::event::UserId;
+use crate::ids::{ListVersion, SegmentId, UserId};
 use crate::time::Timestamp;
 
 #[derive(Serialize, Deserialize)]
@@ -24,8 +24,8 @@ pub(super) struct ProfileLayout {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "ManualList")]
 pub(super) struct ManualListLayout {
-    version: u64,
-    segments: Vec<i64>,
+    version: ListVersion,
+    segments: Vec<SegmentId>,
 }
 
 #[derive(Serialize, Deserialize)]

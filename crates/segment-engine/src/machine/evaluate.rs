@@ -2,13 +2,14 @@
 
 use std::cmp::Reverse;
 
+use super::index::{SegmentIndex, UserSlot};
 use super::user::User;
 use super::{Cause, Change, Machine};
-use crate::event::UserId;
+use crate::ids::{SegmentId, UserId};
 use crate::time::Timestamp;
 
 impl Machine {
-    pub(super) fn slot_or_new(&mut self, id: UserId, cause: Cause) -> u32 {
+    pub(super) fn slot_or_new(&mut self, id: UserId, cause: Cause) -> UserSlot {
         if let Some(slot) = self.by_id.get(&id) {
             return *slot;
         }
@@ -16,18 +17,18 @@ impl Machine {
         user.dirty.extend(&self.catalog.by_default);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.users.push(None);
-            u32::try_from(self.users.len() - 1).expect("fewer than 2³² users")
+            UserSlot::new(self.users.len() - 1)
         });
-        self.users[slot as usize] = Some(user);
+        self.users[slot.0 as usize] = Some(user);
         self.by_id.insert(id, slot);
         self.touch(slot, cause);
         slot
     }
 
     /// Notes that a record changed the user, who is evaluated when the instant is complete.
-    pub(super) fn touch(&mut self, slot: u32, cause: Cause) {
+    pub(super) fn touch(&mut self, slot: UserSlot, cause: Cause) {
         self.mark_dirty(slot, cause);
-        let user = self.users[slot as usize].as_mut().expect("the caller found it");
+        let user = self.users[slot.0 as usize].as_mut().expect("the caller found it");
         if !user.changed {
             user.changed = true;
             self.changed.push(user.id);
@@ -35,8 +36,8 @@ impl Machine {
     }
 
     /// Notes that the user must be evaluated when the instant is complete.
-    pub(super) fn mark_dirty(&mut self, slot: u32, cause: Cause) {
-        let user = self.users[slot as usize].as_mut().expect("the caller found it");
+    pub(super) fn mark_dirty(&mut self, slot: UserSlot, cause: Cause) {
+        let user = self.users[slot.0 as usize].as_mut().expect("the caller found it");
         if user.dirty_cause.is_none() {
             self.dirty.push(slot);
         }
@@ -52,11 +53,11 @@ impl Machine {
 
     /// Evaluates a user's dirty segments and emits the changes. A segment is evaluated after those
     /// that it names.
-    pub(super) fn evaluate(&mut self, slot: u32, cause: Cause) {
-        let Some(mut user) = self.users[slot as usize].take() else { return };
+    pub(super) fn evaluate(&mut self, slot: UserSlot, cause: Cause) {
+        let Some(mut user) = self.users[slot.0 as usize].take() else { return };
         let mut queue = std::mem::take(&mut user.dirty);
         // The last is next: descending by rank, so that a segment comes after those that it names.
-        let order = |index: u32| Reverse((self.catalog.slots[index as usize].rank, index));
+        let order = |index: SegmentIndex| Reverse((self.catalog.slots[index.0 as usize].rank, index));
         queue.sort_unstable_by_key(|index| order(*index));
         queue.dedup();
         let (mut entered, mut left) = (Vec::new(), Vec::new());
@@ -69,7 +70,7 @@ impl Machine {
             }
             user.set_member(index, holds);
             if holds { &mut entered } else { &mut left }.push(index);
-            for &dependant in &self.catalog.slots[index as usize].dependants {
+            for &dependant in &self.catalog.slots[index.0 as usize].dependants {
                 let place = queue.partition_point(|other| order(*other) < order(dependant));
                 if queue.get(place) != Some(&dependant) {
                     queue.insert(place, dependant);
@@ -86,15 +87,16 @@ impl Machine {
             self.timers.arm(due, slot);
         }
         self.emit(&mut user, entered, left, cause);
-        self.users[slot as usize] = Some(user);
+        self.users[slot.0 as usize] = Some(user);
     }
 
     /// Emits the difference between the memberships that were emitted (ids of segments) and those
     /// that hold. `sequence` is that of the last emitted change.
-    pub fn reconcile(&mut self, id: UserId, emitted: &[i64], sequence: u64, cause: Cause) {
+    pub fn reconcile(&mut self, id: UserId, emitted: &[SegmentId], sequence: u64, cause: Cause) {
         let Some(slot) = self.by_id.get(&id).copied() else { return };
-        let Some(user) = self.users[slot as usize].as_mut() else { return };
-        let mut emitted: Vec<u32> = emitted.iter().filter_map(|segment| self.catalog.index_of(*segment)).collect();
+        let Some(user) = self.users[slot.0 as usize].as_mut() else { return };
+        let mut emitted: Vec<SegmentIndex> =
+            emitted.iter().filter_map(|segment| self.catalog.index_of(*segment)).collect();
         emitted.sort_unstable();
         emitted.dedup();
         user.dirty.extend(&user.members);
@@ -110,13 +112,13 @@ impl Machine {
         self.evaluate(slot, cause);
     }
 
-    fn verdict(&self, index: u32, user: &mut User) -> (bool, Timestamp) {
+    fn verdict(&self, index: SegmentIndex, user: &mut User) -> (bool, Timestamp) {
         self.verdict_at(index, user, self.now)
     }
 
     /// Whether the segment holds for the user at `now`, and until when at least, if nothing
     /// happens.
-    pub(super) fn verdict_at(&self, index: u32, user: &mut User, now: Timestamp) -> (bool, Timestamp) {
+    pub(super) fn verdict_at(&self, index: SegmentIndex, user: &mut User, now: Timestamp) -> (bool, Timestamp) {
         let Some(compiled) = self.catalog.in_force(index) else { return (false, Timestamp::MAX) };
         match &compiled.formula {
             Some(formula) => {
@@ -127,14 +129,14 @@ impl Machine {
         }
     }
 
-    pub(super) fn emit(&mut self, user: &mut User, entered: Vec<u32>, left: Vec<u32>, cause: Cause) {
+    pub(super) fn emit(&mut self, user: &mut User, entered: Vec<SegmentIndex>, left: Vec<SegmentIndex>, cause: Cause) {
         if entered.is_empty() && left.is_empty() && user.left_by_removal.is_empty() {
             return;
         }
         self.tally.enter(&entered);
         self.tally.leave(&left);
-        let ids = |indexes: Vec<u32>| {
-            let mut ids: Vec<i64> = indexes.into_iter().filter_map(|index| self.catalog.id_of(index)).collect();
+        let ids = |indexes: Vec<SegmentIndex>| {
+            let mut ids: Vec<SegmentId> = indexes.into_iter().filter_map(|index| self.catalog.id_of(index)).collect();
             ids.sort_unstable();
             ids
         };

@@ -1,6 +1,7 @@
 //! A segment's condition over one user's accumulators: is it true now, and until when at least?
 
 use super::accumulator_key::AccumulatorId;
+use super::index::SegmentIndex;
 use super::user::User;
 use crate::accumulator::Accumulator;
 use crate::eval::{Scope, bucket, chosen_case, evaluate};
@@ -16,7 +17,7 @@ pub(super) struct Formula {
     /// How [`Node::Test`]s read the plan's aggregates; `None` for those that only thresholds read.
     pub readings: Vec<Option<Reading>>,
     /// The machine's index of each segment of the plan.
-    pub segments: Vec<u32>,
+    pub segments: Vec<SegmentIndex>,
 }
 
 /// How an aggregate's value is read.
@@ -46,7 +47,7 @@ pub(super) enum Node {
     /// significant.
     Switch { terms: Vec<Node>, cases: Vec<Node> },
     /// Membership of the segment with this index.
-    Segment(u32),
+    Segment(SegmentIndex),
     /// Any other condition, evaluated as it is.
     Test(Expr),
 }

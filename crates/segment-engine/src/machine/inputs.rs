@@ -1,12 +1,14 @@
 //! Applying records: what each kind of input changes, and which users it makes dirty.
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
+use super::index::{SegmentIndex, UserSlot};
 use super::triggers::Readers;
 use super::user::{ManualList, Source, User, UserProfile};
 use super::{Cause, EventKey, Machine};
 use crate::accumulator::{Accumulator, CapacityExceeded};
 use crate::eval::{EventScope, evaluate};
-use crate::event::{Event, UserId};
+use crate::event::Event;
+use crate::ids::UserId;
 use crate::plan::Expr;
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -34,7 +36,7 @@ impl Machine {
         self.reach(at);
         let remembered = self.settings.remembered_micros;
         let slot = self.slot_or_new(event.user_id, Cause::Event);
-        let user = self.users[slot as usize].as_mut().expect("just found or made");
+        let user = self.users[slot.0 as usize].as_mut().expect("just found or made");
         if user.client_ref_id.is_none() {
             user.client_ref_id = Some(event.client_ref_id.clone());
         }
@@ -49,9 +51,9 @@ impl Machine {
         true
     }
 
-    fn apply_to_accumulators(&mut self, slot: u32, event: &Event) {
+    fn apply_to_accumulators(&mut self, slot: UserSlot, event: &Event) {
         let now = self.now;
-        let user = self.users[slot as usize].as_mut().expect("the caller found it");
+        let user = self.users[slot.0 as usize].as_mut().expect("the caller found it");
         let mut exceeded = Vec::new();
         for id in self.catalog.triggers.accumulators(event.activity_type.as_deref()) {
             let key = &self.catalog.accumulator(id).key;
@@ -75,7 +77,7 @@ impl Machine {
     pub fn profile(&mut self, id: UserId, client_ref_id: Option<&str>, profile: UserProfile, at: Timestamp) {
         self.reach(at);
         let slot = self.slot_or_new(id, Cause::User);
-        let user = self.users[slot as usize].as_mut().expect("just found or made");
+        let user = self.users[slot.0 as usize].as_mut().expect("just found or made");
         if user.client_ref_id.is_none() {
             user.client_ref_id = client_ref_id.map(Into::into);
         }
@@ -96,7 +98,7 @@ impl Machine {
     ) {
         self.reach(at);
         let slot = self.slot_or_new(id, Cause::Trait);
-        let user = self.users[slot as usize].as_mut().expect("just found or made");
+        let user = self.users[slot.0 as usize].as_mut().expect("just found or made");
         for (key, value) in traits {
             if user.traits.set(key, value.clone(), created_at) {
                 user.dirty.extend(self.catalog.triggers.by_trait(key));
@@ -109,7 +111,7 @@ impl Machine {
     pub fn manual(&mut self, id: UserId, list: ManualList, cause: Cause, at: Timestamp) {
         self.reach(at);
         let slot = self.slot_or_new(id, cause);
-        let user = self.users[slot as usize].as_mut().expect("just found or made");
+        let user = self.users[slot.0 as usize].as_mut().expect("just found or made");
         if list.version < user.manual.version {
             return;
         }
@@ -124,7 +126,7 @@ impl Machine {
     pub fn remove_user(&mut self, id: UserId, cause: Cause, at: Timestamp) -> Option<Departed> {
         self.reach(at);
         let slot = self.by_id.remove(&id)?;
-        let mut user = self.users[slot as usize].take()?;
+        let mut user = self.users[slot.0 as usize].take()?;
         self.free.push(slot);
         self.tally.forget(&user);
         // What other records of this instant changed is evaluated for the survivor, if there is
@@ -151,7 +153,7 @@ impl Machine {
         let now = self.now;
         let Departed { user: other, mut lacking } = departed;
         self.has_history = true;
-        let user = self.users[slot as usize].as_mut().expect("just found or made");
+        let user = self.users[slot.0 as usize].as_mut().expect("just found or made");
         user.traits.absorb(other.traits);
         user.recent.merge(other.recent);
         if user.client_ref_id.is_none() {
@@ -191,8 +193,8 @@ impl Machine {
         }
         // Anything about the user may have changed. Merges are rare, and a segment that is missed
         // would stay wrong.
-        user.dirty
-            .extend(self.catalog.slots.iter().zip(0..).filter(|(slot, _)| slot.in_force.is_some()).map(|(_, at)| at));
+        let in_force = self.catalog.slots_by_index().filter(|(_, slot)| slot.in_force.is_some());
+        user.dirty.extend(in_force.map(|(index, _)| index));
         for (id, refusal) in exceeded {
             self.refused(slot, id, refusal);
         }
@@ -204,13 +206,13 @@ impl Machine {
     /// that wait for history got it live.
     pub fn extend_source(&mut self, survivor: UserId, source: Source) {
         let slot = self.slot_or_new(survivor, Cause::Event);
-        let mut user = self.users[slot as usize].take().expect("just found or made");
+        let mut user = self.users[slot.0 as usize].take().expect("just found or made");
         let had = user.extend(source);
         for fence in self.catalog.fences() {
             fence.sources.entry(source.user).or_insert(had);
         }
         self.note_changed(&mut user);
-        self.users[slot as usize] = Some(user);
+        self.users[slot.0 as usize] = Some(user);
     }
 }
 
@@ -222,7 +224,7 @@ fn add_and_note(
     event: &Event,
     now: Timestamp,
     readers: &Readers,
-    dirty: &mut Vec<u32>,
+    dirty: &mut Vec<SegmentIndex>,
 ) -> Result<(), CapacityExceeded> {
     if let Accumulator::NewestK(newest_k) = accumulator {
         if let Some(place) = newest_k.insert(event.created_at.0) {
@@ -259,7 +261,7 @@ fn add_to_funnel(
     event: &Event,
     now: Timestamp,
     readers: &Readers,
-    dirty: &mut Vec<u32>,
+    dirty: &mut Vec<SegmentIndex>,
 ) -> Result<(), CapacityExceeded> {
     let outlook = |accumulator: &Accumulator| match accumulator {
         Accumulator::Funnel(funnel) => Some((funnel.value(), funnel.next_change())),

@@ -3,6 +3,7 @@
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey, AccumulatorKind};
 use super::formula::{Formula, Node, Reading};
+use super::index::SegmentIndex;
 use crate::accumulator::Rank;
 use crate::plan::{Aggregate, AggregateFunction, CompareOp, Expr, Plan};
 use crate::value::Value;
@@ -24,7 +25,7 @@ const NEWEST_K_MAX: u64 = 4_096;
 /// machine's index of each tag of the plan.
 pub(super) fn lower(
     plan: &Plan,
-    segments: &[u32],
+    segments: &[SegmentIndex],
     accumulator: &mut dyn FnMut(AccumulatorKey) -> AccumulatorId,
 ) -> Formula {
     let mut lowering = Lowering { plan, segments, accumulator, readings: vec![None; plan.aggregates.len()] };
@@ -34,7 +35,7 @@ pub(super) fn lower(
 
 struct Lowering<'a> {
     plan: &'a Plan,
-    segments: &'a [u32],
+    segments: &'a [SegmentIndex],
     accumulator: &'a mut dyn FnMut(AccumulatorKey) -> AccumulatorId,
     readings: Vec<Option<Reading>>,
 }

@@ -20,6 +20,7 @@ mod evaluate;
 mod explain;
 mod format_3;
 mod formula;
+mod index;
 mod inputs;
 mod limited;
 mod lower;
@@ -31,6 +32,7 @@ mod timers;
 mod triggers;
 mod user;
 
+use index::UserSlot;
 use rustc_hash::FxHashMap;
 
 pub use accumulator_key::AccumulatorId;
@@ -45,7 +47,7 @@ pub use snapshot::SnapshotError;
 pub use tally::SegmentCount;
 pub use user::{ManualList, Source, Traits, UserProfile};
 
-use crate::event::UserId;
+use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::time::Timestamp;
 use catalog::Catalog;
 use tally::Tally;
@@ -76,11 +78,11 @@ pub struct Machine {
     has_history: bool,
     catalog: Catalog,
     users: Vec<Option<User>>,
-    by_id: FxHashMap<UserId, u32>,
-    free: Vec<u32>,
+    by_id: FxHashMap<UserId, UserSlot>,
+    free: Vec<UserSlot>,
     timers: Timers,
     /// Users to evaluate when the instant is complete.
-    dirty: Vec<u32>,
+    dirty: Vec<UserSlot>,
     /// Users that changed since the last checkpoint.
     changed: Vec<UserId>,
     changes: Vec<Change>,
@@ -149,8 +151,8 @@ impl Machine {
         true
     }
 
-    fn wake(&mut self, slot: u32, due: Timestamp) -> bool {
-        let Some(user) = self.users[slot as usize].as_mut() else { return false };
+    fn wake(&mut self, slot: UserSlot, due: Timestamp) -> bool {
+        let Some(user) = self.users[slot.0 as usize].as_mut() else { return false };
         if user.armed != due {
             return false;
         }
@@ -169,7 +171,7 @@ impl Machine {
     /// Completes the present instant: evaluates each user that the records touched, once.
     pub fn settle(&mut self) {
         for slot in std::mem::take(&mut self.dirty) {
-            let cause = self.users[slot as usize].as_mut().and_then(|user| user.dirty_cause.take());
+            let cause = self.users[slot.0 as usize].as_mut().and_then(|user| user.dirty_cause.take());
             if let Some(cause) = cause {
                 self.evaluate(slot, cause);
             }
@@ -185,9 +187,9 @@ impl Machine {
     }
 
     /// Returns the ids of the segments that the user is in, ascending.
-    pub fn memberships(&self, id: UserId) -> Vec<i64> {
-        let user = self.by_id.get(&id).and_then(|slot| self.users[*slot as usize].as_ref());
-        let mut ids: Vec<i64> =
+    pub fn memberships(&self, id: UserId) -> Vec<SegmentId> {
+        let user = self.by_id.get(&id).and_then(|slot| self.users[slot.0 as usize].as_ref());
+        let mut ids: Vec<SegmentId> =
             user.iter().flat_map(|user| &user.members).filter_map(|index| self.catalog.id_of(*index)).collect();
         ids.sort_unstable();
         ids
@@ -195,12 +197,12 @@ impl Machine {
 
     /// Returns the sequence of the user's last change; 0 if there was none.
     pub fn sequence(&self, id: UserId) -> u64 {
-        let user = self.by_id.get(&id).and_then(|slot| self.users[*slot as usize].as_ref());
+        let user = self.by_id.get(&id).and_then(|slot| self.users[slot.0 as usize].as_ref());
         user.map_or(0, |user| user.sequence)
     }
 
     /// Returns the users in a segment, ascending. Loops over all users.
-    pub fn members(&self, segment: i64) -> Vec<UserId> {
+    pub fn members(&self, segment: SegmentId) -> Vec<UserId> {
         let Some(index) = self.catalog.index_of(segment) else { return Vec::new() };
         let members = self.users.iter().flatten().filter(|user| user.is_member(index));
         let mut ids: Vec<UserId> = members.map(|user| user.id).collect();
@@ -209,7 +211,7 @@ impl Machine {
     }
 
     /// Returns the version of a segment that is in force; `None` if none is yet.
-    pub fn version_in_force(&self, segment: i64) -> Option<u64> {
+    pub fn version_in_force(&self, segment: SegmentId) -> Option<SegmentVersion> {
         let compiled = self.catalog.in_force(self.catalog.index_of(segment)?)?;
         Some(compiled.definition.version)
     }

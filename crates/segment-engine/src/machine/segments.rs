@@ -1,9 +1,11 @@
 //! Defining, changing and removing segments, and the history that a new one needs.
 
 use super::catalog::SharedAccumulator;
+use super::index::{SegmentIndex, UserSlot};
 use super::inputs::holds;
 use super::{AccumulatorId, Cause, Definition, Machine, Source};
-use crate::event::{Event, UserId};
+use crate::event::Event;
+use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::time::Timestamp;
 
 impl Machine {
@@ -16,8 +18,8 @@ impl Machine {
     }
 
     /// Returns the segments whose new version waits only for [`Machine::activate`]: id and version.
-    pub fn ready(&self) -> Vec<(i64, u64)> {
-        let indexes = (0..).zip(&self.catalog.slots).filter(|(index, _)| self.catalog.is_ready(*index));
+    pub fn ready(&self) -> Vec<(SegmentId, SegmentVersion)> {
+        let indexes = self.catalog.slots_by_index().filter(|(index, _)| self.catalog.is_ready(*index));
         let pending = indexes.filter_map(|(_, slot)| slot.pending.as_ref());
         pending.map(|compiled| (compiled.definition.id, compiled.definition.version)).collect()
     }
@@ -25,7 +27,7 @@ impl Machine {
     /// Whether the new version can take effect where it is defined: there is no history, or
     /// versions in force keep all accumulators that it reads. That follows from the log alone; how
     /// far a backfill has come does not.
-    pub fn needs_no_history(&self, segment: i64) -> bool {
+    pub fn needs_no_history(&self, segment: SegmentId) -> bool {
         !self.has_history || self.catalog.index_of(segment).is_some_and(|index| self.catalog.is_covered(index))
     }
 
@@ -36,14 +38,14 @@ impl Machine {
     }
 
     /// Whether a newer version of the segment is pending; `None` for an unknown segment.
-    pub fn is_pending(&self, segment: i64) -> Option<bool> {
+    pub fn is_pending(&self, segment: SegmentId) -> Option<bool> {
         let index = self.catalog.index_of(segment)?;
-        Some(self.catalog.slots[index as usize].pending.is_some())
+        Some(self.catalog.slots[index.0 as usize].pending.is_some())
     }
 
     /// Returns the version of the segment that is pending, if any.
-    pub fn pending_version(&self, segment: i64) -> Option<u64> {
-        let slot = &self.catalog.slots[self.catalog.index_of(segment)? as usize];
+    pub fn pending_version(&self, segment: SegmentId) -> Option<SegmentVersion> {
+        let slot = &self.catalog.slots[self.catalog.index_of(segment)?.0 as usize];
         slot.pending.as_ref().map(|pending| pending.definition.version)
     }
 
@@ -68,7 +70,7 @@ impl Machine {
 
     /// Returns the users that were merged into the user.
     pub fn sources(&self, user: UserId) -> &[Source] {
-        let user = self.by_id.get(&user).and_then(|slot| self.users[*slot as usize].as_ref());
+        let user = self.by_id.get(&user).and_then(|slot| self.users[slot.0 as usize].as_ref());
         user.map_or(&[], |user| &user.sources)
     }
 
@@ -102,7 +104,7 @@ impl Machine {
         {
             return;
         }
-        let user = self.users[*slot as usize].as_mut().expect("the index has only users that exist");
+        let user = self.users[slot.0 as usize].as_mut().expect("the index has only users that exist");
         let added = entry.key.add(user.accumulator_or(accumulator, || entry.key.empty()), event, now);
         if let Err(exceeded) = added {
             let slot = *slot;
@@ -123,10 +125,10 @@ impl Machine {
 
     /// Puts a segment's new version in force. The difference is emitted when the instant is
     /// complete, together with the changes by the instant's other records.
-    pub fn activate(&mut self, segment: i64, version: u64, at: Timestamp) {
+    pub fn activate(&mut self, segment: SegmentId, version: SegmentVersion, at: Timestamp) {
         self.reach(at);
         let Some(index) = self.catalog.index_of(segment) else { return };
-        let slot = &self.catalog.slots[index as usize];
+        let slot = &self.catalog.slots[index.0 as usize];
         if slot.pending.as_ref().is_none_or(|pending| pending.definition.version != version) {
             return;
         }
@@ -138,11 +140,13 @@ impl Machine {
 
     /// Removes a segment: its members leave. The changes are emitted when the instant is complete,
     /// together with those by the instant's other records.
-    pub fn remove_segment(&mut self, segment: i64, at: Timestamp) {
+    pub fn remove_segment(&mut self, segment: SegmentId, at: Timestamp) {
         self.reach(at);
         let Some(index) = self.catalog.index_of(segment) else { return };
-        for slot in 0..u32::try_from(self.users.len()).expect("fewer than 2³² users") {
-            let Some(user) = self.users[slot as usize].as_mut().filter(|user| user.is_member(index)) else { continue };
+        for slot in (0..self.users.len()).map(UserSlot::new) {
+            let Some(user) = self.users[slot.0 as usize].as_mut().filter(|user| user.is_member(index)) else {
+                continue;
+            };
             user.set_member(index, false);
             user.left_by_removal.push(segment);
             self.tally.leave(&[index]);
@@ -152,9 +156,9 @@ impl Machine {
         self.drop_accumulators(&unused);
     }
 
-    fn mark_all_dirty(&mut self, index: u32, cause: Cause) {
-        for slot in 0..u32::try_from(self.users.len()).expect("fewer than 2³² users") {
-            if let Some(user) = self.users[slot as usize].as_mut() {
+    fn mark_all_dirty(&mut self, index: SegmentIndex, cause: Cause) {
+        for slot in (0..self.users.len()).map(UserSlot::new) {
+            if let Some(user) = self.users[slot.0 as usize].as_mut() {
                 user.dirty.push(index);
                 self.mark_dirty(slot, cause);
             }

@@ -7,10 +7,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{ManualListLayout, ProfileLayout};
+use super::index::UserSlot;
 use super::user::{ManualList, Source, User, UserProfile};
 use super::{AccumulatorId, Definition, Departed, Machine, RecentIds, Rule, Settings};
 use crate::accumulator::Accumulator;
-use crate::event::UserId;
+use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::language::{CompileError, compile_saved};
 use crate::plan::Plan;
 use crate::time::Timestamp;
@@ -57,9 +58,9 @@ struct UserBlock {
     manual: ManualList,
     recent: RecentIds,
     accumulators: Vec<(u64, Accumulator)>,
-    members: Vec<i64>,
+    members: Vec<SegmentId>,
     sequence: u64,
-    wakeups: Vec<(Timestamp, i64)>,
+    wakeups: Vec<(Timestamp, SegmentId)>,
     sources: Vec<Source>,
 }
 
@@ -92,9 +93,9 @@ struct MachineBlock {
 
 #[derive(Clone, Serialize, Deserialize)]
 struct SegmentBlock {
-    id: i64,
+    id: SegmentId,
     tag: String,
-    version: u64,
+    version: SegmentVersion,
     /// `None` for a manual segment.
     where_statement: Option<String>,
     in_force: bool,
@@ -106,7 +107,7 @@ impl Machine {
     pub fn take_changed(&mut self) -> Vec<UserId> {
         let changed = std::mem::take(&mut self.changed);
         for id in &changed {
-            if let Some(user) = self.by_id.get(id).and_then(|slot| self.users[*slot as usize].as_mut()) {
+            if let Some(user) = self.by_id.get(id).and_then(|slot| self.users[slot.0 as usize].as_mut()) {
                 user.changed = false;
                 self.tally.measure(user);
             }
@@ -116,7 +117,7 @@ impl Machine {
 
     /// Returns a user's block; `None` for an unknown user. The instant must be settled.
     pub fn save_user(&self, id: UserId) -> Option<Vec<u8>> {
-        let user = self.users[*self.by_id.get(&id)? as usize].as_ref()?;
+        let user = self.users[self.by_id.get(&id)?.0 as usize].as_ref()?;
         Some(self.user_block(user))
     }
 
@@ -170,7 +171,7 @@ impl Machine {
         self.tally.enter(&user.members);
         self.tally.measure(&mut user);
         let (id, due) = (user.id, user.next_wakeup());
-        let slot = u32::try_from(self.users.len()).expect("fewer than 2³² users");
+        let slot = UserSlot::new(self.users.len());
         self.users.push(Some(User { armed: due, ..user }));
         self.by_id.insert(id, slot);
         if due < Timestamp::MAX {

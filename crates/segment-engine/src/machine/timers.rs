@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use super::index::UserSlot;
 use crate::time::Timestamp;
 
 /// A bucket of the calendar spans 2²⁰ µs, about a second.
@@ -14,16 +15,16 @@ const BUCKET_BITS: u32 = 20;
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     /// The wake-ups of the buckets that time has reached, soonest first.
-    near: BinaryHeap<Reverse<(i64, u32)>>,
+    near: BinaryHeap<Reverse<(i64, UserSlot)>>,
     /// The later buckets, unsorted.
-    far: BTreeMap<i64, Vec<(i64, u32)>>,
+    far: BTreeMap<i64, Vec<(i64, UserSlot)>>,
     /// The last bucket that was moved to `near`.
     reached: Option<i64>,
 }
 
 impl Timers {
     /// Wakes the user in `slot` at `due`.
-    pub(super) fn arm(&mut self, due: Timestamp, slot: u32) {
+    pub(super) fn arm(&mut self, due: Timestamp, slot: UserSlot) {
         let bucket = due.0 >> BUCKET_BITS;
         if self.reached.is_some_and(|reached| bucket <= reached) {
             self.near.push(Reverse((due.0, slot)));
@@ -33,7 +34,7 @@ impl Timers {
     }
 
     /// Takes the next wake-up at or before `to`.
-    pub(super) fn pop(&mut self, to: Timestamp) -> Option<(Timestamp, u32)> {
+    pub(super) fn pop(&mut self, to: Timestamp) -> Option<(Timestamp, UserSlot)> {
         loop {
             if let Some(&Reverse((due, slot))) = self.near.peek() {
                 if due > to.0 {
@@ -69,14 +70,14 @@ mod tests {
         let mut timers = Timers::default();
         let second = 1 << BUCKET_BITS;
         for (due, slot) in [(5 * second, 1), (3, 2), (2 * second + 7, 3), (2 * second + 6, 4), (-4, 5)] {
-            timers.arm(Timestamp(due), slot);
+            timers.arm(Timestamp(due), UserSlot(slot));
         }
         assert_eq!(timers.pop(Timestamp(-5)), None);
-        assert_eq!(timers.pop(Timestamp(2)), Some((Timestamp(-4), 5)));
+        assert_eq!(timers.pop(Timestamp(2)), Some((Timestamp(-4), UserSlot(5))));
         assert_eq!(timers.pop(Timestamp(2)), None);
-        timers.arm(Timestamp(1), 6);
-        assert_eq!(timers.pop(Timestamp(2)), Some((Timestamp(1), 6)));
-        let rest: Vec<u32> = std::iter::from_fn(|| timers.pop(Timestamp::MAX)).map(|(_, slot)| slot).collect();
+        timers.arm(Timestamp(1), UserSlot(6));
+        assert_eq!(timers.pop(Timestamp(2)), Some((Timestamp(1), UserSlot(6))));
+        let rest: Vec<u32> = std::iter::from_fn(|| timers.pop(Timestamp::MAX)).map(|(_, slot)| slot.0).collect();
         assert_eq!(rest, [2, 4, 3, 1]);
         assert_eq!(timers.next_due(), Timestamp::MAX);
     }

@@ -1,5 +1,6 @@
 //! What an input can change: event → accumulators → segments, and traits and profile → segments.
 
+use super::index::SegmentIndex;
 use rustc_hash::FxHashMap;
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
@@ -16,13 +17,13 @@ pub(super) struct Triggers {
     /// By the accumulator's id.
     readers: Vec<Readers>,
     /// Segments that read a trait, by the first key of its path.
-    by_trait: FxHashMap<String, Vec<u32>>,
+    by_trait: FxHashMap<String, Vec<SegmentIndex>>,
     /// Segments that read a column of the user.
-    profile: Vec<u32>,
+    profile: Vec<SegmentIndex>,
 }
 
 /// The windows of one threshold, ascending, each with its segments.
-type Windows = Vec<(i64, Vec<u32>)>;
+type Windows = Vec<(i64, Vec<SegmentIndex>)>;
 
 /// The segments that read an accumulator.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ pub(super) struct Readers {
     /// By k, ascending.
     thresholds: Vec<(u64, Windows)>,
     /// Those that read the value: any change may matter to them.
-    values: Vec<u32>,
+    values: Vec<SegmentIndex>,
 }
 
 impl Triggers {
@@ -70,15 +71,15 @@ impl Triggers {
         &self.readers[id.0 as usize]
     }
 
-    pub(super) fn by_trait(&self, key: &str) -> &[u32] {
+    pub(super) fn by_trait(&self, key: &str) -> &[SegmentIndex] {
         self.by_trait.get(key).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn by_profile(&self) -> &[u32] {
+    pub(super) fn by_profile(&self) -> &[SegmentIndex] {
         &self.profile
     }
 
-    pub(super) fn add_segment(&mut self, segment: u32, formula: &Formula) {
+    pub(super) fn add_segment(&mut self, segment: SegmentIndex, formula: &Formula) {
         formula.thresholds(&mut |accumulator, k, window| self.readers[accumulator.0 as usize].add(k, window, segment));
         for reading in formula.readings.iter().flatten() {
             insert(&mut self.readers[reading.accumulator.0 as usize].values, segment);
@@ -86,7 +87,7 @@ impl Triggers {
         self.for_each_user_term(formula, |list| insert(list, segment));
     }
 
-    pub(super) fn remove_segment(&mut self, segment: u32, formula: &Formula) {
+    pub(super) fn remove_segment(&mut self, segment: SegmentIndex, formula: &Formula) {
         formula
             .thresholds(&mut |accumulator, k, window| self.readers[accumulator.0 as usize].remove(k, window, segment));
         for reading in formula.readings.iter().flatten() {
@@ -95,7 +96,7 @@ impl Triggers {
         self.for_each_user_term(formula, |list| list.retain(|other| *other != segment));
     }
 
-    fn for_each_user_term(&mut self, formula: &Formula, mut visit: impl FnMut(&mut Vec<u32>)) {
+    fn for_each_user_term(&mut self, formula: &Formula, mut visit: impl FnMut(&mut Vec<SegmentIndex>)) {
         for test in formula.tests() {
             test.walk(&mut |node| match node {
                 Expr::Trait(path) => visit(self.by_trait.entry(path.root_key().to_owned()).or_default()),
@@ -106,14 +107,14 @@ impl Triggers {
     }
 }
 
-fn insert(list: &mut Vec<u32>, segment: u32) {
+fn insert(list: &mut Vec<SegmentIndex>, segment: SegmentIndex) {
     if !list.contains(&segment) {
         list.push(segment);
     }
 }
 
 impl Readers {
-    fn add(&mut self, k: u64, window: i64, segment: u32) {
+    fn add(&mut self, k: u64, window: i64, segment: SegmentIndex) {
         let at = self.thresholds.partition_point(|(other, _)| *other < k);
         if self.thresholds.get(at).is_none_or(|(other, _)| *other != k) {
             self.thresholds.insert(at, (k, Vec::new()));
@@ -126,7 +127,7 @@ impl Readers {
         insert(&mut windows[at].1, segment);
     }
 
-    fn remove(&mut self, k: u64, window: i64, segment: u32) {
+    fn remove(&mut self, k: u64, window: i64, segment: SegmentIndex) {
         let Ok(at) = self.thresholds.binary_search_by_key(&k, |(other, _)| *other) else { return };
         let windows = &mut self.thresholds[at].1;
         if let Ok(at) = windows.binary_search_by_key(&window, |(other, _)| *other) {
@@ -141,19 +142,19 @@ impl Readers {
     }
 
     /// Returns the segments that read the accumulator's value.
-    pub(super) fn values(&self) -> &[u32] {
+    pub(super) fn values(&self) -> &[SegmentIndex] {
         &self.values
     }
 
     /// Returns all segments that read the accumulator, some perhaps more than once.
-    pub(super) fn all(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn all(&self) -> impl Iterator<Item = SegmentIndex> {
         let thresholds = self.thresholds.iter().flat_map(|(_, windows)| windows).flat_map(|(_, segments)| segments);
         thresholds.chain(&self.values).copied()
     }
 
     /// Returns the segments for which a count that grew from `before` to `after` crossed a
     /// threshold.
-    pub(super) fn crossed(&self, before: u64, after: u64) -> impl Iterator<Item = u32> {
+    pub(super) fn crossed(&self, before: u64, after: u64) -> impl Iterator<Item = SegmentIndex> {
         let start = self.thresholds.partition_point(|(k, _)| *k <= before);
         let end = self.thresholds.partition_point(|(k, _)| *k <= after);
         let windows = self.thresholds[start..end.max(start)].iter().flat_map(|(_, windows)| windows);
@@ -165,7 +166,7 @@ impl Readers {
     ///
     /// Only the k-th newest with k > `place` changed. The windows that the new k-th falls into and
     /// the old one did not are a range of the sorted windows.
-    pub(super) fn turned_true(&self, newest: &[i64], place: usize, now: i64, mut flipped: impl FnMut(u32)) {
+    pub(super) fn turned_true(&self, newest: &[i64], place: usize, now: i64, mut flipped: impl FnMut(SegmentIndex)) {
         let start = self.thresholds.partition_point(|(k, _)| *k <= place as u64);
         for (k, windows) in &self.thresholds[start..] {
             let k = *k as usize;

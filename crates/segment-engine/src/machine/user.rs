@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::accumulator_key::AccumulatorId;
 use super::change::Cause;
+use super::index::SegmentIndex;
 use super::limited::Limited;
 use super::recent::RecentIds;
 use crate::accumulator::Accumulator;
 use crate::eval::{find, read_steps};
-use crate::event::UserId;
+use crate::ids::{ListVersion, SegmentId, UserId};
 use crate::plan::{JsonPath, UserColumn};
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -31,20 +32,20 @@ pub(super) struct User {
     /// Which of those lack events.
     pub(super) limited: Limited,
     /// Indexes of the segments that the user is in, as emitted so far, ascending.
-    pub(super) members: Vec<u32>,
+    pub(super) members: Vec<SegmentIndex>,
     /// How many changes were emitted so far.
     pub(super) sequence: u64,
     /// When to evaluate a segment again: at most one entry per segment, never later than the
     /// instant at which it flips.
-    pub(super) wakeups: Vec<(Timestamp, u32)>,
+    pub(super) wakeups: Vec<(Timestamp, SegmentIndex)>,
     /// The instant at which the timers wake the user; any other wake-up is stale.
     pub(super) armed: Timestamp,
     /// Segments to evaluate when the instant is complete.
-    pub(super) dirty: Vec<u32>,
+    pub(super) dirty: Vec<SegmentIndex>,
     pub(super) dirty_cause: Option<Cause>,
     /// Ids of segments that the user was in and that were removed in this instant. Ids, because
     /// another segment may have the index by now.
-    pub(super) left_by_removal: Vec<i64>,
+    pub(super) left_by_removal: Vec<SegmentId>,
     /// Whether the user changed since the last checkpoint.
     pub(super) changed: bool,
     /// The users that were merged into this one.
@@ -59,9 +60,9 @@ pub struct ManualList {
     /// Of two lists of a user the one with the greater version holds, in whatever order they
     /// arrive: a list that a merge makes takes another way than one that is set.
     #[serde(default)]
-    pub version: u64,
+    pub version: ListVersion,
     /// Ids of manual segments.
-    pub segments: Vec<i64>,
+    pub segments: Vec<SegmentId>,
 }
 
 /// A user that was merged into another one, the survivor.
@@ -112,11 +113,11 @@ impl User {
         }
     }
 
-    pub(super) fn is_member(&self, segment: u32) -> bool {
+    pub(super) fn is_member(&self, segment: SegmentIndex) -> bool {
         self.members.binary_search(&segment).is_ok()
     }
 
-    pub(super) fn set_member(&mut self, segment: u32, member: bool) {
+    pub(super) fn set_member(&mut self, segment: SegmentIndex, member: bool) {
         match (self.members.binary_search(&segment), member) {
             (Err(at), true) => self.members.insert(at, segment),
             (Ok(at), false) => {
@@ -154,7 +155,7 @@ impl User {
     /// Evaluates `segment` again at `due`, or earlier if an earlier wake-up is set already. Returns
     /// whether the wake-up is new: then the next checkpoint must have it, since nothing else would
     /// wake the user after a restart.
-    pub(super) fn wake_at(&mut self, segment: u32, due: Timestamp) -> bool {
+    pub(super) fn wake_at(&mut self, segment: SegmentIndex, due: Timestamp) -> bool {
         if due == Timestamp::MAX {
             return false;
         }

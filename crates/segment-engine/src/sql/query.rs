@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::UserId;
+use crate::ids::UserId;
 use crate::plan::Plan;
 use crate::sql::aggregate::aggregate_sql;
 use crate::sql::expr::ExprWriter;

@@ -12,7 +12,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{ListVersion, PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::language::compile;
 use segment_engine::machine::{self, Cause, Change, Definition, Machine, ManualList, Rule, SnapshotError, UserProfile};
 use segment_engine::time::Timestamp;
@@ -32,7 +33,13 @@ fn folder() -> PathBuf {
 
 fn definition(id: i64, tag: &str, clause: Option<&str>) -> Definition {
     let rule = clause.map_or(Rule::Manual, |clause| compile(clause).unwrap().into());
-    Definition { id, tag: tag.to_owned(), version: 1, where_statement: clause.unwrap_or_default().to_owned(), rule }
+    Definition {
+        id: SegmentId(id),
+        tag: tag.to_owned(),
+        version: SegmentVersion(1),
+        where_statement: clause.unwrap_or_default().to_owned(),
+        rule,
+    }
 }
 
 /// Returns the n-th event. Users, activities, strings, numbers and times vary; some events are
@@ -59,7 +66,7 @@ fn event(n: i64, at: i64) -> Event {
         created_at: Timestamp(at + ahead),
         processed_at: Timestamp(at),
         payload: Arc::new(payload),
-        position: Position { partition: 0, offset: n as u64 },
+        position: Position { partition: PartitionId(0), offset: n as u64 },
     }
 }
 
@@ -90,7 +97,7 @@ fn world() -> World {
         let traits = json!({"plan": if user % 2 == 0 { "pro" } else { "free" }, "seats": user, "old": null});
         machine.traits(UserId(user), traits.as_object().unwrap(), Timestamp(at), Timestamp(at));
     }
-    let list = ManualList { version: 3, segments: vec![MANUAL] };
+    let list = ManualList { version: ListVersion(3), segments: vec![SegmentId(MANUAL)] };
     machine.manual(UserId(2), list, Cause::Manual, Timestamp(START + 10 * MINUTE));
     for n in 0..60 {
         let at = START + n * 7 * 60 * MINUTE;
@@ -130,7 +137,12 @@ fn later(machine: &mut Machine, departed: &[u8]) -> Vec<Change> {
         let again = Event { processed_at: Timestamp(at), ..event(n % 6 * 3, at) };
         machine.event(&again, n % 2 == 0, Timestamp(at));
     }
-    machine.manual(UserId(2), ManualList { version: 2, segments: Vec::new() }, Cause::Manual, machine.now());
+    machine.manual(
+        UserId(2),
+        ManualList { version: ListVersion(2), segments: Vec::new() },
+        Cause::Manual,
+        machine.now(),
+    );
     while !machine.advance(Timestamp(START + 900 * DAY), 1_000) {}
     assert_eq!(machine.take_failures(), []);
     let mut changes = machine.take_changes();
@@ -176,7 +188,7 @@ fn load(text: &str) -> World {
 /// Compares a machine that was loaded with the original one, now and in their later changes.
 fn assert_same(mut read: World, name: &str) {
     let mut written = world();
-    assert_eq!(read.machine.pending_version(PENDING), Some(1), "{name}");
+    assert_eq!(read.machine.pending_version(SegmentId(PENDING)), Some(SegmentVersion(1)), "{name}");
     for user in (1..=USERS).map(UserId) {
         let memberships = written.machine.memberships(user);
         assert!(!memberships.is_empty() || user == UserId(4));

@@ -9,7 +9,8 @@ use ports::log::{NewRecord, Record, Topic, partition_of};
 use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
 use ports::records::json_text::{JsonText, trees};
 use ports::records::{SegmentRecord, UserRecord};
-use segment_engine::event::{Position, UserId};
+use segment_engine::event::Position;
+use segment_engine::ids::UserId;
 use segment_engine::machine::{Cause, Definition, ManualList, Rule, Source, UserProfile};
 use segment_engine::time::Timestamp;
 
@@ -45,7 +46,7 @@ impl Partition {
             Err(ApplyError::Bad(bad)) => {
                 // The message may quote what a user sent. It goes to the error topic, which
                 // forgets.
-                let (partition, offset, code) = (self.id, record.offset, bad.code);
+                let (partition, offset, code) = (self.id.0, record.offset, bad.code);
                 tracing::warn!(partition, offset, %code, "a record was not applied; the error topic says why");
                 let at = self.ports.clock.now();
                 self.outgoing.push(notify::bad_record(bad.code, bad.message, record, self.id, at));
@@ -211,8 +212,7 @@ impl Partition {
         let lacking = self.machine.absorb(survivor, departed, absorbed.below, record.appended_at);
         self.backfill_also(survivor, &sources, record.offset);
         if !lacking.is_empty() {
-            self.wait_until_archived(partition_of(absorbed.user.0, self.ports.log.partitions()), absorbed.below)
-                .await?;
+            self.wait_until_archived(partition_of(absorbed.user, self.ports.log.partitions()), absorbed.below).await?;
             let history: Vec<_> = sources.into_iter().map(|source| (survivor, source)).collect();
             self.read_history(&lacking, &history).await?;
         }
@@ -258,7 +258,7 @@ impl Partition {
     fn send(&mut self, to: UserId, record: &UserRecord) {
         self.outgoing.push(NewRecord {
             topic: Topic::Events,
-            partition: partition_of(to.0, self.ports.log.partitions()),
+            partition: partition_of(to, self.ports.log.partitions()),
             key: to.to_string(),
             value: serde_json::to_vec(record).expect("user records are plain data"),
         });

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
 use ports::warehouse::HistoryOf;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::AccumulatorId;
 
 use super::{Partition, WorkerError};
@@ -16,7 +17,7 @@ use super::{Partition, WorkerError};
 pub(crate) struct Backfill {
     job: Option<Job>,
     /// Versions whose `segment_ready` has been appended but not yet consumed.
-    announced: Vec<(i64, u64)>,
+    announced: Vec<(SegmentId, SegmentVersion)>,
 }
 
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl Partition {
 
     /// Returns how much of a version's work is done: 1 when it is in force here, 0 if this
     /// partition does not have it, `None` if the segment is unknown here.
-    pub fn segment_progress(&self, segment: i64, version: u64) -> Option<f64> {
+    pub fn segment_progress(&self, segment: SegmentId, version: SegmentVersion) -> Option<f64> {
         self.machine.is_pending(segment)?;
         if self.machine.version_in_force(segment) == Some(version) {
             return Some(1.0);
@@ -112,7 +113,7 @@ impl Partition {
 
     /// Returns how much of the work of the newest version known here is done: 1 when it is in
     /// force.
-    pub fn newest_progress(&self, segment: i64) -> f64 {
+    pub fn newest_progress(&self, segment: SegmentId) -> f64 {
         match self.machine.is_pending(segment) {
             Some(false) => 1.0,
             Some(true) => self.backfill.progress().unwrap_or(0.0),
@@ -152,7 +153,7 @@ impl Partition {
         if new.is_empty() {
             return Ok(());
         }
-        let record = |(id, version): &(i64, u64)| NewRecord {
+        let record = |(id, version): &(SegmentId, SegmentVersion)| NewRecord {
             topic: Topic::Events,
             partition: self.id,
             key: format!("segment:{id}"),
@@ -170,7 +171,7 @@ impl Partition {
     pub(crate) async fn backfill_now(&mut self) -> Result<(), WorkerError> {
         while !self.machine.incomplete().is_empty() {
             if !self.backfill_step().await? {
-                tracing::info!(partition = self.id, "waiting for the archiver: a new segment needs the history");
+                tracing::info!(partition = self.id.0, "waiting for the archiver: a new segment needs the history");
                 let archived = self.backfill.job.as_ref().map_or(0, |job| job.archived);
                 self.wait_until_archived(self.id, archived).await?;
             }
@@ -179,7 +180,7 @@ impl Partition {
     }
 
     /// Returns when a partition has been archived up to an offset.
-    pub(crate) async fn wait_until_archived(&self, partition: u32, offset: u64) -> Result<(), WorkerError> {
+    pub(crate) async fn wait_until_archived(&self, partition: PartitionId, offset: u64) -> Result<(), WorkerError> {
         while self.ports.warehouse.archive_position(partition).await? < offset {
             tokio::time::sleep(std::time::Duration::from_millis(self.settings.archive_linger_ms)).await;
         }

@@ -12,7 +12,7 @@ use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore};
 use ports::clock::Clock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use ports::warehouse::{Warehouse, WarehouseError};
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::{Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 
@@ -54,7 +54,7 @@ pub enum WorkerError {
     #[error("partition {partition}: {source}")]
     Newer {
         /// The partition that cannot be opened.
-        partition: u32,
+        partition: PartitionId,
         /// Names the format, and those that this build reads.
         source: SnapshotError,
     },
@@ -64,7 +64,7 @@ pub enum WorkerError {
     )]
     Trimmed {
         /// The partition that cannot be opened.
-        partition: u32,
+        partition: PartitionId,
         /// The first retained offset.
         first: u64,
         /// The offset of the checkpoint; 0 if there is none.
@@ -74,7 +74,7 @@ pub enum WorkerError {
 
 /// A partition's whole state. It has one owner.
 pub struct Partition {
-    pub(crate) id: u32,
+    pub(crate) id: PartitionId,
     pub(crate) ports: Ports,
     pub(crate) settings: Settings,
     pub(crate) machine: Machine,
@@ -112,7 +112,7 @@ pub struct Turn {
 
 impl Partition {
     /// Returns the partition's number.
-    pub fn id(&self) -> u32 {
+    pub fn id(&self) -> PartitionId {
         self.id
     }
 

@@ -3,12 +3,13 @@
 use ports::ErrorCode;
 use ports::log::{NewRecord, Topic};
 use ports::records::{Cause, ErrorRecord, ErrorType, Notification};
+use segment_engine::ids::PartitionId;
 use segment_engine::machine::{Change, Failure};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
 /// Returns the notification of a change.
-pub(super) fn notification_record(change: &Change, partition: u32, at: Timestamp) -> NewRecord {
+pub(super) fn notification_record(change: &Change, partition: PartitionId, at: Timestamp) -> NewRecord {
     let notification = Notification {
         id: format!("{}:{}", change.user, change.sequence),
         user_id: change.user,
@@ -30,7 +31,7 @@ pub(super) fn notification_record(change: &Change, partition: u32, at: Timestamp
 }
 
 /// Returns the error record of a failed computation.
-pub(super) fn failure_record(failure: &Failure, partition: u32, offset: u64, at: Timestamp) -> NewRecord {
+pub(super) fn failure_record(failure: &Failure, partition: PartitionId, offset: u64, at: Timestamp) -> NewRecord {
     let data = json!({
         "user_id": failure.user,
         "segments": failure.segments,
@@ -44,7 +45,7 @@ pub(super) fn bad_record(
     code: ErrorCode,
     message: String,
     record: &ports::log::Record,
-    partition: u32,
+    partition: PartitionId,
     at: Timestamp,
 ) -> NewRecord {
     let body = match serde_json::from_slice(&record.value) {
@@ -71,7 +72,7 @@ fn error_record(code: ErrorCode, message: String, data: serde_json::Value, key: 
     };
     NewRecord {
         topic: Topic::Errors,
-        partition: 0,
+        partition: PartitionId::ONLY,
         key,
         value: serde_json::to_vec(&error).expect("an error record is plain data"),
     }

@@ -6,7 +6,7 @@ use ports::checkpoints::{CheckpointError, Generation, Restored};
 use ports::log::{Log, LogError, Progress, Topic};
 use ports::records::{Cause, Notification};
 use ports::warehouse::Departure;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine::{Change, Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ impl Partition {
     /// Opens a partition: restores its checkpoint, applies the log up to the last commit without
     /// emitting anything, and compares the result with what was emitted. Only a changed engine can
     /// make a difference, which is then emitted with the cause `repair`.
-    pub async fn open(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
+    pub async fn open(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let mut partition = Self::restore(id, ports, settings).await?;
         let committed = partition.ports.log.committed(id).await?;
         // If the log has lost its end, its last commit may be older than the checkpoint.
@@ -49,7 +49,7 @@ impl Partition {
         Ok(partition)
     }
 
-    async fn restore(id: u32, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
+    async fn restore(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let State { machine, tombstones, marker } = usable_state(id, &ports, settings).await?;
         let checkpointed_at = ports.clock.now();
         Ok(Self {
@@ -136,7 +136,7 @@ impl Partition {
                 // the history.
                 Cause::Delete
             } else {
-                tracing::error!(%user, partition = self.id, "recovery finds other memberships than were emitted: repairing");
+                tracing::error!(%user, partition = self.id.0, "recovery finds other memberships than were emitted: repairing");
                 metrics::counter!("uss_audit_disagreements_total").increment(1);
                 Cause::Repair
             };
@@ -158,7 +158,7 @@ struct State {
 /// Returns the state to begin with: the latest checkpoint; if that cannot be used, the kept one;
 /// with neither, nothing, if the log still has its beginning. A checkpoint is discarded only after
 /// something else has proved usable.
-async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<State, WorkerError> {
+async fn usable_state(id: PartitionId, ports: &Ports, settings: Settings) -> Result<State, WorkerError> {
     let log = Retained::of(id, ports.log.as_ref()).await?;
     match read_generation(id, ports, settings, Generation::Latest).await? {
         Ok(Some(state)) => {
@@ -166,35 +166,35 @@ async fn usable_state(id: u32, ports: &Ports, settings: Settings) -> Result<Stat
             return Ok(state);
         }
         Ok(None) if log.goes_on_from(START).is_ok() => return Ok(State::new(settings)),
-        Ok(None) => tracing::error!(partition = id, "there is no checkpoint, and the log has lost its beginning"),
-        Err(reason) => tracing::error!(partition = id, reason, "the checkpoint cannot be used"),
+        Ok(None) => tracing::error!(partition = id.0, "there is no checkpoint, and the log has lost its beginning"),
+        Err(reason) => tracing::error!(partition = id.0, reason, "the checkpoint cannot be used"),
     }
     match read_generation(id, ports, settings, Generation::Kept).await? {
         Ok(Some(state)) => {
             log.goes_on_from(state.marker)?;
             let offset = state.marker.next_offset;
-            tracing::error!(partition = id, offset, "falling back to the kept checkpoint, and the log after it");
+            tracing::error!(partition = id.0, offset, "falling back to the kept checkpoint, and the log after it");
             ports.checkpoints.fall_back(id).await?;
             return Ok(state);
         }
         Ok(None) => {}
-        Err(reason) => tracing::error!(partition = id, reason, "the kept checkpoint cannot be used either"),
+        Err(reason) => tracing::error!(partition = id.0, reason, "the kept checkpoint cannot be used either"),
     }
     log.goes_on_from(START)?;
-    tracing::error!(partition = id, "rebuilding from the whole log");
+    tracing::error!(partition = id.0, "rebuilding from the whole log");
     ports.checkpoints.discard(id).await?;
     Ok(State::new(settings))
 }
 
 /// The first offsets that are left of a partition's topics.
 struct Retained {
-    partition: u32,
+    partition: PartitionId,
     events: u64,
     notifications: u64,
 }
 
 impl Retained {
-    async fn of(partition: u32, log: &dyn Log) -> Result<Self, LogError> {
+    async fn of(partition: PartitionId, log: &dyn Log) -> Result<Self, LogError> {
         let (events, _) = log.bounds(Topic::Events, partition).await?;
         let (notifications, _) = log.bounds(Topic::Notifications, partition).await?;
         Ok(Self { partition, events, notifications })
@@ -215,7 +215,7 @@ impl Retained {
 /// # Errors
 /// It cannot be read now, or a newer build wrote it.
 async fn read_generation(
-    id: u32,
+    id: PartitionId,
     ports: &Ports,
     settings: Settings,
     generation: Generation,
@@ -232,7 +232,7 @@ async fn read_generation(
 
 /// Fails if the latest checkpoint cannot be used. Retention checks it before it keeps it as the
 /// fallback.
-pub(crate) async fn check_latest(id: u32, ports: &Ports, settings: Settings) -> Result<(), CheckpointError> {
+pub(crate) async fn check_latest(id: PartitionId, ports: &Ports, settings: Settings) -> Result<(), CheckpointError> {
     let Some(latest) = ports.checkpoints.load(id, Generation::Latest).await? else { return Ok(()) };
     // On another thread than the workers' turns: it may be large.
     let plans = ports.plans.clone();
@@ -263,17 +263,17 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Emitted {
     sequence: u64,
-    entered: Vec<i64>,
-    left: Vec<i64>,
+    entered: Vec<SegmentId>,
+    left: Vec<SegmentId>,
 }
 
 impl Emitted {
-    fn redo(&self, members: &mut Vec<i64>) {
+    fn redo(&self, members: &mut Vec<SegmentId>) {
         members.retain(|segment| !self.left.contains(segment));
         members.extend(&self.entered);
     }
 
-    fn undo(&self, members: &mut Vec<i64>) {
+    fn undo(&self, members: &mut Vec<SegmentId>) {
         members.retain(|segment| !self.entered.contains(segment));
         members.extend(&self.left);
     }

@@ -10,7 +10,7 @@ use ports::clock::Clock;
 use ports::config_store::{ConfigStore, Page, SegmentKind};
 use ports::segment_queries::{BackfillProgress, Explanation, Preview, SegmentQueries, SegmentQueryError};
 use ports::warehouse::Warehouse;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::language::{compile, compile_saved};
 use segment_engine::plan::Plan;
 use segment_engine::sql::{QueryError, SegmentSource, members_query};
@@ -154,7 +154,7 @@ impl SegmentQueries for EngineQueries {
     }
 
     /// Waits until the engine knows the newest version, which the store has.
-    async fn progress(&self, segment: i64) -> Result<BackfillProgress, SegmentQueryError> {
+    async fn progress(&self, segment: SegmentId) -> Result<BackfillProgress, SegmentQueryError> {
         let unknown = || SegmentQueryError::NotFound(format!("segment {segment}"));
         // Read before the wait: a version saved meanwhile is not queried, and if the engine then
         // does not know this one, it has refused it, so the version is in force nowhere.

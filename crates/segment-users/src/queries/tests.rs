@@ -5,6 +5,7 @@ use ports::clock::ManualClock;
 use ports::config_store::{NewSegment, NewUser};
 use ports::log::{NewRecord, Progress, Topic};
 use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
+use segment_engine::ids::{PartitionId, SegmentId};
 use segment_engine::time::Timestamp;
 
 use super::*;
@@ -32,23 +33,27 @@ impl CheckpointStore for Stuck {
         std::future::pending().await
     }
 
-    async fn load(&self, partition: u32, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
+    async fn load(&self, partition: PartitionId, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
         self.inner.load(partition, generation).await
     }
 
-    async fn marker(&self, partition: u32, generation: Generation) -> Result<Option<Progress>, CheckpointError> {
+    async fn marker(
+        &self,
+        partition: PartitionId,
+        generation: Generation,
+    ) -> Result<Option<Progress>, CheckpointError> {
         self.inner.marker(partition, generation).await
     }
 
-    async fn keep(&self, partition: u32) -> Result<Option<Progress>, CheckpointError> {
+    async fn keep(&self, partition: PartitionId) -> Result<Option<Progress>, CheckpointError> {
         self.inner.keep(partition).await
     }
 
-    async fn fall_back(&self, partition: u32) -> Result<(), CheckpointError> {
+    async fn fall_back(&self, partition: PartitionId) -> Result<(), CheckpointError> {
         self.inner.fall_back(partition).await
     }
 
-    async fn discard(&self, partition: u32) -> Result<(), CheckpointError> {
+    async fn discard(&self, partition: PartitionId) -> Result<(), CheckpointError> {
         self.inner.discard(partition).await
     }
 }
@@ -110,7 +115,8 @@ async fn a_stuck_worker_does_not_hold_callers_for_ever() {
     assert_eq!(in_patience(world.queries().wait_until_applied()).await, Ok(()));
     let saved = segment(&world.store, "any", Some("count(*) > 0")).await;
     world.relay().await;
-    let record = NewRecord { topic: Topic::Events, partition: 0, key: "1".to_owned(), value: b"any".to_vec() };
+    let record =
+        NewRecord { topic: Topic::Events, partition: PartitionId(0), key: "1".to_owned(), value: b"any".to_vec() };
     world.ports.log.append(vec![record]).await.unwrap();
     in_patience(world.stuck.reached.notified()).await;
     let queries = world.impatient();
@@ -129,7 +135,7 @@ async fn an_outbox_that_nobody_relays_does_not_hold_callers_for_ever() {
 }
 
 /// Stores a segment: with a clause, or manual.
-async fn segment(store: &Arc<dyn ConfigStore>, tag: &str, clause: Option<&str>) -> i64 {
+async fn segment(store: &Arc<dyn ConfigStore>, tag: &str, clause: Option<&str>) -> SegmentId {
     let new = NewSegment {
         title: String::new(),
         description: None,

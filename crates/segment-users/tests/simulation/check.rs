@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use ports::log::{Topic, partition_of};
 use ports::records::{Cause, Notification};
 use ports::warehouse::HistoryOf;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::{ListVersion, PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::language::compile;
 use segment_engine::machine::{self, Definition, Machine, ManualList, Rule, UserProfile};
 use segment_engine::time::Timestamp;
@@ -36,8 +37,12 @@ impl World {
         let mut machine = Machine::new(machine::Settings::default());
         for (id, tag) in MANUAL {
             let (tag, where_statement) = (tag.to_owned(), String::new());
-            machine.define(Definition { id, tag, version: 1, where_statement, rule: Rule::Manual }, 0, Timestamp(0));
-            machine.activate(id, 1, Timestamp(0));
+            machine.define(
+                Definition { id, tag, version: SegmentVersion(1), where_statement, rule: Rule::Manual },
+                0,
+                Timestamp(0),
+            );
+            machine.activate(id, SegmentVersion(1), Timestamp(0));
         }
         for (id, Saved { tag, version, clause }) in self.segments.clone() {
             let rule = compile(clause).unwrap().into();
@@ -49,7 +54,7 @@ impl World {
             machine.profile(UserId(*user), None, UserProfile::default(), Timestamp(0));
         }
         for (user, (version, list)) in &self.lists {
-            let list = ManualList { version: *version, segments: list.iter().copied().collect() };
+            let list = ManualList { version: ListVersion(*version), segments: list.iter().copied().collect() };
             machine.manual(UserId(*user), list, Cause::Manual, Timestamp(0));
         }
         for (user, plan, at) in &self.plans {
@@ -67,7 +72,8 @@ impl World {
     /// Reads the notifications since the last call.
     pub(crate) async fn consume(&mut self) {
         for (partition, read) in (0..).zip(&mut self.read) {
-            let batch = self.ports.log.read(Topic::Notifications, partition, *read, usize::MAX).await.unwrap();
+            let batch =
+                self.ports.log.read(Topic::Notifications, PartitionId(partition), *read, usize::MAX).await.unwrap();
             *read = batch.next_offset;
             for record in &batch.records {
                 let notification: Notification = serde_json::from_slice(&record.value).unwrap();
@@ -90,11 +96,11 @@ impl World {
         let plain = self.plain().await;
         for user in 1..=USERS {
             let id = UserId(user);
-            let partition = &self.partitions[partition_of(user, PARTITIONS) as usize];
+            let partition = &self.partitions[partition_of(UserId(user), PARTITIONS).0 as usize];
             let survivor = self.survivors.get(&user);
             let expected = if survivor == Some(&user) { plain.memberships(id) } else { Vec::new() };
             assert_eq!(partition.machine().memberships(id), expected, "user {user}, now {survivor:?}");
-            let emitted: Vec<i64> =
+            let emitted: Vec<SegmentId> =
                 self.emitted.get(&id).into_iter().flat_map(|(_, members)| members).copied().collect();
             assert_eq!(emitted, expected, "emitted for user {user}");
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ports::log::{Topic, partition_of};
 use ports::records::ConfigRecord;
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -28,12 +29,12 @@ const CLAUSES: [&str; 14] = [
 const TAGS: i64 = 5;
 
 /// Manual segments, by id.
-pub(crate) const MANUAL: [(i64, &str); 2] = [(101, "by hand"), (102, "by hand too")];
+pub(crate) const MANUAL: [(SegmentId, &str); 2] = [(SegmentId(101), "by hand"), (SegmentId(102), "by hand too")];
 
 #[derive(Clone)]
 pub(crate) struct Saved {
     pub tag: String,
-    pub version: u64,
+    pub version: SegmentVersion,
     pub clause: &'static str,
 }
 
@@ -58,7 +59,7 @@ impl World {
         if !again {
             self.sent.push((user, event_id));
         }
-        self.append(Topic::Events, partition_of(user, PARTITIONS), &event).await;
+        self.append(Topic::Events, partition_of(UserId(user), PARTITIONS), &event).await;
     }
 
     pub(crate) async fn merge(&mut self) {
@@ -74,7 +75,7 @@ impl World {
         self.survivors.values_mut().filter(|now| **now == absorbed).for_each(|now| *now = survivor);
         let manual = self.merge_lists(survivor, absorbed);
         let record = json!({"type": "merge", "user_id": absorbed, "survivor": survivor, "manual": manual});
-        self.append(Topic::Events, partition_of(absorbed, PARTITIONS), &record).await;
+        self.append(Topic::Events, partition_of(UserId(absorbed), PARTITIONS), &record).await;
     }
 
     /// Adds the absorbed user's manual segments to the survivor's, and returns the survivor's list
@@ -94,8 +95,14 @@ impl World {
     pub(crate) async fn define_manual(&mut self) {
         for (id, tag) in MANUAL {
             let tag = tag.to_owned();
-            let record = ConfigRecord::Segment { id, tag, version: 1, where_statement: String::new(), manual: true };
-            self.append(Topic::Config, 0, &serde_json::to_value(record).unwrap()).await;
+            let record = ConfigRecord::Segment {
+                id,
+                tag,
+                version: SegmentVersion(1),
+                where_statement: String::new(),
+                manual: true,
+            };
+            self.append(Topic::Config, PartitionId::ONLY, &serde_json::to_value(record).unwrap()).await;
         }
     }
 
@@ -108,7 +115,7 @@ impl World {
         *version += 1;
         *list = (0..).zip(MANUAL).filter(|(bit, _)| chosen >> bit & 1 == 1).map(|(_, (id, _))| id).collect();
         let record = json!({"type": "manual", "user_id": user, "version": version, "segments": list});
-        self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
+        self.append(Topic::Events, partition_of(UserId(user), PARTITIONS), &record).await;
     }
 
     /// Sets traits of any user id, each with its own instant, not in order.
@@ -118,7 +125,7 @@ impl World {
         let at = Timestamp((self.random.u64(..1 << 20) << 10) as i64 + self.plans.len() as i64);
         self.plans.push((user, plan, at));
         let record = json!({"type": "traits", "user_id": user, "traits": {"plan": plan}, "created_at": at});
-        self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
+        self.append(Topic::Events, partition_of(UserId(user), PARTITIONS), &record).await;
     }
 
     fn any_survivor(&mut self) -> Option<i64> {
@@ -139,29 +146,29 @@ impl World {
             self.survivors.remove(&user);
             self.lists.remove(&user);
             let record = json!({"type": "delete", "user_id": user});
-            self.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
+            self.append(Topic::Events, partition_of(UserId(user), PARTITIONS), &record).await;
         }
     }
 
     pub(crate) async fn change_segment(&mut self) {
-        let id = 1 + self.random.u64(..TAGS as u64) as i64;
+        let id = SegmentId(1 + self.random.u64(..TAGS as u64) as i64);
         let record = if self.segments.contains_key(&id) && self.random.u64(..4) == 0 {
             self.segments.remove(&id);
             ConfigRecord::SegmentDeleted { id }
         } else {
             self.version += 1;
             let clause = CLAUSES[self.random.u32(..CLAUSES.len() as u32) as usize];
-            let saved = Saved { tag: self.tag_for(id), version: self.version, clause };
+            let saved = Saved { tag: self.tag_for(id), version: SegmentVersion(self.version), clause };
             self.segments.insert(id, saved.clone());
             let Saved { tag, version, .. } = saved;
             ConfigRecord::Segment { id, tag, version, where_statement: clause.to_owned(), manual: false }
         };
-        self.append(Topic::Config, 0, &serde_json::to_value(record).unwrap()).await;
+        self.append(Topic::Config, PartitionId::ONLY, &serde_json::to_value(record).unwrap()).await;
     }
 
     /// Returns the segment's own tag or, now and then, a free one, which another segment may just
     /// have given up.
-    fn tag_for(&mut self, id: i64) -> String {
+    fn tag_for(&mut self, id: SegmentId) -> String {
         let own = self.segments.get(&id).map(|saved| saved.tag.clone());
         if let (Some(tag), 1..) = (own, self.random.u64(..3)) {
             return tag;

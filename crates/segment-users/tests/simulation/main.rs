@@ -20,7 +20,7 @@ use ports::checkpoints::{Checkpoint, Generation};
 use ports::clock::ManualClock;
 use ports::log::{NewRecord, Topic, partition_of};
 use ports_testkit::memory::MemoryConfigStore;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine;
 use segment_engine::time::Timestamp;
 use segment_users::archiver::{Archiver, Step};
@@ -59,10 +59,10 @@ struct World {
     /// decide.
     survivors: BTreeMap<i64, i64>,
     /// Each segment as it was saved last.
-    segments: BTreeMap<i64, Saved>,
+    segments: BTreeMap<SegmentId, Saved>,
     version: u64,
     /// Manual segments as the config store has them: the list's version and the segments.
-    lists: BTreeMap<i64, (u64, BTreeSet<i64>)>,
+    lists: BTreeMap<i64, (u64, BTreeSet<SegmentId>)>,
     /// Traits sent: user id, plan, and since when.
     plans: Vec<(i64, &'static str, Timestamp)>,
     /// Events sent: user id and event id.
@@ -72,7 +72,7 @@ struct World {
     /// The offset up to which each partition's notifications were read.
     read: [u64; PARTITIONS as usize],
     /// The last sequence and the memberships of each user, from the notifications.
-    emitted: BTreeMap<UserId, (u64, BTreeSet<i64>)>,
+    emitted: BTreeMap<UserId, (u64, BTreeSet<SegmentId>)>,
 }
 
 impl World {
@@ -98,16 +98,16 @@ impl World {
             let created_at = Timestamp(500 * SECOND);
             let record = json!({"type": "user", "user_id": user, "client_ref_id": format!("client-{user}"),
                 "email": null, "name": null, "created_at": created_at});
-            world.append(Topic::Events, partition_of(user, PARTITIONS), &record).await;
+            world.append(Topic::Events, partition_of(UserId(user), PARTITIONS), &record).await;
         }
         world.define_manual().await;
-        for id in 0..PARTITIONS {
+        for id in PartitionId::all(PARTITIONS) {
             world.partitions.push(Partition::open(id, world.ports.clone(), settings()).await.unwrap());
         }
         world
     }
 
-    async fn append(&self, topic: Topic, partition: u32, value: &Value) {
+    async fn append(&self, topic: Topic, partition: PartitionId, value: &Value) {
         let value = serde_json::to_vec(value).unwrap();
         let record = NewRecord { topic, partition, key: String::new(), value };
         self.ports.log.append(vec![record]).await.unwrap();
@@ -127,8 +127,8 @@ impl World {
             }
             66..82 => {
                 // One archiver lags behind the others.
-                let partition = self.random.u32(..PARTITIONS);
-                if partition > 0 || self.random.u64(..6) == 0 {
+                let partition = PartitionId(self.random.u32(..PARTITIONS));
+                if partition.0 > 0 || self.random.u64(..6) == 0 {
                     self.archive(partition).await;
                 }
             }
@@ -151,7 +151,7 @@ impl World {
     async fn trim(&mut self) {
         self.consume().await;
         let writes = self.random.u32(..PARTITIONS + 1);
-        for partition in 0..writes {
+        for partition in PartitionId::all(writes) {
             let (log, store) = (self.ports.log.clone(), self.store.clone());
             MembershipWriter::open(partition, log, store).await.unwrap().step().await.unwrap();
         }
@@ -161,7 +161,7 @@ impl World {
     /// Stops a partition's process, damages its checkpoint, and starts it again.
     async fn damage(&mut self) {
         let at = self.random.u32(..PARTITIONS) as usize;
-        let partition = at as u32;
+        let partition = PartitionId(at as u32);
         if let Some(marker) = self.ports.checkpoints.marker(partition, Generation::Latest).await.unwrap() {
             let users = vec![(UserId(1), Some(b"no block".to_vec()))];
             let partition_state = b"no state".to_vec();
@@ -172,7 +172,7 @@ impl World {
         self.reopen(at).await;
     }
 
-    async fn archive(&self, partition: u32) -> bool {
+    async fn archive(&self, partition: PartitionId) -> bool {
         let (log, warehouse) = (self.ports.log.clone(), self.ports.warehouse.clone());
         Archiver::open(partition, log, warehouse, settings()).await.unwrap().step().await.unwrap() == Step::Archived
     }
@@ -181,7 +181,7 @@ impl World {
         let mut busy = true;
         while busy {
             busy = false;
-            for partition in 0..PARTITIONS {
+            for partition in PartitionId::all(PARTITIONS) {
                 busy |= self.archive(partition).await;
             }
         }
@@ -228,7 +228,7 @@ impl World {
 
     async fn reopen(&mut self, at: usize) {
         self.archive_all().await;
-        let partition = Partition::open(at as u32, self.ports.clone(), settings()).await.unwrap();
+        let partition = Partition::open(PartitionId(at as u32), self.ports.clone(), settings()).await.unwrap();
         self.partitions.insert(at, partition);
     }
 

@@ -12,6 +12,7 @@ use ports::clock::ManualClock;
 use ports::log::{NewRecord, Topic, partition_of};
 use ports::records::{ConfigRecord, Notification};
 use ports_testkit::memory::{MemoryCheckpoints, MemoryLog, MemoryWarehouse};
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::time::Timestamp;
 use segment_users::archiver::{Archiver, Step};
 use segment_users::definitions;
@@ -54,7 +55,7 @@ impl World {
     /// Restarts all workers as after a crash: only what is stored survives.
     pub(crate) async fn restart(&mut self) {
         self.partitions.clear();
-        for id in 0..PARTITIONS {
+        for id in PartitionId::all(PARTITIONS) {
             self.partitions.push(Partition::open(id, self.ports.clone(), Settings::default()).await.unwrap());
         }
     }
@@ -82,7 +83,7 @@ impl World {
         let mut busy = true;
         while busy {
             busy = false;
-            for id in 0..PARTITIONS {
+            for id in PartitionId::all(PARTITIONS) {
                 let (log, warehouse) = (self.ports.log.clone(), self.ports.warehouse.clone());
                 let mut archiver = Archiver::open(id, log, warehouse, Settings::default()).await.unwrap();
                 busy |= archiver.step().await.unwrap() == Step::Archived;
@@ -97,24 +98,24 @@ impl World {
 
     pub(crate) async fn segment(&mut self, id: i64, tag: &str, version: u64, clause: &str) {
         let record = ConfigRecord::Segment {
-            id,
+            id: SegmentId(id),
             tag: tag.to_owned(),
-            version,
+            version: SegmentVersion(version),
             where_statement: clause.to_owned(),
             manual: false,
         };
-        self.append(Topic::Config, 0, &format!("{id}"), &serde_json::to_value(record).unwrap()).await;
+        self.append(Topic::Config, PartitionId::ONLY, &format!("{id}"), &serde_json::to_value(record).unwrap()).await;
         self.run().await;
     }
 
-    pub(crate) async fn append(&self, topic: Topic, partition: u32, key: &str, value: &Value) {
+    pub(crate) async fn append(&self, topic: Topic, partition: PartitionId, key: &str, value: &Value) {
         let value = serde_json::to_vec(value).unwrap();
         let record = NewRecord { topic, partition, key: key.to_owned(), value };
         self.ports.log.append(vec![record]).await.unwrap();
     }
 
     pub(crate) async fn user(&self, user: i64, value: Value) {
-        self.append(Topic::Events, partition_of(user, PARTITIONS), &user.to_string(), &value).await;
+        self.append(Topic::Events, partition_of(UserId(user), PARTITIONS), &user.to_string(), &value).await;
     }
 
     pub(crate) async fn event(&mut self, user: i64, activity: &str, more: Value) {
@@ -129,7 +130,7 @@ impl World {
 
     pub(crate) async fn notifications(&self) -> Vec<Notification> {
         let mut all = Vec::new();
-        for partition in 0..PARTITIONS {
+        for partition in PartitionId::all(PARTITIONS) {
             let batch = self.ports.log.read(Topic::Notifications, partition, 0, usize::MAX).await.unwrap();
             all.extend(batch.records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()));
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ports::identities::{CaselessTypes, Identity};
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 /// A user has at most one identity of each of these types. Users with different ones are never
 /// merged.

@@ -21,7 +21,8 @@ use ports::config_store::true_since;
 use ports::identities::Identity;
 use ports::records::decode::{Delivery, decode_event};
 use ports::records::instant;
-use segment_engine::event::{Position, UserId};
+use segment_engine::event::Position;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine::{self, Cause, Machine, UserProfile};
 use segment_engine::time::Timestamp;
 
@@ -143,7 +144,7 @@ impl<W: Write> Replay<W> {
         let user = self.user(&Identity { id_type, id: draft.id.clone().into_owned() });
         // The same bytes and the same reader as in the service.
         let record = draft.record.encode(user, &instant::format(self.at), false);
-        let position = Position { partition: 0, offset: self.history.offset() };
+        let position = Position { partition: PartitionId(0), offset: self.history.offset() };
         let Delivery { event, dedupe_forever } = decode_event(&record, position, self.at)
             .map_err(|bad| Problem::new(format!("the event is refused ({}): {}", bad.code, bad.message)))?;
         if self.machine.event(&event, dedupe_forever, self.at) {
@@ -221,7 +222,7 @@ impl<W: Write> Replay<W> {
         let mut changes = self.machine.take_changes();
         changes.sort_by_key(|change| (change.effective_at, change.user, change.sequence));
         for change in changes {
-            let tags = |ids: &[i64]| {
+            let tags = |ids: &[SegmentId]| {
                 let mut tags: Vec<&str> = ids.iter().map(|id| self.segments.tag(*id)).collect();
                 tags.sort_unstable();
                 tags

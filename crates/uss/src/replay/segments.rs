@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use segment_engine::ids::{SegmentId, SegmentVersion};
 use segment_engine::language::compile;
 use segment_engine::machine::{Definition, Machine};
 use segment_engine::plan::Plan;
@@ -21,7 +22,7 @@ pub(crate) struct Segments {
     /// The changes of this instant, by tag. Of several, the last one counts.
     changed: BTreeMap<String, Change>,
     /// Grows with each definition.
-    version: u64,
+    version: SegmentVersion,
 }
 
 struct Change {
@@ -68,7 +69,7 @@ impl Segments {
         for (tag, change) in changed {
             match change.clause {
                 Some((where_statement, plan)) => {
-                    self.version += 1;
+                    self.version = self.version.next();
                     let (id, version) = (self.id(tag.clone()), self.version);
                     let definition = Definition { id, tag, version, where_statement, rule: plan.into() };
                     machine.define(definition, history.offset(), at);
@@ -88,20 +89,20 @@ impl Segments {
     }
 
     /// Returns the id of a segment, also of a deleted one.
-    pub(crate) fn known(&self, tag: &str) -> Option<i64> {
+    pub(crate) fn known(&self, tag: &str) -> Option<SegmentId> {
         let place = self.tags.iter().position(|known| known == tag)?;
-        Some(i64::try_from(place).expect("fewer than 2⁶³ segments") + 1)
+        Some(SegmentId(i64::try_from(place).expect("fewer than 2⁶³ segments") + 1))
     }
 
     /// Returns the tag of a segment id that the machine emitted.
-    pub(crate) fn tag(&self, id: i64) -> &str {
-        &self.tags[usize::try_from(id - 1).expect("segment ids count from 1")]
+    pub(crate) fn tag(&self, id: SegmentId) -> &str {
+        &self.tags[usize::try_from(id.0 - 1).expect("segment ids count from 1")]
     }
 
-    fn id(&mut self, tag: String) -> i64 {
+    fn id(&mut self, tag: String) -> SegmentId {
         self.known(&tag).unwrap_or_else(|| {
             self.tags.push(tag);
-            i64::try_from(self.tags.len()).expect("fewer than 2⁶³ segments")
+            SegmentId(i64::try_from(self.tags.len()).expect("fewer than 2⁶³ segments"))
         })
     }
 

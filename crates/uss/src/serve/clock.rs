@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ports::clock::{GuardedClock, Limits, Monotonic, SystemClock};
 use ports::log::{Log, LogError, Topic};
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 
 use super::StartError;
@@ -40,7 +41,7 @@ pub(crate) async fn start(log: &dyn Log, clock: &GuardedClock, accept: bool) -> 
 async fn last_time(log: &dyn Log) -> Result<Option<Timestamp>, LogError> {
     let mut latest = None;
     for topic in TOPICS {
-        for partition in 0..topic.partitions(log.partitions()) {
+        for partition in PartitionId::all(topic.partitions(log.partitions())) {
             let (first, end) = log.bounds(topic, partition).await?;
             if first < end {
                 let last = log.read_piece(topic, partition, end - 1, 0).await?;
@@ -48,7 +49,7 @@ async fn last_time(log: &dyn Log) -> Result<Option<Timestamp>, LogError> {
             }
         }
     }
-    for partition in 0..log.partitions() {
+    for partition in PartitionId::all(log.partitions()) {
         let committed = log.committed(partition).await?.map(|committed| committed.time);
         // A worker that has read nothing yet commits the first of all times.
         latest = latest.max(committed.filter(|time| *time > Timestamp::MIN));

@@ -39,7 +39,7 @@ fn of_clock(clock: &dyn Clock) -> Condition {
 
 /// Checks that the worker of every partition is running.
 fn workers(service: &ServiceHandle) -> Result<(), Problem> {
-    let down = service.down();
+    let down: Vec<u32> = service.down().into_iter().map(|partition| partition.0).collect();
     if down.is_empty() {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use adapters::duckdb::DuckDbWarehouse;
-use adapters::embedded::{self, Embedded, Finding, Losses, OpenError};
+use adapters::embedded::{self, Embedded, Finding, Losses, OpenError, PendingRestore};
 use adapters::sql::SqlConfigStore;
 use configuration_api::{Api, ErasureDelays, Forget, Holds, Relay, SegmentBound, StoreIdentities, TopicNames};
 use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
@@ -63,6 +63,8 @@ pub struct Opened {
     pub relay: Arc<Relay>,
     /// What was repaired or given up in the log's files.
     pub findings: Vec<Finding>,
+    /// Whether the log's data must be restored.
+    pub restore: PendingRestore,
 }
 
 /// Opens all adapters.
@@ -75,7 +77,7 @@ pub(super) async fn open(
     let folder = &settings.data_dir;
     folder::prepare(folder)?;
     data_format::check(folder)?;
-    let Embedded { log, checkpoints, findings } =
+    let Embedded { log, checkpoints, findings, restore } =
         open_log(&folder.join("log"), settings.partitions, clock.clone(), options.accept_loss)?;
     // Checked before anything with a time in it is written.
     clock::start(&log, &clock, options.accept_clock).await?;
@@ -103,6 +105,7 @@ pub(super) async fn open(
         relay,
         written,
         findings,
+        restore,
     })
 }
 

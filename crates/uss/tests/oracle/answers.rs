@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use crate::clauses::Dialect;
 use crate::history::{Case, World};

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use duckdb::Connection;
 use segment_engine::eval::jsonb_ordered;
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::UserId;
 use segment_engine::language::compile;
 use segment_engine::plan::Plan;
 use segment_engine::sql::{self, SegmentSource, member_query, members_query, size_query};

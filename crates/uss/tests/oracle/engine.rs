@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
 use segment_engine::language::compile;
 use segment_engine::machine::{self, Cause, Change, Definition, Machine, Rule, UserProfile};
 use segment_engine::time::Timestamp;
@@ -40,11 +41,11 @@ struct Run {
     machine: Machine,
     world: World,
     /// Segment ids by tag.
-    ids: BTreeMap<String, i64>,
+    ids: BTreeMap<String, SegmentId>,
     version: u64,
     offset: u64,
     /// Memberships by the emitted changes, folded.
-    emitted: BTreeSet<(UserId, i64)>,
+    emitted: BTreeSet<(UserId, SegmentId)>,
     /// Sequence and instant of each user's last change.
     last: BTreeMap<UserId, (u64, Timestamp)>,
     /// Why a clause was refused, by tag.
@@ -134,7 +135,7 @@ impl Run {
 
     /// Defines a new version, fills it, and activates it, all in this instant.
     fn define(&mut self, tag: &str, clause: &str, at: Timestamp) {
-        let next = self.ids.len() as i64 + 1;
+        let next = SegmentId(self.ids.len() as i64 + 1);
         let id = *self.ids.entry(tag.to_owned()).or_insert(next);
         self.version += 1;
         self.refused.remove(tag);
@@ -148,7 +149,7 @@ impl Run {
         let definition = Definition {
             id,
             tag: tag.to_owned(),
-            version: self.version,
+            version: SegmentVersion(self.version),
             where_statement: clause.to_owned(),
             rule: Rule::from(plan),
         };

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, Position, UserId};
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use serde_json::{Map, Value as Json};
 
@@ -130,7 +131,7 @@ impl World {
                 return Effect::Traits(id);
             }
             What::Event { key, event_id, created_at, fields, payload } => {
-                let position = Position { partition: 0, offset: self.offset };
+                let position = Position { partition: PartitionId(0), offset: self.offset };
                 let (id, user) = self.user(key, step.at);
                 let event = Arc::new(event(id, key, step.at, position, event_id, *created_at, fields, payload));
                 let is_first = !user.has_received(&event);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use crate::history::{Case, Effect, What, World};
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use ::postgres::{Client, SimpleQueryMessage};
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 use crate::answers::{Answer, Answers, Verdict};

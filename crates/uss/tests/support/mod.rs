@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use ports::log::{Log, NewRecord, Topic};
 use reqwest::header::CONTENT_TYPE;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 use serde_json::Value;
 
@@ -357,7 +358,7 @@ pub(crate) fn micros(time: &Value) -> i64 {
 pub(crate) fn user_record(user: i64, value: &[u8]) -> NewRecord {
     NewRecord {
         topic: Topic::Events,
-        partition: ports::log::partition_of(user, 16),
+        partition: ports::log::partition_of(UserId(user), 16),
         key: user.to_string(),
         value: value.to_vec(),
     }

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::response::Response;
 use ports::ErrorCode;
 use ports::config_store::{NewSegment, Segment, SegmentChange, SegmentKind};
+use segment_engine::ids::SegmentId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uss_http::extract::{Json, Path, Query};
@@ -135,7 +136,7 @@ pub(crate) async fn list(State(api): State<Api>, Query(request): Query<PageReque
         let store = store.clone();
         async move { store.segments(rows).await }
     };
-    json_list::<Segment, SegmentView, _, _>(&request, fetch, |segment| segment.id).await
+    json_list::<Segment, SegmentView, _, _>(&request, fetch, |segment| segment.id.0).await
 }
 
 pub(crate) async fn create(State(api): State<Api>, Json(body): Json<NewBody>) -> Result<Created<SavedView>, Problem> {
@@ -147,13 +148,13 @@ pub(crate) async fn create(State(api): State<Api>, Json(body): Json<NewBody>) ->
     Ok(Created(saved::view(&api, segment, nobody).await))
 }
 
-pub(crate) async fn get(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<SegmentView>, Problem> {
+pub(crate) async fn get(State(api): State<Api>, Path(id): Path<SegmentId>) -> Result<Data<SegmentView>, Problem> {
     Ok(Data(api.segment(id).await?.into()))
 }
 
 pub(crate) async fn update(
     State(api): State<Api>,
-    Path(id): Path<i64>,
+    Path(id): Path<SegmentId>,
     Json(body): Json<ChangeBody>,
 ) -> Result<Data<SavedView>, Problem> {
     let old = api.segment(id).await?;
@@ -166,7 +167,7 @@ pub(crate) async fn update(
     Ok(Data(saved::view(&api, segment, before).await))
 }
 
-pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<bool>, Problem> {
+pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<SegmentId>) -> Result<Data<bool>, Problem> {
     api.store.delete_segment(id).await?;
     Ok(DONE)
 }
@@ -211,7 +212,7 @@ pub(crate) async fn preview(State(api): State<Api>, Json(body): Json<ClauseBody>
     Ok(Data(json!({"size": preview.size, "population": preview.population, "sample": users})))
 }
 
-pub(crate) async fn progress(State(api): State<Api>, Path(id): Path<i64>) -> Result<Data<ProgressView>, Problem> {
+pub(crate) async fn progress(State(api): State<Api>, Path(id): Path<SegmentId>) -> Result<Data<ProgressView>, Problem> {
     let segment = api.segment(id).await?;
     Ok(Data(ProgressView::new(id, &api.queries.progress(segment.id).await?)))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ports::config_store::{Page, Segment, SegmentKind};
 use ports::segment_queries::SegmentQueryError;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use serde::Serialize;
 use tokio::time::timeout;
 use uss_http::Problem;
@@ -42,7 +42,7 @@ pub(crate) type Before = Result<BTreeSet<UserId>, String>;
 
 /// Reads the members of a segment whose clause is about to change. After the change they begin to
 /// differ.
-pub(crate) async fn members_before(api: &Api, segment: i64) -> Before {
+pub(crate) async fn members_before(api: &Api, segment: SegmentId) -> Before {
     let read = async {
         let (mut members, mut after) = (BTreeSet::new(), 0);
         loop {

@@ -2,6 +2,7 @@
 
 use super::{Store, at, clause, code};
 use ports::config_store::{ActivityChange, NewActivity, Page, SegmentKind};
+use segment_engine::ids::SegmentId;
 
 pub(super) async fn create_change_link_delete(store: Store) {
     let new = |code: &str| NewActivity { title: "Viewed".into(), description: None, code: code.to_owned() };
@@ -27,12 +28,12 @@ pub(super) async fn create_change_link_delete(store: Store) {
     }
     assert_eq!(store.activities_of(segment).await.unwrap(), [changed]);
     assert_eq!(code(store.link_activity(9, segment).await.unwrap_err()), "NOT_FOUND");
-    assert_eq!(code(store.link_activity(1, 9).await.unwrap_err()), "NOT_FOUND");
+    assert_eq!(code(store.link_activity(1, SegmentId(9)).await.unwrap_err()), "NOT_FOUND");
     for _ in 0..2 {
         store.unlink_activity(1, segment).await.expect("idempotent");
     }
     assert_eq!(store.activities_of(segment).await.unwrap(), []);
-    assert_eq!(code(store.activities_of(9).await.unwrap_err()), "NOT_FOUND");
+    assert_eq!(code(store.activities_of(SegmentId(9)).await.unwrap_err()), "NOT_FOUND");
 
     store.link_activity(1, segment).await.unwrap();
     store.delete_activity(1).await.unwrap();

@@ -1,6 +1,6 @@
 //! A user's email is an identity, and emails compare without case.
 
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use serde_json::Value;
 
 use super::{Store, at, code, key, user};

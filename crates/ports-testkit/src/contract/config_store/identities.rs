@@ -1,6 +1,6 @@
 //! Identities and merges.
 
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use super::{Store, at, code, key, traits, user};
 use ports::config_store::{

@@ -1,20 +1,19 @@
 //! Memberships: those that the engine computes, and manual segments.
 
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 
 use super::{Store, at, clause, code, key, user};
 use ports::config_store::{Applied, Link, Membership, MembershipBatch, MembershipChange, Page, SegmentKind, Survivor};
 
-fn change(user: i64, entered: &[i64], left: &[i64], seconds: i64) -> MembershipChange {
-    MembershipChange {
-        user_id: UserId(user),
-        entered: entered.to_vec(),
-        left: left.to_vec(),
-        effective_at: at(seconds),
-    }
+fn ids(segments: &[i64]) -> Vec<SegmentId> {
+    segments.iter().copied().map(SegmentId).collect()
 }
 
-async fn segments_of(store: &Store, user: i64) -> Vec<i64> {
+fn change(user: i64, entered: &[i64], left: &[i64], seconds: i64) -> MembershipChange {
+    MembershipChange { user_id: UserId(user), entered: ids(entered), left: ids(left), effective_at: at(seconds) }
+}
+
+async fn segments_of(store: &Store, user: i64) -> Vec<SegmentId> {
     store.user(UserId(user)).await.unwrap().unwrap().segments.iter().map(|m| m.segment_id).collect()
 }
 
@@ -25,32 +24,32 @@ pub(super) async fn a_batch_is_applied_once(store: Store) {
     }
     let changes =
         vec![change(1, &[1, 2], &[], 10), change(2, &[1], &[], 11), change(1, &[], &[2], 12), change(1, &[2], &[], 13)];
-    let batch = MembershipBatch { partition: 3, from: 0, to: 40, changes };
+    let batch = MembershipBatch { partition: PartitionId(3), from: 0, to: 40, changes };
     assert_eq!(store.apply_memberships(batch.clone()).await.unwrap(), Applied::Now);
-    let next = MembershipBatch { partition: 3, from: 40, to: 50, changes: vec![change(1, &[], &[1], 14)] };
+    let next = MembershipBatch { partition: PartitionId(3), from: 40, to: 50, changes: vec![change(1, &[], &[1], 14)] };
     assert_eq!(store.apply_memberships(next.clone()).await.unwrap(), Applied::Now);
     for repeated in [batch, next] {
         assert_eq!(store.apply_memberships(repeated).await.unwrap(), Applied::Before(50));
     }
     for (from, to) in [(60, 70), (45, 55)] {
-        let gap = MembershipBatch { partition: 3, from, to, changes: Vec::new() };
+        let gap = MembershipBatch { partition: PartitionId(3), from, to, changes: Vec::new() };
         assert_eq!(code(store.apply_memberships(gap).await.unwrap_err()), "MEMBERSHIP_POSITION");
     }
-    let own = MembershipBatch { partition: 0, from: 0, to: 7, changes: Vec::new() };
+    let own = MembershipBatch { partition: PartitionId(0), from: 0, to: 7, changes: Vec::new() };
     store.apply_memberships(own).await.unwrap();
-    assert_eq!(store.membership_positions().await.unwrap(), [(0, 7), (3, 50)]);
+    assert_eq!(store.membership_positions().await.unwrap(), [(PartitionId(0), 7), (PartitionId(3), 50)]);
 
     let user = store.user(UserId(1)).await.unwrap().unwrap();
-    let expected = Membership { user_id: UserId(1), segment_id: 2, created_at: at(13), updated_at: at(13) };
+    let expected = Membership { user_id: UserId(1), segment_id: SegmentId(2), created_at: at(13), updated_at: at(13) };
     assert_eq!(user.segments, [expected]);
-    let members = store.members(1, Page::ALL).await.unwrap();
+    let members = store.members(SegmentId(1), Page::ALL).await.unwrap();
     assert_eq!(members.iter().map(|m| (m.user.id.0, m.membership.created_at)).collect::<Vec<_>>(), [(2, at(11))]);
     assert_eq!(members[0].user.segments.len(), 1);
-    assert_eq!(code(store.members(9, Page::ALL).await.unwrap_err()), "NOT_FOUND");
-    store.delete_segment(2).await.unwrap();
+    assert_eq!(code(store.members(SegmentId(9), Page::ALL).await.unwrap_err()), "NOT_FOUND");
+    store.delete_segment(SegmentId(2)).await.unwrap();
     assert!(segments_of(&store, 1).await.is_empty());
     store.delete_user(UserId(2)).await.unwrap();
-    assert_eq!(store.count_members(1).await.unwrap(), 0);
+    assert_eq!(store.count_members(SegmentId(1)).await.unwrap(), 0);
 }
 
 pub(super) async fn a_large_batch_is_applied(store: Store) {
@@ -62,13 +61,19 @@ pub(super) async fn a_large_batch_is_applied(store: Store) {
         (0..USERS).map(|id| ports::config_store::NewUser { client_ref_id: Some(id.to_string()), ..Default::default() });
     assert_eq!(store.ensure_users(new.collect(), at(1)).await.unwrap(), 6_000);
     let enter = (1..=USERS).map(|id| change(id, &[1, 2], &[], id)).collect();
-    store.apply_memberships(MembershipBatch { partition: 0, from: 0, to: 1, changes: enter }).await.unwrap();
+    store
+        .apply_memberships(MembershipBatch { partition: PartitionId(0), from: 0, to: 1, changes: enter })
+        .await
+        .unwrap();
     let leave = (1..=USERS).filter(|id| id % 4 != 0).map(|id| change(id, &[], &[2], id)).collect();
-    store.apply_memberships(MembershipBatch { partition: 0, from: 1, to: 2, changes: leave }).await.unwrap();
-    assert_eq!(store.count_members(1).await.unwrap(), 6_000);
-    let members = store.members(2, Page { after: 400, limit: 3 }).await.unwrap();
+    store
+        .apply_memberships(MembershipBatch { partition: PartitionId(0), from: 1, to: 2, changes: leave })
+        .await
+        .unwrap();
+    assert_eq!(store.count_members(SegmentId(1)).await.unwrap(), 6_000);
+    let members = store.members(SegmentId(2), Page { after: 400, limit: 3 }).await.unwrap();
     assert_eq!(members.iter().map(|m| m.user.id.0).collect::<Vec<_>>(), [404, 408, 412]);
-    assert_eq!(store.count_members(2).await.unwrap(), 1_500);
+    assert_eq!(store.count_members(SegmentId(2)).await.unwrap(), 1_500);
 }
 
 pub(super) async fn manual_segments_are_set(store: Store) {
@@ -78,14 +83,14 @@ pub(super) async fn manual_segments_are_set(store: Store) {
     {
         store.create_segment(clause(tag, kind, &[]), at(1)).await.unwrap();
     }
-    let engine = MembershipBatch { partition: 0, from: 0, to: 1, changes: vec![change(1, &[2], &[], 2)] };
+    let engine = MembershipBatch { partition: PartitionId(0), from: 0, to: 1, changes: vec![change(1, &[2], &[], 2)] };
     store.apply_memberships(engine).await.unwrap();
     // Ids in the call, ids ignored, memberships afterwards.
     let cases: [(&[i64], &[i64], &[i64]); 4] =
         [(&[3, 1, 2, 9, 1], &[2, 9], &[1, 2, 3]), (&[3], &[], &[2, 3]), (&[2], &[2], &[2]), (&[1], &[], &[1, 2])];
-    for (ids, ignored, after) in cases {
-        let set = store.set_manual_memberships(UserId(1), ids, at(3)).await.unwrap();
-        assert_eq!((set.ignored.as_slice(), segments_of(&store, 1).await.as_slice()), (ignored, after), "{ids:?}");
+    for (called, ignored, after) in cases {
+        let set = store.set_manual_memberships(UserId(1), &ids(called), at(3)).await.unwrap();
+        assert_eq!((set.ignored, segments_of(&store, 1).await), (ids(ignored), ids(after)), "{called:?}");
     }
     assert_eq!(code(store.set_manual_memberships(UserId(9), &[], at(4)).await.unwrap_err()), "NOT_FOUND");
 }
@@ -95,11 +100,11 @@ pub(super) async fn manual_segments_survive_merges(store: Store) {
     for tag in ["vip", "beta"] {
         store.create_segment(clause(tag, SegmentKind::Manual, &[]), at(1)).await.unwrap();
     }
-    store.set_manual_memberships(one, &[1], at(2)).await.unwrap();
-    store.set_manual_memberships(two, &[2], at(2)).await.unwrap();
+    store.set_manual_memberships(one, &[SegmentId(1)], at(2)).await.unwrap();
+    store.set_manual_memberships(two, &[SegmentId(2)], at(2)).await.unwrap();
     let link = Link { from: key("c", "x"), to: key("c", "y"), survivor: Survivor::Older };
     store.link(link, at(3)).await.unwrap();
-    assert_eq!(segments_of(&store, one.0).await, [1, 2]);
-    let members: Vec<i64> = store.members(2, Page::ALL).await.unwrap().iter().map(|m| m.user.id.0).collect();
+    assert_eq!(segments_of(&store, one.0).await, ids(&[1, 2]));
+    let members: Vec<i64> = store.members(SegmentId(2), Page::ALL).await.unwrap().iter().map(|m| m.user.id.0).collect();
     assert_eq!(members, [one.0], "the absorbed user is a member of nothing");
 }

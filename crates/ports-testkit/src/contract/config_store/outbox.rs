@@ -1,6 +1,6 @@
 //! The outbox: the records of each write.
 
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use serde_json::{Value, json};
 
 use super::{Store, at, clause, key, traits, user};
@@ -29,16 +29,16 @@ pub(super) async fn records_every_change_in_order(store: Store) {
     store.create_segment(clause("vip", SegmentKind::Manual, &[]), at(4)).await.unwrap();
     store.create_segment(clause("top", SegmentKind::Computed, &["vip"]), at(4)).await.unwrap();
     let title = SegmentChange { title: Some("T".into()), ..SegmentChange::default() };
-    store.update_segment(2, title, at(5)).await.unwrap();
+    store.update_segment(SegmentId(2), title, at(5)).await.unwrap();
     let edit = SegmentChange { clause: Some((String::new(), Vec::new())), ..SegmentChange::default() };
-    store.update_segment(2, edit, at(5)).await.unwrap();
+    store.update_segment(SegmentId(2), edit, at(5)).await.unwrap();
     for _ in 0..2 {
-        store.set_manual_memberships(UserId(2), &[1], at(6)).await.unwrap();
+        store.set_manual_memberships(UserId(2), &[SegmentId(1)], at(6)).await.unwrap();
     }
     store.attach_identity(UserId(1), key("cookie", "z"), at(7)).await.unwrap();
     let link = Link { from: key("c", "y"), to: key("c", "x"), survivor: Survivor::Older };
     store.link(link, at(8)).await.unwrap();
-    store.delete_segment(2).await.unwrap();
+    store.delete_segment(SegmentId(2)).await.unwrap();
     store.delete_user(UserId(1)).await.unwrap();
 
     let created = |id: i64, client_id: &str, name: Value| {
@@ -92,6 +92,6 @@ pub(super) async fn records_nothing_of_refused_writes(store: Store) {
     store.create_user(taken, at(2)).await.unwrap_err();
     store.create_segment(clause("s", SegmentKind::Computed, &["unknown"]), at(2)).await.unwrap_err();
     store.delete_user(UserId(7)).await.unwrap_err();
-    store.set_manual_memberships(UserId(1), &[4], at(2)).await.unwrap();
+    store.set_manual_memberships(UserId(1), &[SegmentId(4)], at(2)).await.unwrap();
     assert_eq!(store.outbox_end().await.unwrap(), end);
 }

@@ -1,6 +1,6 @@
 //! Users and traits.
 
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 
 use super::{Store, at, code, key, traits, user};
 use ports::config_store::{NewUser, Page, TRAITS_BYTES_MAX, TRAITS_MAX, UserChange};

@@ -1,6 +1,7 @@
 //! Activities in memory.
 
 use async_trait::async_trait;
+use segment_engine::ids::SegmentId;
 use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, State};
@@ -63,7 +64,7 @@ impl ActivityStore for MemoryConfigStore {
         Ok(())
     }
 
-    async fn link_activity(&self, activity: i64, segment: i64) -> Result<(), ConfigStoreError> {
+    async fn link_activity(&self, activity: i64, segment: SegmentId) -> Result<(), ConfigStoreError> {
         let mut state = self.state();
         state.require_activity(activity)?;
         state.require_segment(segment)?;
@@ -71,7 +72,7 @@ impl ActivityStore for MemoryConfigStore {
         Ok(())
     }
 
-    async fn unlink_activity(&self, activity: i64, segment: i64) -> Result<(), ConfigStoreError> {
+    async fn unlink_activity(&self, activity: i64, segment: SegmentId) -> Result<(), ConfigStoreError> {
         let mut state = self.state();
         state.require_activity(activity)?;
         state.require_segment(segment)?;

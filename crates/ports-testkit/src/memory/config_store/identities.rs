@@ -1,7 +1,7 @@
 //! Identities and merges in memory.
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, Owned, State};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
@@ -14,12 +14,15 @@ use ports::config_store::{
 };
 
 impl State {
-    fn manual_of(&self, user: UserId) -> BTreeSet<i64> {
-        self.manual.range((user, i64::MIN)..=(user, i64::MAX)).map(|(_, segment)| *segment).collect()
+    fn manual_of(&self, user: UserId) -> BTreeSet<SegmentId> {
+        self.manual
+            .range((user, SegmentId(i64::MIN))..=(user, SegmentId(i64::MAX)))
+            .map(|(_, segment)| *segment)
+            .collect()
     }
 
     /// Sets the user's manual segments, and returns the list for the engine.
-    fn write_manual(&mut self, user_id: UserId, manual: &BTreeSet<i64>, now: Timestamp) -> ManualList {
+    fn write_manual(&mut self, user_id: UserId, manual: &BTreeSet<SegmentId>, now: Timestamp) -> ManualList {
         let before = self.manual_of(user_id);
         for old in before.difference(manual) {
             self.manual.remove(&(user_id, *old));
@@ -31,7 +34,7 @@ impl State {
             self.memberships.entry((user_id, *new)).or_insert(membership);
         }
         let version = self.manual_versions.entry(user_id).or_default();
-        *version += 1;
+        version.0 += 1;
         ManualList { version: *version, segments: manual.iter().copied().collect() }
     }
 
@@ -47,7 +50,7 @@ impl State {
 
 #[async_trait]
 impl MembershipStore for MemoryConfigStore {
-    async fn members(&self, segment: i64, page: Page) -> Result<Vec<Member>, ConfigStoreError> {
+    async fn members(&self, segment: SegmentId, page: Page) -> Result<Vec<Member>, ConfigStoreError> {
         let state = self.state();
         state.require_segment(segment)?;
         let rows = state.memberships.values();
@@ -57,7 +60,7 @@ impl MembershipStore for MemoryConfigStore {
         Ok(members.take(page.limit).collect())
     }
 
-    async fn count_members(&self, segment: i64) -> Result<u64, ConfigStoreError> {
+    async fn count_members(&self, segment: SegmentId) -> Result<u64, ConfigStoreError> {
         Ok(self.members(segment, Page::ALL).await?.len() as u64)
     }
 
@@ -70,14 +73,15 @@ impl MembershipStore for MemoryConfigStore {
     async fn set_manual_memberships(
         &self,
         user: UserId,
-        segments: &[i64],
+        segments: &[SegmentId],
         now: Timestamp,
     ) -> Result<ManualSet, ConfigStoreError> {
         let mut state = self.state();
         let user = state.survivor(user)?;
-        let is_manual = |id: &i64| state.segments.get(id).is_some_and(|segment| segment.kind == SegmentKind::Manual);
-        let ids: BTreeSet<i64> = segments.iter().copied().collect();
-        let (manual, ignored): (BTreeSet<i64>, BTreeSet<i64>) = ids.into_iter().partition(is_manual);
+        let is_manual =
+            |id: &SegmentId| state.segments.get(id).is_some_and(|segment| segment.kind == SegmentKind::Manual);
+        let ids: BTreeSet<SegmentId> = segments.iter().copied().collect();
+        let (manual, ignored): (BTreeSet<SegmentId>, BTreeSet<SegmentId>) = ids.into_iter().partition(is_manual);
         if manual != state.manual_of(user) {
             let list = state.write_manual(user, &manual, now);
             state.send(OutboxEntry::manual(user, list));
@@ -85,7 +89,7 @@ impl MembershipStore for MemoryConfigStore {
         Ok(ManualSet { ignored: ignored.into_iter().collect() })
     }
 
-    async fn membership_positions(&self) -> Result<Vec<(u32, u64)>, ConfigStoreError> {
+    async fn membership_positions(&self) -> Result<Vec<(PartitionId, u64)>, ConfigStoreError> {
         Ok(self.state().positions.iter().map(|(partition, position)| (*partition, *position)).collect())
     }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{ListVersion, PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 
 use ports::config_store::{
@@ -34,13 +34,13 @@ struct State {
     identities: BTreeMap<IdentityKey, Owned>,
     traits: BTreeMap<UserId, Traits>,
     activities: BTreeMap<i64, Activity>,
-    segments: BTreeMap<i64, Segment>,
+    segments: BTreeMap<SegmentId, Segment>,
     /// (activity, segment)
-    links: BTreeSet<(i64, i64)>,
-    memberships: BTreeMap<(UserId, i64), Membership>,
-    manual: BTreeSet<(UserId, i64)>,
-    manual_versions: BTreeMap<UserId, u64>,
-    positions: BTreeMap<u32, u64>,
+    links: BTreeSet<(i64, SegmentId)>,
+    memberships: BTreeMap<(UserId, SegmentId), Membership>,
+    manual: BTreeSet<(UserId, SegmentId)>,
+    manual_versions: BTreeMap<UserId, ListVersion>,
+    positions: BTreeMap<PartitionId, u64>,
     outbox: BTreeMap<u64, OutboxEntry>,
     last_user: i64,
     last_activity: i64,
@@ -80,7 +80,7 @@ impl State {
         if self.users.contains_key(&id) { Ok(id) } else { Err(ConfigStoreError::not_found(Resource::User, id)) }
     }
 
-    fn require_segment(&self, id: i64) -> Result<&Segment, ConfigStoreError> {
+    fn require_segment(&self, id: SegmentId) -> Result<&Segment, ConfigStoreError> {
         self.segments.get(&id).ok_or_else(|| ConfigStoreError::not_found(Resource::Segment, id))
     }
 

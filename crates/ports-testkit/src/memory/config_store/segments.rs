@@ -1,6 +1,7 @@
 //! Segments in memory.
 
 use async_trait::async_trait;
+use segment_engine::ids::SegmentId;
 use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, State};
@@ -18,7 +19,7 @@ impl State {
     fn check_tag(&self, segment: &Segment) -> Result<(), ConfigStoreError> {
         match self.by_tag(&segment.tag) {
             Some(other) if other.id != segment.id => {
-                Err(ConfigStoreError::taken(ErrorCode::TagTaken, "tag", &segment.tag, other.id))
+                Err(ConfigStoreError::taken(ErrorCode::TagTaken, "tag", &segment.tag, other.id.0))
             }
             _ => Ok(()),
         }
@@ -62,16 +63,16 @@ impl State {
 impl SegmentStore for MemoryConfigStore {
     async fn create_segment(&self, new: NewSegment, now: Timestamp) -> Result<Segment, ConfigStoreError> {
         let mut state = self.state();
-        let segment = Segment::new(state.last_segment + 1, new, now);
+        let segment = Segment::new(SegmentId(state.last_segment + 1), new, now);
         state.check_tag(&segment)?;
         state.check_uses(&segment)?;
-        state.last_segment = segment.id;
+        state.last_segment = segment.id.0;
         state.send(OutboxEntry::segment(&segment));
         state.segments.insert(segment.id, segment.clone());
         Ok(segment)
     }
 
-    async fn segment(&self, id: i64) -> Result<Option<Segment>, ConfigStoreError> {
+    async fn segment(&self, id: SegmentId) -> Result<Option<Segment>, ConfigStoreError> {
         Ok(self.state().segments.get(&id).cloned())
     }
 
@@ -81,7 +82,12 @@ impl SegmentStore for MemoryConfigStore {
 
     async fn segments(&self, page: Page) -> Result<Vec<Segment>, ConfigStoreError> {
         let state = self.state();
-        Ok(state.segments.range(page.after.saturating_add(1)..).take(page.limit).map(|(_, s)| s.clone()).collect())
+        Ok(state
+            .segments
+            .range(SegmentId(page.after.saturating_add(1))..)
+            .take(page.limit)
+            .map(|(_, s)| s.clone())
+            .collect())
     }
 
     async fn generics_and_by(&self, activity_code: &str) -> Result<Vec<Segment>, ConfigStoreError> {
@@ -93,7 +99,7 @@ impl SegmentStore for MemoryConfigStore {
 
     async fn update_segment(
         &self,
-        id: i64,
+        id: SegmentId,
         change: SegmentChange,
         now: Timestamp,
     ) -> Result<Segment, ConfigStoreError> {
@@ -112,7 +118,7 @@ impl SegmentStore for MemoryConfigStore {
         Ok(segment)
     }
 
-    async fn delete_segment(&self, id: i64) -> Result<(), ConfigStoreError> {
+    async fn delete_segment(&self, id: SegmentId) -> Result<(), ConfigStoreError> {
         let mut state = self.state();
         let segment = state.require_segment(id)?.clone();
         state.check_unused(&segment)?;
@@ -124,7 +130,7 @@ impl SegmentStore for MemoryConfigStore {
         Ok(())
     }
 
-    async fn activities_of(&self, segment: i64) -> Result<Vec<Activity>, ConfigStoreError> {
+    async fn activities_of(&self, segment: SegmentId) -> Result<Vec<Activity>, ConfigStoreError> {
         let state = self.state();
         state.require_segment(segment)?;
         let linked = state.links.iter().filter(|(_, of)| *of == segment);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use segment_engine::event::UserId;
+use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::time::Timestamp;
 
 use super::{MemoryConfigStore, State};
@@ -19,7 +19,8 @@ impl State {
     pub(super) fn view(&self, wanted: UserId) -> Option<User> {
         let id = self.survivor(wanted).ok()?;
         let mut user = self.users[&id].clone();
-        user.segments = self.memberships.range((id, i64::MIN)..=(id, i64::MAX)).map(|(_, m)| *m).collect();
+        user.segments =
+            self.memberships.range((id, SegmentId(i64::MIN))..=(id, SegmentId(i64::MAX))).map(|(_, m)| *m).collect();
         user.merged_from = (wanted != id).then_some(wanted);
         user.first_identity = user.client_ref_id.is_none().then(|| self.first_identity(id)).flatten();
         Some(user)

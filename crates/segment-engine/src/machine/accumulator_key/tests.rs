@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use super::super::index::SegmentIndex;
 use super::*;
 use crate::language::compile;
 use crate::machine::{format_3, lower};
@@ -17,7 +18,7 @@ fn names_of_accumulators_do_not_change() {
     let mut found = String::new();
     for clause in clauses.lines() {
         let plan = compile(clause).unwrap();
-        lower::lower(&plan, &vec![0; plan.segments.len()], &mut |key| {
+        lower::lower(&plan, &vec![SegmentIndex(0); plan.segments.len()], &mut |key| {
             let (name, name_3) = (key.fingerprint(), format_3::fingerprint(&key));
             writeln!(found, "{name:016x} {name_3:016x} {}", key.canonical_text()).unwrap();
             AccumulatorId(0)

@@ -1,8 +1,10 @@
 //! What happens when an accumulator of a user is full.
 
+use super::index::UserSlot;
 use super::user::User;
 use super::{AccumulatorId, Failure, Machine};
 use crate::accumulator::{CapacityExceeded, ENTRIES_MAX};
+use crate::ids::SegmentId;
 use crate::time::Timestamp;
 
 impl Machine {
@@ -11,18 +13,18 @@ impl Machine {
     /// the bound has one record, not one per event.
     pub(super) fn refused(
         &mut self,
-        slot: u32,
+        slot: UserSlot,
         accumulator: AccumulatorId,
         CapacityExceeded { until }: CapacityExceeded,
     ) {
-        let user = self.users[slot as usize].as_mut().expect("the caller found it");
+        let user = self.users[slot.0 as usize].as_mut().expect("the caller found it");
         let before: Vec<AccumulatorId> = user.limited.accumulators(self.now).map(|(id, _)| id).collect();
         if !user.limited.note(accumulator, until, self.now) {
             return;
         }
-        let reported: Vec<i64> = before.into_iter().flat_map(|id| self.catalog.segments_of(id)).collect();
+        let reported: Vec<SegmentId> = before.into_iter().flat_map(|id| self.catalog.segments_of(id)).collect();
         let segments = self.catalog.segments_of(accumulator);
-        let mut segments: Vec<i64> = segments.filter(|id| !reported.contains(id)).collect();
+        let mut segments: Vec<SegmentId> = segments.filter(|id| !reported.contains(id)).collect();
         segments.sort_unstable();
         segments.dedup();
         if segments.is_empty() {

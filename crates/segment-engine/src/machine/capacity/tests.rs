@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::accumulator::ENTRIES_MAX;
-use crate::event::{Event, Position, UserId};
+use crate::event::{Event, Position};
+use crate::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use crate::language::compile;
 use crate::machine::{Cause, Definition, Failure, Machine, Settings};
 use crate::time::Timestamp;
@@ -17,12 +18,18 @@ const EVER: &str = "count(DISTINCT url) <> count(*)";
 
 fn define(machine: &mut Machine, id: i64, clause: &str) {
     let rule = compile(clause).unwrap().into();
-    let definition = Definition { id, tag: format!("s{id}"), version: 1, where_statement: clause.to_owned(), rule };
+    let definition = Definition {
+        id: SegmentId(id),
+        tag: format!("s{id}"),
+        version: SegmentVersion(1),
+        where_statement: clause.to_owned(),
+        rule,
+    };
     machine.define(definition, 0, machine.now());
     for accumulator in machine.incomplete() {
         machine.complete(accumulator);
     }
-    machine.activate(id, 1, machine.now());
+    machine.activate(SegmentId(id), SegmentVersion(1), machine.now());
     machine.settle();
 }
 
@@ -52,7 +59,7 @@ fn send(machine: &mut Machine, user: UserId, numbers: std::ops::Range<i64>) {
             created_at: Timestamp(n),
             processed_at: Timestamp(n),
             payload: Arc::new(serde_json::Value::Null),
-            position: Position { partition: 0, offset: n as u64 },
+            position: Position { partition: PartitionId(0), offset: n as u64 },
         };
         machine.event(&event, false, Timestamp(n));
     }
@@ -60,7 +67,11 @@ fn send(machine: &mut Machine, user: UserId, numbers: std::ops::Range<i64>) {
 }
 
 fn reported(machine: &mut Machine) -> Vec<Vec<i64>> {
-    machine.take_failures().into_iter().map(|Failure { segments, .. }| segments).collect()
+    machine
+        .take_failures()
+        .into_iter()
+        .map(|Failure { segments, .. }| segments.iter().map(|id| id.0).collect())
+        .collect()
 }
 
 fn limited(machine: &Machine) -> [bool; 3] {

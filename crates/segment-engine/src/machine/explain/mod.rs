@@ -5,9 +5,10 @@ mod evidence;
 mod tests;
 
 use super::formula::{Formula, Node};
+use super::index::SegmentIndex;
 use super::user::User;
 use super::{Machine, Rule};
-use crate::event::UserId;
+use crate::ids::{SegmentVersion, UserId};
 use crate::language::{Names, print_expression};
 use crate::plan::{Expr, Plan};
 use crate::time::Timestamp;
@@ -24,7 +25,7 @@ pub struct Explanation {
     /// The instant at which all this holds.
     pub at: Timestamp,
     /// The version of the segment that is in force for the user.
-    pub version: u64,
+    pub version: SegmentVersion,
     /// The clause in its normal form; `None` for a manual segment.
     pub normal_form: Option<String>,
     /// The conditions that AND, OR and NOT join, in the order of the clause.
@@ -85,7 +86,7 @@ impl Machine {
         let index = self.catalog.index_of_tag(tag)?;
         let compiled = self.catalog.in_force(index)?;
         let slot = *self.by_id.get(&user)?;
-        let mut user = self.users[slot as usize].clone()?;
+        let mut user = self.users[slot.0 as usize].clone()?;
         let member = user.is_member(index);
         let (normal_form, conditions) = match (&compiled.definition.rule, &compiled.formula) {
             (Rule::Where(plan), Some(formula)) => {
@@ -117,7 +118,7 @@ impl Machine {
     }
 
     /// Returns the first instant after now at which the membership changes if nothing more happens.
-    fn forecast(&self, index: u32, mut user: User) -> Option<Timestamp> {
+    fn forecast(&self, index: SegmentIndex, mut user: User) -> Option<Timestamp> {
         let before = user.is_member(index);
         let mut involved = vec![index];
         let mut at = 0;
@@ -130,7 +131,7 @@ impl Machine {
             }
             at += 1;
         }
-        involved.sort_unstable_by_key(|index| (self.catalog.slots[*index as usize].rank, *index));
+        involved.sort_unstable_by_key(|index| (self.catalog.slots[index.0 as usize].rank, *index));
         let mut now = self.now;
         for _ in 0..FORECAST_STEPS_MAX {
             let mut next = Timestamp::MAX;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{ConditionReport, Evidence};
 use crate::decimal::Decimal;
-use crate::event::{Event, Position, UserId};
+use crate::event::{Event, Position};
+use crate::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use crate::language::compile;
 use crate::machine::{Definition, Machine, Rule, Settings};
 use crate::time::Timestamp;
@@ -30,7 +31,7 @@ fn event(machine: &mut Machine, url: &str, order_total: &str, created_at: i64, a
         created_at: Timestamp(created_at),
         processed_at: Timestamp(at),
         payload: Arc::new(serde_json::json!({})),
-        position: Position { partition: 0, offset: at as u64 },
+        position: Position { partition: PartitionId(0), offset: at as u64 },
     };
     machine.event(&event, false, Timestamp(at));
     machine.settle();
@@ -41,12 +42,18 @@ fn event(machine: &mut Machine, url: &str, order_total: &str, created_at: i64, a
 fn explained(clause: &str) -> Vec<ConditionReport> {
     let mut machine = Machine::new(Settings::default());
     let rule = Rule::from(compile(clause).unwrap());
-    let definition = Definition { id: 1, tag: "s".to_owned(), version: 1, where_statement: clause.to_owned(), rule };
+    let definition = Definition {
+        id: SegmentId(1),
+        tag: "s".to_owned(),
+        version: SegmentVersion(1),
+        where_statement: clause.to_owned(),
+        rule,
+    };
     machine.define(definition, 0, Timestamp(0));
     for accumulator in machine.incomplete() {
         machine.complete(accumulator);
     }
-    machine.activate(1, 1, Timestamp(0));
+    machine.activate(SegmentId(1), SegmentVersion(1), Timestamp(0));
     machine.settle();
     event(&mut machine, "/a", "10", DAY, DAY);
     event(&mut machine, "/b", "20", 2 * DAY, 2 * DAY);
@@ -231,9 +238,15 @@ fn only_a_few_events_are_shown() {
     let mut machine = Machine::new(Settings::default());
     let clause = "sum(order_total) FILTER (WHERE created_at > now() - INTERVAL '2 days') > 0";
     let rule = Rule::from(compile(clause).unwrap());
-    let definition = Definition { id: 1, tag: "s".to_owned(), version: 1, where_statement: clause.to_owned(), rule };
+    let definition = Definition {
+        id: SegmentId(1),
+        tag: "s".to_owned(),
+        version: SegmentVersion(1),
+        where_statement: clause.to_owned(),
+        rule,
+    };
     machine.define(definition, 0, Timestamp(0));
-    machine.activate(1, 1, Timestamp(0));
+    machine.activate(SegmentId(1), SegmentVersion(1), Timestamp(0));
     for second in 1..=25 {
         event(&mut machine, "/", "1", second, second);
     }

@@ -4,25 +4,26 @@ use std::mem::size_of;
 
 use super::Machine;
 use super::accumulator_key::AccumulatorId;
+use super::index::{SegmentIndex, UserSlot};
 use super::recent::RecentIds;
 use super::user::{Traits, User, UserProfile};
 use crate::accumulator::Accumulator;
-use crate::event::UserId;
+use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::time::Timestamp;
 
 /// The memory that a user takes without its allocations: the slot, the entry in the index, the
 /// wake-up.
-const USER_BYTES: usize = size_of::<Option<User>>() + size_of::<(UserId, u32)>() + size_of::<(i64, u32)>();
+const USER_BYTES: usize = size_of::<Option<User>>() + size_of::<(UserId, UserSlot)>() + size_of::<(i64, UserSlot)>();
 
 /// A segment, and how many users are in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentCount {
     /// The config store's id of the segment.
-    pub id: i64,
+    pub id: SegmentId,
     /// The tag of the newest version.
     pub tag: String,
     /// The newest version, in force or pending.
-    pub version: u64,
+    pub version: SegmentVersion,
     /// How many users are in it, as emitted so far.
     pub members: u64,
 }
@@ -36,9 +37,9 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn enter(&mut self, segments: &[u32]) {
+    pub(super) fn enter(&mut self, segments: &[SegmentIndex]) {
         for &segment in segments {
-            let index = segment as usize;
+            let index = segment.0 as usize;
             if self.members.len() <= index {
                 self.members.resize(index + 1, 0);
             }
@@ -46,9 +47,9 @@ impl Tally {
         }
     }
 
-    pub(super) fn leave(&mut self, segments: &[u32]) {
+    pub(super) fn leave(&mut self, segments: &[SegmentIndex]) {
         for &segment in segments {
-            self.members[segment as usize] -= 1;
+            self.members[segment.0 as usize] -= 1;
         }
     }
 
@@ -99,9 +100,9 @@ impl User {
             + self.recent.heap_bytes()
             + self.accumulators.capacity() * size_of::<(AccumulatorId, Accumulator)>()
             + accumulators
-            + self.manual.segments.capacity() * size_of::<i64>()
-            + self.members.capacity() * size_of::<u32>()
-            + self.wakeups.capacity() * size_of::<(Timestamp, u32)>()
+            + self.manual.segments.capacity() * size_of::<SegmentId>()
+            + self.members.capacity() * size_of::<SegmentIndex>()
+            + self.wakeups.capacity() * size_of::<(Timestamp, SegmentIndex)>()
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::{Event, Position, UserId};
+use crate::event::{Event, Position};
+use crate::ids::{ListVersion, PartitionId, SegmentId, SegmentVersion, UserId};
 use crate::language::compile;
 use crate::machine::{Cause, Definition, Machine, ManualList, Rule, Settings};
 use crate::time::Timestamp;
@@ -14,12 +15,18 @@ const RECENT: &str = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '10 
 fn define(machine: &mut Machine, id: i64, version: u64, clause: Option<&str>, at: i64) {
     let rule = clause.map_or(Rule::Manual, |clause| compile(clause).unwrap().into());
     let where_statement = clause.unwrap_or_default().to_owned();
-    let definition = Definition { id, tag: format!("s{id}"), version, where_statement, rule };
+    let definition = Definition {
+        id: SegmentId(id),
+        tag: format!("s{id}"),
+        version: SegmentVersion(version),
+        where_statement,
+        rule,
+    };
     machine.define(definition, 0, Timestamp(at));
     for accumulator in machine.incomplete() {
         machine.complete(accumulator);
     }
-    machine.activate(id, version, Timestamp(at));
+    machine.activate(SegmentId(id), SegmentVersion(version), Timestamp(at));
     machine.settle();
 }
 
@@ -40,16 +47,16 @@ fn event(user: i64, url: &str, at: i64) -> Event {
         created_at: Timestamp(at),
         processed_at: Timestamp(at),
         payload: Arc::new(serde_json::json!({})),
-        position: Position { partition: 0, offset: 0 },
+        position: Position { partition: PartitionId(0), offset: 0 },
     }
 }
 
 /// The counts by segment, after comparing each with the members themselves.
 fn counts(machine: &mut Machine) -> BTreeMap<i64, u64> {
     machine.settle();
-    let counted: BTreeMap<i64, u64> = machine.segment_counts().map(|count| (count.id, count.members)).collect();
+    let counted: BTreeMap<i64, u64> = machine.segment_counts().map(|count| (count.id.0, count.members)).collect();
     for (segment, members) in &counted {
-        assert_eq!(*members, machine.members(*segment).len() as u64, "of segment {segment}");
+        assert_eq!(*members, machine.members(SegmentId(*segment)).len() as u64, "of segment {segment}");
     }
     assert_eq!(machine.user_count(), machine.user_ids().count());
     counted
@@ -73,7 +80,7 @@ fn machine_of_three_users() -> Machine {
     for (user, url, at) in [(1, "/a", 1), (2, "/a", 2), (2, "/b", 3), (3, "/a", 4)] {
         machine.event(&event(user, url, at * SECOND), false, Timestamp(at * SECOND));
     }
-    let list = ManualList { version: 1, segments: vec![3] };
+    let list = ManualList { version: ListVersion(1), segments: vec![SegmentId(3)] };
     machine.manual(UserId(1), list, Cause::Manual, Timestamp(5 * SECOND));
     machine
 }
@@ -94,10 +101,10 @@ fn members_are_counted_whatever_makes_them_come_and_go() {
     assert_eq!(counts(&mut machine), [(1, 1), (2, 1), (3, 1)].into(), "without the merged user");
     assert!(machine.absorb(UserId(1), departed, 9, Timestamp(12 * SECOND)).is_empty());
     assert_eq!(counts(&mut machine), [(1, 2), (2, 2), (3, 1)].into(), "with its events under the survivor");
-    machine.reconcile(UserId(1), &[2], 9, Cause::Repair);
+    machine.reconcile(UserId(1), &[SegmentId(2)], 9, Cause::Repair);
     assert_eq!(counts(&mut machine), [(1, 2), (2, 2), (3, 1)].into(), "after a repair");
 
-    machine.remove_segment(1, Timestamp(13 * SECOND));
+    machine.remove_segment(SegmentId(1), Timestamp(13 * SECOND));
     assert_eq!(counts(&mut machine), [(2, 2), (3, 1)].into(), "a deleted segment is not counted");
     define(&mut machine, 1, 3, Some(RECENT), 13 * SECOND);
     assert_eq!(counts(&mut machine)[&1], 2, "and nothing of it is left when its tag comes back");
@@ -111,12 +118,22 @@ fn members_are_counted_whatever_makes_them_come_and_go() {
 fn a_segment_is_counted_under_its_newest_version() {
     let mut machine = machine_of_three_users();
     let rule = compile("count(DISTINCT url) >= 7").unwrap().into();
-    let definition = Definition { id: 2, tag: "many".to_owned(), version: 2, where_statement: String::new(), rule };
+    let definition = Definition {
+        id: SegmentId(2),
+        tag: "many".to_owned(),
+        version: SegmentVersion(2),
+        where_statement: String::new(),
+        rule,
+    };
     machine.define(definition, 9, Timestamp(5 * SECOND));
     machine.settle();
-    assert_eq!(machine.is_pending(2), Some(true));
-    let count = machine.segment_counts().find(|count| count.id == 2).unwrap();
-    assert_eq!((count.tag.as_str(), count.version, count.members), ("many", 2, 1), "the members are the old version's");
+    assert_eq!(machine.is_pending(SegmentId(2)), Some(true));
+    let count = machine.segment_counts().find(|count| count.id == SegmentId(2)).unwrap();
+    assert_eq!(
+        (count.tag.as_str(), count.version, count.members),
+        ("many", SegmentVersion(2), 1),
+        "the members are the old version's"
+    );
 }
 
 #[test]
@@ -141,7 +158,7 @@ fn memory_is_measured_at_each_checkpoint() {
 
     let again = restored(&mut machine);
     assert!(again.state_bytes() > small, "known at once after a restart: {}", again.state_bytes());
-    machine.remove_segment(2, Timestamp(200 * SECOND));
+    machine.remove_segment(SegmentId(2), Timestamp(200 * SECOND));
     assert!(machine.state_bytes() < large, "accumulators that no segment reads are dropped");
     for user in 1..=3 {
         machine.remove_user(UserId(user), Cause::Delete, Timestamp(200 * SECOND));

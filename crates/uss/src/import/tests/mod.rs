@@ -17,6 +17,7 @@ use ports::records::instant;
 use ports_testkit::memory::{MemoryIdentities, MemoryLog};
 use segment_engine::decimal::Decimal;
 use segment_engine::event::Position;
+use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use tempfile::TempDir;
 
@@ -106,8 +107,8 @@ impl World {
     async fn deliveries(&self) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
         for partition in 0..2 {
-            for record in self.log.read(Topic::Events, partition, 0, usize::MAX).await.unwrap().records {
-                let position = Position { partition, offset: record.offset };
+            for record in self.log.read(Topic::Events, PartitionId(partition), 0, usize::MAX).await.unwrap().records {
+                let position = Position { partition: PartitionId(partition), offset: record.offset };
                 if let Input::Event(delivery) = decode_input(&record.value, position, record.appended_at).unwrap() {
                     deliveries.push(delivery);
                 }

@@ -3,8 +3,9 @@
 use configuration_api::PRODUCER as OUTBOX;
 use ports::checkpoints::{CheckpointError, Generation};
 use ports::log::Topic;
+use segment_engine::ids::PartitionId;
 
-use super::restore::{self, PRODUCER};
+use super::restore;
 use super::{Failure, LOG_GIVEN_UP, LOG_WAY_BACK, Loss};
 use crate::serve::open::Opened;
 
@@ -21,7 +22,7 @@ pub(super) struct Positions {
 }
 
 impl Positions {
-    pub(super) async fn of(opened: &Opened, partition: u32) -> Result<Self, Failure> {
+    pub(super) async fn of(opened: &Opened, partition: PartitionId) -> Result<Self, Failure> {
         let archived = opened.warehouse.archive_position(partition).await?;
         let stored = opened.memberships.membership_positions().await?;
         let stored = stored.iter().find(|(other, _)| *other == partition).map_or(0, |(_, position)| *position);
@@ -52,7 +53,7 @@ pub(super) async fn sent(opened: &Opened) -> Result<u64, Failure> {
 pub(super) async fn is_behind(opened: &Opened) -> Result<Option<Loss>, Failure> {
     let log = opened.log.as_ref();
     let (mut archived, mut stored, mut computed) = (Beyond::default(), Beyond::default(), Beyond::default());
-    for partition in 0..log.partitions() {
+    for partition in PartitionId::all(log.partitions()) {
         let positions = Positions::of(opened, partition).await?;
         let (_, events) = log.bounds(Topic::Events, partition).await?;
         let (_, notifications) = log.bounds(Topic::Notifications, partition).await?;
@@ -69,7 +70,7 @@ pub(super) async fn is_behind(opened: &Opened) -> Result<Option<Loss>, Failure> 
     if sent > has {
         parts.push(format!("the config store has sent changes up to {sent}, but the log has them only up to {has}"));
     }
-    if restore::is_under_way(log.producer_sequence(PRODUCER).await?) {
+    if restore::begun_by_earlier_build(log).await?.is_some() {
         parts.push("a start with --accept-loss was interrupted".to_owned());
     }
     let lost = format!("log/ was removed, lost its end, or is an older copy: {}", parts.join("; "));
@@ -80,7 +81,7 @@ pub(super) async fn is_behind(opened: &Opened) -> Result<Option<Loss>, Failure> 
 /// Returns what the warehouse lacks that the log no longer has, if anything.
 pub(super) async fn has_left(opened: &Opened) -> Result<Option<Loss>, Failure> {
     let mut missing = Beyond::default();
-    for partition in 0..opened.log.partitions() {
+    for partition in PartitionId::all(opened.log.partitions()) {
         let (first, _) = opened.log.bounds(Topic::Events, partition).await?;
         missing.note(partition, first, opened.warehouse.archive_position(partition).await?);
     }
@@ -95,11 +96,11 @@ pub(super) async fn has_left(opened: &Opened) -> Result<Option<Loss>, Failure> {
 #[derive(Default)]
 struct Beyond {
     records: u64,
-    partitions: Vec<u32>,
+    partitions: Vec<PartitionId>,
 }
 
 impl Beyond {
-    fn note(&mut self, partition: u32, position: u64, end: u64) {
+    fn note(&mut self, partition: PartitionId, position: u64, end: u64) {
         if position > end {
             self.records += position - end;
             self.partitions.push(partition);
@@ -108,7 +109,7 @@ impl Beyond {
 
     fn describe(mut self, what: &str) -> Option<String> {
         self.partitions.dedup();
-        let partitions = self.partitions.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let partitions = self.partitions.iter().map(PartitionId::to_string).collect::<Vec<_>>().join(", ");
         (self.records > 0).then(|| format!("{what}, {} of them (partitions {partitions})", self.records))
     }
 }
@@ -121,12 +122,12 @@ mod tests {
     fn only_positions_beyond_the_limit_are_described() {
         let mut beyond = Beyond::default();
         for (partition, position, end) in [(0, 5, 5), (1, 4, 5), (2, 0, 0)] {
-            beyond.note(partition, position, end);
+            beyond.note(PartitionId(partition), position, end);
         }
         assert_eq!(beyond.describe("x"), None);
         let mut beyond = Beyond::default();
         for (partition, position, end) in [(0, 5, 5), (3, 9, 5), (4, 1, 0), (4, 2, 1)] {
-            beyond.note(partition, position, end);
+            beyond.note(PartitionId(partition), position, end);
         }
         assert_eq!(beyond.describe("x").as_deref(), Some("x, 6 of them (partitions 3, 4)"));
     }

@@ -9,7 +9,7 @@ mod log;
 mod restore;
 mod store;
 
-use adapters::embedded::{Finding, LOSS_ACCEPTED};
+use adapters::embedded::Finding;
 
 use super::StartError;
 use super::open::Opened;
@@ -49,12 +49,25 @@ pub(super) async fn check(opened: &Opened, accept_loss: bool) -> Result<(), Star
     for Loss { lost, given_up, .. } in losses {
         tracing::warn!(code = "LOSS_ACCEPTED", "{lost}. {given_up}");
     }
-    let failed = |error: Failure| StartError::new(format!("the stores cannot be made to agree: {error}"));
-    if store_lost.is_some() {
-        store::give_up(log, store).await.map_err(failed)?;
+    agree(opened, store_lost.is_some(), log_lost).await.map_err(|error| {
+        StartError::new(format!(
+            "the stores cannot be made to agree: {error}. Start again with `uss serve --accept-loss`"
+        ))
+    })
+}
+
+/// Makes the stores agree. If this is interrupted, the next start finds out.
+async fn agree(opened: &Opened, is_store_lost: bool, log_lost: Option<Loss>) -> Result<(), Failure> {
+    if let Some(Loss { lost, .. }) = log_lost {
+        // The restore moves the log's ends, and then its positions no longer show the loss.
+        opened.restore.record(&lost)?;
     }
-    if log_lost.is_some() || opened.findings.iter().any(|finding| finding.code == LOSS_ACCEPTED) {
-        restore::restore(opened).await.map_err(failed)?;
+    if is_store_lost {
+        store::give_up(opened.log.as_ref(), opened.store.as_ref()).await?;
+    }
+    if opened.restore.lost()?.is_some() {
+        restore::restore(opened).await?;
+        opened.restore.remove()?;
     }
     Ok(())
 }

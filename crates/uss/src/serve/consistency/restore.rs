@@ -2,17 +2,17 @@
 //!
 //! Everything goes through the log, like every input: the engine needs no separate path, and a
 //! repeated record changes nothing. It costs a few records for each user, once, before anything is
-//! served. If it is interrupted, the next start notices that, and requires `--accept-loss` again.
+//! served. If it is interrupted, it begins again: see `PendingRestore`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use configuration_api::PRODUCER as OUTBOX;
 use ports::config_store::{OutboxEntry, Page, User};
-use ports::log::{Log, NewRecord, Topic, partition_of};
+use ports::log::{Log, LogError, NewRecord, Topic, partition_of};
 use ports::records::SegmentRecord;
 use ports::records::json_text::JsonText;
-use segment_engine::event::UserId;
+use segment_engine::ids::{ListVersion, PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use segment_users::definitions;
 use segment_users::membership_writer::MembershipWriter;
@@ -21,27 +21,25 @@ use super::log::{Positions, sent};
 use super::{Failure, store};
 use crate::serve::open::Opened;
 
-/// The producer under which the log counts restores. Its sequence is odd while one is under way.
-pub(super) const PRODUCER: &str = "restore";
+/// The producer under which earlier builds counted restores.
+const PRODUCER: &str = "restore";
 /// The number of users read at a time.
 const USERS_PER_PAGE: usize = 500;
 /// Records are appended when they reach this size. The records of one user stay together.
 const APPEND_BYTES_MAX: usize = 4 << 20;
 
-/// Whether the last restore was interrupted.
-pub(super) fn is_under_way(sequence: u64) -> bool {
-    sequence % 2 == 1
+/// Returns the sequence of a restore that an earlier build began and did not end: an odd one.
+pub(super) async fn begun_by_earlier_build(log: &dyn Log) -> Result<Option<u64>, LogError> {
+    let sequence = log.producer_sequence(PRODUCER).await?;
+    Ok(Some(sequence).filter(|sequence| sequence % 2 == 1))
 }
 
 /// Makes the log's offsets continue after all known positions, and sends it the config store's
 /// data.
 pub(super) async fn restore(opened: &Opened) -> Result<(), Failure> {
     let log = &opened.log;
-    let last = log.producer_sequence(PRODUCER).await?;
-    let begun = if is_under_way(last) { last } else { last + 1 };
-    log.append_once(PRODUCER, begun, Vec::new()).await?;
     skip_lost_offsets(opened).await?;
-    for partition in 0..log.partitions() {
+    for partition in PartitionId::all(log.partitions()) {
         let mut memberships = MembershipWriter::open(partition, log.clone(), opened.memberships.clone()).await?;
         while memberships.step().await? {}
     }
@@ -53,26 +51,28 @@ pub(super) async fn restore(opened: &Opened) -> Result<(), Failure> {
         key: "segment:0".to_owned(),
         value: serde_json::to_vec(&history).expect("a segment record is plain data"),
     };
-    log.append((0..log.partitions()).map(history).collect()).await?;
+    log.append(PartitionId::all(log.partitions()).map(history).collect()).await?;
     send_users(opened, Part::Known).await?;
     let segments = store::definitions(log.as_ref(), opened.store.as_ref()).await?;
     log.append(segments.into_iter().map(|entry| entry.record(log.partitions())).collect()).await?;
     definitions::relay(log).await?;
     send_users(opened, Part::Memberships).await?;
     log.append_once(OUTBOX, sent(opened).await?, Vec::new()).await?;
-    log.append_once(PRODUCER, begun + 1, Vec::new()).await?;
+    if let Some(begun) = begun_by_earlier_build(log.as_ref()).await? {
+        log.append_once(PRODUCER, begun + 1, Vec::new()).await?;
+    }
     Ok(())
 }
 
 /// Skips all offsets that a reader has seen, so that none is assigned a second time.
 async fn skip_lost_offsets(opened: &Opened) -> Result<(), Failure> {
     let log = &opened.log;
-    for partition in 0..log.partitions() {
+    for partition in PartitionId::all(log.partitions()) {
         let Positions { archived, stored, computed } = Positions::of(opened, partition).await?;
         log.skip_to(Topic::Events, partition, archived.max(computed.0)).await?;
         log.skip_to(Topic::Notifications, partition, stored.max(computed.1)).await?;
     }
-    Ok(log.skip_to(Topic::Config, 0, log.producer_sequence(definitions::PRODUCER).await?).await?)
+    Ok(log.skip_to(Topic::Config, PartitionId::ONLY, log.producer_sequence(definitions::PRODUCER).await?).await?)
 }
 
 /// The part of the users' data to send.
@@ -86,7 +86,7 @@ enum Part {
 
 async fn send_users(opened: &Opened, part: Part) -> Result<(), Failure> {
     let mut appender = Appender { log: opened.log.clone(), records: Vec::new(), bytes: 0, sequences: Vec::new() };
-    for partition in 0..opened.log.partitions() {
+    for partition in PartitionId::all(opened.log.partitions()) {
         appender.sequences.push(opened.log.bounds(Topic::Notifications, partition).await?.1);
     }
     let mut after = 0;
@@ -128,7 +128,7 @@ async fn known(opened: &Opened, user: &User, sequence: u64) -> Result<Vec<Outbox
     }
     entries.extend(traits.into_iter().map(|(created_at, traits)| OutboxEntry::traits(user.id, traits, created_at)));
     let list = opened.memberships.manual_list(user.id).await?;
-    if list.version > 0 {
+    if list.version > ListVersion::default() {
         entries.push(OutboxEntry::manual(user.id, list));
     }
     Ok(entries)
@@ -154,7 +154,7 @@ struct Appender {
 
 impl Appender {
     fn sequence_of(&self, user: UserId) -> u64 {
-        self.sequences[partition_of(user.0, self.log.partitions()) as usize]
+        self.sequences[partition_of(user, self.log.partitions()).0 as usize]
     }
 
     /// Adds the records of one user, which stay together.

@@ -6,6 +6,7 @@ use configuration_api::PRODUCER;
 use ports::config_store::{ConfigStore, LastIds, OutboxEntry, Page};
 use ports::log::{Log, Topic};
 use ports::records::ConfigRecord;
+use segment_engine::ids::PartitionId;
 
 use super::{Failure, Loss};
 
@@ -64,7 +65,7 @@ pub(super) async fn definitions(log: &dyn Log, store: &dyn ConfigStore) -> Resul
     let mut defined = BTreeMap::new();
     let mut next = 0;
     loop {
-        let batch = log.read(Topic::Config, 0, next, BATCH_BYTES_MAX).await?;
+        let batch = log.read(Topic::Config, PartitionId::ONLY, next, BATCH_BYTES_MAX).await?;
         if batch.records.is_empty() {
             break;
         }

@@ -2,7 +2,7 @@
 
 use md5::{Digest, Md5};
 use segment_engine::decimal::Decimal;
-use segment_engine::event::UserId;
+use segment_engine::ids::UserId;
 use segment_engine::value::Value;
 use serde_json::Value as Json;
 use sqlparser::ast::{BinaryOperator, Expr as Ast, UnaryOperator, Value as Constant};

@@ -11,7 +11,8 @@ mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use segment_engine::event::{Event, UserId};
+use segment_engine::event::Event;
+use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 use segment_engine::value::{Type, Value};
 use sqlparser::ast::{BinaryOperator, Expr as Ast, UnaryOperator};
