@@ -123,7 +123,7 @@ event_columns! {
 }
 
 impl EventColumn {
-    /// Returns the place of the column in [`ALL`](Self::ALL).
+    /// Returns the index of the column in [`ALL`](Self::ALL).
     #[inline]
     pub const fn index(self) -> usize {
         self as usize
