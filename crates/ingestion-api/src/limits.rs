@@ -37,11 +37,12 @@ pub struct Limits {
     pub answer_bytes_held_max: usize,
     /// How long a body may pause, and how long an unfinished line may wait for its end.
     pub body_pause_max: Duration,
-    /// How slowly a single event or a JSON array may come.
+    /// How slowly a single event or a JSON array may come, in bytes as sent.
     pub body_pace: Pace,
     /// Bodies being worked on, all requests together. Over it: 429.
     pub in_flight_bytes_max: usize,
-    /// Of these, what the requests from one address may hold together: nobody takes all from everybody else.
+    /// Of these, what the requests from one address may hold together while the others hold nothing. Of what the others
+    /// leave, it may hold the same fraction. So some clients never take all from everybody else.
     pub client_bytes_max: usize,
     /// Identities remembered, in bytes of memory.
     pub identity_cache_bytes_max: usize,

@@ -28,18 +28,20 @@ use crate::outcome::{self, Outcome};
 use crate::pipeline::{IngestError, Ingestion, Options, Processed, UnknownUsers};
 use crate::split::{Events, split};
 use crate::stream::Run;
-use crate::unpack::unpack;
+use crate::unpack::{gunzip, is_packed, unpack};
 
 /// The ingestion API.
 pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigins) -> Router {
     let events = Router::new().route("/api/v1/events", post(post_events));
-    let others = ingestion.limits.body_pace.hold(errors::routes().route("/api/v1/users", get(find_user)));
+    // The pace counts what is sent, so it stands around the unpacking.
+    let others = errors::routes().route("/api/v1/users", get(find_user)).layer(from_fn(unpack));
+    let others = ingestion.limits.body_pace.hold(others);
     let guarded = keys.guard(events, Access::Ingest).merge(keys.guard(others, Access::Admin));
     let health = operations::health({
         let ingestion = Arc::clone(&ingestion);
         move || check_health(Arc::clone(&ingestion))
     });
-    let routes = guarded.with_state(ingestion).layer(from_fn(unpack)).merge(health);
+    let routes = guarded.with_state(ingestion).merge(health);
     finish(routes, Shape::Ingestion).layer(cors::layer(origins))
 }
 
@@ -67,21 +69,25 @@ async fn post_events(
 ) -> Result<Response, Problem> {
     let options = options(&ingestion, access, &query)?;
     let client = client.map(|Extension(ConnectInfo(address))| address.ip());
+    let is_packed = is_packed(&headers)?;
     match media(&headers)? {
-        Media::Json => post_json(&ingestion, body, client, options).await,
-        Media::Lines => Ok(Run::start(ingestion, body, client, options).respond().await),
+        Media::Json => post_json(&ingestion, (body, is_packed), client, options).await,
+        Media::Lines => {
+            let body = if is_packed { gunzip(body) } else { body };
+            Ok(Run::start(ingestion, body, client, options).respond().await)
+        }
     }
 }
 
 async fn post_json(
     ingestion: &Ingestion,
-    body: Body,
+    (body, is_packed): (Body, bool),
     client: Option<IpAddr>,
     options: Options,
 ) -> Result<Response, Problem> {
     let mut reservation = ingestion.capacity.reservation(client);
-    let body =
-        body::read(body, &mut reservation, &ingestion.limits).await.inspect_err(|_| outcome::count_not_admitted(1))?;
+    let body = body::read(body, is_packed, &mut reservation, &ingestion.limits).await;
+    let body = body.inspect_err(|_| outcome::count_not_admitted(1))?;
     match split(&body, &ingestion.limits).inspect_err(|_| outcome::count_not_admitted(1))? {
         Events::One(event) => one_answer(ingestion.process(&[event.into()], options).await?),
         Events::Broken(text, fault) => {

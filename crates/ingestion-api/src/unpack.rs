@@ -1,4 +1,4 @@
-//! `Content-Encoding`: packed bodies are unpacked as they come, a piece at a time.
+//! `Content-Encoding`: unpacks bodies a piece at a time.
 
 use std::io;
 
@@ -35,11 +35,11 @@ pub(crate) async fn unpack(request: Request, next: Next) -> Response {
     }
 }
 
-/// Whether the body is gzip. Codings are listed in one header or several, in any case (RFC 9110, 8.4 and 5.3).
+/// Returns whether the body is gzip. Codings are listed in one header or several, in any case (RFC 9110, 8.4 and 5.3).
 ///
 /// # Errors
 /// 415 for any other coding.
-fn is_packed(headers: &HeaderMap) -> Result<bool, Problem> {
+pub(crate) fn is_packed(headers: &HeaderMap) -> Result<bool, Problem> {
     let mut packed = false;
     for value in headers.get_all(header::CONTENT_ENCODING) {
         for coding in String::from_utf8_lossy(value.as_bytes()).split(',').map(str::trim) {
@@ -62,7 +62,7 @@ fn unsupported(coding: &str) -> Problem {
 }
 
 /// Unpacks all members of the gzip stream, one after the other (RFC 1952, 2.2).
-fn gunzip(body: Body) -> Body {
+pub(crate) fn gunzip(body: Body) -> Body {
     let packed = body.into_data_stream().map(|piece| piece.map_err(io::Error::other));
     let mut decoder = GzipDecoder::new(StreamReader::new(packed));
     decoder.multiple_members(true);
