@@ -17,7 +17,7 @@ use crate::unpack::{bad_gzip, gunzip};
 /// Returns the next piece of a body; `None` at its end.
 ///
 /// # Errors
-/// The body broke off, no piece came within `wait`, or it is not what `Content-Encoding` says.
+/// The body broke off, no piece came within `wait`, or what is packed is damaged or unpacks to too much.
 pub(crate) async fn next_piece(body: &mut BodyDataStream, wait: Duration) -> Result<Option<Bytes>, Problem> {
     match timeout(wait, body.next()).await {
         Ok(None) => Ok(None),
@@ -29,10 +29,7 @@ pub(crate) async fn next_piece(body: &mut BodyDataStream, wait: Duration) -> Res
 
 fn unreadable(error: &axum::Error) -> Problem {
     match bad_gzip(error) {
-        Some(bad) => Problem::invalid(
-            ErrorCode::InvalidGzip,
-            format!("the body is not whole gzip: {bad}; send it packed again, or without Content-Encoding"),
-        ),
+        Some(bad) => bad.problem(),
         None => Problem::invalid(
             ErrorCode::BodyCutOff,
             format!("the body could not be read to its end: {error}; send the whole body again"),
@@ -58,7 +55,7 @@ pub(crate) async fn read(
         return Ok(sent);
     }
     let sent_bytes = sent.len();
-    let unpacked = collect(gunzip(sent.into()), sent_bytes, reservation, limits).await?;
+    let unpacked = collect(gunzip(sent.into(), limits), sent_bytes, reservation, limits).await?;
     reservation.hold(unpacked.len())?;
     Ok(unpacked)
 }

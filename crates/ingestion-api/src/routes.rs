@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Extension, State};
 use axum::http::{HeaderMap, header};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ports::ErrorCode;
@@ -34,7 +34,8 @@ use crate::unpack::{gunzip, is_packed, unpack};
 pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigins) -> Router {
     let events = Router::new().route("/api/v1/events", post(post_events));
     // The pace counts what is sent, so it stands around the unpacking.
-    let others = errors::routes().route("/api/v1/users", get(find_user)).layer(from_fn(unpack));
+    let others =
+        errors::routes().route("/api/v1/users", get(find_user)).layer(from_fn_with_state(ingestion.clone(), unpack));
     let others = ingestion.limits.body_pace.hold(others);
     let guarded = keys.guard(events, Access::Ingest).merge(keys.guard(others, Access::Admin));
     let health = operations::health({
@@ -73,7 +74,7 @@ async fn post_events(
     match media(&headers)? {
         Media::Json => post_json(&ingestion, (body, is_packed), client, options).await,
         Media::Lines => {
-            let body = if is_packed { gunzip(body) } else { body };
+            let body = if is_packed { gunzip(body, &ingestion.limits) } else { body };
             Ok(Run::start(ingestion, body, client, options).respond().await)
         }
     }
@@ -96,8 +97,12 @@ async fn post_json(
         }
         Events::Many(events) => {
             let events: Vec<Received<'_>> = events.into_iter().map(Received::from).collect();
-            match ingestion.process(&events, options).await {
-                Ok(processed) => Ok(many_answer(processed)),
+            let rejected_max = ingestion.limits.rejected_max;
+            match ingestion.process_within(&events, options, rejected_max).await {
+                Ok(processed) => {
+                    let is_cut = processed.outcomes.len() < events.len();
+                    Ok(many_answer(processed, is_cut.then(|| outcome::too_many_rejected(rejected_max))))
+                }
                 Err(error) => Err(none_admitted(error.into(), events.len())),
             }
         }
@@ -122,12 +127,19 @@ fn one_answer(processed: Processed) -> Result<Response, Problem> {
     }
 }
 
-fn many_answer(processed: Processed) -> Response {
+/// `stopped` says why the events after the last outcome were not read.
+fn many_answer(processed: Processed, stopped: Option<Problem>) -> Response {
     let Processed { outcomes, warnings } = processed;
+    let read = outcomes.len();
     let mut answer = SinkOutcome::default();
     outcome::tally(&mut answer, 0, outcomes);
     let mut body = json!(answer);
-    body["ok"] = json!(answer.rejected.is_empty());
+    body["ok"] = json!(answer.rejected.is_empty() && stopped.is_none());
+    if let Some(Problem { code, message, .. }) = stopped {
+        body["not_read_from"] = json!(read);
+        body["code"] = json!(code);
+        body["message"] = json!(message);
+    }
     Json(with_warnings(body, &warnings)).into_response()
 }
 
