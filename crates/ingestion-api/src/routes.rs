@@ -48,8 +48,11 @@ pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigin
 
 /// Events need the log and the look-up of users.
 async fn check_health(ingestion: Arc<Ingestion>) -> Health {
-    let (log, users) = tokio::join!(ingestion.log().ping(), ingestion.identities().ping());
-    vec![("log", log.into()), ("users", users.into())]
+    let (log, users) = tokio::join!(
+        operations::check(ErrorCode::LogUnavailable, ingestion.log().ping()),
+        operations::check(ErrorCode::UsersUnavailable, ingestion.identities().ping()),
+    );
+    vec![("log", log), ("users", users)]
 }
 
 /// Options of one request, for admins: an import creates its users, and its event ids dedupe forever.
