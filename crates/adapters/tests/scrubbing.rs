@@ -4,7 +4,7 @@
 //! Each test searches for data that must be gone and for data that must not: a search that finds
 //! nothing at all would prove nothing.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Connections over real sockets: their limits, the end of idle and stuck ones, and the stop of a
 //! port.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::io::Error;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! What a client sees: statuses, bodies and headers of errors, keys, health and metrics.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};

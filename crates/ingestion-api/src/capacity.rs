@@ -114,7 +114,6 @@ fn over_capacity(what: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn capacity() -> Capacity {

@@ -132,7 +132,6 @@ pub(crate) fn bad_gzip<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opti
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

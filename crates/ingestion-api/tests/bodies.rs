@@ -1,5 +1,4 @@
 //! JSON bodies: one event or an array, packed or not, whole or broken.
-#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,5 +1,4 @@
 //! Lines of events: taken as they come, answered when the request ends or cannot go on.
-#![allow(clippy::unwrap_used)]
 
 mod support;
 

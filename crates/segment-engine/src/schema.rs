@@ -22,7 +22,7 @@ pub enum Place {
 
 /// What the values of a column are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum ColumnType {
     UserId,
     Text,
@@ -44,7 +44,7 @@ macro_rules! event_columns {
     ($($column:ident = $name:literal: $type:ident in $place:ident,)*) => {
         /// A column of an event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[allow(missing_docs, reason = "`Event` documents each")]
+        #[expect(missing_docs, reason = "`Event` documents each")]
         pub enum EventColumn {
             $($column,)*
         }

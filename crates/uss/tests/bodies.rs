@@ -1,6 +1,6 @@
 //! Tests request bodies on real connections: compressed, refused and slow bodies.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

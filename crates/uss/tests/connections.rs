@@ -1,7 +1,7 @@
 //! Tests who may connect, from where, and for how long: pages of browsers, idle clients, slow
 //! clients, subscribers that do not read.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

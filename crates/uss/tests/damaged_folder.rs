@@ -1,7 +1,7 @@
 //! Tests damage anywhere in a data folder. The server starts with all data, or refuses the folder
 //! with a message, or reports what it repaired. It is never silently wrong.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! Tests that every column of the schema of events is everywhere: what a client sends is what the
 //! engine reads from the log, and later from the warehouse, and the reference names it.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Tests that a start is refused if the log was removed, replaced by an older copy, or damaged,
 //! unless the operator gives the lost data up.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

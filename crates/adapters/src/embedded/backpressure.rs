@@ -32,7 +32,6 @@ pub(super) fn is_stalled(keyspace: &Keyspace) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use ports::log::Topic;
 
     use super::super::damage::Losses;

@@ -145,7 +145,6 @@ impl Writer {
 
     /// Gives every call its offsets and instant. The instants count as used even if the write
     /// fails.
-    #[allow(clippy::type_complexity, reason = "one reply for each call, and the changes to write")]
     fn prepare(&mut self, requests: Vec<Request>) -> Result<(Prepared, Vec<Result<Reply, LogError>>), StoreError> {
         self.heal()?;
         let (ends, highest) = (self.tail.ends(), self.tail.highest());

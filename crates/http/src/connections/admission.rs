@@ -220,7 +220,6 @@ fn counted_as(peer: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn address(text: &str) -> IpAddr {

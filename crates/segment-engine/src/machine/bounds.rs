@@ -93,7 +93,6 @@ fn ends(condition: &Expr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
     use crate::language::compile;

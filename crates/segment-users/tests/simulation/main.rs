@@ -3,7 +3,7 @@
 //! machine that saw only the archived events, and the notifications must have no gaps.
 //!
 //! `USS_SIMULATION_SEED` repeats one run, `USS_SIMULATION_RUNS` sets how many there are.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![expect(clippy::unwrap_used)]
 
 mod check;
 mod inputs;
@@ -273,7 +273,7 @@ async fn run(seed: u64) {
 struct Seed(u64);
 
 impl Drop for Seed {
-    #[allow(clippy::print_stderr)]
+    #[expect(clippy::print_stderr)]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("USS_SIMULATION_SEED={}", self.0);

@@ -1,10 +1,5 @@
 //! Partitions on in-memory ports, with a clock that the test sets.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "each test file uses a part; a failed step is a failed test"
-)]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a failed step is a failed test")]
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
 //! Tests the whole system in one process, with clocks that the test sets.
-#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 
