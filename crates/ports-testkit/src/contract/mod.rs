@@ -10,4 +10,5 @@ pub mod config_store;
 pub mod log;
 mod log_time;
 pub mod warehouse;
+mod warehouse_history;
 pub mod warehouse_sql;

@@ -37,12 +37,14 @@ pub(crate) struct World {
     pub clock: Arc<ManualClock>,
     pub ports: Ports,
     pub partitions: Vec<Partition>,
+    /// Of the partitions, from the next restart on.
+    pub settings: Settings,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
         let (clock, ports) = memory(PARTITIONS);
-        let mut world = Self { clock, ports, partitions: Vec::new() };
+        let mut world = Self { clock, ports, partitions: Vec::new(), settings: Settings::default() };
         world.restart().await;
         world
     }
@@ -51,7 +53,7 @@ impl World {
     pub(crate) async fn restart(&mut self) {
         self.partitions.clear();
         for id in PartitionId::all(PARTITIONS) {
-            self.partitions.push(Partition::open(id, self.ports.clone(), Settings::default()).await.unwrap());
+            self.partitions.push(Partition::open(id, self.ports.clone(), self.settings).await.unwrap());
         }
     }
 
