@@ -47,6 +47,7 @@ error_codes! {
     BodyTooSlow = "BODY_TOO_SLOW",
     BodyTooLarge = "BODY_TOO_LARGE",
     InvalidGzip = "INVALID_GZIP",
+    CompressionRatioTooHigh = "COMPRESSION_RATIO_TOO_HIGH",
     LineTooLong = "LINE_TOO_LONG",
     TooManyEvents = "TOO_MANY_EVENTS",
     TooManyRejected = "TOO_MANY_REJECTED",

@@ -1,9 +1,9 @@
 //! The one schema of events: everything that names, reads, writes or stores a column goes by it.
 //!
 //! A new column is a line of the table below, a field of [`Event`](crate::event::Event), and a
-//! migration of the warehouse. Then the compiler asks for its getter
-//! ([`Event::value`](crate::event::Event::value)), for what the readers of records and of the
-//! warehouse put into the new field, and for what other services call it.
+//! migration of the warehouse. Then the compiler asks for the rest: the getter
+//! ([`Event::value`](crate::event::Event::value)), where the readers of records and of the warehouse
+//! get the field's value, and the names that other services use for it.
 
 use crate::value::Type;
 
@@ -16,7 +16,7 @@ pub enum Place {
     Payload,
     /// Beside the payload, in the record only: ingestion finds it out.
     Record,
-    /// In neither: the log gives it.
+    /// Neither in what a client sends nor in the record: it follows from the record's place in the log.
     Log,
 }
 

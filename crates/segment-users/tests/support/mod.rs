@@ -140,9 +140,9 @@ impl World {
             let Notification { id, cause, in_segments, out_segments, effective_at, .. } = notification;
             let cause = serde_json::to_value(cause).unwrap();
             let at = ports::records::instant::parse(effective_at).unwrap().0;
-            let [in_segments, out_segments] =
-                [in_segments, out_segments].map(|ids| ids.iter().map(|id| id.0).collect::<Vec<_>>());
-            format!("{id} {} +{in_segments:?} -{out_segments:?} @{at}", cause.as_str().unwrap())
+            let ids = |segments: &[SegmentId]| segments.iter().map(|segment| segment.0).collect::<Vec<_>>();
+            let (entered, left) = (ids(in_segments), ids(out_segments));
+            format!("{id} {} +{entered:?} -{left:?} @{at}", cause.as_str().unwrap())
         };
         self.notifications().await.iter().map(line).collect()
     }

@@ -115,7 +115,7 @@ fn open_log(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, accept_loss: 
     embedded::open_with(folder, partitions, clock, losses).map_err(|error| {
         let what_to_do = match &error {
             OpenError::Lost(_) => format!(
-                ". Nothing was changed. {LOG_WAY_BACK}. Or accept it with `uss serve --accept-loss`: {LOG_GIVEN_UP}"
+                ". This start changed nothing. {LOG_WAY_BACK}. Or accept it with `uss serve --accept-loss`: {LOG_GIVEN_UP}"
             ),
             OpenError::Log(LogError::Corrupt(_)) => {
                 format!(". {LOG_WAY_BACK}. Or move it away and start with `uss serve --accept-loss`: {LOG_GIVEN_UP}")
