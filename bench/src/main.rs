@@ -3,7 +3,7 @@
 //! ```text
 //! make bench BENCH="engine idle"   # some parts
 //! ```
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table, and its progress")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table, and its progress")]
 
 mod deadlines;
 mod disk;

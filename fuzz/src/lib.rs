@@ -1,6 +1,6 @@
 //! Each target takes any bytes and panics if what they lead to must not be. `make fuzz` looks for such bytes; `cargo test`
 //! runs the targets over the corpus, so that they keep working.
-#![allow(clippy::unwrap_used, reason = "a panic is what a target reports with")]
+#![expect(clippy::unwrap_used, reason = "a panic is what a target reports with")]
 
 mod targets {
     pub(crate) mod checkpoint;

@@ -1,5 +1,5 @@
 //! Every target over its corpus: seeds, and what once made it panic.
-#![allow(clippy::print_stdout, clippy::unwrap_used)]
+#![expect(clippy::print_stdout)]
 
 use std::path::Path;
 

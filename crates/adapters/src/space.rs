@@ -26,7 +26,6 @@ pub(crate) fn probe_bytes(folder: &Path, bytes: usize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

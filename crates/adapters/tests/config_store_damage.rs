@@ -1,6 +1,6 @@
 //! A damaged config store is refused, or reads as if it were intact: with bytes flipped, zeroed,
 //! swapped or missing anywhere in its pages.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

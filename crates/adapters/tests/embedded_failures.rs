@@ -1,6 +1,6 @@
 //! Failures that only the embedded adapters can have: damaged files, a full queue, a crash.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -4,7 +4,7 @@
 //! The disk is a small tmpfs, which only root may mount, so the test becomes root of a user
 //! namespace.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::process::Command;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Kept checkpoints and trimmed records: cases that only the embedded adapters can get wrong.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::path::Path;
 use std::sync::Arc;

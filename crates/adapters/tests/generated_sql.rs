@@ -1,6 +1,5 @@
 //! The warehouse runs the SQL that the engine generates: its relations, its macros, and its
 //! restriction to reads.
-#![allow(clippy::unwrap_used)]
 
 use adapters::duckdb::DuckDbWarehouse;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse};

@@ -1,6 +1,6 @@
 //! A preview queries the warehouse, memberships come from the engine: both give the same result for
 //! every value. The expected strings are PostgreSQL 15's, or NULL where it raises an error.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use adapters::duckdb::DuckDbWarehouse;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse};

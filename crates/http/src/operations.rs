@@ -3,15 +3,21 @@
 use ports::ErrorCode;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::extract::Json;
-use crate::problem::{Problem, RETRY_AFTER_SECONDS};
+use crate::problem::{Kind, Problem, RETRY_AFTER_SECONDS};
+
+/// How long a health check waits for a component. Many probes wait a second for the response. A
+/// store that waits for a lock would answer after several, with the same result.
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(800);
 
 /// `GET /metrics`: returns the text of `page`, in the format of Prometheus.
 pub fn metrics<F, Fut>(page: F) -> Router
@@ -46,6 +52,18 @@ pub enum Condition {
 impl<E: Into<Problem>> From<Result<(), E>> for Condition {
     fn from(result: Result<(), E>) -> Self {
         result.map_or_else(|error| Condition::Down(error.into()), |()| Condition::Ok)
+    }
+}
+
+/// Returns the condition of a component by its answer to a ping. A component that does not answer
+/// in time is down, with this code.
+pub async fn check<E: Into<Problem>>(code: ErrorCode, ping: impl Future<Output = Result<(), E>>) -> Condition {
+    match timeout(ANSWER_TIME_MAX, ping).await {
+        Ok(answer) => answer.into(),
+        Err(_) => {
+            let message = "it did not answer a health check in time: it is busy, or another process has locked it";
+            Condition::Down(Problem::new(Kind::Unavailable, code, message))
+        }
     }
 }
 

@@ -74,7 +74,6 @@ fn read_cursor<K: DeserializeOwned>(cursor: &str) -> Result<K, Problem> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

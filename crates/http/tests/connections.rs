@@ -1,6 +1,6 @@
 //! Connections over real sockets: their limits, the end of idle and stuck ones, and the stop of a
 //! port.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::io::Error;
 use std::net::SocketAddr;
@@ -92,6 +92,11 @@ async fn end_of(mut client: TcpStream) -> String {
 /// Sends a request and returns the response.
 async fn request(client: &mut TcpStream) -> String {
     client.write_all(REQUEST).await.unwrap();
+    response_of(client).await
+}
+
+/// Returns a response that ends with `done`.
+async fn response_of(client: &mut TcpStream) -> String {
     let mut response = Vec::new();
     while !response.ends_with(b"done") {
         response.push(client.read_u8().await.unwrap());
@@ -158,19 +163,60 @@ async fn a_client_that_does_not_read_is_disconnected() {
 }
 
 #[tokio::test]
-async fn a_connection_over_the_limit_gets_an_error() {
-    let server = start(2, patient()).await;
-    let (mut first, mut second) = (server.connect().await, server.connect().await);
-    request(&mut first).await;
-    request(&mut second).await;
+async fn a_connection_over_the_limit_gets_an_error_while_all_others_have_requests() {
+    let mut server = start(1, patient()).await;
+    let mut busy = server.connect().await;
+    busy.write_all(b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    server.slow.wait_for(|reached| *reached == 1).await.unwrap();
     let response = server.response_to(REQUEST).await;
     assert!(response.starts_with("HTTP/1.1 503"), "{response}");
     for part in ["retry-after: 1\r\n", "\"TOO_MANY_CONNECTIONS\"", "USS_CONNECTIONS_MAX", "\"data\":null"] {
         assert!(response.contains(part), "{part}: {response}");
     }
-    assert!(request(&mut second).await.starts_with("HTTP/1.1 200"), "open connections stay");
-    drop(first);
-    while !server.response_to(b"GET /quick HTTP/1.1\r\nconnection: close\r\n\r\n").await.starts_with("HTTP/1.1 200") {}
+    server.release.notify_one();
+    assert!(response_of(&mut busy).await.starts_with("HTTP/1.1 200"), "the request under way goes on");
+}
+
+#[tokio::test]
+async fn idle_clients_make_room_for_new_ones() {
+    let mut server = start(4, patient()).await;
+    let mut slow = server.connect().await;
+    slow.write_all(b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    server.slow.wait_for(|reached| *reached == 1).await.unwrap();
+    // Idle after a response, before a first request, and in the midst of the head of a later one.
+    let mut after = server.connect().await;
+    request(&mut after).await;
+    let before = server.connect().await;
+    let mut midst = server.connect().await;
+    request(&mut midst).await;
+    midst.write_all(b"GET /qui").await.unwrap();
+    let mut newer = Vec::new();
+    for _ in 0..3 {
+        let mut client = server.connect().await;
+        assert!(request(&mut client).await.starts_with("HTTP/1.1 200"));
+        newer.push(client);
+    }
+    for idle in [after, before, midst] {
+        assert_eq!(end_of(idle).await, "", "closed without a response");
+    }
+    // Whoever sent a request last is closed last.
+    request(&mut newer[0]).await;
+    assert!(request(&mut server.connect().await).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(end_of(newer.remove(1)).await, "");
+    assert!(request(&mut newer[0]).await.starts_with("HTTP/1.1 200"));
+    server.release.notify_one();
+    assert!(response_of(&mut slow).await.starts_with("HTTP/1.1 200"), "the request under way was left alone");
+}
+
+#[tokio::test]
+async fn a_response_that_is_being_sent_is_not_cut_off_for_a_new_client() {
+    let server = start(1, patient()).await;
+    let mut reading = server.connect().await;
+    reading.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    reading.read_u8().await.unwrap();
+    assert!(server.response_to(REQUEST).await.starts_with("HTTP/1.1 503"));
+    let mut more = vec![0; 4 << 20];
+    reading.read_exact(&mut more).await.unwrap();
 }
 
 #[tokio::test]

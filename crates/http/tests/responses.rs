@@ -1,5 +1,5 @@
 //! What a client sees: statuses, bodies and headers of errors, keys, health and metrics.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
@@ -8,6 +8,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use ports::ErrorCode;
 use ports::log::LogError;
 use ports::segment_queries::SegmentQueryError;
 use ports::warehouse::WarehouseError;
@@ -37,7 +38,7 @@ fn api(shape: Shape) -> Router {
         .route("/query", get(|Query(count): Query<Count>| async move { count.n.to_string() }))
         .route("/body", post(|Json(count): Json<Count>| async move { count.n.to_string() }))
         .route("/log", get(|| async { Err::<(), _>(Problem::from(LogError::Unavailable("down".into()))) }))
-        .route("/detail", get(|| async { Problem::conflict(ports::ErrorCode::CodeTaken, "taken").with("tag", "a") }));
+        .route("/detail", get(|| async { Problem::conflict(ErrorCode::CodeTaken, "taken").with("tag", "a") }));
     finish(router, shape)
 }
 
@@ -198,7 +199,7 @@ async fn health_shows_the_result_of_the_check() {
         assert_eq!(body(response).await, expected);
     }
     let router = operations::health(|| async {
-        let clock = Condition::Warning { code: ports::ErrorCode::ClockBehind, message: "an hour".to_owned() };
+        let clock = Condition::Warning { code: ErrorCode::ClockBehind, message: "an hour".to_owned() };
         vec![("log", Ok::<_, Problem>(()).into()), ("clock", clock)]
     });
     let response = router.oneshot(Request::get("/health-check").body(Body::empty()).unwrap()).await.unwrap();
@@ -206,4 +207,23 @@ async fn health_shows_the_result_of_the_check() {
     let clock = json!({"status": "warning", "code": "CLOCK_BEHIND", "message": "an hour"});
     let components = json!({"log": {"status": "ok"}, "clock": clock});
     assert_eq!(body(response).await, json!({"status": "ok", "components": components}));
+}
+
+#[tokio::test]
+async fn a_component_that_does_not_answer_is_down() {
+    let router = operations::health(|| async {
+        let stuck = std::future::pending::<Result<(), LogError>>();
+        let (store, log, users) = tokio::join!(
+            operations::check(ErrorCode::StoreUnavailable, stuck),
+            operations::check(ErrorCode::LogUnavailable, async { Err(LogError::Full("disk".into())) }),
+            operations::check(ErrorCode::UsersUnavailable, async { Ok::<_, LogError>(()) }),
+        );
+        vec![("configStore", store), ("log", log), ("users", users)]
+    });
+    let response = router.oneshot(Request::get("/health-check").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body = body(response).await;
+    assert_eq!((&body["code"], &body["components"]["log"]["code"]), (&json!("STORE_UNAVAILABLE"), &json!("LOG_FULL")));
+    assert!(body["message"].as_str().unwrap().contains("did not answer"), "{body}");
+    assert_eq!(body["components"]["users"], json!({"status": "ok"}));
 }

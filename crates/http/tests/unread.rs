@@ -1,5 +1,5 @@
 //! What happens to the unread rest of a request body.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use axum::Router;
 use axum::body::{Body, Bytes};

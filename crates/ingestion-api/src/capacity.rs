@@ -45,6 +45,15 @@ impl Capacity {
         Reservation { capacity: self.clone(), client: client.map(of_one_owner), bytes: 0 }
     }
 
+    /// Returns how much one client may hold while the others hold `of_others`: a fixed fraction of what these leave. With a
+    /// fixed number of bytes a few clients could hold all, and everybody else would be refused. This way something is left
+    /// for a client that holds nothing yet, and the more clients there are, the less each may add.
+    fn client_share(&self, of_others: usize) -> usize {
+        let left = self.bytes_max.saturating_sub(of_others) as u128;
+        let share = left * self.client_bytes_max as u128 / self.bytes_max.max(1) as u128;
+        usize::try_from(share).unwrap_or(usize::MAX)
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,8 +81,12 @@ impl Reservation {
             if all > capacity.bytes_max {
                 return Err(over_capacity("too many events are being processed"));
             }
-            if of_client + bytes > capacity.client_bytes_max && self.client.is_some() {
-                return Err(over_capacity("too many events from this address are being processed"));
+            let of_others = held.bytes - self.bytes - of_client;
+            if self.client.is_some() && of_client + bytes > capacity.client_share(of_others) {
+                return Err(match of_client + bytes > capacity.client_bytes_max {
+                    true => over_capacity("too many events from this address are being processed"),
+                    false => over_capacity("too many events are being processed"),
+                });
             }
         }
         held.bytes = all;
@@ -101,7 +114,6 @@ fn over_capacity(what: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn capacity() -> Capacity {
@@ -117,14 +129,37 @@ mod tests {
         one.hold(40).unwrap();
         same.hold(20).unwrap();
         assert!(same.hold(21).unwrap_err().message.contains("this address"));
-        assert!(other.hold(41).unwrap_err().message.starts_with("too many events are"));
-        other.hold(40).unwrap();
-        assert_eq!(third.hold(1).unwrap_err().code, ErrorCode::OverCapacity);
+        assert!(other.hold(25).unwrap_err().message.starts_with("too many events are"), "60 % of the 40 that are left");
+        other.hold(24).unwrap();
+        assert!(same.hold(21).is_err(), "as before");
+        third.hold(16).unwrap();
+        assert_eq!(third.hold(17).unwrap_err().code, ErrorCode::OverCapacity);
         one.hold(10).unwrap();
-        third.hold(30).unwrap();
+        third.hold(46).unwrap();
+        assert!(third.hold(47).is_err());
         drop((one, same, other, third));
         let held = capacity.held();
         assert_eq!((held.bytes, held.by_client.len()), (0, 0), "all is given back");
+    }
+
+    #[test]
+    fn clients_that_take_all_they_may_leave_room_for_others() {
+        let capacity = Capacity::new(&Limits::default());
+        let (all, share) = (Limits::default().in_flight_bytes_max, Limits::default().client_bytes_max);
+        let mut held = Vec::new();
+        // How many clients take as much as they may, one after the other, and what the next may hold, in KiB.
+        for (clients, left) in [(0, 64 << 10), (1, 48 << 10), (4, 20_736), (8, 6_561), (16, 657)] {
+            while held.len() < clients {
+                let mut greedy = capacity.reservation(Some([192, 0, 2, held.len() as u8].into()));
+                let most = (0..=share).rev().step_by(1 << 10).find(|bytes| greedy.hold(*bytes).is_ok());
+                assert!(most.is_some_and(|most| most > 0));
+                held.push(greedy);
+            }
+            let mut newcomer = capacity.reservation(Some([198, 51, 100, 1].into()));
+            newcomer.hold(left << 10).unwrap();
+            assert!(newcomer.hold((left + 2) << 10).is_err(), "{clients}");
+        }
+        assert!(capacity.held().bytes < all);
     }
 
     #[test]

@@ -20,12 +20,17 @@ pub struct Limits {
     pub array_events_max: usize,
     /// How much of a rejected event's text the error topic keeps; of longer ones also the length and a hash.
     pub error_text_bytes_max: usize,
+    /// How many times its packed size a body may unpack to. Ordinary events unpack to 5 to 40
+    /// times, those that differ in a counter only to 55 times; gzip could do 1,000.
+    pub unpacked_ratio_max: u64,
+    /// This much a body may unpack to, whatever its ratio: a few equal events are packed very well.
+    pub unpacked_free_bytes: u64,
     /// NDJSON: a line longer than this ends the request, and so do as many bytes of blank lines in a row. Keeps a small
     /// packed body from costing hours.
     pub line_bytes_max: usize,
-    /// NDJSON: a request of which so many events more were rejected than accepted is not read on. Some kilobytes of packed
-    /// lines could make millions of records of the error topic; a good import with many bad rows stays far below.
-    pub rejected_surplus_max: usize,
+    /// The rejected events of one request: it is not read beyond them. Some kilobytes of packed lines could make millions
+    /// of records of the error topic, and an answer of as many entries.
+    pub rejected_max: usize,
     /// NDJSON: how much goes into the log at once.
     pub chunk_bytes_max: usize,
     /// NDJSON: how many events go into the log at once.
@@ -37,11 +42,12 @@ pub struct Limits {
     pub answer_bytes_held_max: usize,
     /// How long a body may pause, and how long an unfinished line may wait for its end.
     pub body_pause_max: Duration,
-    /// How slowly a single event or a JSON array may come.
+    /// How slowly a single event or a JSON array may come, in bytes as sent.
     pub body_pace: Pace,
     /// Bodies being worked on, all requests together. Over it: 429.
     pub in_flight_bytes_max: usize,
-    /// Of these, what the requests from one address may hold together: nobody takes all from everybody else.
+    /// Of these, what the requests from one address may hold together while the others hold nothing. Of what the others
+    /// leave, it may hold the same fraction. So some clients never take all from everybody else.
     pub client_bytes_max: usize,
     /// Identities remembered, in bytes of memory.
     pub identity_cache_bytes_max: usize,
@@ -57,8 +63,10 @@ impl Default for Limits {
             body_bytes_max: 16 * MIB,
             array_events_max: 50_000,
             error_text_bytes_max: 256 * KIB,
+            unpacked_ratio_max: 200,
+            unpacked_free_bytes: MIB as u64,
             line_bytes_max: 64 * MIB,
-            rejected_surplus_max: 10_000,
+            rejected_max: 10_000,
             chunk_bytes_max: MIB,
             chunk_events_max: 5_000,
             chunk_linger: Duration::from_millis(10),

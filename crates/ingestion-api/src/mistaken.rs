@@ -71,7 +71,6 @@ pub(crate) fn one_value_over_lines(first_lines: &[Received<'_>]) -> Option<Probl
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use ports::ErrorCode;
 use ports::event_sink::{Refused, SinkOutcome};
+use uss_http::Problem;
 
 use crate::admission::Rejection;
 
@@ -36,6 +37,13 @@ fn count_as(outcome: &'static str, events: usize) {
 /// Returns the entries of an answer for events that were not stored, all for one reason.
 pub fn not_admitted(events: Range<usize>, code: ErrorCode, message: &str) -> impl Iterator<Item = Refused> {
     events.map(move |index| Refused { index, code, message: message.to_owned() })
+}
+
+/// Returns why a request is not read beyond its `rejected_max` rejected events.
+pub(crate) fn too_many_rejected(rejected_max: usize) -> Problem {
+    let advice = "correct what they have in common, and send the rest then";
+    let message = format!("{rejected_max} events were rejected, so the rest was not read; {advice}");
+    Problem::invalid(ErrorCode::TooManyRejected, message)
 }
 
 /// Adds the outcomes of the events from `first` on to the answer.

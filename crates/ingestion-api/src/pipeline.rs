@@ -138,7 +138,18 @@ impl Ingestion {
     /// # Errors
     /// None of the events is stored.
     pub async fn process(&self, events: &[Received<'_>], options: Options) -> Result<Processed, IngestError> {
-        let processed = self.attempt(events, options).await;
+        self.process_within(events, options, usize::MAX).await
+    }
+
+    /// As [`Ingestion::process`], but takes no event from that on which would be rejected after `rejected_max` others were.
+    /// There are outcomes of those before it only.
+    pub(crate) async fn process_within(
+        &self,
+        events: &[Received<'_>],
+        options: Options,
+        rejected_max: usize,
+    ) -> Result<Processed, IngestError> {
+        let processed = self.attempt(events, options, rejected_max).await;
         match &processed {
             Ok(processed) => outcome::count(&processed.outcomes),
             Err(_) => outcome::count_not_admitted(events.len()),
@@ -175,7 +186,7 @@ impl Ingestion {
         if self.log.producer_sequence(name).await? > 0 {
             return Ok(None);
         }
-        let (mut outcomes, writing) = self.decide(&[event], options).await?;
+        let (mut outcomes, writing) = self.decide(&[event], options, usize::MAX).await?;
         let outcome = outcomes.pop().expect("one event has one outcome");
         let is_accepted = matches!(outcome, Outcome::Accepted);
         // `false`: an earlier call appended the record, but its answer was lost.
@@ -185,23 +196,38 @@ impl Ingestion {
         Ok(Some(outcome))
     }
 
-    async fn attempt(&self, events: &[Received<'_>], options: Options) -> Result<Processed, IngestError> {
-        let (outcomes, writing) = self.decide(events, options).await?;
+    async fn attempt(
+        &self,
+        events: &[Received<'_>],
+        options: Options,
+        rejected_max: usize,
+    ) -> Result<Processed, IngestError> {
+        let (outcomes, writing) = self.decide(events, options, rejected_max).await?;
         if !writing.records.is_empty() {
             self.log.append(writing.records).await?;
         }
         Ok(Processed { outcomes, warnings: writing.warnings })
     }
 
-    /// Returns the outcome of each event, and the records to append.
-    async fn decide(&self, events: &[Received<'_>], options: Options) -> Result<(Vec<Outcome>, Writing), IngestError> {
+    /// Returns the outcome of each event, up to the one that would be rejected after `rejected_max` others, and the records
+    /// to append.
+    async fn decide(
+        &self,
+        events: &[Received<'_>],
+        options: Options,
+        rejected_max: usize,
+    ) -> Result<(Vec<Outcome>, Writing), IngestError> {
         let now = self.clock.now();
         let admissions = events.iter().map(|event| self.future.apply(admit(*event, &self.limits)?, now));
+        let mut left = rejected_max;
+        // No user is created for an event behind the last that is read.
+        let admissions = admissions.take_while(|admission| admission.is_ok() || take_one(&mut left));
         let admissions: Vec<Admission<'_>> = admissions.collect();
         let mut writing = Writing::default();
         let users = self.users(&admissions, options.unknown_users, &mut writing).await?;
         let at = instant::format(self.clock.now());
-        let mut outcomes = Vec::with_capacity(events.len());
+        let mut outcomes = Vec::with_capacity(admissions.len());
+        let mut left = rejected_max;
         for (index, ((event, admission), user)) in events.iter().zip(admissions).zip(users).enumerate() {
             let decided = admission.and_then(|draft| match user {
                 Some(user_id) => Ok((draft, user_id)),
@@ -213,6 +239,7 @@ impl Ingestion {
                     writing.note(index, &draft);
                     outcomes.push(Outcome::Accepted);
                 }
+                Err(_) if !take_one(&mut left) => break,
                 Err(rejection) => {
                     let refused = refusal::record(*event, &rejection, &at, options.dedupe_forever, &self.limits);
                     writing.records.push(refused);
@@ -297,6 +324,13 @@ impl Writing {
             metrics::counter!("uss_replaced_characters_events_total").increment(1);
         }
     }
+}
+
+/// Takes one of those that are left. Returns whether there was one.
+fn take_one(left: &mut usize) -> bool {
+    let had_one = *left > 0;
+    *left = left.saturating_sub(1);
+    had_one
 }
 
 fn unknown_user(draft: &EventDraft<'_>) -> Rejection {

@@ -146,7 +146,6 @@ fn unparsed(received: Received<'_>, dedupe_forever: bool, limits: &Limits) -> Un
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use ports::ErrorCode;
     use serde_json::{Value, json};

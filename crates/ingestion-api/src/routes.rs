@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Extension, State};
 use axum::http::{HeaderMap, header};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ports::ErrorCode;
@@ -28,25 +28,31 @@ use crate::outcome::{self, Outcome};
 use crate::pipeline::{IngestError, Ingestion, Options, Processed, UnknownUsers};
 use crate::split::{Events, split};
 use crate::stream::Run;
-use crate::unpack::unpack;
+use crate::unpack::{gunzip, is_packed, unpack};
 
 /// The ingestion API.
 pub fn router(ingestion: Arc<Ingestion>, keys: &ApiKeys, origins: &AllowedOrigins) -> Router {
     let events = Router::new().route("/api/v1/events", post(post_events));
-    let others = ingestion.limits.body_pace.hold(errors::routes().route("/api/v1/users", get(find_user)));
+    // The pace counts what is sent, so it stands around the unpacking.
+    let others =
+        errors::routes().route("/api/v1/users", get(find_user)).layer(from_fn_with_state(ingestion.clone(), unpack));
+    let others = ingestion.limits.body_pace.hold(others);
     let guarded = keys.guard(events, Access::Ingest).merge(keys.guard(others, Access::Admin));
     let health = operations::health({
         let ingestion = Arc::clone(&ingestion);
         move || check_health(Arc::clone(&ingestion))
     });
-    let routes = guarded.with_state(ingestion).layer(from_fn(unpack)).merge(health);
+    let routes = guarded.with_state(ingestion).merge(health);
     finish(routes, Shape::Ingestion).layer(cors::layer(origins))
 }
 
 /// Events need the log and the look-up of users.
 async fn check_health(ingestion: Arc<Ingestion>) -> Health {
-    let (log, users) = tokio::join!(ingestion.log().ping(), ingestion.identities().ping());
-    vec![("log", log.into()), ("users", users.into())]
+    let (log, users) = tokio::join!(
+        operations::check(ErrorCode::LogUnavailable, ingestion.log().ping()),
+        operations::check(ErrorCode::UsersUnavailable, ingestion.identities().ping()),
+    );
+    vec![("log", log), ("users", users)]
 }
 
 /// Options of one request, for admins: an import creates its users, and its event ids dedupe forever.
@@ -67,21 +73,25 @@ async fn post_events(
 ) -> Result<Response, Problem> {
     let options = options(&ingestion, access, &query)?;
     let client = client.map(|Extension(ConnectInfo(address))| address.ip());
+    let is_packed = is_packed(&headers)?;
     match media(&headers)? {
-        Media::Json => post_json(&ingestion, body, client, options).await,
-        Media::Lines => Ok(Run::start(ingestion, body, client, options).respond().await),
+        Media::Json => post_json(&ingestion, (body, is_packed), client, options).await,
+        Media::Lines => {
+            let body = if is_packed { gunzip(body, &ingestion.limits) } else { body };
+            Ok(Run::start(ingestion, body, client, options).respond().await)
+        }
     }
 }
 
 async fn post_json(
     ingestion: &Ingestion,
-    body: Body,
+    (body, is_packed): (Body, bool),
     client: Option<IpAddr>,
     options: Options,
 ) -> Result<Response, Problem> {
     let mut reservation = ingestion.capacity.reservation(client);
-    let body =
-        body::read(body, &mut reservation, &ingestion.limits).await.inspect_err(|_| outcome::count_not_admitted(1))?;
+    let body = body::read(body, is_packed, &mut reservation, &ingestion.limits).await;
+    let body = body.inspect_err(|_| outcome::count_not_admitted(1))?;
     match split(&body, &ingestion.limits).inspect_err(|_| outcome::count_not_admitted(1))? {
         Events::One(event) => one_answer(ingestion.process(&[event.into()], options).await?),
         Events::Broken(text, fault) => {
@@ -90,8 +100,12 @@ async fn post_json(
         }
         Events::Many(events) => {
             let events: Vec<Received<'_>> = events.into_iter().map(Received::from).collect();
-            match ingestion.process(&events, options).await {
-                Ok(processed) => Ok(many_answer(processed)),
+            let rejected_max = ingestion.limits.rejected_max;
+            match ingestion.process_within(&events, options, rejected_max).await {
+                Ok(processed) => {
+                    let is_cut = processed.outcomes.len() < events.len();
+                    Ok(many_answer(processed, is_cut.then(|| outcome::too_many_rejected(rejected_max))))
+                }
                 Err(error) => Err(none_admitted(error.into(), events.len())),
             }
         }
@@ -116,12 +130,19 @@ fn one_answer(processed: Processed) -> Result<Response, Problem> {
     }
 }
 
-fn many_answer(processed: Processed) -> Response {
+/// `stopped` says why the events after the last outcome were not read.
+fn many_answer(processed: Processed, stopped: Option<Problem>) -> Response {
     let Processed { outcomes, warnings } = processed;
+    let read = outcomes.len();
     let mut answer = SinkOutcome::default();
     outcome::tally(&mut answer, 0, outcomes);
     let mut body = json!(answer);
-    body["ok"] = json!(answer.rejected.is_empty());
+    body["ok"] = json!(answer.rejected.is_empty() && stopped.is_none());
+    if let Some(Problem { code, message, .. }) = stopped {
+        body["not_read_from"] = json!(read);
+        body["code"] = json!(code);
+        body["message"] = json!(message);
+    }
     Json(with_warnings(body, &warnings)).into_response()
 }
 

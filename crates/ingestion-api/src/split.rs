@@ -195,7 +195,6 @@ fn too_many(count: usize, limits: &Limits) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn many(body: &[u8]) -> Vec<String> {

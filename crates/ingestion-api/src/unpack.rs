@@ -1,10 +1,12 @@
-//! `Content-Encoding`: packed bodies are unpacked as they come, a piece at a time.
+//! `Content-Encoding`: unpacks bodies a piece at a time.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_compression::tokio::bufread::GzipDecoder;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -13,33 +15,53 @@ use ports::ErrorCode;
 use tokio_util::io::{ReaderStream, StreamReader};
 use uss_http::{Kind, Problem};
 
+use crate::limits::Limits;
+use crate::pipeline::Ingestion;
+
 /// How much is unpacked before room for more is reserved.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A body that is not what its `Content-Encoding` says.
+/// Why a packed body is not read on.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct BadGzip(io::Error);
+pub(crate) enum BadGzip {
+    /// It is not what its `Content-Encoding` says.
+    #[error("the body is not whole gzip: {0}; send it packed again, or without Content-Encoding")]
+    Damaged(io::Error),
+    /// It unpacks to far more than events do.
+    #[error("the body unpacks to more than {0} times its size, which events do not; send it without Content-Encoding")]
+    Ratio(u64),
+}
+
+impl BadGzip {
+    /// Returns the error for the client.
+    pub(crate) fn problem(&self) -> Problem {
+        let code = match self {
+            BadGzip::Damaged(_) => ErrorCode::InvalidGzip,
+            BadGzip::Ratio(_) => ErrorCode::CompressionRatioTooHigh,
+        };
+        Problem::invalid(code, self.to_string())
+    }
+}
 
 /// Unpacks the body of a request before its handler sees it.
-pub(crate) async fn unpack(request: Request, next: Next) -> Response {
+pub(crate) async fn unpack(State(ingestion): State<Arc<Ingestion>>, request: Request, next: Next) -> Response {
     match is_packed(request.headers()) {
         Ok(false) => next.run(request).await,
         Ok(true) => {
             let (mut parts, body) = request.into_parts();
             parts.headers.remove(header::CONTENT_ENCODING);
             parts.headers.remove(header::CONTENT_LENGTH);
-            next.run(Request::from_parts(parts, gunzip(body))).await
+            next.run(Request::from_parts(parts, gunzip(body, &ingestion.limits))).await
         }
         Err(problem) => problem.into_response(),
     }
 }
 
-/// Whether the body is gzip. Codings are listed in one header or several, in any case (RFC 9110, 8.4 and 5.3).
+/// Returns whether the body is gzip. Codings are listed in one header or several, in any case (RFC 9110, 8.4 and 5.3).
 ///
 /// # Errors
 /// 415 for any other coding.
-fn is_packed(headers: &HeaderMap) -> Result<bool, Problem> {
+pub(crate) fn is_packed(headers: &HeaderMap) -> Result<bool, Problem> {
     let mut packed = false;
     for value in headers.get_all(header::CONTENT_ENCODING) {
         for coding in String::from_utf8_lossy(value.as_bytes()).split(',').map(str::trim) {
@@ -61,24 +83,42 @@ fn unsupported(coding: &str) -> Problem {
     Problem::new(Kind::UnsupportedMedia, ErrorCode::UnsupportedEncoding, message)
 }
 
-/// Unpacks all members of the gzip stream, one after the other (RFC 1952, 2.2).
-fn gunzip(body: Body) -> Body {
-    let packed = body.into_data_stream().map(|piece| piece.map_err(io::Error::other));
+/// Unpacks all members of the gzip stream, one after the other (RFC 1952, 2.2). Fails when it has unpacked far more bytes
+/// than were sent: each event costs work, room on the disk and a place in the answer, and a client should not get a
+/// thousand times what it sends.
+pub(crate) fn gunzip(body: Body, limits: &Limits) -> Body {
+    let (ratio_max, free) = (limits.unpacked_ratio_max, limits.unpacked_free_bytes);
+    let sent = Arc::new(AtomicU64::new(0));
+    let packed = body.into_data_stream().map({
+        let sent = Arc::clone(&sent);
+        move |piece| {
+            let piece = piece.map_err(io::Error::other)?;
+            sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            Ok::<_, io::Error>(piece)
+        }
+    });
     let mut decoder = GzipDecoder::new(StreamReader::new(packed));
     decoder.multiple_members(true);
-    let unpacked = ReaderStream::with_capacity(decoder, PIECE_BYTES);
-    Body::from_stream(unpacked.map(|piece| piece.map_err(classified)))
+    let mut unpacked = 0;
+    Body::from_stream(ReaderStream::with_capacity(decoder, PIECE_BYTES).map(move |piece| {
+        let piece = piece.map_err(classified)?;
+        unpacked += piece.len() as u64;
+        if unpacked > free && unpacked > ratio_max.saturating_mul(sent.load(Ordering::Relaxed)) {
+            return Err(BadGzip::Ratio(ratio_max).into());
+        }
+        Ok::<_, axum::BoxError>(piece)
+    }))
 }
 
 /// Errors of the packed body itself pass through the decoder; all others are about what the body holds.
 fn classified(error: io::Error) -> axum::BoxError {
     match error.get_ref().is_some_and(|inner| inner.is::<axum::Error>()) {
         true => error.into(),
-        false => BadGzip(error).into(),
+        false => BadGzip::Damaged(error).into(),
     }
 }
 
-/// Returns what is wrong with the gzip stream, if that is why a body could not be read.
+/// Returns what is wrong with the packed body, if that is why a body could not be read.
 pub(crate) fn bad_gzip<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a BadGzip> {
     let mut error = Some(error);
     while let Some(this) = error {
@@ -92,7 +132,6 @@ pub(crate) fn bad_gzip<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opti
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

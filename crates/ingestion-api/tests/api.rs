@@ -1,5 +1,4 @@
 //! The ingestion API over HTTP, on ports in memory: events, users, keys, browsers.
-#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! A dead letter that is replayed becomes the event that it would have been if it had been accepted at first.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ macro_rules! error_codes {
     ($($name:ident = $text:literal,)*) => {
         /// What went wrong, for programs. `docs/reference/http-api.md` says what each code means and what to do.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[allow(missing_docs, reason = "the reference describes each, and a test compares both")]
+        #[expect(missing_docs, reason = "the reference describes each, and a test compares both")]
         pub enum ErrorCode {
             $($name,)*
         }
@@ -47,6 +47,7 @@ error_codes! {
     BodyTooSlow = "BODY_TOO_SLOW",
     BodyTooLarge = "BODY_TOO_LARGE",
     InvalidGzip = "INVALID_GZIP",
+    CompressionRatioTooHigh = "COMPRESSION_RATIO_TOO_HIGH",
     LineTooLong = "LINE_TOO_LONG",
     TooManyEvents = "TOO_MANY_EVENTS",
     TooManyRejected = "TOO_MANY_REJECTED",

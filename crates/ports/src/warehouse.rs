@@ -2,9 +2,10 @@
 //! audits and people.
 
 use async_trait::async_trait;
-use segment_engine::event::{Event, Position};
+use segment_engine::event::{ColumnValue, Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
+use segment_engine::schema::EventColumn;
 use segment_engine::time::Timestamp;
 
 /// A user as SQL sees it.
@@ -77,10 +78,31 @@ pub enum Departure {
 /// A part of the history of one user id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryOf {
-    /// The user id that the events were received with.
+    /// The user id that the events were received with. They are all in the id's partition.
     pub user: UserId,
+    /// Only events from this offset of the user's partition on.
+    pub from: u64,
     /// Only events before this offset of the user's partition.
     pub below: u64,
+}
+
+/// The first events of a requested history.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// In the order of the request; those of one id in the order of their offsets.
+    pub events: Vec<Event>,
+    /// What is left to read. There may be no more events in it.
+    pub left: Vec<HistoryOf>,
+}
+
+/// Returns how many bytes an event counts in a [`History`]: those of its strings, and of its
+/// payload as JSON.
+pub fn history_bytes(event: &Event, payload_bytes: usize) -> usize {
+    let bytes_of = |column| match event.value(column) {
+        ColumnValue::Text(text) => text.map_or(0, str::len),
+        ColumnValue::UserId(_) | ColumnValue::Decimal(_) | ColumnValue::Timestamp(_) => 0,
+    };
+    payload_bytes + EventColumn::ALL.into_iter().map(bytes_of).sum::<usize>()
 }
 
 /// Rows of one partition, and the archive position after them.
@@ -142,10 +164,11 @@ pub trait Warehouse: Send + Sync + 'static {
     /// Returns how these users ended, in the order of the call; `None` for those that did not.
     async fn departures(&self, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError>;
 
-    /// Returns the archived events that were received under these ids, in the order of the call;
-    /// those of one id in the order of receipt. It ignores merges: the caller knows which users
-    /// were merged.
-    async fn history(&self, parts: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError>;
+    /// Returns the archived events that were received under these ids: the first ones, as many as
+    /// take at most `bytes_max` by [`history_bytes`], but at least one. The caller goes on with
+    /// what is left. It ignores merges: the caller knows which users were merged. Memory follows
+    /// `bytes_max`, however long the history is.
+    async fn history(&self, parts: &[HistoryOf], bytes_max: usize) -> Result<History, WarehouseError>;
 
     /// Returns at most `limit` known users after `after`, ascending, without merged ones.
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError>;

@@ -1,5 +1,4 @@
 //! The guarded clock, with both of its sources set by the test.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Our JSON reader beside serde_json: both find the same fields, and how long each takes.
+//! Our JSON reader beside `serde_json`: both find the same fields, and how long each takes.
 //!
 //! `cargo test --workspace --test reader_speed -- --ignored --nocapture` measures both in one run;
 //! `docs/decisions/0014-own-json-reader.md` has the result.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![expect(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -38,7 +38,7 @@ fn with_our_reader(text: &str) -> (Fields<'_>, Fields<'_>) {
     (top, payload)
 }
 
-/// An object's fields as serde_json gives them without rounding a number.
+/// An object's fields as `serde_json` gives them without rounding a number.
 struct Raw<'a>(Fields<'a>);
 
 impl<'de> Deserialize<'de> for Raw<'de> {

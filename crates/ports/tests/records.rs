@@ -1,5 +1,5 @@
 //! Reading and writing the records of the event topic.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::collections::BTreeMap;
 

@@ -57,7 +57,7 @@ pub struct Event {
 
 /// The value of a column; `None` is NULL.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum ColumnValue<'a> {
     UserId(UserId),
     Text(Option<&'a str>),

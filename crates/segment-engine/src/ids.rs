@@ -64,3 +64,30 @@ macro_rules! displays_the_number {
 }
 
 displays_the_number!(UserId, SegmentId, PartitionId, SegmentVersion, ListVersion);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn ids_print_and_are_stored_as_bare_numbers() {
+        assert_eq!(format!("{}, {:>3}, {}", UserId(-5), PartitionId(7), SegmentVersion(2)), "-5,   7, 2");
+        let typed = (UserId(-5), SegmentId(300), PartitionId(7), SegmentVersion(2), ListVersion(0));
+        let bare = (-5_i64, 300_i64, 7_u32, 2_u64, 0_u64);
+        assert_eq!(postcard::to_stdvec(&typed).unwrap(), postcard::to_stdvec(&bare).unwrap());
+        assert_eq!(serde_json::to_string(&typed).unwrap(), "[-5,300,7,2,0]");
+        let by_segment = BTreeMap::from([(SegmentId(300), PartitionId(7))]);
+        assert_eq!(serde_json::to_string(&by_segment).unwrap(), r#"{"300":7}"#);
+        assert_eq!(serde_json::from_str::<BTreeMap<SegmentId, PartitionId>>(r#"{"300":7}"#).unwrap(), by_segment);
+    }
+
+    #[test]
+    fn a_topic_has_the_partitions_from_0() {
+        assert_eq!(PartitionId::all(3).collect::<Vec<_>>(), [0, 1, 2].map(PartitionId));
+        assert_eq!(PartitionId::all(1).collect::<Vec<_>>(), [PartitionId::ONLY]);
+    }
+}

@@ -1,9 +1,9 @@
 //! The one schema of events: everything that names, reads, writes or stores a column goes by it.
 //!
 //! A new column is a line of the table below, a field of [`Event`](crate::event::Event), and a
-//! migration of the warehouse. Then the compiler asks for its getter
-//! ([`Event::value`](crate::event::Event::value)), for what the readers of records and of the
-//! warehouse put into the new field, and for what other services call it.
+//! migration of the warehouse. Then the compiler asks for the rest: the getter
+//! ([`Event::value`](crate::event::Event::value)), where the readers of records and of the warehouse
+//! get the field's value, and the names that other services use for it.
 
 use crate::value::Type;
 
@@ -16,13 +16,13 @@ pub enum Place {
     Payload,
     /// Beside the payload, in the record only: ingestion finds it out.
     Record,
-    /// In neither: the log gives it.
+    /// Neither in what a client sends nor in the record: it follows from the record's place in the log.
     Log,
 }
 
 /// What the values of a column are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum ColumnType {
     UserId,
     Text,
@@ -44,7 +44,7 @@ macro_rules! event_columns {
     ($($column:ident = $name:literal: $type:ident in $place:ident,)*) => {
         /// A column of an event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[allow(missing_docs, reason = "`Event` documents each")]
+        #[expect(missing_docs, reason = "`Event` documents each")]
         pub enum EventColumn {
             $($column,)*
         }

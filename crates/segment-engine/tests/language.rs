@@ -2,8 +2,8 @@
 //!
 //! Cases are separated by empty lines: the clause, then what is expected. `UPDATE_EXPECT=1 cargo
 //! test` writes what the compiler returns now, for review in the diff.
-#![allow(clippy::unwrap_used, missing_docs)]
-#![allow(clippy::disallowed_methods, reason = "the tables are files")]
+#![expect(clippy::unwrap_used)]
+#![expect(clippy::disallowed_methods, reason = "the tables are files")]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! Any clause that the grammar can make compiles, and its normal form compiles to the same plan.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use proptest::prelude::*;
 use segment_engine::language::compile;

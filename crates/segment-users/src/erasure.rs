@@ -82,7 +82,7 @@ impl Erasure {
         }
     }
 
-    /// Returns whether the store was erased. Reports the first of several failures in a row.
+    /// Returns whether the store was erased. Reports the first of several failures in a row, and then one a day.
     async fn erase<E: Display>(
         &self,
         store: &str,
@@ -105,7 +105,8 @@ impl Erasure {
                 let check = trim_interval(Some(self.interval_micros)).as_micros();
                 let (failures, wait_micros) = retry().failed(now, i64::try_from(check).unwrap_or(i64::MAX));
                 let wait_seconds = wait_micros / SECOND_MICROS;
-                if failures == 1 {
+                // At the longest wait again each time, which is once a day.
+                if failures == 1 || wait_micros == RETRY_WAIT_MAX_MICROS {
                     tracing::warn!(
                         %error, wait_seconds,
                         "the files of {store} still have deleted users; USS tries again, after longer and longer waits"

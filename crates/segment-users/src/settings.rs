@@ -15,8 +15,13 @@ pub struct Settings {
     pub checkpoint_interval_micros: i64,
     /// The machine's own.
     pub machine: machine::Settings,
-    /// How many users' history one step of a backfill reads.
-    pub backfill_users_per_step: usize,
+    /// Of how many users a backfill reads the history at a time.
+    pub backfill_users_per_read: usize,
+    /// About how many events one step of a backfill adds.
+    pub backfill_events_per_step: usize,
+    /// How many bytes of history are in memory at a time, for each partition, as
+    /// [`history_bytes`](ports::warehouse::history_bytes) counts them.
+    pub history_bytes_max: usize,
     /// About how many bytes of records one archiver batch takes.
     pub archive_bytes_max: usize,
     /// How long the archiver waits for a batch to fill, in milliseconds.
@@ -34,7 +39,9 @@ impl Default for Settings {
             wakeups_per_turn_max: 50_000,
             checkpoint_interval_micros: 10_000_000,
             machine: machine::Settings::default(),
-            backfill_users_per_step: 512,
+            backfill_users_per_read: 512,
+            backfill_events_per_step: 512,
+            history_bytes_max: 16 << 20,
             archive_bytes_max: 4 << 20,
             archive_linger_ms: 500,
             retention_micros: Some(7 * DAY_MICROS),

@@ -126,7 +126,13 @@ impl Worker {
                 queries.push(query);
             }
             let turn = partition.turn().await?;
-            let filling = match partition.backfill_step().await {
+            let step = tokio::select! {
+                biased;
+                // The history that was read is not saved: a stop need not wait for it.
+                _ = self.stop.wait_for(|stop| *stop) => Ok(false),
+                step = partition.backfill_step() => step,
+            };
+            let filling = match step {
                 Err(WorkerError::Warehouse(error)) => {
                     tracing::warn!(partition = partition.id.0, "a new segment waits for its history: {error}");
                     false

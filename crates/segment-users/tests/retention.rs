@@ -1,6 +1,6 @@
 //! Retention, on in-memory ports: what leaves the log, what stays, and how partitions recover from
 //! damaged checkpoints afterwards.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![expect(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,6 +1,5 @@
 //! The start of the service: partitions are opened concurrently, and a partition that cannot be
 //! opened is reported.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

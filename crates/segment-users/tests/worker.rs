@@ -1,5 +1,5 @@
 //! The worker, on in-memory ports with a clock that the test sets.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![expect(clippy::unwrap_used)]
 
 mod support;
 

@@ -57,7 +57,7 @@ pub struct SettingsError(String);
 /// Every setting; see `defaults.toml` for what each means.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "defaults.toml documents each")]
+#[expect(missing_docs, reason = "defaults.toml documents each")]
 pub struct Settings {
     pub data_dir: PathBuf,
     pub bind: String,
@@ -249,7 +249,6 @@ impl Provider for Environment {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::collections::BTreeMap;
 
     use serde_json::json;

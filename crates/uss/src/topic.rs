@@ -17,6 +17,7 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// Prints records of a topic in the order in which the log appended them
 #[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "`--help` prints it as it is")]
 pub(crate) struct Tail {
     /// The topic, e.g. user_segment_notification_topic. If it does not exist, the error lists all
     /// topics

@@ -1,7 +1,5 @@
 //! Tests wrong input. Each case returns a clear error, and no other event is lost.
 
-#![allow(clippy::unwrap_used)]
-
 mod support;
 
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Tests the server on a machine with ports and folders that are in use, closed, full or damaged.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Tests request bodies on real connections: compressed, refused and slow bodies.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 
@@ -96,7 +96,7 @@ async fn every_member_of_a_gzip_body_is_read() {
     let bomb = gzip(&"x\n".repeat(1 << 20));
     let response = connection.post("/api/v1/events", packed, &bomb);
     assert_eq!((response.status, &response.body["code"]), (200, &json!("TOO_MANY_REJECTED")));
-    assert!(response.body["rejected"].as_array().unwrap().len() < 20_000);
+    assert_eq!(response.body["rejected"].as_array().unwrap().len(), 10_000);
     assert_eq!(server.events_of_known().await, 3);
 }
 

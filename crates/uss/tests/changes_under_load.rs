@@ -1,7 +1,7 @@
 //! Creates, edits and deletes segments, and creates and merges users, while events flow. Only
 //! differences are emitted, with their cause, and in the end SQL finds the same members.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 #[path = "support/check.rs"]
 mod check;

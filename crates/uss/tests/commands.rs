@@ -1,6 +1,6 @@
 //! Tests the commands that query a running service: `uss errors`, `uss topic` and `uss users`.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

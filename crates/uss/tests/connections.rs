@@ -1,7 +1,7 @@
 //! Tests who may connect, from where, and for how long: pages of browsers, idle clients, slow
 //! clients, subscribers that do not read.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 
@@ -67,29 +67,38 @@ async fn metric(server: &Server, series: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn idle_clients_of_one_port_do_not_block_the_other_ports() {
+async fn idle_clients_of_one_port_block_neither_it_nor_the_other_ports() {
     let data = tempfile::tempdir().unwrap();
     let launch = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create");
     let server = launch.under(&["bash", "-c", "ulimit -n 512; exec \"$0\" \"$@\""]).start();
-    // More connections than there are descriptors. Some are refused and closed, the others send
-    // nothing.
-    let silent: Vec<TcpStream> = (0..600).map(|_| connect(&server.metrics[0])).collect();
-    eventually("the port is full", async || {
-        (metric(&server, r#"uss_connections_refused_total{port="ingestion_metrics",reason="port"}"#).await > 0.0)
-            .then_some(())
-    })
-    .await;
-    assert_eq!(server.event(&json!({"id": "a"})).await.status, 200, "events are accepted meanwhile");
-    assert_eq!(server.post("/users", &json!({"clientRefId": "b"})).await.status, 201);
-    assert_eq!(metric(&server, r#"uss_accept_errors_total{port="ingestion_metrics"}"#).await, 0.0);
-    // The server closes the idle connections after a while.
-    eventually("the port has room again", async || {
-        let url = format!("{}/metrics", server.metrics[0]);
-        let response = server.client().get(url).send().await.ok()?;
-        (response.status() == 200).then_some(())
-    })
-    .await;
-    drop(silent);
+    for url in [&server.metrics[0], &server.ingestion, &server.configuration] {
+        // More connections than there are descriptors. Half of them send nothing, the others one request.
+        let clients: Vec<TcpStream> = (0..600)
+            .map(|number| {
+                let mut client = connect(url);
+                if number % 2 == 0 {
+                    // The connection may have been closed for the next already.
+                    let _closed = client.write_all(b"GET /health-check HTTP/1.1\r\nhost: localhost\r\n\r\n");
+                }
+                client
+            })
+            .collect();
+        if *url == server.metrics[0] {
+            assert_eq!(server.event(&json!({"id": "a"})).await.status, 200, "events are accepted meanwhile");
+            assert_eq!(server.post("/users", &json!({"clientRefId": "b"})).await.status, 201);
+        }
+        eventually("the port answers", async || {
+            let response = reqwest::Client::new().get(format!("{url}/health-check")).send().await.ok()?;
+            (response.status() != 503).then_some(())
+        })
+        .await;
+        drop(clients);
+    }
+    for port in ["ingestion_metrics", "ingestion", "configuration"] {
+        let closed = metric(&server, &format!("uss_connections_closed_idle_total{{port=\"{port}\"}}")).await;
+        assert!(closed > 0.0, "{port}");
+        assert_eq!(metric(&server, &format!("uss_accept_errors_total{{port=\"{port}\"}}")).await, 0.0, "{port}");
+    }
 }
 
 #[tokio::test]

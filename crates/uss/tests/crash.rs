@@ -3,7 +3,7 @@
 //!
 //! `USS_CRASH_KILLS` sets the number of kills, and `USS_CRASH_SEED` repeats the choices of a run.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![expect(clippy::unwrap_used, clippy::print_stderr)]
 
 #[path = "support/check.rs"]
 mod check;

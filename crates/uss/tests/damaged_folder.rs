@@ -1,7 +1,7 @@
 //! Tests damage anywhere in a data folder. The server starts with all data, or refuses the folder
 //! with a message, or reports what it repaired. It is never silently wrong.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 
@@ -14,6 +14,7 @@ use ports::log::Topic;
 use segment_engine::ids::PartitionId;
 use serde_json::json;
 use support::{Launch, eventually};
+use tokio::runtime::Handle;
 use uss::serve::{Opened, Options, open_stores, start_service};
 use uss::settings::Settings;
 
@@ -145,7 +146,7 @@ async fn open(folder: &Path) -> Outcome {
         Ok(parts) => parts,
         Err(error) => return Outcome::Reported(error),
     };
-    let service = match start_service(&opened, &settings).await {
+    let service = match start_service(&opened, &settings, &Handle::current()).await {
         Ok(service) => service,
         Err(refused) => return Outcome::Reported(refused.to_string()),
     };

@@ -3,7 +3,7 @@
 //!
 //! Another user stays. The same search must find the data of this user, so that the test can fail.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! Tests a full disk below the config store and the warehouse. `bad_surroundings.rs` tests a full
 //! disk below the log.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! Tests transitions that time alone causes: windows of seconds, against the built binary and the
 //! machine's clock.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

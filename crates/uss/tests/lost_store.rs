@@ -1,7 +1,7 @@
 //! Tests that a start is refused if the config store was removed or replaced by an older copy,
 //! unless the operator gives the lost data up.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! Tests emails as identities: a user created with an email and events sent by that email are one
 //! person.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

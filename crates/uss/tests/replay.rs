@@ -1,5 +1,5 @@
 //! Replays each `tests/replay/cases/NAME.ndjson`, and compares the result with the files beside it:
-//! `NAME.out` has the output, and for refused input `NAME.err` has the error. With UPDATE_CASES=1
+//! `NAME.out` has the output, and for refused input `NAME.err` has the error. With `UPDATE_CASES=1`
 //! the test writes these files instead. Read every difference before you commit it: expectations
 //! follow from what a segment means, not from what the engine does.
 

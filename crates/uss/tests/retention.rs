@@ -1,6 +1,6 @@
 //! Tests a server whose log is trimmed, and whose checkpoint is damaged afterwards.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

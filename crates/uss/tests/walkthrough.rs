@@ -1,6 +1,6 @@
 //! Tests the tour of the documentation, step by step, against the built binary.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod support;
 

@@ -100,9 +100,10 @@ fn remove_spilled(file: &Path) -> io::Result<()> {
 }
 
 /// Applies the settings that DuckDB keeps per connection. The calendar arithmetic of generated
-/// queries relies on UTC.
+/// queries relies on UTC. DuckDB counts the rows that it prepares of a streamed result without
+/// their strings, so it must not prepare more than it can help.
 fn start_session(connection: &Connection) -> Result<(), WarehouseError> {
-    connection.execute_batch("SET TimeZone = 'UTC'").map_err(unavailable)
+    connection.execute_batch("SET TimeZone = 'UTC'; SET streaming_buffer_size = '1KB'").map_err(unavailable)
 }
 
 impl Database {

@@ -1,16 +1,12 @@
-//! Reads for the engine: users' events, receipts of deliveries, and known users.
+//! Reads for the engine: receipts of deliveries, departures, and known users. [`events`](super::events)
+//! reads users' events.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use duckdb::types::Value;
-use duckdb::{Connection, Row, params};
-use ports::warehouse::{Departure, HistoryOf, WarehouseError};
-use segment_engine::decimal::Decimal;
-use segment_engine::event::{Event, Position};
-use segment_engine::ids::{PartitionId, UserId};
+use duckdb::{Connection, params};
+use ports::warehouse::{Departure, WarehouseError};
+use segment_engine::ids::UserId;
 use segment_engine::machine::Receipt;
-use segment_engine::schema::{ColumnType, EventColumn};
 use segment_engine::time::Timestamp;
 use serde::Serialize;
 
@@ -25,14 +21,7 @@ struct Delivery<'a> {
     event_id: &'a str,
 }
 
-#[derive(Serialize)]
-struct Part {
-    place: usize,
-    user: i64,
-    below: u64,
-}
-
-fn json<T: Serialize>(rows: impl Iterator<Item = T>) -> String {
+pub(super) fn json<T: Serialize>(rows: impl Iterator<Item = T>) -> String {
     serde_json::to_string(&rows.collect::<Vec<_>>()).expect("numbers and strings always serialise")
 }
 
@@ -81,84 +70,6 @@ pub(super) fn departures(connection: &Connection, users: &[UserId]) -> Result<Ve
     });
     let found: HashMap<UserId, Departure> = found.and_then(Iterator::collect).map_err(unavailable)?;
     Ok(users.iter().map(|user| found.get(user).copied()).collect())
-}
-
-/// See `Warehouse::history`.
-pub(super) fn history(connection: &Connection, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
-    let columns = EventColumn::ALL.map(selected).join(", ");
-    let sql = format!(
-        r#"
-        WITH listed AS (
-            SELECT unnest(from_json(?, '[{{"place": "BIGINT", "user": "BIGINT", "below": "UBIGINT"}}]')) AS item
-        )
-        SELECT {columns}, e.log_partition, e.log_offset, CAST(e.payload AS VARCHAR)
-        FROM listed l
-        JOIN user_segment_analytics.events e ON e.user_id = l.item.user AND e.log_offset < l.item.below
-        ORDER BY l.item.place, e.processed_at, e.log_partition, e.log_offset"#
-    );
-    let parts = asked.iter().enumerate().map(|(place, of)| Part { place, user: of.user.0, below: of.below });
-    let mut statement = connection.prepare(&sql).map_err(unavailable)?;
-    let mut rows = statement.query([json(parts)]).map_err(unavailable)?;
-    let mut events = Vec::new();
-    while let Some(row) = rows.next().map_err(unavailable)? {
-        let event = event(row).map_err(unavailable)?;
-        let payload = row.get::<_, String>(PAYLOAD).map_err(unavailable)?;
-        let payload = serde_json::from_str(&payload).map_err(|error| {
-            WarehouseError::Unavailable(format!(
-                "the payload of the event at offset {} of partition {} is not JSON: {error}",
-                event.position.offset, event.position.partition
-            ))
-        })?;
-        events.push(Event { payload: Arc::new(payload), ..event });
-    }
-    Ok(events)
-}
-
-/// The columns of a row of [`history`] after those of the schema.
-const LOG_PARTITION: usize = EventColumn::ALL.len();
-const LOG_OFFSET: usize = LOG_PARTITION + 1;
-const PAYLOAD: usize = LOG_OFFSET + 1;
-
-/// Returns what to select for a column.
-fn selected(column: EventColumn) -> String {
-    let name = column.table_name();
-    match column.column_type() {
-        ColumnType::Timestamp => format!("epoch_us(e.{name})"),
-        ColumnType::UserId | ColumnType::Text | ColumnType::Decimal => format!("e.{name}"),
-    }
-}
-
-/// Reads an event without its payload.
-fn event(row: &Row<'_>) -> duckdb::Result<Event> {
-    Ok(Event {
-        user_id: UserId(row.get(EventColumn::UserId.index())?),
-        client_ref_id: row.get::<_, String>(EventColumn::ClientRefId.index())?.into(),
-        id_type: text(row, EventColumn::IdType)?,
-        region: text(row, EventColumn::Region)?,
-        device_type: text(row, EventColumn::DeviceType)?,
-        country: text(row, EventColumn::Country)?,
-        activity_type: text(row, EventColumn::ActivityType)?,
-        url: text(row, EventColumn::Url)?,
-        order_total: decimal(row, EventColumn::OrderTotal)?,
-        order_id: text(row, EventColumn::OrderId)?,
-        element_id: text(row, EventColumn::ElementId)?,
-        created_at: Timestamp(row.get(EventColumn::CreatedAt.index())?),
-        processed_at: Timestamp(row.get(EventColumn::ProcessedAt.index())?),
-        event_id: text(row, EventColumn::EventId)?,
-        payload: Arc::default(),
-        position: Position { partition: PartitionId(row.get(LOG_PARTITION)?), offset: row.get(LOG_OFFSET)? },
-    })
-}
-
-fn text(row: &Row<'_>, column: EventColumn) -> duckdb::Result<Option<Box<str>>> {
-    Ok(row.get::<_, Option<String>>(column.index())?.map(Into::into))
-}
-
-fn decimal(row: &Row<'_>, column: EventColumn) -> duckdb::Result<Option<Decimal>> {
-    Ok(match row.get(column.index())? {
-        Value::Decimal(number) => Decimal::from_scaled(number.value()),
-        _ => None,
-    })
 }
 
 /// See `Warehouse::users`.

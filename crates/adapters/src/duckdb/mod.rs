@@ -1,13 +1,14 @@
 //! [`DuckDbWarehouse`]: the warehouse port on a DuckDB file.
 //!
-//! [`schema`] defines the tables, [`archive`] writes them, [`history`] reads them for the engine
-//! and [`query`] for people. [`scrub`] erases deleted users from the file. [`database`] opens the
-//! file and reopens it after a failure. DuckDB's calls block, so each runs on a thread for blocking
-//! work. One connection writes. Reads have their own connections and see the last committed state,
-//! so neither waits for the other.
+//! [`schema`] defines the tables, [`archive`] writes them, [`history`] and [`events`] read them for
+//! the engine, and [`query`] for people. [`scrub`] erases deleted users from the file. [`database`]
+//! opens the file and reopens it after a failure. DuckDB's calls block, so each runs on a thread
+//! for blocking work. One connection writes. Reads have their own connections and see the last
+//! committed state, so neither waits for the other.
 
 mod archive;
 mod database;
+mod events;
 mod history;
 mod interrupt;
 mod query;
@@ -19,8 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ports::warehouse::{ArchiveBatch, Departure, HistoryOf, Table, Warehouse, WarehouseError};
-use segment_engine::event::Event;
+use ports::warehouse::{ArchiveBatch, Departure, History, HistoryOf, Table, Warehouse, WarehouseError};
 use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
@@ -132,9 +132,9 @@ impl Warehouse for DuckDbWarehouse {
         self.reading(move |connection| history::departures(connection, &users)).await
     }
 
-    async fn history(&self, asked: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
-        let asked = asked.to_vec();
-        self.reading(move |connection| history::history(connection, &asked)).await
+    async fn history(&self, parts: &[HistoryOf], bytes_max: usize) -> Result<History, WarehouseError> {
+        let parts = parts.to_vec();
+        self.reading(move |connection| events::history(connection, &parts, bytes_max)).await
     }
 
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {

@@ -1,26 +1,27 @@
 //! Holds a write back while flushes or compactions are behind, because fjall's own wait may never
 //! end.
 //!
-//! After each write, fjall lets the writer wait while a keyspace has 4 sealed memtables or 30 runs
-//! in its first level. If the flush or compaction that would end the wait fails, for example on a
-//! full disk, its worker ends and the database refuses writes from then on, but nothing wakes the
-//! writer. It would wait forever with the lock of the numbers in its hands, and with the database
-//! itself, so that no other write would return, and [`Store::reopen`](super::store::Store::reopen),
-//! which mends the failure, would wait too. So a write begins only when fjall cannot make it wait.
+//! After each write, fjall makes the writer wait while a keyspace has 4 sealed memtables or 30 runs
+//! in its first level. A flush or a compaction ends the wait. If it fails, for example on a full
+//! disk, fjall refuses all later writes, but it does not wake the writer. The writer would wait
+//! forever, and hold two locks meanwhile: that of the numbers, so no other write would return, and
+//! that of the database, so [`Store::reopen`](super::store::Store::reopen), which mends the failure,
+//! would wait too. So a write begins only when fjall cannot make it wait.
 
 use std::time::Duration;
 
 use fjall::{AbstractTree, Keyspace};
 
 /// Beyond this number of sealed memtables a write waits. fjall waits at 4. Between our check and
-/// its check, at most two more are sealed: the memtable before the write, and the one with it. One
-/// write follows the other, so the memtable after that is empty, and fjall seals no empty one.
+/// its check at most two more are sealed: one that was full before the write, and the one that the
+/// write fills. A third would be empty, because writes follow one another, and fjall seals no empty
+/// memtable.
 const SEALED_MAX: usize = 1;
 /// Beyond this number of runs in the first level a write waits. fjall waits at 30. Meanwhile the
 /// flushes of three sealed memtables can end, and each adds a run.
 const FIRST_LEVEL_RUNS_MAX: usize = 26;
-/// How long a write waits for flushes and compactions that have not failed. A slow disk needs
-/// seconds. Beyond this they have stopped, and only reopening the database starts them again.
+/// How long a write waits if flushes and compactions get nothing done. Then it fails, so that its
+/// caller learns of the standstill. The next write waits again.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(120);
 /// How often a waiting write looks again.
 pub(super) const STALL_POLL: Duration = Duration::from_millis(10);
@@ -30,9 +31,13 @@ pub(super) fn is_stalled(keyspace: &Keyspace) -> bool {
     keyspace.sealed_memtable_count() > SEALED_MAX || keyspace.tree.l0_run_count() > FIRST_LEVEL_RUNS_MAX
 }
 
+/// The flushes and compactions that are left to do for these keyspaces.
+pub(super) fn backlog<'a>(keyspaces: impl Iterator<Item = &'a Keyspace>) -> usize {
+    keyspaces.map(|keyspace| keyspace.sealed_memtable_count() + keyspace.tree.l0_run_count()).sum()
+}
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use ports::log::Topic;
 
     use super::super::damage::Losses;

@@ -11,6 +11,8 @@
 //! record appended_at i64 | key bytes u32 | value bytes u32 | key | value
 //! ```
 //!
+//! [`Store`](super::store::Store) adds one entry without a value beyond all partitions.
+//!
 //! The checksum covers the block's key too: a block in the wrong place is as bad as a torn one.
 
 use ports::log::Record;

@@ -10,6 +10,8 @@
 //! value  crc32 u32 LE over key and body | body
 //! ```
 //!
+//! [`Store`](super::store::Store) adds one entry without a value beyond all partitions.
+//!
 //! Keeping copies the blocks, in pieces, to the kind of key that the kept marker does not name.
 //! Writing the marker then switches to the copies. A crash on the way leaves the previous kept
 //! checkpoint and some unreferenced blocks, which the next keep removes.

@@ -60,7 +60,11 @@ struct Walked {
 pub(super) fn check_restored(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
     let Some(lost) = PendingRestore::of(folder).lost()? else { return Ok(()) };
     let what = if lost.is_empty() { String::new() } else { format!(". It gave up: {lost}") };
-    let message = format!("a start with --accept-loss was interrupted before it had restored the log{what}");
+    let file = pending::FILE;
+    let message = format!(
+        "a start with --accept-loss was interrupted before it had restored the log{what}. (If you have put a sound log/ \
+         back since, remove log/{file})"
+    );
     match losses {
         Losses::Refuse => Err(StoreError::Lost(message)),
         Losses::GiveUp => {
@@ -70,8 +74,8 @@ pub(super) fn check_restored(folder: &Path, losses: Losses, findings: &mut Vec<F
     }
 }
 
-/// Refuses a loss, or records on the disk that it is given up. Only then may a file be changed that
-/// shows it.
+/// Refuses a loss, or records on the disk that it is given up. Call it before you change a file that
+/// shows the loss.
 pub(super) fn refuse_or_record(
     folder: &Path,
     losses: Losses,
@@ -90,13 +94,15 @@ pub(super) fn refuse_or_record(
 /// wrong is an error; with [`Losses::GiveUp`] it is set aside instead. Returns the number of the
 /// last acknowledged write, if it is known.
 pub(super) fn check(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) -> Result<Option<u64>, StoreError> {
-    let mark = read_mark(folder, findings)?;
+    let mut mark = read_mark(folder, findings)?;
     let mut files = journals(folder)?;
     if files.is_empty() && !folder.join("keyspaces").exists() && !folder.join("version").exists() {
         return match mark {
             Some(number) if number > 0 => {
                 let lost = format!("its files are missing, and with them {number} writes");
                 refuse_or_record(folder, losses, lost, findings)?;
+                // It would make a start that stops half-way look like damage of the new files.
+                Mark::remove(folder)?;
                 Ok(None)
             }
             mark => Ok(mark),
@@ -117,15 +123,18 @@ pub(super) fn check(folder: &Path, losses: Losses, findings: &mut Vec<Finding>) 
     if let Some(what) = pointers::check(folder, &walked.keyspaces, mark.is_some())? {
         return Err(StoreError::Corrupt(what));
     }
-    if let (Some((Stamp { number, .. }, _)), Some(mark)) = (walked.last, mark)
-        && losses == Losses::Refuse
+    if let (Some((Stamp { number, .. }, _)), Some(acknowledged)) = (walked.last, mark)
+        && let Err(StoreError::Lost(lost)) = check_reached(number, acknowledged)
     {
-        check_reached(number, mark)?;
+        refuse_or_record(folder, losses, lost, findings)?;
+        // What looks interrupted may be what was acknowledged.
+        walked.torn.iter().try_for_each(|(file, _)| copy_aside(file))?;
+        mark = Some(number);
     }
     for (file, at) in walked.torn {
         cut(&file, at)?;
         let (name, code) = (name_of(&file), "LOG_TAIL_CUT");
-        let message = format!("{name} ended in an interrupted write, which was cut off; it had not been acknowledged");
+        let message = format!("{name} ended in a write that cannot be read, which was cut off");
         findings.push(Finding { code, message });
     }
     Ok(mark)
@@ -229,16 +238,24 @@ fn missing_before(last: Option<(Stamp, u64)>, next: Stamp, seqno: u64) -> Option
 
 /// Ends the journal before a break. What follows stays in files that are never read.
 fn put_aside(found: &Break) -> Result<(), StoreError> {
-    let folder = found.file.parent().expect("a journal is in a folder");
-    let copy = aside(&found.file);
-    fs::copy(&found.file, &copy)?;
-    File::open(copy)?.sync_all()?;
-    pending::sync(folder)?;
+    copy_aside(&found.file)?;
     cut(&found.file, found.keep)?;
     for later in &found.later {
         fs::rename(later, aside(later))?;
     }
-    Ok(pending::sync(folder)?)
+    Ok(pending::sync(folder_of(&found.file))?)
+}
+
+/// Copies a journal to a file that is never read. Returns when the copy is on the disk.
+fn copy_aside(file: &Path) -> io::Result<()> {
+    let copy = aside(file);
+    fs::copy(file, &copy)?;
+    File::open(copy)?.sync_all()?;
+    pending::sync(folder_of(file))
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().expect("a journal is in a folder")
 }
 
 /// Returns an unused file name beside `file`.

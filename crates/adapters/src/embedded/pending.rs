@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Its presence counts, whatever it contains. So damage of its content hides nothing.
-const FILE: &str = "restore-pending";
+pub(super) const FILE: &str = "restore-pending";
 const NEW: &str = "restore-pending.new";
 /// The number of bytes of the file that messages repeat.
 const SHOWN_BYTES_MAX: usize = 4096;
@@ -30,13 +30,17 @@ impl PendingRestore {
     /// # Errors
     /// The file exists but cannot be read.
     pub fn lost(&self) -> io::Result<Option<String>> {
-        let bytes = match fs::read(self.0.join(FILE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            bytes => bytes?,
-        };
+        let Some(bytes) = self.content()? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]).into_owned();
         let lines = text.split(char::is_control).filter(|line| !line.is_empty());
         Ok(Some(lines.collect::<Vec<_>>().join("; ")))
+    }
+
+    fn content(&self) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.0.join(FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            bytes => bytes.map(Some),
+        }
     }
 
     /// Adds a loss to the file. Returns when it is on the disk.
@@ -44,12 +48,13 @@ impl PendingRestore {
     /// # Errors
     /// The file cannot be written. Nothing may be given up then.
     pub fn record(&self, lost: &str) -> io::Result<()> {
-        let before = self.lost()?.unwrap_or_default();
+        let mut losses = self.content()?.unwrap_or_default();
+        if !losses.split(|byte| *byte == b'\n').any(|line| line == lost.as_bytes()) {
+            losses.extend_from_slice(format!("{lost}\n").as_bytes());
+        }
         let new = self.0.join(NEW);
         let mut file = File::create(&new)?;
-        for loss in [before.as_str(), lost].into_iter().filter(|loss| !loss.is_empty()) {
-            writeln!(file, "{loss}")?;
-        }
+        file.write_all(&losses)?;
         file.sync_all()?;
         fs::rename(&new, self.0.join(FILE))?;
         sync(&self.0)
@@ -72,7 +77,6 @@ pub(super) fn sync(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -81,7 +85,9 @@ mod tests {
         let pending = PendingRestore::of(folder.path());
         assert_eq!(pending.lost().unwrap(), None);
         pending.record("the first").unwrap();
-        pending.record("the second").unwrap();
+        for _ in 0..2 {
+            pending.record("the second").unwrap();
+        }
         assert_eq!(pending.lost().unwrap().as_deref(), Some("the first; the second"));
         pending.remove().unwrap();
         assert_eq!(pending.lost().unwrap(), None);

@@ -112,7 +112,6 @@ fn wait(longest: Duration, is_done: impl Fn() -> io::Result<bool>) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use ports::log::Topic;
 
     use super::super::damage::Losses;

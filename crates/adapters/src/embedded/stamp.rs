@@ -76,6 +76,12 @@ impl Mark {
         Ok(Self(file))
     }
 
+    /// Removes the mark of a folder. Returns when it is gone from the disk.
+    pub(super) fn remove(folder: &Path) -> io::Result<()> {
+        std::fs::remove_file(folder.join(MARK))?;
+        super::pending::sync(folder)
+    }
+
     /// Sets the mark. If that fails the mark is too low, which does no harm.
     pub(super) fn set(&self, number: u64) {
         let number = number.to_le_bytes();
@@ -90,7 +96,6 @@ impl Mark {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Slice};
 use ports::log::{LogError, Topic};
 
-use super::backpressure::{STALL_MAX, STALL_POLL, is_stalled};
+use super::backpressure::{STALL_MAX, STALL_POLL, backlog, is_stalled};
 use super::damage::{self, Finding, Losses};
 use super::entry::{Entry, encode};
 use super::scrub;
@@ -164,6 +164,7 @@ impl Opened {
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .cache_size(CACHE_BYTES)
             .journal_compression(CompressionType::None)
+            .worker_threads(workers())
             .open()?;
         let blocks = |name| db.keyspace(name, block_options);
         let topics = [blocks("events")?, blocks("errors")?, blocks("notifications")?, blocks("config")?];
@@ -232,7 +233,7 @@ impl Opened {
                 }
             }
         }
-        // The stamp is such an entry of its keyspace.
+        // In `Meta`, the stamp is such an entry.
         for space in with_removals.into_iter().filter(|space| *space != Space::Meta) {
             batch.insert(self.space(space), NEWEST_KEY, Slice::default());
         }
@@ -255,17 +256,22 @@ impl Opened {
         spaces: &BTreeSet<Space>,
         stall_max: Duration,
     ) -> Result<MutexGuard<'_, Numbering>, StoreError> {
-        let started = Instant::now();
+        let keyspaces = || spaces.iter().map(|space| self.space(*space));
+        let (mut since, mut least) = (Instant::now(), usize::MAX);
         loop {
             let numbering = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
             // Under the lock: no other write can stall the keyspaces before this one.
-            if !spaces.iter().any(|space| is_stalled(self.space(*space))) {
+            if !keyspaces().any(is_stalled) {
                 return Ok(numbering);
             }
             drop(numbering);
             // Has nothing to persist, but fails if the database refuses writes.
             self.db.persist(PersistMode::Buffer)?;
-            if started.elapsed() >= stall_max {
+            let left = backlog(keyspaces());
+            if left < least {
+                (since, least) = (Instant::now(), left);
+            }
+            if since.elapsed() >= stall_max {
                 return Err(StoreError::Stalled);
             }
             std::thread::sleep(STALL_POLL);
@@ -285,6 +291,12 @@ fn lock(folder: &Path) -> Result<Option<File>, StoreError> {
         Err(TryLockError::WouldBlock) => Err(fjall::Error::Locked.into()),
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
+}
+
+/// Returns the number of fjall's workers. Of two or more, one only flushes: so a long compaction
+/// does not stop the flushes that writes wait for.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4))
 }
 
 /// Blocks are large and written in order. Stored apart from the tree, so that compaction moves only

@@ -145,7 +145,6 @@ impl Writer {
 
     /// Gives every call its offsets and instant. The instants count as used even if the write
     /// fails.
-    #[allow(clippy::type_complexity, reason = "one reply for each call, and the changes to write")]
     fn prepare(&mut self, requests: Vec<Request>) -> Result<(Prepared, Vec<Result<Reply, LogError>>), StoreError> {
         self.heal()?;
         let (ends, highest) = (self.tail.ends(), self.tail.highest());
@@ -158,16 +157,20 @@ impl Writer {
         })
     }
 
-    /// Writes and syncs. If flushes or compactions have failed or stopped, the database is reopened
-    /// first.
+    /// Writes and syncs. If flushes or compactions have failed, the database is reopened first.
     fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         self.heal()?;
         let mut written = self.store.write(changes.to_vec());
-        if let Err(error @ (StoreError::Refusing | StoreError::Stalled)) = &written {
+        if let Err(error @ StoreError::Refusing) = &written {
             tracing::warn!(%error, "reopening the log's database");
             self.broken = Some(Broken { undo: Vec::new() });
             self.heal()?;
             written = self.store.write(changes.to_vec());
+        }
+        if matches!(written, Err(StoreError::Stalled)) {
+            // It was not tried, and reopening would wait for what stands still.
+            tracing::error!("could not write to the log: flushes or compactions of its database stand still");
+            return written;
         }
         written.inspect_err(|error| {
             tracing::error!(%error, "could not write to the log; none of the write was stored");

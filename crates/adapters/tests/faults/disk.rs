@@ -3,7 +3,7 @@
 //! This executable defines the functions itself, so that SQLite (linked into it), DuckDB (a shared
 //! library) and fjall (through the standard library) all call them. They fail only for files below
 //! a named folder.
-#![allow(unsafe_code, reason = "replacements of C functions have C signatures")]
+#![expect(unsafe_code, reason = "replacements of C functions have C signatures")]
 
 use std::ffi::{c_int, c_long, c_void};
 use std::path::{Path, PathBuf};

@@ -22,6 +22,7 @@ use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
+use ports::ErrorCode;
 use tokio::sync::Notify;
 use uss_http::operations::{self, Health};
 use uss_http::pace::Pace;
@@ -103,8 +104,11 @@ fn service_routes() -> Router<Api> {
 
 /// A change needs both: the store takes it, the log carries it to the engine.
 async fn check_health(api: Api) -> Health {
-    let (store, log) = tokio::join!(api.store.ping(), api.log.ping());
-    vec![("configStore", store.into()), ("log", log.into())]
+    let (store, log) = tokio::join!(
+        operations::check(ErrorCode::StoreUnavailable, api.store.ping()),
+        operations::check(ErrorCode::LogUnavailable, api.log.ping()),
+    );
+    vec![("configStore", store), ("log", log)]
 }
 
 /// Wakes the relay after every call that may have written.

@@ -154,10 +154,12 @@ fn wants_csv(headers: &HeaderMap) -> bool {
     accept.split(',').any(|media| media.split(';').next().is_some_and(|media| media.trim() == "text/csv"))
 }
 
-/// Puts an apostrophe before a string that a spreadsheet would execute as a formula.
+/// Puts an apostrophe before a string that a spreadsheet would execute as a formula. Some skip
+/// blanks before it.
 fn cell(text: Option<String>) -> String {
     let text = text.unwrap_or_default();
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { format!("'{text}") } else { text }
+    let is_formula = text.trim_start().starts_with(['=', '+', '-', '@']) || text.starts_with(['\t', '\r', '\n']);
+    if is_formula { format!("'{text}") } else { text }
 }
 
 const CSV: Format<Member> = Format {
@@ -180,11 +182,15 @@ mod tests {
 
     #[test]
     fn no_cell_begins_like_a_formula() {
-        // Control characters are refused in new strings, but an older store may have them.
-        for text in ["=1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", "="] {
-            assert_eq!(cell(Some(text.to_owned())), format!("'{text}"));
+        for blanks in ["", " ", "\t", "\r", "\n", "\u{a0}", "\u{3000}", " \u{a0}\t\r\n  "] {
+            for text in ["=1", "+1", "-1", "@a", "="] {
+                let text = format!("{blanks}{text}");
+                assert_eq!(cell(Some(text.clone())), format!("'{text}"));
+            }
         }
-        for text in ["", "1=1", " =1", "'=1", "a@b.c", "é"] {
+        // Control characters are refused in new strings, but an older store may have them.
+        assert_eq!(cell(Some("\ta".to_owned())), "'\ta");
+        for text in ["", " ", "1=1", " 1=1", "\u{a0}a@b.c", "'=1", " ' =1", "a@b.c", "é"] {
             assert_eq!(cell(Some(text.to_owned())), text);
         }
         assert_eq!(cell(None), "");

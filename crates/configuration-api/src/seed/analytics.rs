@@ -155,7 +155,6 @@ fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::collections::BTreeMap;
 
     use super::*;

@@ -93,7 +93,6 @@ pub(crate) fn segments() -> [SampleSegment; 3] {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::collections::HashSet;
 
     use super::*;

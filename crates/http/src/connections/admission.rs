@@ -1,6 +1,10 @@
-//! Admits connections: a limited number for each port and each address.
+//! Admits connections: a limited number for each port and each address. On a full port the connection that has been idle
+//! for longest is closed for a new one.
+//!
+//! Otherwise a few clients that send a request now and then could keep a port to themselves. A metrics port has few
+//! connections and asks for no key, and an orchestrator restarts a process whose health it cannot check.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,14 +12,15 @@ use std::time::Duration;
 use metrics::{counter, gauge};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::ConnectionLimits;
 use crate::problem::{Kind, Problem, RETRY_AFTER_SECONDS};
 use crate::serve::Shape;
 
-/// How many refused clients get time to read the response. The others are cut off.
+/// How many refused clients get time to read the response (the others are cut off), and how many connections may be closing
+/// for new ones, both together.
 const LINGERING_MAX: usize = 64;
 /// How long a refused client has to read the response.
 const LINGER: Duration = Duration::from_secs(1);
@@ -30,16 +35,31 @@ pub(super) struct Admission {
 
 #[derive(Default)]
 struct Open {
-    all: usize,
+    /// By number. A connection that was closed for a new one is no longer here.
+    connections: HashMap<u64, Connection>,
     /// The connections of each address that is not loopback.
     by_address: HashMap<IpAddr, usize>,
+    /// The numbers of the connections without a request under way, in the order in which they became idle.
+    idle: BTreeMap<u64, u64>,
+    /// Counts connections and their changes to idle.
+    last: u64,
+}
+
+struct Connection {
+    address: IpAddr,
+    /// Its place in the order of idle connections.
+    idle: Option<u64>,
+    close: oneshot::Sender<OwnedSemaphorePermit>,
 }
 
 /// Counts a connection until it is dropped.
 pub(super) struct Ticket {
     admission: Arc<Admission>,
-    address: IpAddr,
+    number: u64,
 }
+
+/// Resolves when the connection must close for a new one. The permit bounds how many are closing.
+pub(super) type Closing = oneshot::Receiver<OwnedSemaphorePermit>;
 
 /// A refused connection.
 pub(super) struct Refusal {
@@ -55,25 +75,37 @@ impl Admission {
         Self { port, limits, open: Mutex::default(), lingering: Arc::new(Semaphore::new(LINGERING_MAX)) }
     }
 
-    /// Counts a connection, or refuses it.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Ticket, Refusal> {
+    /// Counts a connection, or refuses it. Closes an idle one if the port is full.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<(Ticket, Closing), Refusal> {
         let address = counted_as(peer);
         let mut open = self.open();
-        if open.all >= self.limits.connections_max {
+        if open.by_address.get(&address).is_some_and(|of_address| *of_address >= self.limits.per_address_max) {
+            let why = "your address has reached its limit of connections (USS_CONNECTIONS_PER_ADDRESS_MAX)";
+            return Err(self.refuse("address", why));
+        }
+        if open.connections.len() >= self.limits.connections_max && !self.close_idle(&mut open) {
             return Err(self.refuse("port", "this port has reached its limit of connections (USS_CONNECTIONS_MAX)"));
         }
-        if !address.is_loopback() {
-            let of_address = open.by_address.entry(address).or_default();
-            if *of_address >= self.limits.per_address_max {
-                let why = "your address has reached its limit of connections (USS_CONNECTIONS_PER_ADDRESS_MAX)";
-                return Err(self.refuse("address", why));
-            }
-            *of_address += 1;
-        }
-        open.all += 1;
+        let (close, closing) = oneshot::channel();
+        let number = open.add(address, close);
         drop(open);
         gauge!("uss_connections", "port" => self.port).increment(1.0);
-        Ok(Ticket { admission: self.clone(), address })
+        Ok((Ticket { admission: self.clone(), number }, closing))
+    }
+
+    /// Closes the connection that has been idle for longest. Returns whether there was one.
+    fn close_idle(&self, open: &mut Open) -> bool {
+        if open.idle.is_empty() {
+            return false;
+        }
+        let Ok(permit) = self.lingering.clone().try_acquire_owned() else { return false };
+        let Some((_, number)) = open.idle.pop_first() else { return false };
+        if let Some(connection) = open.remove(number) {
+            counter!("uss_connections_closed_idle_total", "port" => self.port).increment(1);
+            // A connection that has just ended by itself does not listen any more.
+            drop(connection.close.send(permit));
+        }
+        true
     }
 
     fn refuse(&self, reason: &'static str, why: &str) -> Refusal {
@@ -88,17 +120,61 @@ impl Admission {
     }
 }
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let mut open = self.admission.open();
-        open.all -= 1;
-        if let Some(of_address) = open.by_address.get_mut(&self.address) {
+impl Open {
+    /// Adds a connection, which is idle until its first request. Returns its number.
+    fn add(&mut self, address: IpAddr, close: oneshot::Sender<OwnedSemaphorePermit>) -> u64 {
+        if !address.is_loopback() {
+            *self.by_address.entry(address).or_default() += 1;
+        }
+        self.last += 1;
+        let number = self.last;
+        self.connections.insert(number, Connection { address, idle: None, close });
+        self.idle(number);
+        number
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Connection> {
+        self.busy(number);
+        let connection = self.connections.remove(&number)?;
+        if let Some(of_address) = self.by_address.get_mut(&connection.address) {
             *of_address -= 1;
             if *of_address == 0 {
-                open.by_address.remove(&self.address);
+                self.by_address.remove(&connection.address);
             }
         }
-        drop(open);
+        Some(connection)
+    }
+
+    fn busy(&mut self, number: u64) {
+        if let Some(place) = self.connections.get_mut(&number).and_then(|connection| connection.idle.take()) {
+            self.idle.remove(&place);
+        }
+    }
+
+    fn idle(&mut self, number: u64) {
+        self.busy(number);
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        self.last += 1;
+        connection.idle = Some(self.last);
+        self.idle.insert(self.last, number);
+    }
+}
+
+impl Ticket {
+    /// Notes that a request is under way: the connection is not closed for a new one.
+    pub(super) fn busy(&self) {
+        self.admission.open().busy(self.number);
+    }
+
+    /// Notes that the request is over.
+    pub(super) fn idle(&self) {
+        self.admission.open().idle(self.number);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.admission.open().remove(self.number);
         gauge!("uss_connections", "port" => self.admission.port).decrement(1.0);
     }
 }
@@ -144,8 +220,11 @@ fn counted_as(peer: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
 
     #[test]
     fn connections_are_counted_by_port_and_by_address() {
@@ -164,21 +243,54 @@ mod tests {
             ("192.0.2.2", false),
             ("127.0.0.1", false),
         ] {
-            let admitted = admission.admit(peer.parse().unwrap());
+            let admitted = admission.admit(address(peer));
             assert_eq!(admitted.is_ok(), taken, "{peer}");
-            held.extend(admitted.ok());
+            held.extend(admitted.ok().inspect(|(ticket, _)| ticket.busy()));
         }
         held.clear();
         {
             let open = admission.open();
-            assert_eq!((open.all, open.by_address.len()), (0, 0), "closed connections leave nothing behind");
+            let left = (open.connections.len(), open.by_address.len(), open.idle.len());
+            assert_eq!(left, (0, 0, 0), "closed connections leave nothing behind");
         }
         for _ in 0..5 {
-            held.push(
-                admission.admit("127.0.0.1".parse().unwrap()).ok().expect("only the port's limit applies to loopback"),
-            );
+            let admitted = admission.admit(address("127.0.0.1")).ok().expect("loopback has the port's limit only");
+            admitted.0.busy();
+            held.push(admitted);
         }
-        assert!(admission.admit("::1".parse().unwrap()).is_err());
+        assert!(admission.admit(address("::1")).is_err());
+    }
+
+    #[test]
+    fn the_connection_that_has_been_idle_for_longest_makes_room() {
+        let admission = Arc::new(Admission::new("test", ConnectionLimits { connections_max: 3, per_address_max: 2 }));
+        let admit = |peer: &str| admission.admit(address(peer));
+        let [(first, mut close_first), (second, mut close_second), (third, mut close_third)] =
+            ["192.0.2.1", "192.0.2.1", "192.0.2.2"].map(|peer| admit(peer).ok().unwrap());
+        // The first has been idle for longest, but then it has a request.
+        first.busy();
+        assert!(admit("192.0.2.1").is_err(), "no room is made for an address that has reached its own limit");
+        let (fourth, mut close_fourth) = admit("192.0.2.3").ok().unwrap();
+        assert!(close_second.try_recv().is_ok() && close_first.try_recv().is_err() && close_third.try_recv().is_err());
+        first.idle();
+        let (fifth, _close_fifth) = admit("192.0.2.1").ok().expect("the place of the second is free for its address");
+        assert!(close_third.try_recv().is_ok() && close_first.try_recv().is_err());
+        fourth.busy();
+        fifth.busy();
+        assert!(admit("192.0.2.4").is_ok(), "the first is idle");
+        assert!(close_first.try_recv().is_ok() && close_fourth.try_recv().is_err());
+        drop((first, second, third));
+        assert_eq!(admission.open().connections.len(), 2, "closed ones are not counted twice");
+    }
+
+    #[test]
+    fn closing_connections_have_a_limit() {
+        let admission = Arc::new(Admission::new("test", ConnectionLimits { connections_max: 1, per_address_max: 1 }));
+        // None of them has closed yet.
+        let closing: Vec<_> = (0..LINGERING_MAX + 1).map(|_| admission.admit(address("::1")).ok().unwrap()).collect();
+        assert!(admission.admit(address("::1")).is_err());
+        drop(closing);
+        assert!(admission.admit(address("::1")).is_ok());
     }
 
     #[test]

@@ -1,20 +1,25 @@
-//! The connections of one port: limits their number, closes idle and stuck ones, and drains them at
-//! a stop.
+//! The connections of one port: limits their number, closes idle and stuck ones, makes room for new
+//! ones, and drains them at a stop.
 //!
 //! `axum::serve` has neither timeouts nor limits. A client that sends or reads nothing could keep
 //! its connection for any time, and enough of them would take every file descriptor of the process.
 
 mod admission;
 mod io;
+mod under_way;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -27,8 +32,9 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::serve::Shape;
-use admission::{Admission, Ticket};
+use admission::{Admission, Closing, Ticket};
 use io::{Activity, Watched};
+use under_way::{UnderWay, Until};
 
 /// The buffer for a request's head, and for a response that the client does not read. A header
 /// `Last-Event-ID` with the positions of 1,024 partitions fits.
@@ -119,9 +125,10 @@ pub async fn serve(listener: impl Accept, router: Router, port: Port, mut stoppe
         };
         match accepted {
             Ok((stream, peer)) => match admission.admit(peer.ip()) {
-                Ok(ticket) => {
-                    let requests = Requests { service: service.clone(), activity: Arc::default(), peer };
-                    connections.spawn(serve_connection(stream, requests, times, stopped.clone(), ticket));
+                Ok((ticket, closing)) => {
+                    let ticket = Arc::new(ticket);
+                    let requests = Requests { service: service.clone(), activity: Arc::default(), ticket, peer };
+                    connections.spawn(serve_connection(stream, requests, times, stopped.clone(), closing));
                 }
                 Err(refusal) => {
                     if let Some(linger) = refusal.respond(stream, port.shape) {
@@ -176,8 +183,11 @@ async fn serve_connection(
     requests: Requests,
     times: Times,
     mut stopped: watch::Receiver<bool>,
-    _ticket: Ticket,
+    closing: Closing,
 ) {
+    // Dropped after the stream is closed.
+    let _ticket = requests.ticket.clone();
+    let mut _permit = None;
     // Small responses must not wait for more data.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
@@ -193,6 +203,10 @@ async fn serve_connection(
     let ended = tokio::select! {
         outcome = connection.as_mut() => Some(outcome),
         () = wait_for_stop(&mut stopped) => None,
+        permit = closing => {
+            _permit = permit.ok();
+            None
+        }
     };
     let outcome = match ended {
         Some(outcome) => outcome,
@@ -218,17 +232,20 @@ async fn wait_for_stop(stopped: &mut watch::Receiver<bool>) {
 struct Requests {
     service: TowerToHyperService<Router>,
     activity: Arc<Activity>,
+    ticket: Arc<Ticket>,
     peer: SocketAddr,
 }
 
 impl Service<Request<Incoming>> for Requests {
-    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
-    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
-    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.activity.request();
+        let under_way = UnderWay::new(self.ticket.clone());
         request.extensions_mut().insert(ConnectInfo(self.peer));
-        self.service.call(request)
+        let response = self.service.call(request);
+        Box::pin(async move { Ok(response.await?.map(|body| Body::new(Until::sent(body, under_way)))) })
     }
 }

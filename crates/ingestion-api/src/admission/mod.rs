@@ -151,7 +151,7 @@ fn too_large(received: &Received<'_>, length: u64, limits: &Limits) -> Rejection
 /// What has been read so far. Of two fields with one name the last counts, as everywhere in JSON.
 #[derive(Default)]
 struct Draft<'a> {
-    /// Among its columns are those of the payload that stand beside it.
+    /// Also has columns of the payload that the client sent beside it, until `take_beside` moves them.
     record: EventRecord<'a>,
     payload_columns: Columns<'a>,
     misplaced: Vec<(Cow<'a, str>, &'static str)>,
@@ -173,7 +173,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// A column that stands beside the payload. What is not checked here, `finish` checks.
+    /// A column beside the payload. `finish` checks the id, the columns of the payload and the instant.
     fn column(&mut self, column: EventColumn, value: Json<'a>) -> Result<(), FieldError> {
         let is_checked_now = column.place() == Place::Event
             && column.column_type() == ColumnType::Text

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used)]
-
 use super::*;
 
 fn decide(text: &str) -> Result<EventDraft<'_>, Rejection> {

@@ -117,7 +117,6 @@ fn read(object: &str) -> Result<Object<'_, Json<'_>>, JsonError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
 

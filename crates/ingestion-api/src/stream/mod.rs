@@ -126,17 +126,17 @@ impl Run {
             self.state = State::Ending(Some(problem));
             return;
         }
-        let all = self.next + received.len();
         // One piece of a body may have far more lines than a chunk should.
         for part in received.chunks(self.ingestion.limits.chunk_events_max.max(1)) {
-            match self.ingestion.process(part, self.options).await {
+            let rejected_max = self.ingestion.limits.rejected_max;
+            let left = rejected_max.saturating_sub(self.rejected);
+            let read_to = self.next + part.len();
+            match self.ingestion.process_within(part, self.options, left).await {
                 Ok(processed) => self.take(processed),
                 Err(error) => self.take_not_admitted(part.len(), error.into()),
             }
-            if let Some(problem) = self.too_many_rejected()
-                && (end.is_none() || self.next < all)
-            {
-                self.state = State::Ending(Some(problem));
+            if self.next < read_to {
+                self.state = State::Ending(Some(outcome::too_many_rejected(rejected_max)));
                 return;
             }
         }
@@ -183,16 +183,6 @@ impl Run {
         self.next += events;
         self.not_admitted.extend(outcome::not_admitted(first..self.next, problem.code, &problem.message));
         self.refusal.get_or_insert(problem);
-    }
-
-    fn too_many_rejected(&self) -> Option<Problem> {
-        let (accepted, rejected) = (self.accepted, self.rejected);
-        (rejected > accepted.saturating_add(self.ingestion.limits.rejected_surplus_max)).then(|| {
-            let advice = "correct what they have in common, and send the rest then";
-            let message =
-                format!("{rejected} events were rejected and {accepted} accepted, so the rest was not read; {advice}");
-            Problem::invalid(ErrorCode::TooManyRejected, message)
-        })
     }
 
     /// Reads until a chunk is full, or no more comes for a moment. Returns how the request ended, if it did.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::misplaced::Warnings;
 
 /// The part of the answer that has not been sent. The list of rejected events comes first, since it grows with the request.
-/// serde_json writes the entries and the rest; only the brackets and commas between them, which are written at different
+/// `serde_json` writes the entries and the rest; only the brackets and commas between them, which are written at different
 /// times, stand here.
 pub(super) struct Answer {
     bytes: Vec<u8>,
@@ -74,7 +74,6 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::{Value, json};
 

@@ -3,11 +3,12 @@
 //!
 //! Every adapter's tests run it, and add what only that adapter can get wrong (damaged files, a
 //! full disk).
-#![allow(clippy::unwrap_used, reason = "suites are tests: a failure is a panic")]
+#![expect(clippy::unwrap_used, reason = "suites are tests: a failure is a panic")]
 
 pub mod checkpoints;
 pub mod config_store;
 pub mod log;
 mod log_time;
 pub mod warehouse;
+mod warehouse_history;
 pub mod warehouse_sql;

@@ -11,6 +11,7 @@ use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
+use super::warehouse_history;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, HistoryOf, TraitsRow, UserRow, Warehouse, WarehouseError};
 
 /// Beyond every offset.
@@ -31,6 +32,7 @@ pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
     concurrent_batches_are_written_once(open().await).await;
     events_come_back_as_they_were(&*open().await).await;
     history_is_returned_per_id_in_order(&*open().await).await;
+    warehouse_history::cases(&open).await;
     receipts_are_found(&*open().await).await;
     users_are_listed(&*open().await).await;
     departures_are_stored(&*open().await).await;
@@ -84,10 +86,16 @@ pub(super) async fn archive(warehouse: &dyn Warehouse, partition: u32, rows: Vec
     warehouse.archive(ArchiveBatch { partition, from_offset, to_offset, rows }).await.unwrap();
 }
 
+pub(super) fn part(user: i64, from: u64, below: u64) -> HistoryOf {
+    HistoryOf { user: UserId(user), from, below }
+}
+
+/// Returns the events of (user, below), which are few.
 async fn history(warehouse: &dyn Warehouse, parts: &[(i64, u64)]) -> Vec<Event> {
-    let parts: Vec<HistoryOf> =
-        parts.iter().map(|(user, below)| HistoryOf { user: UserId(*user), below: *below }).collect();
-    warehouse.history(&parts).await.unwrap()
+    let parts: Vec<HistoryOf> = parts.iter().map(|(user, below)| part(*user, 0, *below)).collect();
+    let read = warehouse.history(&parts, 1 << 20).await.unwrap();
+    assert_eq!(read.left, [], "the bound is far away");
+    read.events
 }
 
 /// Returns user and offset of the events archived under these ids.

@@ -9,7 +9,8 @@ use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 
 use ports::warehouse::{
-    ArchiveBatch, ArchiveRow, Departure, HistoryOf, Table, TraitsRow, UserRow, Warehouse, WarehouseError,
+    ArchiveBatch, ArchiveRow, Departure, History, HistoryOf, Table, TraitsRow, UserRow, Warehouse, WarehouseError,
+    history_bytes,
 };
 
 /// A warehouse in memory; clones share it. It refuses SQL.
@@ -144,15 +145,25 @@ impl Warehouse for MemoryWarehouse {
         Ok(users.iter().map(|user| rows.departures.get(user).copied()).collect())
     }
 
-    async fn history(&self, parts: &[HistoryOf]) -> Result<Vec<Event>, WarehouseError> {
+    async fn history(&self, parts: &[HistoryOf], bytes_max: usize) -> Result<History, WarehouseError> {
         let rows = self.rows();
-        let events_of = |part: &HistoryOf| {
-            let is_in = |event: &&Event| event.user_id == part.user && event.position.offset < part.below;
-            let mut events: Vec<Event> = rows.events.iter().filter(is_in).cloned().collect();
-            events.sort_by_key(|event| (event.processed_at, event.position));
-            events
-        };
-        Ok(parts.iter().flat_map(events_of).collect())
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        for (place, part) in parts.iter().enumerate() {
+            let is_in =
+                |event: &&Event| event.user_id == part.user && (part.from..part.below).contains(&event.position.offset);
+            let mut theirs: Vec<&Event> = rows.events.iter().filter(is_in).collect();
+            theirs.sort_by_key(|event| event.position.offset);
+            for event in theirs {
+                bytes += history_bytes(event, event.payload.to_string().len());
+                if bytes > bytes_max && !events.is_empty() {
+                    let cut = HistoryOf { from: event.position.offset, ..*part };
+                    let left = [cut].into_iter().chain(parts[place + 1..].iter().copied()).collect();
+                    return Ok(History { events, left });
+                }
+                events.push(event.clone());
+            }
+        }
+        Ok(History { events, left: Vec::new() })
     }
 
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {

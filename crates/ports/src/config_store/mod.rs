@@ -79,7 +79,7 @@ impl Page {
 
 /// A kind of rows that are looked up by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum Resource {
     User,
     Segment,

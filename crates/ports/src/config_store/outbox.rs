@@ -131,7 +131,7 @@ impl OutboxEntry {
     /// Returns the entry as a record for a log with this many partitions.
     pub fn record(self, partitions: u32) -> NewRecord {
         let partition =
-            if self.topic == Topic::Events { partition_of(UserId(self.key), partitions) } else { PartitionId(0) };
+            if self.topic == Topic::Events { partition_of(UserId(self.key), partitions) } else { PartitionId::ONLY };
         NewRecord { topic: self.topic, partition, key: self.key.to_string(), value: self.value.into_bytes() }
     }
 }

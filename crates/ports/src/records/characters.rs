@@ -28,7 +28,6 @@ fn code_unit(json: &[u8], at: usize) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -27,8 +27,8 @@ pub struct EventRecord<'a> {
     pub created_at: Option<String>,
     /// An object, or null if the event has none.
     pub payload: Json<'a>,
-    /// The client's [displaced](is_displaced) fields, and the payload's that stood beside it. They are written into the
-    /// payload, where a property of the payload's own wins.
+    /// The client's [displaced](is_displaced) fields, and columns of the payload that the client sent beside it. They are
+    /// written into the payload, where a property of the payload's own wins.
     pub displaced: Object<'a>,
     /// Unknown top-level fields, as sent.
     pub other: Object<'a>,

@@ -1,6 +1,6 @@
 //! A strict JSON reader that returns pieces of its text: one pass, no copies, numbers as they were sent.
 //!
-//! Both ends of the event topic use it; `docs/decisions/0014-own-json-reader.md` says why it is not serde_json. It accepts what
+//! Both ends of the event topic use it; `docs/decisions/0014-own-json-reader.md` says why it is not `serde_json`. It accepts what
 //! `serde_json` accepts, up to [`DEPTH_MAX`] levels, but no string that a database could not give back (see
 //! [`characters`](super::characters)), unless it is lenient.
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::characters::replace_unstorable;
 
-/// How deep arrays and objects may nest in an event. It is below serde_json's own bound (128), so that every consumer can read
+/// How deep arrays and objects may nest in an event. It is below `serde_json`'s own bound (128), so that every consumer can read
 /// what was accepted, also inside of other records.
 pub const DEPTH_MAX: u32 = 64;
 
@@ -28,7 +28,7 @@ pub struct JsonError {
 
 /// The kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are JSON's")]
+#[expect(missing_docs, reason = "the names are JSON's")]
 pub enum Kind {
     Null,
     Bool,

@@ -74,7 +74,7 @@ impl<V: Serialize> Serialize for Object<'_, V> {
     }
 }
 
-/// Writes an object without checking again what the reader has checked, as serde_json would.
+/// Writes an object without checking again what the reader has checked, as `serde_json` would.
 pub(super) struct ObjectWriter(Vec<u8>);
 
 impl ObjectWriter {

@@ -19,7 +19,7 @@ pub struct Contribution {
     pub order: Order,
 }
 
-/// The order of events for `first` and `last`: created_at, ties by processed_at, then by log
+/// The order of events for `first` and `last`: `created_at`, ties by `processed_at`, then by log
 /// position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {

@@ -47,7 +47,7 @@ pub struct Extreme {
 }
 
 impl Extreme {
-    #[allow(missing_docs, reason = "the name says it")]
+    #[expect(missing_docs, reason = "the name says it")]
     pub fn new(rank: Rank) -> Self {
         Self { rank, stairs: VecDeque::new(), pending: Pending::default() }
     }

@@ -1,5 +1,4 @@
 //! Accumulators compared with lists of everything that was added to them.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 

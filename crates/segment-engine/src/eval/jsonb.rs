@@ -73,7 +73,6 @@ fn plain(number: &Number) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

@@ -198,7 +198,7 @@ pub(crate) fn chosen_case<S: Scope>(terms: &[Expr], scope: &mut S) -> usize {
 /// anything that can change without an event.
 #[derive(Clone, Copy, Debug)]
 pub struct EventScope<'a> {
-    #[allow(missing_docs, reason = "the name says it")]
+    #[expect(missing_docs, reason = "the name says it")]
     pub event: &'a Event,
     /// The value of `now()`.
     pub now: Timestamp,

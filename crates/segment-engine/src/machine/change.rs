@@ -35,7 +35,7 @@ pub enum Cause {
 /// All transitions of one user at one instant, with one cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    #[allow(missing_docs, reason = "the name says it")]
+    #[expect(missing_docs, reason = "the name says it")]
     pub user: UserId,
     /// The client id first seen for the user.
     pub client_ref_id: Option<Box<str>>,
@@ -43,7 +43,7 @@ pub struct Change {
     pub sequence: u64,
     /// The first instant at which the memberships hold.
     pub effective_at: Timestamp,
-    #[allow(missing_docs, reason = "the name says it")]
+    #[expect(missing_docs, reason = "the name says it")]
     pub cause: Cause,
     /// Ids of the segments entered, ascending.
     pub entered: Vec<SegmentId>,
@@ -58,7 +58,7 @@ pub struct Change {
 /// on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    #[allow(missing_docs, reason = "the name says it")]
+    #[expect(missing_docs, reason = "the name says it")]
     pub user: UserId,
     /// Ids of the segments that may be wrong for this user.
     pub segments: Vec<SegmentId>,

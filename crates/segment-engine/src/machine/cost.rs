@@ -136,7 +136,6 @@ fn changes_for_all_events(expr: &Expr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
     use crate::decimal::Decimal;

@@ -139,7 +139,6 @@ fn fnv1a(id: &str) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

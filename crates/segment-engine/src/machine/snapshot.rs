@@ -37,9 +37,9 @@ pub enum SnapshotError {
     /// A saved clause no longer compiles.
     #[error("the saved segment {tag} no longer compiles: {source}")]
     Clause {
-        #[allow(missing_docs, reason = "the name says it")]
+        #[expect(missing_docs, reason = "the name says it")]
         tag: String,
-        #[allow(missing_docs, reason = "the name says it")]
+        #[expect(missing_docs, reason = "the name says it")]
         source: CompileError,
     },
 }

@@ -28,7 +28,7 @@ pub enum Expr {
     /// The value of one of several aggregates, chosen by conditions on the user that were written
     /// inside the aggregate. `cases` has `3^terms.len()` aggregate indexes; term 0 is the most
     /// significant digit: TRUE 0, FALSE 1, NULL 2.
-    #[allow(missing_docs, reason = "explained above")]
+    #[expect(missing_docs, reason = "explained above")]
     AggregateBy { terms: Vec<Expr>, cases: Vec<usize>, ty: Type },
     /// Whether the user is a member of the plan's segment of this index. Never NULL.
     Segment(usize),
@@ -62,7 +62,7 @@ pub enum Expr {
     /// Arithmetic negation of an Int, Decimal or Interval.
     Negate(Box<Expr>),
     /// The first branch whose condition is TRUE. All values have one type.
-    #[allow(missing_docs, reason = "explained above")]
+    #[expect(missing_docs, reason = "explained above")]
     Case { branches: Vec<(Expr, Expr)>, otherwise: Box<Expr> },
     /// The first item that is not NULL. All have one type.
     Coalesce(Vec<Expr>),
@@ -85,7 +85,7 @@ pub enum Expr {
 
 /// The columns of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the columns explain themselves")]
+#[expect(missing_docs, reason = "the columns explain themselves")]
 pub enum UserColumn {
     Email,
     Name,
@@ -139,7 +139,7 @@ pub enum Function {
 
 /// The end of a text that is trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum TrimSide {
     Both,
     Leading,

@@ -125,7 +125,6 @@ impl From<&str> for JsonStep {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

@@ -74,9 +74,9 @@ pub enum AggregateFunction {
     BoolOr,
     /// Whether all are true.
     BoolAnd,
-    /// The argument of the first event by (created_at, processed_at, log position).
+    /// The argument of the first event by (`created_at`, `processed_at`, log position).
     First,
-    /// The argument of the last event by (created_at, processed_at, log position).
+    /// The argument of the last event by (`created_at`, `processed_at`, log position).
     Last,
     /// How many steps the longest chain of events has. The argument is [`Expr::Steps`]. 0 if there
     /// is none, never NULL.

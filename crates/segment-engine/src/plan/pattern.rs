@@ -148,7 +148,6 @@ impl Hash for Pattern {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

@@ -80,7 +80,6 @@ fn grouped(part: Hir) -> Hir {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

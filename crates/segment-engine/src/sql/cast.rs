@@ -60,7 +60,7 @@ pub(super) fn cast_sql(x: &str, from: Type, to: Type) -> String {
 }
 
 /// Returns a cast to a whole number of 4 or 2 bytes; NULL outside its range. It does not use
-/// TRY_CAST: DuckDB 1.5.6 drops a narrowing TRY_CAST from a comparison with a constant, and with it
+/// `TRY_CAST`: DuckDB 1.5.6 drops a narrowing `TRY_CAST` from a comparison with a constant, and with it
 /// the NULL.
 pub(super) fn cast_int_sql(x: &str, from: Type, bytes: u8) -> String {
     call(if bytes == 2 { "int2" } else { "int4" }, &[&cast_sql(x, from, Type::Int)])

@@ -167,7 +167,6 @@ impl<'q, 'a> Query<'q, 'a> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
     use crate::language::compile;

@@ -7,7 +7,7 @@ use crate::decimal::Decimal;
 
 /// A unit of `date_trunc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the units'")]
+#[expect(missing_docs, reason = "the names are the units'")]
 pub enum Unit {
     Microsecond,
     Millisecond,
@@ -24,7 +24,7 @@ pub enum Unit {
 
 /// A field of `extract`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the fields'")]
+#[expect(missing_docs, reason = "the names are the fields'")]
 pub enum Field {
     Epoch,
     Microsecond,

@@ -1,8 +1,6 @@
 //! Expected values are those of PostgreSQL 15, except where "Whose SQL" in the language's reference
 //! says otherwise.
 
-#![allow(clippy::unwrap_used)]
-
 use super::calendar::Civil;
 use super::*;
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 /// A comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the operators'")]
+#[expect(missing_docs, reason = "the names are the operators'")]
 pub enum CompareOp {
     Eq,
     NotEq,
@@ -16,7 +16,7 @@ pub enum CompareOp {
 
 /// Arithmetic with two operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the operators'")]
+#[expect(missing_docs, reason = "the names are the operators'")]
 pub enum ArithmeticOp {
     Add,
     Sub,

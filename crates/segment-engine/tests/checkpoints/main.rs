@@ -5,8 +5,8 @@
 //! makes: its state, its users, and a user on the way to another machine. Such a file is never
 //! written again. A new format gets one with `WRITE_CHECKPOINT=format-N.txt cargo test -p
 //! segment-engine --test checkpoints`.
-#![allow(clippy::unwrap_used, missing_docs)]
-#![allow(clippy::disallowed_methods, reason = "the checkpoints are files")]
+#![expect(clippy::unwrap_used)]
+#![expect(clippy::disallowed_methods, reason = "the checkpoints are files")]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

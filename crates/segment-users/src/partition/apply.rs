@@ -14,6 +14,7 @@ use segment_engine::ids::UserId;
 use segment_engine::machine::{Cause, Definition, ManualList, Rule, Source, UserProfile};
 use segment_engine::time::Timestamp;
 
+use super::history::Unread;
 use super::{Partition, Tombstone, WorkerError, notify};
 
 /// Why a record was not applied.
@@ -213,8 +214,8 @@ impl Partition {
         self.backfill_also(survivor, &sources, record.offset);
         if !lacking.is_empty() {
             self.wait_until_archived(partition_of(absorbed.user, self.ports.log.partitions()), absorbed.below).await?;
-            let history: Vec<_> = sources.into_iter().map(|source| (survivor, source)).collect();
-            self.read_history(&lacking, &history).await?;
+            let history = sources.into_iter().map(|source| Unread::new(survivor, source)).collect();
+            self.read_history(&lacking, history).await?;
         }
         Ok(())
     }

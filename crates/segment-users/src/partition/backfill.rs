@@ -1,15 +1,14 @@
-//! The history of new segments: read from the warehouse in slices while the partition goes on.
+//! The history of new segments: read from the warehouse in pieces while the partition goes on.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 
 use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
-use ports::warehouse::HistoryOf;
-use segment_engine::event::Event;
 use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::AccumulatorId;
 
-use super::{Partition, WorkerError};
+use super::history::{PastEvent, Unread, read_some};
+use super::{EVENTS_PER_YIELD, Partition, WorkerError};
 
 /// The job that is running, if any. It is not saved: after a restart the same history is read
 /// again.
@@ -26,9 +25,9 @@ struct Job {
     accumulators: Vec<AccumulatorId>,
     /// The warehouse must have the partition up to this offset before its history is complete.
     archived: u64,
-    /// The history still to be read: a user, and the id its events were received with, which is the
-    /// user's own or that of a merged user.
-    sources: Vec<(UserId, UserId)>,
+    unread: Vec<Unread>,
+    /// Events that have been read, but not added yet.
+    events: VecDeque<PastEvent>,
     /// How many sources there were, for the progress.
     sources_total: usize,
 }
@@ -38,13 +37,14 @@ impl Backfill {
     /// there is no history to read.
     pub(crate) fn progress(&self) -> Option<f64> {
         let job = self.job.as_ref()?;
-        Some(1.0 - job.sources.len().max(1) as f64 / job.sources_total.max(1) as f64)
+        Some(1.0 - job.unread.len().max(1) as f64 / job.sources_total.max(1) as f64)
     }
 }
 
 impl Partition {
-    /// Does one slice of work for the segments that wait for history. Returns whether there is more
-    /// to do at once; false also while the archiver is not yet as far as the history reaches.
+    /// Does one step of work for the segments that wait for history: reads some, or adds some of
+    /// what was read. Returns whether there is more to do at once; false also while the archiver is
+    /// not yet as far as the history reaches. Cancel-safe: the next call goes on.
     pub async fn backfill_step(&mut self) -> Result<bool, WorkerError> {
         if self.backfill.job.is_none() {
             let Some(archived) = self.machine.fence() else {
@@ -52,42 +52,43 @@ impl Partition {
                 self.announce().await?;
                 return Ok(false);
             };
-            let of_user = |user| {
-                let merged = self.machine.sources(user).iter().map(move |source| (user, source.user));
-                merged.chain([(user, user)])
-            };
-            let sources: Vec<_> = self.machine.user_ids().flat_map(of_user).collect();
-            let accumulators = self.machine.incomplete();
-            self.backfill.job = Some(Job { accumulators, archived, sources_total: sources.len(), sources });
+            self.backfill.job = Some(self.new_job(archived));
         }
-        let Some(mut job) = self.backfill.job.take() else { return Ok(false) };
-        let rest = job.sources.len().saturating_sub(self.settings.backfill_users_per_step);
-        match self.read_slice(&job, rest).await {
-            Ok(true) => job.sources.truncate(rest),
-            // Nothing was added, so the slice is read again.
-            outcome => {
-                self.backfill.job = Some(job);
-                return outcome;
+        let Some(job) = &mut self.backfill.job else { return Ok(false) };
+        if job.events.is_empty() && !job.unread.is_empty() {
+            if self.ports.warehouse.archive_position(self.id).await? < job.archived {
+                return Ok(false);
+            }
+            let warehouse = self.ports.warehouse.as_ref();
+            job.events =
+                read_some(&self.machine, warehouse, &self.settings, &job.accumulators, &mut job.unread).await?;
+        }
+        for added in 1..=self.settings.backfill_events_per_step {
+            let Some(event) = job.events.pop_front() else { break };
+            event.add(&mut self.machine, &job.accumulators);
+            if added % EVENTS_PER_YIELD == 0 {
+                tokio::task::yield_now().await;
             }
         }
-        if !job.sources.is_empty() {
-            self.backfill.job = Some(job);
+        if !job.events.is_empty() || !job.unread.is_empty() {
             return Ok(true);
         }
-        for accumulator in job.accumulators {
+        for accumulator in std::mem::take(&mut job.accumulators) {
             self.machine.complete(accumulator);
         }
+        self.backfill.job = None;
         self.announce().await?;
         Ok(true)
     }
 
-    /// Reads the history of the sources from `rest` on. Returns false if not all is archived yet.
-    async fn read_slice(&mut self, job: &Job, rest: usize) -> Result<bool, WorkerError> {
-        if self.ports.warehouse.archive_position(self.id).await? < job.archived {
-            return Ok(false);
-        }
-        self.read_history(&job.accumulators, &job.sources[rest..]).await?;
-        Ok(true)
+    fn new_job(&self, archived: u64) -> Job {
+        let of_user = |user| {
+            let merged = self.machine.sources(user).iter().map(move |source| Unread::new(user, source.user));
+            merged.chain([Unread::new(user, user)])
+        };
+        let unread: Vec<_> = self.machine.user_ids().flat_map(of_user).collect();
+        let accumulators = self.machine.incomplete();
+        Job { accumulators, archived, sources_total: unread.len(), unread, events: VecDeque::new() }
     }
 
     /// Adds users that the record at `offset` merged into `survivor` to the running job: it needs
@@ -96,7 +97,7 @@ impl Partition {
     pub(crate) fn backfill_also(&mut self, survivor: UserId, merged: &[UserId], offset: u64) {
         let Some(job) = &mut self.backfill.job else { return };
         job.archived = job.archived.max(offset + 1);
-        job.sources.extend(merged.iter().map(|source| (survivor, *source)));
+        job.unread.extend(merged.iter().map(|source| Unread::new(survivor, *source)));
         job.sources_total += merged.len();
     }
 
@@ -119,29 +120,6 @@ impl Partition {
             Some(true) => self.backfill.progress().unwrap_or(0.0),
             None => 0.0,
         }
-    }
-
-    /// Reads history into accumulators. Each source is a user, and the id its events were received
-    /// with.
-    pub(crate) async fn read_history(
-        &mut self,
-        accumulators: &[AccumulatorId],
-        sources: &[(UserId, UserId)],
-    ) -> Result<(), WorkerError> {
-        // A user that was merged away meanwhile took the sources along.
-        let present = sources.iter().filter(|(user, _)| self.machine.knows(*user));
-        let users: HashMap<UserId, UserId> = present.map(|(user, source)| (*source, *user)).collect();
-        let below = |source, user| self.machine.history_below(accumulators, user, source);
-        let parts: Vec<_> =
-            users.iter().map(|(source, user)| HistoryOf { user: *source, below: below(*source, *user) }).collect();
-        for event in self.ports.warehouse.history(&parts).await? {
-            let source = event.user_id;
-            let event = Event { user_id: users[&source], ..event };
-            for accumulator in accumulators {
-                self.machine.add_history(*accumulator, source, &event);
-            }
-        }
-        Ok(())
     }
 
     /// Appends `segment_ready` for the segments whose history is complete. They take effect at that

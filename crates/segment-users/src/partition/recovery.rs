@@ -12,7 +12,7 @@ use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::backfill::Backfill;
-use super::{Partition, Ports, Tombstone, WorkerError};
+use super::{EVENTS_PER_YIELD, Partition, Ports, Tombstone, WorkerError};
 use crate::plans::Plans;
 use crate::settings::Settings;
 
@@ -95,8 +95,12 @@ impl Partition {
             if batch.records.is_empty() {
                 break;
             }
-            for record in batch.records.iter().filter(|record| record.offset < committed.next_offset) {
+            let records = batch.records.iter().filter(|record| record.offset < committed.next_offset);
+            for (applied, record) in (1..).zip(records) {
                 self.apply(record).await?;
+                if applied % EVENTS_PER_YIELD == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
             self.progress.next_offset = batch.next_offset.min(committed.next_offset);
         }

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used)]
-
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::clock::ManualClock;
 use ports::config_store::{NewSegment, NewUser};

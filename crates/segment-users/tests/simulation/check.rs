@@ -18,8 +18,9 @@ use crate::{PARTITIONS, USERS, World};
 impl World {
     /// Returns the archived events under the current user ids.
     async fn archived(&self) -> Vec<Event> {
-        let parts: Vec<_> = (1..=USERS).map(|user| HistoryOf { user: UserId(user), below: u64::MAX }).collect();
-        let mut events = self.ports.warehouse.history(&parts).await.unwrap();
+        let parts: Vec<_> =
+            (1..=USERS).map(|user| HistoryOf { user: UserId(user), from: 0, below: u64::MAX }).collect();
+        let mut events = self.ports.warehouse.history(&parts, usize::MAX).await.unwrap().events;
         let rows: Vec<&str> = events.iter().filter_map(|event| event.event_id.as_deref()).collect();
         let here = self.sent.iter().filter(|(user, _)| self.survivors.contains_key(user));
         let sent: BTreeSet<&str> = here.map(|(_, id)| &**id).collect();

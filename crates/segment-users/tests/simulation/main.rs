@@ -3,7 +3,7 @@
 //! machine that saw only the archived events, and the notifications must have no gaps.
 //!
 //! `USS_SIMULATION_SEED` repeats one run, `USS_SIMULATION_RUNS` sets how many there are.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![expect(clippy::unwrap_used)]
 
 mod check;
 mod inputs;
@@ -42,7 +42,9 @@ fn settings() -> Settings {
         batch_bytes_max: 400,
         archive_bytes_max: 600,
         archive_linger_ms: 0,
-        backfill_users_per_step: 2,
+        backfill_users_per_read: 2,
+        backfill_events_per_step: 3,
+        history_bytes_max: 400,
         checkpoint_interval_micros: 0,
         retention_micros: Some(30 * SECOND),
         machine: machine::Settings { remembered_micros: 20 * SECOND, ..machine::Settings::default() },
@@ -273,7 +275,7 @@ async fn run(seed: u64) {
 struct Seed(u64);
 
 impl Drop for Seed {
-    #[allow(clippy::print_stderr)]
+    #[expect(clippy::print_stderr)]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("USS_SIMULATION_SEED={}", self.0);

@@ -1,10 +1,5 @@
 //! Partitions on in-memory ports, with a clock that the test sets.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "each test file uses a part; a failed step is a failed test"
-)]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a failed step is a failed test")]
 
 use std::sync::Arc;
 
@@ -42,12 +37,14 @@ pub(crate) struct World {
     pub clock: Arc<ManualClock>,
     pub ports: Ports,
     pub partitions: Vec<Partition>,
+    /// Of the partitions, from the next restart on.
+    pub settings: Settings,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
         let (clock, ports) = memory(PARTITIONS);
-        let mut world = Self { clock, ports, partitions: Vec::new() };
+        let mut world = Self { clock, ports, partitions: Vec::new(), settings: Settings::default() };
         world.restart().await;
         world
     }
@@ -56,7 +53,7 @@ impl World {
     pub(crate) async fn restart(&mut self) {
         self.partitions.clear();
         for id in PartitionId::all(PARTITIONS) {
-            self.partitions.push(Partition::open(id, self.ports.clone(), Settings::default()).await.unwrap());
+            self.partitions.push(Partition::open(id, self.ports.clone(), self.settings).await.unwrap());
         }
     }
 
@@ -143,7 +140,9 @@ impl World {
             let Notification { id, cause, in_segments, out_segments, effective_at, .. } = notification;
             let cause = serde_json::to_value(cause).unwrap();
             let at = ports::records::instant::parse(effective_at).unwrap().0;
-            format!("{id} {} +{in_segments:?} -{out_segments:?} @{at}", cause.as_str().unwrap())
+            let ids = |segments: &[SegmentId]| segments.iter().map(|segment| segment.0).collect::<Vec<_>>();
+            let (entered, left) = (ids(in_segments), ids(out_segments));
+            format!("{id} {} +{entered:?} -{left:?} @{at}", cause.as_str().unwrap())
         };
         self.notifications().await.iter().map(line).collect()
     }

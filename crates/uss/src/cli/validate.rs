@@ -49,7 +49,6 @@ pub(crate) fn refusal(where_statement: &str, error: &CompileError) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

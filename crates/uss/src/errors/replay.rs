@@ -27,6 +27,7 @@ const IMPOSSIBLE: [ErrorCode; 4] =
 /// Replays dead letters. An event that was accepted is never sent again; exit status 1 if one was
 /// rejected again
 #[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "`--help` prints it as it is")]
 pub(crate) struct Replay {
     /// The offset of one record on the error topic; `uss errors list` shows it
     #[arg(required_unless_present = "all", conflicts_with = "all")]

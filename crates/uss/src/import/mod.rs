@@ -45,6 +45,7 @@ const DRY_ROWS: usize = 10;
 
 /// The arguments of `uss import`.
 #[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "`--help` prints it as it is")]
 pub(crate) struct ImportArgs {
     /// Files to import: CSV, NDJSON or Parquet. CSV and NDJSON may be compressed with gzip
     #[arg(required = true)]

@@ -96,7 +96,6 @@ pub(crate) fn format(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use ports::records::instant;
 

@@ -61,7 +61,10 @@ async fn last_time(log: &dyn Log) -> Result<Option<Timestamp>, LogError> {
 struct SinceBoot;
 
 impl Monotonic for SinceBoot {
-    #[allow(unsafe_code, reason = "the standard library's monotonic clock stands still while the machine is suspended")]
+    #[expect(
+        unsafe_code,
+        reason = "the standard library's monotonic clock stands still while the machine is suspended"
+    )]
     fn elapsed_micros(&self) -> i64 {
         #[cfg(target_os = "linux")]
         const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;

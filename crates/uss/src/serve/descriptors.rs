@@ -50,7 +50,6 @@ pub(crate) fn divide(descriptors: u64, settings: &Settings) -> Each<ConnectionLi
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

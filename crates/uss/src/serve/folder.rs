@@ -38,7 +38,7 @@ pub(crate) fn prepare(folder: &Path) -> Result<(), StartError> {
 
 /// Makes files and folders private that the process creates from here on. Databases create files
 /// at any time, each in its own way.
-#[allow(unsafe_code, reason = "the standard library has no umask; the call has no way to fail or to harm")]
+#[expect(unsafe_code, reason = "the standard library has no umask; the call has no way to fail or to harm")]
 fn keep_new_files_private() {
     // SAFETY: takes and returns a number.
     unsafe { libc::umask(0o077) };

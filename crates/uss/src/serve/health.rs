@@ -18,12 +18,16 @@ pub(super) fn of_segment_users(service: ServiceHandle, opened: &Opened) -> Route
         let (service, log, warehouse, store) = (service.clone(), log.clone(), warehouse.clone(), store.clone());
         let clock = clock.clone();
         async move {
-            let (log, warehouse, store) = tokio::join!(log.ping(), warehouse.ping(), store.ping());
+            let (log, store, warehouse) = tokio::join!(
+                operations::check(ErrorCode::LogUnavailable, log.ping()),
+                operations::check(ErrorCode::StoreUnavailable, store.ping()),
+                operations::check(ErrorCode::WarehouseUnavailable, warehouse.ping()),
+            );
             let health: Health = vec![
                 ("workers", workers(&service).into()),
-                ("log", log.into()),
-                ("configStore", store.into()),
-                ("warehouse", warehouse.into()),
+                ("log", log),
+                ("configStore", store),
+                ("warehouse", warehouse),
                 ("clock", of_clock(clock.as_ref())),
             ];
             health

@@ -26,6 +26,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use ports::clock::GuardedClock;
 use ports::config_store::IdentityRules;
 use segment_users::service::Service;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -71,15 +72,27 @@ pub struct Options {
 pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
     logging::install(&settings)?;
     let metrics = registry::install()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| StartError::new(format!("the runtime cannot start: {error}")))?;
-    runtime.block_on(serve(settings, options, metrics))
+    // However long the segment service computes, the operating system gives the ports their share
+    // of the cores.
+    let segment_users = runtime("segment-users")?;
+    let ports = runtime("ports")?;
+    ports.block_on(serve(settings, options, metrics, segment_users.handle()))
 }
 
-async fn serve(settings: Settings, options: Options, metrics: ByRole<PrometheusHandle>) -> Result<(), StartError> {
-    let running = Running::start(&settings, options, metrics, clock::guarded(&settings)).await?;
+/// Creates a runtime with a thread for each core.
+fn runtime(thread_name: &str) -> Result<Runtime, StartError> {
+    let builder = &mut tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.thread_name(thread_name).enable_all().build();
+    runtime.map_err(|error| StartError::new(format!("the runtime cannot start: {error}")))
+}
+
+async fn serve(
+    settings: Settings,
+    options: Options,
+    metrics: ByRole<PrometheusHandle>,
+    segment_users: &Handle,
+) -> Result<(), StartError> {
+    let running = Running::start(&settings, options, metrics, clock::guarded(&settings), segment_users).await?;
     let stop_signal = listen::stop_signal();
     listen::announce(&running.addresses, &settings);
     if options.sample_data {
@@ -107,11 +120,14 @@ struct Running {
 }
 
 impl Running {
+    /// Starts the segment service on the runtime `segment_users`, and everything else on the
+    /// current one.
     async fn start(
         settings: &Settings,
         options: Options,
         metrics: ByRole<PrometheusHandle>,
         clock: Arc<GuardedClock>,
+        segment_users: &Handle,
     ) -> Result<Self, StartError> {
         // First, so that an impossible start, such as a second one on the same machine, fails
         // before it touches data.
@@ -119,7 +135,7 @@ impl Running {
         let limits = descriptors::divide(descriptors::raise_limit(), settings);
         let listeners = listen::bind(settings, &access.keys, options.insecure).await?;
         let opened = open_with(settings, identity_rules.clone(), clock, options).await?;
-        let service = start_service(&opened, settings).await?;
+        let service = start_service(&opened, settings, segment_users).await?;
         let ingestion = open::ingestion(&opened, unknown_users, future, identity_rules.caseless);
         let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
         let (stop, stopped) = watch::channel(false);

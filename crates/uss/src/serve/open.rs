@@ -23,6 +23,7 @@ use segment_users::plans::Plans;
 use segment_users::queries::{EngineQueries, Outbox};
 use segment_users::retention::trim_interval;
 use segment_users::service::Service;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use uss_http::serve::Shape;
@@ -114,7 +115,7 @@ fn open_log(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, accept_loss: 
     embedded::open_with(folder, partitions, clock, losses).map_err(|error| {
         let what_to_do = match &error {
             OpenError::Lost(_) => format!(
-                ". Nothing was changed. {LOG_WAY_BACK}. Or accept it with `uss serve --accept-loss`: {LOG_GIVEN_UP}"
+                ". This start changed nothing. {LOG_WAY_BACK}. Or accept it with `uss serve --accept-loss`: {LOG_GIVEN_UP}"
             ),
             OpenError::Log(LogError::Corrupt(_)) => {
                 format!(". {LOG_WAY_BACK}. Or move it away and start with `uss serve --accept-loss`: {LOG_GIVEN_UP}")
@@ -125,8 +126,8 @@ fn open_log(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, accept_loss: 
     })
 }
 
-/// Opens the partitions and starts their tasks.
-pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Service, StartError> {
+/// Opens the partitions and starts their tasks, on the given runtime.
+pub async fn start_service(opened: &Opened, settings: &Settings, runtime: &Handle) -> Result<Service, StartError> {
     let ports = Ports {
         log: opened.log.clone(),
         checkpoints: opened.checkpoints.clone(),
@@ -144,9 +145,10 @@ pub async fn start_service(opened: &Opened, settings: &Settings) -> Result<Servi
         erase_interval_micros: settings.erase_interval.0,
         ..segment_users::settings::Settings::default()
     };
-    Service::start(ports, worker, opened.memberships.clone())
-        .await
-        .map_err(|error| StartError::new(format!("the segment service cannot start: {error}")))
+    let started = runtime.spawn(Service::start(ports, worker, opened.memberships.clone())).await;
+    let started =
+        started.map_err(|panicked| panicked.to_string()).and_then(|started| started.map_err(|error| error.to_string()));
+    started.map_err(|error| StartError::new(format!("the segment service cannot start: {error}")))
 }
 
 /// Creates the ingestion service.

@@ -1,5 +1,4 @@
 //! Tests the whole system in one process, with clocks that the test sets.
-#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 
@@ -26,7 +25,7 @@ struct World {
 }
 
 impl World {
-    async fn start(data: &Path) -> Self {
+    async fn start(data: &Path, segment_users: &Handle) -> Self {
         let settings = json!({
             "data_dir": data, "partitions": 2, "unknown_users": "create", "ingestion_api_port": 0,
             "ingestion_metrics_port": 0, "segment_users_metrics_port": 0, "configuration_api_port": 0,
@@ -39,7 +38,7 @@ impl World {
         let monotonic = Arc::new(ManualClock::at(Timestamp(DAY)));
         let limits = Limits { tolerance_micros: 60 * SECOND, settle_micros: 600 * SECOND };
         let clock = Arc::new(GuardedClock::new(system.clone(), monotonic.clone(), limits));
-        let running = Running::start(&settings, options, metrics, clock).await.unwrap();
+        let running = Running::start(&settings, options, metrics, clock, segment_users).await.unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { system, monotonic, running, client }
     }
@@ -125,7 +124,7 @@ async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jump_of_the_clock_ends_no_window_early_and_does_not_stop_time() {
     let data = tempfile::tempdir().unwrap();
-    let world = World::start(data.path()).await;
+    let world = World::start(data.path(), &Handle::current()).await;
     let moment = world.segment("moment", "5 seconds").await;
     let today = world.segment("today", "1 day").await;
     world.post(world.running.addresses.ingestion, "/events", &json!({"id": "u", "id_type": "cookie"})).await;
@@ -180,4 +179,35 @@ async fn a_jump_of_the_clock_ends_no_window_early_and_does_not_stop_time() {
     assert_eq!((status, &clock["code"]), (200, &json!("CLOCK_BEHIND")));
     assert!(world.metrics().await[1] > 72.0 * 365.0 * 86_400.0);
     world.running.stop().await;
+}
+
+#[test]
+fn the_ports_answer_while_every_thread_of_the_segment_service_computes() {
+    let (data, segment_users) = (tempfile::tempdir().unwrap(), runtime("segment-users").unwrap());
+    runtime("ports").unwrap().block_on(async {
+        let world = World::start(data.path(), segment_users.handle()).await;
+        assert!(segment_users.metrics().num_alive_tasks() > 0, "the service runs there");
+        let (computes, mut computing) = tokio::sync::mpsc::unbounded_channel();
+        let mut computations = Vec::new();
+        for _ in 0..segment_users.metrics().num_workers() {
+            let ((until, ended), computes) = (std::sync::mpsc::channel::<()>(), computes.clone());
+            segment_users.spawn(async move {
+                let name = std::thread::current().name().map(str::to_owned);
+                computes.send(name).unwrap();
+                // Ends when the sender is dropped.
+                let _ = ended.recv();
+            });
+            computations.push(until);
+        }
+        for _ in &computations {
+            let name = tokio::time::timeout(PATIENCE, computing.recv()).await.expect("every thread takes one");
+            assert_eq!(name.flatten().as_deref(), Some("segment-users"));
+        }
+        assert_eq!(world.health().await.0, 200);
+        world.post(world.running.addresses.ingestion, "/events", &json!({"id": "u", "id_type": "cookie"})).await;
+        assert_eq!(world.get("/segments").await["data"], json!([]));
+        drop(computations);
+        world.is_in(&[]).await;
+        world.running.stop().await;
+    });
 }

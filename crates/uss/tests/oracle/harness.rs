@@ -118,7 +118,7 @@ impl Report {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "making a case smaller takes minutes, so show the disagreement before")]
+#[expect(clippy::print_stderr, reason = "making a case smaller takes minutes, so show the disagreement before")]
 fn report(case: &Case, disagreement: &Disagreement, sources: &mut [Box<dyn Answers + Send + '_>]) -> String {
     eprintln!("seed {}: {disagreement}\nmaking the case smaller…", case.seed);
     let names = disagreement.verdicts.clone().map(|(name, _)| name);

@@ -214,7 +214,7 @@ impl User {
 }
 
 /// Returns the event as the engine gets it, by semantics §4.
-#[allow(clippy::too_many_arguments, reason = "a record has that many parts, and this is its one reader")]
+#[expect(clippy::too_many_arguments, reason = "a record has that many parts, and this is its one reader")]
 fn event(
     user_id: UserId,
     key: &str,

@@ -5,7 +5,7 @@
 //!
 //! `USS_ORACLE_COMPARISONS` sets how many (user, segment, instant)s are compared. `USS_ORACLE_SEED`
 //! sets the first seed, so that the seed of a disagreement repeats it.
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
+#![expect(clippy::unwrap_used, clippy::print_stderr)]
 
 mod answers;
 mod clauses;

@@ -1,6 +1,6 @@
 //! Clients that post each event until it is acknowledged, across any number of restarts.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

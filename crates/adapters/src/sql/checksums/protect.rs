@@ -157,7 +157,7 @@ fn escaped(path: &str) -> String {
 }
 
 /// Makes copies of the database leave room at the end of each page.
-#[allow(unsafe_code, reason = "SQLite has no SQL for this")]
+#[expect(unsafe_code, reason = "SQLite has no SQL for this")]
 async fn reserve(source: &mut SqliteConnection) -> Result<(), CopyError> {
     let mut handle = source.lock_handle().await?;
     let mut bytes = RESERVED as std::ffi::c_int;

@@ -3,7 +3,7 @@
 //!
 //! Only the database file passes through it. SQLite's own VFS opens journals, the write-ahead log
 //! and temporary files directly. A page that does not match its checksum is not given to SQLite.
-#![allow(unsafe_code, reason = "SQLite takes a VFS as C functions")]
+#![expect(unsafe_code, reason = "SQLite takes a VFS as C functions")]
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;

@@ -1,6 +1,6 @@
 //! The suite of the config store port.
 
-#![allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a suite fails by panicking")]
 
 mod activities;
 mod emails;

@@ -1,8 +1,6 @@
 //! Funnels compared with their definition by brute force: every chain of the events that count is
 //! tried.
 
-#![allow(clippy::unwrap_used)]
-
 use proptest::prelude::*;
 
 use super::*;

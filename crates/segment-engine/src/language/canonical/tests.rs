@@ -1,6 +1,5 @@
 //! The canonical form and the split keep SQL's three-valued truth. The tests evaluate before and
 //! after.
-#![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 

@@ -40,7 +40,6 @@ pub(super) enum AccumulatorKind {
     /// [`Distinct`] with this cap.
     Distinct(u64),
     /// [`Funnel`] of this many steps, within this many microseconds.
-    #[allow(missing_docs, reason = "explained above")]
     Funnel { steps: u8, within: i64 },
 }
 

@@ -1,7 +1,6 @@
 //! The names of accumulators, which checkpoints hold, are those in
 //! `tests/checkpoints/fingerprints.txt`.
-#![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "the tables are files")]
+#![expect(clippy::disallowed_methods, reason = "the tables are files")]
 
 use std::fmt::Write;
 use std::path::Path;

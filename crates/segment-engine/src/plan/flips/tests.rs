@@ -1,8 +1,6 @@
 //! Flips compared with the definition: `truth` at instants around every place where it might
 //! change.
 
-#![allow(clippy::unwrap_used)]
-
 use proptest::prelude::*;
 use proptest::sample::select;
 

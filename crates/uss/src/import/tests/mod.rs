@@ -1,5 +1,4 @@
 //! Imports files into the log of an ingestion API on loopback.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::io::Write;

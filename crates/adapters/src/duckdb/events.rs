@@ -1,0 +1,211 @@
+//! Reads users' events for the engine, in pieces of a bounded size.
+//!
+//! DuckDB knows the size of an event only after it has read it. So a query first finds the first
+//! rows in order, by their narrow columns, and then streams these rows whole, in the order in which
+//! they are stored. If they turn out too large, the query stops, and is asked for fewer rows.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use duckdb::Connection;
+use duckdb::arrow::array::{Array, AsArray, RecordBatch};
+use duckdb::arrow::datatypes::{Decimal128Type, Int32Type, Int64Type};
+use ports::warehouse::{History, HistoryOf, WarehouseError, history_bytes};
+use segment_engine::decimal::Decimal;
+use segment_engine::event::{Event, Position};
+use segment_engine::ids::{PartitionId, UserId};
+use segment_engine::schema::{ColumnType, EventColumn};
+use segment_engine::time::Timestamp;
+use serde::Serialize;
+
+use super::history::json;
+use super::unavailable;
+
+/// Few events take less, so the first attempt asks for one row per so many bytes of the bound.
+const EVENT_BYTES_MIN: usize = 256;
+
+/// A part of the request, with its place in it.
+#[derive(Serialize)]
+struct Part {
+    place: usize,
+    user: i64,
+    from: i64,
+    below: i64,
+}
+
+/// What a query returned.
+enum Rows {
+    /// All its rows. Each has its place in the request.
+    All(Vec<(usize, Event)>),
+    /// They take more than the bound. So many rows reached it.
+    TooLarge(usize),
+}
+
+/// See `Warehouse::history`.
+pub(super) fn history(
+    connection: &Connection,
+    parts: &[HistoryOf],
+    bytes_max: usize,
+) -> Result<History, WarehouseError> {
+    let mut rows_max = (bytes_max / EVENT_BYTES_MIN).max(1);
+    loop {
+        match first_rows(connection, parts, rows_max, bytes_max)? {
+            Rows::All(rows) => return Ok(in_order(rows, parts, rows_max)),
+            // The rows that come first may be larger than these.
+            Rows::TooLarge(rows) => rows_max = (rows - rows / 4 - 1).max(1),
+        }
+    }
+}
+
+fn in_order(mut rows: Vec<(usize, Event)>, parts: &[HistoryOf], rows_max: usize) -> History {
+    rows.sort_by_key(|(place, event)| (*place, event.position.offset));
+    let left = match rows.last() {
+        Some((place, event)) if rows.len() == rows_max => {
+            let cut = HistoryOf { from: event.position.offset + 1, ..parts[*place] };
+            [cut].into_iter().chain(parts[place + 1..].iter().copied()).collect()
+        }
+        _ => Vec::new(),
+    };
+    History { events: rows.into_iter().map(|(_, event)| event).collect(), left }
+}
+
+/// Reads the first `rows_max` rows, in any order. A single row may be larger than the bound.
+fn first_rows(
+    connection: &Connection,
+    parts: &[HistoryOf],
+    rows_max: usize,
+    bytes_max: usize,
+) -> Result<Rows, WarehouseError> {
+    let mut statement = connection.prepare(&sql(rows_max)).map_err(unavailable)?;
+    let mut batches = statement.stream_arrow([json(requested(parts))]).map_err(unavailable)?;
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while let Some(batch) = next(&mut batches)? {
+        for row in 0..batch.num_rows() {
+            let (event, event_bytes) = Row { batch: &batch, row }.event()?;
+            bytes += event_bytes;
+            if bytes > bytes_max && rows_max > 1 {
+                return Ok(Rows::TooLarge(rows.len() + 1));
+            }
+            rows.push((batch.column(PLACE).as_primitive::<Int64Type>().value(row) as usize, event));
+        }
+    }
+    Ok(Rows::All(rows))
+}
+
+fn requested(parts: &[HistoryOf]) -> impl Iterator<Item = Part> {
+    let offset = |offset| i64::try_from(offset).unwrap_or(i64::MAX);
+    parts.iter().enumerate().map(move |(place, of)| Part {
+        place,
+        user: of.user.0,
+        from: offset(of.from),
+        below: offset(of.below),
+    })
+}
+
+fn sql(rows_max: usize) -> String {
+    let columns = EventColumn::ALL.map(selected).join(", ");
+    format!(
+        r#"
+        WITH listed AS (
+            SELECT unnest(from_json(
+                ?, '[{{"place": "BIGINT", "user": "BIGINT", "from": "BIGINT", "below": "BIGINT"}}]'
+            )) AS item
+        ), first_rows AS (
+            SELECT l.item.place AS place, e.rowid AS row
+            FROM listed l
+            JOIN user_segment_analytics.events e
+              ON e.user_id = l.item.user AND e.log_offset >= l.item.from AND e.log_offset < l.item.below
+            ORDER BY place, e.log_offset
+            LIMIT {rows_max}
+        )
+        SELECT {columns}, e.log_partition, e.log_offset, CAST(e.payload AS VARCHAR), f.place
+        FROM first_rows f JOIN user_segment_analytics.events e ON e.rowid = f.row"#
+    )
+}
+
+/// Returns what to select for a column.
+fn selected(column: EventColumn) -> String {
+    let name = column.table_name();
+    match column.column_type() {
+        ColumnType::Timestamp => format!("epoch_us(e.{name})"),
+        ColumnType::UserId | ColumnType::Text | ColumnType::Decimal => format!("e.{name}"),
+    }
+}
+
+/// Returns the next batch of a streamed result. DuckDB's client panics if it cannot be read.
+fn next(batches: &mut dyn Iterator<Item = RecordBatch>) -> Result<Option<RecordBatch>, WarehouseError> {
+    let fetched = catch_unwind(AssertUnwindSafe(|| batches.next()));
+    fetched.map_err(|panic| WarehouseError::Unavailable(message_of(&*panic)))
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "the events cannot be read".to_owned())
+}
+
+/// The columns of a row after those of the schema.
+const LOG_PARTITION: usize = EventColumn::ALL.len();
+const LOG_OFFSET: usize = LOG_PARTITION + 1;
+const PAYLOAD: usize = LOG_OFFSET + 1;
+const PLACE: usize = PAYLOAD + 1;
+
+struct Row<'a> {
+    batch: &'a RecordBatch,
+    row: usize,
+}
+
+impl Row<'_> {
+    /// Returns the event, and how many bytes it counts.
+    fn event(&self) -> Result<(Event, usize), WarehouseError> {
+        let partition = self.batch.column(LOG_PARTITION).as_primitive::<Int32Type>().value(self.row);
+        let position = Position {
+            partition: PartitionId(partition.cast_unsigned()),
+            offset: self.int(LOG_OFFSET).cast_unsigned(),
+        };
+        let payload = self.str(PAYLOAD).unwrap_or_default();
+        let event = Event {
+            user_id: UserId(self.int(EventColumn::UserId.index())),
+            client_ref_id: self.str(EventColumn::ClientRefId.index()).unwrap_or_default().into(),
+            id_type: self.text(EventColumn::IdType),
+            region: self.text(EventColumn::Region),
+            device_type: self.text(EventColumn::DeviceType),
+            country: self.text(EventColumn::Country),
+            activity_type: self.text(EventColumn::ActivityType),
+            url: self.text(EventColumn::Url),
+            order_total: self.decimal(EventColumn::OrderTotal),
+            order_id: self.text(EventColumn::OrderId),
+            element_id: self.text(EventColumn::ElementId),
+            created_at: Timestamp(self.int(EventColumn::CreatedAt.index())),
+            processed_at: Timestamp(self.int(EventColumn::ProcessedAt.index())),
+            event_id: self.text(EventColumn::EventId),
+            payload: Arc::new(serde_json::from_str(payload).map_err(|error| not_json(position, &error))?),
+            position,
+        };
+        let bytes = history_bytes(&event, payload.len());
+        Ok((event, bytes))
+    }
+
+    fn int(&self, column: usize) -> i64 {
+        self.batch.column(column).as_primitive::<Int64Type>().value(self.row)
+    }
+
+    fn str(&self, column: usize) -> Option<&str> {
+        let column = self.batch.column(column).as_string::<i32>();
+        column.is_valid(self.row).then(|| column.value(self.row))
+    }
+
+    fn text(&self, column: EventColumn) -> Option<Box<str>> {
+        self.str(column.index()).map(Into::into)
+    }
+
+    fn decimal(&self, column: EventColumn) -> Option<Decimal> {
+        let column = self.batch.column(column.index()).as_primitive::<Decimal128Type>();
+        column.is_valid(self.row).then(|| column.value(self.row)).and_then(Decimal::from_scaled)
+    }
+}
+
+fn not_json(Position { partition, offset }: Position, error: &serde_json::Error) -> WarehouseError {
+    WarehouseError::Unavailable(format!(
+        "the payload of the event at offset {offset} of partition {partition} is not JSON: {error}"
+    ))
+}

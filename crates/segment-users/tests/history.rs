@@ -1,0 +1,229 @@
+//! History that is larger than a partition holds at a time.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ports::log::{Topic, partition_of};
+use ports::warehouse::{ArchiveBatch, Departure, History, HistoryOf, Table, Warehouse, WarehouseError, history_bytes};
+use ports_testkit::memory::{MemoryConfigStore, MemoryWarehouse};
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
+use segment_engine::machine::Receipt;
+use segment_users::service::Service;
+use segment_users::settings::Settings;
+use serde_json::json;
+use support::{PARTITIONS, World};
+use tokio::sync::mpsc;
+
+/// An event takes about 30 bytes.
+const BYTES_MAX: usize = 500;
+const EVENTS: i64 = 300;
+const USER: i64 = 7;
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A world whose user `USER` has `EVENTS` events, all archived.
+async fn world(settings: Settings) -> World {
+    let mut world = World { settings, ..World::new().await };
+    world.restart().await;
+    for _ in 0..EVENTS {
+        let event = json!({
+            "user_id": USER, "client_ref_id": "client", "payload": {"activity_type": "page_viewed"}, "received_at": "",
+        });
+        world.user(USER, event).await;
+    }
+    world.run().await;
+    world.archive().await;
+    world
+}
+
+fn small_pieces() -> Settings {
+    Settings { history_bytes_max: BYTES_MAX, backfill_events_per_step: 7, ..Settings::default() }
+}
+
+/// Appends a definition that needs the history, and lets the partitions read it.
+async fn define(world: &mut World, id: i64, clause: &str) {
+    let record = json!({"type": "segment", "id": id, "tag": format!("s{id}"), "version": 1, "where_statement": clause,
+        "manual": false});
+    world.append(Topic::Config, PartitionId::ONLY, "", &record).await;
+    segment_users::definitions::relay(&world.ports.log).await.unwrap();
+    for partition in &mut world.partitions {
+        while partition.turn().await.unwrap().more {}
+    }
+    world.archive().await;
+}
+
+fn home(user: i64) -> usize {
+    partition_of(UserId(user), PARTITIONS).0 as usize
+}
+
+fn memberships(world: &World, user: i64) -> Vec<SegmentId> {
+    world.partitions[home(user)].machine().memberships(UserId(user))
+}
+
+#[tokio::test]
+async fn a_history_in_many_pieces_counts_each_event_once() {
+    let mut world = world(small_pieces()).await;
+    define(&mut world, 1, "count(*) = 300").await;
+    let mut steps = 0;
+    while world.partitions[home(USER)].segment_progress(SegmentId(1), SegmentVersion(1)).unwrap() < 1.0 {
+        // Events between the steps are live.
+        world.user(USER, json!({"user_id": USER, "client_ref_id": "client", "payload": {}, "received_at": ""})).await;
+        let partition = &mut world.partitions[home(USER)];
+        partition.backfill_step().await.unwrap();
+        partition.turn().await.unwrap();
+        steps += 1;
+    }
+    assert!(steps >= EVENTS / 7, "at most seven events in each of {steps} steps");
+    assert_eq!(memberships(&world, USER), [], "the live events count too");
+    let clause = format!("count(*) = {}", EVENTS + steps);
+    world.segment(2, "all", 1, &clause).await;
+    assert_eq!(memberships(&world, USER), [SegmentId(2)]);
+}
+
+#[tokio::test]
+async fn a_cancelled_step_is_continued_and_counts_no_event_twice() {
+    let mut world = world(Settings::default()).await;
+    define(&mut world, 1, "count(*) = 300").await;
+    let partition = &mut world.partitions[home(USER)];
+    let mut cancelled = 0;
+    loop {
+        let more = tokio::select! {
+            biased;
+            more = partition.backfill_step() => more.unwrap(),
+            () = ready(()) => {
+                cancelled += 1;
+                true
+            }
+        };
+        if !more {
+            break;
+        }
+    }
+    assert!(cancelled > 10, "a step lets others run often: {cancelled} times");
+    world.run().await;
+    assert_eq!(memberships(&world, USER), [SegmentId(1)]);
+}
+
+#[tokio::test]
+async fn a_merged_user_brings_a_history_in_many_pieces() {
+    let mut world = world(small_pieces()).await;
+    let survivor = (8..).find(|id| home(*id) != home(USER)).unwrap();
+    world.event(survivor, "page_viewed", json!({})).await;
+    world.segment(1, "all", 1, "count(*) = 301").await;
+    // Depends on the user id, so the survivor reads the merged user's events again.
+    world.segment(2, "own", 1, &format!("count(*) FILTER (WHERE user_id = {survivor}) = 301")).await;
+    world.user(USER, json!({"type": "merge", "user_id": USER, "survivor": survivor})).await;
+    world.run().await;
+    assert_eq!(memberships(&world, survivor), [1, 2].map(SegmentId));
+    // A definition after the merge reads both histories.
+    world.segment(3, "new", 1, "count(*) FILTER (WHERE activity_type = 'page_viewed') = 301").await;
+    assert_eq!(memberships(&world, survivor), [1, 2, 3].map(SegmentId));
+}
+
+#[tokio::test]
+async fn a_crash_between_two_pieces_changes_no_membership() {
+    let mut world = world(small_pieces()).await;
+    define(&mut world, 1, "count(*) = 300").await;
+    for _ in 0..10 {
+        assert!(world.partitions[home(USER)].backfill_step().await.unwrap());
+    }
+    for partition in &mut world.partitions {
+        partition.checkpoint().await.unwrap();
+    }
+    world.restart().await;
+    world.run().await;
+    assert_eq!(memberships(&world, USER), [SegmentId(1)]);
+}
+
+/// A warehouse that reports what it returned, and returns the history only if `answers`.
+struct Watched {
+    inner: MemoryWarehouse,
+    answers: bool,
+    bytes: mpsc::UnboundedSender<usize>,
+}
+
+#[async_trait]
+impl Warehouse for Watched {
+    async fn history(&self, parts: &[HistoryOf], bytes_max: usize) -> Result<History, WarehouseError> {
+        let read = self.inner.history(parts, bytes_max).await?;
+        let bytes = read.events.iter().map(|event| history_bytes(event, event.payload.to_string().len())).sum();
+        self.bytes.send(bytes).unwrap();
+        if !self.answers {
+            std::future::pending::<()>().await;
+        }
+        Ok(read)
+    }
+
+    async fn ping(&self) -> Result<(), WarehouseError> {
+        self.inner.ping().await
+    }
+
+    async fn archive_position(&self, partition: PartitionId) -> Result<u64, WarehouseError> {
+        self.inner.archive_position(partition).await
+    }
+
+    async fn archive(&self, batch: ArchiveBatch) -> Result<(), WarehouseError> {
+        self.inner.archive(batch).await
+    }
+
+    async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Receipt>>, WarehouseError> {
+        self.inner.received(ids).await
+    }
+
+    async fn departures(&self, users: &[UserId]) -> Result<Vec<Option<Departure>>, WarehouseError> {
+        self.inner.departures(users).await
+    }
+
+    async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {
+        self.inner.users(after, limit).await
+    }
+
+    async fn members(&self, sql: &str) -> Result<Vec<UserId>, WarehouseError> {
+        self.inner.members(sql).await
+    }
+
+    async fn query(&self, sql: &str) -> Result<Table, WarehouseError> {
+        self.inner.query(sql).await
+    }
+}
+
+/// Replaces the warehouse of a world, and returns the sizes of what it returns.
+async fn watch(world: &mut World, answers: bool) -> mpsc::UnboundedReceiver<usize> {
+    let (bytes, read) = mpsc::unbounded_channel();
+    world.ports.warehouse = Arc::new(Watched { inner: MemoryWarehouse::default(), answers, bytes });
+    world.archive().await;
+    world.restart().await;
+    read
+}
+
+#[tokio::test]
+async fn a_partition_asks_for_no_more_history_than_it_may_hold() {
+    let mut world = world(small_pieces()).await;
+    let mut read = watch(&mut world, true).await;
+    world.segment(1, "all", 1, "count(*) = 300").await;
+    assert_eq!(memberships(&world, USER), [SegmentId(1)]);
+    drop(world);
+    let mut pieces = Vec::new();
+    while let Some(bytes) = read.recv().await {
+        pieces.push(bytes);
+    }
+    assert!(pieces.iter().all(|bytes| *bytes <= BYTES_MAX), "{pieces:?}");
+    assert!(pieces.iter().sum::<usize>() > 10 * BYTES_MAX, "{pieces:?}");
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_the_history() {
+    let mut world = world(Settings::default()).await;
+    let mut read = watch(&mut world, false).await;
+    define(&mut world, 1, "count(*) = 300").await;
+    let World { ports, settings, .. } = world;
+    let service = Service::start(ports, settings, Arc::new(MemoryConfigStore::default())).await.unwrap();
+    let reading = tokio::time::timeout(PATIENCE, read.recv()).await.expect("the backfill begins");
+    assert!(reading.is_some_and(|bytes| bytes > 0));
+    tokio::time::timeout(PATIENCE, service.stop()).await.expect("the worker sees the stop");
+}
