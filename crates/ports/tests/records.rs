@@ -11,8 +11,10 @@ use ports::records::object::Object;
 use ports::records::{ManualList, UserRecord, instant};
 use proptest::prelude::*;
 use segment_engine::decimal::Decimal;
+use segment_engine::eval::{jsonb_ordered, read_path};
 use segment_engine::event::Position;
 use segment_engine::ids::{ListVersion, PartitionId, SegmentId, UserId};
+use segment_engine::plan::{JsonPath, JsonStep};
 use segment_engine::schema::EventColumn;
 use segment_engine::time::Timestamp;
 use serde_json::value::RawValue;
@@ -93,14 +95,47 @@ fn the_reader_refuses_what_is_not() {
     }
 }
 
+/// Every number reads as it was sent, from the tree and from the text that the warehouse stores.
 #[test]
 fn numbers_stay_as_they_were_sent() {
-    let text = r#"{"a":1.5,"b":19.90,"c":12345678901234567890123,"d":-7,"e":1e400,"f":[0.1,{"g":0.10}]}"#;
-    let tree = Reader::new(text).tree().unwrap();
-    assert_eq!(
-        tree,
-        json!({"a": 1.5, "b": "19.90", "c": "12345678901234567890123", "d": -7, "e": "1e400", "f": [0.1, {"g": "0.10"}]})
-    );
+    let ones = "1".repeat(400);
+    let kept = ["0", "-7", "1.5", "0.1", "0.0", "1.0", "100000.0", "9007199254740993", "18446744073709551615"];
+    let as_strings = [
+        "-0",
+        "-0.0",
+        "1.50",
+        "19.90",
+        "1E5",
+        "1e5",
+        "1e308",
+        "1e+308",
+        "1E+308",
+        "-1e+300",
+        "1e+16",
+        "1e16",
+        "1e-7",
+        "1.5e-10",
+        "5e-324",
+        "0.0000001",
+        "1e400",
+        "10000000000000000.0",
+        "12345678901234567890123",
+        "9007199254740993.0",
+        &ones,
+    ];
+    for (numbers, is_number) in [(&kept[..], true), (&as_strings[..], false)] {
+        for raw in numbers {
+            let text = format!(r#"{{"x":{raw},"in":{{"y":{raw}}},"list":[{raw}]}}"#);
+            let tree = Reader::new(&text).tree().unwrap();
+            let stored: Value = serde_json::from_str(&jsonb_ordered(&tree)).unwrap();
+            assert_eq!(stored, tree, "{raw}");
+            for value in [&tree["x"], &tree["in"]["y"], &tree["list"][0], &stored["x"]] {
+                assert_eq!(value.is_number(), is_number, "{raw}");
+                let path = JsonPath { keys: vec![JsonStep::Index(0)], as_text: true };
+                assert_eq!(read_path(value, &path), segment_engine::value::Value::from(*raw), "{raw}");
+            }
+        }
+    }
 }
 
 /// Of another's making: ours nests less.

@@ -112,7 +112,8 @@ impl<'a> Json<'a> {
     }
 
     /// Returns the value as a tree. A number that a tree would not keep as it was sent (`19.90`, more digits than a float has)
-    /// becomes a string: `->>` and casts then see what was sent.
+    /// becomes a string: `->>` and casts then see what was sent. So do numbers with an exponent, which the warehouse prints in
+    /// its own spelling (`1e308` for `1e+308`), and negative zero, which has no sign in the text of a list.
     pub fn to_value(&self) -> Value {
         match self.kind {
             Kind::Null => Value::Null,
@@ -130,7 +131,7 @@ impl<'a> Json<'a> {
 
 fn number(raw: &str) -> Value {
     match raw.parse::<serde_json::Number>() {
-        Ok(number) if number.to_string() == raw => Value::Number(number),
+        Ok(number) if number.to_string() == raw && !raw.contains('e') && raw != "-0.0" => Value::Number(number),
         _ => Value::String(raw.to_owned()),
     }
 }

@@ -36,7 +36,7 @@ impl Order {
 
     /// Returns the order of an event that is received when it is created, at offset 0.
     #[cfg(test)]
-    pub(super) fn created(created_at: Timestamp) -> Self {
+    pub(crate) fn created(created_at: Timestamp) -> Self {
         let position = Position { partition: crate::ids::PartitionId(0), offset: 0 };
         Self { created_at, processed_at: created_at, position }
     }

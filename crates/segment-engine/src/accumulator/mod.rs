@@ -8,7 +8,7 @@
 //!
 //! Adding an event to n entries costs O(log n), so that a user with full accumulators is as fast as
 //! any other. A [`Count`] and an [`Extreme`] keep entries in order: there a late event moves the
-//! entries on one side of it.
+//! entries on one side of it. For a [`Funnel`] a late event costs O(√n).
 //!
 //! An accumulator keeps only what can matter: it drops a contribution once enough others count at
 //! every instant at which that one would.

@@ -62,7 +62,7 @@ impl<T> Queue<T> {
     }
 
     /// Returns all items, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Timestamp, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Timestamp, &T)> {
         self.0.iter().map(|Reverse(entry)| (entry.at, &entry.item))
     }
 
@@ -73,7 +73,7 @@ impl<T> Queue<T> {
         entries
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 

@@ -25,7 +25,7 @@ const EXPONENT_MAX: i64 = (i32::MAX / 2) as i64;
 ///
 /// Every operation that leaves this range returns `None`, which is NULL in SQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "i128")]
 pub struct Decimal(i128);
 
 impl Decimal {
@@ -33,6 +33,8 @@ impl Decimal {
     pub const ZERO: Decimal = Decimal(0);
     /// 1
     pub const ONE: Decimal = Decimal(UNIT);
+    /// The greatest decimal. The least is its negative.
+    pub const MAX: Decimal = Decimal(LIMIT - 1);
 
     /// Returns the number `scaled / 10⁹`; `None` if it has more than 38 digits.
     pub const fn from_scaled(scaled: i128) -> Option<Decimal> {
@@ -130,6 +132,15 @@ impl Decimal {
 impl From<i64> for Decimal {
     fn from(number: i64) -> Decimal {
         Decimal::from_int(number)
+    }
+}
+
+/// Stored decimals are read like this: one that is out of range is damage.
+impl TryFrom<i128> for Decimal {
+    type Error = &'static str;
+
+    fn try_from(scaled: i128) -> Result<Decimal, &'static str> {
+        Decimal::from_scaled(scaled).ok_or("a decimal has more than 38 digits")
     }
 }
 

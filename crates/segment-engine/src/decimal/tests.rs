@@ -130,3 +130,15 @@ proptest! {
         prop_assert_eq!(narrow, wide);
     }
 }
+
+#[test]
+fn a_stored_number_of_more_than_38_digits_is_refused() {
+    for scaled in [Decimal::MAX.scaled(), -Decimal::MAX.scaled(), 0] {
+        let stored = postcard::to_stdvec(&scaled).unwrap();
+        assert_eq!(postcard::from_bytes::<Decimal>(&stored).unwrap().scaled(), scaled);
+        assert_eq!(postcard::to_stdvec(&Decimal::from_scaled(scaled).unwrap()).unwrap(), stored);
+    }
+    for scaled in [Decimal::MAX.scaled() + 1, -Decimal::MAX.scaled() - 1, i128::MAX, i128::MIN] {
+        assert!(postcard::from_bytes::<Decimal>(&postcard::to_stdvec(&scaled).unwrap()).is_err(), "{scaled}");
+    }
+}

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::VecDeque;
 
 use super::written_as;
-use crate::accumulator::funnel::{Complete, Entry, Scan};
+use crate::accumulator::funnel::{Complete, Entries, Entry, Scan};
 use crate::accumulator::{
     Accumulator, Contribution, Count, Distinct, Ends, Extreme, Funnel, NewestK, Order, Pending, Queue, Rank, Sum,
 };
@@ -86,7 +86,9 @@ struct DistinctLayout {
 struct FunnelLayout {
     steps: u8,
     within: i64,
-    entries: Vec<Entry>,
+    /// `Entry` each, in order.
+    #[serde(serialize_with = "write_entries", deserialize_with = "read_entries")]
+    entries: Entries,
     pending: Pending,
     complete: Option<Complete>,
     #[serde(skip)]
@@ -130,6 +132,15 @@ fn write_ends<S: Serializer>(ends: &Ends, serializer: S) -> Result<S::Ok, S::Err
 
 fn read_ends<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ends, D::Error> {
     Ok(FxHashMap::deserialize(deserializer)?.into())
+}
+
+fn write_entries<S: Serializer>(entries: &Entries, serializer: S) -> Result<S::Ok, S::Error> {
+    // postcard writes the length first.
+    serializer.collect_seq(entries.iter().collect::<Vec<_>>())
+}
+
+fn read_entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Entries, D::Error> {
+    Ok(Vec::deserialize(deserializer)?.into())
 }
 
 fn write_contributions<S: Serializer>(queue: &Queue<Contribution>, serializer: S) -> Result<S::Ok, S::Error> {

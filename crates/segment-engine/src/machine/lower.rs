@@ -135,7 +135,7 @@ fn threshold_key(aggregate: &Aggregate, k: u64) -> (AccumulatorKey, i64) {
 }
 
 /// Returns the key of the accumulator that has an aggregate's value.
-fn value_key(aggregate: &Aggregate) -> AccumulatorKey {
+pub(super) fn value_key(aggregate: &Aggregate) -> AccumulatorKey {
     let (mut fixed, timed) = split_filter(aggregate);
     let kind = match aggregate.function {
         AggregateFunction::Count => AccumulatorKind::Count(u64::MAX),

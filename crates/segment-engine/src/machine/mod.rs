@@ -22,6 +22,7 @@ mod format_3;
 mod formula;
 mod index;
 mod inputs;
+mod integrity;
 mod limited;
 mod lower;
 mod recent;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::encoding::{ManualListLayout, ProfileLayout};
 use super::index::UserSlot;
+use super::integrity::{check_accumulator, check_now, check_sequence};
 use super::user::{ManualList, Source, User, UserProfile};
 use super::{AccumulatorId, Definition, Departed, Machine, RecentIds, Rule, Settings};
 use crate::accumulator::Accumulator;
@@ -200,6 +201,7 @@ impl Machine {
 
     fn read_user(&self, bytes: &[u8]) -> Result<User, SnapshotError> {
         let (block, rest) = read::<UserBlock>(bytes)?;
+        check_sequence(block.sequence)?;
         let appendix = if rest.is_empty() {
             UserAppendix::default()
         } else {
@@ -221,6 +223,9 @@ impl Machine {
         let id_of = |name| names.get(&name).copied().filter(|id| self.catalog.is_complete(*id));
         user.accumulators =
             block.accumulators.into_iter().filter_map(|(name, kept)| Some((id_of(name)?, kept))).collect();
+        for (id, kept) in &user.accumulators {
+            check_accumulator(&self.catalog.accumulator(*id).key, kept)?;
+        }
         for (name, until) in appendix.limited {
             if let Some(id) = id_of(name) {
                 user.limited.note(id, until, self.now);
@@ -273,6 +278,7 @@ impl Machine {
         plan: &mut dyn FnMut(&str) -> Result<Arc<Plan>, CompileError>,
     ) -> Result<Self, SnapshotError> {
         let (block, _) = read::<MachineBlock>(bytes)?;
+        check_now(block.now)?;
         let mut machine = Machine::new(settings);
         machine.now = block.now;
         machine.has_history = block.has_history;

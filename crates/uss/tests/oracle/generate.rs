@@ -9,6 +9,7 @@ use crate::edges;
 use crate::history::{Case, Step, What};
 use crate::lists;
 use crate::naive::Segments;
+use crate::numbers;
 use crate::random::Random;
 
 const SECOND: i64 = 1_000_000;
@@ -219,6 +220,9 @@ impl Generator {
         if self.random.chance(60) {
             payload["tags"] = lists::tags(&mut self.random);
         }
+        if self.random.chance(40) {
+            payload["reading"] = numbers::reading(&mut self.random);
+        }
         for (property, percent, values) in properties {
             if self.random.chance(percent) && payload.get(property).is_none() {
                 let value = self.random.pick(values).clone();
@@ -276,6 +280,9 @@ impl Generator {
         }
         if self.random.chance(50) {
             traits["tags"] = lists::tags(&mut self.random);
+        }
+        if self.random.chance(50) {
+            traits["reading"] = numbers::reading(&mut self.random);
         }
         let created_at = true_since(Timestamp(created_at), Timestamp(at));
         What::Traits { key, created_at, traits }

@@ -19,6 +19,7 @@ mod kinds;
 mod lists;
 mod minimise;
 mod naive;
+mod numbers;
 mod postgres;
 mod postgres_server;
 mod random;

@@ -6,6 +6,7 @@
 //! while a chain of all steps lasts, the value is certain, and events that end no later than that
 //! chain never matter again.
 
+mod blocks;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ mod tests;
 use super::{CapacityExceeded, Contribution, ENTRIES_MAX, Pending};
 use crate::time::Timestamp;
 use crate::value::Value;
-use scan::Chain;
+pub(crate) use blocks::Entries;
 pub(crate) use scan::{Entry, Scan};
 
 /// The events that match a step of the funnel.
@@ -22,9 +23,8 @@ pub struct Funnel {
     pub(crate) steps: u8,
     /// Microseconds from the first event of a chain to its last.
     pub(crate) within: i64,
-    /// Those that count, by `created_at`, then by end. Events for which both are equal share an
-    /// entry.
-    pub(crate) entries: Vec<Entry>,
+    /// Those that count. Events for which `created_at` and end are equal share an entry.
+    pub(crate) entries: Entries,
     pub(crate) pending: Pending,
     /// A chain of all steps.
     pub(crate) complete: Option<Complete>,
@@ -44,7 +44,7 @@ impl Funnel {
     /// Returns an empty accumulator for a funnel with this many steps, within this many
     /// microseconds.
     pub fn new(steps: u8, within: i64) -> Self {
-        let (entries, pending) = (Vec::new(), Pending::default());
+        let (entries, pending) = (Entries::default(), Pending::default());
         Self { steps, within, entries, pending, complete: None, scan: Some(Scan::default()) }
     }
 
@@ -74,34 +74,26 @@ impl Funnel {
     }
 
     fn begin(&mut self, entry: Entry) {
-        let at = self.entries.partition_point(|other| other.key() < entry.key());
-        match self.entries.get_mut(at) {
-            Some(same) if same.key() == entry.key() => {
-                if same.steps | entry.steps != same.steps {
-                    same.steps |= entry.steps;
-                    self.scan = None;
-                }
-            }
-            _ => {
-                self.entries.insert(at, entry);
-                // Mostly the newest event comes last, and the scan goes on. Any other may change
-                // what it found.
-                self.scan = self.scan.take().filter(|scan| scan.is_before(entry.created_at));
-                if let Some(scan) = &mut self.scan {
-                    scan.go_on(&[entry], self.steps, self.within);
-                    self.drop_irrelevant();
-                }
-            }
+        if !self.entries.insert(entry) {
+            return;
+        }
+        // Mostly the newest event comes last, and the scan goes on. Any other may change what it
+        // found.
+        self.scan = self.scan.take().filter(|scan| scan.is_before(entry.created_at));
+        if let Some(scan) = &mut self.scan {
+            scan.go_on(&[entry], self.steps, self.within);
+            self.drop_irrelevant();
         }
     }
 
     pub(super) fn settle(&mut self, now: Timestamp) {
         self.complete = self.complete.take().filter(|complete| complete.until > now);
         if self.scan.as_ref().is_none_or(|scan| scan.next_end() <= now) {
-            self.entries.retain(|entry| entry.until > now);
+            self.entries.drop_ended(now);
             // A chain that lasts is still the best of its length. If one has ended, another may
             // take its place.
-            self.scan = self.scan.take().filter(|scan| scan.outlasts(now)).map(|scan| scan.ending(&self.entries));
+            self.scan =
+                self.scan.take().filter(|scan| scan.outlasts(now)).map(|scan| scan.ending(self.entries.first_end()));
         }
         while let Some(contribution) = self.pending.pop_begun(now) {
             if let Some(entry) = entry(&contribution).filter(|entry| entry.until > now && self.matters(entry.until)) {
@@ -109,7 +101,7 @@ impl Funnel {
             }
         }
         if self.scan.is_none() {
-            self.scan = Some(Scan::over(&self.entries, self.steps, self.within));
+            self.scan = Some(self.entries.scan(self.steps, self.within));
             self.drop_irrelevant();
         }
     }
@@ -120,27 +112,10 @@ impl Funnel {
         if !self.matters(chain.until) {
             return;
         }
-        let events = self.events_of(chain, self.steps);
+        let events = self.entries.chain(chain.start, chain.until, self.steps);
         self.complete = Some(Complete { until: chain.until, events });
-        self.entries.retain(|entry| entry.until > chain.until);
+        self.entries.drop_ended(chain.until);
         self.pending.0.retain(|contribution: &Contribution| contribution.until > chain.until);
-        if self.entries.is_empty() {
-            self.entries.shrink_to_fit();
-        }
-    }
-
-    /// Returns the earliest events that form a chain of `length` steps, begin when this one does,
-    /// and last as long.
-    fn events_of(&self, chain: Chain, length: u8) -> Vec<Entry> {
-        let start = self.entries.partition_point(|entry| entry.created_at < chain.start);
-        let mut events: Vec<Entry> = Vec::with_capacity(length.into());
-        for entry in self.entries[start..].iter().filter(|entry| entry.until >= chain.until) {
-            let is_later = events.last().is_none_or(|last| last.created_at < entry.created_at);
-            if events.len() < length.into() && is_later && entry.matches(events.len()) {
-                events.push(*entry);
-            }
-        }
-        events
     }
 
     /// Returns the length of the longest chain. Call after settling.
@@ -158,7 +133,7 @@ impl Funnel {
         }
         let length = self.value();
         let chain = self.scan.as_ref().and_then(|scan| scan.chain(length));
-        chain.map_or_else(Vec::new, |chain| self.events_of(chain, length))
+        chain.map_or_else(Vec::new, |chain| self.entries.chain(chain.start, chain.until, length))
     }
 
     pub(crate) fn next_change(&self) -> Timestamp {
@@ -174,8 +149,8 @@ impl Funnel {
     pub(super) fn heap_bytes(&self) -> usize {
         let complete = self.complete.as_ref().map_or(0, |complete| complete.events.capacity());
         let scan = self.scan.as_ref().map_or(0, Scan::heap_bytes);
-        let entries = (self.entries.capacity() + complete) * size_of::<Entry>();
-        size_of::<Self>() + entries + scan + self.pending.heap_bytes()
+        let complete = complete * size_of::<Entry>();
+        size_of::<Self>() + self.entries.heap_bytes() + complete + scan + self.pending.heap_bytes()
     }
 
     pub(super) fn entries(&self) -> usize {
@@ -186,18 +161,19 @@ impl Funnel {
         if let Some(complete) = other.complete.filter(|complete| self.matters(complete.until)) {
             self.complete = Some(complete);
         }
-        self.entries.extend(other.entries);
-        self.entries.sort_by_key(Entry::key);
-        self.entries.dedup_by(|next, kept| {
+        let mut entries: Vec<Entry> = self.entries.iter().chain(other.entries.iter()).copied().collect();
+        entries.sort_by_key(Entry::key);
+        entries.dedup_by(|next, kept| {
             let is_same = next.key() == kept.key();
             kept.steps |= if is_same { next.steps } else { 0 };
             is_same
         });
+        self.entries = entries.into();
         for contribution in other.pending.into_contributions() {
             self.pending.0.push(contribution.from, contribution);
         }
         if let Some(complete) = &self.complete {
-            self.entries.retain(|entry| entry.until > complete.until);
+            self.entries.drop_ended(complete.until);
             self.pending.0.retain(|contribution: &Contribution| contribution.until > complete.until);
         }
         self.scan = None;
@@ -215,7 +191,7 @@ impl Funnel {
         waiting.sort_by_key(|contribution| std::cmp::Reverse(contribution.from));
         let of_waiting = excess.min(waiting.len());
         let dropped = waiting.drain(..of_waiting).map(|contribution| contribution.until);
-        let dropped = dropped.chain(self.entries.drain(..excess - of_waiting).map(|entry| entry.until));
+        let dropped = dropped.chain(self.entries.drop_oldest(excess - of_waiting));
         let until = dropped.max().unwrap_or(now);
         for contribution in waiting {
             self.pending.0.push(contribution.from, contribution);

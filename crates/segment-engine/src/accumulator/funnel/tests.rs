@@ -233,3 +233,45 @@ proptest! {
         }
     }
 }
+
+/// A single pass over all events, oldest first, as `Scan` makes it over the entries of one block.
+fn by_one_pass(facts: &[Fact], steps: u8, within: i64) -> u8 {
+    let mut entries: Vec<Entry> = facts.iter().filter_map(|fact| entry(&fact.contribution(0))).collect();
+    entries.sort_by_key(Entry::key);
+    Scan::over(&entries, steps, within).length()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Too many for brute force: hundreds of events in many blocks, late, of equal instants, ending
+    /// at different times. After each event the value is that of one pass over what counts.
+    #[test]
+    fn a_late_event_among_many_gives_the_value_of_one_pass(
+        facts in prop::collection::vec((0..400_i64, 0..16_i64, 0..3_i64), 1..120),
+        steps in 1..5_u8,
+        within in 1..80_i64,
+        rare in 0..4_u8,
+    ) {
+        let mut funnel = Funnel::new(steps, within);
+        let mut known: Vec<Fact> = Vec::new();
+        for (now, (created_at, mask, longer)) in (0..).zip(facts) {
+            // One step is rare, so that chains stay unfinished.
+            let mask = if created_at % 16 == 0 { mask } else { mask & !(1 << rare) };
+            let fact = Fact { created_at, steps: mask, from: now, until: 40 + created_at / 2 + longer * 9 };
+            if fact.until > now {
+                prop_assert_eq!(funnel.add(fact.contribution(now), Timestamp(now)), Ok(()));
+                known.push(fact);
+            }
+            let counting: Vec<Fact> = known.iter().copied().filter(|fact| now < fact.until).collect();
+            prop_assert_eq!(value_at(&mut funnel, now), by_one_pass(&counting, steps, within), "at {}", now);
+            if now % 8 == 0 {
+                let chain = funnel.chain();
+                prop_assert_eq!(chain.len(), usize::from(funnel.value()));
+                prop_assert!(chain.windows(2).all(|pair| pair[0].created_at < pair[1].created_at));
+                prop_assert!(chain.iter().all(|entry| entry.until.0 > now));
+                prop_assert!(chain.last().is_none_or(|last| last.created_at.0 - chain[0].created_at.0 <= within));
+            }
+        }
+    }
+}

@@ -118,7 +118,8 @@ impl Clauses<'_> {
     /// Returns a condition on the user that is valid inside one on an event too. A condition on the
     /// clock is not.
     fn user_term(&mut self) -> String {
-        match self.random.below(16) {
+        match self.random.below(17) {
+            16 => self.reading_condition("traits"),
             13..15 => self.list_condition("traits"),
             15 => self.bucket_condition(),
             0..4 if !self.tags.is_empty() => {
@@ -264,7 +265,8 @@ impl Clauses<'_> {
     }
 
     fn payload_condition(&mut self) -> String {
-        match self.random.below(9) {
+        match self.random.below(10) {
+            9 => self.reading_condition("payload"),
             6 => format!("(to_timestamp((payload->>'since')::numeric) {} {})", self.comparison(), self.now_bound()),
             7 => format!(
                 "(to_timestamp((payload->>'since')::numeric) {} TIMESTAMPTZ '{}')",

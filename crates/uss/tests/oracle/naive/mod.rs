@@ -21,6 +21,7 @@ use sqlparser::parser::Parser;
 
 use crate::answers::{Answer as AllAnswers, Answers, Verdict};
 use crate::history::{Case, User, World};
+pub(crate) use values::text_of_json;
 use values::{arithmetic, cast, compare, like, regex_matches};
 
 /// A value, or the construct that the interpreter does not know.

@@ -169,7 +169,7 @@ fn from_text(text: &str, ty: Type) -> Option<Value> {
 
 /// Returns the result of `->>`: a string without its quotes, a list or an object as PostgreSQL
 /// prints a jsonb, other values as JSON.
-pub(super) fn text_of_json(json: &Json) -> String {
+pub(crate) fn text_of_json(json: &Json) -> String {
     match json {
         Json::String(text) => text.clone(),
         Json::Array(items) => format!("[{}]", items.iter().map(jsonb_item).collect::<Vec<_>>().join(", ")),
