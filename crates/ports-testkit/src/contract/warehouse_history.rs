@@ -76,7 +76,9 @@ async fn an_event_larger_than_the_bound_is_returned_alone(warehouse: &dyn Wareho
 
 async fn a_part_begins_at_its_first_offset(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, (1..=6).map(|offset| row(event(1 + offset as i64 % 2, 0, offset))).collect()).await;
-    let cases: [(&[HistoryOf], &[(i64, u64)]); 4] = [
+    /// Parts, and the users and offsets of their events.
+    type Case<'a> = (&'a [HistoryOf], &'a [(i64, u64)]);
+    let cases: [Case<'_>; 4] = [
         (&[part(1, 3, 6), part(2, 0, 5)], &[(1, 4), (2, 1), (2, 3)]),
         (&[part(1, 2, 3), part(2, 6, 9)], &[(1, 2)]),
         (&[part(1, 4, 4), part(2, 5, 3)], &[]),
