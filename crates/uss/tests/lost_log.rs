@@ -131,16 +131,7 @@ async fn a_lost_log_is_refused_without_accept_loss_and_transitions_are_emitted_a
 #[tokio::test]
 async fn a_damaged_log_is_refused_without_accept_loss() {
     let data = tempfile::tempdir().unwrap();
-    let server = Launch::new(data.path()).set("USS_UNKNOWN_USERS", "create").set("USS_PARTITIONS", "2").start();
-    let twice = server.segment("twice", "count(*) >= 2").await;
-    server.in_force(twice).await;
-    for _ in 0..2 {
-        event(&server, "known").await;
-    }
-    let known = id_of(&server, "known").await;
-    is_in(&server, known, &[twice]).await;
-    archived(&server).await;
-    let launch = server.kill();
+    let (launch, known, twice) = killed_server(data.path()).await;
     let journal = data.path().join("log/0.jnl");
     let sound = std::fs::read(&journal).unwrap();
     // A byte of the first batch, bytes in the middle, and the end.
