@@ -104,7 +104,7 @@ async fn a_cancelled_step_is_continued_and_counts_no_event_twice() {
             break;
         }
     }
-    assert!(cancelled > 10, "a step lets others run often: {cancelled} times");
+    assert!(cancelled >= EVENTS, "it lets others run after each event: {cancelled} times");
     world.run().await;
     assert_eq!(memberships(&world, USER), [SegmentId(1)]);
 }

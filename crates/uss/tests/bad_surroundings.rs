@@ -12,7 +12,7 @@ use ports::checkpoints::{Checkpoint, CheckpointStore};
 use ports::log::Log;
 use segment_engine::ids::UserId;
 use serde_json::json;
-use support::{Launch, Server, eventually};
+use support::{Launch, PATIENCE, Server, eventually};
 
 fn port(address: &str) -> &str {
     address.rsplit(':').next().unwrap()
@@ -242,4 +242,34 @@ async fn a_torn_write_at_the_end_of_the_log_is_dropped_and_everything_before_it_
 fn newest_journal(folder: &Path) -> PathBuf {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files.filter(|path| path.extension().is_some_and(|it| it == "jnl")).max().unwrap()
+}
+
+/// What is counted for a new segment with expensive patterns outlives the request.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_query_whose_caller_has_gone() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::new(data.path()).start();
+    server.user("known").await;
+    // Letters without a period, so that the matcher's table of states never suffices: a linear
+    // congruential generator with the constants of Numerical Recipes.
+    let mut random = 1_u32;
+    let mut letter = || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if random >> 31 == 0 { 'a' } else { 'b' }
+    };
+    for _ in 0..400 {
+        let url: String = (0..15_000).map(|_| letter()).collect();
+        let accepted = server.event(&json!({"id": "known", "payload": {"url": url}})).await;
+        assert_eq!(accepted.status, 200, "{}", accepted.body);
+    }
+    eventually("the warehouse has all events", async || {
+        let preview = server.post("/segments/preview", &json!({"whereStatement": "count(*) = 400"})).await.body;
+        (preview["data"]["size"] == 1).then_some(())
+    })
+    .await;
+    let patterns: Vec<_> = (0..50).map(|n| format!("url ~ '[ab]*b[ab]{{{}}}[cd]y{n}'", 14 + n % 6)).collect();
+    let saved = server.post("/segments", &json!({"tag": "slow", "whereStatement": patterns.join(" OR ")})).await.body;
+    assert_eq!(saved["data"]["wouldEnterReason"], "the warehouse has not responded within 2 s", "{saved}");
+    let stopped = tokio::task::spawn_blocking(|| server.stop());
+    tokio::time::timeout(PATIENCE, stopped).await.expect("the server stops").unwrap();
 }

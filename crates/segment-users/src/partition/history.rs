@@ -7,7 +7,7 @@ use segment_engine::event::Event;
 use segment_engine::ids::UserId;
 use segment_engine::machine::{AccumulatorId, Machine};
 
-use super::{EVENTS_PER_YIELD, Partition, WorkerError};
+use super::{Partition, WorkerError};
 use crate::settings::Settings;
 
 /// A user's history that is still to be read, of one of the ids that it was received with.
@@ -85,11 +85,9 @@ impl Partition {
         while !unread.is_empty() {
             let warehouse = self.ports.warehouse.as_ref();
             let events = read_some(&self.machine, warehouse, &self.settings, accumulators, &mut unread).await?;
-            for (added, event) in (1..).zip(events) {
+            for event in events {
                 event.add(&mut self.machine, accumulators);
-                if added % EVENTS_PER_YIELD == 0 {
-                    tokio::task::yield_now().await;
-                }
+                tokio::task::yield_now().await;
             }
         }
         Ok(())

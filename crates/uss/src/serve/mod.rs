@@ -65,6 +65,9 @@ pub struct Options {
     pub accept_clock: bool,
 }
 
+/// How long a stop waits for queries whose callers have gone.
+const ABANDONED_QUERIES_MAX: Duration = Duration::from_secs(2);
+
 /// Runs until a signal stops it.
 ///
 /// # Errors
@@ -76,7 +79,11 @@ pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
     // of the cores.
     let segment_users = runtime("segment-users")?;
     let ports = runtime("ports")?;
-    ports.block_on(serve(settings, options, metrics, segment_users.handle()))
+    let outcome = ports.block_on(serve(settings, options, metrics, segment_users.handle()));
+    // A query whose caller has gone may compute for minutes more; everything else has ended.
+    ports.shutdown_timeout(ABANDONED_QUERIES_MAX);
+    segment_users.shutdown_timeout(ABANDONED_QUERIES_MAX);
+    outcome
 }
 
 /// Creates a runtime with a thread for each core.

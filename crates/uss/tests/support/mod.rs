@@ -24,7 +24,7 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// How long a request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(60);
 /// How long [`eventually`] tries.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How to start the binary: its data folder, settings, flags, and the command it runs under.
 #[derive(Clone, Debug)]
