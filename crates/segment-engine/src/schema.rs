@@ -1,7 +1,7 @@
 //! The one schema of events: everything that names, reads, writes or stores a column goes by it.
 //!
-//! A new column is a line of the table below, a field of [`Event`](crate::event::Event), and a
-//! migration of the warehouse. Then the compiler asks for the rest: the getter
+//! A new column is a line of `event_columns!` below, a field of [`Event`](crate::event::Event), and
+//! a migration of the warehouse. Then rustc reports what else is missing: the getter
 //! ([`Event::value`](crate::event::Event::value)), where the readers of records and of the warehouse
 //! get the field's value, and the names that other services use for it.
 
@@ -16,7 +16,8 @@ pub enum Place {
     Payload,
     /// Beside the payload, in the record only: ingestion finds it out.
     Record,
-    /// Neither in what a client sends nor in the record: it follows from the record's place in the log.
+    /// Neither in what a client sends nor in the record: it is the instant at which the log
+    /// received the record.
     Log,
 }
 
@@ -92,8 +93,8 @@ macro_rules! event_columns {
                 }
             }
 
-            /// Returns the column with this [name](Self::name). Every field of every event asks, so
-            /// it is a match, not a search.
+            /// Returns the column with this [name](Self::name). Called for each field of each event,
+            /// so it is a match, not a search.
             #[inline]
             pub fn named(name: &str) -> Option<EventColumn> {
                 match name {
@@ -185,8 +186,8 @@ impl EventColumn {
         EventColumn::named(name).filter(|column| column.place() == Place::Payload)
     }
 
-    /// Whether the column identifies a user or a delivery. Such a value is never altered: two ids
-    /// must not become one.
+    /// Whether clients send the column as an id of a user, the type of such an id, or an id of an
+    /// event. Such a value is never altered: two ids must not become one.
     #[inline]
     pub const fn is_id(self) -> bool {
         matches!(self, EventColumn::ClientRefId | EventColumn::IdType | EventColumn::EventId)

@@ -1,5 +1,7 @@
 //! The worker's settings and their defaults.
 
+use std::time::Duration;
+
 use segment_engine::machine;
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -11,6 +13,8 @@ pub struct Settings {
     pub batch_bytes_max: usize,
     /// About how many deadlines one turn fires.
     pub wakeups_per_turn_max: usize,
+    /// For how long a partition keeps its thread before others run.
+    pub slice: Duration,
     /// How long at least between two checkpoints of a partition, in microseconds.
     pub checkpoint_interval_micros: i64,
     /// The machine's own.
@@ -37,6 +41,7 @@ impl Default for Settings {
         Self {
             batch_bytes_max: 1 << 20,
             wakeups_per_turn_max: 50_000,
+            slice: Duration::from_millis(5),
             checkpoint_interval_micros: 10_000_000,
             machine: machine::Settings::default(),
             backfill_users_per_read: 512,

@@ -59,8 +59,9 @@ impl Query {
     }
 }
 
-/// Opens every partition, in order, as many at once as there are threads: a checkpoint is in
-/// memory twice while it is read. The first failure ends it, logged with its partition.
+/// Opens every partition, and returns them in order of their ids. At most as many open at once as
+/// there are threads, to save memory: while a checkpoint is read, memory holds it twice. The first
+/// failure ends the opening, and is logged with its partition.
 pub(crate) async fn open_all(ports: &Ports, settings: Settings) -> Result<Vec<Partition>, WorkerError> {
     let permits = Arc::new(Semaphore::new(Handle::current().metrics().num_workers()));
     let mut opening = JoinSet::new();
@@ -96,8 +97,9 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) async fn run(mut self, mut partition: Partition) {
         loop {
-            // A panic is a defect, but no reason to leave the partition's users alone for ever.
             self.running.send_replace(true);
+            // A panic is a defect. Start again all the same, so that this partition's users do not
+            // stay frozen.
             let Err(error) = catch_panic(self.turns(&mut partition)).await else { return };
             self.running.send_replace(false);
             let (id, ports, settings) = (partition.id, partition.ports.clone(), partition.settings);
@@ -115,11 +117,11 @@ impl Worker {
         }
     }
 
-    /// Takes turns until `stop`; then writes a last checkpoint, so that the next start is quick.
+    /// Runs turn after turn until `stop`; then writes a last checkpoint, so that the next start is quick.
     async fn turns(&mut self, partition: &mut Partition) -> Result<(), WorkerError> {
         let mut queries = Vec::new();
         loop {
-            // Taken here too: a worker that always has more to do must not let callers wait.
+            // Also while the worker always has more to do: else callers would wait for ever.
             while queries.len() < QUERIES_MAX
                 && let Ok(query) = self.queries.try_recv()
             {
@@ -128,7 +130,7 @@ impl Worker {
             let turn = partition.turn().await?;
             let step = tokio::select! {
                 biased;
-                // The history that was read is not saved: a stop need not wait for it.
+                // A stop abandons the step: what it has read is not saved anyway.
                 _ = self.stop.wait_for(|stop| *stop) => Ok(false),
                 step = partition.backfill_step() => step,
             };
@@ -157,7 +159,7 @@ impl Worker {
             tokio::select! {
                 () = log.wait_for(Topic::Events, partition.id, partition.progress.next_offset) => {}
                 () = tokio::time::sleep(sleep_until(wake_at, partition.ports.clock.now())) => {}
-                // A new segment may wait until the archiver is as far as its history reaches.
+                // The archiver has advanced: a backfill may be waiting for it to pass the fence.
                 _ = self.archived.changed() => {}
                 Some(query) = self.queries.recv() => queries.push(query),
                 _ = self.stop.changed() => {}

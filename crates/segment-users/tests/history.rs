@@ -87,7 +87,7 @@ async fn a_history_in_many_pieces_counts_each_event_once() {
 
 #[tokio::test]
 async fn a_cancelled_step_is_continued_and_counts_no_event_twice() {
-    let mut world = world(Settings::default()).await;
+    let mut world = world(Settings { slice: Duration::ZERO, ..Settings::default() }).await;
     define(&mut world, 1, "count(*) = 300").await;
     let partition = &mut world.partitions[home(USER)];
     let mut cancelled = 0;

@@ -8,6 +8,7 @@ use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::AccumulatorId;
 
 use super::history::{PastEvent, Unread, read_some};
+use super::slice::Slice;
 use super::{Partition, WorkerError};
 
 /// The job that is running, if any. It is not saved: after a restart the same history is read
@@ -63,11 +64,12 @@ impl Partition {
             job.events =
                 read_some(&self.machine, warehouse, &self.settings, &job.accumulators, &mut job.unread).await?;
         }
+        let mut slice = Slice::begin(self.settings.slice);
         for _ in 0..self.settings.backfill_events_per_step {
             let Some(event) = job.events.pop_front() else { break };
             event.add(&mut self.machine, &job.accumulators);
-            // One event may cost a second with expensive clauses. A stop ends the step here.
-            tokio::task::yield_now().await;
+            // A stop ends the step here.
+            slice.end_if_over().await;
         }
         if !job.events.is_empty() || !job.unread.is_empty() {
             return Ok(true);

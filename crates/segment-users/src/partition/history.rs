@@ -7,6 +7,7 @@ use segment_engine::event::Event;
 use segment_engine::ids::UserId;
 use segment_engine::machine::{AccumulatorId, Machine};
 
+use super::slice::Slice;
 use super::{Partition, WorkerError};
 use crate::settings::Settings;
 
@@ -82,12 +83,13 @@ impl Partition {
         accumulators: &[AccumulatorId],
         mut unread: Vec<Unread>,
     ) -> Result<(), WorkerError> {
+        let mut slice = Slice::begin(self.settings.slice);
         while !unread.is_empty() {
             let warehouse = self.ports.warehouse.as_ref();
             let events = read_some(&self.machine, warehouse, &self.settings, accumulators, &mut unread).await?;
             for event in events {
                 event.add(&mut self.machine, accumulators);
-                tokio::task::yield_now().await;
+                slice.end_if_over().await;
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ mod backfill;
 mod history;
 mod notify;
 mod recovery;
+mod slice;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,12 +19,9 @@ use segment_engine::machine::{Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 
 pub(crate) use self::recovery::check_latest;
+use self::slice::Slice;
 use crate::plans::Plans;
 use crate::settings::Settings;
-
-/// After so many events or records a partition lets others run: an expensive clause may take
-/// milliseconds for each.
-const EVENTS_PER_YIELD: usize = 16;
 
 /// The ports of a partition. Cheap to clone.
 #[derive(Clone)]
@@ -145,11 +143,10 @@ impl Partition {
             .read(Topic::Events, self.id, self.progress.next_offset, self.settings.batch_bytes_max)
             .await?;
         let started = std::time::Instant::now();
-        for (applied, record) in (1..).zip(&batch.records) {
+        let mut slice = Slice::begin(self.settings.slice);
+        for record in &batch.records {
             self.apply(record).await?;
-            if applied % EVENTS_PER_YIELD == 0 {
-                tokio::task::yield_now().await;
-            }
+            slice.end_if_over().await;
         }
         let reached = self.machine.advance(batch.complete_until, self.settings.wakeups_per_turn_max);
         if !batch.records.is_empty() {

@@ -12,7 +12,8 @@ use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::backfill::Backfill;
-use super::{EVENTS_PER_YIELD, Partition, Ports, Tombstone, WorkerError};
+use super::slice::Slice;
+use super::{Partition, Ports, Tombstone, WorkerError};
 use crate::plans::Plans;
 use crate::settings::Settings;
 
@@ -90,17 +91,15 @@ impl Partition {
 
     /// Applies the records up to the last commit again. Their notifications were emitted before.
     async fn fold_until(&mut self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Emitted>>, WorkerError> {
+        let mut slice = Slice::begin(self.settings.slice);
         while self.progress.next_offset < committed.next_offset {
             let batch = self.ports.log.read(Topic::Events, self.id, self.progress.next_offset, BATCH_BYTES_MAX).await?;
             if batch.records.is_empty() {
                 break;
             }
-            let records = batch.records.iter().filter(|record| record.offset < committed.next_offset);
-            for (applied, record) in (1..).zip(records) {
+            for record in batch.records.iter().filter(|record| record.offset < committed.next_offset) {
                 self.apply(record).await?;
-                if applied % EVENTS_PER_YIELD == 0 {
-                    tokio::task::yield_now().await;
-                }
+                slice.end_if_over().await;
             }
             self.progress.next_offset = batch.next_offset.min(committed.next_offset);
         }

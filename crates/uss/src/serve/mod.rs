@@ -1,5 +1,5 @@
-//! The composition root: turns settings into a running system. The only place that names concrete
-//! adapters.
+//! The composition root: turns settings into a running system. Only this module and its
+//! submodules name concrete adapters.
 
 mod checked;
 mod clock;
@@ -55,9 +55,9 @@ impl StartError {
 /// The options of one start, which are not settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Bind to another address than loopback without API keys.
+    /// Bind to an address that is not loopback although there are no API keys.
     pub insecure: bool,
-    /// Load sample data if there is no data yet, and show commands to try.
+    /// Load sample data if there are neither users nor segments yet, and show commands to try.
     pub sample_data: bool,
     /// Continue although a store has lost data that another store has.
     pub accept_loss: bool,
@@ -75,13 +75,13 @@ const ABANDONED_QUERIES_MAX: Duration = Duration::from_secs(2);
 pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
     logging::install(&settings)?;
     let metrics = registry::install()?;
-    // However long the segment service computes, the operating system gives the ports their share
-    // of the cores.
+    // The segment service has a runtime of its own: however long it computes, the operating system
+    // gives HTTP and signals their share of the cores.
     let segment_users = runtime("segment-users")?;
-    let ports = runtime("ports")?;
-    let outcome = ports.block_on(serve(settings, options, metrics, segment_users.handle()));
+    let http = runtime("http")?;
+    let outcome = http.block_on(serve(settings, options, metrics, segment_users.handle()));
     // A query whose caller has gone may compute for minutes more; everything else has ended.
-    ports.shutdown_timeout(ABANDONED_QUERIES_MAX);
+    http.shutdown_timeout(ABANDONED_QUERIES_MAX);
     segment_users.shutdown_timeout(ABANDONED_QUERIES_MAX);
     outcome
 }
@@ -106,7 +106,7 @@ async fn serve(
         load_sample_data(running.api.clone(), &running.addresses).await;
     }
     stop_signal.await;
-    tracing::info!("stopping: no new requests; accepted ones are finished");
+    tracing::info!("stopping: takes no new requests, and finishes those it has accepted");
     running.stop().await;
     tracing::info!("stopped");
     Ok(())
@@ -136,8 +136,8 @@ impl Running {
         clock: Arc<GuardedClock>,
         segment_users: &Handle,
     ) -> Result<Self, StartError> {
-        // First, so that an impossible start, such as a second one on the same machine, fails
-        // before it touches data.
+        // First, so that a start that cannot succeed, such as a second one on the same ports,
+        // fails before it touches data.
         let Checked { unknown_users, future, access, topics, identity_rules } = Checked::of(settings)?;
         let limits = descriptors::divide(descriptors::raise_limit(), settings);
         let listeners = listen::bind(settings, &access.keys, options.insecure).await?;
