@@ -65,7 +65,7 @@ pub struct Options {
     pub accept_clock: bool,
 }
 
-/// How long a stop waits for queries whose callers have gone.
+/// How long a stop waits, for each runtime, for queries whose callers have gone.
 const ABANDONED_QUERIES_MAX: Duration = Duration::from_secs(2);
 
 /// Runs until a signal stops it.
