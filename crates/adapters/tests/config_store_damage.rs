@@ -183,7 +183,7 @@ async fn a_damaged_page_is_refused_and_never_served() {
 async fn killed(folder: &Path) -> (Vec<u8>, Vec<u8>, Vec<Vec<String>>) {
     let file = folder.join("killed.sqlite");
     let store = open(&file).await.unwrap();
-    store.scrub().await.unwrap();
+    store.wipe().await.unwrap();
     let mut states = Vec::new();
     for number in 1..=12 {
         let user = store.create_user(NewUser::default(), NOW).await.unwrap().id;

@@ -42,7 +42,7 @@ async fn a_deleted_user_is_in_no_file() -> Outcome {
     assert_eq!(found(folder.path())?.len(), SECRETS.len());
     store.delete_user(user).await?;
     store.outbox_sent(store.outbox_end().await?).await?;
-    store.scrub().await?;
+    store.wipe().await?;
     assert_eq!(found(folder.path())?, Vec::<&str>::new());
     // Later writes do not bring it back.
     store.create_user(NewUser::default(), now).await?;

@@ -260,7 +260,7 @@ pub trait Log: Send + Sync + 'static {
     /// log's files, if the last wipe was at least `interval_micros` before `now`; a new log counts
     /// as just wiped. Returns whether it did. If a call is cancelled or killed, the next one starts
     /// again. A log without files has nothing to wipe.
-    async fn scrub(&self, _now: Timestamp, _interval_micros: i64) -> Result<bool, LogError> {
+    async fn wipe(&self, _now: Timestamp, _interval_micros: i64) -> Result<bool, LogError> {
         Ok(false)
     }
 

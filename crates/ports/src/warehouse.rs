@@ -188,7 +188,7 @@ pub trait Warehouse: Send + Sync + 'static {
     /// the last wipe and that was at least `interval_micros` before `now`. Returns whether it did.
     /// It takes long, but blocks neither reads nor writes. If a call is cancelled or killed, the
     /// next one starts again. A warehouse without files has nothing to wipe.
-    async fn scrub(&self, _now: Timestamp, _interval_micros: i64) -> Result<bool, WarehouseError> {
+    async fn wipe(&self, _now: Timestamp, _interval_micros: i64) -> Result<bool, WarehouseError> {
         Ok(false)
     }
 }

@@ -72,11 +72,11 @@ impl Erasure {
     /// tries again.
     pub async fn erase_once(&self) {
         let now = self.clock.now();
-        let warehouse = self.warehouse.scrub(now, self.interval_micros);
+        let warehouse = self.warehouse.wipe(now, self.interval_micros);
         if self.erase("the warehouse", &self.of_warehouse, now, warehouse).await {
             tracing::info!("erased deleted users from the warehouse's files");
         }
-        let log = self.log.scrub(now, self.interval_micros);
+        let log = self.log.wipe(now, self.interval_micros);
         if self.erase("the log", &self.of_log, now, log).await {
             tracing::debug!("erased trimmed records from the log's files");
         }
@@ -88,13 +88,13 @@ impl Erasure {
         store: &str,
         retry: &Mutex<Retry>,
         now: Timestamp,
-        scrub: impl Future<Output = Result<bool, E>>,
+        wipe: impl Future<Output = Result<bool, E>>,
     ) -> bool {
         let retry = || retry.lock().unwrap_or_else(PoisonError::into_inner);
         if !retry().is_due(now) {
             return false;
         }
-        match scrub.await {
+        match wipe.await {
             Ok(erased) => {
                 if retry().succeeded() > 0 {
                     tracing::info!("the files of {store} can be erased again");

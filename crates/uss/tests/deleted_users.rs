@@ -177,7 +177,7 @@ async fn after_the_retention_a_deleted_user_is_in_no_file() {
     world.relay.move_all().await.unwrap();
     service.handle().wait_until_applied().await.unwrap();
     service.handle().wait_until_archived().await.unwrap();
-    world.store.scrub().await.unwrap();
+    world.store.wipe().await.unwrap();
     let erasure = Erasure::new(world.ports.clone(), settings()).unwrap();
     erasure.erase_once().await;
     let left = found(folder, "goes");

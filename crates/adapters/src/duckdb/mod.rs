@@ -1,7 +1,7 @@
 //! [`DuckDbWarehouse`]: the warehouse port on a DuckDB file.
 //!
 //! [`schema`] defines the tables, [`archive`] writes them, [`history`] and [`events`] read them for
-//! the engine, and [`query`] for people. [`scrub`] erases deleted users from the file. [`database`]
+//! the engine, and [`query`] for people. [`wipe`] wipes deleted users from the file. [`database`]
 //! opens the file and reopens it after a failure. DuckDB's calls block, so each runs on a thread
 //! for blocking work. One connection writes. Reads have their own connections and see the last
 //! committed state, so neither waits for the other.
@@ -13,7 +13,7 @@ mod history;
 mod interrupt;
 mod query;
 mod schema;
-mod scrub;
+mod wipe;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub use query::QUERY_ROWS_MAX;
 
 /// The number of queries that run at the same time; more wait.
 pub const READERS_MAX: usize = 4;
-/// The longest time for which a scrub's last step holds up new queries while it waits for running
+/// The longest time for which a wipe's last step holds up new queries while it waits for running
 /// ones to end.
 const READERS_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The time until the next attempt, if a longer query was running.
@@ -155,21 +155,21 @@ impl Warehouse for DuckDbWarehouse {
         self.reading(move |connection| query.run(connection, || query::query(connection, &sql))).await
     }
 
-    async fn scrub(&self, now: Timestamp, interval_micros: i64) -> Result<bool, WarehouseError> {
-        let due = self.reading(move |connection| scrub::due(connection, now, interval_micros)).await?;
+    async fn wipe(&self, now: Timestamp, interval_micros: i64) -> Result<bool, WarehouseError> {
+        let due = self.reading(move |connection| wipe::due(connection, now, interval_micros)).await?;
         let Some(deleted) = due else { return Ok(false) };
-        for table in scrub::TABLES {
-            // Rows that are archived during a scrub come after the rows that it moves.
-            let mut left = self.reading(move |connection| scrub::count(connection, table)).await?;
+        for table in wipe::TABLES {
+            // Rows that are archived during a wipe come after the rows that it moves.
+            let mut left = self.reading(move |connection| wipe::count(connection, table)).await?;
             while left > 0 {
-                let moved = self.writing(move |connection| scrub::move_piece(connection, table)).await?;
+                let moved = self.writing(move |connection| wipe::move_piece(connection, table)).await?;
                 left = if moved == 0 { 0 } else { left - moved };
             }
         }
         let readers = self.without_readers().await;
         self.writing(move |connection| {
             let _readers = readers;
-            scrub::finish(connection, now, deleted)
+            wipe::finish(connection, now, deleted)
         })
         .await?;
         Ok(true)

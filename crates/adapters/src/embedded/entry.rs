@@ -45,8 +45,8 @@ pub(super) enum Entry {
     Producer(String),
     /// [`HighestIds`](ports::log::HighestIds)
     HighestIds,
-    /// `i64`: when the files were last scrubbed, in microseconds
-    Scrubbed,
+    /// `i64`: when the files were last wiped, in microseconds
+    Wiped,
     /// [`Stamp`](super::stamp::Stamp) of the last write
     Stamp,
 }
@@ -60,7 +60,7 @@ impl Entry {
             Entry::Gaps(topic, partition) => format!("gaps/{topic:?}/{partition}").into_bytes(),
             Entry::Progress(partition) => format!("progress/{partition}").into_bytes(),
             Entry::HighestIds => b"highest-ids".to_vec(),
-            Entry::Scrubbed => b"scrubbed".to_vec(),
+            Entry::Wiped => b"scrubbed".to_vec(),
             Entry::Stamp => b"stamp".to_vec(),
             Entry::Producer(name) => format!("producer/{name}").into_bytes(),
         }

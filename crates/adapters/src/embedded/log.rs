@@ -243,20 +243,20 @@ impl Log for EmbeddedLog {
         Ok(())
     }
 
-    async fn scrub(&self, now: Timestamp, interval_micros: i64) -> Result<bool, LogError> {
+    async fn wipe(&self, now: Timestamp, interval_micros: i64) -> Result<bool, LogError> {
         let store = self.store.clone();
-        let scrubbed = tokio::task::spawn_blocking(move || {
-            let last: Option<i64> = store.with(|opened| Entry::Scrubbed.get(opened))?;
+        let wiped = tokio::task::spawn_blocking(move || {
+            let last: Option<i64> = store.with(|opened| Entry::Wiped.get(opened))?;
             let is_due = last.is_some_and(|last| now.0.saturating_sub(last) >= interval_micros);
             if is_due {
-                store.scrub()?;
+                store.wipe()?;
             }
             if is_due || last.is_none() {
-                store.write(vec![entry_change(&Entry::Scrubbed, &now.0)])?;
+                store.write(vec![entry_change(&Entry::Wiped, &now.0)])?;
             }
             Ok(is_due)
         });
-        scrubbed.await.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
+        wiped.await.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
     }
 }
 

@@ -17,10 +17,10 @@ mod log;
 mod pending;
 mod pointers;
 mod reclaim;
-mod scrub;
 mod stamp;
 mod store;
 mod tail;
+mod wipe;
 mod writer;
 
 use std::path::Path;

@@ -18,8 +18,8 @@ use ports::log::{LogError, Topic};
 use super::backpressure::{STALL_MAX, STALL_POLL, backlog, is_stalled};
 use super::damage::{self, Finding, Losses};
 use super::entry::{Entry, encode};
-use super::scrub;
 use super::stamp::{Mark, Stamp};
+use super::wipe;
 use crate::space::probe;
 
 /// Journals beyond this size are flushed to the trees. Bounds both the disk space and the time of a
@@ -351,8 +351,8 @@ impl Store {
     }
 
     /// Erases removed data from the files.
-    pub fn scrub(&self) -> Result<(), StoreError> {
-        self.with(|opened| scrub::scrub(opened, &self.folder, scrub::FLUSH_WAIT_MAX))
+    pub fn wipe(&self) -> Result<(), StoreError> {
+        self.with(|opened| wipe::wipe(opened, &self.folder, wipe::FLUSH_WAIT_MAX))
     }
 
     /// Reopens the database after a failed write. While the disk is full the old one stays open for

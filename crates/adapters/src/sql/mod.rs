@@ -120,7 +120,7 @@ impl ConfigStore for SqlConfigStore {
         self.writer.check().await
     }
 
-    async fn scrub(&self) -> Result<()> {
+    async fn wipe(&self) -> Result<()> {
         wiping::empty_wal(self.writer.pool()).await
     }
 

@@ -40,7 +40,7 @@ pub async fn suite<P: LogPlace>(place: impl Fn() -> P) {
     append_once_is_idempotent(open().await.0.clone()).await;
     a_commit_stores_progress_and_records(&*open().await.0).await;
     bounds_and_trim(&*open().await.0).await;
-    a_scrub_changes_no_record(&*open().await.0).await;
+    a_wipe_changes_no_record(&*open().await.0).await;
     lost_offsets_are_skipped(&place()).await;
     the_highest_ids_count_trimmed_records(&place()).await;
     a_wait_ends_when_the_record_comes(open().await.0.clone()).await;
@@ -147,15 +147,15 @@ async fn a_call_is_atomic(log: &dyn Log) {
     assert!(matches!(log.bounds(Topic::Events, PartitionId(PARTITIONS)).await, Err(LogError::NoSuchPartition { .. })));
 }
 
-async fn a_scrub_changes_no_record(log: &dyn Log) {
-    log.scrub(Timestamp(0), 0).await.unwrap();
+async fn a_wipe_changes_no_record(log: &dyn Log) {
+    log.wipe(Timestamp(0), 0).await.unwrap();
     for number in 0..5 {
         log.append(vec![event(1, number), record(Topic::Config, 0, number)]).await.unwrap();
     }
     log.commit(Commit { partition: PartitionId(1), progress: progress(2, 0), records: vec![] }).await.unwrap();
     log.trim(Topic::Events, PartitionId(1), 2).await.unwrap();
     for minute in 1..3 {
-        log.scrub(Timestamp(minute * 60_000_000), 0).await.unwrap();
+        log.wipe(Timestamp(minute * 60_000_000), 0).await.unwrap();
         assert_eq!(values(&read(log, Topic::Events, 1).await.records), ["2", "3", "4"]);
         assert_eq!(values(&read(log, Topic::Config, 0).await.records).len(), 5);
         assert_eq!(log.bounds(Topic::Events, PartitionId(1)).await.unwrap(), (2, 5));

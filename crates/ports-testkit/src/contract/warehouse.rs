@@ -38,7 +38,7 @@ pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
     departures_are_stored(&*open().await).await;
     a_chain_of_merges_is_resolved_in_any_order(&*open().await).await;
     deleted_users_leave_nothing(&*open().await).await;
-    a_scrub_changes_no_result(&place()).await;
+    a_wipe_changes_no_result(&place()).await;
     reopening_keeps_everything(&place()).await;
 }
 
@@ -290,10 +290,10 @@ async fn deleted_users_leave_nothing(warehouse: &dyn Warehouse) {
     assert_eq!(users(warehouse).await, [2, 3], "the aliases are deleted too");
 }
 
-/// Keeps the place, since a scrub may write new files.
-async fn a_scrub_changes_no_result(place: &impl WarehousePlace) {
+/// Keeps the place, since a wipe may write new files.
+async fn a_wipe_changes_no_result(place: &impl WarehousePlace) {
     let warehouse = &*place.open().await;
-    assert!(!warehouse.scrub(Timestamp(0), 0).await.unwrap(), "nobody was deleted");
+    assert!(!warehouse.wipe(Timestamp(0), 0).await.unwrap(), "nobody was deleted");
     for partition in 0..3 {
         let rows = (1..4).flat_map(|id| [user(id, "e"), row(event(id, partition, 7)), row(event(id, partition, 9))]);
         archive(warehouse, partition, rows.collect()).await;
@@ -309,7 +309,7 @@ async fn a_scrub_changes_no_result(place: &impl WarehousePlace) {
     };
     let before = results().await;
     for minute in 1..3 {
-        warehouse.scrub(Timestamp(minute * 60_000_000), 0).await.unwrap();
+        warehouse.wipe(Timestamp(minute * 60_000_000), 0).await.unwrap();
         assert_eq!(results().await, before);
     }
     archive(warehouse, 1, vec![row(event(2, 1, 11))]).await;

@@ -42,7 +42,7 @@ pub trait ConfigStore:
     async fn ping(&self) -> Result<(), ConfigStoreError>;
 
     /// Wipes what deleted and changed rows have left in the store's files. Call it now and then.
-    async fn scrub(&self) -> Result<(), ConfigStoreError>;
+    async fn wipe(&self) -> Result<(), ConfigStoreError>;
 
     /// Returns the last ids that were assigned, counting deleted rows.
     async fn last_ids(&self) -> Result<LastIds, ConfigStoreError>;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::encoding::{ManualListLayout, ProfileLayout};
 use super::index::UserSlot;
-use super::integrity::{check_accumulator, check_now, check_sequence};
+use super::integrity::{check_accumulator, check_counter, check_now};
 use super::user::{ManualList, Source, User, UserProfile};
 use super::{AccumulatorId, Definition, Departed, Machine, RecentIds, Rule, Settings};
 use crate::accumulator::Accumulator;
@@ -29,6 +29,9 @@ pub enum SnapshotError {
     /// Damaged, or of a format that this build no longer reads.
     #[error("the snapshot is damaged or of a format that is no longer read: {0}")]
     Format(String),
+    /// A counter says more than any machine can have counted.
+    #[error("the snapshot is damaged: a counter is greater than any machine can count")]
+    Counter,
     /// Written by a newer build, which still needs it: keep it as it is.
     #[error(
         "the snapshot has format {0}; this build reads formats {FORMAT_MIN} to {FORMAT}. Start the newer build that wrote it"
@@ -201,7 +204,7 @@ impl Machine {
 
     fn read_user(&self, bytes: &[u8]) -> Result<User, SnapshotError> {
         let (block, rest) = read::<UserBlock>(bytes)?;
-        check_sequence(block.sequence)?;
+        check_counter(block.sequence)?;
         let appendix = if rest.is_empty() {
             UserAppendix::default()
         } else {

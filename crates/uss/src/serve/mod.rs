@@ -123,7 +123,7 @@ struct Running {
     opened: Opened,
     ingestion: Arc<Ingestion>,
     upkeep: JoinHandle<()>,
-    scrubbing: JoinHandle<()>,
+    wiping: JoinHandle<()>,
 }
 
 impl Running {
@@ -147,21 +147,21 @@ impl Running {
         let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
         let (stop, stopped) = watch::channel(false);
         let relay = open::start_relay(&opened, stopped.clone());
-        let scrubbing = open::start_scrubbing(&opened, settings);
+        let wiping = open::start_wiping(&opened, settings);
         let api = open::configuration(&opened, &service, &ingestion, topics, settings, stopped.clone());
         let routers = open::routers(&opened, api.clone(), &service, ingestion.clone(), &access, metrics);
         let addresses = listeners.addresses();
         let idle = Duration::from_secs(u64::from(settings.idle_connection_seconds));
         let servers = listeners.serve(routers, &limits, idle, &stopped);
-        Ok(Self { addresses, api, stop, servers, relay, service, opened, ingestion, upkeep, scrubbing })
+        Ok(Self { addresses, api, stop, servers, relay, service, opened, ingestion, upkeep, wiping })
     }
 
     /// Stops in this order: input, the last outbox rows, the last turns and checkpoints, the
     /// stores.
     async fn stop(self) {
-        let Self { stop, servers, relay, service, upkeep, scrubbing, .. } = self;
+        let Self { stop, servers, relay, service, upkeep, wiping, .. } = self;
         stop.send_replace(true);
-        scrubbing.abort();
+        wiping.abort();
         servers.join_all().await;
         if relay.await.is_err() {
             tracing::error!("the outbox relay failed; the next start sends the rest");

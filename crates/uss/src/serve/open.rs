@@ -179,11 +179,11 @@ pub(super) fn start_relay(opened: &Opened, mut stopped: watch::Receiver<bool>) -
 }
 
 /// Starts to erase deleted rows from the config store's files from time to time.
-pub(super) fn start_scrubbing(opened: &Opened, settings: &Settings) -> JoinHandle<()> {
+pub(super) fn start_wiping(opened: &Opened, settings: &Settings) -> JoinHandle<()> {
     let (store, interval) = (opened.store.clone(), trim_interval(settings.log_retention.0));
     tokio::spawn(async move {
         loop {
-            if let Err(error) = store.scrub().await {
+            if let Err(error) = store.wipe().await {
                 tracing::warn!(%error, "could not erase deleted rows from the config store's files yet");
             }
             tokio::time::sleep(interval).await;

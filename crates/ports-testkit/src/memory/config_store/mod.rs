@@ -95,7 +95,7 @@ impl ConfigStore for MemoryConfigStore {
         Ok(())
     }
 
-    async fn scrub(&self) -> Result<(), ConfigStoreError> {
+    async fn wipe(&self) -> Result<(), ConfigStoreError> {
         Ok(())
     }
 

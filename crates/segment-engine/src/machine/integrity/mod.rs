@@ -14,9 +14,9 @@ use crate::value::Value;
 /// merge can be added, without overflow.
 const COUNTER_MAX: u64 = i64::MAX.unsigned_abs();
 
-/// Refuses a sequence of changes that no user can have reached.
-pub(super) fn check_sequence(sequence: u64) -> Result<(), SnapshotError> {
-    accept(sequence <= COUNTER_MAX, "a user has more changes than there can be")
+/// Refuses a counter that no machine can have reached.
+pub(super) fn check_counter(count: u64) -> Result<(), SnapshotError> {
+    if count <= COUNTER_MAX { Ok(()) } else { Err(SnapshotError::Counter) }
 }
 
 /// Refuses an instant at which no machine can be.
@@ -27,6 +27,9 @@ pub(super) fn check_now(now: Timestamp) -> Result<(), SnapshotError> {
 
 /// Refuses an accumulator that cannot be one of this key.
 pub(super) fn check_accumulator(key: &AccumulatorKey, accumulator: &Accumulator) -> Result<(), SnapshotError> {
+    if let Accumulator::Sum(sum) = accumulator {
+        check_counter(sum.count)?;
+    }
     let is_possible = match (key.kind, accumulator) {
         (AccumulatorKind::NewestK(capacity), Accumulator::NewestK(newest_k)) => {
             newest_k.capacity == capacity && newest_k.newest.len() <= capacity as usize
@@ -51,9 +54,7 @@ fn is_possible_sum(sum: &Sum) -> bool {
     let are_decimals = sum.ending.iter().all(|(_, amount)| Decimal::from_scaled(*amount).is_some());
     // Both factors have fewer than 128 bits.
     let total_max = I256::from(sum.count) * I256::from(Decimal::MAX.scaled());
-    (sum.ending.len() as u64..=COUNTER_MAX).contains(&sum.count)
-        && are_decimals
-        && (-total_max..=total_max).contains(&sum.total)
+    sum.ending.len() as u64 <= sum.count && are_decimals && (-total_max..=total_max).contains(&sum.total)
 }
 
 /// Events match steps that the funnel has.

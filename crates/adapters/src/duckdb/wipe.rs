@@ -2,13 +2,13 @@
 //!
 //! DuckDB marks deleted rows and leaves them in place: in blocks shared with other rows, and in
 //! dictionaries of whole row groups. It drops a row group when none of its rows is left, and keeps
-//! the freed blocks unchanged until it reuses them. So a scrub moves every row of every table from
+//! the freed blocks unchanged until it reuses them. So a wipe moves every row of every table from
 //! the front to the end, in pieces, and leaves empty row groups behind. Each piece is its own
 //! transaction and ends with a checkpoint, which frees the blocks of the previous piece for the
 //! next. At the end the free blocks are filled with noise and freed again.
 //!
 //! After a kill at any point, every row is either where it was or where it belongs, and the next
-//! scrub starts over.
+//! wipe starts over.
 
 use duckdb::{Connection, OptionalExt, params};
 use ports::warehouse::WarehouseError;
@@ -42,7 +42,7 @@ pub(super) struct Table {
     without: &'static str,
 }
 
-/// Returns the number of deleted users if a scrub is due: some were deleted since the last one, and
+/// Returns the number of deleted users if a wipe is due: some were deleted since the last one, and
 /// that was at least `interval_micros` before `now`.
 pub(super) fn due(
     connection: &Connection,

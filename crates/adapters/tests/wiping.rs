@@ -1,4 +1,4 @@
-//! After a scrub, deleted data is in none of the files of the warehouse, the log and the
+//! After a wipe, deleted data is in none of the files of the warehouse, the log and the
 //! checkpoints.
 //!
 //! Each test searches for data that must be gone and for data that must not: a search that finds
@@ -129,21 +129,21 @@ async fn a_deleted_user_leaves_the_warehouse_file() {
         assert_eq!(found(folder, user)[..4], PLAIN, "user {user} is there");
     }
 
-    assert!(!warehouse.scrub(Timestamp(0), HOUR).await.unwrap(), "no user was deleted");
+    assert!(!warehouse.wipe(Timestamp(0), HOUR).await.unwrap(), "no user was deleted");
     archive(&warehouse, 7_000, vec![ArchiveRow::DeleteUser(UserId(2))]).await;
     assert!(!found(folder, 2).is_empty(), "DuckDB alone does not erase it");
-    assert!(warehouse.scrub(Timestamp(HOUR), HOUR).await.unwrap());
+    assert!(warehouse.wipe(Timestamp(HOUR), HOUR).await.unwrap());
     assert_eq!((found(folder, 2), found(folder, 3)), (vec![], vec![]));
     assert_eq!((&found(folder, 1)[..4], &found(folder, 4)[..4]), (&PLAIN[..], &PLAIN[..]));
     assert_eq!(history(&warehouse).await, before);
 
-    assert!(!warehouse.scrub(Timestamp(9 * HOUR), HOUR).await.unwrap(), "no user was deleted since");
+    assert!(!warehouse.wipe(Timestamp(9 * HOUR), HOUR).await.unwrap(), "no user was deleted since");
     archive(&warehouse, 8_000, vec![ArchiveRow::DeleteUser(UserId(4))]).await;
-    assert!(!warehouse.scrub(Timestamp(2 * HOUR - 1), HOUR).await.unwrap(), "the last scrub was less than an hour ago");
+    assert!(!warehouse.wipe(Timestamp(2 * HOUR - 1), HOUR).await.unwrap(), "the last wipe was less than an hour ago");
     drop(warehouse);
     let warehouse = open(folder);
     assert!(!found(folder, 4).is_empty());
-    assert!(warehouse.scrub(Timestamp(2 * HOUR), HOUR).await.unwrap(), "the scrub state survives a restart");
+    assert!(warehouse.wipe(Timestamp(2 * HOUR), HOUR).await.unwrap(), "the wipe state survives a restart");
     archive(&warehouse, 9_000, noise(8_000, 900)).await;
     drop(warehouse);
     let warehouse = open(folder);
@@ -165,7 +165,7 @@ async fn files_spilled_by_a_killed_query_are_removed_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupted_scrub_loses_no_row_and_the_next_one_finishes() {
+async fn an_interrupted_wipe_loses_no_row_and_the_next_one_finishes() {
     const EVENTS: u64 = 300_000;
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -182,7 +182,7 @@ async fn an_interrupted_scrub_loses_no_row_and_the_next_one_finishes() {
     let all = |more: u64| [5 + EVENTS + more, 5 + EVENTS + more, EVENTS + 199 + more].map(|number| number.to_string());
     assert_eq!(counted(&warehouse).await, all(0));
 
-    let interrupted = tokio::time::timeout(Duration::from_millis(1), warehouse.scrub(Timestamp(HOUR), HOUR)).await;
+    let interrupted = tokio::time::timeout(Duration::from_millis(1), warehouse.wipe(Timestamp(HOUR), HOUR)).await;
     assert!(interrupted.is_err());
     drop(warehouse);
     // The running piece ends by itself. Only then can the file be opened.
@@ -203,7 +203,7 @@ async fn an_interrupted_scrub_loses_no_row_and_the_next_one_finishes() {
             assert_eq!(counted(&reading).await, all(more + 1), "every row is there once, at every moment");
         }
     });
-    assert!(warehouse.scrub(Timestamp(HOUR), HOUR).await.unwrap());
+    assert!(warehouse.wipe(Timestamp(HOUR), HOUR).await.unwrap());
     beside.await.unwrap();
     assert_eq!(found(folder, 2), Vec::<&str>::new());
     assert!(!found(folder, 1).is_empty());
@@ -223,21 +223,21 @@ fn checkpoint(next_offset: u64, users: &[(i64, bool)]) -> Checkpoint {
 
 /// Small records are stored in tables, large ones in files of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
+async fn a_wipe_erases_removed_data_from_the_files_of_log_and_checkpoints() {
     for (bytes, is_restarted) in [(0, true), (5_000, true), (0, false), (5_000, false)] {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let clock = Arc::new(ManualClock::at(Timestamp(0)));
         let (log, checkpoints) = embedded::open(folder, 2, clock.clone()).unwrap();
-        assert!(!log.scrub(Timestamp(0), HOUR).await.unwrap(), "a new log is clean");
+        assert!(!log.wipe(Timestamp(0), HOUR).await.unwrap(), "a new log is clean");
         for topic in [Topic::Events, Topic::Errors, Topic::Notifications] {
             log.append(vec![record(topic, 2, bytes)]).await.unwrap();
         }
         checkpoints.write(checkpoint(1, &[(1, true), (2, true)])).await.unwrap();
         checkpoints.keep(PartitionId(0)).await.unwrap();
         // Time passes. From here on only old data contains user 2.
-        assert!(!log.scrub(Timestamp(HOUR - 1), HOUR).await.unwrap());
-        assert!(log.scrub(Timestamp(HOUR), HOUR).await.unwrap());
+        assert!(!log.wipe(Timestamp(HOUR - 1), HOUR).await.unwrap());
+        assert!(log.wipe(Timestamp(HOUR), HOUR).await.unwrap());
         for topic in [Topic::Events, Topic::Errors, Topic::Notifications] {
             log.append(vec![record(topic, 1, bytes)]).await.unwrap();
         }
@@ -253,8 +253,8 @@ async fn a_scrub_erases_removed_data_from_the_files_of_log_and_checkpoints() {
         } else {
             (log, checkpoints)
         };
-        assert!(!log.scrub(Timestamp(2 * HOUR - 1), HOUR).await.unwrap(), "the scrub state survives a restart");
-        assert!(log.scrub(Timestamp(2 * HOUR), HOUR).await.unwrap());
+        assert!(!log.wipe(Timestamp(2 * HOUR - 1), HOUR).await.unwrap(), "the wipe state survives a restart");
+        assert!(log.wipe(Timestamp(2 * HOUR), HOUR).await.unwrap());
         assert_eq!(found(folder, 2), Vec::<&str>::new(), "records of {bytes} bytes");
         assert_eq!(found(folder, 1), ["trait", "note"]);
         drop((log, checkpoints));
@@ -281,7 +281,7 @@ async fn a_compaction_that_drops_removals_keeps_no_journal() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(Timestamp(0)));
     let (log, checkpoints) = embedded::open(folder.path(), 2, clock).unwrap();
-    assert!(!log.scrub(Timestamp(0), HOUR).await.unwrap());
+    assert!(!log.wipe(Timestamp(0), HOUR).await.unwrap());
     log.append(vec![record(Topic::Errors, 2, 0)]).await.unwrap();
     checkpoints.write(checkpoint(1, &[(2, true)])).await.unwrap();
     fill_journal(&log).await;
@@ -290,17 +290,17 @@ async fn a_compaction_that_drops_removals_keeps_no_journal() {
     checkpoints.discard(PartitionId(0)).await.unwrap();
     log.trim(Topic::Errors, PartitionId(0), 1).await.unwrap();
     assert_eq!(journals(folder.path()), 2, "the trim sealed the journal");
-    assert!(log.scrub(Timestamp(HOUR), HOUR).await.unwrap(), "no journal is needed for ever");
+    assert!(log.wipe(Timestamp(HOUR), HOUR).await.unwrap(), "no journal is needed for ever");
     assert_eq!(journals(folder.path()), 1);
     assert_eq!(found(folder.path(), 2), Vec::<&str>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scrub_succeeds_while_records_are_appended() {
+async fn a_wipe_succeeds_while_records_are_appended() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(Timestamp(0)));
     let (log, _checkpoints) = embedded::open(folder.path(), 2, clock).unwrap();
-    assert!(!log.scrub(Timestamp(0), HOUR).await.unwrap());
+    assert!(!log.wipe(Timestamp(0), HOUR).await.unwrap());
     let (log, stop) = (Arc::new(log), Arc::new(AtomicBool::new(false)));
     let appending = tokio::spawn({
         let (log, stop) = (log.clone(), stop.clone());
@@ -311,8 +311,8 @@ async fn a_scrub_succeeds_while_records_are_appended() {
             }
         }
     });
-    let scrubbed = log.scrub(Timestamp(HOUR), HOUR).await;
+    let wiped = log.wipe(Timestamp(HOUR), HOUR).await;
     stop.store(true, Ordering::Relaxed);
     appending.await.unwrap();
-    assert!(scrubbed.unwrap());
+    assert!(wiped.unwrap());
 }

@@ -2,8 +2,8 @@
 //!
 //! fjall keeps removed data in three places: in the journal, until that is full and everything in
 //! it is in tables too; in tables, until a compaction meets the tombstone or the newer value; in
-//! files of large values, until no value of the file is used. So a scrub fills the journal, flushes
-//! memory to tables, and compacts the tables. Because scrubs repeat, no file of large values spans
+//! files of large values, until no value of the file is used. So a wipe fills the journal, flushes
+//! memory to tables, and compacts the tables. Because wipes repeat, no file of large values spans
 //! more than the time between two of them.
 
 use std::io;
@@ -18,7 +18,7 @@ use crate::space::probe_bytes;
 /// fjall begins a new journal when a flush finds more than 64,000,000 bytes in it. It offers no
 /// other way to ask for one.
 const JOURNAL_BYTES: usize = 64_000_000;
-/// The free disk space that a scrub needs: a journal, the tables that it writes, and room for the log.
+/// The free disk space that a wipe needs: a journal, the tables that it writes, and room for the log.
 const SPACE_BYTES: usize = 3 * JOURNAL_BYTES;
 /// The bytes that one write adds to the journal. The log's own writes wait for it.
 const FILLER_BYTES: usize = 1 << 20;
@@ -30,13 +30,13 @@ const FLUSH_POLL: Duration = Duration::from_millis(10);
 
 /// Erases removed data from the files of the database in `folder`. Fails if a flush takes longer
 /// than `flush_wait_max`. However often it fails, it leaves at most one journal more.
-pub(super) fn scrub(opened: &Opened, folder: &Path, flush_wait_max: Duration) -> Result<(), StoreError> {
+pub(super) fn wipe(opened: &Opened, folder: &Path, flush_wait_max: Duration) -> Result<(), StoreError> {
     // A disk that this fills would stop the log.
     probe_bytes(folder, SPACE_BYTES)?;
     let mut old = journals(folder)?;
     let current = old.pop();
     if !old.is_empty() {
-        // An earlier scrub may have left them. Another journal would not remove them.
+        // An earlier wipe may have left them. Another journal would not remove them.
         flush(opened)?;
         wait(flush_wait_max, || Ok(!old.iter().any(|journal| journal.exists())))?;
     }
@@ -102,7 +102,7 @@ fn wait(longest: Duration, is_done: impl Fn() -> io::Result<bool>) -> Result<(),
     while !is_done()? {
         if started.elapsed() >= longest {
             return Err(StoreError::Unavailable(
-                "an old journal is still needed; the next scrub tries again".to_owned(),
+                "an old journal is still needed; the next wipe tries again".to_owned(),
             ));
         }
         std::thread::sleep(FLUSH_POLL);
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scrub_that_fails_again_and_again_leaves_one_journal_more() {
+    fn a_wipe_that_fails_again_and_again_leaves_one_journal_more() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let store = Store::open(folder, Losses::Refuse, &mut Vec::new()).unwrap();
@@ -128,14 +128,14 @@ mod tests {
         store
             .with(|opened| {
                 let flushing = opened.space(events).tree.get_flush_lock();
-                assert!(scrub(opened, folder, Duration::ZERO).is_err());
+                assert!(wipe(opened, folder, Duration::ZERO).is_err());
                 wait(FLUSH_WAIT_MAX, || Ok(journals(folder)?.len() == 2))?;
                 for _ in 0..3 {
-                    assert!(scrub(opened, folder, Duration::ZERO).is_err());
+                    assert!(wipe(opened, folder, Duration::ZERO).is_err());
                     assert_eq!(journals(folder)?.len(), 2);
                 }
                 drop(flushing);
-                scrub(opened, folder, FLUSH_WAIT_MAX)?;
+                wipe(opened, folder, FLUSH_WAIT_MAX)?;
                 assert_eq!(journals(folder)?.len(), 1);
                 Ok::<_, StoreError>(())
             })
