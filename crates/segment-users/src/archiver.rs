@@ -4,10 +4,10 @@
 //! archiver finds duplicates as the machine does, with [`RecentIds`] over what the warehouse has
 //! of a user.
 //!
-//! The partition that applies an event archives it, after everything that partition applied
-//! before: events that follow an absorbed user come as `forward`, and a `transfer` waits until the
-//! absorbed user's partition is archived up to the merge. So the warehouse decides in the same
-//! order as the machine, and the archive of a partition has everything its users did.
+//! A partition archives the events that it applies, in the order in which it applies them: later
+//! events of an absorbed user come as `forward`, and a `transfer` waits until the absorbed user's
+//! partition is archived up to the merge. So archiver and machine find the same duplicates, and the
+//! archive of a partition has everything its users did.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -77,12 +77,7 @@ impl Archiver {
         let position = warehouse.archive_position(partition).await?;
         let (first, _) = log.bounds(Topic::Events, partition).await?;
         if position < first {
-            tracing::error!(
-                partition = partition.0,
-                position,
-                first,
-                "events have left the log that the warehouse does not have"
-            );
+            tracing::error!(partition = partition.0, position, first, "events left the log before they were archived");
         }
         Ok(Self { partition, log, warehouse, settings, position })
     }
@@ -116,8 +111,8 @@ impl Archiver {
     }
 
     /// Returns what of a batch can be archived together, and the offset after it. A transfer ends
-    /// it: later duplicates are found among what the absorbed user sent. A transfer whose user is
-    /// not archived yet waits, and so does all that follows.
+    /// it, since it makes the absorbed user's event ids the survivor's. It waits until that user is
+    /// archived, and so does all that follows.
     async fn inputs(&self, batch: &Batch) -> Result<(Vec<Arrival>, u64), ArchiverError> {
         let mut inputs = Vec::new();
         for record in &batch.records {
@@ -125,7 +120,7 @@ impl Archiver {
             if let Input::User(UserRecord::Transfer { absorbed, below, .. }) = &arrival.input {
                 let from = partition_of(*absorbed, self.log.partitions());
                 if from != self.partition && self.warehouse.archive_position(from).await? < *below {
-                    return Ok((inputs, record.offset.max(self.position)));
+                    return Ok((inputs, record.offset));
                 }
                 inputs.push(arrival);
                 return Ok((inputs, record.offset + 1));
@@ -151,7 +146,7 @@ impl Archiver {
                 let _ = tokio::time::timeout(linger, flush.wait_for(|wanted| *wanted > position)).await;
             }
             loop {
-                // Seen before the step: what another partition archives meanwhile ends the wait.
+                // Before the step, so that what others archive during it ends the wait.
                 others.mark_unchanged();
                 step = self.step().await?;
                 if step != Step::Archived {
@@ -217,7 +212,7 @@ struct Arrival {
     input: Input,
 }
 
-/// What decides which rows a batch has. The rows change it.
+/// What decides which rows a batch gets; [`Known::row`] updates it.
 struct Known {
     departed: HashMap<UserId, Departure>,
     recent: HashMap<UserId, RecentIds>,
@@ -232,14 +227,13 @@ impl Known {
             Input::User(UserRecord::Transfer { absorbed, .. }) if departure == Some(Departure::Deleted) => {
                 Some(ArchiveRow::DeleteUser(absorbed))
             }
-            // The survivor is deleted too, and the merged user's rows go with it.
-            // One that was deleted before has nothing left.
+            // A merged user's rows go when the survivor is deleted. A deleted user has none left.
             Input::User(UserRecord::Delete { .. }) if departure.is_some() => None,
             Input::User(UserRecord::Delete { .. }) => {
                 self.departed.insert(user, Departure::Deleted);
                 Some(ArchiveRow::DeleteUser(user))
             }
-            // Forwarded to the survivor and archived there; or refused.
+            // Forwarded and archived there, dropped there, or refused.
             _ if departure.is_some() => None,
             Input::Event(Delivery { event, dedupe_forever }) => {
                 if let Some(id) = &event.event_id {
@@ -262,7 +256,7 @@ impl Known {
                 Some(ArchiveRow::MergeUser(user))
             }
             Input::User(UserRecord::Transfer { absorbed, .. }) => Some(ArchiveRow::Alias { absorbed, survivor: user }),
-            // Only the engine keeps manual lists; forwarded records have been unwrapped.
+            // The warehouse has no manual lists; forwarded records were unwrapped.
             Input::User(UserRecord::Manual { .. } | UserRecord::Restored { .. } | UserRecord::Forward { .. })
             | Input::Segment(_) => None,
         }

@@ -46,7 +46,7 @@ impl MembershipWriter {
                 partition = partition.0,
                 position,
                 first,
-                "notifications have left the log that the config store does not have"
+                "notifications left the log before they were stored"
             );
         }
         Ok(Self { partition, log, store, position })

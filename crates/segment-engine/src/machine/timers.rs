@@ -9,8 +9,8 @@ use crate::time::Timestamp;
 /// A bucket of the calendar spans 2²⁰ µs, about a second.
 const BUCKET_BITS: u32 = 20;
 
-/// A calendar queue (Brown, "Calendar queues", 1988): a bucket of future wake-ups is sorted only
-/// when time reaches it. A wake-up cannot be cancelled: the user remembers the instant that was
+/// Like a calendar queue (Brown, "Calendar queues", 1988), but a bucket of future wake-ups is sorted
+/// only when time reaches it. A wake-up cannot be cancelled: the user remembers the instant that was
 /// armed last, and a wake-up at any other instant is stale.
 #[derive(Debug, Default)]
 pub(super) struct Timers {

@@ -35,8 +35,9 @@ const START: Progress = Progress { next_offset: 0, time: Timestamp::MIN, config_
 
 impl Partition {
     /// Opens a partition: restores its checkpoint, applies the log up to the last commit without
-    /// emitting anything, and compares the result with what was emitted. Only a changed engine can
-    /// make a difference, which is then emitted with the cause `repair`.
+    /// emitting anything, and compares the result with what was emitted. A difference, which
+    /// is emitted, means that the engine decides differently now (`repair`) or that a user was
+    /// deleted (`delete`).
     pub async fn open(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let mut partition = Self::restore(id, ports, settings).await?;
         let committed = partition.ports.log.committed(id).await?;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// For how long a partition keeps its thread before others run.
+/// How long a partition runs before it lets others run, between two events.
 ///
-/// An expensive clause may take a second for one event, so events are not counted. After every
-/// change of partition the processor's caches hold the wrong machine, so a slice is much longer
-/// than the time of a usual event.
+/// It is a time and not a number of events: an expensive clause may take a second for one event.
+/// Each change of partition empties the processor's caches of a partition's state, so a slice is
+/// much longer than a usual event takes.
 pub(crate) struct Slice {
     began: Instant,
     length: Duration,
