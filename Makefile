@@ -28,7 +28,7 @@ lint: tools
 # How fast it is, as one table; BENCH="engine posts" for some parts of it.
 bench: tools
 	cargo build --release --workspace --bins
-	target/release/bench target/release/uss $(BENCH)
+	target/release/bench target/release/uss $(if $(QUICK),--quick) $(BENCH)
 
 # What is fetched rather than built.
 tools:

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::server::{Server, settle};
-use crate::table::{Table, grouped};
+use crate::table::{Table, grouped, mib};
 use crate::workload::{self, Clauses, Lines};
 
 const SEGMENTS: usize = 1_000;
@@ -42,7 +42,6 @@ pub(crate) async fn run(binary: &Path, table: &mut Table) -> Result<()> {
     let again = server.memory()?;
 
     let conditions = format!("{} users, {} events, {SEGMENTS} segments", grouped(USERS as f64), grouped(EVENTS as f64));
-    let mib = |bytes: f64| format!("{:.0} MiB", bytes / 1024.0 / 1024.0);
     let per_user = |bytes: f64| format!("{:.2} KiB a user", (bytes - empty) / USERS as f64 / 1024.0);
     table.add("memory without users", format!("{SEGMENTS} segments"), mib(empty));
     table.add("memory after the load", &conditions, format!("{}: {}", mib(full), per_user(full)));

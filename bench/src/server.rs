@@ -111,12 +111,23 @@ impl Server {
     }
 
     /// Stops the server gracefully.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(self) -> Result<()> {
+        self.stop_and_keep().map(drop)
+    }
+
+    /// Stops the server gracefully, and returns its data folder.
+    pub(crate) fn stop_and_keep(mut self) -> Result<Installation> {
         let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         if !killed.success() || !self.child.wait()?.success() {
             return Err("the server did not stop gracefully".into());
         }
-        Ok(())
+        self.take_installation()
+    }
+
+    fn take_installation(&mut self) -> Result<Installation> {
+        let beside = self.installation.path().parent().ok_or("the data folder has no parent")?;
+        let empty = Installation { binary: self.installation.binary.clone(), folder: TempDir::new_in(beside)? };
+        Ok(std::mem::replace(&mut self.installation, empty))
     }
 
     /// Kills the server, so that it can write nothing more, and starts it again on the same data
@@ -124,9 +135,7 @@ impl Server {
     pub(crate) fn kill_and_start(mut self) -> Result<Self> {
         self.child.kill()?;
         self.child.wait()?;
-        let beside = self.installation.path().parent().ok_or("the data folder has no parent")?;
-        let empty = Installation { binary: self.installation.binary.clone(), folder: TempDir::new_in(beside)? };
-        std::mem::replace(&mut self.installation, empty).start()
+        self.take_installation()?.start()
     }
 
     /// Returns the data folder.
@@ -196,10 +205,14 @@ impl Server {
     /// Waits until the warehouse has the markers of that name, and so everything sent before them.
     pub(crate) async fn wait_until_archived(&self, name: &str) -> Result<()> {
         let clause = json!({"whereStatement": format!("activity_type = '{name}'"), "sample": 1});
-        while self.post("/segments/preview", &clause).await?["data"]["size"] != MARKERS {
-            tokio::time::sleep(POLL).await;
+        loop {
+            match self.post("/segments/preview", &clause).await {
+                Ok(preview) if preview["data"]["size"] == MARKERS => return Ok(()),
+                Err(error) if !error.to_string().contains("ENGINE_BEHIND") => return Err(error),
+                // The server may need longer than one request waits.
+                Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
+            }
         }
-        Ok(())
     }
 
     /// Returns the number of transitions emitted since the start.

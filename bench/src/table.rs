@@ -64,6 +64,11 @@ pub(crate) fn millis(duration: Duration) -> String {
     if millis < 10.0 { format!("{millis:.2}") } else { format!("{millis:.0}") }
 }
 
+/// Formats bytes as mebibytes.
+pub(crate) fn mib(bytes: f64) -> String {
+    format!("{:.0} MiB", bytes / 1024.0 / 1024.0)
+}
+
 /// Formats a whole number in groups of three digits.
 pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
