@@ -1,11 +1,11 @@
 //! Identities in SQL. A look-up is a read; only changes wait for the writer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use ports::config_store::{
-    Attached, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, NewUser,
-    OutboxEntry, Resolution, Unknown, User, decide_link, exclusive_conflict,
+    Attached, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, OutboxEntry,
+    Resolution, Unknown, User, decide_link, exclusive_conflict,
 };
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -192,7 +192,7 @@ impl SqlConfigStore {
         let tx = self.begin().await?;
         let mut owners = by_pair(&tx, forms).await?;
         let by_client_ref = by_client_refs(&tx, &missing(keys, forms, &owners)).await?;
-        let (mut pairs, mut created) = (Vec::new(), Vec::new());
+        let (mut pairs, mut created): (_, Vec<User>) = (Vec::new(), Vec::new());
         // Known users first: one of several spellings may be known.
         for (key, form) in keys.iter().zip(forms) {
             if let (None, Some(owner)) = (owners.get(form), by_client_ref.get(&key.id)) {
@@ -200,12 +200,19 @@ impl SqlConfigStore {
                 pairs.push((key.clone(), *owner));
             }
         }
-        for (key, form) in keys.iter().zip(forms) {
-            if unknown == Unknown::Create && !owners.contains_key(form) {
-                let user = users::insert(&tx, NewUser::default(), now).await?;
+        if unknown == Unknown::Create {
+            // The first spelling of each form.
+            let mut unowned: Vec<(&IdentityKey, &IdentityKey)> = Vec::new();
+            let mut seen = HashSet::new();
+            for (key, form) in keys.iter().zip(forms) {
+                if !owners.contains_key(form) && seen.insert(form) {
+                    unowned.push((key, form));
+                }
+            }
+            created = users::insert_unnamed(&tx, unowned.len(), now).await?;
+            for ((key, form), user) in unowned.into_iter().zip(&created) {
                 owners.insert(form.clone(), user.id);
                 pairs.push((key.clone(), user.id));
-                created.push(user);
             }
         }
         keep(&tx, &self.rules, &pairs, now).await?;

@@ -17,7 +17,10 @@ use segment_engine::time::Timestamp;
 use super::entities::{identity, manual_membership, membership, user, user_trait};
 use super::identities::with_first_identities;
 use super::memberships::with_memberships;
-use super::{BOUND_MAX, Result, SqlConfigStore, emails, outbox, rows, unavailable};
+use super::{BOUND_MAX, Result, SqlConfigStore, emails, ids, outbox, rows, unavailable};
+
+/// The values bound per user of whom nothing is known.
+const UNNAMED_COLUMNS: usize = 3;
 
 /// Converts a row to a user without memberships and identities.
 pub(super) fn bare(row: user::Model) -> User {
@@ -102,6 +105,37 @@ pub(super) async fn insert(tx: &impl ConnectionTrait, new: NewUser, now: Timesta
         manual_version: 0,
     };
     Ok(bare(row))
+}
+
+/// Inserts this many users of whom nothing but an identity is known, and returns them. The caller
+/// sends the outbox entries.
+pub(super) async fn insert_unnamed(tx: &impl ConnectionTrait, count: usize, now: Timestamp) -> Result<Vec<User>> {
+    let mut inserted = Vec::with_capacity(count);
+    while inserted.len() < count {
+        let model = user::ActiveModel {
+            created_at: Set(now.0),
+            updated_at: Set(now.0),
+            manual_version: Set(0),
+            ..<user::ActiveModel as Default>::default()
+        };
+        let rows = (count - inserted.len()).min(BOUND_MAX / UNNAMED_COLUMNS);
+        let insert = user::Entity::insert_many(std::iter::repeat_n(model, rows));
+        insert.exec_without_returning(tx).await.map_err(unavailable)?;
+        // The ids of a statement are consecutive, since the transaction has the write lock.
+        let last = ids::last(tx).await?.user;
+        let model = |id| user::Model {
+            id,
+            client_ref_id: None,
+            name: None,
+            email: None,
+            created_at: now.0,
+            updated_at: now.0,
+            merged_into: None,
+            manual_version: 0,
+        };
+        inserted.extend((last - rows as i64 + 1..=last).map(|id| bare(model(id))));
+    }
+    Ok(inserted)
 }
 
 /// Returns those of the values that a unique text column contains.
