@@ -268,7 +268,8 @@ async fn a_stop_does_not_wait_for_a_query_whose_caller_has_gone() {
     })
     .await;
     let patterns: Vec<_> = (0..50).map(|n| format!("url ~ '[ab]*b[ab]{{{}}}[cd]y{n}'", 14 + n % 6)).collect();
-    let saved = server.post("/segments", &json!({"tag": "slow", "whereStatement": patterns.join(" OR ")})).await.body;
+    let slow = json!({"tag": "slow", "whereStatement": patterns.join(" OR ")});
+    let saved = server.post("/segments?estimate=true", &slow).await.body;
     assert_eq!(saved["data"]["wouldEnterReason"], "the warehouse has not responded within 2 s", "{saved}");
     let stopped = tokio::task::spawn_blocking(|| server.stop());
     tokio::time::timeout(PATIENCE, stopped).await.expect("the server stops").unwrap();

@@ -170,7 +170,8 @@ async fn saving_a_segment_returns_how_many_users_would_enter_and_leave() {
         (preview["data"]["size"] == 1 && known["data"]["size"] == 3).then_some(())
     })
     .await;
-    let saved = server.post("/segments", &json!({"tag": "active", "whereStatement": "count(*) >= 1"})).await;
+    let active = json!({"tag": "active", "whereStatement": "count(*) >= 1"});
+    let saved = server.post("/segments?estimate=true", &active).await;
     let segment = &saved.body["data"];
     assert_eq!((saved.status, &segment["cost"]), (201, &json!("O(1)")), "{}", saved.body);
     assert_eq!((&segment["wouldEnter"], &segment["wouldLeave"]), (&json!(2), &json!(0)), "{segment}");
@@ -183,7 +184,7 @@ async fn saving_a_segment_returns_how_many_users_would_enter_and_leave() {
         (members["data"].as_array().unwrap().len() == 2).then_some(())
     })
     .await;
-    let path = format!("/segments/{}", segment["id"]);
+    let path = format!("/segments/{}?estimate=true", segment["id"]);
     let saved = server.call("PUT", &path, &json!({"whereStatement": "count(*) <> 1"})).await;
     let segment = &saved.body["data"];
     assert_eq!((&segment["wouldEnter"], &segment["wouldLeave"]), (&json!(1), &json!(1)), "{segment}");

@@ -103,7 +103,8 @@ async fn a_clause_is_validated_and_errors_have_positions() {
 #[tokio::test]
 async fn saving_returns_cost_movements_and_progress() {
     let world = World::new();
-    let saved = world.data("POST", PATH, json!({"tag": "a", "whereStatement": "count(*) > 3"})).await;
+    let asking = |path: &str| format!("{path}?estimate=true");
+    let saved = world.data("POST", &asking(PATH), json!({"tag": "a", "whereStatement": "count(*) > 3"})).await;
     let effects = |saved: &Value| {
         let names = ["cost", "wouldEnter", "wouldLeave", "wouldEnterReason", "progress"];
         json!(names.map(|name| saved[name].clone()))
@@ -128,11 +129,18 @@ async fn saving_returns_cost_movements_and_progress() {
         .apply_memberships(MembershipBatch { partition: PartitionId(0), from: 0, to: 2, changes })
         .await
         .unwrap();
-    let path = "/api/v1/segments/1";
+    let path = &asking("/api/v1/segments/1");
     let saved = world.data("PUT", path, json!({"whereStatement": "count(*) > 4"})).await;
     assert_eq!(effects(&saved), json!(["O(1)", 6, 1, null, progress]));
     let saved = world.data("PUT", path, json!({"title": "More", "whereStatement": "count(*) > 4"})).await;
     assert_eq!(effects(&saved), json!(["O(1)", 0, 0, null, progress]), "the clause means the same as before");
+
+    // Nobody waits for what nobody asked for.
+    let not_asked = "not computed: ask with ?estimate=true, or preview the clause";
+    let saved = world.data("PUT", "/api/v1/segments/1", json!({"whereStatement": ENDLESS})).await;
+    assert_eq!(effects(&saved), json!(["O(1)", null, null, not_asked, progress]));
+    let saved = world.data("POST", PATH, json!({"tag": "b", "whereStatement": ENDLESS})).await;
+    assert_eq!(saved["wouldEnterReason"], not_asked);
 
     let manual = world.data("POST", PATH, json!({"tag": "m", "kind": "manual"})).await;
     assert_eq!((&manual["cost"], &manual["wouldEnter"]), (&Value::Null, &json!(0)));
@@ -142,7 +150,8 @@ async fn saving_returns_cost_movements_and_progress() {
 async fn a_segment_is_saved_even_if_its_preview_fails() {
     let world = World::new();
     for (tag, clause, reason) in [("a", ENDLESS, "within 2 s"), ("b", HUGE, "cannot hold"), ("c", DEFECT, "its log")] {
-        let (status, response) = world.call("POST", PATH, json!({"tag": tag, "whereStatement": clause})).await;
+        let path = format!("{PATH}?estimate=true");
+        let (status, response) = world.call("POST", &path, json!({"tag": tag, "whereStatement": clause})).await;
         let saved = &response["data"];
         assert_eq!((status, &saved["tag"], &saved["wouldEnter"]), (201, &json!(tag), &Value::Null), "{response}");
         assert!(saved["wouldEnterReason"].as_str().unwrap().contains(reason), "{saved}");

@@ -67,6 +67,13 @@ pub(crate) struct ChangeBody {
 }
 
 #[derive(Debug, Deserialize)]
+pub(crate) struct SaveOptions {
+    /// Whether the response says how many users enter and leave, for which it waits.
+    #[serde(default)]
+    estimate: bool,
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ClauseBody {
     where_statement: String,
@@ -139,13 +146,21 @@ pub(crate) async fn list(State(api): State<Api>, Query(request): Query<PageReque
     json_list::<Segment, SegmentView, _, _>(&request, fetch, |segment| segment.id.0).await
 }
 
-pub(crate) async fn create(State(api): State<Api>, Json(body): Json<NewBody>) -> Result<Created<SavedView>, Problem> {
+pub(crate) async fn create(
+    State(api): State<Api>,
+    Query(options): Query<SaveOptions>,
+    Json(body): Json<NewBody>,
+) -> Result<Created<SavedView>, Problem> {
     let segment = body.segment()?;
     let place = api.segments.place(api.store.as_ref()).await?;
     let segment = api.store.create_segment(segment, api.now()).await?;
     drop(place);
-    let nobody = (segment.kind == SegmentKind::Computed).then(|| Ok(BTreeSet::new()));
-    Ok(Created(saved::view(&api, segment, nobody).await))
+    let before = match segment.kind {
+        SegmentKind::Computed if options.estimate => Some(Ok(BTreeSet::new())),
+        SegmentKind::Computed => Some(saved::not_asked()),
+        SegmentKind::Manual => None,
+    };
+    Ok(Created(saved::view(&api, segment, before).await))
 }
 
 pub(crate) async fn get(State(api): State<Api>, Path(id): Path<SegmentId>) -> Result<Data<SegmentView>, Problem> {
@@ -155,13 +170,16 @@ pub(crate) async fn get(State(api): State<Api>, Path(id): Path<SegmentId>) -> Re
 pub(crate) async fn update(
     State(api): State<Api>,
     Path(id): Path<SegmentId>,
+    Query(options): Query<SaveOptions>,
     Json(body): Json<ChangeBody>,
 ) -> Result<Data<SavedView>, Problem> {
     let old = api.segment(id).await?;
     let change = body.change(&old)?;
     let before = match &change.clause {
-        Some((clause, _)) if *clause != old.where_statement => Some(saved::members_before(&api, id).await),
-        _ => None,
+        Some((clause, _)) if *clause == old.where_statement => None,
+        Some(_) if options.estimate => Some(saved::members_before(&api, id).await),
+        Some(_) => Some(saved::not_asked()),
+        None => None,
     };
     let segment = api.store.update_segment(id, change, api.now()).await?;
     Ok(Data(saved::view(&api, segment, before).await))

@@ -1,5 +1,5 @@
-//! The response to saving a segment: the segment, its cost, how many users would enter and leave,
-//! and the progress.
+//! The response to saving a segment: the segment, its cost and progress, and on request how many
+//! users would enter and leave.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -39,6 +39,11 @@ pub(crate) struct SavedView {
 
 /// The members of a segment before it was saved, or why they are not known.
 pub(crate) type Before = Result<BTreeSet<UserId>, String>;
+
+/// Returns what stands for the members if nobody asked how many users enter and leave.
+pub(crate) fn not_asked() -> Before {
+    Err("not computed: ask with ?estimate=true, or preview the clause".to_owned())
+}
 
 /// Reads the members of a segment whose clause is about to change. After the change they begin to
 /// differ.
