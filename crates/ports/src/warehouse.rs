@@ -4,9 +4,10 @@
 use async_trait::async_trait;
 use segment_engine::event::{ColumnValue, Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
-use segment_engine::machine::Receipt;
+use segment_engine::machine::{HistoryNeeds, Receipt};
 use segment_engine::schema::EventColumn;
 use segment_engine::time::Timestamp;
+use tokio::sync::mpsc;
 
 /// A user as SQL sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +96,61 @@ pub struct History {
     pub left: Vec<HistoryOf>,
 }
 
+/// A part of the history of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryScan {
+    /// The partition in which the events were received.
+    pub partition: PartitionId,
+    /// Only events from this offset on.
+    pub from: u64,
+    /// Only events before this offset.
+    pub below: u64,
+    /// What is needed of them.
+    pub needs: HistoryNeeds,
+    /// How many bytes a batch takes at most by [`history_bytes`], if it has more than one event.
+    pub bytes_max: usize,
+}
+
+/// The events of a [`HistoryScan`] in batches. To drop it ends the scan.
+#[derive(Debug)]
+pub struct HistoryCursor {
+    batches: mpsc::Receiver<HistoryBatch>,
+    /// What the next call returns, if it was awaited already.
+    awaited: Option<HistoryBatch>,
+}
+
+/// Some events, at least one, in the order of their offsets; `None` at the end; or why the scan
+/// cannot go on.
+pub type HistoryBatch = Result<Option<Vec<Event>>, WarehouseError>;
+
+impl HistoryCursor {
+    /// Returns a cursor that has the batches that are sent. One waits in between. The end is sent,
+    /// too: a sender that is dropped before it is an error.
+    pub fn new() -> (mpsc::Sender<HistoryBatch>, Self) {
+        let (sender, batches) = mpsc::channel(1);
+        (sender, Self { batches, awaited: None })
+    }
+
+    /// Returns the next events, which come after all earlier ones; `None` at the end. Cancel-safe.
+    pub async fn next(&mut self) -> HistoryBatch {
+        self.wait().await;
+        self.awaited.take().unwrap_or(Ok(None))
+    }
+
+    /// Waits until [`next`](Self::next) does not wait. Cancel-safe.
+    pub async fn wait(&mut self) {
+        if self.awaited.is_none() {
+            let cut_off = || Err(WarehouseError::Unavailable("a scan was cut off".to_owned()));
+            self.awaited = Some(self.batches.recv().await.unwrap_or_else(cut_off));
+        }
+    }
+
+    /// Whether [`next`](Self::next) would wait.
+    pub fn waits(&self) -> bool {
+        self.awaited.is_none() && self.batches.is_empty() && !self.batches.is_closed()
+    }
+}
+
 /// Returns how many bytes an event counts in a [`History`]: those of its strings, and of its
 /// payload as JSON.
 pub fn history_bytes(event: &Event, payload_bytes: usize) -> usize {
@@ -169,6 +225,12 @@ pub trait Warehouse: Send + Sync + 'static {
     /// what is left. It ignores merges: the caller knows which users were merged. Memory follows
     /// `bytes_max`, however long the history is.
     async fn history(&self, parts: &[HistoryOf], bytes_max: usize) -> Result<History, WarehouseError>;
+
+    /// Reads the archived events that were received in one partition, of all users and in the order
+    /// of their offsets. It ignores merges like [`history`](Self::history), and returns of each
+    /// event at least what is needed. Everything before `below` must have been archived. Call it in
+    /// a tokio runtime.
+    fn scan_history(&self, scan: HistoryScan) -> HistoryCursor;
 
     /// Returns at most `limit` known users after `after`, ascending, without merged ones.
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError>;

@@ -1,7 +1,8 @@
 //! The archiver: every accepted event into the warehouse, in batches, exactly once.
 //!
 //! The log is its queue. The archive position moves in the transaction that writes the rows. The
-//! archiver finds duplicates as the machine does, with [`RecentIds`] over what the warehouse has
+//! archiver leaves out the duplicates that the worker found ([`Duplicates`]). Where the worker has
+//! not decided, it finds them as the machine does, with [`RecentIds`] over what the warehouse has
 //! of a user.
 //!
 //! A partition archives the events that it applies, in the order in which it applies them: later
@@ -23,7 +24,11 @@ use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::{EventKey, RecentIds};
 use tokio::sync::watch;
 
+use crate::duplicates::Duplicates;
 use crate::settings::Settings;
+
+/// The longest wait for the worker's decisions. It may wait for this archiver.
+const DECISION_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Why the archiver stopped. It loses nothing: it goes on from the archive position.
 #[derive(Debug, thiserror::Error)]
@@ -57,11 +62,17 @@ pub struct Signals {
     pub flush: watch::Receiver<u64>,
 }
 
+/// Makes an archiver not linger below this offset.
+pub(crate) fn flush_until(flush: &watch::Sender<u64>, offset: u64) {
+    flush.send_if_modified(|wanted| std::mem::replace(wanted, offset.max(*wanted)) < offset);
+}
+
 /// Archives one partition.
 pub struct Archiver {
     partition: PartitionId,
     log: Arc<dyn Log>,
     warehouse: Arc<dyn Warehouse>,
+    duplicates: Duplicates,
     settings: Settings,
     position: u64,
 }
@@ -72,6 +83,7 @@ impl Archiver {
         partition: PartitionId,
         log: Arc<dyn Log>,
         warehouse: Arc<dyn Warehouse>,
+        duplicates: Duplicates,
         settings: Settings,
     ) -> Result<Self, ArchiverError> {
         let position = warehouse.archive_position(partition).await?;
@@ -79,7 +91,7 @@ impl Archiver {
         if position < first {
             tracing::error!(partition = partition.0, position, first, "events left the log before they were archived");
         }
-        Ok(Self { partition, log, warehouse, settings, position })
+        Ok(Self { partition, log, warehouse, duplicates, settings, position })
     }
 
     /// The next offset to archive.
@@ -89,13 +101,21 @@ impl Archiver {
 
     /// Archives one batch.
     pub async fn step(&mut self) -> Result<Step, ArchiverError> {
-        let batch =
-            self.log.read(Topic::Events, self.partition, self.position, self.settings.archive_bytes_max).await?;
-        let (inputs, to_offset) = self.inputs(&batch).await?;
+        let batch = self.read().await?;
+        self.archive(&batch).await
+    }
+
+    async fn read(&self) -> Result<Batch, LogError> {
+        self.log.read(Topic::Events, self.partition, self.position, self.settings.archive_bytes_max).await
+    }
+
+    async fn archive(&mut self, batch: &Batch) -> Result<Step, ArchiverError> {
+        let decided = self.duplicates.among(self.partition, self.position..batch.next_offset);
+        let (inputs, to_offset) = self.inputs(batch, decided.as_ref()).await?;
         if to_offset == self.position {
             return Ok(if batch.next_offset == self.position { Step::CaughtUp } else { Step::Blocked });
         }
-        let mut known = self.known(&inputs).await?;
+        let mut known = self.known(&inputs, decided.is_some()).await?;
         let rows = inputs.into_iter().filter_map(|input| known.row(input)).collect();
         let batch = ArchiveBatch { partition: self.partition, from_offset: self.position, to_offset, rows };
         match self.warehouse.archive(batch).await {
@@ -107,15 +127,22 @@ impl Archiver {
                 return Err(error.into());
             }
         }
+        self.duplicates.forget(self.partition, self.position);
         Ok(Step::Archived)
     }
 
-    /// Returns what of a batch can be archived together, and the offset after it. A transfer ends
-    /// it, since it makes the absorbed user's event ids the survivor's. It waits until that user is
-    /// archived, and so does all that follows.
-    async fn inputs(&self, batch: &Batch) -> Result<(Vec<Arrival>, u64), ArchiverError> {
+    /// Returns what of a batch can be archived together, and the offset after it: of what the
+    /// worker decided no more than that, and without the duplicates. A transfer ends it, since it
+    /// makes the absorbed user's event ids the survivor's. It waits until that user is archived,
+    /// and so does all that follows.
+    async fn inputs(
+        &self,
+        batch: &Batch,
+        decided: Option<&(u64, Vec<u64>)>,
+    ) -> Result<(Vec<Arrival>, u64), ArchiverError> {
         let mut inputs = Vec::new();
-        for record in &batch.records {
+        let (end, duplicates) = decided.map_or((u64::MAX, &[][..]), |(end, duplicates)| (*end, duplicates));
+        for record in batch.records.iter().take_while(|record| record.offset < end) {
             let Some(arrival) = self.decode(record) else { continue };
             if let Input::User(UserRecord::Transfer { absorbed, below, .. }) = &arrival.input {
                 let from = partition_of(*absorbed, self.log.partitions());
@@ -125,9 +152,11 @@ impl Archiver {
                 inputs.push(arrival);
                 return Ok((inputs, record.offset + 1));
             }
-            inputs.push(arrival);
+            if duplicates.binary_search(&record.offset).is_err() {
+                inputs.push(arrival);
+            }
         }
-        Ok((inputs, batch.next_offset))
+        Ok((inputs, batch.next_offset.min(end)))
     }
 
     /// Archives until cancelled; cancel-safe.
@@ -137,6 +166,8 @@ impl Archiver {
         let linger = Duration::from_millis(self.settings.archive_linger_ms);
         moved.send_replace(self.position);
         let mut step = Step::CaughtUp;
+        // It did not decide in time. The archiver does not wait again until it has caught up.
+        let mut worker_is_behind = false;
         loop {
             if step == Step::Blocked {
                 let _ = tokio::time::timeout(linger, others.changed()).await;
@@ -148,7 +179,13 @@ impl Archiver {
             loop {
                 // Before the step, so that what others archive during it ends the wait.
                 others.mark_unchanged();
-                step = self.step().await?;
+                let batch = self.read().await?;
+                worker_is_behind &= self.duplicates.end(self.partition) <= self.position;
+                if !batch.records.is_empty() && !worker_is_behind {
+                    let decided = self.duplicates.wait(self.partition, self.position);
+                    worker_is_behind = tokio::time::timeout(DECISION_WAIT_MAX, decided).await.is_err();
+                }
+                step = self.archive(&batch).await?;
                 if step != Step::Archived {
                     break;
                 }
@@ -176,11 +213,16 @@ impl Archiver {
         }
     }
 
-    /// Reads what the warehouse knows about the users and event ids of a batch.
-    async fn known(&self, inputs: &[Arrival]) -> Result<Known, ArchiverError> {
+    /// Reads what the warehouse knows about the users of a batch, and about its event ids, unless
+    /// the worker has decided about them.
+    async fn known(&self, inputs: &[Arrival], is_decided: bool) -> Result<Known, ArchiverError> {
         let users: Vec<UserId> = inputs.iter().map(|arrival| arrival.user).collect();
         let departed = users.iter().copied().zip(self.warehouse.departures(&users).await?);
         let departed = departed.filter_map(|(user, departure)| Some((user, departure?))).collect();
+        let remembered = self.settings.machine.remembered_micros;
+        if is_decided {
+            return Ok(Known { departed, recent: None, remembered });
+        }
         let mut asked = Vec::new();
         for arrival in inputs {
             if let Input::Event(Delivery { event, .. }) = &arrival.input
@@ -189,7 +231,6 @@ impl Archiver {
                 asked.push((arrival.user, id.to_string()));
             }
         }
-        let remembered = self.settings.machine.remembered_micros;
         let mut recent: HashMap<UserId, RecentIds> = HashMap::new();
         if !asked.is_empty() {
             let received = self.warehouse.received(&asked).await?;
@@ -199,7 +240,7 @@ impl Archiver {
                 }
             }
         }
-        Ok(Known { departed, recent, remembered })
+        Ok(Known { departed, recent: Some(recent), remembered })
     }
 }
 
@@ -215,7 +256,8 @@ struct Arrival {
 /// What decides which rows a batch gets; [`Known::row`] updates it.
 struct Known {
     departed: HashMap<UserId, Departure>,
-    recent: HashMap<UserId, RecentIds>,
+    /// `None` if no input is a duplicate.
+    recent: Option<HashMap<UserId, RecentIds>>,
     remembered: i64,
 }
 
@@ -236,8 +278,8 @@ impl Known {
             // Forwarded and archived there, dropped there, or refused.
             _ if departure.is_some() => None,
             Input::Event(Delivery { event, dedupe_forever }) => {
-                if let Some(id) = &event.event_id {
-                    let ids = self.recent.entry(user).or_default();
+                if let (Some(id), Some(recent)) = (&event.event_id, &mut self.recent) {
+                    let ids = recent.entry(user).or_default();
                     if !ids.accept(EventKey { id, dedupe_forever }, event.processed_at, self.remembered) {
                         return None;
                     }

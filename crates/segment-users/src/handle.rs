@@ -11,6 +11,7 @@ use segment_engine::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::archiver::flush_until;
 use crate::definitions;
 use crate::stats::{LastStats, PartitionLag, PartitionStats, Stats};
 use crate::worker::Query;
@@ -134,7 +135,7 @@ impl ServiceHandle {
         let mut waits = Vec::new();
         for (id, partition) in self.by_id() {
             let (_, end) = self.log.bounds(Topic::Events, id).await?;
-            partition.flush.send_if_modified(|wanted| std::mem::replace(wanted, end.max(*wanted)) < end);
+            flush_until(&partition.flush, end);
             waits.push((partition.archived.clone(), end));
         }
         for (mut archived, end) in waits {

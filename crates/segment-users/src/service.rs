@@ -101,11 +101,11 @@ fn start_archiver(
 ) -> Archiving {
     let (moved, archived) = watch::channel(0);
     let (flush, flush_wanted) = watch::channel(0);
-    let (log, warehouse, any_moved) = (ports.log.clone(), ports.warehouse.clone(), any_moved.clone());
+    let (ports, any_moved) = (ports.clone(), any_moved.clone());
     tasks.spawn(until_stopped(stop, "archiver", id, move || {
-        let (log, warehouse) = (log.clone(), warehouse.clone());
+        let Ports { log, warehouse, duplicates, .. } = ports.clone();
         let signals = Signals { moved: moved.clone(), any_moved: any_moved.clone(), flush: flush_wanted.clone() };
-        async move { Archiver::open(id, log, warehouse, settings).await?.run(signals).await }
+        async move { Archiver::open(id, log, warehouse, duplicates, settings).await?.run(signals).await }
     }));
     Archiving { archived, flush }
 }
@@ -131,6 +131,7 @@ fn start_partition(
         marker: marker_sender,
         running: running_sender,
         archived: archived.clone(),
+        flush: flush.clone(),
         stop: stop.clone(),
     };
     tasks.spawn(worker.run(partition));

@@ -19,12 +19,12 @@ pub struct Settings {
     pub checkpoint_interval_micros: i64,
     /// The machine's own.
     pub machine: machine::Settings,
-    /// Of how many users a backfill reads the history at a time.
+    /// Of how many merged users a backfill reads the history at a time.
     pub backfill_users_per_read: usize,
     /// About how many events one step of a backfill adds.
     pub backfill_events_per_step: usize,
-    /// How many bytes of history are in memory at a time, for each partition, as
-    /// [`history_bytes`](ports::warehouse::history_bytes) counts them.
+    /// How many bytes of history a partition reads at a time, as
+    /// [`history_bytes`](ports::warehouse::history_bytes) counts them. As many wait to be read.
     pub history_bytes_max: usize,
     /// About how many bytes of records one archiver batch takes.
     pub archive_bytes_max: usize,
@@ -45,7 +45,7 @@ impl Default for Settings {
             checkpoint_interval_micros: 10_000_000,
             machine: machine::Settings::default(),
             backfill_users_per_read: 512,
-            backfill_events_per_step: 512,
+            backfill_events_per_step: 4_096,
             history_bytes_max: 16 << 20,
             archive_bytes_max: 4 << 20,
             archive_linger_ms: 500,

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::archiver::flush_until;
 use crate::partition::{Partition, Ports, WorkerError};
 use crate::settings::Settings;
 use crate::stats::PartitionStats;
@@ -91,6 +92,8 @@ pub(crate) struct Worker {
     pub(crate) running: watch::Sender<bool>,
     /// The position of this partition's archiver.
     pub(crate) archived: watch::Receiver<u64>,
+    /// See [`Signals::flush`](crate::archiver::Signals).
+    pub(crate) flush: watch::Sender<u64>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -104,6 +107,8 @@ impl Worker {
             self.running.send_replace(false);
             let (id, ports, settings) = (partition.id, partition.ports.clone(), partition.settings);
             tracing::error!(partition = id.0, "the worker stopped and starts again from its last commit: {error}");
+            // With what it holds: memory, and a scan of the history.
+            drop(partition);
             partition = loop {
                 tokio::select! {
                     () = tokio::time::sleep(RESTART_DELAY) => {}
@@ -128,19 +133,10 @@ impl Worker {
                 queries.push(query);
             }
             let turn = partition.turn().await?;
-            let step = tokio::select! {
-                biased;
-                // A stop abandons the step: what it has read is not saved anyway.
-                _ = self.stop.wait_for(|stop| *stop) => Ok(false),
-                step = partition.backfill_step() => step,
-            };
-            let filling = match step {
-                Err(WorkerError::Warehouse(error)) => {
-                    tracing::warn!(partition = partition.id.0, "a new segment waits for its history: {error}");
-                    false
-                }
-                outcome => outcome?,
-            };
+            let filling = if partition.backfill.waits() { false } else { self.backfill(partition).await? };
+            if let Some(offset) = partition.backfill.awaits() {
+                flush_until(&self.flush, offset);
+            }
             partition.checkpoint_if_due().await?;
             self.progress.send_replace(partition.progress());
             self.marker.send_replace(partition.marker);
@@ -155,15 +151,35 @@ impl Worker {
                 continue;
             }
             let log = partition.ports.log.clone();
+            let (id, next_offset) = (partition.id, partition.progress.next_offset);
             let wake_at = partition.next_due().min(partition.checkpoint_due());
+            let sleep = sleep_until(wake_at, partition.ports.clock.now());
             tokio::select! {
-                () = log.wait_for(Topic::Events, partition.id, partition.progress.next_offset) => {}
-                () = tokio::time::sleep(sleep_until(wake_at, partition.ports.clock.now())) => {}
+                () = log.wait_for(Topic::Events, id, next_offset) => {}
+                () = tokio::time::sleep(sleep) => {}
+                () = partition.backfill.wait() => {}
                 // The archiver has advanced: a backfill may be waiting for it to pass the fence.
                 _ = self.archived.changed() => {}
                 Some(query) = self.queries.recv() => queries.push(query),
                 _ = self.stop.changed() => {}
             }
+        }
+    }
+
+    /// Does a step of a backfill. Returns whether there is more to do at once.
+    async fn backfill(&mut self, partition: &mut Partition) -> Result<bool, WorkerError> {
+        let step = tokio::select! {
+            biased;
+            // A stop abandons the step: what it has read is not saved anyway.
+            _ = self.stop.wait_for(|stop| *stop) => Ok(false),
+            step = partition.backfill_step() => step,
+        };
+        match step {
+            Err(WorkerError::Warehouse(error)) => {
+                tracing::warn!(partition = partition.id.0, "a new segment waits for its history: {error}");
+                Ok(false)
+            }
+            outcome => outcome,
         }
     }
 }

@@ -9,8 +9,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ports::log::{Topic, partition_of};
-use ports::warehouse::{ArchiveBatch, Departure, History, HistoryOf, Table, Warehouse, WarehouseError, history_bytes};
+use ports::warehouse::{
+    ArchiveBatch, Departure, History, HistoryCursor, HistoryOf, HistoryScan, Table, Warehouse, WarehouseError,
+    history_bytes,
+};
 use ports_testkit::memory::{MemoryConfigStore, MemoryWarehouse};
+use segment_engine::event::Event;
 use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::Receipt;
 use segment_users::service::Service;
@@ -100,6 +104,8 @@ async fn a_cancelled_step_is_continued_and_counts_no_event_twice() {
                 true
             }
         };
+        // The warehouse works meanwhile.
+        tokio::task::yield_now().await;
         if !more {
             break;
         }
@@ -140,23 +146,55 @@ async fn a_crash_between_two_pieces_changes_no_membership() {
     assert_eq!(memberships(&world, USER), [SegmentId(1)]);
 }
 
-/// A warehouse that reports what it returned, and returns the history only if `answers`.
+/// A warehouse that reports what it returned.
 struct Watched {
     inner: MemoryWarehouse,
-    answers: bool,
+    behaviour: Behaviour,
     bytes: mpsc::UnboundedSender<usize>,
+}
+
+/// What a warehouse does with history.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Behaviour {
+    Returns,
+    /// It reads, and does not return.
+    Hangs,
+    /// Every scan fails after its first batch.
+    Fails,
 }
 
 #[async_trait]
 impl Warehouse for Watched {
     async fn history(&self, parts: &[HistoryOf], bytes_max: usize) -> Result<History, WarehouseError> {
         let read = self.inner.history(parts, bytes_max).await?;
-        let bytes = read.events.iter().map(|event| history_bytes(event, event.payload.to_string().len())).sum();
-        self.bytes.send(bytes).unwrap();
-        if !self.answers {
+        self.bytes.send(bytes_of(&read.events)).unwrap();
+        if self.behaviour == Behaviour::Hangs {
             std::future::pending::<()>().await;
         }
         Ok(read)
+    }
+
+    fn scan_history(&self, scan: HistoryScan) -> HistoryCursor {
+        let (bytes, behaviour, mut inner) = (self.bytes.clone(), self.behaviour, self.inner.scan_history(scan));
+        let (sender, cursor) = HistoryCursor::new();
+        tokio::spawn(async move {
+            while let Some(events) = inner.next().await.unwrap() {
+                bytes.send(bytes_of(&events)).unwrap();
+                if behaviour == Behaviour::Hangs {
+                    std::future::pending::<()>().await;
+                }
+                if sender.send(Ok(Some(events))).await.is_err() {
+                    return;
+                }
+                if behaviour == Behaviour::Fails {
+                    // A cursor that was dropped takes no error.
+                    let _ = sender.send(Err(WarehouseError::Unavailable("it fails".to_owned()))).await;
+                    return;
+                }
+            }
+            let _ = sender.send(Ok(None)).await;
+        });
+        cursor
     }
 
     async fn ping(&self) -> Result<(), WarehouseError> {
@@ -192,10 +230,14 @@ impl Warehouse for Watched {
     }
 }
 
+fn bytes_of(events: &[Event]) -> usize {
+    events.iter().map(|event| history_bytes(event, event.payload.to_string().len())).sum()
+}
+
 /// Replaces the warehouse of a world, and returns the sizes of what it returns.
-async fn watch(world: &mut World, answers: bool) -> mpsc::UnboundedReceiver<usize> {
+async fn watch(world: &mut World, behaviour: Behaviour) -> mpsc::UnboundedReceiver<usize> {
     let (bytes, read) = mpsc::unbounded_channel();
-    world.ports.warehouse = Arc::new(Watched { inner: MemoryWarehouse::default(), answers, bytes });
+    world.ports.warehouse = Arc::new(Watched { inner: MemoryWarehouse::default(), behaviour, bytes });
     world.archive().await;
     world.restart().await;
     read
@@ -204,8 +246,8 @@ async fn watch(world: &mut World, answers: bool) -> mpsc::UnboundedReceiver<usiz
 #[tokio::test]
 async fn a_partition_asks_for_no_more_history_than_it_may_hold() {
     let mut world = world(small_pieces()).await;
-    let mut read = watch(&mut world, true).await;
-    world.segment(1, "all", 1, "count(*) = 300").await;
+    let mut read = watch(&mut world, Behaviour::Returns).await;
+    world.segment(1, "all", 1, "count(*) FILTER (WHERE payload->>'else' IS NULL) = 300").await;
     assert_eq!(memberships(&world, USER), [SegmentId(1)]);
     drop(world);
     let mut pieces = Vec::new();
@@ -217,9 +259,31 @@ async fn a_partition_asks_for_no_more_history_than_it_may_hold() {
 }
 
 #[tokio::test]
+async fn a_scan_that_fails_goes_on_where_it_was() {
+    let mut world = world(small_pieces()).await;
+    let mut read = watch(&mut world, Behaviour::Fails).await;
+    define(&mut world, 1, "count(*) FILTER (WHERE payload->>'else' IS NULL) = 300").await;
+    let partition = &mut world.partitions[home(USER)];
+    let mut failures = 0;
+    while partition.segment_progress(SegmentId(1), SegmentVersion(1)).unwrap() < 1.0 {
+        let before = partition.segment_progress(SegmentId(1), SegmentVersion(1)).unwrap();
+        failures += i32::from(partition.backfill_step().await.is_err());
+        assert!(partition.segment_progress(SegmentId(1), SegmentVersion(1)).unwrap() >= before);
+        partition.turn().await.unwrap();
+    }
+    assert_eq!(memberships(&world, USER), [SegmentId(1)]);
+    drop(world);
+    let mut batches = 0;
+    while read.recv().await.is_some() {
+        batches += 1;
+    }
+    assert!(failures > 10 && batches <= failures + 1, "{failures} failures, {batches} batches: none is read twice");
+}
+
+#[tokio::test]
 async fn a_stop_does_not_wait_for_the_history() {
     let mut world = world(Settings::default()).await;
-    let mut read = watch(&mut world, false).await;
+    let mut read = watch(&mut world, Behaviour::Hangs).await;
     define(&mut world, 1, "count(*) = 300").await;
     let World { ports, settings, .. } = world;
     let service = Service::start(ports, settings, Arc::new(MemoryConfigStore::default())).await.unwrap();

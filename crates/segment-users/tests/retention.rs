@@ -16,7 +16,7 @@ use ports_testkit::memory::MemoryConfigStore;
 use segment_engine::ids::{PartitionId, UserId};
 use segment_users::archiver::{Archiver, Step};
 use segment_users::membership_writer::MembershipWriter;
-use segment_users::partition::{Partition, WorkerError};
+use segment_users::partition::{Partition, Ports, WorkerError};
 use segment_users::retention::Retention;
 use segment_users::settings::Settings;
 use serde_json::json;
@@ -361,8 +361,9 @@ async fn readers_before_the_first_record_go_on_from_it() {
     for partition in PartitionId::all(PARTITIONS) {
         let (first, end) = trimmed.bounds(Topic::Notifications, partition).await;
         assert!(first == end && end > 0);
-        let log = trimmed.world.ports.log.clone();
-        let mut archiver = Archiver::open(partition, log, warehouse.clone(), trimmed.settings).await.unwrap();
+        let Ports { log, duplicates, .. } = trimmed.world.ports.clone();
+        let mut archiver =
+            Archiver::open(partition, log, warehouse.clone(), duplicates, trimmed.settings).await.unwrap();
         while archiver.step().await.unwrap() == Step::Archived {}
         assert_eq!(archiver.position(), trimmed.bounds(Topic::Events, partition).await.1);
     }

@@ -1,27 +1,41 @@
-//! Reads users' events for the engine, in pieces of a bounded size.
+//! Reads users' events for the engine, in pieces of a bounded size: all users' of one partition
+//! ([`Pages`]), or some users' ([`history`]).
 //!
-//! DuckDB knows the size of an event only after it has read it. So a query first finds the first
+//! A scan is a query for each page: the rows of some offsets, sorted, since a wipe moves rows in the
+//! table. Between two pages it holds no connection and no snapshot, however slowly they are taken.
+//!
+//! For [`history`], DuckDB knows the size of an event only after it has read it. So a query first finds the first
 //! rows in order, by their narrow columns, and then streams these rows whole, in the order in which
 //! they are stored. If they turn out too large, the query stops, and is asked for fewer rows.
 
 use std::any::Any;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use duckdb::Connection;
 use duckdb::arrow::array::{Array, AsArray, RecordBatch};
 use duckdb::arrow::datatypes::{Decimal128Type, Int32Type, Int64Type};
-use ports::warehouse::{History, HistoryOf, WarehouseError, history_bytes};
+use ports::warehouse::{History, HistoryOf, HistoryScan, WarehouseError, history_bytes};
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
+use segment_engine::machine::HistoryNeeds;
 use segment_engine::schema::{ColumnType, EventColumn};
+use segment_engine::sql::event_condition;
 use segment_engine::time::Timestamp;
 use serde::Serialize;
 
 use super::history::json;
 use super::unavailable;
 
+/// How many offsets the first page of a scan covers, and a later one at most. DuckDB sorts all their
+/// rows.
+const OFFSETS_MIN: u64 = 1 << 14;
+const OFFSETS_MAX: u64 = 1 << 20;
+/// How many events a page has at most. It covers twice the offsets of the page before while that had
+/// no more than half of them.
+const PAGE_EVENTS_MAX: usize = 1 << 16;
 /// Few events take less, so the first attempt asks for one row per so many bytes of the bound.
 const EVENT_BYTES_MIN: usize = 256;
 
@@ -56,6 +70,83 @@ pub(super) fn history(
             Rows::TooLarge(rows) => rows_max = (rows - rows / 4 - 1).max(1),
         }
     }
+}
+
+/// Where a scan is.
+pub(super) struct Pages {
+    pub(super) scan: HistoryScan,
+    /// How many offsets the next page covers.
+    offsets: u64,
+}
+
+impl Pages {
+    pub(super) fn new(scan: HistoryScan) -> Self {
+        Self { scan, offsets: OFFSETS_MIN }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.scan.from >= self.scan.below
+    }
+
+    /// Reads the next page, which may have no events.
+    pub(super) fn next(&mut self, connection: &Connection) -> Result<Vec<Event>, WarehouseError> {
+        let HistoryScan { partition, from, below, ref needs, bytes_max } = self.scan;
+        let end = below.min(from.saturating_add(self.offsets));
+        let mut statement = connection.prepare(&page_sql(partition, from..end, needs)).map_err(unavailable)?;
+        let mut batches = statement.stream_arrow([]).map_err(unavailable)?;
+        let (mut events, mut bytes, mut is_full) = (Vec::new(), 0, false);
+        // To its end in any case: a query that is not finished keeps its snapshot.
+        while let Some(batch) = next(&mut batches)? {
+            for row in 0..batch.num_rows() {
+                if is_full {
+                    break;
+                }
+                let (event, event_bytes) = Row { batch: &batch, row }.event()?;
+                bytes += event_bytes;
+                is_full = events.len() == PAGE_EVENTS_MAX || bytes > bytes_max && !events.is_empty();
+                if !is_full {
+                    events.push(event);
+                }
+            }
+        }
+        let last = events.last().map_or(end, |event| event.position.offset + 1);
+        self.scan.from = if is_full { last } else { end };
+        if is_full {
+            self.offsets = (self.offsets / 2).max(1);
+        } else if events.len() <= PAGE_EVENTS_MAX / 2 && bytes <= bytes_max / 2 {
+            // Rows with payloads are large.
+            let offsets_max = if needs.payload { OFFSETS_MIN } else { OFFSETS_MAX };
+            self.offsets = (self.offsets * 2).min(offsets_max);
+        }
+        Ok(events)
+    }
+}
+
+/// Returns the query of a page. The numbers are in its text: DuckDB skips blocks of rows by
+/// constants, not by parameters.
+fn page_sql(partition: PartitionId, offsets: Range<u64>, needs: &HistoryNeeds) -> String {
+    let always = [EventColumn::UserId, EventColumn::CreatedAt, EventColumn::ProcessedAt];
+    let column = |column: EventColumn| {
+        if always.contains(&column) || needs.columns.contains(&column) {
+            return selected(column);
+        }
+        match column.column_type() {
+            ColumnType::Decimal => "CAST(NULL AS DECIMAL(38, 9))".to_owned(),
+            _ => "CAST(NULL AS VARCHAR)".to_owned(),
+        }
+    };
+    let columns = EventColumn::ALL.map(column).join(", ");
+    let payload = if needs.payload { "CAST(e.payload AS VARCHAR)" } else { "CAST(NULL AS VARCHAR)" };
+    let filter = needs.filter.as_ref().map(|filter| format!(" AND {}", event_condition(filter))).unwrap_or_default();
+    format!(
+        "SELECT {columns}, e.log_partition, e.log_offset, {payload}
+        FROM user_segment_analytics.events e
+        WHERE e.log_partition = {} AND e.log_offset >= {} AND e.log_offset < {}{filter}
+        ORDER BY e.log_offset",
+        partition.0,
+        offset(offsets.start),
+        offset(offsets.end)
+    )
 }
 
 fn in_order(mut rows: Vec<(usize, Event)>, parts: &[HistoryOf], rows_max: usize) -> History {
@@ -94,13 +185,16 @@ fn first_rows(
 }
 
 fn requested(parts: &[HistoryOf]) -> impl Iterator<Item = Part> {
-    let offset = |offset| i64::try_from(offset).unwrap_or(i64::MAX);
     parts.iter().enumerate().map(move |(place, of)| Part {
         place,
         user: of.user.0,
         from: offset(of.from),
         below: offset(of.below),
     })
+}
+
+fn offset(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
 }
 
 fn sql(rows_max: usize) -> String {
@@ -162,7 +256,7 @@ impl Row<'_> {
             partition: PartitionId(partition.cast_unsigned()),
             offset: self.int(LOG_OFFSET).cast_unsigned(),
         };
-        let payload = self.str(PAYLOAD).unwrap_or_default();
+        let payload = self.str(PAYLOAD);
         let event = Event {
             user_id: UserId(self.int(EventColumn::UserId.index())),
             client_ref_id: self.str(EventColumn::ClientRefId.index()).unwrap_or_default().into(),
@@ -178,10 +272,13 @@ impl Row<'_> {
             created_at: Timestamp(self.int(EventColumn::CreatedAt.index())),
             processed_at: Timestamp(self.int(EventColumn::ProcessedAt.index())),
             event_id: self.text(EventColumn::EventId),
-            payload: Arc::new(serde_json::from_str(payload).map_err(|error| not_json(position, &error))?),
+            payload: match payload {
+                Some(payload) => Arc::new(serde_json::from_str(payload).map_err(|error| not_json(position, &error))?),
+                None => Arc::default(),
+            },
             position,
         };
-        let bytes = history_bytes(&event, payload.len());
+        let bytes = history_bytes(&event, payload.map_or(0, str::len));
         Ok((event, bytes))
     }
 

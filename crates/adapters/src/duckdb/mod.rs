@@ -20,7 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ports::warehouse::{ArchiveBatch, Departure, History, HistoryOf, Table, Warehouse, WarehouseError};
+use ports::warehouse::{
+    ArchiveBatch, Departure, History, HistoryCursor, HistoryOf, HistoryScan, Table, Warehouse, WarehouseError,
+};
 use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
@@ -135,6 +137,30 @@ impl Warehouse for DuckDbWarehouse {
     async fn history(&self, parts: &[HistoryOf], bytes_max: usize) -> Result<History, WarehouseError> {
         let parts = parts.to_vec();
         self.reading(move |connection| events::history(connection, &parts, bytes_max)).await
+    }
+
+    fn scan_history(&self, scan: HistoryScan) -> HistoryCursor {
+        let (sender, cursor) = HistoryCursor::new();
+        let (warehouse, mut pages) = (self.clone(), events::Pages::new(scan));
+        tokio::spawn(async move {
+            while !pages.is_over() {
+                // The next page is read when the one before was taken. Fails for a dropped cursor.
+                let Ok(place) = sender.reserve().await else { return };
+                let page = warehouse.reading(move |connection| Ok((pages.next(connection)?, pages))).await;
+                match page {
+                    Ok((events, read)) => {
+                        pages = read;
+                        if !events.is_empty() {
+                            place.send(Ok(Some(events)));
+                        }
+                    }
+                    Err(error) => return place.send(Err(error)),
+                }
+            }
+            // A cursor that was dropped needs no end.
+            let _ = sender.send(Ok(None)).await;
+        });
+        cursor
     }
 
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {

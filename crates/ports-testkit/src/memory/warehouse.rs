@@ -9,8 +9,8 @@ use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::Receipt;
 
 use ports::warehouse::{
-    ArchiveBatch, ArchiveRow, Departure, History, HistoryOf, Table, TraitsRow, UserRow, Warehouse, WarehouseError,
-    history_bytes,
+    ArchiveBatch, ArchiveRow, Departure, History, HistoryCursor, HistoryOf, HistoryScan, Table, TraitsRow, UserRow,
+    Warehouse, WarehouseError, history_bytes,
 };
 
 /// A warehouse in memory; clones share it. It refuses SQL.
@@ -164,6 +164,36 @@ impl Warehouse for MemoryWarehouse {
             }
         }
         Ok(History { events, left: Vec::new() })
+    }
+
+    fn scan_history(&self, scan: HistoryScan) -> HistoryCursor {
+        let offsets = scan.from..scan.below;
+        let is_in =
+            |event: &&Event| event.position.partition == scan.partition && offsets.contains(&event.position.offset);
+        let mut events: Vec<Event> =
+            self.rows().events.iter().filter(is_in).filter_map(|event| scan.needs.reduce(event)).collect();
+        events.sort_by_key(|event| event.position.offset);
+        let (sender, cursor) = HistoryCursor::new();
+        tokio::spawn(async move {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            for event in events {
+                let event_bytes = history_bytes(&event, event.payload.to_string().len());
+                if bytes + event_bytes > scan.bytes_max && !batch.is_empty() {
+                    bytes = 0;
+                    if sender.send(Ok(Some(std::mem::take(&mut batch)))).await.is_err() {
+                        return;
+                    }
+                }
+                bytes += event_bytes;
+                batch.push(event);
+            }
+            let end = if batch.is_empty() { vec![] } else { vec![Ok(Some(batch))] };
+            for batch in end.into_iter().chain([Ok(None)]) {
+                // Nobody reads a cursor that was dropped.
+                let _ = sender.send(batch).await;
+            }
+        });
+        cursor
     }
 
     async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, WarehouseError> {

@@ -1,11 +1,8 @@
-//! Defining, changing and removing segments, and the history that a new one needs.
+//! Defining, changing and removing segments.
 
-use super::catalog::SharedAccumulator;
 use super::index::{SegmentIndex, UserSlot};
-use super::inputs::holds;
-use super::{AccumulatorId, Cause, Definition, Machine, Source};
-use crate::event::Event;
-use crate::ids::{SegmentId, SegmentVersion, UserId};
+use super::{AccumulatorId, Cause, Definition, Machine};
+use crate::ids::{SegmentId, SegmentVersion};
 use crate::time::Timestamp;
 
 impl Machine {
@@ -47,80 +44,6 @@ impl Machine {
     pub fn pending_version(&self, segment: SegmentId) -> Option<SegmentVersion> {
         let slot = &self.catalog.slots[self.catalog.index_of(segment)?.0 as usize];
         slot.pending.as_ref().map(|pending| pending.definition.version)
-    }
-
-    /// Returns the accumulators that need history. For every user ([`Machine::user_ids`]) and every
-    /// user merged into them ([`Machine::sources`]) the caller adds the events below
-    /// [`Machine::history_below`] by [`Machine::add_history`].
-    pub fn incomplete(&self) -> Vec<AccumulatorId> {
-        self.catalog.incomplete()
-    }
-
-    /// Returns the offset at which the history of incomplete accumulators ends, for events in this
-    /// partition.
-    pub fn fence(&self) -> Option<u64> {
-        self.catalog
-            .accumulators
-            .iter()
-            .flatten()
-            .filter_map(|shared| shared.fence.as_ref())
-            .map(|fence| fence.offset)
-            .max()
-    }
-
-    /// Returns the users that were merged into the user.
-    pub fn sources(&self, user: UserId) -> &[Source] {
-        let user = self.by_id.get(&user).and_then(|slot| self.users[slot.0 as usize].as_ref());
-        user.map_or(&[], |user| &user.sources)
-    }
-
-    /// Returns the offset of the source's partition below which their events are history for one of
-    /// the accumulators. `source` is the user, or one that was merged into them.
-    pub fn history_below(&self, accumulators: &[AccumulatorId], user: UserId, source: UserId) -> u64 {
-        let accumulators = accumulators.iter().filter_map(|id| self.catalog.accumulators.get(id.0 as usize)?.as_ref());
-        accumulators.map(|accumulator| self.below(accumulator, user, source)).max().unwrap_or(0)
-    }
-
-    fn below(&self, accumulator: &SharedAccumulator, user: UserId, source: UserId) -> u64 {
-        let merged = || self.sources(user).iter().find(|known| known.user == source).map_or(0, |known| known.below);
-        match &accumulator.fence {
-            Some(fence) if source == user => fence.offset,
-            Some(fence) => fence.sources.get(&source).copied().unwrap_or_else(merged),
-            None => merged(),
-        }
-    }
-
-    /// Adds an event of `source` to one accumulator of the event's user, unless the accumulator got
-    /// it live.
-    pub fn add_history(&mut self, accumulator: AccumulatorId, source: UserId, event: &Event) {
-        let (now, user) = (self.now, event.user_id);
-        let (Some(Some(entry)), Some(slot)) =
-            (self.catalog.accumulators.get(accumulator.0 as usize), self.by_id.get(&user))
-        else {
-            return;
-        };
-        if event.position.offset >= self.below(entry, user, source)
-            || !entry.key.fixed.iter().all(|condition| holds(condition, event, now))
-        {
-            return;
-        }
-        let user = self.users[slot.0 as usize].as_mut().expect("the index has only users that exist");
-        let added = entry.key.add(user.accumulator_or(accumulator, || entry.key.empty()), event, now);
-        if let Err(exceeded) = added {
-            let slot = *slot;
-            self.refused(slot, accumulator, exceeded);
-        }
-    }
-
-    /// Notes that an accumulator has the whole history: from now on checkpoints hold it.
-    pub fn complete(&mut self, accumulator: AccumulatorId) {
-        self.catalog.complete(accumulator);
-        for user in
-            self.users.iter_mut().flatten().filter(|user| !user.changed && user.accumulator(accumulator).is_some())
-        {
-            user.changed = true;
-            self.changed.push(user.id);
-        }
     }
 
     /// Puts a segment's new version in force. The difference is emitted when the instant is

@@ -1,7 +1,7 @@
 //! Expressions as SQL. Everything that is written here can be an operand: it is a name, a call, or
 //! in parentheses.
 
-use crate::plan::{ArithmeticOp, CompareOp, Expr, Function, Pattern, PatternKind, Plan, TrimSide, UserColumn};
+use crate::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, Function, Pattern, PatternKind, TrimSide, UserColumn};
 use crate::sql::aggregate::value_sql;
 use crate::sql::cast::{cast_int_sql, cast_sql, literal_sql};
 use crate::sql::text::{call, quoted};
@@ -12,13 +12,13 @@ use crate::value::Type;
 /// Writes the expressions of one plan. Events are `e`, users `u`, traits `t`, aggregates `a`, the
 /// funnel with index i is `f<i>`, and the members of the plan's segment with index i are `s<i>`.
 pub(super) struct ExprWriter<'a> {
-    plan: &'a Plan,
+    aggregates: &'a [Aggregate],
     now: Timestamp,
 }
 
 impl<'a> ExprWriter<'a> {
-    pub(super) fn new(plan: &'a Plan, now: Timestamp) -> ExprWriter<'a> {
-        ExprWriter { plan, now }
+    pub(super) fn new(aggregates: &'a [Aggregate], now: Timestamp) -> ExprWriter<'a> {
+        ExprWriter { aggregates, now }
     }
 
     pub(super) fn sql(&self, expr: &Expr) -> String {
@@ -73,7 +73,7 @@ impl<'a> ExprWriter<'a> {
     }
 
     fn aggregate(&self, index: usize) -> String {
-        value_sql(index, &self.plan.aggregates[index])
+        value_sql(index, &self.aggregates[index])
     }
 
     /// Writes a choice among aggregates. The digits of the case's index are the terms' truths, the

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ids::UserId;
-use crate::plan::Plan;
+use crate::plan::{Expr, Plan};
 use crate::sql::aggregate::aggregate_sql;
 use crate::sql::expr::ExprWriter;
 use crate::sql::funnel::funnel_sql;
@@ -71,6 +71,12 @@ pub fn size_query<'a>(
     Ok(format!("{}\nSELECT count(*) FROM {}", query.ctes(), query.root))
 }
 
+/// Returns a condition on the rows `e` of the table or view of events: that of
+/// [`HistoryNeeds::filter`](crate::machine::HistoryNeeds::filter).
+pub fn event_condition(filter: &Expr) -> String {
+    ExprWriter::new(&[], Timestamp::MIN).sql(filter)
+}
+
 /// The common table expressions of a plan, after those of the segments that it refers to.
 struct Query<'q, 'a> {
     resolve: &'q dyn Fn(&str) -> Option<SegmentSource<'a>>,
@@ -127,7 +133,7 @@ impl<'q, 'a> Query<'q, 'a> {
     fn add_plan(&mut self, plan: &Plan) -> Result<String, QueryError> {
         let segments = plan.segments.iter().map(|tag| self.add_tag(tag)).collect::<Result<Vec<_>, _>>()?;
         let number = self.ctes.len();
-        let writer = ExprWriter::new(plan, self.now);
+        let writer = ExprWriter::new(&plan.aggregates, self.now);
         let mut joins = self.add_aggregates(plan, number, &writer);
         joins.push_str("\n  LEFT JOIN user_segment_analytics.traits t ON t.user_id = u.id");
         for (i, table) in segments.iter().enumerate() {

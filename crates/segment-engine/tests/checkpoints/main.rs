@@ -110,7 +110,7 @@ fn world() -> World {
     for accumulator in lacking {
         for n in (0..60).filter(|n| 1 + n % USERS == 4) {
             let event = Event { user_id: UserId(3), ..event(n, START + n * 7 * 60 * MINUTE) };
-            machine.add_history(accumulator, UserId(4), &event);
+            machine.add_history(&[accumulator], UserId(4), &event);
         }
     }
     machine.define(definition(PENDING, "pending", Some("count(*) FILTER (WHERE url = '/pending') = 0")), 60, at);
@@ -127,7 +127,7 @@ fn later(machine: &mut Machine, departed: &[u8]) -> Vec<Change> {
     for accumulator in lacking {
         for n in (0..60).filter(|n| 1 + n % USERS == 4) {
             let event = Event { user_id: UserId(5), ..event(n, START + n * 7 * 60 * MINUTE) };
-            machine.add_history(accumulator, UserId(4), &event);
+            machine.add_history(&[accumulator], UserId(4), &event);
         }
     }
     for n in 60..80 {

@@ -70,11 +70,15 @@ impl Partition {
         match self.tombstones.get(&user) {
             Some(Tombstone::Merged(survivor)) => self.forward(*survivor, record),
             Some(Tombstone::Deleted) => return Err(deleted(user)),
-            None => {
-                self.machine.event(&delivery.event, delivery.dedupe_forever, record.appended_at);
-            }
+            None => self.deliver(&delivery, record),
         }
         Ok(())
+    }
+
+    fn deliver(&mut self, delivery: &Delivery, record: &Record) {
+        if !self.machine.event(&delivery.event, delivery.dedupe_forever, record.appended_at) {
+            self.duplicates.push(record.offset);
+        }
     }
 
     async fn apply_user(&mut self, input: UserRecord, record: &Record) -> Result<(), ApplyError> {
@@ -110,7 +114,7 @@ impl Partition {
                 }
             }
             UserRecord::Forward { user_id, partition, offset, appended_at, record: inner } => {
-                self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), at)?;
+                self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), record)?;
             }
             UserRecord::Restored { user_id, segments, sequence } => {
                 let sequence = self.machine.sequence(user_id).max(sequence);
@@ -162,17 +166,17 @@ impl Partition {
         position: Position,
         appended_at: Timestamp,
         inner: &str,
-        at: Timestamp,
+        record: &Record,
     ) -> Result<(), BadRecord> {
         match decode_input(inner.as_bytes(), position, appended_at)? {
             Input::Event(mut delivery) => {
                 let source = Source { user: delivery.event.user_id, below: position.offset + 1 };
                 delivery.event.user_id = user;
-                self.machine.event(&delivery.event, delivery.dedupe_forever, at);
+                self.deliver(&delivery, record);
                 self.machine.extend_source(user, source);
             }
             Input::User(UserRecord::Traits { traits, created_at, .. }) => {
-                self.set_traits(user, &traits, created_at, at)?;
+                self.set_traits(user, &traits, created_at, record.appended_at)?;
             }
             // The absorbed user's profile and manual list ended with the merge.
             Input::User(_) | Input::Segment(_) => {}

@@ -1,9 +1,14 @@
-//! The history of new segments: read from the warehouse in pieces while the partition goes on.
+//! The history of new segments: read from the warehouse while the partition goes on.
+//!
+//! One scan reads the partition's events of all users. What users brought along who were merged is
+//! read after it, user by user.
 
 use std::collections::VecDeque;
 
 use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
+use ports::warehouse::{HistoryCursor, HistoryScan, WarehouseError};
+use segment_engine::event::Event;
 use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::AccumulatorId;
 
@@ -11,11 +16,16 @@ use super::history::{PastEvent, Unread, read_some};
 use super::slice::Slice;
 use super::{Partition, WorkerError};
 
+/// How far a segment is whose history is read, but which is not yet in force.
+const READ: f64 = 0.99;
+
 /// The job that is running, if any. It is not saved: after a restart the same history is read
 /// again.
 #[derive(Debug, Default)]
 pub(crate) struct Backfill {
     job: Option<Job>,
+    /// The offset that the archiver must reach before the next step can read, if it must.
+    awaits: Option<u64>,
     /// Versions whose `segment_ready` has been appended but not yet consumed.
     announced: Vec<(SegmentId, SegmentVersion)>,
 }
@@ -24,8 +34,10 @@ pub(crate) struct Backfill {
 struct Job {
     /// What is being filled.
     accumulators: Vec<AccumulatorId>,
-    /// The warehouse must have the partition up to this offset before its history is complete.
-    archived: u64,
+    /// When the archiver has passed this offset, the warehouse has what merged users brought along.
+    merged_below: u64,
+    scan: Scan,
+    /// The history of users that were merged into others.
     unread: Vec<Unread>,
     /// Events that have been read, but not added yet.
     events: VecDeque<PastEvent>,
@@ -33,12 +45,71 @@ struct Job {
     sources_total: usize,
 }
 
+/// The scan of a partition's history. If it fails, the next one goes on where it was.
+#[derive(Debug)]
+struct Scan {
+    /// What comes before this offset has been read.
+    from: u64,
+    below: u64,
+    /// `None` while nothing is read: before the first batch, after a failure, and at the end.
+    cursor: Option<HistoryCursor>,
+}
+
+impl Scan {
+    fn is_over(&self) -> bool {
+        self.from >= self.below
+    }
+
+    /// Waits for the next events.
+    async fn next(&mut self) -> Result<Vec<Event>, WarehouseError> {
+        let Some(cursor) = &mut self.cursor else { return Ok(Vec::new()) };
+        let next = cursor.next().await;
+        if let Ok(Some(events)) = &next {
+            self.from = events.last().map_or(self.from, |event| event.position.offset + 1);
+        }
+        if let Ok(None) = next {
+            self.from = self.below;
+        }
+        if next.is_err() || self.is_over() {
+            self.cursor = None;
+        }
+        Ok(next?.unwrap_or_default())
+    }
+}
+
+impl Job {
+    fn is_read(&self) -> bool {
+        self.scan.is_over() && self.unread.is_empty()
+    }
+
+    /// Returns how much has been read, from 0 to 1.
+    fn progress(&self) -> f64 {
+        let left = self.scan.below.saturating_sub(self.scan.from) + self.unread.len() as u64;
+        1.0 - left as f64 / (self.scan.below + self.sources_total as u64).max(1) as f64
+    }
+}
+
 impl Backfill {
-    /// Returns how much of the running job is done: from 0, and below 1 as long as it runs, even if
-    /// there is no history to read.
-    pub(crate) fn progress(&self) -> Option<f64> {
-        let job = self.job.as_ref()?;
-        Some(1.0 - job.unread.len().max(1) as f64 / job.sources_total.max(1) as f64)
+    /// Returns the offset that the archiver must reach before the next step can read, if it must.
+    pub(crate) fn awaits(&self) -> Option<u64> {
+        self.awaits
+    }
+
+    /// Whether the next step would wait for the warehouse.
+    pub(crate) fn waits(&self) -> bool {
+        let Some(Job { scan: Scan { cursor: Some(cursor), .. }, events, .. }) = &self.job else { return false };
+        events.is_empty() && cursor.waits()
+    }
+
+    /// Waits until the next step need not wait for the warehouse; for ever, if it never does.
+    /// Cancel-safe.
+    pub(crate) async fn wait(&mut self) {
+        match &mut self.job {
+            Some(Job { scan: Scan { cursor: Some(cursor), .. }, events, .. }) if events.is_empty() => {
+                cursor.wait().await;
+            }
+            _ => std::future::pending().await,
+        }
     }
 }
 
@@ -47,22 +118,43 @@ impl Partition {
     /// what was read. Returns whether there is more to do at once; false also while the archiver is
     /// not yet as far as the history reaches. Cancel-safe: the next call goes on.
     pub async fn backfill_step(&mut self) -> Result<bool, WorkerError> {
+        let warehouse = self.ports.warehouse.clone();
         if self.backfill.job.is_none() {
-            let Some(archived) = self.machine.fence() else {
+            let Some(fence) = self.machine.fence() else {
                 // A segment that reads only what other segments' backfills completed is ready too.
                 self.announce().await?;
                 return Ok(false);
             };
-            self.backfill.job = Some(self.new_job(archived));
-        }
-        let Some(job) = &mut self.backfill.job else { return Ok(false) };
-        if job.events.is_empty() && !job.unread.is_empty() {
-            if self.ports.warehouse.archive_position(self.id).await? < job.archived {
+            // Later, more segments may wait, and share the scan.
+            if !self.is_archived(fence).await? {
                 return Ok(false);
             }
-            let warehouse = self.ports.warehouse.as_ref();
-            job.events =
-                read_some(&self.machine, warehouse, &self.settings, &job.accumulators, &mut job.unread).await?;
+            self.backfill.job = Some(self.new_job(fence));
+        }
+        let reads_merged = self.backfill.job.as_ref().filter(|job| job.events.is_empty() && job.scan.is_over());
+        if let Some(job) = reads_merged
+            && !job.is_read()
+            && !self.is_archived(job.merged_below).await?
+        {
+            return Ok(false);
+        }
+        let Some(job) = &mut self.backfill.job else { return Ok(false) };
+        if job.events.is_empty() && !job.is_read() {
+            if job.scan.is_over() {
+                job.events =
+                    read_some(&self.machine, &*warehouse, &self.settings, &job.accumulators, &mut job.unread).await?;
+            } else if job.scan.cursor.is_some() {
+                job.events = job.scan.next().await?.into_iter().map(PastEvent::of_user).collect();
+            } else {
+                job.scan.cursor = Some(warehouse.scan_history(HistoryScan {
+                    partition: self.id,
+                    from: job.scan.from,
+                    below: job.scan.below,
+                    needs: self.machine.history_needs(&job.accumulators),
+                    bytes_max: self.settings.history_bytes_max,
+                }));
+                return Ok(true);
+            }
         }
         let mut slice = Slice::begin(self.settings.slice);
         for _ in 0..self.settings.backfill_events_per_step {
@@ -71,7 +163,7 @@ impl Partition {
             // A stop ends the step here.
             slice.end_if_over().await;
         }
-        if !job.events.is_empty() || !job.unread.is_empty() {
+        if !job.events.is_empty() || !job.is_read() {
             return Ok(true);
         }
         for accumulator in std::mem::take(&mut job.accumulators) {
@@ -82,22 +174,32 @@ impl Partition {
         Ok(true)
     }
 
-    fn new_job(&self, archived: u64) -> Job {
-        let of_user = |user| {
-            let merged = self.machine.sources(user).iter().map(move |source| Unread::new(user, source.user));
-            merged.chain([Unread::new(user, user)])
-        };
-        let unread: Vec<_> = self.machine.user_ids().flat_map(of_user).collect();
-        let accumulators = self.machine.incomplete();
-        Job { accumulators, archived, sources_total: unread.len(), unread, events: VecDeque::new() }
+    /// Whether the warehouse has the partition up to this offset. If not, the archiver is told.
+    async fn is_archived(&mut self, offset: u64) -> Result<bool, WarehouseError> {
+        let is_archived = self.ports.warehouse.archive_position(self.id).await? >= offset;
+        self.backfill.awaits = (!is_archived).then_some(offset);
+        Ok(is_archived)
+    }
+
+    fn new_job(&self, fence: u64) -> Job {
+        let unread: Vec<_> = self.machine.merged().map(|(user, source)| Unread::new(user, source)).collect();
+        Job {
+            accumulators: self.machine.incomplete(),
+            merged_below: self.merged_below,
+            scan: Scan { from: 0, below: fence, cursor: None },
+            sources_total: unread.len(),
+            unread,
+            events: VecDeque::new(),
+        }
     }
 
     /// Adds users that the record at `offset` merged into `survivor` to the running job: it needs
     /// their history too. This partition's archiver passes that record only after it has the part
     /// of their history that is in other partitions.
     pub(crate) fn backfill_also(&mut self, survivor: UserId, merged: &[UserId], offset: u64) {
+        self.merged_below = offset + 1;
         let Some(job) = &mut self.backfill.job else { return };
-        job.archived = job.archived.max(offset + 1);
+        job.merged_below = offset + 1;
         job.unread.extend(merged.iter().map(|source| Unread::new(survivor, *source)));
         job.sources_total += merged.len();
     }
@@ -116,10 +218,17 @@ impl Partition {
     /// Returns how much of the work of the newest version known here is done: 1 when it is in
     /// force.
     pub fn newest_progress(&self, segment: SegmentId) -> f64 {
-        match self.machine.is_pending(segment) {
-            Some(false) => 1.0,
-            Some(true) => self.backfill.progress().unwrap_or(0.0),
-            None => 0.0,
+        match (self.machine.is_pending(segment), &self.backfill.job) {
+            (Some(false), _) => 1.0,
+            (None, _) => 0.0,
+            (Some(true), job) => {
+                let lacking = self.machine.lacking(segment);
+                match job {
+                    _ if lacking.is_empty() => READ,
+                    Some(job) if lacking.iter().all(|id| job.accumulators.contains(id)) => READ * job.progress(),
+                    _ => 0.0,
+                }
+            }
         }
     }
 
@@ -151,8 +260,7 @@ impl Partition {
         while !self.machine.incomplete().is_empty() {
             if !self.backfill_step().await? {
                 tracing::info!(partition = self.id.0, "waiting for the archiver: a new segment needs the history");
-                let archived = self.backfill.job.as_ref().map_or(0, |job| job.archived);
-                self.wait_until_archived(self.id, archived).await?;
+                self.wait_until_archived(self.id, self.backfill.awaits.unwrap_or_default()).await?;
             }
         }
         Ok(())

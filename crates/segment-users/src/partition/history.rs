@@ -37,11 +37,14 @@ pub(crate) struct PastEvent {
 }
 
 impl PastEvent {
+    /// Returns an event of a user that was received with the user's own id.
+    pub(crate) fn of_user(event: Event) -> Self {
+        Self { source: event.user_id, event }
+    }
+
     /// Adds the event to those of the accumulators that did not get it live.
     pub(crate) fn add(&self, machine: &mut Machine, accumulators: &[AccumulatorId]) {
-        for accumulator in accumulators {
-            machine.add_history(*accumulator, self.source, &self.event);
-        }
+        machine.add_history(accumulators, self.source, &self.event);
     }
 }
 

@@ -20,6 +20,7 @@ use segment_engine::time::Timestamp;
 
 pub(crate) use self::recovery::check_latest;
 use self::slice::Slice;
+use crate::duplicates::Duplicates;
 use crate::plans::Plans;
 use crate::settings::Settings;
 
@@ -36,6 +37,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// The plans of clauses, compiled once for all partitions.
     pub plans: Plans,
+    /// The duplicates that the partition finds, for its archiver.
+    pub duplicates: Duplicates,
 }
 
 /// Why a worker stopped. It does not retry by itself: the service restarts it from its last commit.
@@ -86,8 +89,13 @@ pub struct Partition {
     pub(crate) tombstones: HashMap<UserId, Tombstone>,
     pub(crate) progress: Progress,
     pub(crate) backfill: backfill::Backfill,
+    /// Users may have been merged into this partition's by records before this offset. When the
+    /// archiver has passed it, the warehouse has what they brought along.
+    pub(crate) merged_below: u64,
     /// Records for other partitions and topics, for the next commit.
     pub(crate) outgoing: Vec<NewRecord>,
+    /// The offsets of the duplicates since the last commit.
+    pub(crate) duplicates: Vec<u64>,
     /// The position of the last checkpoint.
     pub(crate) marker: Progress,
     pub(crate) checkpointed_at: Timestamp,
@@ -173,6 +181,7 @@ impl Partition {
         }
         let progress = Progress { next_offset, time: self.machine.now(), ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records }).await?;
+        self.ports.duplicates.decided(self.id, next_offset, &std::mem::take(&mut self.duplicates));
         self.progress =
             Progress { notifications_offset: progress.notifications_offset + notifications as u64, ..progress };
         Ok(notifications)

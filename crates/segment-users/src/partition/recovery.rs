@@ -54,6 +54,7 @@ impl Partition {
     async fn restore(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let State { machine, tombstones, marker } = usable_state(id, &ports, settings).await?;
         let checkpointed_at = ports.clock.now();
+        ports.duplicates.begin(id, marker.next_offset);
         Ok(Self {
             id,
             ports,
@@ -62,7 +63,9 @@ impl Partition {
             tombstones,
             progress: marker,
             backfill: Backfill::default(),
+            merged_below: marker.next_offset,
             outgoing: Vec::new(),
+            duplicates: Vec::new(),
             marker,
             checkpointed_at,
         })
@@ -103,6 +106,8 @@ impl Partition {
                 slice.end_if_over().await;
             }
             self.progress.next_offset = batch.next_offset.min(committed.next_offset);
+            let duplicates = std::mem::take(&mut self.duplicates);
+            self.ports.duplicates.decided(self.id, self.progress.next_offset, &duplicates);
         }
         self.machine.advance(committed.time, usize::MAX);
         self.outgoing.clear();

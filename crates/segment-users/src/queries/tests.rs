@@ -7,6 +7,7 @@ use segment_engine::ids::{PartitionId, SegmentId};
 use segment_engine::time::Timestamp;
 
 use super::*;
+use crate::duplicates::Duplicates;
 use crate::partition::Ports;
 use crate::plans::Plans;
 use crate::service::Service;
@@ -75,6 +76,7 @@ impl World {
             warehouse: Arc::new(MemoryWarehouse::default()),
             clock,
             plans: Plans::default(),
+            duplicates: Duplicates::default(),
         };
         let settings = Settings { checkpoint_interval_micros: 0, ..Settings::default() };
         let service = Service::start(ports.clone(), settings, store.clone()).await.unwrap();

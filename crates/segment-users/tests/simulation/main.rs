@@ -175,8 +175,9 @@ impl World {
     }
 
     async fn archive(&self, partition: PartitionId) -> bool {
-        let (log, warehouse) = (self.ports.log.clone(), self.ports.warehouse.clone());
-        Archiver::open(partition, log, warehouse, settings()).await.unwrap().step().await.unwrap() == Step::Archived
+        let Ports { log, warehouse, duplicates, .. } = self.ports.clone();
+        Archiver::open(partition, log, warehouse, duplicates, settings()).await.unwrap().step().await.unwrap()
+            == Step::Archived
     }
 
     async fn archive_all(&self) {
@@ -201,10 +202,17 @@ impl World {
                     Work::Backfill => partition.backfill_step().await,
                 }
             });
+            // The warehouse reads a batch of history in the time of a few polls. Only archivers take
+            // longer.
+            let polls = async {
+                for _ in 0..8 {
+                    tokio::task::yield_now().await;
+                }
+            };
             let first: Option<Result<bool, WorkerError>> = tokio::select! {
                 biased;
                 outcome = &mut working => Some(outcome),
-                () = std::future::ready(()) => None,
+                () = polls => None,
             };
             match first {
                 Some(outcome) => Some(outcome.unwrap()),

@@ -58,9 +58,7 @@ impl History {
         for event in &self.events {
             let source = event.user_id;
             let event = Event { user_id: identities.survivor(source), ..event.clone() };
-            for accumulator in accumulators {
-                machine.add_history(*accumulator, source, &event);
-            }
+            machine.add_history(accumulators, source, &event);
         }
     }
 }

@@ -17,6 +17,7 @@ use ports::identities::{CaselessTypes, Identity};
 use ports::log::{Log, LogError};
 use ports::warehouse::Warehouse;
 use segment_engine::machine;
+use segment_users::duplicates::Duplicates;
 use segment_users::erasure::{log_delay, warehouse_delay};
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;
@@ -134,6 +135,7 @@ pub async fn start_service(opened: &Opened, settings: &Settings, runtime: &Handl
         warehouse: opened.warehouse.clone(),
         clock: opened.clock.clone(),
         plans: Plans::default(),
+        duplicates: Duplicates::default(),
     };
     let worker = segment_users::settings::Settings {
         checkpoint_interval_micros: i64::from(settings.checkpoint_seconds) * SECOND_MICROS,

@@ -99,7 +99,7 @@ impl Run {
                 let lacking = self.machine.absorb(survivor, departed, u64::MAX, step.at);
                 for event in before.get(&absorbed).iter().flat_map(|user| &user.events) {
                     let event = Event { user_id: survivor, ..(**event).clone() };
-                    lacking.iter().for_each(|accumulator| self.machine.add_history(*accumulator, absorbed, &event));
+                    self.machine.add_history(&lacking, absorbed, &event);
                 }
             }
             _ => {}
@@ -154,10 +154,14 @@ impl Run {
             rule: Rule::from(plan),
         };
         self.machine.define(definition, self.offset, at);
-        for accumulator in self.machine.incomplete() {
-            for (user, known) in &self.world.users {
-                known.events.iter().for_each(|event| self.machine.add_history(accumulator, *user, event));
-            }
+        let accumulators = self.machine.incomplete();
+        // As from a store that returns no more than what is needed.
+        let needs = self.machine.history_needs(&accumulators);
+        for (user, known) in &self.world.users {
+            let needed = known.events.iter().filter_map(|event| needs.reduce(event));
+            needed.for_each(|event| self.machine.add_history(&accumulators, *user, &event));
+        }
+        for accumulator in accumulators {
             self.machine.complete(accumulator);
         }
         for (id, version) in self.machine.ready() {
