@@ -134,7 +134,7 @@ impl HistoryCursor {
     /// Returns the next events, which come after all earlier ones; `None` at the end. Cancel-safe.
     pub async fn next(&mut self) -> HistoryBatch {
         self.wait().await;
-        self.awaited.take().unwrap_or(Ok(None))
+        self.awaited.take().expect("it was just awaited")
     }
 
     /// Waits until [`next`](Self::next) does not wait. Cancel-safe.

@@ -67,7 +67,8 @@ impl Duplicates {
     /// Waits while a worker is on the way to this offset, but has not decided about it. Cancel-safe.
     pub(crate) async fn wait(&self, partition: PartitionId, offset: u64) {
         let mut of = self.of(partition).subscribe();
-        // `self` keeps the sender.
+        // At 0 no worker has begun, or it has nothing before it that could be a duplicate. `self`
+        // keeps the sender, so the wait cannot fail.
         let _ = of.wait_for(|Decided { offsets, .. }| offsets.end == 0 || offset < offsets.end).await;
     }
 

@@ -4,9 +4,10 @@
 //! A scan is a query for each page: the rows of some offsets, sorted, since a wipe moves rows in the
 //! table. Between two pages it holds no connection and no snapshot, however slowly they are taken.
 //!
-//! For [`history`], DuckDB knows the size of an event only after it has read it. So a query first finds the first
-//! rows in order, by their narrow columns, and then streams these rows whole, in the order in which
-//! they are stored. If they turn out too large, the query stops, and is asked for fewer rows.
+//! For [`history`], DuckDB knows the size of an event only after it has read it. So a query first
+//! finds the first rows in order, by their narrow columns, and then streams these rows whole, in the
+//! order in which they are stored. If they turn out too large, the query stops, and is asked for
+//! fewer rows.
 
 use std::any::Any;
 use std::ops::Range;

@@ -93,8 +93,12 @@ pub(super) async fn insert(tx: &impl ConnectionTrait, new: NewUser, now: Timesta
         manual_version: Set(0),
     };
     let id = user::Entity::insert(model).exec(tx).await.map_err(unavailable)?.last_insert_id;
-    let NewUser { client_ref_id, name, email } = new;
-    let row = user::Model {
+    Ok(inserted(id, new, now))
+}
+
+/// Returns a user that was just inserted.
+fn inserted(id: i64, NewUser { client_ref_id, name, email }: NewUser, now: Timestamp) -> User {
+    bare(user::Model {
         id,
         client_ref_id,
         name,
@@ -103,39 +107,28 @@ pub(super) async fn insert(tx: &impl ConnectionTrait, new: NewUser, now: Timesta
         updated_at: now.0,
         merged_into: None,
         manual_version: 0,
-    };
-    Ok(bare(row))
+    })
 }
 
 /// Inserts this many users of whom nothing but an identity is known, and returns them. The caller
 /// sends the outbox entries.
 pub(super) async fn insert_unnamed(tx: &impl ConnectionTrait, count: usize, now: Timestamp) -> Result<Vec<User>> {
-    let mut inserted = Vec::with_capacity(count);
-    while inserted.len() < count {
+    let mut users = Vec::with_capacity(count);
+    while users.len() < count {
         let model = user::ActiveModel {
             created_at: Set(now.0),
             updated_at: Set(now.0),
             manual_version: Set(0),
             ..<user::ActiveModel as Default>::default()
         };
-        let rows = (count - inserted.len()).min(BOUND_MAX / UNNAMED_COLUMNS);
+        let rows = (count - users.len()).min(BOUND_MAX / UNNAMED_COLUMNS);
         let insert = user::Entity::insert_many(std::iter::repeat_n(model, rows));
         insert.exec_without_returning(tx).await.map_err(unavailable)?;
         // The ids of a statement are consecutive, since the transaction has the write lock.
         let last = ids::last(tx).await?.user;
-        let model = |id| user::Model {
-            id,
-            client_ref_id: None,
-            name: None,
-            email: None,
-            created_at: now.0,
-            updated_at: now.0,
-            merged_into: None,
-            manual_version: 0,
-        };
-        inserted.extend((last - rows as i64 + 1..=last).map(|id| bare(model(id))));
+        users.extend((last - rows as i64 + 1..=last).map(|id| inserted(id, NewUser::default(), now)));
     }
-    Ok(inserted)
+    Ok(users)
 }
 
 /// Returns those of the values that a unique text column contains.

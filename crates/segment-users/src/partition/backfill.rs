@@ -34,8 +34,6 @@ pub(crate) struct Backfill {
 struct Job {
     /// What is being filled.
     accumulators: Vec<AccumulatorId>,
-    /// When the archiver has passed this offset, the warehouse has what merged users brought along.
-    merged_below: u64,
     scan: Scan,
     /// The history of users that were merged into others.
     unread: Vec<Unread>,
@@ -131,11 +129,8 @@ impl Partition {
             }
             self.backfill.job = Some(self.new_job(fence));
         }
-        let reads_merged = self.backfill.job.as_ref().filter(|job| job.events.is_empty() && job.scan.is_over());
-        if let Some(job) = reads_merged
-            && !job.is_read()
-            && !self.is_archived(job.merged_below).await?
-        {
+        let reads_merged = |job: &Job| job.events.is_empty() && job.scan.is_over() && !job.unread.is_empty();
+        if self.backfill.job.as_ref().is_some_and(reads_merged) && !self.is_archived(self.merged_below).await? {
             return Ok(false);
         }
         let Some(job) = &mut self.backfill.job else { return Ok(false) };
@@ -185,7 +180,6 @@ impl Partition {
         let unread: Vec<_> = self.machine.merged().map(|(user, source)| Unread::new(user, source)).collect();
         Job {
             accumulators: self.machine.incomplete(),
-            merged_below: self.merged_below,
             scan: Scan { from: 0, below: fence, cursor: None },
             sources_total: unread.len(),
             unread,
@@ -199,7 +193,6 @@ impl Partition {
     pub(crate) fn backfill_also(&mut self, survivor: UserId, merged: &[UserId], offset: u64) {
         self.merged_below = offset + 1;
         let Some(job) = &mut self.backfill.job else { return };
-        job.merged_below = offset + 1;
         job.unread.extend(merged.iter().map(|source| Unread::new(survivor, *source)));
         job.sources_total += merged.len();
     }
@@ -218,17 +211,13 @@ impl Partition {
     /// Returns how much of the work of the newest version known here is done: 1 when it is in
     /// force.
     pub fn newest_progress(&self, segment: SegmentId) -> f64 {
-        match (self.machine.is_pending(segment), &self.backfill.job) {
-            (Some(false), _) => 1.0,
-            (None, _) => 0.0,
-            (Some(true), job) => {
-                let lacking = self.machine.lacking(segment);
-                match job {
-                    _ if lacking.is_empty() => READ,
-                    Some(job) if lacking.iter().all(|id| job.accumulators.contains(id)) => READ * job.progress(),
-                    _ => 0.0,
-                }
-            }
+        let lacking = self.machine.lacking(segment);
+        let reads_it = |job: &&Job| lacking.iter().all(|id| job.accumulators.contains(id));
+        match self.machine.is_pending(segment) {
+            None => 0.0,
+            Some(false) => 1.0,
+            Some(true) if lacking.is_empty() => READ,
+            Some(true) => self.backfill.job.as_ref().filter(reads_it).map_or(0.0, |job| READ * job.progress()),
         }
     }
 
