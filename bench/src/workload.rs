@@ -97,6 +97,22 @@ fn selective(random: &mut fastrand::Rng, frequent: Option<&(Zipf, Zipf)>) -> Str
     )
 }
 
+/// Returns the clauses of 1,000 segments with many changes, and more up to `count` that are as
+/// selective but of elements that no event has: so the changes per event stay the same.
+pub(crate) fn clauses_with_rare(count: usize) -> Vec<String> {
+    let mut random = fastrand::Rng::with_seed(8);
+    let mut all = clauses(1_000, Clauses::MANY_CHANGES);
+    let rare = (all.len()..count).map(|number| {
+        let (activity, days) = (random.u64(..ACTIVITIES as u64), 1 + random.u64(..30));
+        format!(
+            "count(*) FILTER (WHERE activity_type = 'a{activity}' AND element_id = 'rare{number}' \
+             AND created_at >= now() - INTERVAL '{days} days') >= 1"
+        )
+    });
+    all.extend(rare);
+    all
+}
+
 /// Returns the client's id of a user.
 pub(crate) fn client_id(user: u64) -> String {
     format!("{user:08x}-4bf7-b9db-fe4484c604a5")
