@@ -15,5 +15,6 @@ pub mod machine;
 pub mod plan;
 pub mod schema;
 pub mod sql;
+mod thin;
 pub mod time;
 pub mod value;

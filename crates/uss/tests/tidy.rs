@@ -56,6 +56,7 @@ const ENGINE_IS_BUILT_OF: [&str; 12] = [
     "serde_json",
     "sqlparser",
     "strsim",
+    "thin-vec",
     "thiserror",
 ];
 

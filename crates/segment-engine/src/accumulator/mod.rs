@@ -43,20 +43,22 @@ pub use sum::Sum;
 use crate::time::Timestamp;
 
 /// What one aggregate needs of one user's events.
+///
+/// All but the most frequent kind are boxed, because the largest variant decides the size of all
+/// accumulators: this one is 16 bytes.
 #[derive(Clone, Debug)]
 pub enum Accumulator {
     /// The newest `created_at`s, for thresholds of counts over rolling windows of any length.
     NewestK(NewestK),
     /// How many contributions count.
-    Count(Count),
+    Count(Box<Count>),
     /// Their total and their number.
-    Sum(Sum),
+    Sum(Box<Sum>),
     /// The contribution of the best rank.
-    Extreme(Extreme),
+    Extreme(Box<Extreme>),
     /// The distinct values.
-    Distinct(Distinct),
-    /// The events that match steps of a funnel. Boxed, because the largest variant decides the size
-    /// of all accumulators, and funnels are few.
+    Distinct(Box<Distinct>),
+    /// The events that match steps of a funnel.
     Funnel(Box<Funnel>),
 }
 
@@ -78,10 +80,10 @@ impl Accumulator {
     pub fn merge(&mut self, other: Accumulator, now: Timestamp) -> Result<(), CapacityExceeded> {
         match (self, other) {
             (Accumulator::NewestK(into), Accumulator::NewestK(from)) => into.merge(&from),
-            (Accumulator::Count(into), Accumulator::Count(from)) => into.merge(from, now)?,
-            (Accumulator::Sum(into), Accumulator::Sum(from)) => into.merge(from, now)?,
-            (Accumulator::Extreme(into), Accumulator::Extreme(from)) => into.merge(from, now)?,
-            (Accumulator::Distinct(into), Accumulator::Distinct(from)) => into.merge(from, now)?,
+            (Accumulator::Count(into), Accumulator::Count(from)) => into.merge(*from, now)?,
+            (Accumulator::Sum(into), Accumulator::Sum(from)) => into.merge(*from, now)?,
+            (Accumulator::Extreme(into), Accumulator::Extreme(from)) => into.merge(*from, now)?,
+            (Accumulator::Distinct(into), Accumulator::Distinct(from)) => into.merge(*from, now)?,
             (Accumulator::Funnel(into), Accumulator::Funnel(from)) => into.merge(*from, now)?,
             _ => unreachable!("accumulators with one key have one kind"),
         }
@@ -105,11 +107,11 @@ impl Accumulator {
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             Accumulator::NewestK(inner) => inner.heap_bytes(),
-            Accumulator::Count(inner) => inner.heap_bytes(),
-            Accumulator::Sum(inner) => inner.heap_bytes(),
-            Accumulator::Extreme(inner) => inner.heap_bytes(),
-            Accumulator::Distinct(inner) => inner.heap_bytes(),
-            Accumulator::Funnel(inner) => inner.heap_bytes(),
+            Accumulator::Count(inner) => size_of::<Count>() + inner.heap_bytes(),
+            Accumulator::Sum(inner) => size_of::<Sum>() + inner.heap_bytes(),
+            Accumulator::Extreme(inner) => size_of::<Extreme>() + inner.heap_bytes(),
+            Accumulator::Distinct(inner) => size_of::<Distinct>() + inner.heap_bytes(),
+            Accumulator::Funnel(inner) => size_of::<Funnel>() + inner.heap_bytes(),
         }
     }
 

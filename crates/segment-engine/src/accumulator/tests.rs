@@ -62,12 +62,12 @@ fn add(accumulator: &mut Accumulator, contribution: Contribution, now: Timestamp
 
 fn empty() -> [Accumulator; 6] {
     [
-        Accumulator::Count(Count::new(u64::MAX)),
-        Accumulator::Count(Count::new(CAP)),
-        Accumulator::Sum(Sum::default()),
-        Accumulator::Extreme(Extreme::new(Rank::Greatest)),
-        Accumulator::Distinct(Distinct::new(u64::MAX)),
-        Accumulator::Distinct(Distinct::new(CAP)),
+        Accumulator::Count(Box::new(Count::new(u64::MAX))),
+        Accumulator::Count(Box::new(Count::new(CAP))),
+        Accumulator::Sum(Box::default()),
+        Accumulator::Extreme(Box::new(Extreme::new(Rank::Greatest))),
+        Accumulator::Distinct(Box::new(Distinct::new(u64::MAX))),
+        Accumulator::Distinct(Box::new(Distinct::new(CAP))),
     ]
 }
 

@@ -3,6 +3,7 @@
 use ethnum::I256;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::written_as;
@@ -19,18 +20,30 @@ use crate::value::Value;
 #[serde(remote = "Accumulator")]
 enum AccumulatorLayout {
     NewestK(NewestK),
-    Count(Count),
-    Sum(Sum),
-    Extreme(Extreme),
-    Distinct(Distinct),
+    Count(Box<Count>),
+    Sum(Box<Sum>),
+    Extreme(Box<Extreme>),
+    Distinct(Box<Distinct>),
     Funnel(Box<Funnel>),
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "NewestK")]
-struct NewestKLayout {
-    newest: Vec<i64>,
+struct NewestKLayout<'a> {
+    newest: Cow<'a, [i64]>,
     capacity: u32,
+}
+
+impl Serialize for NewestK {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        NewestKLayout { newest: self.newest().into(), capacity: self.capacity() }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for NewestK {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let NewestKLayout { newest, capacity } = NewestKLayout::deserialize(deserializer)?;
+        Ok(NewestK::of(newest.into_owned(), capacity))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,7 +193,6 @@ struct PositionLayout {
 
 written_as! {
     Accumulator: AccumulatorLayout,
-    NewestK: NewestKLayout,
     Count: CountLayout,
     Sum: SumLayout,
     Extreme: ExtremeLayout,

@@ -50,13 +50,14 @@ pub(super) struct Compiled {
     pub(super) may_hold_by_default: bool,
 }
 
-/// A place for a segment. The machine refers to a segment by the index of its slot.
+/// A place for a segment. The machine refers to a segment by the index of its slot. Small, since to
+/// order segments for evaluation reads many slots.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slot {
     /// The version that decides memberships.
-    pub(super) in_force: Option<Compiled>,
+    pub(super) in_force: Option<Box<Compiled>>,
     /// A newer version that waits for its history.
-    pub(super) pending: Option<Compiled>,
+    pub(super) pending: Option<Box<Compiled>>,
     /// Segments whose clause in force names this one.
     pub(super) dependants: Vec<SegmentIndex>,
     /// The order of evaluation: greater than the rank of every segment that this one names.
@@ -116,7 +117,7 @@ impl Catalog {
     }
 
     pub(super) fn in_force(&self, index: SegmentIndex) -> Option<&Compiled> {
-        self.slots[index.0 as usize].in_force.as_ref()
+        self.slots[index.0 as usize].in_force.as_deref()
     }
 
     pub(super) fn id_of(&self, index: SegmentIndex) -> Option<SegmentId> {
@@ -142,7 +143,7 @@ impl Catalog {
         let index = self.place(&definition);
         let compiled = self.compile(definition, fence);
         let unused = self.drop_pending(index);
-        self.slots[index.0 as usize].pending = Some(compiled);
+        self.slots[index.0 as usize].pending = Some(Box::new(compiled));
         (index, unused)
     }
 

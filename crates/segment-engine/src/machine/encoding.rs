@@ -1,10 +1,8 @@
 //! The stored layouts of what is kept of a user besides accumulators. `crate::encoding` has the
 //! others, and the rules.
 
-use std::collections::VecDeque;
-
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::recent::{Receipt, RecentIds};
 use super::user::{ManualList, Source, UserProfile};
@@ -36,10 +34,26 @@ struct SourceLayout {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "RecentIds")]
 struct RecentIdsLayout {
     received: FxHashMap<u128, Receipt>,
-    expiring: VecDeque<(Timestamp, u128)>,
+    /// The ids that expire, oldest first. They follow from the receipts.
+    expiring: Vec<(Timestamp, u128)>,
+}
+
+impl Serialize for RecentIds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let received: FxHashMap<u128, Receipt> = self.0.iter().collect();
+        let expire = received.iter().filter(|(_, receipt)| !receipt.dedupe_forever);
+        let mut expiring: Vec<(Timestamp, u128)> = expire.map(|(hash, receipt)| (receipt.at, *hash)).collect();
+        expiring.sort_unstable();
+        RecentIdsLayout { received, expiring }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RecentIds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(RecentIds(RecentIdsLayout::deserialize(deserializer)?.received.into()))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,4 +63,4 @@ struct ReceiptLayout {
     dedupe_forever: bool,
 }
 
-written_as!(RecentIds: RecentIdsLayout, Receipt: ReceiptLayout, Source: SourceLayout);
+written_as!(Receipt: ReceiptLayout, Source: SourceLayout);

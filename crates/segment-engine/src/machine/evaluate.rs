@@ -14,7 +14,7 @@ impl Machine {
             return *slot;
         }
         let mut user = User::new(id);
-        user.dirty.extend(&self.catalog.by_default);
+        user.dirty.extend_from_slice(&self.catalog.by_default);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.users.push(None);
             UserSlot::new(self.users.len() - 1)
@@ -55,16 +55,19 @@ impl Machine {
     /// that it names.
     pub(super) fn evaluate(&mut self, slot: UserSlot, cause: Cause) {
         let Some(mut user) = self.users[slot.0 as usize].take() else { return };
-        let mut queue = std::mem::take(&mut user.dirty);
+        let mut queue = std::mem::take(&mut self.queue);
+        queue.extend(std::mem::take(&mut user.dirty));
         // The last is next: descending by rank, so that a segment comes after those that it names.
         let order = |index: SegmentIndex| Reverse((self.catalog.slots[index.0 as usize].rank, index));
         queue.sort_unstable_by_key(|index| order(*index));
         queue.dedup();
         let (mut entered, mut left) = (Vec::new(), Vec::new());
-        let mut has_new_wakeup = false;
+        let mut soonest = Timestamp::MAX;
         while let Some(index) = queue.pop() {
             let (holds, valid_until) = self.verdict(index, &mut user);
-            has_new_wakeup |= user.wake_at(index, valid_until);
+            if user.wakeups.set(index, valid_until) {
+                soonest = soonest.min(valid_until);
+            }
             if holds == user.is_member(index) {
                 continue;
             }
@@ -77,14 +80,15 @@ impl Machine {
                 }
             }
         }
-        user.dirty = queue;
-        if has_new_wakeup {
+        self.queue = queue;
+        // The next checkpoint must have a new wake-up, since nothing else would wake the user after
+        // a restart.
+        if soonest < Timestamp::MAX {
             self.note_changed(&mut user);
         }
-        let due = user.next_wakeup();
-        if due < user.armed {
-            user.armed = due;
-            self.timers.arm(due, slot);
+        if soonest < user.armed {
+            user.armed = soonest;
+            self.timers.arm(soonest, slot);
         }
         self.emit(&mut user, entered, left, cause);
         self.users[slot.0 as usize] = Some(user);
@@ -99,15 +103,15 @@ impl Machine {
             emitted.iter().filter_map(|segment| self.catalog.index_of(*segment)).collect();
         emitted.sort_unstable();
         emitted.dedup();
-        user.dirty.extend(&user.members);
-        user.dirty.extend(&emitted);
+        user.dirty.extend_from_slice(&user.members);
+        user.dirty.extend_from_slice(&emitted);
         if user.sequence != sequence && !user.changed {
             user.changed = true;
             self.changed.push(id);
         }
         self.tally.leave(&user.members);
         self.tally.enter(&emitted);
-        user.members = emitted;
+        user.members = emitted.into_iter().collect();
         user.sequence = sequence;
         self.evaluate(slot, cause);
     }
@@ -125,12 +129,13 @@ impl Machine {
                 let verdict = formula.evaluate(user, now);
                 (verdict.holds, verdict.valid_until)
             }
-            None => (user.manual.segments.contains(&compiled.definition.id), Timestamp::MAX),
+            None => (user.rare().manual.segments.contains(&compiled.definition.id), Timestamp::MAX),
         }
     }
 
     pub(super) fn emit(&mut self, user: &mut User, entered: Vec<SegmentIndex>, left: Vec<SegmentIndex>, cause: Cause) {
-        if entered.is_empty() && left.is_empty() && user.left_by_removal.is_empty() {
+        let removed = user.some_rare().map(|rare| std::mem::take(&mut rare.left_by_removal)).unwrap_or_default();
+        if entered.is_empty() && left.is_empty() && removed.is_empty() {
             return;
         }
         self.tally.enter(&entered);
@@ -141,7 +146,7 @@ impl Machine {
             ids
         };
         let (mut entered, mut left) = (ids(entered), ids(left));
-        for removed in std::mem::take(&mut user.left_by_removal) {
+        for removed in removed {
             // A segment that was removed and defined again in one instant was never left.
             match entered.binary_search(&removed) {
                 Ok(again) => drop(entered.remove(again)),
@@ -161,7 +166,7 @@ impl Machine {
             cause,
             entered,
             left,
-            segments: self.settings.emit_all_segments.then(|| ids(user.members.clone())),
+            segments: self.settings.emit_all_segments.then(|| ids(user.members.to_vec())),
         });
         self.note_changed(user);
     }

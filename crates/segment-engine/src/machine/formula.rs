@@ -236,7 +236,7 @@ impl Scope for Evaluation<'_> {
     }
 
     fn user(&self, column: UserColumn) -> Value {
-        self.user.profile.column(column)
+        self.user.profile().column(column)
     }
 
     fn borrowed_json(&self, expr: &Expr) -> Option<&serde_json::Value> {

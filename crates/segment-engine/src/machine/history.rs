@@ -91,12 +91,12 @@ impl Machine {
     /// Returns the users that were merged into the user.
     pub fn sources(&self, user: UserId) -> &[Source] {
         let user = self.by_id.get(&user).and_then(|slot| self.users[slot.0 as usize].as_ref());
-        user.map_or(&[], |user| &user.sources)
+        user.map_or(&[], |user| &user.rare().sources)
     }
 
     /// Returns all pairs of a user and one that was merged into them. Loops over all users.
     pub fn merged(&self) -> impl Iterator<Item = (UserId, UserId)> {
-        self.users.iter().flatten().flat_map(|user| user.sources.iter().map(|source| (user.id, source.user)))
+        self.users.iter().flatten().flat_map(|user| user.rare().sources.iter().map(|source| (user.id, source.user)))
     }
 
     /// Returns the offset of the source's partition below which their events are history for one of

@@ -1,5 +1,7 @@
 //! Applying records: what each kind of input changes, and which users it makes dirty.
 
+use thin_vec::ThinVec;
+
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
 use super::index::{SegmentIndex, UserSlot};
 use super::triggers::Readers;
@@ -10,6 +12,7 @@ use crate::eval::{EventScope, evaluate};
 use crate::event::Event;
 use crate::ids::UserId;
 use crate::plan::Expr;
+use crate::thin;
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -25,7 +28,7 @@ pub struct Departed {
 impl Departed {
     /// Returns the users that had been merged into the user.
     pub fn sources(&self) -> impl Iterator<Item = UserId> {
-        self.user.sources.iter().map(|source| source.user)
+        self.user.rare().sources.iter().map(|source| source.user)
     }
 }
 
@@ -55,19 +58,18 @@ impl Machine {
         let now = self.now;
         let user = self.users[slot.0 as usize].as_mut().expect("the caller found it");
         let mut exceeded = Vec::new();
-        for id in self.catalog.triggers.accumulators(event.activity_type.as_deref()) {
-            let key = &self.catalog.accumulator(id).key;
+        let catalog = &self.catalog;
+        let mut dirty = std::mem::take(&mut user.dirty);
+        catalog.triggers.accumulators(event, |id| {
+            let key = &catalog.accumulator(id).key;
             if !key.fixed.iter().all(|condition| holds(condition, event, now)) {
-                continue;
+                return;
             }
-            let readers = self.catalog.triggers.readers(id);
-            let User { dirty, .. } = user;
-            let mut found = std::mem::take(dirty);
             let accumulator = user.accumulator_or(id, || key.empty());
-            let added = add_and_note(accumulator, key, event, now, readers, &mut found);
+            let added = add_and_note(accumulator, key, event, now, catalog.triggers.readers(id), &mut dirty);
             exceeded.extend(added.err().map(|exceeded| (id, exceeded)));
-            user.dirty = found;
-        }
+        });
+        user.dirty = dirty;
         for (id, exceeded) in exceeded {
             self.refused(slot, id, exceeded);
         }
@@ -81,9 +83,9 @@ impl Machine {
         if user.client_ref_id.is_none() {
             user.client_ref_id = client_ref_id.map(Into::into);
         }
-        if user.profile != profile {
-            user.profile = profile;
-            user.dirty.extend(self.catalog.triggers.by_profile());
+        if *user.profile() != profile {
+            user.set_profile(profile);
+            user.dirty.extend_from_slice(self.catalog.triggers.by_profile());
         }
         self.touch(slot, Cause::User);
     }
@@ -101,7 +103,7 @@ impl Machine {
         let user = self.users[slot.0 as usize].as_mut().expect("just found or made");
         for (key, value) in traits {
             if user.traits.set(key, value.clone(), created_at) {
-                user.dirty.extend(self.catalog.triggers.by_trait(key));
+                user.dirty.extend_from_slice(self.catalog.triggers.by_trait(key));
             }
         }
         self.touch(slot, Cause::Trait);
@@ -112,12 +114,14 @@ impl Machine {
         self.reach(at);
         let slot = self.slot_or_new(id, cause);
         let user = self.users[slot.0 as usize].as_mut().expect("just found or made");
-        if list.version < user.manual.version {
+        let present = &user.rare().manual;
+        if list.version < present.version {
             return;
         }
-        let touched = user.manual.segments.iter().chain(&list.segments);
-        user.dirty.extend(touched.filter_map(|id| self.catalog.index_of(*id)));
-        user.manual = list;
+        let touched = present.segments.iter().chain(&list.segments);
+        let touched: Vec<SegmentIndex> = touched.filter_map(|id| self.catalog.index_of(*id)).collect();
+        user.dirty.extend(touched);
+        user.rare_mut().manual = list;
         self.touch(slot, cause);
     }
 
@@ -134,7 +138,7 @@ impl Machine {
         user.dirty.clear();
         user.dirty_cause = None;
         self.changed.push(id);
-        let left = std::mem::take(&mut user.members);
+        let left = std::mem::take(&mut user.members).into_iter().collect();
         self.emit(&mut user, Vec::new(), left, cause);
         Some(Departed { user: Box::new(user), lacking: Vec::new() })
     }
@@ -151,15 +155,16 @@ impl Machine {
         self.reach(at);
         let slot = self.slot_or_new(survivor, Cause::Merge);
         let now = self.now;
-        let Departed { user: other, mut lacking } = departed;
+        let Departed { user: mut other, mut lacking } = departed;
         self.has_history = true;
         let user = self.users[slot.0 as usize].as_mut().expect("just found or made");
-        user.traits.absorb(other.traits);
-        user.recent.merge(other.recent);
+        user.traits.absorb(std::mem::take(&mut other.traits));
+        user.recent.merge(std::mem::take(&mut other.recent));
         if user.client_ref_id.is_none() {
-            user.client_ref_id = other.client_ref_id;
+            user.client_ref_id = other.client_ref_id.take();
         }
-        for source in other.sources.into_iter().chain([Source { user: other.id, below }]) {
+        let sources = other.rare().sources.iter().copied();
+        for source in sources.chain([Source { user: other.id, below }]) {
             user.extend(source);
             // Events of the source that an incomplete accumulator got live were in the absorbed
             // user's accumulator, which is not taken over.
@@ -174,12 +179,12 @@ impl Machine {
         lacking.sort_unstable();
         lacking.dedup();
         let is_absorbed = |id: AccumulatorId| lacking.binary_search(&id).is_err() && self.catalog.is_complete(id);
-        for (id, until) in other.limited.accumulators(now).filter(|(id, _)| is_absorbed(*id)) {
+        for (id, until) in other.rare().limited.accumulators(now).filter(|(id, _)| is_absorbed(*id)) {
             // This was reported for the absorbed user.
-            user.limited.note(id, until, now);
+            user.rare_mut().limited.note(id, until, now);
         }
         let mut exceeded = Vec::new();
-        for (id, accumulator) in other.accumulators {
+        for (id, accumulator) in std::mem::take(&mut other.accumulators) {
             if !is_absorbed(id) {
                 continue;
             }
@@ -188,7 +193,7 @@ impl Machine {
                     let merged = user.accumulators[place].1.merge(accumulator, now);
                     exceeded.extend(merged.err().map(|exceeded| (id, exceeded)));
                 }
-                Err(place) => user.accumulators.insert(place, (id, accumulator)),
+                Err(place) => thin::insert(&mut user.accumulators, place, (id, accumulator)),
             }
         }
         // Anything about the user may have changed. Merges are rare, and a segment that is missed
@@ -224,7 +229,7 @@ fn add_and_note(
     event: &Event,
     now: Timestamp,
     readers: &Readers,
-    dirty: &mut Vec<SegmentIndex>,
+    dirty: &mut ThinVec<SegmentIndex>,
 ) -> Result<(), CapacityExceeded> {
     if let Accumulator::NewestK(newest_k) = accumulator {
         if let Some(place) = newest_k.insert(event.created_at.0) {
@@ -241,7 +246,7 @@ fn add_and_note(
     match (before, count_of(accumulator)) {
         (Some((before, begin_before)), Some((after, begin_after))) => {
             dirty.extend(readers.crossed(before, after));
-            dirty.extend(readers.values());
+            dirty.extend_from_slice(readers.values());
             // An entry that begins sooner than all others brings the next flip forward. An end does
             // not: a condition that holds is evaluated again when it may end, and one more entry
             // only makes it last longer.
@@ -261,7 +266,7 @@ fn add_to_funnel(
     event: &Event,
     now: Timestamp,
     readers: &Readers,
-    dirty: &mut Vec<SegmentIndex>,
+    dirty: &mut ThinVec<SegmentIndex>,
 ) -> Result<(), CapacityExceeded> {
     let outlook = |accumulator: &Accumulator| match accumulator {
         Accumulator::Funnel(funnel) => Some((funnel.value(), funnel.next_change())),

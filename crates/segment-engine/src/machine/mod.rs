@@ -26,15 +26,19 @@ mod inputs;
 mod integrity;
 mod limited;
 mod lower;
+mod postings;
 mod recent;
+mod remembered;
 mod segments;
 mod snapshot;
 mod tally;
 mod timers;
+mod traits;
 mod triggers;
 mod user;
+mod wakeups;
 
-use index::UserSlot;
+use index::{SegmentIndex, UserSlot};
 use rustc_hash::FxHashMap;
 
 pub use accumulator_key::AccumulatorId;
@@ -48,7 +52,8 @@ pub use inputs::Departed;
 pub use recent::{EventKey, REMEMBERED_IDS, REMEMBERED_MICROS, Receipt, RecentIds};
 pub use snapshot::SnapshotError;
 pub use tally::SegmentCount;
-pub use user::{ManualList, Source, Traits, UserProfile};
+pub use traits::Traits;
+pub use user::{ManualList, Source, UserProfile};
 
 use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::time::Timestamp;
@@ -86,6 +91,9 @@ pub struct Machine {
     timers: Timers,
     /// Users to evaluate when the instant is complete.
     dirty: Vec<UserSlot>,
+    /// The segments of the user at hand that are to be evaluated now. Empty between two users: only
+    /// the memory is kept.
+    queue: Vec<SegmentIndex>,
     /// Users that changed since the last checkpoint.
     changed: Vec<UserId>,
     changes: Vec<Change>,
@@ -106,6 +114,7 @@ impl Machine {
             free: Vec::new(),
             timers: Timers::default(),
             dirty: Vec::new(),
+            queue: Vec::new(),
             changed: Vec::new(),
             changes: Vec::new(),
             failures: Vec::new(),
@@ -159,26 +168,28 @@ impl Machine {
         if user.armed != due {
             return false;
         }
-        user.armed = Timestamp::MAX;
-        let User { wakeups, dirty, .. } = user;
-        wakeups.retain(|(at, segment)| {
-            if *at <= due {
-                dirty.push(*segment);
-            }
-            *at > due
-        });
+        let next = user.wakeups.take_due(due, |segment| self.queue.push(segment));
+        user.armed = next;
         self.evaluate(slot, Cause::Time);
+        // Otherwise the evaluation armed an earlier one.
+        if next < Timestamp::MAX && self.users[slot.0 as usize].as_ref().is_some_and(|user| user.armed == next) {
+            self.timers.arm(next, slot);
+        }
         true
     }
 
     /// Completes the present instant: evaluates each user that the records touched, once.
     pub fn settle(&mut self) {
-        for slot in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
             let cause = self.users[slot.0 as usize].as_mut().and_then(|user| user.dirty_cause.take());
             if let Some(cause) = cause {
                 self.evaluate(slot, cause);
             }
         }
+        // Evaluating makes no other user dirty; the memory is used again.
+        debug_assert!(self.dirty.is_empty());
+        self.dirty = dirty;
     }
 
     /// Fires the deadlines up to `at` and advances to it. At the machine's own instant it does

@@ -1,9 +1,9 @@
 //! The event ids that a user has sent: they make at-least-once delivery exactly-once.
 
-use std::collections::VecDeque;
+use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::remembered::Remembered;
 use crate::time::Timestamp;
-use rustc_hash::FxHashMap;
 
 /// How long an event id is remembered by default: 24 hours.
 pub const REMEMBERED_MICROS: i64 = 24 * 3_600 * 1_000_000;
@@ -25,11 +25,7 @@ const IDS_MAX: usize = 2 * REMEMBERED_IDS + REMEMBERED_IDS / 4;
 /// The hashes of the event ids of a user's accepted records. This is the one place that decides
 /// what a duplicate is, for the machine and the archiver.
 #[derive(Clone, Debug, Default)]
-pub struct RecentIds {
-    pub(crate) received: FxHashMap<u128, Receipt>,
-    /// Ids that expire, oldest first.
-    pub(crate) expiring: VecDeque<(Timestamp, u128)>,
-}
+pub struct RecentIds(pub(super) Remembered);
 
 /// The accepted records with one id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +54,7 @@ impl RecentIds {
         let is_duplicate = |earlier: &Receipt| {
             key.dedupe_forever && earlier.dedupe_forever || received.0.saturating_sub(earlier.at.0) <= remembered
         };
-        if self.received.get(&fnv1a(key.id)).is_some_and(is_duplicate) {
+        if self.0.get(fnv1a(key.id)).as_ref().is_some_and(is_duplicate) {
             return false;
         }
         self.note(key.id, Receipt { at: received, dedupe_forever: key.dedupe_forever }, remembered);
@@ -68,65 +64,55 @@ impl RecentIds {
     /// Remembers an accepted record.
     pub fn note(&mut self, id: &str, Receipt { at, mut dedupe_forever }: Receipt, remembered: i64) {
         let hash = fnv1a(id);
-        dedupe_forever |= self.received.get(&hash).is_some_and(|earlier| earlier.dedupe_forever);
-        self.received.insert(hash, Receipt { at, dedupe_forever });
+        dedupe_forever |= self.0.get(hash).is_some_and(|earlier| earlier.dedupe_forever);
+        self.0.put(hash, Receipt { at, dedupe_forever });
         if !dedupe_forever {
-            self.expiring.push_back((at, hash));
-            self.forget(at, remembered);
+            let kept = remembered.saturating_add(LATE_MICROS);
+            self.0.forget(|received| at.0.saturating_sub(received.0) > kept);
         }
         self.forget_surplus();
     }
 
     /// Which ids are forgotten follows from the ids alone, so that it does not depend on restarts.
     fn forget_surplus(&mut self) {
-        if self.received.len() <= IDS_MAX {
+        if self.0.len() <= IDS_MAX {
             return;
         }
+        let mut surplus_of_both = FxHashSet::default();
         for dedupe_forever in [false, true] {
-            let of_kind = self.received.iter().filter(|(_, receipt)| receipt.dedupe_forever == dedupe_forever);
-            let mut ids: Vec<(Timestamp, u128)> = of_kind.map(|(hash, receipt)| (receipt.at, *hash)).collect();
+            let of_kind = self.0.iter().filter(|(_, receipt)| receipt.dedupe_forever == dedupe_forever);
+            let mut ids: Vec<(Timestamp, u128)> = of_kind.map(|(hash, receipt)| (receipt.at, hash)).collect();
             let Some(surplus) = ids.len().checked_sub(REMEMBERED_IDS).filter(|surplus| *surplus > 0) else { continue };
             ids.select_nth_unstable(surplus - 1);
-            for (_, hash) in &ids[..surplus] {
-                self.received.remove(hash);
-            }
+            surplus_of_both.extend(ids[..surplus].iter().map(|(_, hash)| *hash));
         }
-        let received = &self.received;
-        self.expiring.retain(|(at, hash)| received.get(hash).is_some_and(|receipt| receipt.at == *at));
-    }
-
-    fn forget(&mut self, now: Timestamp, remembered: i64) {
-        while let Some(&(received, hash)) = self.expiring.front() {
-            if now.0.saturating_sub(received.0) <= remembered.saturating_add(LATE_MICROS) {
-                break;
-            }
-            self.expiring.pop_front();
-            if self.received.get(&hash).is_some_and(|receipt| !receipt.dedupe_forever && receipt.at == received) {
-                self.received.remove(&hash);
-            }
-        }
+        self.0.remove(&surplus_of_both);
     }
 
     /// Adds the ids of a user that is merged into this one.
     pub fn merge(&mut self, other: RecentIds) {
-        for (hash, theirs) in other.received {
-            let ours = self.received.entry(hash).or_insert(theirs);
+        let mut receipts: FxHashMap<u128, Receipt> = self.0.iter().collect();
+        for (hash, theirs) in other.0.iter() {
+            let ours = receipts.entry(hash).or_insert(theirs);
             *ours =
                 Receipt { at: ours.at.max(theirs.at), dedupe_forever: ours.dedupe_forever || theirs.dedupe_forever };
         }
-        self.expiring.extend(other.expiring);
-        self.expiring.make_contiguous().sort_unstable();
+        self.0 = receipts.into();
         self.forget_surplus();
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.0.heap_bytes()
     }
 
     /// Returns how many ids are remembered.
     pub fn len(&self) -> usize {
-        self.received.len()
+        self.0.len()
     }
 
     /// Whether no id is remembered.
     pub fn is_empty(&self) -> bool {
-        self.received.is_empty()
+        self.len() == 0
     }
 }
 
@@ -139,7 +125,6 @@ fn fnv1a(id: &str) -> u128 {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     const DAY: i64 = REMEMBERED_MICROS;
@@ -189,7 +174,7 @@ mod tests {
                 send(&mut recent, dedupe_forever, 0..sent).into_iter().all(|accepted| accepted),
                 "dedupe_forever: {dedupe_forever}"
             );
-            assert!(recent.len() <= IDS_MAX && recent.expiring.len() <= IDS_MAX, "{} ids", recent.len());
+            assert!(recent.len() <= IDS_MAX, "{} ids", recent.len());
             let mut again = recent.clone();
             assert!(
                 !send(&mut again, dedupe_forever, sent - REMEMBERED_IDS..sent).contains(&true),
@@ -205,17 +190,21 @@ mod tests {
 
     #[test]
     fn a_merge_keeps_the_bound_and_stored_ids_go_on_like_live_ones() {
-        let (mut recent, mut other) = (RecentIds::default(), RecentIds::default());
-        send(&mut recent, true, 0..2 * REMEMBERED_IDS);
-        send(&mut other, true, 2 * REMEMBERED_IDS..4 * REMEMBERED_IDS);
-        recent.merge(other);
-        assert_eq!(recent.len(), REMEMBERED_IDS);
-        let mut stored: RecentIds = postcard::from_bytes(&postcard::to_stdvec(&recent).unwrap()).unwrap();
-        for ids in [&mut recent, &mut stored] {
-            assert!(!send(ids, true, 3 * REMEMBERED_IDS..4 * REMEMBERED_IDS).contains(&true));
-            send(ids, true, 4 * REMEMBERED_IDS..6 * REMEMBERED_IDS);
+        for dedupe_forever in [false, true] {
+            let (mut recent, mut other) = (RecentIds::default(), RecentIds::default());
+            send(&mut recent, dedupe_forever, 0..2 * REMEMBERED_IDS);
+            send(&mut other, dedupe_forever, 2 * REMEMBERED_IDS..4 * REMEMBERED_IDS);
+            recent.merge(other);
+            assert_eq!(recent.len(), REMEMBERED_IDS);
+            let mut stored: RecentIds = postcard::from_bytes(&postcard::to_stdvec(&recent).unwrap()).unwrap();
+            for ids in [&mut recent, &mut stored] {
+                let again = send(ids, dedupe_forever, 3 * REMEMBERED_IDS..4 * REMEMBERED_IDS);
+                assert!(!again.contains(&true));
+                send(ids, dedupe_forever, 4 * REMEMBERED_IDS..6 * REMEMBERED_IDS);
+            }
+            let receipts = |ids: &RecentIds| ids.0.iter().collect::<FxHashMap<u128, Receipt>>();
+            assert_eq!(receipts(&recent), receipts(&stored));
         }
-        assert_eq!(recent.received, stored.received);
     }
 
     #[test]

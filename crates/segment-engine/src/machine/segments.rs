@@ -71,7 +71,7 @@ impl Machine {
                 continue;
             };
             user.set_member(index, false);
-            user.left_by_removal.push(segment);
+            user.rare_mut().left_by_removal.push(segment);
             self.tally.leave(&[index]);
             self.mark_dirty(slot, Cause::Delete);
         }
@@ -94,7 +94,9 @@ impl Machine {
         }
         for user in self.users.iter_mut().flatten() {
             user.accumulators.retain(|(id, _)| !unused.contains(id));
-            user.limited.forget(unused);
+            if let Some(rare) = user.some_rare() {
+                rare.limited.forget(unused);
+            }
             self.tally.measure(user);
         }
     }

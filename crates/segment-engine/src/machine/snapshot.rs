@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use thin_vec::ThinVec;
 
 use super::encoding::{ManualListLayout, ProfileLayout};
 use super::index::UserSlot;
 use super::integrity::{check_accumulator, check_counter, check_now};
 use super::user::{ManualList, Source, User, UserProfile};
+use super::wakeups::Wakeups;
 use super::{AccumulatorId, Definition, Departed, Machine, RecentIds, Rule, Settings};
 use crate::accumulator::Accumulator;
 use crate::ids::{SegmentId, SegmentVersion, UserId};
@@ -141,23 +143,23 @@ impl Machine {
         };
         let accumulators = user.accumulators.iter().filter_map(|(id, kept)| Some((name(*id)?, kept.clone())));
         let traits = user.traits.entries().map(|(key, value, since)| (key.to_owned(), value.to_string(), since));
-        let wakeups = user.wakeups.iter().filter_map(|(due, index)| Some((*due, self.catalog.id_of(*index)?)));
+        let wakeups = user.wakeups.iter().filter_map(|(due, index)| Some((due, self.catalog.id_of(index)?)));
         let block = UserBlock {
             format: FORMAT,
             id: user.id,
             client_ref_id: user.client_ref_id.clone(),
-            profile: user.profile.clone(),
+            profile: user.profile().clone(),
             traits: traits.collect(),
-            manual: user.manual.clone(),
+            manual: user.rare().manual.clone(),
             recent: user.recent.clone(),
             accumulators: accumulators.collect(),
             members: user.members.iter().filter_map(|index| self.catalog.id_of(*index)).collect(),
             sequence: user.sequence,
             wakeups: wakeups.collect(),
-            sources: user.sources.clone(),
+            sources: user.rare().sources.clone(),
         };
         let mut bytes = postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written");
-        let limited = user.limited.accumulators(self.now);
+        let limited = user.rare().limited.accumulators(self.now);
         let limited: Vec<_> = limited.filter_map(|(id, until)| Some((name(id)?, until))).collect();
         if !limited.is_empty() {
             let appendix = postcard::to_stdvec(&UserAppendix { limited });
@@ -174,9 +176,10 @@ impl Machine {
         let mut user = self.read_user(bytes)?;
         self.tally.enter(&user.members);
         self.tally.measure(&mut user);
-        let (id, due) = (user.id, user.next_wakeup());
+        let (id, due) = (user.id, user.wakeups.next());
         let slot = UserSlot::new(self.users.len());
-        self.users.push(Some(User { armed: due, ..user }));
+        user.armed = due;
+        self.users.push(Some(user));
         self.by_id.insert(id, slot);
         if due < Timestamp::MAX {
             self.timers.arm(due, slot);
@@ -188,7 +191,8 @@ impl Machine {
     pub fn load_departed(&self, bytes: &[u8]) -> Result<Departed, SnapshotError> {
         let block: DepartedBlock =
             postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
-        let user = self.read_user(&block.user)?;
+        let mut user = self.read_user(&block.user)?;
+        (user.members, user.wakeups) = (ThinVec::new(), Wakeups::default());
         // If the other machine kept the same accumulators as this one, an accumulator that the user
         // does not have is one without events. Otherwise, because one machine is ahead with a
         // definition, the other may not have kept it.
@@ -199,7 +203,7 @@ impl Machine {
             let complete = self.catalog.complete_accumulators().map(|(id, _)| id);
             complete.filter(|id| user.accumulator(*id).is_none()).collect()
         };
-        Ok(Departed { user: Box::new(User { members: Vec::new(), wakeups: Vec::new(), ..user }), lacking })
+        Ok(Departed { user: Box::new(user), lacking })
     }
 
     fn read_user(&self, bytes: &[u8]) -> Result<User, SnapshotError> {
@@ -212,12 +216,14 @@ impl Machine {
         };
         let mut user = User::new(block.id);
         user.client_ref_id = block.client_ref_id;
-        user.profile = block.profile;
+        user.set_profile(block.profile);
         for (key, text, since) in block.traits {
             let value = serde_json::from_str(&text).map_err(|error| SnapshotError::Format(error.to_string()))?;
             user.traits.set(&key, value, since);
         }
-        user.manual = block.manual;
+        if block.manual != ManualList::default() {
+            user.rare_mut().manual = block.manual;
+        }
         user.recent = block.recent;
         // An accumulator that waits for history reads all of it from there. A block may have it
         // nevertheless: written when it was complete but not yet in force, or before it was removed
@@ -231,16 +237,20 @@ impl Machine {
         }
         for (name, until) in appendix.limited {
             if let Some(id) = id_of(name) {
-                user.limited.note(id, until, self.now);
+                user.rare_mut().limited.note(id, until, self.now);
             }
         }
         user.accumulators.sort_unstable_by_key(|(id, _)| *id);
+        user.accumulators.shrink_to_fit();
         user.members = block.members.iter().filter_map(|id| self.catalog.index_of(*id)).collect();
         user.members.sort_unstable();
+        user.members.shrink_to_fit();
         user.sequence = block.sequence;
         let wakeups = block.wakeups.iter().filter_map(|(due, id)| Some((*due, self.catalog.index_of(*id)?)));
         user.wakeups = wakeups.collect();
-        user.sources = block.sources;
+        if !block.sources.is_empty() {
+            user.rare_mut().sources = block.sources;
+        }
         Ok(user)
     }
 

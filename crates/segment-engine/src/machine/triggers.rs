@@ -5,15 +5,17 @@ use rustc_hash::FxHashMap;
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
 use super::formula::Formula;
+use super::postings::Postings;
+use crate::event::Event;
 use crate::plan::Expr;
 
 /// Finds the accumulators and segments that an input can change.
 #[derive(Debug, Default)]
 pub(super) struct Triggers {
     /// Accumulators whose filter takes only some activities, by activity.
-    by_activity: FxHashMap<Box<str>, Vec<AccumulatorId>>,
+    by_activity: FxHashMap<Box<str>, Postings>,
     /// The other accumulators.
-    any_activity: Vec<AccumulatorId>,
+    any_activity: Postings,
     /// By the accumulator's id.
     readers: Vec<Readers>,
     /// Segments that read a trait, by the first key of its path.
@@ -39,10 +41,10 @@ impl Triggers {
         match key.activities() {
             Some(activities) => {
                 for activity in activities {
-                    self.by_activity.entry(activity.into()).or_default().push(id);
+                    self.by_activity.entry(activity.into()).or_default().add(id, key);
                 }
             }
-            None => self.any_activity.push(id),
+            None => self.any_activity.add(id, key),
         }
         self.readers.resize_with(self.readers.len().max(id.0 as usize + 1), Readers::default);
     }
@@ -51,20 +53,22 @@ impl Triggers {
         match key.activities() {
             Some(activities) => {
                 for activity in activities {
-                    if let Some(accumulators) = self.by_activity.get_mut(activity) {
-                        accumulators.retain(|other| *other != id);
+                    if let Some(postings) = self.by_activity.get_mut(activity) {
+                        postings.remove(id, key);
                     }
                 }
             }
-            None => self.any_activity.retain(|other| *other != id),
+            None => self.any_activity.remove(id, key),
         }
         self.readers[id.0 as usize] = Readers::default();
     }
 
-    /// Returns the accumulators whose filter may take an event of this activity.
-    pub(super) fn accumulators(&self, activity: Option<&str>) -> impl Iterator<Item = AccumulatorId> {
-        let named = activity.and_then(|activity| self.by_activity.get(activity)).map_or(&[][..], Vec::as_slice);
-        named.iter().chain(&self.any_activity).copied()
+    /// Calls `visit` with each accumulator whose filter may take the event, once.
+    pub(super) fn accumulators(&self, event: &Event, mut visit: impl FnMut(AccumulatorId)) {
+        if let Some(named) = event.activity_type.as_deref().and_then(|activity| self.by_activity.get(activity)) {
+            named.find(event, &mut visit);
+        }
+        self.any_activity.find(event, &mut visit);
     }
 
     pub(super) fn readers(&self, id: AccumulatorId) -> &Readers {

@@ -1,7 +1,7 @@
 //! What an accumulator keeps: segments that need the same share it, and each user has it once.
 
 use crate::accumulator::{
-    Accumulator, CapacityExceeded, Contribution, Count, Distinct, Extreme, Funnel, NewestK, Rank, Sum, contributions,
+    Accumulator, CapacityExceeded, Contribution, Count, Distinct, Extreme, Funnel, NewestK, Rank, contributions,
 };
 use crate::event::Event;
 use crate::language::{Names, print_expression};
@@ -33,7 +33,7 @@ pub(super) enum AccumulatorKind {
     NewestK(u32),
     /// [`Count`] with this cap.
     Count(u64),
-    /// [`Sum`].
+    /// [`Sum`](crate::accumulator::Sum).
     Sum,
     /// [`Extreme`] by this rank.
     Extreme(Rank),
@@ -79,10 +79,10 @@ impl AccumulatorKey {
     pub(super) fn empty(&self) -> Accumulator {
         match self.kind {
             AccumulatorKind::NewestK(capacity) => Accumulator::NewestK(NewestK::new(capacity)),
-            AccumulatorKind::Count(cap) => Accumulator::Count(Count::new(cap)),
-            AccumulatorKind::Sum => Accumulator::Sum(Sum::default()),
-            AccumulatorKind::Extreme(rank) => Accumulator::Extreme(Extreme::new(rank)),
-            AccumulatorKind::Distinct(cap) => Accumulator::Distinct(Distinct::new(cap)),
+            AccumulatorKind::Count(cap) => Accumulator::Count(Box::new(Count::new(cap))),
+            AccumulatorKind::Sum => Accumulator::Sum(Box::default()),
+            AccumulatorKind::Extreme(rank) => Accumulator::Extreme(Box::new(Extreme::new(rank))),
+            AccumulatorKind::Distinct(cap) => Accumulator::Distinct(Box::new(Distinct::new(cap))),
             AccumulatorKind::Funnel { steps, within } => Accumulator::Funnel(Box::new(Funnel::new(steps, within))),
         }
     }
@@ -115,23 +115,44 @@ impl AccumulatorKey {
 
     /// Returns the activities of the events that the accumulator keeps; `None` for any activity.
     pub(super) fn activities(&self) -> Option<Vec<&str>> {
-        let mut activities = self.fixed.iter().find_map(activities_of)?;
-        activities.sort_unstable();
-        activities.dedup();
-        Some(activities)
+        let activity = Expr::Event(EventColumn::ActivityType);
+        let activities = self.fixed.iter().find_map(|condition| texts_of(condition, &activity))?;
+        Some(sorted(activities))
+    }
+
+    /// Returns another text of its events than the activity, and the values of which it has one;
+    /// `None` if it asks for no certain text. Of several the one with the fewest values.
+    pub(super) fn asked_text(&self) -> Option<(&Expr, Vec<&str>)> {
+        let asked = self.fixed.iter().filter_map(|condition| {
+            let (Expr::Compare(CompareOp::Eq, operand, _) | Expr::InList(operand, _)) = condition else { return None };
+            let is_read = match &**operand {
+                Expr::Event(column) => *column != EventColumn::ActivityType,
+                Expr::Payload(path) => path.as_text,
+                _ => false,
+            };
+            is_read.then_some(())?;
+            Some((&**operand, sorted(texts_of(condition, operand)?)))
+        });
+        asked.min_by_key(|(_, texts)| texts.len())
     }
 }
 
-/// Returns the activities of the events for which the condition can be TRUE, perhaps with
-/// repetitions; `None` for any activity.
-fn activities_of(condition: &Expr) -> Option<Vec<&str>> {
+fn sorted(mut texts: Vec<&str>) -> Vec<&str> {
+    texts.sort_unstable();
+    texts.dedup();
+    texts
+}
+
+/// Returns the texts of `operand` for which the condition can be TRUE, perhaps with repetitions;
+/// `None` for any text.
+fn texts_of<'a>(condition: &'a Expr, operand: &Expr) -> Option<Vec<&'a str>> {
     match condition {
-        Expr::Compare(CompareOp::Eq, left, right) if is_activity(left) => Some(vec![text(right)?]),
-        Expr::InList(item, list) if is_activity(item) => list.iter().map(text).collect(),
-        Expr::And(items) => items.iter().find_map(activities_of),
+        Expr::Compare(CompareOp::Eq, left, right) if **left == *operand => Some(vec![text(right)?]),
+        Expr::InList(item, list) if **item == *operand => list.iter().map(text).collect(),
+        Expr::And(items) => items.iter().find_map(|item| texts_of(item, operand)),
         Expr::Or(items) => {
-            let activities: Vec<Vec<&str>> = items.iter().map(activities_of).collect::<Option<_>>()?;
-            Some(activities.concat())
+            let texts: Vec<Vec<&str>> = items.iter().map(|item| texts_of(item, operand)).collect::<Option<_>>()?;
+            Some(texts.concat())
         }
         _ => None,
     }
@@ -152,10 +173,6 @@ fn add_to(accumulator: &mut Accumulator, contribution: Contribution, now: Timest
         Accumulator::Distinct(distinct) => distinct.add(contribution, now),
         Accumulator::Funnel(funnel) => funnel.add(contribution, now),
     }
-}
-
-fn is_activity(expr: &Expr) -> bool {
-    *expr == Expr::Event(EventColumn::ActivityType)
 }
 
 fn text(expr: &Expr) -> Option<&str> {

@@ -18,8 +18,8 @@ impl Machine {
         CapacityExceeded { until }: CapacityExceeded,
     ) {
         let user = self.users[slot.0 as usize].as_mut().expect("the caller found it");
-        let before: Vec<AccumulatorId> = user.limited.accumulators(self.now).map(|(id, _)| id).collect();
-        if !user.limited.note(accumulator, until, self.now) {
+        let before: Vec<AccumulatorId> = user.rare().limited.accumulators(self.now).map(|(id, _)| id).collect();
+        if !user.rare_mut().limited.note(accumulator, until, self.now) {
             return;
         }
         let reported: Vec<SegmentId> = before.into_iter().flat_map(|id| self.catalog.segments_of(id)).collect();
@@ -41,7 +41,7 @@ impl Machine {
 
     /// Whether one of these accumulators lacks events of the user now.
     pub(super) fn is_limited(&self, user: &User, accumulators: &[AccumulatorId]) -> bool {
-        user.limited.accumulators(self.now).any(|(id, _)| accumulators.contains(&id))
+        user.rare().limited.accumulators(self.now).any(|(id, _)| accumulators.contains(&id))
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn check_accumulator(key: &AccumulatorKey, accumulator: &Accumulator)
     }
     let is_possible = match (key.kind, accumulator) {
         (AccumulatorKind::NewestK(capacity), Accumulator::NewestK(newest_k)) => {
-            newest_k.capacity == capacity && newest_k.newest.len() <= capacity as usize
+            newest_k.capacity() == capacity && newest_k.newest().len() <= capacity as usize
         }
         (AccumulatorKind::Count(cap), Accumulator::Count(count)) => {
             count.cap == cap && count.for_ever <= cap.min(COUNTER_MAX)

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use ethnum::I256;
 
 use crate::accumulator::funnel::Entry;
-use crate::accumulator::{Accumulator, Contribution, ENTRIES_MAX, Order, Pending, Rank, Sum};
+use crate::accumulator::{Accumulator, Contribution, ENTRIES_MAX, NewestK, Order, Pending, Rank};
 use crate::decimal::Decimal;
 use crate::event::{Event, Position};
 use crate::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
@@ -87,7 +87,7 @@ macro_rules! each {
 
 fn each_of_another_kind() -> Vec<u8> {
     block(|user| {
-        user.accumulators.iter_mut().for_each(|(_, accumulator)| *accumulator = Accumulator::Sum(Sum::default()))
+        user.accumulators.iter_mut().for_each(|(_, accumulator)| *accumulator = Accumulator::Sum(Box::default()))
     })
 }
 
@@ -107,8 +107,11 @@ fn a_block_with_counters_that_no_machine_can_reach_is_refused() {
         ("a count", each!(Count, count => count.for_ever = just_too_many)),
         ("a count beyond its cap", each!(Count, count => count.for_ever = count.cap.saturating_add(1))),
         ("a cap", each!(Count, count => count.cap = 7)),
-        ("a capacity", each!(NewestK, newest_k => newest_k.capacity = 0)),
-        ("more than the capacity", each!(NewestK, newest_k => newest_k.newest = vec![0; 9])),
+        ("a capacity", each!(NewestK, newest_k => *newest_k = NewestK::of(newest_k.newest().to_vec(), 0))),
+        (
+            "more than the capacity",
+            each!(NewestK, newest_k => *newest_k = NewestK::of(vec![0; 9], newest_k.capacity())),
+        ),
         ("the count of a sum", each!(Sum, sum => sum.count = just_too_many)),
         ("fewer amounts than will end", each!(Sum, sum => sum.count = 0)),
         ("a total", each!(Sum, sum => sum.total = I256::MAX)),

@@ -3,13 +3,10 @@
 use std::mem::size_of;
 
 use super::Machine;
-use super::accumulator_key::AccumulatorId;
 use super::index::{SegmentIndex, UserSlot};
-use super::recent::RecentIds;
-use super::user::{Traits, User, UserProfile};
-use crate::accumulator::Accumulator;
+use super::user::{Rare, Source, User, UserProfile};
 use crate::ids::{SegmentId, SegmentVersion, UserId};
-use crate::time::Timestamp;
+use crate::thin;
 
 /// The memory that a user takes without its allocations: the slot, the entry in the index, the
 /// wake-up.
@@ -56,13 +53,13 @@ impl Tally {
     /// Measures a user again.
     pub(super) fn measure(&mut self, user: &mut User) {
         self.forget(user);
-        user.measured_bytes = user.bytes();
-        self.state_bytes += user.measured_bytes;
+        user.measured_bytes = u32::try_from(user.bytes()).unwrap_or(u32::MAX);
+        self.state_bytes += user.measured_bytes as usize;
     }
 
     /// Takes a user that is removed out of the count of bytes.
     pub(super) fn forget(&mut self, user: &User) {
-        self.state_bytes -= user.measured_bytes;
+        self.state_bytes -= user.measured_bytes as usize;
     }
 }
 
@@ -95,46 +92,29 @@ impl User {
         let accumulators: usize = self.accumulators.iter().map(|(_, accumulator)| accumulator.heap_bytes()).sum();
         USER_BYTES
             + self.client_ref_id.as_deref().map_or(0, str::len)
-            + self.profile.heap_bytes()
+            + self.profile().heap_bytes()
             + self.traits.heap_bytes()
             + self.recent.heap_bytes()
-            + self.accumulators.capacity() * size_of::<(AccumulatorId, Accumulator)>()
+            + thin::heap_bytes(&self.accumulators)
             + accumulators
-            + self.manual.segments.capacity() * size_of::<SegmentId>()
-            + self.members.capacity() * size_of::<SegmentIndex>()
-            + self.wakeups.capacity() * size_of::<(Timestamp, SegmentIndex)>()
+            + self.rare().heap_bytes()
+            + thin::heap_bytes(&self.members)
+            + self.wakeups.heap_bytes()
     }
 }
 
 impl UserProfile {
     fn heap_bytes(&self) -> usize {
-        [&self.email, &self.name].into_iter().flatten().map(String::capacity).sum()
+        let texts: usize = [&self.email, &self.name].into_iter().flatten().map(String::capacity).sum();
+        if *self == UserProfile::default() { 0 } else { size_of::<UserProfile>() + texts }
     }
 }
 
-impl Traits {
+impl Rare {
     fn heap_bytes(&self) -> usize {
-        let entry = size_of::<(String, (serde_json::Value, Timestamp))>();
-        self.entries().map(|(key, value, _)| entry + key.len() + json_bytes(value)).sum()
-    }
-}
-
-impl RecentIds {
-    fn heap_bytes(&self) -> usize {
-        // The map has every id, and the queue those that expire: counted as if all did.
-        self.len() * 2 * size_of::<(u128, Timestamp)>()
-    }
-}
-
-fn json_bytes(value: &serde_json::Value) -> usize {
-    use serde_json::Value;
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(|item| size_of::<Value>() + json_bytes(item)).sum(),
-        Value::Object(fields) => {
-            fields.iter().map(|(key, value)| size_of::<(String, Value)>() + key.len() + json_bytes(value)).sum()
-        }
+        let lists =
+            self.manual.segments.capacity() * size_of::<SegmentId>() + self.sources.capacity() * size_of::<Source>();
+        if lists == 0 { 0 } else { size_of::<Rare>() + lists }
     }
 }
 
