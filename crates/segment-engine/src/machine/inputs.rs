@@ -1,6 +1,7 @@
 //! Applying records: what each kind of input changes, and which users it makes dirty.
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
+use super::catalog::Catalog;
 use super::index::{SegmentIndex, UserSlot};
 use super::triggers::Readers;
 use super::user::{ManualList, Source, User, UserProfile};
@@ -54,16 +55,21 @@ impl Machine {
     fn apply_to_accumulators(&mut self, slot: UserSlot, event: &Event) {
         let now = self.now;
         let user = self.users[slot.0 as usize].as_mut().expect("the caller found it");
+        let Catalog { triggers, accumulators, .. } = &mut self.catalog;
         let mut exceeded = Vec::new();
-        for id in self.catalog.triggers.accumulators(event.activity_type.as_deref()) {
-            let key = &self.catalog.accumulator(id).key;
+        for id in triggers.accumulators(event.activity_type.as_deref()) {
+            let shared = accumulators[id.0 as usize].as_mut().expect("an accumulator in use exists");
+            let key = &shared.key;
             if !key.fixed.iter().all(|condition| holds(condition, event, now)) {
                 continue;
             }
-            let readers = self.catalog.triggers.readers(id);
+            let readers = triggers.readers(id);
             let User { dirty, .. } = user;
             let mut found = std::mem::take(dirty);
-            let accumulator = user.accumulator_or(id, || key.empty());
+            let accumulator = match &mut shared.fence {
+                Some(fence) => fence.accumulators.entry(slot).or_insert_with(|| key.empty()),
+                None => user.accumulator_or(id, || key.empty()),
+            };
             let added = add_and_note(accumulator, key, event, now, readers, &mut found);
             exceeded.extend(added.err().map(|exceeded| (id, exceeded)));
             user.dirty = found;
@@ -128,6 +134,9 @@ impl Machine {
         let slot = self.by_id.remove(&id)?;
         let mut user = self.users[slot.0 as usize].take()?;
         self.free.push(slot);
+        for fence in self.catalog.fences() {
+            fence.accumulators.remove(&slot);
+        }
         self.tally.forget(&user);
         // What other records of this instant changed is evaluated for the survivor, if there is
         // one.

@@ -43,7 +43,7 @@ pub use catalog::{Definition, Rule};
 pub use change::{Cause, Change, Failure};
 pub use cost::{Cost, cost};
 pub use explain::{ConditionReport, Evidence, Explanation, ValueReport};
-pub use history::HistoryNeeds;
+pub use history::{FILTERS_MAX, Filled, HistoryNeeds, PastEvent};
 pub use inputs::Departed;
 pub use recent::{EventKey, REMEMBERED_IDS, REMEMBERED_MICROS, Receipt, RecentIds};
 pub use snapshot::SnapshotError;
