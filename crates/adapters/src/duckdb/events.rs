@@ -123,7 +123,7 @@ impl Pages {
                 page.bytes += rest.as_ref().map_or(0, |(_, bytes)| *bytes);
                 page.events.push(row.past_event(rest.map(|(event, _)| Box::new(event))));
             }
-            is_too_large = !is_one && (page.events.len() > PAGE_EVENTS_MAX || page.bytes > bytes_max);
+            is_too_large |= !is_one && (page.events.len() > PAGE_EVENTS_MAX || page.bytes > bytes_max);
             if is_too_large {
                 page = Page::default();
             }

@@ -131,7 +131,10 @@ impl Machine {
     /// needs.
     pub fn remove_user(&mut self, id: UserId, cause: Cause, at: Timestamp) -> Option<Departed> {
         self.reach(at);
-        let slot = self.by_id.remove(&id)?;
+        let slot = *self.by_id.get(&id)?;
+        self.bring_up(slot);
+        self.by_id.remove(&id);
+        self.skip_sweep(slot);
         let mut user = self.users[slot.0 as usize].take()?;
         self.free.push(slot);
         for fence in self.catalog.fences() {
@@ -144,7 +147,7 @@ impl Machine {
         user.dirty_cause = None;
         self.changed.push(id);
         let left = std::mem::take(&mut user.members);
-        self.emit(&mut user, Vec::new(), left, cause);
+        self.emit(&mut user, (Vec::new(), left), self.now, cause);
         Some(Departed { user: Box::new(user), lacking: Vec::new() })
     }
 

@@ -3,8 +3,8 @@
 //! One machine holds the users of one partition. The caller applies records in log order, each at
 //! its instant of receipt, and advances time as far as the log allows:
 //!
-//! * before an instant's records are applied, every deadline up to that instant fires, each at its
-//!   own instant;
+//! * before a record changes a user, the user's deadlines up to that instant fire, each at its own
+//!   instant ([`catch_up`] says when those of others do);
 //! * the records of one instant are applied together, then the users that they touched are
 //!   evaluated once ([`Machine::settle`]);
 //! * the machine collects a user's changes as [`Change`]s, in order.
@@ -13,6 +13,7 @@ mod accumulator_key;
 mod bounds;
 mod capacity;
 mod catalog;
+mod catch_up;
 mod change;
 mod cost;
 mod encoding;
@@ -53,6 +54,7 @@ pub use user::{ManualList, Source, Traits, UserProfile};
 use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::time::Timestamp;
 use catalog::Catalog;
+use catch_up::Sweep;
 use tally::Tally;
 use timers::Timers;
 use user::User;
@@ -76,6 +78,8 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Machine {
     now: Timestamp,
+    /// Up to here everything has been evaluated for everybody. Users may be behind now.
+    settled: Timestamp,
     settings: Settings,
     /// Whether an event was ever applied. Until then a new segment has no history to read.
     has_history: bool,
@@ -84,6 +88,7 @@ pub struct Machine {
     by_id: FxHashMap<UserId, UserSlot>,
     free: Vec<UserSlot>,
     timers: Timers,
+    sweep: Option<Sweep>,
     /// Users to evaluate when the instant is complete.
     dirty: Vec<UserSlot>,
     /// Users that changed since the last checkpoint.
@@ -98,6 +103,7 @@ impl Machine {
     pub fn new(settings: Settings) -> Self {
         Self {
             now: Timestamp::MIN,
+            settled: Timestamp::MIN,
             settings,
             has_history: false,
             catalog: Catalog::default(),
@@ -105,6 +111,7 @@ impl Machine {
             by_id: FxHashMap::default(),
             free: Vec::new(),
             timers: Timers::default(),
+            sweep: None,
             dirty: Vec::new(),
             changed: Vec::new(),
             changes: Vec::new(),
@@ -131,62 +138,6 @@ impl Machine {
     /// Returns what could not be applied since the last call.
     pub fn take_failures(&mut self) -> Vec<Failure> {
         std::mem::take(&mut self.failures)
-    }
-
-    /// Completes the present instant, then fires every deadline up to and including `to`, in order.
-    ///
-    /// After about `wakeups_max` wake-ups it stops between two instants; the caller calls again.
-    /// Returns whether it reached `to`.
-    pub fn advance(&mut self, to: Timestamp, wakeups_max: usize) -> bool {
-        self.settle();
-        let mut wakeups = 0;
-        while let Some((due, slot)) = self.timers.pop(to) {
-            if due > self.now {
-                if wakeups >= wakeups_max {
-                    self.timers.arm(due, slot);
-                    return false;
-                }
-                self.now = due;
-            }
-            wakeups += usize::from(self.wake(slot, due));
-        }
-        self.now = self.now.max(to);
-        true
-    }
-
-    fn wake(&mut self, slot: UserSlot, due: Timestamp) -> bool {
-        let Some(user) = self.users[slot.0 as usize].as_mut() else { return false };
-        if user.armed != due {
-            return false;
-        }
-        user.armed = Timestamp::MAX;
-        let User { wakeups, dirty, .. } = user;
-        wakeups.retain(|(at, segment)| {
-            if *at <= due {
-                dirty.push(*segment);
-            }
-            *at > due
-        });
-        self.evaluate(slot, Cause::Time);
-        true
-    }
-
-    /// Completes the present instant: evaluates each user that the records touched, once.
-    pub fn settle(&mut self) {
-        for slot in std::mem::take(&mut self.dirty) {
-            let cause = self.users[slot.0 as usize].as_mut().and_then(|user| user.dirty_cause.take());
-            if let Some(cause) = cause {
-                self.evaluate(slot, cause);
-            }
-        }
-    }
-
-    /// Fires the deadlines up to `at` and advances to it. At the machine's own instant it does
-    /// nothing: records of one instant are evaluated together.
-    fn reach(&mut self, at: Timestamp) {
-        if at > self.now {
-            self.advance(at, usize::MAX);
-        }
     }
 
     /// Returns the ids of the segments that the user is in, ascending.

@@ -186,7 +186,7 @@ impl Partition {
     pub fn segment_progress(&self, segment: SegmentId, version: SegmentVersion) -> Option<f64> {
         self.machine.is_pending(segment)?;
         if self.machine.version_in_force(segment) == Some(version) {
-            return Some(1.0);
+            return Some(self.sweep_progress(segment));
         }
         let comes = self.machine.pending_version(segment) == Some(version);
         Some(if comes { self.newest_progress(segment) } else { 0.0 })
@@ -197,12 +197,17 @@ impl Partition {
     pub fn newest_progress(&self, segment: SegmentId) -> f64 {
         match self.machine.is_pending(segment) {
             None => 0.0,
-            Some(false) => 1.0,
+            Some(false) => self.sweep_progress(segment),
             Some(true) => {
                 let lacking = self.machine.lacking(segment);
                 lacking.into_iter().map(|accumulator| self.progress_of(accumulator)).fold(READ, f64::min)
             }
         }
+    }
+
+    /// Returns the progress of a version that has taken effect.
+    fn sweep_progress(&self, segment: SegmentId) -> f64 {
+        self.machine.sweep_progress(segment).map_or(1.0, |swept| READ + (1.0 - READ) * swept.min(READ))
     }
 
     fn progress_of(&self, accumulator: AccumulatorId) -> f64 {

@@ -37,6 +37,14 @@ impl Filling {
         if self.is_second_round { self.joined } else { machine.fence(&[self.accumulator]).unwrap_or_default() }
     }
 
+    fn is_in_second_round(&self) -> bool {
+        self.is_second_round
+    }
+
+    fn has_the_whole_round(&self) -> bool {
+        self.joined == 0
+    }
+
     fn filled(&self) -> Filled {
         let below = if self.is_second_round { self.joined } else { u64::MAX };
         Filled { accumulator: self.accumulator, below }
@@ -87,13 +95,15 @@ impl Scan {
         let before = filling.len();
         // No segment reads it any longer.
         filling.retain(|filling| machine.fence(&[filling.accumulator]).is_some());
-        filling.retain(|filling| {
-            let is_filled = *at >= filling.end(machine) && (filling.joined == 0 || filling.is_second_round);
-            if is_filled {
-                filled.push(filling.accumulator);
+        // Those that a round completes are taken together, so that their segments take effect
+        // together.
+        for is_complete in [Filling::is_in_second_round, Filling::has_the_whole_round] {
+            let complete = filling.iter().filter(|filling| is_complete(filling));
+            if complete.map(|filling| filling.end(machine)).max().is_some_and(|end| *at >= end) {
+                filled
+                    .extend(filling.extract_if(.., |filling| is_complete(filling)).map(|filling| filling.accumulator));
             }
-            !is_filled
-        });
+        }
         if filling.len() < before {
             *cursor = None;
         }
