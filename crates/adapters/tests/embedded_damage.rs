@@ -56,7 +56,7 @@ async fn write(opened: &Embedded, n: u8) {
     };
     opened.log.append(vec![event(PartitionId(0)), event(PartitionId(1))]).await.unwrap();
     opened.log.append_once("p", u64::from(n), vec![event(PartitionId(0))]).await.unwrap();
-    let marker = Progress { next_offset: 2, time: Timestamp(1), config_offset: 0, notifications_offset: 0 };
+    let marker = Progress { next_offset: 2, time: Timestamp(1), behind: 0, notifications_offset: 0 };
     let notification = NewRecord { topic: Topic::Notifications, ..event(PartitionId(0)) };
     opened
         .log

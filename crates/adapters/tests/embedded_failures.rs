@@ -23,7 +23,7 @@ fn event(partition: u32, value: Vec<u8>) -> NewRecord {
 }
 
 fn progress(next_offset: u64) -> Progress {
-    Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 }
+    Progress { next_offset, time: Timestamp(1), behind: 0, notifications_offset: 0 }
 }
 
 /// Changes the last byte of the value under the last key with `prefix`, without the adapter.

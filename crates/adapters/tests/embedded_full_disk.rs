@@ -45,7 +45,7 @@ fn event(value: Vec<u8>) -> NewRecord {
 }
 
 fn progress(next_offset: u64) -> Progress {
-    Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 }
+    Progress { next_offset, time: Timestamp(1), behind: 0, notifications_offset: 0 }
 }
 
 /// Returns bytes that do not compress.

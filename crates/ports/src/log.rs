@@ -103,13 +103,22 @@ pub struct Batch {
 pub struct Progress {
     /// The next record to consume.
     pub next_offset: u64,
-    /// Partition time: every deadline up to and including it has fired.
+    /// Partition time: no later notification is committed, and every record before `next_offset` is
+    /// applied.
     pub time: Timestamp,
-    /// Unused, always 0. It stays so that stored commits can be read.
-    pub config_offset: u64,
+    /// How many microseconds some users are behind it: what followed for them from time, or from
+    /// segments that took effect, is committed only up to then.
+    pub behind: u64,
     /// Notifications of this partition before this offset are committed; the next one gets this
     /// offset or a later one.
     pub notifications_offset: u64,
+}
+
+impl Progress {
+    /// Returns the instant up to which everything is committed, for all users.
+    pub fn settled(&self) -> Timestamp {
+        Timestamp(self.time.0.saturating_sub_unsigned(self.behind))
+    }
 }
 
 /// One turn of a worker, stored atomically.

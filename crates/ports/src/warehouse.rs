@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use segment_engine::event::{ColumnValue, Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
-use segment_engine::machine::{HistoryNeeds, Receipt};
+use segment_engine::machine::{HistoryNeeds, PastEvent, Receipt};
 use segment_engine::schema::EventColumn;
 use segment_engine::time::Timestamp;
 use tokio::sync::mpsc;
@@ -121,7 +121,7 @@ pub struct HistoryCursor {
 
 /// Some events, at least one, in the order of their offsets; `None` at the end; or why the scan
 /// cannot go on.
-pub type HistoryBatch = Result<Option<Vec<Event>>, WarehouseError>;
+pub type HistoryBatch = Result<Option<Vec<PastEvent>>, WarehouseError>;
 
 impl HistoryCursor {
     /// Returns a cursor that has the batches that are sent. One waits in between. The end is sent,

@@ -122,8 +122,11 @@ impl ServiceHandle {
             // A closed channel ends the wait: the service stops.
             let applied =
                 partition.progress.clone().wait_for(|progress| progress.next_offset >= end).await.map(|at| *at);
-            if let Ok(progress) = applied {
-                let emitted = progress.notifications_offset;
+            if let Ok(applied) = applied {
+                // Nobody is behind these records.
+                let settled = |progress: &Progress| progress.settled() >= applied.time;
+                let settled = partition.progress.clone().wait_for(settled).await.map(|at| *at);
+                let emitted = settled.unwrap_or(applied).notifications_offset;
                 let _ = partition.stored.clone().wait_for(|stored| *stored >= emitted).await;
             }
         }

@@ -11,8 +11,9 @@ const DAY_MICROS: i64 = 86_400_000_000;
 pub struct Settings {
     /// About how many bytes of records one turn takes.
     pub batch_bytes_max: usize,
-    /// About how many deadlines one turn fires.
-    pub wakeups_per_turn_max: usize,
+    /// How many users who are behind one turn lets catch up, with a deadline or a segment that took
+    /// effect. Events wait as long.
+    pub followers_per_turn_max: usize,
     /// For how long a partition keeps its thread before others run.
     pub slice: Duration,
     /// How long at least between two checkpoints of a partition, in microseconds.
@@ -40,7 +41,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             batch_bytes_max: 1 << 20,
-            wakeups_per_turn_max: 50_000,
+            followers_per_turn_max: 512,
             slice: Duration::from_millis(5),
             checkpoint_interval_micros: 10_000_000,
             machine: machine::Settings::default(),

@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_ages_only_while_something_is_not_in_it() {
-        let marker = Progress { next_offset: 7, time: Timestamp(2_000_000), config_offset: 0, notifications_offset: 0 };
+        let marker = Progress { next_offset: 7, time: Timestamp(2_000_000), behind: 0, notifications_offset: 0 };
         let (opened_at, now) = (Timestamp(9_000_000), Timestamp(10_500_000));
         assert_eq!(checkpoint_age_seconds(marker, 7, opened_at, now), 0.0);
         assert_eq!(checkpoint_age_seconds(marker, 8, opened_at, now), 8.5);

@@ -110,7 +110,7 @@ async fn a_cancelled_step_is_continued_and_counts_no_event_twice() {
             break;
         }
     }
-    assert!(cancelled >= EVENTS, "it lets others run after each event: {cancelled} times");
+    assert!(cancelled >= EVENTS / 16, "it lets others run after a few events: {cancelled} times");
     world.run().await;
     assert_eq!(memberships(&world, USER), [SegmentId(1)]);
 }
@@ -167,7 +167,7 @@ enum Behaviour {
 impl Warehouse for Watched {
     async fn history(&self, parts: &[HistoryOf], bytes_max: usize) -> Result<History, WarehouseError> {
         let read = self.inner.history(parts, bytes_max).await?;
-        self.bytes.send(bytes_of(&read.events)).unwrap();
+        self.bytes.send(read.events.iter().map(bytes_of).sum()).unwrap();
         if self.behaviour == Behaviour::Hangs {
             std::future::pending::<()>().await;
         }
@@ -179,7 +179,8 @@ impl Warehouse for Watched {
         let (sender, cursor) = HistoryCursor::new();
         tokio::spawn(async move {
             while let Some(events) = inner.next().await.unwrap() {
-                bytes.send(bytes_of(&events)).unwrap();
+                let rests = events.iter().filter_map(|event| event.rest.as_deref());
+                bytes.send(rests.map(bytes_of).sum()).unwrap();
                 if behaviour == Behaviour::Hangs {
                     std::future::pending::<()>().await;
                 }
@@ -230,8 +231,8 @@ impl Warehouse for Watched {
     }
 }
 
-fn bytes_of(events: &[Event]) -> usize {
-    events.iter().map(|event| history_bytes(event, event.payload.to_string().len())).sum()
+fn bytes_of(event: &Event) -> usize {
+    history_bytes(event, event.payload.to_string().len())
 }
 
 /// Replaces the warehouse of a world, and returns the sizes of what it returns.
@@ -284,7 +285,7 @@ async fn a_scan_that_fails_goes_on_where_it_was() {
 async fn a_stop_does_not_wait_for_the_history() {
     let mut world = world(Settings::default()).await;
     let mut read = watch(&mut world, Behaviour::Hangs).await;
-    define(&mut world, 1, "count(*) = 300").await;
+    define(&mut world, 1, "count(*) FILTER (WHERE payload->>'else' IS NULL) = 300").await;
     let World { ports, settings, .. } = world;
     let service = Service::start(ports, settings, Arc::new(MemoryConfigStore::default())).await.unwrap();
     let reading = tokio::time::timeout(PATIENCE, read.recv()).await.expect("the backfill begins");

@@ -44,7 +44,7 @@ const EDGES: [(&str, &[&str]); 11] = [
 ];
 
 /// Everything the engine is built of. Each is pure and synchronous as it is used here; think before you add one.
-const ENGINE_IS_BUILT_OF: [&str; 12] = [
+const ENGINE_IS_BUILT_OF: [&str; 13] = [
     "ethnum",
     "jiff",
     "md-5",

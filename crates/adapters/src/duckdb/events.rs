@@ -1,8 +1,8 @@
 //! Reads users' events for the engine, in pieces of a bounded size: all users' of one partition
 //! ([`Pages`]), or some users' ([`history`]).
 //!
-//! A scan is a query for each page: the rows of some offsets, sorted, since a wipe moves rows in the
-//! table. Between two pages it holds no connection and no snapshot, however slowly they are taken.
+//! A scan is a query for each page: the rows of some offsets, sorted here, since a wipe moves rows in
+//! the table. Between two pages it holds no connection and no snapshot, however slowly they are taken.
 //!
 //! For [`history`], DuckDB knows the size of an event only after it has read it. So a query first
 //! finds the first rows in order, by their narrow columns, and then streams these rows whole, in the
@@ -21,7 +21,7 @@ use ports::warehouse::{History, HistoryOf, HistoryScan, WarehouseError, history_
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
-use segment_engine::machine::HistoryNeeds;
+use segment_engine::machine::{HistoryNeeds, PastEvent};
 use segment_engine::schema::{ColumnType, EventColumn};
 use segment_engine::sql::event_condition;
 use segment_engine::time::Timestamp;
@@ -30,12 +30,11 @@ use serde::Serialize;
 use super::history::json;
 use super::unavailable;
 
-/// How many offsets the first page of a scan covers, and a later one at most. DuckDB sorts all their
-/// rows.
+/// How many offsets the first page of a scan covers, and a later one at most.
 const OFFSETS_MIN: u64 = 1 << 14;
 const OFFSETS_MAX: u64 = 1 << 20;
-/// How many events a page has at most. It covers twice the offsets of the page before while that had
-/// no more than half of them.
+/// How many events a page has at most: if there are more, it is read again with half the offsets.
+/// It covers twice the offsets of the page before while that had no more than half of them.
 const PAGE_EVENTS_MAX: usize = 1 << 16;
 /// Few events take less, so the first attempt asks for one row per so many bytes of the bound.
 const EVENT_BYTES_MIN: usize = 256;
@@ -90,37 +89,54 @@ impl Pages {
     }
 
     /// Reads the next page, which may have no events.
-    pub(super) fn next(&mut self, connection: &Connection) -> Result<Vec<Event>, WarehouseError> {
-        let HistoryScan { partition, from, below, ref needs, bytes_max } = self.scan;
-        let end = below.min(from.saturating_add(self.offsets));
-        let mut statement = connection.prepare(&page_sql(partition, from..end, needs)).map_err(unavailable)?;
+    pub(super) fn next(&mut self, connection: &Connection) -> Result<Vec<PastEvent>, WarehouseError> {
+        loop {
+            let end = self.scan.below.min(self.scan.from.saturating_add(self.offsets));
+            let Some(mut page) = self.read(connection, self.scan.from..end)? else {
+                self.offsets = ((end - self.scan.from) / 2).max(1);
+                continue;
+            };
+            // The table is nearly in this order.
+            page.events.sort_unstable_by_key(|event| event.offset);
+            self.scan.from = end;
+            if page.events.len() <= PAGE_EVENTS_MAX / 2 && page.bytes <= self.scan.bytes_max / 2 {
+                // Rows with payloads are large.
+                let offsets_max = if self.scan.needs.payload { OFFSETS_MIN } else { OFFSETS_MAX };
+                self.offsets = (self.offsets * 2).min(offsets_max);
+            }
+            return Ok(page.events);
+        }
+    }
+
+    /// Reads the events of these offsets, in any order; `None` if they are more than a page takes.
+    fn read(&self, connection: &Connection, offsets: Range<u64>) -> Result<Option<Page>, WarehouseError> {
+        let HistoryScan { partition, ref needs, bytes_max, .. } = self.scan;
+        let is_one = offsets.end - offsets.start == 1;
+        let mut statement = connection.prepare(&page_sql(partition, offsets, needs)).map_err(unavailable)?;
         let mut batches = statement.stream_arrow([]).map_err(unavailable)?;
-        let (mut events, mut bytes, mut is_full) = (Vec::new(), 0, false);
+        let (mut page, mut is_too_large) = (Page::default(), false);
         // To its end in any case: a query that is not finished keeps its snapshot.
         while let Some(batch) = next(&mut batches)? {
-            for row in 0..batch.num_rows() {
-                if is_full {
-                    break;
-                }
-                let (event, event_bytes) = Row { batch: &batch, row }.event()?;
-                bytes += event_bytes;
-                is_full = events.len() == PAGE_EVENTS_MAX || bytes > bytes_max && !events.is_empty();
-                if !is_full {
-                    events.push(event);
-                }
+            for row in 0..if is_too_large { 0 } else { batch.num_rows() } {
+                let row = Row { batch: &batch, row };
+                let rest = if needs.more() { Some(row.event()?) } else { None };
+                page.bytes += rest.as_ref().map_or(0, |(_, bytes)| *bytes);
+                page.events.push(row.past_event(rest.map(|(event, _)| Box::new(event))));
+            }
+            is_too_large |= !is_one && (page.events.len() > PAGE_EVENTS_MAX || page.bytes > bytes_max);
+            if is_too_large {
+                page = Page::default();
             }
         }
-        let last = events.last().map_or(end, |event| event.position.offset + 1);
-        self.scan.from = if is_full { last } else { end };
-        if is_full {
-            self.offsets = (self.offsets / 2).max(1);
-        } else if events.len() <= PAGE_EVENTS_MAX / 2 && bytes <= bytes_max / 2 {
-            // Rows with payloads are large.
-            let offsets_max = if needs.payload { OFFSETS_MIN } else { OFFSETS_MAX };
-            self.offsets = (self.offsets * 2).min(offsets_max);
-        }
-        Ok(events)
+        Ok((!is_too_large).then_some(page))
     }
+}
+
+/// Events of a scan, and how many bytes they count.
+#[derive(Default)]
+struct Page {
+    events: Vec<PastEvent>,
+    bytes: usize,
 }
 
 /// Returns the query of a page. The numbers are in its text: DuckDB skips blocks of rows by
@@ -138,16 +154,30 @@ fn page_sql(partition: PartitionId, offsets: Range<u64>, needs: &HistoryNeeds) -
     };
     let columns = EventColumn::ALL.map(column).join(", ");
     let payload = if needs.payload { "CAST(e.payload AS VARCHAR)" } else { "CAST(NULL AS VARCHAR)" };
-    let filter = needs.filter.as_ref().map(|filter| format!(" AND {}", event_condition(filter))).unwrap_or_default();
+    let conditions: Vec<Option<String>> =
+        needs.filters.iter().map(|filter| filter.as_ref().map(event_condition)).collect();
+    let filter = match conditions.iter().cloned().collect::<Option<Vec<_>>>() {
+        Some(all) => format!(" AND (({}))", all.join(") OR (")),
+        None => String::new(),
+    };
     format!(
-        "SELECT {columns}, e.log_partition, e.log_offset, {payload}
+        "SELECT {columns}, e.log_partition, e.log_offset, {payload}, CAST({} AS BIGINT)
         FROM user_segment_analytics.events e
-        WHERE e.log_partition = {} AND e.log_offset >= {} AND e.log_offset < {}{filter}
-        ORDER BY e.log_offset",
+        WHERE e.log_partition = {} AND e.log_offset >= {} AND e.log_offset < {}{filter}",
+        takers_sql(&conditions),
         partition.0,
         offset(offsets.start),
         offset(offsets.end)
     )
+}
+
+/// Returns an expression that has bit n if the n-th condition is TRUE of a row that meets one.
+fn takers_sql(conditions: &[Option<String>]) -> String {
+    let bit = |(number, condition): (usize, &Option<String>)| match condition {
+        Some(condition) if conditions.len() > 1 => format!("CASE WHEN {condition} THEN {} ELSE 0 END", 1_u32 << number),
+        _ => (1_u32 << number).to_string(),
+    };
+    conditions.iter().enumerate().map(bit).collect::<Vec<_>>().join(" + ")
 }
 
 fn in_order(mut rows: Vec<(usize, Event)>, parts: &[HistoryOf], rows_max: usize) -> History {
@@ -243,6 +273,7 @@ const LOG_PARTITION: usize = EventColumn::ALL.len();
 const LOG_OFFSET: usize = LOG_PARTITION + 1;
 const PAYLOAD: usize = LOG_OFFSET + 1;
 const PLACE: usize = PAYLOAD + 1;
+const TAKERS: usize = PAYLOAD + 1;
 
 struct Row<'a> {
     batch: &'a RecordBatch,
@@ -281,6 +312,17 @@ impl Row<'_> {
         };
         let bytes = history_bytes(&event, payload.map_or(0, str::len));
         Ok((event, bytes))
+    }
+
+    fn past_event(&self, rest: Option<Box<Event>>) -> PastEvent {
+        PastEvent {
+            user_id: UserId(self.int(EventColumn::UserId.index())),
+            created_at: Timestamp(self.int(EventColumn::CreatedAt.index())),
+            processed_at: Timestamp(self.int(EventColumn::ProcessedAt.index())),
+            offset: self.int(LOG_OFFSET).cast_unsigned(),
+            takers: u32::try_from(self.int(TAKERS)).expect("the query adds 32 bits at most"),
+            rest,
+        }
     }
 
     fn int(&self, column: usize) -> i64 {

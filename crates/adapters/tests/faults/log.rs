@@ -30,7 +30,7 @@ fn event(user: i64, value: &str) -> NewRecord {
 }
 
 fn progress(next_offset: u64) -> Progress {
-    Progress { next_offset, time: Timestamp(1), config_offset: 0, notifications_offset: 0 }
+    Progress { next_offset, time: Timestamp(1), behind: 0, notifications_offset: 0 }
 }
 
 fn checkpoint(next_offset: u64) -> Checkpoint {

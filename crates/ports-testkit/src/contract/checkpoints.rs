@@ -29,7 +29,7 @@ pub async fn suite<P: CheckpointPlace>(place: impl Fn() -> P) {
 }
 
 fn marker(next_offset: u64) -> Progress {
-    Progress { next_offset, time: Timestamp(-5), config_offset: 2, notifications_offset: u64::MAX }
+    Progress { next_offset, time: Timestamp(-5), behind: 2, notifications_offset: u64::MAX }
 }
 
 fn checkpoint(partition: u32, next_offset: u64, users: &[(i64, Option<&[u8]>)]) -> Checkpoint {

@@ -73,7 +73,7 @@ pub(super) fn values(records: &[Record]) -> Vec<String> {
 }
 
 pub(super) fn progress(next_offset: u64, time: i64) -> Progress {
-    Progress { next_offset, time: Timestamp(time), config_offset: 5, notifications_offset: 0 }
+    Progress { next_offset, time: Timestamp(time), behind: 5, notifications_offset: 0 }
 }
 
 async fn lost_offsets_are_skipped(place: &impl LogPlace) {

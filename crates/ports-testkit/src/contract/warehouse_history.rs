@@ -6,7 +6,7 @@ use ports::warehouse::{HistoryOf, HistoryScan, Warehouse, history_bytes};
 use segment_engine::decimal::Decimal;
 use segment_engine::event::Event;
 use segment_engine::ids::PartitionId;
-use segment_engine::machine::HistoryNeeds;
+use segment_engine::machine::{FILTERS_MAX, HistoryNeeds, PastEvent};
 use segment_engine::plan::{CompareOp, Expr};
 use segment_engine::schema::EventColumn;
 use segment_engine::value::{Type, Value};
@@ -103,11 +103,11 @@ async fn a_part_begins_at_its_first_offset(warehouse: &dyn Warehouse) {
 
 /// Everything of partition 1 before this offset, in batches of at most so many bytes.
 fn whole(below: u64, bytes_max: usize) -> HistoryScan {
-    let needs = HistoryNeeds { columns: EventColumn::ALL.to_vec(), payload: true, filter: None };
+    let needs = HistoryNeeds { columns: EventColumn::ALL.to_vec(), payload: true, filters: vec![None] };
     HistoryScan { partition: PartitionId(1), from: 0, below, needs, bytes_max }
 }
 
-async fn batches(warehouse: &dyn Warehouse, scan: HistoryScan) -> Vec<Vec<Event>> {
+async fn batches(warehouse: &dyn Warehouse, scan: HistoryScan) -> Vec<Vec<PastEvent>> {
     let (mut cursor, mut batches) = (warehouse.scan_history(scan), Vec::new());
     while let Some(batch) = cursor.next().await.unwrap() {
         assert!(!batch.is_empty(), "a batch has an event");
@@ -131,15 +131,15 @@ async fn a_scan_has_each_event_of_a_partition_once_and_in_order(warehouse: &dyn 
     let written: Vec<Event> = (0..90).map(|offset| sized(1, offset)).collect();
     for bytes_max in [1, 300, 1_000, 1 << 20] {
         let batches = batches(warehouse, whole(90, bytes_max)).await;
-        assert_eq!(batches.concat(), written, "{bytes_max}");
+        assert_eq!(whole_events(batches.concat()), written, "{bytes_max}");
         for batch in &batches {
-            let bytes: usize = batch.iter().map(bytes_of).sum();
+            let bytes: usize = batch.iter().filter_map(|event| event.rest.as_deref()).map(bytes_of).sum();
             assert!(bytes <= bytes_max || batch.len() == 1, "{bytes} bytes in {} events: {bytes_max}", batch.len());
         }
     }
     for (from, below) in [(0, 30), (25, 61), (89, 90), (90, 90), (40, 30)] {
         let found = batches(warehouse, HistoryScan { from, ..whole(below, 500) }).await.concat();
-        let offsets: Vec<u64> = found.iter().map(|event| event.position.offset).collect();
+        let offsets: Vec<u64> = found.iter().map(|event| event.offset).collect();
         assert_eq!(offsets, (from..below).collect::<Vec<_>>());
     }
     let none = HistoryScan { partition: PartitionId(2), ..whole(90, 500) };
@@ -177,27 +177,33 @@ async fn a_scan_returns_what_is_needed(warehouse: &dyn Warehouse) {
         Expr::Compare(CompareOp::Gt, column(EventColumn::CreatedAt), Box::new(late)),
         Expr::Literal(Value::Bool(false), Type::Bool),
     ];
-    let needs = |columns: &[EventColumn], payload, filter| HistoryNeeds { columns: columns.to_vec(), payload, filter };
+    let needs = |columns: &[EventColumn], payload, filters: &[Option<Expr>]| HistoryNeeds {
+        columns: columns.to_vec(),
+        payload,
+        filters: filters.to_vec(),
+    };
+    let filters = filters.map(Some);
     let mut all = vec![
-        needs(&[], false, None),
-        needs(&[EventColumn::Url, EventColumn::OrderTotal], false, None),
-        needs(&[EventColumn::EventId, EventColumn::ClientRefId], true, None),
+        needs(&[], false, &[None]),
+        needs(&[EventColumn::Url, EventColumn::OrderTotal], false, &[None]),
+        needs(&[EventColumn::EventId, EventColumn::ClientRefId], true, &[None, None]),
+        needs(&[], false, &filters),
+        needs(&[EventColumn::IdType], false, &filters[..2]),
+        needs(&[], false, &[filters[0].clone(), None, filters[5].clone()]),
     ];
-    all.extend(filters.map(|filter| needs(&[EventColumn::Region], false, Some(filter))));
+    let many = filters.iter().cycle().take(FILTERS_MAX).cloned().collect::<Vec<_>>();
+    all.push(needs(&[], false, &many));
+    all.extend(filters.map(|filter| needs(&[EventColumn::Region], false, &[filter])));
     for needs in all {
         let found = batches(warehouse, HistoryScan { needs: needs.clone(), ..whole(60, 1 << 20) }).await.concat();
-        // More may be returned.
-        let found: Vec<Event> = found
-            .iter()
-            .filter_map(|event| {
-                let original = &written[event.position.offset as usize];
-                needs.reduce(original)?;
-                Some(HistoryNeeds { filter: None, ..needs.clone() }.reduce(event).expect("there is no filter"))
-            })
-            .collect();
-        let expected: Vec<Event> = written.iter().filter_map(|event| needs.reduce(event)).collect();
+        let expected: Vec<PastEvent> = written.iter().filter_map(|event| needs.reduce(event)).collect();
         assert_eq!(found, expected, "{needs:?}");
     }
+}
+
+/// Returns the events of a scan that needed everything.
+fn whole_events(events: Vec<PastEvent>) -> Vec<Event> {
+    events.into_iter().map(|event| *event.rest.expect("columns are needed")).collect()
 }
 
 /// Few events, then many, then large ones, then few.
@@ -210,7 +216,8 @@ async fn a_long_scan_leaves_nothing_out(warehouse: &dyn Warehouse) {
     let written: Vec<Event> = offsets.map(sized).collect();
     archive(warehouse, 1, written.iter().cloned().map(row).collect()).await;
     for bytes_max in [20_000, 1 << 20] {
-        assert_eq!(batches(warehouse, whole(200_000, bytes_max)).await.concat(), written, "{bytes_max}");
+        let found = batches(warehouse, whole(200_000, bytes_max)).await.concat();
+        assert_eq!(whole_events(found), written, "{bytes_max}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use segment_engine::event::{Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
-use segment_engine::machine::Receipt;
+use segment_engine::machine::{PastEvent, Receipt};
 
 use ports::warehouse::{
     ArchiveBatch, ArchiveRow, Departure, History, HistoryCursor, HistoryOf, HistoryScan, Table, TraitsRow, UserRow,
@@ -170,14 +170,15 @@ impl Warehouse for MemoryWarehouse {
         let offsets = scan.from..scan.below;
         let is_in =
             |event: &&Event| event.position.partition == scan.partition && offsets.contains(&event.position.offset);
-        let mut events: Vec<Event> =
+        let mut events: Vec<PastEvent> =
             self.rows().events.iter().filter(is_in).filter_map(|event| scan.needs.reduce(event)).collect();
-        events.sort_by_key(|event| event.position.offset);
+        events.sort_by_key(|event| event.offset);
         let (sender, cursor) = HistoryCursor::new();
         tokio::spawn(async move {
             let (mut batch, mut bytes) = (Vec::new(), 0);
             for event in events {
-                let event_bytes = history_bytes(&event, event.payload.to_string().len());
+                let event_bytes =
+                    event.rest.as_ref().map_or(0, |rest| history_bytes(rest, rest.payload.to_string().len()));
                 if bytes + event_bytes > scan.bytes_max && !batch.is_empty() {
                     bytes = 0;
                     if sender.send(Ok(Some(std::mem::take(&mut batch)))).await.is_err() {

@@ -8,9 +8,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
 use super::format_3;
 use super::formula::Formula;
-use super::index::SegmentIndex;
+use super::history::filter_decides;
+use super::index::{SegmentIndex, UserSlot};
 use super::lower::lower;
 use super::triggers::Triggers;
+use crate::accumulator::Accumulator;
 use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::plan::{Expr, Plan};
 
@@ -73,6 +75,11 @@ pub(super) struct Fence {
     /// Absorbed users of whom it got events live, each with the offset up to which the survivor had
     /// their events before.
     pub(super) sources: FxHashMap<UserId, u64>,
+    /// Whether the filter of a scan decides which events the accumulator takes.
+    pub(super) filter_decides: bool,
+    /// What the users have of it. It stands here until it is complete, and not with the users, so
+    /// that a scan touches little memory.
+    pub(super) accumulators: FxHashMap<UserSlot, Accumulator>,
 }
 
 /// An accumulator that each user has once, however many segments read it.
@@ -215,7 +222,8 @@ impl Catalog {
         let fingerprint = key.fingerprint();
         self.by_fingerprint.insert(fingerprint, id);
         self.by_fingerprint_3 = None;
-        let fence = fence.map(|offset| Fence { offset, sources: FxHashMap::default() });
+        let filter_decides = filter_decides(&key);
+        let fence = fence.map(|offset| Fence { offset, filter_decides, ..Fence::default() });
         self.accumulators.push(Some(SharedAccumulator { key, fingerprint, fence, readers: 0 }));
         id
     }
@@ -279,11 +287,9 @@ impl Catalog {
         digest_of(self.complete_accumulators().map(|(_, shared)| shared), format)
     }
 
-    /// Notes that an accumulator has the whole history.
-    pub(super) fn complete(&mut self, id: AccumulatorId) {
-        if let Some(Some(shared)) = self.accumulators.get_mut(id.0 as usize) {
-            shared.fence = None;
-        }
+    /// Notes that an accumulator has the whole history. Returns its fence, if it lacked history.
+    pub(super) fn complete(&mut self, id: AccumulatorId) -> Option<Fence> {
+        self.accumulators.get_mut(id.0 as usize)?.as_mut()?.fence.take()
     }
 
     /// Whether every accumulator of the pending version has the whole history.

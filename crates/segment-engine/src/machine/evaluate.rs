@@ -9,9 +9,11 @@ use crate::ids::{SegmentId, UserId};
 use crate::time::Timestamp;
 
 impl Machine {
+    /// Returns the user's slot. The user is up to date then.
     pub(super) fn slot_or_new(&mut self, id: UserId, cause: Cause) -> UserSlot {
-        if let Some(slot) = self.by_id.get(&id) {
-            return *slot;
+        if let Some(&slot) = self.by_id.get(&id) {
+            self.bring_up(slot);
+            return slot;
         }
         let mut user = User::new(id);
         user.dirty.extend_from_slice(&self.catalog.by_default);
@@ -21,6 +23,7 @@ impl Machine {
         });
         self.users[slot.0 as usize] = Some(user);
         self.by_id.insert(id, slot);
+        self.skip_sweep(slot);
         self.touch(slot, cause);
         slot
     }
@@ -51,9 +54,9 @@ impl Machine {
         }
     }
 
-    /// Evaluates a user's dirty segments and emits the changes. A segment is evaluated after those
-    /// that it names.
-    pub(super) fn evaluate(&mut self, slot: UserSlot, cause: Cause) {
+    /// Evaluates a user's dirty segments at an instant, and emits the changes. A segment is evaluated
+    /// after those that it names.
+    pub(super) fn evaluate(&mut self, slot: UserSlot, at: Timestamp, cause: Cause) {
         let Some(mut user) = self.users[slot.0 as usize].take() else { return };
         let mut queue = std::mem::take(&mut self.queue);
         queue.extend(std::mem::take(&mut user.dirty));
@@ -64,7 +67,7 @@ impl Machine {
         let (mut entered, mut left) = (Vec::new(), Vec::new());
         let mut soonest = Timestamp::MAX;
         while let Some(index) = queue.pop() {
-            let (holds, valid_until) = self.verdict(index, &mut user);
+            let (holds, valid_until) = self.verdict_at(index, &mut user, at);
             if user.wakeups.set(index, valid_until) {
                 soonest = soonest.min(valid_until);
             }
@@ -90,7 +93,7 @@ impl Machine {
             user.armed = soonest;
             self.timers.arm(soonest, slot);
         }
-        self.emit(&mut user, entered, left, cause);
+        self.emit(&mut user, (entered, left), at, cause);
         self.users[slot.0 as usize] = Some(user);
     }
 
@@ -98,6 +101,7 @@ impl Machine {
     /// that hold. `sequence` is that of the last emitted change.
     pub fn reconcile(&mut self, id: UserId, emitted: &[SegmentId], sequence: u64, cause: Cause) {
         let Some(slot) = self.by_id.get(&id).copied() else { return };
+        self.bring_up(slot);
         let Some(user) = self.users[slot.0 as usize].as_mut() else { return };
         let mut emitted: Vec<SegmentIndex> =
             emitted.iter().filter_map(|segment| self.catalog.index_of(*segment)).collect();
@@ -113,14 +117,10 @@ impl Machine {
         self.tally.enter(&emitted);
         user.members = emitted.into_iter().collect();
         user.sequence = sequence;
-        self.evaluate(slot, cause);
+        self.evaluate(slot, self.now, cause);
     }
 
-    fn verdict(&self, index: SegmentIndex, user: &mut User) -> (bool, Timestamp) {
-        self.verdict_at(index, user, self.now)
-    }
-
-    /// Whether the segment holds for the user at `now`, and until when at least, if nothing
+    /// Whether the segment holds for the user at an instant, and until when at least, if nothing
     /// happens.
     pub(super) fn verdict_at(&self, index: SegmentIndex, user: &mut User, now: Timestamp) -> (bool, Timestamp) {
         let Some(compiled) = self.catalog.in_force(index) else { return (false, Timestamp::MAX) };
@@ -133,7 +133,13 @@ impl Machine {
         }
     }
 
-    pub(super) fn emit(&mut self, user: &mut User, entered: Vec<SegmentIndex>, left: Vec<SegmentIndex>, cause: Cause) {
+    pub(super) fn emit(
+        &mut self,
+        user: &mut User,
+        (entered, left): (Vec<SegmentIndex>, Vec<SegmentIndex>),
+        at: Timestamp,
+        cause: Cause,
+    ) {
         let removed = user.some_rare().map(|rare| std::mem::take(&mut rare.left_by_removal)).unwrap_or_default();
         if entered.is_empty() && left.is_empty() && removed.is_empty() {
             return;
@@ -162,7 +168,7 @@ impl Machine {
             user: user.id,
             client_ref_id: user.client_ref_id.clone(),
             sequence: user.sequence,
-            effective_at: self.now,
+            effective_at: at,
             cause,
             entered,
             left,

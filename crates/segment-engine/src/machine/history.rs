@@ -1,21 +1,24 @@
 //! The history that a new accumulator needs: which events, what of them, and adding them.
 
-use super::accumulator_key::AccumulatorKey;
+use std::sync::Arc;
+
+use super::accumulator_key::{AccumulatorKey, AccumulatorKind};
 use super::catalog::SharedAccumulator;
+use super::index::UserSlot;
 use super::inputs::holds;
 use super::{AccumulatorId, Machine, Source};
-use crate::event::Event;
-use crate::ids::{SegmentId, UserId};
+use crate::accumulator::{Accumulator, NewestK};
+use crate::event::{Event, Position};
+use crate::ids::{PartitionId, SegmentId, UserId};
 use crate::plan::{CompareOp, EventColumn, Expr};
 use crate::schema::ColumnType;
 use crate::time::Timestamp;
 use crate::value::{Type, Value};
 
-/// Beyond so many accumulators, only their activities are in a filter: a store would evaluate all
-/// of a long filter for each event.
-const FILTERS_MAX: usize = 32;
+/// So many accumulators share a scan at most: a store evaluates the filters of all for each event.
+pub const FILTERS_MAX: usize = 32;
 
-/// What accumulators read of past events. A store returns no less, and need not return more.
+/// What accumulators read of past events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryNeeds {
     /// The columns, in the order of the schema. The user id, both instants and the position are
@@ -23,23 +26,65 @@ pub struct HistoryNeeds {
     pub columns: Vec<EventColumn>,
     /// Whether the payload is needed, apart from its columns.
     pub payload: bool,
-    /// TRUE for each event that may count; `None` if that may be any. It compares columns with
-    /// constants, and nothing else.
-    pub filter: Option<Expr>,
+    /// For each accumulator, at most [`FILTERS_MAX`]: TRUE for each event that may count; `None` if
+    /// that may be any. A filter compares columns with constants, and nothing else.
+    pub filters: Vec<Option<Expr>>,
+}
+
+/// An event of the past.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastEvent {
+    /// The user id that it was received with.
+    pub user_id: UserId,
+    /// When it happened.
+    pub created_at: Timestamp,
+    /// When the log received it.
+    pub processed_at: Timestamp,
+    /// Where, in the partition that is scanned.
+    pub offset: u64,
+    /// Has bit n for the n-th accumulator, if its filter is TRUE for the event.
+    pub takers: u32,
+    /// The event with the columns that are needed; `None` if none are.
+    pub rest: Option<Box<Event>>,
+}
+
+/// An accumulator that is filled by a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filled {
+    /// The accumulator, which lacks history.
+    pub accumulator: AccumulatorId,
+    /// What comes at this offset or later has been added already.
+    pub below: u64,
 }
 
 impl HistoryNeeds {
+    /// Whether more of an event is needed than a [`PastEvent`] has in any case.
+    pub fn more(&self) -> bool {
+        self.payload || !self.columns.is_empty()
+    }
+
     /// Returns what is needed of an event, with nothing where a column is not; `None` if the event
     /// cannot count.
-    pub fn reduce(&self, event: &Event) -> Option<Event> {
-        if self.filter.as_ref().is_some_and(|filter| !holds(filter, event, Timestamp::MIN)) {
-            return None;
-        }
+    pub fn reduce(&self, event: &Event) -> Option<PastEvent> {
+        let takes = |filter: &Option<Expr>| filter.as_ref().is_none_or(|filter| holds(filter, event, Timestamp::MIN));
+        let takers = (0..).zip(&self.filters).filter(|(_, filter)| takes(filter));
+        let takers = takers.fold(0, |takers, (number, _)| takers | 1 << number);
+        (takers != 0).then(|| PastEvent {
+            user_id: event.user_id,
+            created_at: event.created_at,
+            processed_at: event.processed_at,
+            offset: event.position.offset,
+            takers,
+            rest: self.more().then(|| Box::new(self.columns_of(event))),
+        })
+    }
+
+    fn columns_of(&self, event: &Event) -> Event {
         let text = |column: EventColumn, text: &Option<Box<str>>| {
             if self.columns.contains(&column) { text.clone() } else { None }
         };
         let client_ref_id = self.columns.contains(&EventColumn::ClientRefId).then(|| event.client_ref_id.clone());
-        Some(Event {
+        Event {
             user_id: event.user_id,
             event_id: text(EventColumn::EventId, &event.event_id),
             client_ref_id: client_ref_id.unwrap_or_default(),
@@ -56,7 +101,31 @@ impl HistoryNeeds {
             processed_at: event.processed_at,
             payload: if self.payload { event.payload.clone() } else { Default::default() },
             position: event.position,
-        })
+        }
+    }
+}
+
+impl PastEvent {
+    /// Returns an event with nothing but what each has.
+    fn bare(&self, partition: PartitionId) -> Event {
+        Event {
+            user_id: self.user_id,
+            event_id: None,
+            client_ref_id: Box::default(),
+            id_type: None,
+            region: None,
+            device_type: None,
+            country: None,
+            activity_type: None,
+            url: None,
+            order_total: None,
+            order_id: None,
+            element_id: None,
+            created_at: self.created_at,
+            processed_at: self.processed_at,
+            payload: Arc::default(),
+            position: Position { partition, offset: self.offset },
+        }
     }
 }
 
@@ -76,16 +145,10 @@ impl Machine {
         reads.filter(|id| self.catalog.accumulator(*id).fence.is_some()).collect()
     }
 
-    /// Returns the offset at which the history of incomplete accumulators ends, for events in this
-    /// partition.
-    pub fn fence(&self) -> Option<u64> {
-        self.catalog
-            .accumulators
-            .iter()
-            .flatten()
-            .filter_map(|shared| shared.fence.as_ref())
-            .map(|fence| fence.offset)
-            .max()
+    /// Returns the offset at which the history of these accumulators ends, for events in this
+    /// partition; `None` if none of them lacks history.
+    pub fn fence(&self, accumulators: &[AccumulatorId]) -> Option<u64> {
+        self.existing(accumulators).filter_map(|shared| shared.fence.as_ref()).map(|fence| fence.offset).max()
     }
 
     /// Returns the users that were merged into the user.
@@ -109,8 +172,9 @@ impl Machine {
     pub fn history_needs(&self, accumulators: &[AccumulatorId]) -> HistoryNeeds {
         let keys: Vec<&AccumulatorKey> = self.existing(accumulators).map(|accumulator| &accumulator.key).collect();
         let (mut columns, mut payload) = (Vec::new(), false);
-        for expr in keys.iter().flat_map(|key| key.fixed.iter().chain(&key.timed).chain(&key.argument)) {
+        for expr in keys.iter().flat_map(|key| read_of_events(key)) {
             expr.walk(&mut |node| match node {
+                Expr::Event(EventColumn::UserId | EventColumn::CreatedAt | EventColumn::ProcessedAt) => {}
                 Expr::Event(column) => columns.push(*column),
                 Expr::Payload(_) => payload = true,
                 _ => {}
@@ -118,12 +182,7 @@ impl Machine {
         }
         columns.sort_by_key(|column| column.index());
         columns.dedup();
-        let filter = if keys.len() <= FILTERS_MAX {
-            keys.iter().map(|key| filter(key, self.now)).collect::<Option<Vec<_>>>().map(any)
-        } else {
-            activities(&keys)
-        };
-        HistoryNeeds { columns, payload, filter }
+        HistoryNeeds { columns, payload, filters: keys.iter().map(|key| filter(key, self.now)).collect() }
     }
 
     fn existing(&self, accumulators: &[AccumulatorId]) -> impl Iterator<Item = &SharedAccumulator> {
@@ -151,24 +210,95 @@ impl Machine {
             {
                 continue;
             }
-            let user = self.users[slot.0 as usize].as_mut().expect("the index has only users that exist");
-            let added = entry.key.add(user.accumulator_or(id, || entry.key.empty()), event, now);
-            if let Err(exceeded) = added {
-                self.refused(slot, id, exceeded);
+            self.add_past(slot, id, event);
+        }
+    }
+
+    /// Adds events of a scan of `partition` by [`Machine::history_needs`] of these accumulators, in
+    /// the same order. Users that are unknown have no history.
+    pub fn add_scanned(&mut self, filled: &[Filled], partition: PartitionId, events: &[PastEvent]) {
+        for past in events {
+            let Some(slot) = self.by_id.get(&past.user_id).copied() else { continue };
+            let mut takers = past.takers;
+            while takers != 0 {
+                let filled = filled[takers.trailing_zeros() as usize];
+                takers &= takers - 1;
+                self.add_to_filled(filled, slot, partition, past);
             }
         }
     }
 
-    /// Notes that an accumulator has the whole history: from now on checkpoints hold it.
-    pub fn complete(&mut self, accumulator: AccumulatorId) {
-        self.catalog.complete(accumulator);
-        for user in
-            self.users.iter_mut().flatten().filter(|user| !user.changed && user.accumulator(accumulator).is_some())
-        {
-            user.changed = true;
-            self.changed.push(user.id);
+    fn add_to_filled(&mut self, filled: Filled, slot: UserSlot, partition: PartitionId, past: &PastEvent) {
+        let Filled { accumulator: id, below } = filled;
+        let Some(Some(entry)) = self.catalog.accumulators.get_mut(id.0 as usize) else { return };
+        let SharedAccumulator { key, fence: Some(fence), .. } = entry else { return };
+        if past.offset >= below.min(fence.offset) {
+            return;
+        }
+        if let (AccumulatorKind::NewestK(capacity), true) = (key.kind, fence.filter_decides) {
+            // The quick way of the most frequent kind.
+            let accumulator = fence.accumulators.entry(slot);
+            let accumulator = accumulator.or_insert_with(|| Accumulator::NewestK(NewestK::new(capacity)));
+            if let Accumulator::NewestK(newest_k) = accumulator {
+                newest_k.insert(past.created_at.0);
+            }
+            return;
+        }
+        let bare;
+        let event = match &past.rest {
+            Some(event) => event.as_ref(),
+            None => {
+                bare = past.bare(partition);
+                &bare
+            }
+        };
+        if fence.filter_decides || key.fixed.iter().all(|condition| holds(condition, event, self.now)) {
+            self.add_past(slot, id, event);
         }
     }
+
+    /// Adds an event that passes the conditions that do not depend on now.
+    fn add_past(&mut self, slot: UserSlot, id: AccumulatorId, event: &Event) {
+        let Some(Some(entry)) = self.catalog.accumulators.get_mut(id.0 as usize) else { return };
+        let key = &entry.key;
+        let accumulator = match &mut entry.fence {
+            Some(fence) => fence.accumulators.entry(slot).or_insert_with(|| key.empty()),
+            None => {
+                let user = self.users[slot.0 as usize].as_mut().expect("the index has only users that exist");
+                user.accumulator_or(id, || key.empty())
+            }
+        };
+        if let Err(exceeded) = key.add(accumulator, event, self.now) {
+            self.refused(slot, id, exceeded);
+        }
+    }
+
+    /// Notes that an accumulator has the whole history: from now on the users have it, and
+    /// checkpoints hold it.
+    pub fn complete(&mut self, id: AccumulatorId) {
+        let Some(fence) = self.catalog.complete(id) else { return };
+        let mut accumulators: Vec<(UserSlot, Accumulator)> = fence.accumulators.into_iter().collect();
+        accumulators.sort_unstable_by_key(|(slot, _)| *slot);
+        for (slot, accumulator) in accumulators {
+            let Some(user) = self.users[slot.0 as usize].as_mut() else { continue };
+            user.accumulator_or(id, || accumulator);
+            if !user.changed {
+                user.changed = true;
+                self.changed.push(user.id);
+            }
+        }
+    }
+}
+
+/// Returns what an accumulator reads of the events that its filter takes.
+fn read_of_events(key: &AccumulatorKey) -> impl Iterator<Item = &Expr> {
+    let fixed = if filter_decides(key) { &[][..] } else { &key.fixed };
+    fixed.iter().chain(&key.timed).chain(&key.argument)
+}
+
+/// Whether an event that the filter takes passes all conditions that do not depend on now.
+pub(super) fn filter_decides(key: &AccumulatorKey) -> bool {
+    key.fixed.iter().all(is_plain)
 }
 
 /// Returns a filter that takes each event that counts for an accumulator at `now` or later; `None`
@@ -227,16 +357,6 @@ fn still_counts(timed: &Expr, now: Timestamp) -> Option<Expr> {
     }
 }
 
-/// Returns a filter that takes the events of the keys' activities; `None` if one takes any.
-fn activities(keys: &[&AccumulatorKey]) -> Option<Expr> {
-    let mut activities = keys.iter().map(|key| key.activities()).collect::<Option<Vec<_>>>()?.concat();
-    activities.sort_unstable();
-    activities.dedup();
-    let texts = activities.into_iter().map(|activity| Expr::Literal(Value::Text(activity.into()), Type::Text));
-    let texts: Vec<Expr> = texts.collect();
-    Some(Expr::InList(Box::new(Expr::Event(EventColumn::ActivityType)), texts.into()))
-}
-
 fn all(mut conditions: Vec<Expr>) -> Option<Expr> {
     if conditions.len() > 1 { Some(Expr::And(conditions)) } else { conditions.pop() }
 }
@@ -275,8 +395,9 @@ mod tests {
         machine.history_needs(&machine.incomplete())
     }
 
-    fn filter(clauses: &[&str]) -> Option<String> {
-        needs(clauses).filter.map(|filter| print_expression(&filter, &Names { aggregates: &[], segments: &[] }))
+    fn filters(clauses: &[&str]) -> Vec<Option<String>> {
+        let print = |filter: Expr| print_expression(&filter, &Names { aggregates: &[], segments: &[] });
+        needs(clauses).filters.into_iter().map(|filter| filter.map(print)).collect()
     }
 
     #[test]
@@ -306,39 +427,30 @@ mod tests {
             ("sum(order_total) FILTER (WHERE processed_at > now() - INTERVAL '30 days') > 3", None),
         ];
         for (clause, expected) in cases {
-            assert_eq!(filter(&[clause]), expected, "{clause}");
+            assert_eq!(filters(&[clause]), [expected], "{clause}");
         }
     }
 
     #[test]
-    fn a_filter_takes_the_events_of_every_accumulator() {
-        let [a, b] = ["count(*) FILTER (WHERE url = 'a') > 3", "count(*) FILTER (WHERE url = 'b') > 3"];
-        assert_eq!(filter(&[a, b]).as_deref(), Some("url = 'a' OR url = 'b'"));
-        assert_eq!(filter(&[a, "sum(order_total) FILTER (WHERE url = 'a') > 3"]).as_deref(), Some("url = 'a'"));
-        assert_eq!(filter(&[a, "count(*) > 3"]), None);
-    }
-
-    #[test]
-    fn a_filter_of_many_accumulators_has_their_activities() {
-        let clause = |number: usize| {
-            format!("count(*) FILTER (WHERE activity_type = 'a{}' AND url = '{number}') > 3", number % 3)
-        };
-        let mut clauses: Vec<String> = (0..=FILTERS_MAX).map(clause).collect();
-        let filter_of = |clauses: &[String]| filter(&clauses.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(filter_of(&clauses).as_deref(), Some("activity_type IN ('a0', 'a1', 'a2')"));
-        clauses.push("count(*) FILTER (WHERE url = 'a') > 3".to_owned());
-        assert_eq!(filter_of(&clauses), None);
+    fn each_accumulator_has_a_filter() {
+        let (a, b) = ("count(*) FILTER (WHERE url = 'a') > 3", "count(*) FILTER (WHERE url = 'b') > 3");
+        assert_eq!(filters(&[a, b]), [Some("url = 'a'".to_owned()), Some("url = 'b'".to_owned())]);
+        assert_eq!(filters(&["count(*) > 3", a]), [None, Some("url = 'a'".to_owned())]);
     }
 
     #[test]
     fn columns_are_those_that_the_clauses_read() {
         let of = |clauses: &[&str]| (needs(clauses).columns, needs(clauses).payload);
         assert_eq!(of(&["count(*) > 3"]), (vec![], false));
+        // A filter that decides is the store's to read.
         let read = of(&["count(DISTINCT url) FILTER (WHERE region = 'a') > 3", "last(payload->>'a') = 'b'"]);
-        assert_eq!(read, (vec![EventColumn::Region, EventColumn::Url], true));
+        assert_eq!(read, (vec![EventColumn::Url], true));
+        assert_eq!(of(&["count(*) FILTER (WHERE region = 'a' AND lower(url) = 'b') > 3"]), {
+            (vec![EventColumn::Region, EventColumn::Url], false)
+        });
         let read = of(&["funnel(INTERVAL '1 day', element_id = 'a', country = 'b') = 2"]);
         assert_eq!(read, (vec![EventColumn::Country, EventColumn::ElementId], false));
         let read = of(&["sum(order_total) FILTER (WHERE created_at > now() - INTERVAL '1 day') > 3"]);
-        assert_eq!(read, (vec![EventColumn::OrderTotal, EventColumn::CreatedAt], false));
+        assert_eq!(read, (vec![EventColumn::OrderTotal], false));
     }
 }

@@ -3,6 +3,7 @@
 use thin_vec::ThinVec;
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
+use super::catalog::Catalog;
 use super::index::{SegmentIndex, UserSlot};
 use super::triggers::Readers;
 use super::user::{ManualList, Source, User, UserProfile};
@@ -57,16 +58,20 @@ impl Machine {
     fn apply_to_accumulators(&mut self, slot: UserSlot, event: &Event) {
         let now = self.now;
         let user = self.users[slot.0 as usize].as_mut().expect("the caller found it");
+        let Catalog { triggers, accumulators, .. } = &mut self.catalog;
         let mut exceeded = Vec::new();
-        let catalog = &self.catalog;
         let mut dirty = std::mem::take(&mut user.dirty);
-        catalog.triggers.accumulators(event, |id| {
-            let key = &catalog.accumulator(id).key;
+        triggers.accumulators(event, |id| {
+            let shared = accumulators[id.0 as usize].as_mut().expect("an accumulator in use exists");
+            let key = &shared.key;
             if !key.fixed.iter().all(|condition| holds(condition, event, now)) {
                 return;
             }
-            let accumulator = user.accumulator_or(id, || key.empty());
-            let added = add_and_note(accumulator, key, event, now, catalog.triggers.readers(id), &mut dirty);
+            let accumulator = match &mut shared.fence {
+                Some(fence) => fence.accumulators.entry(slot).or_insert_with(|| key.empty()),
+                None => user.accumulator_or(id, || key.empty()),
+            };
+            let added = add_and_note(accumulator, key, event, now, triggers.readers(id), &mut dirty);
             exceeded.extend(added.err().map(|exceeded| (id, exceeded)));
         });
         user.dirty = dirty;
@@ -129,9 +134,15 @@ impl Machine {
     /// needs.
     pub fn remove_user(&mut self, id: UserId, cause: Cause, at: Timestamp) -> Option<Departed> {
         self.reach(at);
-        let slot = self.by_id.remove(&id)?;
+        let slot = *self.by_id.get(&id)?;
+        self.bring_up(slot);
+        self.by_id.remove(&id);
+        self.skip_sweep(slot);
         let mut user = self.users[slot.0 as usize].take()?;
         self.free.push(slot);
+        for fence in self.catalog.fences() {
+            fence.accumulators.remove(&slot);
+        }
         self.tally.forget(&user);
         // What other records of this instant changed is evaluated for the survivor, if there is
         // one.
@@ -139,7 +150,7 @@ impl Machine {
         user.dirty_cause = None;
         self.changed.push(id);
         let left = std::mem::take(&mut user.members).into_iter().collect();
-        self.emit(&mut user, Vec::new(), left, cause);
+        self.emit(&mut user, (Vec::new(), left), self.now, cause);
         Some(Departed { user: Box::new(user), lacking: Vec::new() })
     }
 

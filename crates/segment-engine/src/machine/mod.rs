@@ -3,8 +3,8 @@
 //! One machine holds the users of one partition. The caller applies records in log order, each at
 //! its instant of receipt, and advances time as far as the log allows:
 //!
-//! * before an instant's records are applied, every deadline up to that instant fires, each at its
-//!   own instant;
+//! * before a record changes a user, the user's deadlines up to that instant fire, each at its own
+//!   instant ([`catch_up`] says when those of others do);
 //! * the records of one instant are applied together, then the users that they touched are
 //!   evaluated once ([`Machine::settle`]);
 //! * the machine collects a user's changes as [`Change`]s, in order.
@@ -13,6 +13,7 @@ mod accumulator_key;
 mod bounds;
 mod capacity;
 mod catalog;
+mod catch_up;
 mod change;
 mod cost;
 mod encoding;
@@ -47,7 +48,7 @@ pub use catalog::{Definition, Rule};
 pub use change::{Cause, Change, Failure};
 pub use cost::{Cost, cost};
 pub use explain::{ConditionReport, Evidence, Explanation, ValueReport};
-pub use history::HistoryNeeds;
+pub use history::{FILTERS_MAX, Filled, HistoryNeeds, PastEvent};
 pub use inputs::Departed;
 pub use recent::{EventKey, REMEMBERED_IDS, REMEMBERED_MICROS, Receipt, RecentIds};
 pub use snapshot::SnapshotError;
@@ -58,6 +59,7 @@ pub use user::{ManualList, Source, UserProfile};
 use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::time::Timestamp;
 use catalog::Catalog;
+use catch_up::Sweep;
 use tally::Tally;
 use timers::Timers;
 use user::User;
@@ -81,6 +83,8 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Machine {
     now: Timestamp,
+    /// Up to here everything has been evaluated for everybody. Users may be behind now.
+    settled: Timestamp,
     settings: Settings,
     /// Whether an event was ever applied. Until then a new segment has no history to read.
     has_history: bool,
@@ -89,6 +93,7 @@ pub struct Machine {
     by_id: FxHashMap<UserId, UserSlot>,
     free: Vec<UserSlot>,
     timers: Timers,
+    sweep: Option<Sweep>,
     /// Users to evaluate when the instant is complete.
     dirty: Vec<UserSlot>,
     /// The segments of the user at hand that are to be evaluated now. Empty between two users: only
@@ -106,6 +111,7 @@ impl Machine {
     pub fn new(settings: Settings) -> Self {
         Self {
             now: Timestamp::MIN,
+            settled: Timestamp::MIN,
             settings,
             has_history: false,
             catalog: Catalog::default(),
@@ -113,6 +119,7 @@ impl Machine {
             by_id: FxHashMap::default(),
             free: Vec::new(),
             timers: Timers::default(),
+            sweep: None,
             dirty: Vec::new(),
             queue: Vec::new(),
             changed: Vec::new(),
@@ -140,64 +147,6 @@ impl Machine {
     /// Returns what could not be applied since the last call.
     pub fn take_failures(&mut self) -> Vec<Failure> {
         std::mem::take(&mut self.failures)
-    }
-
-    /// Completes the present instant, then fires every deadline up to and including `to`, in order.
-    ///
-    /// After about `wakeups_max` wake-ups it stops between two instants; the caller calls again.
-    /// Returns whether it reached `to`.
-    pub fn advance(&mut self, to: Timestamp, wakeups_max: usize) -> bool {
-        self.settle();
-        let mut wakeups = 0;
-        while let Some((due, slot)) = self.timers.pop(to) {
-            if due > self.now {
-                if wakeups >= wakeups_max {
-                    self.timers.arm(due, slot);
-                    return false;
-                }
-                self.now = due;
-            }
-            wakeups += usize::from(self.wake(slot, due));
-        }
-        self.now = self.now.max(to);
-        true
-    }
-
-    fn wake(&mut self, slot: UserSlot, due: Timestamp) -> bool {
-        let Some(user) = self.users[slot.0 as usize].as_mut() else { return false };
-        if user.armed != due {
-            return false;
-        }
-        let next = user.wakeups.take_due(due, |segment| self.queue.push(segment));
-        user.armed = next;
-        self.evaluate(slot, Cause::Time);
-        // Otherwise the evaluation armed an earlier one.
-        if next < Timestamp::MAX && self.users[slot.0 as usize].as_ref().is_some_and(|user| user.armed == next) {
-            self.timers.arm(next, slot);
-        }
-        true
-    }
-
-    /// Completes the present instant: evaluates each user that the records touched, once.
-    pub fn settle(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for slot in dirty.drain(..) {
-            let cause = self.users[slot.0 as usize].as_mut().and_then(|user| user.dirty_cause.take());
-            if let Some(cause) = cause {
-                self.evaluate(slot, cause);
-            }
-        }
-        // Evaluating makes no other user dirty; the memory is used again.
-        debug_assert!(self.dirty.is_empty());
-        self.dirty = dirty;
-    }
-
-    /// Fires the deadlines up to `at` and advances to it. At the machine's own instant it does
-    /// nothing: records of one instant are evaluated together.
-    fn reach(&mut self, at: Timestamp) {
-        if at > self.now {
-            self.advance(at, usize::MAX);
-        }
     }
 
     /// Returns the ids of the segments that the user is in, ascending.

@@ -1,6 +1,7 @@
 //! Defining, changing and removing segments.
 
-use super::index::{SegmentIndex, UserSlot};
+use super::catch_up::Sweep;
+use super::index::UserSlot;
 use super::{AccumulatorId, Cause, Definition, Machine};
 use crate::ids::{SegmentId, SegmentVersion};
 use crate::time::Timestamp;
@@ -46,10 +47,12 @@ impl Machine {
         slot.pending.as_ref().map(|pending| pending.definition.version)
     }
 
-    /// Puts a segment's new version in force. The difference is emitted when the instant is
-    /// complete, together with the changes by the instant's other records.
+    /// Puts a segment's new version in force. The difference is emitted after the instant is
+    /// complete, together with the changes by the instant's other records. Users who are behind come
+    /// to the instant first, all at once; with [`Machine::gather`] the caller lets others run
+    /// meanwhile.
     pub fn activate(&mut self, segment: SegmentId, version: SegmentVersion, at: Timestamp) {
-        self.reach(at);
+        self.gather(at, usize::MAX);
         let Some(index) = self.catalog.index_of(segment) else { return };
         let slot = &self.catalog.slots[index.0 as usize];
         if slot.pending.as_ref().is_none_or(|pending| pending.definition.version != version) {
@@ -58,14 +61,20 @@ impl Machine {
         let cause = if slot.in_force.is_some() { Cause::Edit } else { Cause::Backfill };
         let unused = self.catalog.activate(index);
         self.drop_accumulators(&unused);
-        self.mark_all_dirty(index, cause);
+        let (now, slots) = (self.now, self.users.len());
+        let sweep = self.sweep.get_or_insert_with(|| Sweep::new(now, slots));
+        sweep.segments.push((index, cause));
     }
 
     /// Removes a segment: its members leave. The changes are emitted when the instant is complete,
-    /// together with those by the instant's other records.
+    /// together with those by the instant's other records. Users who are behind come first, as for
+    /// [`Machine::activate`].
     pub fn remove_segment(&mut self, segment: SegmentId, at: Timestamp) {
-        self.reach(at);
+        self.gather(at, usize::MAX);
         let Some(index) = self.catalog.index_of(segment) else { return };
+        if let Some(sweep) = &mut self.sweep {
+            sweep.segments.retain(|(other, _)| *other != index);
+        }
         for slot in (0..self.users.len()).map(UserSlot::new) {
             let Some(user) = self.users[slot.0 as usize].as_mut().filter(|user| user.is_member(index)) else {
                 continue;
@@ -77,15 +86,6 @@ impl Machine {
         }
         let unused = self.catalog.remove(index);
         self.drop_accumulators(&unused);
-    }
-
-    fn mark_all_dirty(&mut self, index: SegmentIndex, cause: Cause) {
-        for slot in (0..self.users.len()).map(UserSlot::new) {
-            if let Some(user) = self.users[slot.0 as usize].as_mut() {
-                user.dirty.push(index);
-                self.mark_dirty(slot, cause);
-            }
-        }
     }
 
     fn drop_accumulators(&mut self, unused: &[AccumulatorId]) {

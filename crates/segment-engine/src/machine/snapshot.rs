@@ -254,8 +254,9 @@ impl Machine {
         Ok(user)
     }
 
-    /// Returns the machine's block, without users. The instant must be settled.
+    /// Returns the machine's block, without users. The instant must be settled, with nobody behind.
     pub fn save_state(&self) -> Vec<u8> {
+        debug_assert!(self.sweep.is_none(), "nobody is behind");
         let segment = |definition: &Definition, in_force| SegmentBlock {
             id: definition.id,
             tag: definition.tag.clone(),
@@ -294,6 +295,7 @@ impl Machine {
         check_now(block.now)?;
         let mut machine = Machine::new(settings);
         machine.now = block.now;
+        machine.settled = block.now;
         machine.has_history = block.has_history;
         let (in_force, pending): (Vec<_>, Vec<_>) = block.segments.into_iter().partition(|segment| segment.in_force);
         for segment in in_force {

@@ -15,6 +15,7 @@ use segment_engine::machine::{Cause, Definition, ManualList, Rule, Source, UserP
 use segment_engine::time::Timestamp;
 
 use super::history::Unread;
+use super::slice::Slice;
 use super::{Partition, Tombstone, WorkerError, notify};
 
 /// Why a record was not applied.
@@ -226,6 +227,11 @@ impl Partition {
 
     async fn apply_segment(&mut self, input: SegmentRecord, record: &Record) -> Result<(), ApplyError> {
         let at = record.appended_at;
+        // Users who are behind follow the segments that were in force until now.
+        let mut slice = Slice::begin(self.settings.slice);
+        while !self.machine.gather(at, self.settings.followers_per_turn_max) {
+            slice.end_if_over().await;
+        }
         match input {
             SegmentRecord::SegmentDefined { id, tag, version, where_statement, manual } => {
                 let rule = if manual {

@@ -27,21 +27,16 @@ impl Unread {
     }
 }
 
-/// An event that counts for a user again.
+/// An event of a user who was merged into another. It counts for that one.
 #[derive(Debug)]
-pub(crate) struct PastEvent {
-    /// The user id that it was received with.
+pub(crate) struct MergedEvent {
+    /// The id of the user who was merged.
     source: UserId,
-    /// With the present user id.
+    /// With the other one's id.
     event: Event,
 }
 
-impl PastEvent {
-    /// Returns an event of a user that was received with the user's own id.
-    pub(crate) fn of_user(event: Event) -> Self {
-        Self { source: event.user_id, event }
-    }
-
+impl MergedEvent {
     /// Adds the event to those of the accumulators that did not get it live.
     pub(crate) fn add(&self, machine: &mut Machine, accumulators: &[AccumulatorId]) {
         machine.add_history(accumulators, self.source, &self.event);
@@ -56,7 +51,7 @@ pub(crate) async fn read_some(
     settings: &Settings,
     accumulators: &[AccumulatorId],
     unread: &mut Vec<Unread>,
-) -> Result<VecDeque<PastEvent>, WarehouseError> {
+) -> Result<VecDeque<MergedEvent>, WarehouseError> {
     let rest = unread.len().saturating_sub(settings.backfill_users_per_read);
     // A user that was merged away meanwhile took the sources along.
     let present = unread[rest..].iter().filter(|unread| machine.knows(unread.user));
@@ -74,7 +69,7 @@ pub(crate) async fn read_some(
     unread.extend(left.into_iter().map(|part| Unread { from: part.from, ..sources[&part.user] }));
     let of_present_user = |event: Event| {
         let source = event.user_id;
-        PastEvent { source, event: Event { user_id: sources[&source].user, ..event } }
+        MergedEvent { source, event: Event { user_id: sources[&source].user, ..event } }
     };
     Ok(events.into_iter().map(of_present_user).collect())
 }

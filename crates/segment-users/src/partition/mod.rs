@@ -15,7 +15,7 @@ use ports::clock::Clock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use ports::warehouse::{Warehouse, WarehouseError};
 use segment_engine::ids::{PartitionId, UserId};
-use segment_engine::machine::{Machine, SnapshotError};
+use segment_engine::machine::{Change, Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 
 pub(crate) use self::recovery::check_latest;
@@ -94,6 +94,8 @@ pub struct Partition {
     pub(crate) merged_below: u64,
     /// Records for other partitions and topics, for the next commit.
     pub(crate) outgoing: Vec<NewRecord>,
+    /// Changes that an earlier process was about to emit when it ended.
+    pub(crate) untold: Vec<Change>,
     /// The offsets of the duplicates since the last commit.
     pub(crate) duplicates: Vec<u64>,
     /// The position of the last checkpoint.
@@ -117,7 +119,7 @@ pub struct Turn {
     pub records: usize,
     /// Notifications emitted.
     pub notifications: usize,
-    /// Whether more is waiting: records, or deadlines that have passed.
+    /// Whether more is waiting: records, or users who are behind.
     pub more: bool,
 }
 
@@ -142,8 +144,8 @@ impl Partition {
         &self.machine
     }
 
-    /// Takes one turn: applies a batch of records, fires the deadlines before each, advances time
-    /// as far as the log allows, and commits the outcome in one append.
+    /// Takes one turn: applies a batch of records, advances time as far as the log allows, lets some
+    /// of the users who are behind catch up, and commits the outcome in one append.
     pub async fn turn(&mut self) -> Result<Turn, WorkerError> {
         let batch = self
             .ports
@@ -156,19 +158,20 @@ impl Partition {
             self.apply(record).await?;
             slice.end_if_over().await;
         }
-        let reached = self.machine.advance(batch.complete_until, self.settings.wakeups_per_turn_max);
+        let is_level = self.machine.advance(batch.complete_until, self.settings.followers_per_turn_max);
         if !batch.records.is_empty() {
             metrics::histogram!("uss_event_processing_seconds")
                 .record(started.elapsed().as_secs_f64() / batch.records.len() as f64);
         }
         let notifications = self.commit(batch.next_offset).await?;
-        Ok(Turn { records: batch.records.len(), notifications, more: !batch.records.is_empty() || !reached })
+        Ok(Turn { records: batch.records.len(), notifications, more: !batch.records.is_empty() || !is_level })
     }
 
     /// Stores the turn. Time that passed without a change is not written: it will pass again.
     async fn commit(&mut self, next_offset: u64) -> Result<usize, WorkerError> {
         let at = self.ports.clock.now();
-        let changes = self.machine.take_changes();
+        let mut changes = std::mem::take(&mut self.untold);
+        changes.extend(self.machine.take_changes());
         let notifications = changes.len();
         let mut records = std::mem::take(&mut self.outgoing);
         for failure in self.machine.take_failures() {
@@ -176,10 +179,13 @@ impl Partition {
         }
         notify::observe(&changes, at);
         records.extend(changes.iter().map(|change| notify::notification_record(change, self.id, at)));
+        let behind = |time: Timestamp| time.0.abs_diff(self.machine.settled_until().min(time).0);
         if records.is_empty() && next_offset == self.progress.next_offset {
+            self.progress.behind = behind(self.progress.time);
             return Ok(0);
         }
-        let progress = Progress { next_offset, time: self.machine.now(), ..self.progress };
+        let time = self.machine.now();
+        let progress = Progress { next_offset, time, behind: behind(time), ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records }).await?;
         self.ports.duplicates.decided(self.id, next_offset, &std::mem::take(&mut self.duplicates));
         self.progress =
@@ -198,17 +204,21 @@ impl Partition {
 
     /// Writes a checkpoint if the last one is old enough and anything happened since.
     pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
-        if self.ports.clock.now() < self.checkpoint_due() { Ok(()) } else { self.checkpoint().await }
+        // Users who are behind cost a checkpoint a wait: a later one will do.
+        let is_level = self.machine.settled_until() >= self.machine.now();
+        if is_level && self.ports.clock.now() >= self.checkpoint_due() { self.checkpoint().await } else { Ok(()) }
     }
 
     /// Writes a checkpoint: the users that changed since the last one, and their position.
     pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
-        self.machine.settle();
         // A restart does not emit again what the checkpoint includes.
+        while !self.machine.advance(self.machine.now(), self.settings.followers_per_turn_max) {
+            self.commit(self.progress.next_offset).await?;
+        }
         self.commit(self.progress.next_offset).await?;
         // The log must not hand out instants that the checkpoint has passed, so the time is
         // committed first.
-        let progress = Progress { time: self.machine.now(), ..self.progress };
+        let progress = Progress { time: self.machine.now(), behind: 0, ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records: Vec::new() }).await?;
         let committed = self.ports.log.committed(self.id).await?.unwrap_or(progress);
         let changed = self.machine.take_changed();

@@ -31,7 +31,7 @@ pub(crate) fn encode_state(machine: &Machine, tombstones: &HashMap<UserId, Tombs
     postcard::to_stdvec(&state).expect("partition state is plain data")
 }
 
-const START: Progress = Progress { next_offset: 0, time: Timestamp::MIN, config_offset: 0, notifications_offset: 0 };
+const START: Progress = Progress { next_offset: 0, time: Timestamp::MIN, behind: 0, notifications_offset: 0 };
 
 impl Partition {
     /// Opens a partition: restores its checkpoint, applies the log up to the last commit without
@@ -47,6 +47,7 @@ impl Partition {
         let emitted = partition.notifications_until(committed).await?;
         let recomputed = partition.fold_until(committed).await?;
         partition.progress = committed;
+        let recomputed = partition.take_untold(committed.settled(), &emitted, recomputed);
         partition.repair(emitted, recomputed).await?;
         Ok(partition)
     }
@@ -65,6 +66,7 @@ impl Partition {
             backfill: Backfill::default(),
             merged_below: marker.next_offset,
             outgoing: Vec::new(),
+            untold: Vec::new(),
             duplicates: Vec::new(),
             marker,
             checkpointed_at,
@@ -94,7 +96,7 @@ impl Partition {
     }
 
     /// Applies the records up to the last commit again. Their notifications were emitted before.
-    async fn fold_until(&mut self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Emitted>>, WorkerError> {
+    async fn fold_until(&mut self, committed: Progress) -> Result<BTreeMap<UserId, Vec<Change>>, WorkerError> {
         let mut slice = Slice::begin(self.settings.slice);
         while self.progress.next_offset < committed.next_offset {
             let batch = self.ports.log.read(Topic::Events, self.id, self.progress.next_offset, BATCH_BYTES_MAX).await?;
@@ -112,11 +114,38 @@ impl Partition {
         self.machine.advance(committed.time, usize::MAX);
         self.outgoing.clear();
         self.machine.take_failures();
-        let mut recomputed: BTreeMap<UserId, Vec<Emitted>> = BTreeMap::new();
+        let mut recomputed: BTreeMap<UserId, Vec<Change>> = BTreeMap::new();
         for change in self.machine.take_changes() {
-            recomputed.entry(change.user).or_default().push(Emitted::from(change));
+            recomputed.entry(change.user).or_default().push(change);
         }
         Ok(recomputed)
+    }
+
+    /// Takes the changes of users who were behind: they come after what was emitted for the user, and
+    /// after the instant up to which everything was. Returns the others.
+    fn take_untold(
+        &mut self,
+        settled: Timestamp,
+        emitted: &BTreeMap<UserId, Vec<Emitted>>,
+        recomputed: BTreeMap<UserId, Vec<Change>>,
+    ) -> BTreeMap<UserId, Vec<Emitted>> {
+        let mut told = BTreeMap::new();
+        for (user, mut changes) in recomputed {
+            let emitted = emitted.get(&user).map_or(&[][..], Vec::as_slice);
+            let mut recomputed: Vec<Emitted> = changes.iter().map(Emitted::from).collect();
+            if recomputed.starts_with(emitted)
+                && changes[emitted.len()..].iter().all(|change| change.effective_at > settled)
+            {
+                self.untold.extend(changes.drain(emitted.len()..));
+                recomputed.truncate(emitted.len());
+            }
+            if !recomputed.is_empty() {
+                told.insert(user, recomputed);
+            }
+        }
+        // In the order in which they would have been emitted.
+        self.untold.sort_by_key(|change| change.effective_at);
+        told
     }
 
     /// Emits the difference between what was emitted and what the same records give now.
@@ -295,8 +324,8 @@ impl From<Notification> for Emitted {
     }
 }
 
-impl From<Change> for Emitted {
-    fn from(change: Change) -> Self {
-        Self { sequence: change.sequence, entered: change.entered, left: change.left }
+impl From<&Change> for Emitted {
+    fn from(change: &Change) -> Self {
+        Self { sequence: change.sequence, entered: change.entered.clone(), left: change.left.clone() }
     }
 }

@@ -44,6 +44,7 @@ fn settings() -> Settings {
         archive_linger_ms: 0,
         backfill_users_per_read: 2,
         backfill_events_per_step: 3,
+        followers_per_turn_max: 2,
         history_bytes_max: 400,
         checkpoint_interval_micros: 0,
         retention_micros: Some(30 * SECOND),

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use segment_engine::event::Event;
 use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
 use segment_engine::language::compile;
-use segment_engine::machine::{self, Cause, Change, Definition, Machine, Rule, UserProfile};
+use segment_engine::machine::{
+    self, AccumulatorId, Cause, Change, Definition, FILTERS_MAX, Filled, Machine, PastEvent, Rule, UserProfile,
+};
 use segment_engine::time::Timestamp;
 
 use crate::answers::{Answer, Answers, Verdict};
@@ -156,10 +158,14 @@ impl Run {
         self.machine.define(definition, self.offset, at);
         let accumulators = self.machine.incomplete();
         // As from a store that returns no more than what is needed.
-        let needs = self.machine.history_needs(&accumulators);
-        for (user, known) in &self.world.users {
-            let needed = known.events.iter().filter_map(|event| needs.reduce(event));
-            needed.for_each(|event| self.machine.add_history(&accumulators, *user, &event));
+        for accumulators in accumulators.chunks(FILTERS_MAX) {
+            let needs = self.machine.history_needs(accumulators);
+            let filled = |accumulator: &AccumulatorId| Filled { accumulator: *accumulator, below: u64::MAX };
+            let filled: Vec<Filled> = accumulators.iter().map(filled).collect();
+            for event in self.world.users.values().flat_map(|known| &known.events) {
+                let needed: Vec<PastEvent> = needs.reduce(event).into_iter().collect();
+                self.machine.add_scanned(&filled, event.position.partition, &needed);
+            }
         }
         for accumulator in accumulators {
             self.machine.complete(accumulator);

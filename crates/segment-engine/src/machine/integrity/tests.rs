@@ -157,6 +157,7 @@ fn a_block_with_the_greatest_counters_is_read_and_they_can_grow() {
 fn a_machine_outside_the_range_of_time_is_refused() {
     for now in [i64::MAX, i64::MIN + 1] {
         let mut machine = machine();
+        machine.settle();
         machine.now = Timestamp(now);
         let loaded = Machine::load_state(&machine.save_state(), 0, Settings::default());
         assert!(matches!(loaded, Err(SnapshotError::Format(_))), "{now}");

@@ -1,0 +1,208 @@
+//! How time passes: the machine reaches an instant at once, and its users follow.
+//!
+//! Users do not depend on each other. So a deadline of a million users, or a segment that takes
+//! effect for all of them, holds up no record: users are behind until it is their turn, each is then
+//! evaluated at the instants that passed, in order, and a user whom a record is about comes at once.
+
+use super::index::{SegmentIndex, UserSlot};
+use super::{Cause, Machine};
+use crate::ids::SegmentId;
+use crate::time::Timestamp;
+
+/// The evaluation of all users for segments that took effect at one instant.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    pub(super) at: Timestamp,
+    pub(super) segments: Vec<(SegmentIndex, Cause)>,
+    /// The users in the slots before this one are done.
+    next: usize,
+    /// Whether the user in a slot needs no evaluation any more, because they came after the instant
+    /// or had theirs.
+    done: Vec<bool>,
+}
+
+impl Sweep {
+    pub(super) fn new(at: Timestamp, slots: usize) -> Self {
+        Self { at, segments: Vec::new(), next: 0, done: vec![false; slots] }
+    }
+
+    fn is_done(&self, slot: UserSlot) -> bool {
+        self.done.get(slot.0 as usize).copied().unwrap_or(true)
+    }
+
+    /// Notes that the user in a slot needs no evaluation.
+    pub(super) fn skip(&mut self, slot: UserSlot) {
+        if let Some(done) = self.done.get_mut(slot.0 as usize) {
+            *done = true;
+        }
+    }
+
+    fn next(&mut self) -> Option<UserSlot> {
+        while self.next < self.done.len() {
+            let slot = UserSlot::new(self.next);
+            if !self.is_done(slot) {
+                return Some(slot);
+            }
+            self.next += 1;
+        }
+        None
+    }
+}
+
+impl Machine {
+    /// Completes the present instant, advances to `to`, and fires the deadlines up to it, each at
+    /// its own instant, of about `users_max` users. Returns whether nobody is behind; if not, call
+    /// [`Machine::catch_up`].
+    pub fn advance(&mut self, to: Timestamp, users_max: usize) -> bool {
+        self.settle_touched();
+        self.now = self.now.max(to);
+        self.catch_up(users_max)
+    }
+
+    /// Completes the present instant: evaluates each user that the records touched, once, and
+    /// everybody who is behind.
+    pub fn settle(&mut self) {
+        self.advance(self.now, usize::MAX);
+    }
+
+    /// Lets about `users_max` users who are behind catch up. The present instant is complete.
+    /// Returns whether nobody is behind any more.
+    pub fn catch_up(&mut self, users_max: usize) -> bool {
+        let is_level = self.follow(users_max, self.now);
+        let first_due = self.sweep.as_ref().map_or(Timestamp::MAX, |sweep| sweep.at).min(self.timers.next_due());
+        let settled = if is_level { self.now } else { Timestamp(first_due.0 - 1) };
+        self.settled = self.settled.max(settled);
+        is_level
+    }
+
+    /// Lets about `users_max` users who are behind come to `at`, where a record changes which
+    /// segments are in force: until then they follow the old ones. Returns whether all have come.
+    pub fn gather(&mut self, at: Timestamp, users_max: usize) -> bool {
+        self.reach(at);
+        // Segments that took effect in this instant wait for its other records.
+        self.follow(users_max, Timestamp(self.now.0.saturating_sub(1)))
+    }
+
+    /// Returns the instant up to which everything has been evaluated for everybody.
+    pub fn settled_until(&self) -> Timestamp {
+        self.settled
+    }
+
+    /// Returns how many of the users have been evaluated for a segment that took effect, from 0 to
+    /// 1; `None` if all have.
+    pub fn sweep_progress(&self, segment: SegmentId) -> Option<f64> {
+        let index = self.catalog.index_of(segment)?;
+        let sweep = self.sweep.as_ref().filter(|sweep| sweep.segments.iter().any(|(other, _)| *other == index))?;
+        Some(sweep.next as f64 / sweep.done.len().max(1) as f64)
+    }
+
+    /// Fires deadlines up to now, and evaluates users for segments that took effect up to
+    /// `sweeps_until`, in the order of their instants.
+    fn follow(&mut self, users_max: usize, sweeps_until: Timestamp) -> bool {
+        let mut left = users_max;
+        if let Some(at) = self.sweep.as_ref().map(|sweep| sweep.at).filter(|at| *at <= sweeps_until)
+            && !(self.fire(at, &mut left) && self.finish_sweep(&mut left))
+        {
+            return false;
+        }
+        self.fire(self.now, &mut left)
+    }
+
+    /// Fires deadlines up to an instant while users are `left`. Returns whether all have fired.
+    fn fire(&mut self, until: Timestamp, left: &mut usize) -> bool {
+        while let Some((due, slot)) = self.timers.pop(until) {
+            if self.users[slot.0 as usize].as_ref().is_none_or(|user| user.armed != due) {
+                continue;
+            }
+            if *left == 0 {
+                self.timers.arm(due, slot);
+                return false;
+            }
+            *left -= 1;
+            self.wake_until(slot, due);
+        }
+        true
+    }
+
+    fn finish_sweep(&mut self, left: &mut usize) -> bool {
+        while let Some(slot) = self.sweep.as_mut().and_then(Sweep::next) {
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
+            self.evaluate_for_sweep(slot);
+        }
+        self.sweep = None;
+        true
+    }
+
+    /// Completes the present instant and comes to `at`, where a record is applied. Users follow
+    /// when it is their turn.
+    pub(super) fn reach(&mut self, at: Timestamp) {
+        if at > self.now {
+            self.settle_touched();
+            self.now = at;
+        }
+    }
+
+    /// Brings a user to the present instant, before a record of it changes them.
+    pub(super) fn bring_up(&mut self, slot: UserSlot) {
+        if self.sweep.as_ref().is_some_and(|sweep| sweep.at < self.now && !sweep.is_done(slot)) {
+            self.evaluate_for_sweep(slot);
+        }
+        self.wake_until(slot, self.now);
+    }
+
+    /// Notes that the user who comes into a slot, or leaves it, is not behind.
+    pub(super) fn skip_sweep(&mut self, slot: UserSlot) {
+        if let Some(sweep) = &mut self.sweep {
+            sweep.skip(slot);
+        }
+    }
+
+    fn evaluate_for_sweep(&mut self, slot: UserSlot) {
+        let Some(at) = self.sweep.as_ref().map(|sweep| sweep.at) else { return };
+        self.wake_until(slot, at);
+        let Some(cause) = self.add_sweep(slot) else { return };
+        self.evaluate(slot, at, cause);
+    }
+
+    /// Makes the segments of the sweep dirty for a user who has not been evaluated for them.
+    /// Returns the cause.
+    fn add_sweep(&mut self, slot: UserSlot) -> Option<Cause> {
+        let sweep = self.sweep.as_mut().filter(|sweep| !sweep.is_done(slot))?;
+        sweep.skip(slot);
+        let user = self.users[slot.0 as usize].as_mut()?;
+        user.dirty.extend(sweep.segments.iter().map(|(index, _)| *index));
+        sweep.segments.iter().map(|(_, cause)| *cause).min()
+    }
+
+    /// Fires a user's deadlines up to an instant.
+    fn wake_until(&mut self, slot: UserSlot, until: Timestamp) {
+        while let Some(user) = self.users[slot.0 as usize].as_mut().filter(|user| user.armed <= until) {
+            let due = user.armed;
+            let next = user.wakeups.take_due(due, |segment| self.queue.push(segment));
+            user.armed = next;
+            self.evaluate(slot, due, Cause::Time);
+            // Otherwise the evaluation armed an earlier one.
+            if next < Timestamp::MAX && self.users[slot.0 as usize].as_ref().is_some_and(|user| user.armed == next) {
+                self.timers.arm(next, slot);
+            }
+        }
+    }
+
+    /// Evaluates each user that the records of the present instant touched, once.
+    fn settle_touched(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
+            let cause = self.users[slot.0 as usize].as_mut().and_then(|user| user.dirty_cause.take());
+            let Some(cause) = cause else { continue };
+            let is_swept = self.sweep.as_ref().is_some_and(|sweep| sweep.at == self.now);
+            let swept = if is_swept { self.add_sweep(slot) } else { None };
+            self.evaluate(slot, self.now, swept.map_or(cause, |swept| swept.min(cause)));
+        }
+        // Evaluating makes no other user dirty; the memory is used again.
+        debug_assert!(self.dirty.is_empty());
+        self.dirty = dirty;
+    }
+}

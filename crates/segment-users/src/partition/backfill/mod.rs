@@ -1,0 +1,267 @@
+//! The history of new segments: read from the warehouse while the partition goes on.
+//!
+//! A [`Scan`] reads the partition's events of all users. What users brought along who were merged is
+//! read after it, user by user.
+
+mod scan;
+
+use std::collections::VecDeque;
+
+use ports::log::{NewRecord, Topic};
+use ports::records::SegmentRecord;
+use ports::warehouse::WarehouseError;
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
+use segment_engine::machine::AccumulatorId;
+
+use self::scan::Scan;
+use super::history::{MergedEvent, Unread, read_some};
+use super::slice::Slice;
+use super::{Partition, WorkerError};
+
+/// How far a segment is when the scan has read its history, and when what merged users brought along
+/// is read too, but the segment is not yet in force.
+const SCANNED: f64 = 0.95;
+const READ: f64 = 0.99;
+/// How many events are added between two looks at the time.
+const EVENTS_PER_LOOK: usize = 16;
+
+/// What is read. It is not saved: after a restart the same history is read again.
+#[derive(Debug, Default)]
+pub(crate) struct Backfill {
+    scan: Scan,
+    /// What the scan has filled. It still lacks what merged users brought along.
+    scanned: Vec<AccumulatorId>,
+    merged: Option<Merged>,
+    /// The offset that the archiver must reach before the next step can read, if it must.
+    awaits: Option<u64>,
+    /// Versions whose `segment_ready` has been appended but not yet consumed.
+    announced: Vec<(SegmentId, SegmentVersion)>,
+}
+
+/// Reads the history of users that were merged into others.
+#[derive(Debug)]
+struct Merged {
+    /// What is being filled.
+    accumulators: Vec<AccumulatorId>,
+    unread: Vec<Unread>,
+    /// Events that have been read, but not added yet.
+    events: VecDeque<MergedEvent>,
+    /// How many users there were, for the progress.
+    total: usize,
+}
+
+impl Backfill {
+    /// Returns the offset that the archiver must reach before the next step can read, if it must.
+    pub(crate) fn awaits(&self) -> Option<u64> {
+        self.awaits
+    }
+
+    /// Whether the next step would wait for the warehouse.
+    pub(crate) fn waits(&self) -> bool {
+        self.merged.is_none() && self.scan.waits()
+    }
+
+    /// Waits until the next step need not wait for the warehouse; for ever, if it never does.
+    /// Cancel-safe.
+    pub(crate) async fn wait(&mut self) {
+        match self.merged {
+            None => self.scan.wait().await,
+            Some(_) => std::future::pending().await,
+        }
+    }
+
+    fn has(&self, accumulator: AccumulatorId) -> bool {
+        let merged = self.merged.iter().flat_map(|merged| &merged.accumulators);
+        self.scan.has(accumulator) || merged.chain(&self.scanned).any(|other| *other == accumulator)
+    }
+}
+
+impl Partition {
+    /// Does one step of work for the segments that wait for history: reads some, or adds some of
+    /// what was read. Returns whether there is more to do at once; false also while the archiver is
+    /// not yet as far as the history reaches. Cancel-safe: the next call goes on.
+    pub async fn backfill_step(&mut self) -> Result<bool, WorkerError> {
+        self.backfill.awaits = None;
+        self.let_join().await?;
+        let filled = self.backfill.scan.take_filled(&self.machine);
+        self.backfill.scanned.extend(filled);
+        if self.merged_step().await? {
+            return Ok(true);
+        }
+        if self.backfill.scan.is_idle() {
+            // A segment that reads only what other segments' backfills completed is ready too.
+            self.announce().await?;
+            return Ok(false);
+        }
+        let warehouse = self.ports.warehouse.clone();
+        let scan = &mut self.backfill.scan;
+        scan.next(&self.machine, &*warehouse, self.id, self.settings.history_bytes_max).await?;
+        let mut slice = Slice::begin(self.settings.slice);
+        let mut left = self.settings.backfill_events_per_step;
+        while left > 0 && self.backfill.scan.has_events() {
+            let count = left.min(EVENTS_PER_LOOK);
+            self.backfill.scan.add(&mut self.machine, self.id, count);
+            left -= count;
+            // A stop ends the step here.
+            slice.end_if_over().await;
+        }
+        Ok(true)
+    }
+
+    /// Lets accumulators that lack history join the scan, as far as their history is archived.
+    async fn let_join(&mut self) -> Result<(), WorkerError> {
+        let room = self.backfill.scan.room();
+        if room == 0 {
+            return Ok(());
+        }
+        let mut new = self.machine.incomplete();
+        new.retain(|accumulator| !self.backfill.has(*accumulator));
+        new.truncate(room);
+        let Some(fence) = self.machine.fence(&new) else { return Ok(()) };
+        if self.is_archived(fence).await? {
+            new.into_iter().for_each(|accumulator| self.backfill.scan.join(accumulator));
+        }
+        Ok(())
+    }
+
+    /// Does a step for what the scan has filled. Returns whether it did anything.
+    async fn merged_step(&mut self) -> Result<bool, WorkerError> {
+        if self.backfill.merged.is_none() {
+            if self.backfill.scanned.is_empty() || !self.is_archived(self.merged_below).await? {
+                return Ok(false);
+            }
+            let unread: Vec<_> = self.machine.merged().map(|(user, source)| Unread::new(user, source)).collect();
+            let accumulators = std::mem::take(&mut self.backfill.scanned);
+            let total = unread.len();
+            self.backfill.merged = Some(Merged { accumulators, unread, events: VecDeque::new(), total });
+        }
+        let reads = |merged: &Merged| merged.events.is_empty() && !merged.unread.is_empty();
+        if self.backfill.merged.as_ref().is_some_and(reads) && !self.is_archived(self.merged_below).await? {
+            return Ok(false);
+        }
+        let warehouse = self.ports.warehouse.clone();
+        let Some(merged) = &mut self.backfill.merged else { return Ok(false) };
+        if reads(merged) {
+            merged.events =
+                read_some(&self.machine, &*warehouse, &self.settings, &merged.accumulators, &mut merged.unread).await?;
+        }
+        let mut slice = Slice::begin(self.settings.slice);
+        for _ in 0..self.settings.backfill_events_per_step {
+            let Some(event) = merged.events.pop_front() else { break };
+            event.add(&mut self.machine, &merged.accumulators);
+            slice.end_if_over().await;
+        }
+        if merged.events.is_empty() && merged.unread.is_empty() {
+            for accumulator in std::mem::take(&mut merged.accumulators) {
+                self.machine.complete(accumulator);
+            }
+            self.backfill.merged = None;
+            self.announce().await?;
+        }
+        Ok(true)
+    }
+
+    /// Whether the warehouse has the partition up to this offset. If not, the archiver will be told.
+    async fn is_archived(&mut self, offset: u64) -> Result<bool, WarehouseError> {
+        let is_archived = self.ports.warehouse.archive_position(self.id).await? >= offset;
+        if !is_archived {
+            self.backfill.awaits = self.backfill.awaits.max(Some(offset));
+        }
+        Ok(is_archived)
+    }
+
+    /// Notes that the record at `offset` merged users into `survivor`: a backfill needs their history
+    /// too. This partition's archiver passes that record only after it has the part
+    /// of their history that is in other partitions.
+    pub(crate) fn backfill_also(&mut self, survivor: UserId, merged: &[UserId], offset: u64) {
+        self.merged_below = offset + 1;
+        // If that has not begun, it begins with all that were merged until then.
+        let Some(running) = &mut self.backfill.merged else { return };
+        running.unread.extend(merged.iter().map(|source| Unread::new(survivor, *source)));
+        running.total += merged.len();
+    }
+
+    /// Returns how much of a version's work is done: 1 when it is in force here, 0 if this
+    /// partition does not have it, `None` if the segment is unknown here.
+    pub fn segment_progress(&self, segment: SegmentId, version: SegmentVersion) -> Option<f64> {
+        self.machine.is_pending(segment)?;
+        if self.machine.version_in_force(segment) == Some(version) {
+            return Some(self.sweep_progress(segment));
+        }
+        let comes = self.machine.pending_version(segment) == Some(version);
+        Some(if comes { self.newest_progress(segment) } else { 0.0 })
+    }
+
+    /// Returns how much of the work of the newest version known here is done: 1 when it is in
+    /// force.
+    pub fn newest_progress(&self, segment: SegmentId) -> f64 {
+        match self.machine.is_pending(segment) {
+            None => 0.0,
+            Some(false) => self.sweep_progress(segment),
+            Some(true) => {
+                let lacking = self.machine.lacking(segment);
+                lacking.into_iter().map(|accumulator| self.progress_of(accumulator)).fold(READ, f64::min)
+            }
+        }
+    }
+
+    /// Returns the progress of a version that has taken effect.
+    fn sweep_progress(&self, segment: SegmentId) -> f64 {
+        self.machine.sweep_progress(segment).map_or(1.0, |swept| READ + (1.0 - READ) * swept.min(READ))
+    }
+
+    fn progress_of(&self, accumulator: AccumulatorId) -> f64 {
+        let Backfill { scan, merged, .. } = &self.backfill;
+        match (scan.progress(&self.machine, accumulator), merged) {
+            (Some(read), _) => SCANNED * read,
+            (None, Some(merged)) if merged.accumulators.contains(&accumulator) => {
+                let left = merged.unread.len() as f64 / merged.total.max(1) as f64;
+                READ - (READ - SCANNED) * left
+            }
+            (None, _) if self.backfill.has(accumulator) => SCANNED,
+            (None, _) => 0.0,
+        }
+    }
+
+    /// Appends `segment_ready` for the segments whose history is complete. They take effect at that
+    /// record.
+    async fn announce(&mut self) -> Result<(), WorkerError> {
+        let ready = self.machine.ready();
+        self.backfill.announced.retain(|announced| ready.contains(announced));
+        let new: Vec<_> = ready.into_iter().filter(|version| !self.backfill.announced.contains(version)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let record = |(id, version): &(SegmentId, SegmentVersion)| NewRecord {
+            topic: Topic::Events,
+            partition: self.id,
+            key: format!("segment:{id}"),
+            value: serde_json::to_vec(&SegmentRecord::SegmentReady { id: *id, version: *version })
+                .expect("segment records are plain data"),
+        };
+        self.ports.log.append(new.iter().map(record).collect()).await?;
+        self.backfill.announced.extend(new);
+        Ok(())
+    }
+
+    /// Fills every incomplete accumulator before it returns: needed when the log says that a
+    /// version took effect here and a crash lost what had been read for it. What has been read since
+    /// counts.
+    pub(crate) async fn backfill_now(&mut self) -> Result<(), WorkerError> {
+        while !self.machine.incomplete().is_empty() {
+            if !self.backfill_step().await? {
+                tracing::info!(partition = self.id.0, "waiting for the archiver: a new segment needs the history");
+                self.wait_until_archived(self.id, self.backfill.awaits.unwrap_or_default()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when a partition has been archived up to an offset.
+    pub(crate) async fn wait_until_archived(&self, partition: PartitionId, offset: u64) -> Result<(), WorkerError> {
+        while self.ports.warehouse.archive_position(partition).await? < offset {
+            tokio::time::sleep(std::time::Duration::from_millis(self.settings.archive_linger_ms)).await;
+        }
+        Ok(())
+    }
+}
