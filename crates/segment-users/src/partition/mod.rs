@@ -100,7 +100,8 @@ pub struct Partition {
     pub(crate) duplicates: Vec<u64>,
     /// The position of the last checkpoint.
     pub(crate) marker: Progress,
-    pub(crate) checkpointed_at: Timestamp,
+    /// When something was first committed after it; `MAX` if nothing was.
+    pub(crate) changed_at: Timestamp,
 }
 
 /// How a user ended.
@@ -187,6 +188,7 @@ impl Partition {
         let time = self.machine.now();
         let progress = Progress { next_offset, time, behind: behind(time), ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records }).await?;
+        self.changed_at = self.changed_at.min(at);
         self.ports.duplicates.decided(self.id, next_offset, &std::mem::take(&mut self.duplicates));
         self.progress =
             Progress { notifications_offset: progress.notifications_offset + notifications as u64, ..progress };
@@ -195,14 +197,10 @@ impl Partition {
 
     /// Returns when the next checkpoint is due; never, if nothing has happened since the last.
     pub(crate) fn checkpoint_due(&self) -> Timestamp {
-        let Progress { next_offset, notifications_offset, .. } = self.progress;
-        if (next_offset, notifications_offset) == (self.marker.next_offset, self.marker.notifications_offset) {
-            return Timestamp::MAX;
-        }
-        Timestamp(self.checkpointed_at.0.saturating_add(self.settings.checkpoint_interval_micros))
+        Timestamp(self.changed_at.0.saturating_add(self.settings.checkpoint_interval_micros))
     }
 
-    /// Writes a checkpoint if the last one is old enough and anything happened since.
+    /// Writes a checkpoint if something happened since the last one, and that is long enough ago.
     pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
         // Users who are behind cost a checkpoint a wait: a later one will do.
         let is_level = self.machine.settled_until() >= self.machine.now();
@@ -228,7 +226,7 @@ impl Partition {
         self.ports.checkpoints.write(checkpoint).await?;
         self.progress = committed;
         self.marker = committed;
-        self.checkpointed_at = self.ports.clock.now();
+        self.changed_at = Timestamp::MAX;
         Ok(())
     }
 }

@@ -47,6 +47,9 @@ impl Partition {
         let emitted = partition.notifications_until(committed).await?;
         let recomputed = partition.fold_until(committed).await?;
         partition.progress = committed;
+        if committed != partition.marker {
+            partition.changed_at = partition.ports.clock.now();
+        }
         let recomputed = partition.take_untold(committed.settled(), &emitted, recomputed);
         partition.repair(emitted, recomputed).await?;
         Ok(partition)
@@ -54,7 +57,6 @@ impl Partition {
 
     async fn restore(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let State { machine, tombstones, marker } = usable_state(id, &ports, settings).await?;
-        let checkpointed_at = ports.clock.now();
         ports.duplicates.begin(id, marker.next_offset);
         Ok(Self {
             id,
@@ -69,7 +71,7 @@ impl Partition {
             untold: Vec::new(),
             duplicates: Vec::new(),
             marker,
-            checkpointed_at,
+            changed_at: Timestamp::MAX,
         })
     }
 
