@@ -2,23 +2,35 @@
 
 use std::sync::Arc;
 
-use adapters::sql::{SqlConfigStore, VFS};
+use adapters::sql::{IDENTITY_INDEX_BYTES_MAX, SqlConfigStore, VFS};
 use ports::config_store::{ConfigStore, ConfigStoreError, IdentityRules, NewUser, UserStore};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
 use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sqlite_config_store() -> Result<(), Box<dyn std::error::Error>> {
+/// Runs the suite on stores whose index of identities has at most so many bytes.
+async fn suite(index_bytes_max: usize) -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let count = std::sync::atomic::AtomicUsize::new(0);
     ports_testkit::contract::config_store::run(|rules| async {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = folder.path().join(format!("config #{number}?.db"));
-        Arc::new(SqlConfigStore::open_sqlite(&path, rules).await.expect("a new file opens")) as Arc<dyn ConfigStore>
+        let store = SqlConfigStore::open_sqlite_with(&path, rules, index_bytes_max).await.expect("a new file opens");
+        store.wait_until_indexed().await;
+        Arc::new(store) as Arc<dyn ConfigStore>
     })
     .await;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_config_store() -> Result<(), Box<dyn std::error::Error>> {
+    suite(IDENTITY_INDEX_BYTES_MAX).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_config_store_without_an_index() -> Result<(), Box<dyn std::error::Error>> {
+    suite(0).await
 }
 
 #[tokio::test]

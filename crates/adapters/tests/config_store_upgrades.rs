@@ -13,8 +13,22 @@ use segment_engine::time::Timestamp;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// Turns the tables back to before emails were identities.
-const BEFORE: &str = "
+/// Turns the tables, which are empty, back to those of the build before the last migration.
+const INDEXED: &str = "
+    DROP TABLE users;
+    DROP TABLE identities;
+    CREATE TABLE users (id integer NOT NULL PRIMARY KEY AUTOINCREMENT, client_ref_id varchar UNIQUE, name varchar,
+        email varchar UNIQUE, created_at bigint NOT NULL, updated_at bigint NOT NULL, merged_into bigint,
+        manual_version bigint DEFAULT 0 NOT NULL);
+    CREATE TABLE identities (id_type varchar NOT NULL, id varchar NOT NULL, user_id bigint NOT NULL,
+        created_at bigint NOT NULL, spelling varchar, PRIMARY KEY (id_type, id));
+    CREATE INDEX users_by_survivor ON users (merged_into);
+    CREATE INDEX identities_by_id ON identities (id);
+    CREATE INDEX identities_by_user ON identities (user_id);
+    DELETE FROM seaql_migrations WHERE version = 'm0004_fewer_indexes';";
+
+/// And from there back to before emails were identities.
+const BEFORE_EMAILS: &str = "
     ALTER TABLE identities DROP COLUMN spelling;
     DROP TABLE caseless_types;
     DELETE FROM seaql_migrations WHERE version = 'm0003_emails_are_identities';";
@@ -81,7 +95,8 @@ async fn emails_of_an_earlier_build_become_identities() -> Outcome {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("config.sqlite");
     drop(open(&file, exact()).await?);
-    run(&file, BEFORE).await?;
+    run(&file, INDEXED).await?;
+    run(&file, BEFORE_EMAILS).await?;
     run(&file, USERS).await?;
     let expected = [
         summary(1, "email:ann@x", "ann@x"),
@@ -125,8 +140,42 @@ async fn a_crash_before_the_migration_is_recorded_does_no_harm() -> Outcome {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("config.sqlite");
     drop(open(&file, exact()).await?);
-    run(&file, "DELETE FROM seaql_migrations WHERE version = 'm0003_emails_are_identities'").await?;
+    run(&file, "DELETE FROM seaql_migrations WHERE version IN ('m0003_emails_are_identities', 'm0004_fewer_indexes')")
+        .await?;
     drop(open(&file, IdentityRules::default()).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn users_and_identities_of_an_earlier_build_are_kept_and_no_id_is_used_again() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("config.sqlite");
+    drop(open(&file, IdentityRules::default()).await?);
+    run(&file, INDEXED).await?;
+    // 4 was merged into 3. 9, the last, was deleted.
+    let rows = "
+        INSERT INTO users (id, client_ref_id, name, email, created_at, updated_at, merged_into, manual_version) VALUES
+            (2, 'crm-2', 'Ann', 'ann@x', 10, 15, NULL, 7), (3, NULL, NULL, NULL, 20, 20, NULL, 0),
+            (4, 'crm-4', NULL, NULL, 5, 5, 3, 0), (9, NULL, NULL, NULL, 9, 9, NULL, 0);
+        DELETE FROM users WHERE id = 9;
+        INSERT INTO identities (id_type, id, user_id, created_at, spelling) VALUES
+            ('email', 'ann@x', 2, 10, 'Ann@x'), ('cookie', 'a', 3, 20, NULL), ('', 'a', 2, 11, NULL);";
+    run(&file, rows).await?;
+    for start in ["the first start", "the second"] {
+        let store = open(&file, IdentityRules::default()).await?;
+        let expected = [summary(2, ":a email:Ann@x", "ann@x"), summary(3, "cookie:a", "")];
+        assert_eq!(summaries(&store, 9).await?, expected, "{start}");
+        let keys = [key("email", "ANN@x"), key("cookie", "a"), key("", "a"), key("any", "crm-4"), key("any", "a")];
+        store.wait_until_indexed().await;
+        let found = store.resolve(&keys, Unknown::Reject, Timestamp(30)).await?.owners;
+        assert_eq!(found, [Some(2), Some(3), Some(2), Some(3), None].map(|id| id.map(UserId)), "{start}");
+        store.close().await?;
+        run(&file, "DELETE FROM identities WHERE id_type = 'any'").await?;
+    }
+    let store = open(&file, IdentityRules::default()).await?;
+    assert_eq!(store.user(UserId(2)).await?.and_then(|user| user.name).as_deref(), Some("Ann"));
+    let new = store.resolve(&[key("cookie", "new")], Unknown::Create, Timestamp(40)).await?;
+    assert_eq!(new.owners, [Some(UserId(10))], "9 was used before");
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ports::ErrorCode;
 use ports::clock::Clock;
-use ports::config_store::{ConfigStore, IdentityKey, Page, Segment, User};
+use ports::config_store::{ConfigStore, Segment, User};
 use ports::event_sink::EventSink;
 use ports::log::{Log, Topic};
 use ports::segment_queries::SegmentQueries;
@@ -51,15 +51,6 @@ impl TopicNames {
     }
 }
 
-/// What ingestion has to drop from its cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Forget {
-    /// A deleted user, or a user that the deleted one had absorbed.
-    User(UserId),
-    /// An identity that no longer belongs to its user, who remains.
-    Identity(IdentityKey),
-}
-
 /// How many segments there may be. Segments beyond a lowered bound stay. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SegmentBound {
@@ -78,8 +69,8 @@ impl SegmentBound {
     /// Reserves a place for one more segment. Keep the guard until the segment is written.
     pub(crate) async fn place(&self, store: &dyn ConfigStore) -> Result<MutexGuard<'_, ()>, Problem> {
         let counting = self.counting.lock().await;
-        let segments_max = self.segments_max as usize;
-        if store.segments(Page { after: 0, limit: segments_max }).await?.len() < segments_max {
+        let segments_max = self.segments_max;
+        if store.count_segments().await? < u64::from(segments_max) {
             return Ok(counting);
         }
         let message =
@@ -107,8 +98,6 @@ pub struct Api {
     pub topics: TopicNames,
     /// How many segments there may be.
     pub segments: SegmentBound,
-    /// Called when a user is deleted or loses an identity.
-    pub forget: Arc<dyn Fn(Forget) + Send + Sync>,
     /// How long after a deletion the user's data stays in files.
     pub erasure: ErasureDelays,
     /// True once the server stops: streams without an end of their own end then.

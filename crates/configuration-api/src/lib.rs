@@ -13,7 +13,7 @@ mod seed;
 mod store_identities;
 mod wire;
 
-pub use api::{Api, Forget, SegmentBound, TopicNames};
+pub use api::{Api, SegmentBound, TopicNames};
 pub use erasure::ErasureDelays;
 pub use outbox::{Holds, PRODUCER, Relay, RelayError};
 pub use routes::{load_sample_data, router};

@@ -44,6 +44,10 @@ impl Identities for StoreIdentities {
         self.store.ping().await.map_err(unavailable)
     }
 
+    fn known(&self, id_type: Option<&str>, id: &str) -> Option<UserId> {
+        self.store.known(id_type.unwrap_or_default(), id)
+    }
+
     async fn resolve(&self, identities: &[Identity]) -> Result<Vec<Option<UserId>>, IdentityError> {
         let resolution = self.store.resolve(&keys(identities), Unknown::Reject, self.clock.now()).await;
         Ok(resolution.map_err(unavailable)?.owners)
@@ -55,8 +59,9 @@ impl Identities for StoreIdentities {
         // hold, unless it has ended.
         let hold = self.holds.hold(end);
         let resolution = self.store.resolve(&keys(identities), Unknown::Create, self.clock.now()).await;
-        let users = resolved(resolution.map_err(unavailable)?).into_iter().flatten().collect();
-        Ok(Created { users, hold })
+        let resolution = resolution.map_err(unavailable)?;
+        let hold = Box::new(hold.of_rows(resolution.entries.clone()));
+        Ok(Created { users: resolved(resolution).into_iter().flatten().collect(), hold })
     }
 
     async fn profile(&self, client_ref_id: &str) -> Result<Option<Profile>, IdentityError> {

@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
 use ports::ErrorCode;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use uss_http::{Kind, Problem};
 
 use crate::limits::Limits;
@@ -14,13 +18,18 @@ use crate::limits::Limits;
 #[derive(Clone, Debug)]
 pub(crate) struct Capacity {
     held: Arc<Mutex<Held>>,
+    /// Wakes those who wait for room.
+    given_back: Arc<Notify>,
     bytes_max: usize,
     client_bytes_max: usize,
+    waiting_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct Held {
     bytes: usize,
+    /// Requests that wait for room.
+    waiting: usize,
     /// Only clients that hold something.
     by_client: HashMap<IpAddr, usize>,
 }
@@ -37,7 +46,8 @@ impl Capacity {
     /// Returns a capacity of which nothing is held.
     pub(crate) fn new(limits: &Limits) -> Self {
         let (bytes_max, client_bytes_max) = (limits.in_flight_bytes_max, limits.client_bytes_max);
-        Self { held: Arc::default(), bytes_max, client_bytes_max }
+        let waiting_max = limits.waiting_for_room_max;
+        Self { held: Arc::default(), given_back: Arc::default(), bytes_max, client_bytes_max, waiting_max }
     }
 
     /// Returns an empty reservation for a client at this address.
@@ -52,6 +62,12 @@ impl Capacity {
         let left = self.bytes_max.saturating_sub(of_others) as u128;
         let share = left * self.client_bytes_max as u128 / self.bytes_max.max(1) as u128;
         usize::try_from(share).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a request that holds `own` bytes waits in vain: others hold nothing, or too many wait.
+    fn is_wait_vain(&self, own: usize) -> bool {
+        let held = self.held();
+        held.bytes == own || held.waiting > self.waiting_max
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -96,8 +112,48 @@ impl Reservation {
                 bytes => held.by_client.insert(client, bytes),
             };
         }
+        let gives_back = bytes < self.bytes;
         self.bytes = bytes;
+        drop(held);
+        if gives_back {
+            capacity.given_back.notify_waiters();
+        }
         Ok(())
+    }
+
+    /// As [`Reservation::hold`], but waits for room that other requests hold.
+    ///
+    /// # Errors
+    /// 429 if there is no room in time, if others hold nothing, or if too many wait already.
+    pub(crate) async fn hold_in_time(&mut self, bytes: usize, wait_max: Duration) -> Result<(), Problem> {
+        let deadline = Instant::now() + wait_max;
+        let capacity = self.capacity.clone();
+        let _waiting = Waiting::of(&capacity);
+        loop {
+            let mut given_back = std::pin::pin!(capacity.given_back.notified());
+            // From here on nothing that is given back is missed.
+            given_back.as_mut().enable();
+            let Err(refused) = self.hold(bytes) else { return Ok(()) };
+            if capacity.is_wait_vain(self.bytes) || timeout_at(deadline, given_back).await.is_err() {
+                return Err(refused);
+            }
+        }
+    }
+}
+
+/// Counts a request that waits for room until it is dropped.
+struct Waiting<'a>(&'a Capacity);
+
+impl<'a> Waiting<'a> {
+    fn of(capacity: &'a Capacity) -> Self {
+        capacity.held().waiting += 1;
+        Self(capacity)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.held().waiting -= 1;
     }
 }
 

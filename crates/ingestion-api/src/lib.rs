@@ -8,14 +8,14 @@
 
 pub mod admission;
 mod body;
-pub mod cache;
-mod capacity;
+pub mod capacity;
 mod cors;
 pub mod dead_letter;
 mod errors;
 pub mod future;
 pub mod limits;
 mod lines;
+mod lookups;
 pub mod misplaced;
 mod mistaken;
 pub mod outcome;

@@ -49,10 +49,16 @@ pub struct Limits {
     /// Of these, what the requests from one address may hold together while the others hold nothing. Of what the others
     /// leave, it may hold the same fraction. So some clients never take all from everybody else.
     pub client_bytes_max: usize,
-    /// Identities remembered, in bytes of memory.
-    pub identity_cache_bytes_max: usize,
+    /// NDJSON: how long a request of which some events are stored waits for room for the next.
+    pub room_wait_max: Duration,
+    /// Requests that wait so, each with a piece of its body that does not count as held. Over it they do not wait.
+    pub waiting_for_room_max: usize,
     /// Identities asked for in one call.
     pub resolve_max: usize,
+    /// Calls at once that look up or create users: one, and the next that is ready when it ends.
+    pub lookups_at_once_max: usize,
+    /// Identities that wait to be looked up or created, some seconds of work. Over it: 429.
+    pub unresolved_identities_max: usize,
 }
 
 impl Default for Limits {
@@ -75,8 +81,11 @@ impl Default for Limits {
             body_pace: Pace::default(),
             in_flight_bytes_max: 256 * MIB,
             client_bytes_max: 64 * MIB,
-            identity_cache_bytes_max: 256 * MIB,
+            room_wait_max: Duration::from_secs(30),
+            waiting_for_room_max: 256,
             resolve_max: 5_000,
+            lookups_at_once_max: 2,
+            unresolved_identities_max: 100_000,
         }
     }
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use ports::ErrorCode;
 use ports::clock::Clock;
-use ports::identities::{CaselessTypes, Hold, Identities, Identity, IdentityError};
+use ports::identities::{Hold, Identities, Identity, IdentityError};
 use ports::log::{Log, LogError, NewRecord, Topic, partition_of};
 use ports::records::{UserRecord, instant};
 use segment_engine::ids::UserId;
 
 use crate::admission::{EventDraft, Received, Rejection, admit};
-use crate::cache::IdentityCache;
 use crate::capacity::Capacity;
 use crate::future::FuturePolicy;
 use crate::limits::Limits;
+use crate::lookups::Lookups;
 use crate::misplaced::Warnings;
 use crate::outcome::{self, Outcome};
 use crate::refusal;
@@ -44,7 +44,7 @@ pub struct Ingestion {
     log: Arc<dyn Log>,
     identities: Arc<dyn Identities>,
     clock: Arc<dyn Clock>,
-    cache: IdentityCache,
+    pub(crate) lookups: Lookups,
     pub(crate) capacity: Capacity,
     pub(crate) limits: Limits,
     pub(crate) unknown_users: UnknownUsers,
@@ -81,11 +81,11 @@ struct Writing {
     records: Vec<NewRecord>,
     warnings: Warnings,
     /// Keep the outbox relay from the users created for these records, until they are appended.
-    holds: Vec<Hold>,
+    holds: Vec<Box<dyn Hold>>,
 }
 
 impl Ingestion {
-    /// Returns a service on these ports, whose identities compare by the default rules.
+    /// Returns a service on these ports.
     pub fn new(
         log: Arc<dyn Log>,
         identities: Arc<dyn Identities>,
@@ -96,33 +96,16 @@ impl Ingestion {
         // A metric that has not counted anything yet shows 0.
         outcome::count(&[]);
         outcome::count_not_admitted(0);
-        let cache = IdentityCache::new(limits.identity_cache_bytes_max, CaselessTypes::default());
         metrics::counter!("uss_replaced_characters_events_total").increment(0);
-        let capacity = Capacity::new(&limits);
+        let (capacity, lookups) = (Capacity::new(&limits), Lookups::new(&limits));
         let (future, replaying) = (FuturePolicy::default(), tokio::sync::Mutex::default());
-        Self { log, identities, clock, cache, capacity, limits, unknown_users, future, replaying }
+        Self { log, identities, clock, lookups, capacity, limits, unknown_users, future, replaying }
     }
 
     /// Sets the policy for events dated in the future.
     #[must_use]
     pub fn with_future(self, future: FuturePolicy) -> Self {
         Self { future, ..self }
-    }
-
-    /// Sets which types of identities compare without case: those of the identities port.
-    #[must_use]
-    pub fn with_caseless(self, caseless: CaselessTypes) -> Self {
-        Self { cache: IdentityCache::new(self.limits.identity_cache_bytes_max, caseless), ..self }
-    }
-
-    /// Call this when a user was deleted or merged into another: their identities are then looked up again.
-    pub fn forget(&self, user_id: UserId) {
-        self.cache.forget(user_id);
-    }
-
-    /// Call this when a user lost an identity and lives on: the identity is then looked up again.
-    pub fn forget_identity(&self, identity: &Identity) {
-        self.cache.forget_identity(identity);
     }
 
     pub(crate) fn log(&self) -> &dyn Log {
@@ -205,6 +188,7 @@ impl Ingestion {
         let (outcomes, writing) = self.decide(events, options, rejected_max).await?;
         if !writing.records.is_empty() {
             self.log.append(writing.records).await?;
+            writing.holds.into_iter().for_each(Hold::appended);
         }
         Ok(Processed { outcomes, warnings: writing.warnings })
     }
@@ -261,7 +245,7 @@ impl Ingestion {
         let mut missing: HashMap<Identity, Vec<usize>> = HashMap::new();
         for (index, admission) in admissions.iter().enumerate() {
             let Ok(draft) = admission else { continue };
-            users[index] = self.cache.get(draft.id_type.as_deref(), &draft.id);
+            users[index] = self.identities.known(draft.id_type.as_deref(), &draft.id);
             if users[index].is_none() {
                 let id_type = draft.id_type.as_deref().map(str::to_owned);
                 let identity = Identity { id_type, id: draft.id.clone().into_owned() };
@@ -270,14 +254,9 @@ impl Ingestion {
         }
         let (asked, places): (Vec<Identity>, Vec<Vec<usize>>) = missing.into_iter().unzip();
         for (asked, places) in asked.chunks(self.limits.resolve_max).zip(places.chunks(self.limits.resolve_max)) {
-            let before = self.cache.before_lookup();
             let found = self.look_up(asked, unknown_users, writing).await?;
-            for ((identity, user_id), places) in asked.iter().zip(found).zip(places) {
-                let Some(user_id) = user_id else { continue };
-                self.cache.put(identity, user_id, before);
-                for place in places {
-                    users[*place] = Some(user_id);
-                }
+            for (user_id, places) in found.into_iter().zip(places) {
+                places.iter().for_each(|place| users[*place] = user_id);
             }
         }
         Ok(users)
@@ -289,6 +268,7 @@ impl Ingestion {
         unknown_users: UnknownUsers,
         writing: &mut Writing,
     ) -> Result<Vec<Option<UserId>>, IngestError> {
+        let _turn = self.lookups.turn(asked.len()).await;
         if unknown_users == UnknownUsers::Reject {
             return Ok(self.identities.resolve(asked).await?);
         }

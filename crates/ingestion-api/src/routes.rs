@@ -72,6 +72,7 @@ async fn post_events(
     body: Body,
 ) -> Result<Response, Problem> {
     let options = options(&ingestion, access, &query)?;
+    ingestion.lookups.check().inspect_err(|_| outcome::count_not_admitted(1))?;
     let client = client.map(|Extension(ConnectInfo(address))| address.ip());
     let is_packed = is_packed(&headers)?;
     match media(&headers)? {

@@ -31,7 +31,7 @@ async fn a_single_event_is_accepted_and_stands_in_the_log() {
     assert_eq!((events[0].user_id, &*events[0].client_ref_id), (UserId(1), "a"));
     assert_eq!(events[0].created_at, events[0].processed_at);
     assert_eq!(events[0].order_total, None);
-    assert_eq!(world.identities.calls(), 1, "the second time the cache knows");
+    assert_eq!(world.identities.calls(), 1, "the second time it is known without a call");
 }
 
 #[tokio::test]
@@ -124,14 +124,13 @@ async fn holds_on_new_users_end_when_their_first_events_are_in_the_log() {
 }
 
 #[tokio::test]
-async fn unknown_users_are_never_cached_and_deleted_ones_are_forgotten() {
+async fn unknown_users_are_asked_for_again_and_deleted_ones_are_unknown() {
     let world = World::new();
     let event = r#"{"id":"late"}"#;
     assert_eq!(world.post("application/json", event).await.0, 404);
     let user_id = world.identities.add_user("late");
     assert_eq!(world.post("application/json", event).await.0, 200);
     world.identities.delete_user(user_id);
-    world.ingestion.forget(user_id);
     assert_eq!(world.post("application/json", event).await.0, 404);
 }
 

@@ -196,6 +196,36 @@ async fn over_capacity_lines_are_accepted_as_far_as_there_is_room() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_taken_waits_for_room_that_another_holds() {
+    let world = Arc::new(World::with(Limits { in_flight_bytes_max: 4 << 10, ..Limits::default() }));
+    let start = || {
+        let ((sender, body), world) = (channel(), world.clone());
+        (sender, tokio::spawn(async move { world.post("application/x-ndjson", body).await }))
+    };
+    let (first, first_answer) = start();
+    first.send(Ok(Bytes::from(format!("{SAMPLE}\n")))).await.unwrap();
+    while world.events().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let (other, other_answer) = start();
+    let begun = format!("{{\"id\":\"a\",\"x\":\"{}", "x".repeat(1_900));
+    other.send(Ok(Bytes::from(begun))).await.unwrap();
+    // Taken when there is room for the next piece: then the first is held.
+    other.send(Ok(Bytes::from("x"))).await.unwrap();
+    first.send(Ok(Bytes::from(format!("{SAMPLE}\n").repeat(3)))).await.unwrap();
+    drop(first);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!first_answer.is_finished(), "there is no room yet");
+    other.send(Ok(Bytes::from("\"}\n"))).await.unwrap();
+    drop(other);
+    assert_eq!(other_answer.await.unwrap().1["accepted"], 1);
+    let (status, answer) = first_answer.await.unwrap();
+    assert_eq!((status, &answer["accepted"], &answer["ok"]), (200, &json!(4), &json!(true)), "{answer}");
+}
+
+#[tokio::test]
 async fn a_line_that_does_not_end_in_time_is_refused() {
     let limits = Limits { body_pause_max: Duration::from_millis(20), ..Limits::default() };
     let world = Arc::new(World::with(limits));

@@ -71,16 +71,20 @@ pub struct Resolved {
 pub struct Created {
     /// One for each identity, in the order of the call.
     pub users: Vec<Resolved>,
-    /// Drop it when the records of the new users are in the log.
+    /// Call [`Hold::appended`] when the records of the new users are in the log.
     ///
     /// The caller appends these records together with the users' first events, so that both have
     /// one instant. While the hold lasts, nobody else appends them. If the caller dies or drops the
     /// hold before it has appended them, the implementation does it.
-    pub hold: Hold,
+    pub hold: Box<dyn Hold>,
 }
 
 /// Takes effect until it is dropped.
-pub type Hold = Box<dyn Send + Sync>;
+pub trait Hold: Send + Sync {
+    /// Ends the hold and says that the records are in the log, so that nobody else need append
+    /// them.
+    fn appended(self: Box<Self>);
+}
 
 /// A user as the look-up by client id returns it, with the names of the public API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +134,10 @@ pub enum IdentityError {
 pub trait Identities: Send + Sync + 'static {
     /// For health checks: checks that users can be looked up and created.
     async fn ping(&self) -> Result<(), IdentityError>;
+
+    /// Returns the owner of a pair of type and id, if that is known without a query. Never waits.
+    /// `None` decides nothing: ask [`Identities::resolve`].
+    fn known(&self, id_type: Option<&str>, id: &str) -> Option<UserId>;
 
     /// Returns the user of each identity, in the order of the call: the user with that pair of type
     /// and id; else the user whose `clientRefId` is the id, whatever the type, and the user gets

@@ -97,6 +97,10 @@ pub trait SegmentQueries: Send + Sync + 'static {
     /// Returns how far the newest version of a segment is in force.
     async fn progress(&self, segment: SegmentId) -> Result<BackfillProgress, SegmentQueryError>;
 
+    /// Waits until every definition that the config store has now stands in the log of every
+    /// partition: an event that is accepted afterwards comes after it.
+    async fn wait_until_ordered(&self) -> Result<(), SegmentQueryError>;
+
     /// Waits until the memberships in the config store include everything that was in the log
     /// before the call. If that takes too long, as with a worker that is stuck, fails with
     /// [`SegmentQueryError::Behind`].

@@ -112,11 +112,16 @@ impl ServiceHandle {
         Ok(Some((in_force, partitions, done / f64::from(partitions))))
     }
 
+    /// Returns when every partition has the definitions that the config topic has now.
+    pub async fn wait_until_ordered(&self) -> Result<(), LogError> {
+        definitions::relay(&self.log).await.map(drop)
+    }
+
     /// Returns when everything that is in the log now has been applied, and the config store has
     /// the memberships that follow from it.
     pub async fn wait_until_applied(&self) -> Result<(), LogError> {
         // Definitions reach the partitions by way of the config topic, so that comes first.
-        definitions::relay(&self.log).await?;
+        self.wait_until_ordered().await?;
         for (id, partition) in self.by_id() {
             let (_, end) = self.log.bounds(Topic::Events, id).await?;
             // A closed channel ends the wait: the service stops.

@@ -25,7 +25,7 @@ const ENVIRONMENT: [(&str, &str); 8] = [
 ];
 
 /// What each number may be. A port is 0 where a free one shall be taken.
-const BOUNDS: [(&str, RangeInclusive<u32>); 14] = [
+const BOUNDS: [(&str, RangeInclusive<u32>); 15] = [
     ("ingestion_api_port", 0..=65_535),
     ("ingestion_metrics_port", 0..=65_535),
     ("segment_users_metrics_port", 0..=65_535),
@@ -40,6 +40,8 @@ const BOUNDS: [(&str, RangeInclusive<u32>); 14] = [
     ("event_id_hours", 1..=8_760),
     // A day: more is no clock that is a little wrong.
     ("future_tolerance_seconds", 0..=86_400),
+    // 0: the config store is asked about each. A TiB: 40 billion identities.
+    ("identity_index_mb", 0..=1_048_576),
     // Each is evaluated for every user who might be in it.
     ("segments_max", 1..=100_000),
     // An hour: more is no step that a well-kept clock takes. A day: so long may time be wrong after a step that was right.
@@ -80,6 +82,7 @@ pub struct Settings {
     pub future_tolerance_seconds: u32,
     pub exclusive_identities: String,
     pub caseless_identities: String,
+    pub identity_index_mb: u32,
     pub segments_max: u32,
     pub clock_tolerance_seconds: u32,
     pub clock_settle_seconds: u32,

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use ports::config_store::{
-    Attached, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, OutboxEntry,
-    Resolution, Unknown, User, decide_link, exclusive_conflict,
+    Attached, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked, Resolution,
+    Unknown, User, decide_link, exclusive_conflict,
 };
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -13,8 +13,9 @@ use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
 use super::entities::{identity, user};
+use super::index::Key;
 use super::merges::merge;
-use super::{BOUND_MAX, Result, SqlConfigStore, outbox, unavailable, users};
+use super::{BOUND_MAX, Result, SqlConfigStore, first_contact, unavailable, users};
 
 /// The values bound per row.
 const COLUMNS: usize = 5;
@@ -114,7 +115,7 @@ impl IdentityStore for SqlConfigStore {
 
     async fn attach_identity(&self, user: UserId, key: IdentityKey, now: Timestamp) -> Result<Attached> {
         let rules = &self.rules;
-        let tx = self.begin().await?;
+        let mut tx = self.begin().await?;
         let user = UserId(users::require(&tx, user).await?.id);
         let has = own(&tx, user.0).await?;
         if let Some(identity) = has.iter().find(|identity| rules.same(&identity.key, &key)) {
@@ -126,13 +127,14 @@ impl IdentityStore for SqlConfigStore {
             _ => exclusive_conflict(user, &has, &key, rules)?,
         }
         keep(&tx, rules, &[(key.clone(), user)], now).await?;
+        tx.owns(Key::pair(&rules.form(&key)), user);
         tx.commit().await?;
         Ok(Attached::New(Identity { key, user_id: user, created_at: now }))
     }
 
     async fn link(&self, link: Link, now: Timestamp) -> Result<Linked> {
         let rules = &self.rules;
-        let tx = self.begin().await?;
+        let mut tx = self.begin().await?;
         let (from, to) = (side(&tx, rules, &link.from).await?, side(&tx, rules, &link.to).await?);
         let decision = decide_link(&link, from.as_ref(), to.as_ref(), rules)?;
         let known = [(&link.from, from), (&link.to, to)];
@@ -150,75 +152,112 @@ impl IdentityStore for SqlConfigStore {
         if let LinkDecision::Merge { survivor, absorbed } = decision {
             merge(&tx, survivor, absorbed, now).await?;
         }
+        tx.note_keys_after(&[linked.user_id]).await?;
         tx.commit().await?;
         Ok(linked)
     }
 
+    fn known(&self, id_type: &str, id: &str) -> Option<UserId> {
+        let form = self.rules.caseless.form(id_type, id);
+        self.index.get(self.index.hash(Key::Pair { id_type, form: &form }))
+    }
+
     async fn resolve(&self, keys: &[IdentityKey], unknown: Unknown, now: Timestamp) -> Result<Resolution> {
         let forms: Vec<IdentityKey> = keys.iter().map(|key| self.rules.form(key)).collect();
-        let owners = by_pair(&self.readers, &forms).await?;
+        let asked = Asked { keys, forms: &forms };
+        let owners = match self.known_owners(asked) {
+            Some(owners) => owners,
+            None => by_pair(&self.readers, &forms).await?,
+        };
         if forms.iter().all(|form| owners.contains_key(form)) {
-            return Ok(resolution(&forms, &owners, Vec::new()));
+            return Ok(resolution(&forms, &owners));
         }
         if unknown == Unknown::Reject {
-            let candidates = by_client_refs(&self.readers, &missing(keys, &forms, &owners)).await?;
+            let candidates = self.client_ref_owners(&self.readers, &asked.missing(&owners)).await?;
             if candidates.is_empty() {
-                return Ok(resolution(&forms, &owners, Vec::new()));
+                return Ok(resolution(&forms, &owners));
             }
         }
-        self.resolve_and_keep(keys, &forms, unknown, now).await
+        self.resolve_and_keep(asked, unknown, now).await
     }
 }
 
-/// Returns the ids, as given, of the pairs without an owner.
-fn missing<'a>(keys: &'a [IdentityKey], forms: &[IdentityKey], owners: &HashMap<IdentityKey, UserId>) -> Vec<&'a str> {
-    keys.iter().zip(forms).filter(|(_, form)| !owners.contains_key(form)).map(|(key, _)| key.id.as_str()).collect()
+/// Identities to resolve.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    keys: &'a [IdentityKey],
+    /// The same, in the forms in which they compare.
+    forms: &'a [IdentityKey],
 }
 
-fn resolution(forms: &[IdentityKey], owners: &HashMap<IdentityKey, UserId>, created: Vec<User>) -> Resolution {
-    Resolution { owners: forms.iter().map(|form| owners.get(form).copied()).collect(), created }
+impl<'a> Asked<'a> {
+    /// Returns the ids, as given, of the pairs without an owner.
+    fn missing(self, owners: &HashMap<IdentityKey, UserId>) -> Vec<&'a str> {
+        let missing = self.keys.iter().zip(self.forms).filter(|(_, form)| !owners.contains_key(form));
+        missing.map(|(key, _)| key.id.as_str()).collect()
+    }
+
+    /// Returns the pairs without an owner, each once and in the spelling that comes first.
+    fn unowned(self, owners: &HashMap<IdentityKey, UserId>) -> (Vec<&'a IdentityKey>, Vec<&'a IdentityKey>) {
+        let mut seen = HashSet::new();
+        let pairs = self.keys.iter().zip(self.forms);
+        pairs.filter(|(_, form)| !owners.contains_key(form) && seen.insert(*form)).unzip()
+    }
+}
+
+fn resolution(forms: &[IdentityKey], owners: &HashMap<IdentityKey, UserId>) -> Resolution {
+    Resolution { owners: forms.iter().map(|form| owners.get(form).copied()).collect(), ..Resolution::default() }
 }
 
 impl SqlConfigStore {
+    /// Returns the owners of pairs from the index, if it is complete.
+    fn known_owners(&self, asked: Asked<'_>) -> Option<HashMap<IdentityKey, UserId>> {
+        if !self.index.is_complete() {
+            return None;
+        }
+        let owner = |form: &IdentityKey| self.index.get(self.index.hash(Key::pair(form)));
+        Some(asked.forms.iter().filter_map(|form| Some((form.clone(), owner(form)?))).collect())
+    }
+
+    /// Returns the owners of those client ids that have one.
+    async fn client_ref_owners(&self, db: &impl ConnectionTrait, ids: &[&str]) -> Result<HashMap<String, UserId>> {
+        if !self.index.is_complete() {
+            return by_client_refs(db, ids).await;
+        }
+        let owner = |id: &str| self.index.get(self.index.hash(Key::ClientRef(id)));
+        Ok(ids.iter().filter_map(|id| Some(((*id).to_owned(), owner(id)?))).collect())
+    }
+
     /// Like [`IdentityStore::resolve`], but in the writer, which sees every user created before.
     /// Stores what it resolves.
-    async fn resolve_and_keep(
-        &self,
-        keys: &[IdentityKey],
-        forms: &[IdentityKey],
-        unknown: Unknown,
-        now: Timestamp,
-    ) -> Result<Resolution> {
-        let tx = self.begin().await?;
-        let mut owners = by_pair(&tx, forms).await?;
-        let by_client_ref = by_client_refs(&tx, &missing(keys, forms, &owners)).await?;
-        let (mut pairs, mut created): (_, Vec<User>) = (Vec::new(), Vec::new());
+    async fn resolve_and_keep(&self, asked: Asked<'_>, unknown: Unknown, now: Timestamp) -> Result<Resolution> {
+        let mut tx = self.begin().await?;
+        let mut owners = match self.known_owners(asked) {
+            Some(owners) => owners,
+            None => by_pair(&tx, asked.forms).await?,
+        };
+        let by_client_ref = self.client_ref_owners(&tx, &asked.missing(&owners)).await?;
         // Known users first: one of several spellings may be known.
-        for (key, form) in keys.iter().zip(forms) {
+        let mut pairs = Vec::new();
+        for (key, form) in asked.keys.iter().zip(asked.forms) {
             if let (None, Some(owner)) = (owners.get(form), by_client_ref.get(&key.id)) {
                 owners.insert(form.clone(), *owner);
+                tx.owns(Key::pair(form), *owner);
                 pairs.push((key.clone(), *owner));
             }
         }
+        keep(&tx, &self.rules, &pairs, now).await?;
+        let (mut created, mut entries) = (Vec::new(), 0..0);
         if unknown == Unknown::Create {
-            // The first spelling of each form.
-            let mut unowned: Vec<(&IdentityKey, &IdentityKey)> = Vec::new();
-            let mut seen = HashSet::new();
-            for (key, form) in keys.iter().zip(forms) {
-                if !owners.contains_key(form) && seen.insert(form) {
-                    unowned.push((key, form));
-                }
-            }
-            created = users::insert_unnamed(&tx, unowned.len(), now).await?;
-            for ((key, form), user) in unowned.into_iter().zip(&created) {
+            let (unowned, forms) = asked.unowned(&owners);
+            (created, entries) = first_contact::create(&tx, &self.rules, &unowned, now).await?;
+            for (form, user) in forms.into_iter().zip(&created) {
                 owners.insert(form.clone(), user.id);
-                pairs.push((key.clone(), user.id));
+                tx.owns(Key::pair(form), user.id);
             }
         }
-        keep(&tx, &self.rules, &pairs, now).await?;
-        outbox::send(&tx, created.iter().map(OutboxEntry::user).collect()).await?;
         tx.commit().await?;
-        Ok(resolution(forms, &owners, created))
+        Ok(Resolution { created, entries, ..resolution(asked.forms, &owners) })
     }
 }
 

@@ -9,8 +9,10 @@ mod caseless;
 mod checksums;
 mod emails;
 mod entities;
+mod first_contact;
 mod identities;
 mod ids;
+mod index;
 mod memberships;
 mod merges;
 mod migrations;
@@ -22,6 +24,7 @@ mod users;
 mod wiping;
 mod writer;
 
+use std::hash::RandomState;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +36,7 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbE
 use sea_orm_migration::MigratorTrait;
 
 use checksums::Protection;
+use index::{IdentityIndex, Loading};
 use writer::{Write, Writer, discard_failed};
 
 pub use checksums::VFS;
@@ -43,6 +47,13 @@ const READERS_MAX: u32 = 4;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a statement waits for another process's lock (a backup, a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pages that the writer keeps in memory, in KiB: those that thousands of new rows touch. With
+/// fewer it writes a page several times in one write.
+const WRITER_CACHE_KIB: u32 = 64 * 1024;
+/// The pages of the write-ahead log (64 MiB) after which they are moved into the file.
+const WAL_PAGES: u32 = 16_384;
+/// The default bound of the index of identities: 40 million at least.
+pub const IDENTITY_INDEX_BYTES_MAX: usize = 1 << 30;
 /// The values bound in one statement. SQLite takes 32,766.
 const BOUND_MAX: usize = 10_000;
 /// The rows written by one statement of plain SQL.
@@ -56,6 +67,8 @@ pub struct SqlConfigStore {
     readers: DatabaseConnection,
     writer: Writer,
     rules: Arc<IdentityRules>,
+    index: Arc<IdentityIndex>,
+    loading: Arc<Loading>,
     file: Arc<PathBuf>,
 }
 
@@ -64,17 +77,33 @@ impl SqlConfigStore {
     /// Rewrites identities that were stored under other rules. Adds checksums to the pages of a
     /// file of an earlier build.
     pub async fn open_sqlite(path: &Path, rules: IdentityRules) -> Result<Self> {
+        Self::open_sqlite_with(path, rules, IDENTITY_INDEX_BYTES_MAX).await
+    }
+
+    /// As [`Self::open_sqlite`], with at most so many bytes for the index of identities, which is
+    /// loaded while the store is in use.
+    pub async fn open_sqlite_with(path: &Path, rules: IdentityRules, index_bytes_max: usize) -> Result<Self> {
         let protection = checksums::protect(path).await?;
-        let writer = Writer::new(connect_sqlite(path, 1, protection).await.map_err(unavailable)?);
+        let hashers = [RandomState::new(), RandomState::new()];
+        let index = Arc::new(IdentityIndex::new(index_bytes_max, hashers));
+        let pool = connect_sqlite(path, Role::Writer, protection).await.map_err(unavailable)?;
+        let writer = Writer::new(pool, index.clone());
         migrations::Migrator::up(writer.pool(), None).await.map_err(unavailable)?;
         caseless::settle(writer.pool(), &rules.caseless).await?;
         wiping::wipe_old_pages(writer.pool()).await;
-        let readers = connect_sqlite(path, READERS_MAX, protection).await.map_err(unavailable)?;
-        Ok(Self { readers, writer, rules: Arc::new(rules), file: Arc::new(path.to_owned()) })
+        let readers = connect_sqlite(path, Role::Readers, protection).await.map_err(unavailable)?;
+        let loading = Arc::new(index::load(index.clone(), writer.clone()));
+        Ok(Self { readers, writer, rules: Arc::new(rules), index, loading, file: Arc::new(path.to_owned()) })
+    }
+
+    /// Waits until the index of identities has been loaded.
+    pub async fn wait_until_indexed(&self) {
+        self.index.wait_until_loaded().await;
     }
 
     /// Closes the file after all calls have ended. Moves the write-ahead log into it.
     pub async fn close(self) -> Result<()> {
+        self.loading.stop();
         self.readers.close().await.map_err(unavailable)?;
         self.writer.close().await
     }
@@ -84,18 +113,32 @@ impl SqlConfigStore {
     }
 }
 
+/// What a pool of connections is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Writer,
+    Readers,
+}
+
 async fn connect_sqlite(
     path: &Path,
-    connections: u32,
+    role: Role,
     protection: Protection,
 ) -> std::result::Result<DatabaseConnection, DbErr> {
     let file = path.to_owned();
+    let connections = if role == Role::Writer { 1 } else { READERS_MAX };
     let mut options = ConnectOptions::new("sqlite::memory:");
     options.max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).sqlx_logging(false);
     options.map_sqlx_sqlite_opts(move |_| {
         let options = match protection {
             Protection::Checksums => SqliteConnectOptions::new().vfs(VFS),
             Protection::None => SqliteConnectOptions::new(),
+        };
+        let options = match role {
+            Role::Writer => options
+                .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+                .pragma("wal_autocheckpoint", WAL_PAGES.to_string()),
+            Role::Readers => options,
         };
         options
             .filename(&file)
@@ -121,6 +164,7 @@ impl ConfigStore for SqlConfigStore {
     }
 
     async fn wipe(&self) -> Result<()> {
+        let _no_write = self.writer.alone().await?;
         wiping::empty_wal(self.writer.pool()).await
     }
 

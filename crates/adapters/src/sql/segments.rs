@@ -9,7 +9,7 @@ use ports::config_store::{
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use segment_engine::ids::{SegmentId, SegmentVersion};
 use segment_engine::time::Timestamp;
@@ -125,6 +125,10 @@ impl SegmentStore for SqlConfigStore {
 
     async fn segment_by_tag(&self, tag: &str) -> Result<Option<Segment>> {
         one(&self.readers, segment::Column::Tag.eq(tag)).await
+    }
+
+    async fn count_segments(&self) -> Result<u64> {
+        segment::Entity::find().count(&self.readers).await.map_err(unavailable)
     }
 
     async fn segments(&self, page: Page) -> Result<Vec<Segment>> {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use ports::ErrorCode;
 use ports::config_store::{
-    ConfigStoreError, NewUser, OutboxEntry, Page, Resource, UpdatedUser, User, UserChange, UserStore,
+    ConfigStoreError, IdentityKey, NewUser, OutboxEntry, Page, Resource, UpdatedUser, User, UserChange, UserStore,
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait,
@@ -16,11 +16,9 @@ use segment_engine::time::Timestamp;
 
 use super::entities::{identity, manual_membership, membership, user, user_trait};
 use super::identities::with_first_identities;
+use super::index::Key;
 use super::memberships::with_memberships;
-use super::{BOUND_MAX, Result, SqlConfigStore, emails, ids, outbox, rows, unavailable};
-
-/// The values bound per user of whom nothing is known.
-const UNNAMED_COLUMNS: usize = 3;
+use super::{BOUND_MAX, Result, SqlConfigStore, emails, outbox, rows, unavailable};
 
 /// Converts a row to a user without memberships and identities.
 pub(super) fn bare(row: user::Model) -> User {
@@ -110,25 +108,9 @@ fn inserted(id: i64, NewUser { client_ref_id, name, email }: NewUser, now: Times
     })
 }
 
-/// Inserts this many users of whom nothing but an identity is known, and returns them. The caller
-/// sends the outbox entries.
-pub(super) async fn insert_unnamed(tx: &impl ConnectionTrait, count: usize, now: Timestamp) -> Result<Vec<User>> {
-    let mut users = Vec::with_capacity(count);
-    while users.len() < count {
-        let model = user::ActiveModel {
-            created_at: Set(now.0),
-            updated_at: Set(now.0),
-            manual_version: Set(0),
-            ..<user::ActiveModel as Default>::default()
-        };
-        let rows = (count - users.len()).min(BOUND_MAX / UNNAMED_COLUMNS);
-        let insert = user::Entity::insert_many(std::iter::repeat_n(model, rows));
-        insert.exec_without_returning(tx).await.map_err(unavailable)?;
-        // The ids of a statement are consecutive, since the transaction has the write lock.
-        let last = ids::last(tx).await?.user;
-        users.extend((last - rows as i64 + 1..=last).map(|id| inserted(id, NewUser::default(), now)));
-    }
-    Ok(users)
+/// Returns a user that was just created and of whom only an identity is known.
+pub(super) fn unnamed(id: UserId, now: Timestamp) -> User {
+    inserted(id.0, NewUser::default(), now)
 }
 
 /// Returns those of the values that a unique text column contains.
@@ -166,7 +148,7 @@ async fn delete_rows(tx: &impl ConnectionTrait, ids: &[i64]) -> Result<()> {
 #[async_trait]
 impl UserStore for SqlConfigStore {
     async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User> {
-        let tx = self.begin().await?;
+        let mut tx = self.begin().await?;
         check_client_ref(&tx, 0, new.client_ref_id.as_deref()).await?;
         if let Some(email) = &new.email {
             emails::check(&tx, &self.rules, 0, email).await?;
@@ -174,6 +156,7 @@ impl UserStore for SqlConfigStore {
         let user = insert(&tx, new, now).await?;
         emails::claim_all(&tx, &self.rules, std::slice::from_ref(&user), now).await?;
         outbox::send(&tx, vec![OutboxEntry::user(&user)]).await?;
+        tx.note_keys_after(&[user.id]).await?;
         let user = whole(&tx, vec![user]).await?.remove(0);
         tx.commit().await?;
         Ok(user)
@@ -181,7 +164,7 @@ impl UserStore for SqlConfigStore {
 
     async fn ensure_users(&self, new: Vec<NewUser>, now: Timestamp) -> Result<usize> {
         NewUser::require_client_ids(&new)?;
-        let tx = self.begin().await?;
+        let mut tx = self.begin().await?;
         let client_ids = new.iter().filter_map(|user| user.client_ref_id.as_deref());
         let mut known = present(&tx, user::Column::ClientRefId, client_ids).await?;
         let mut taken = emails::Taken::of(&tx, &self.rules, &new).await?;
@@ -196,6 +179,14 @@ impl UserStore for SqlConfigStore {
             created.push(user);
         }
         emails::claim_all(&tx, &self.rules, &created, now).await?;
+        for user in &created {
+            if let Some(client_id) = &user.client_ref_id {
+                tx.owns(Key::ClientRef(client_id), user.id);
+            }
+            if let Some(email) = &user.email {
+                tx.owns(Key::pair(&self.rules.form(&IdentityKey::email(email))), user.id);
+            }
+        }
         outbox::send(&tx, created.iter().map(OutboxEntry::user).collect()).await?;
         tx.commit().await?;
         Ok(created.len())
@@ -230,8 +221,9 @@ impl UserStore for SqlConfigStore {
     }
 
     async fn update_user(&self, id: UserId, change: UserChange, now: Timestamp) -> Result<UpdatedUser> {
-        let tx = self.begin().await?;
+        let mut tx = self.begin().await?;
         let row = require(&tx, id).await?;
+        tx.note_keys_before(&[UserId(row.id)]).await?;
         let old = row.email.clone();
         let user = bare(row).changed(change, now);
         check_client_ref(&tx, user.id.0, user.client_ref_id.as_deref()).await?;
@@ -249,6 +241,7 @@ impl UserStore for SqlConfigStore {
         model.update(&tx).await.map_err(unavailable)?;
         let freed = emails::change(&tx, &self.rules, &user, old.as_deref(), now).await?;
         outbox::send(&tx, vec![OutboxEntry::user(&user)]).await?;
+        tx.note_keys_after(&[user.id]).await?;
         let merged_from = (id != user.id).then_some(id);
         let user = whole(&tx, vec![user]).await?.remove(0);
         tx.commit().await?;
@@ -256,8 +249,9 @@ impl UserStore for SqlConfigStore {
     }
 
     async fn delete_user(&self, id: UserId) -> Result<Vec<UserId>> {
-        let tx = self.begin().await?;
+        let mut tx = self.begin().await?;
         let survivor = require(&tx, id).await?.id;
+        tx.note_keys_before(&[UserId(survivor)]).await?;
         let absorbed = user::Entity::find().filter(user::Column::MergedInto.eq(survivor));
         let mut deleted: Vec<i64> =
             absorbed.all(&tx).await.map_err(unavailable)?.into_iter().map(|row| row.id).collect();

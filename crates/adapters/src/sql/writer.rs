@@ -8,8 +8,12 @@
 //! A write takes SQLite's write lock when it begins. If it began as a reader, it could not wait for
 //! another process's lock: SQLite would refuse it at once, because what it has read may have
 //! changed.
+//!
+//! Writes wait for each other in the order in which they came. The next one begins when the last is
+//! committed and the index of identities knows of it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ports::config_store::ConfigStoreError;
@@ -19,12 +23,23 @@ use sea_orm::{
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
 
+use segment_engine::ids::UserId;
+use tokio::sync::OwnedMutexGuard;
+
+use super::index::{Changes, IdentityIndex, Key, keys_of};
 use super::{Result, unavailable};
+
+/// How long a write waits for those before it. Each takes some milliseconds, those with thousands
+/// of rows up to some hundred.
+const TURN_MAX: Duration = Duration::from_secs(30);
 
 /// Begins writes, one at a time.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     pool: DatabaseConnection,
+    /// Held by the running write.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    index: Arc<IdentityIndex>,
     last: Arc<LastWrite>,
     /// Held during a trial write.
     trial: Arc<tokio::sync::Mutex<()>>,
@@ -39,15 +54,26 @@ struct LastWrite(Mutex<Option<String>>);
 pub(super) struct Write {
     tx: DatabaseTransaction,
     last: Arc<LastWrite>,
+    index: Arc<IdentityIndex>,
+    changes: Changes,
+    turn: OwnedMutexGuard<()>,
 }
 
 impl Writer {
     /// Writes through `pool`, which must have one connection and [`discard_failed`].
-    pub(super) fn new(pool: DatabaseConnection) -> Self {
-        Self { pool, last: Arc::default(), trial: Arc::default() }
+    pub(super) fn new(pool: DatabaseConnection, index: Arc<IdentityIndex>) -> Self {
+        Self { pool, turn: Arc::default(), index, last: Arc::default(), trial: Arc::default() }
     }
 
-    /// Returns the connection, for statements outside of a [`Write`].
+    /// Waits until no write runs. None begins while the result is held.
+    pub(super) async fn alone(&self) -> Result<OwnedMutexGuard<()>> {
+        let turn = tokio::time::timeout(TURN_MAX, self.turn.clone().lock_owned()).await;
+        turn.map_err(|_| {
+            ConfigStoreError::Unavailable(format!("the writes before this one took more than {TURN_MAX:?}"))
+        })
+    }
+
+    /// Returns the connection, for statements outside of a [`Write`]. Call it [alone](Self::alone).
     pub(super) fn pool(&self) -> &DatabaseConnection {
         &self.pool
     }
@@ -60,9 +86,10 @@ impl Writer {
     pub(super) async fn begin(&self) -> Result<Write> {
         let sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         let options = TransactionOptions { sqlite_transaction_mode, ..TransactionOptions::default() };
+        let turn = self.alone().await?;
         let begun = self.pool.begin_with_options(options).await;
         let tx = begun.inspect_err(|error| self.last.failed(error)).map_err(unavailable)?;
-        Ok(Write { tx, last: self.last.clone() })
+        Ok(Write { tx, last: self.last.clone(), index: self.index.clone(), changes: Changes::default(), turn })
     }
 
     /// Whether the last write succeeded. If it failed, tries one now, unless another call is
@@ -78,11 +105,44 @@ impl Writer {
 }
 
 impl Write {
-    /// Commits, and returns when the write is on the disk.
+    /// Commits, and returns when the write is on the disk and in the index.
     pub(super) async fn commit(self) -> Result<()> {
-        self.tx.commit().await.inspect_err(|error| self.last.failed(error)).map_err(unavailable)?;
-        *self.last.get() = None;
+        let Self { tx, last, index, changes, turn } = self;
+        // A task of its own: a caller that goes away during the commit must not keep the index from
+        // learning of it.
+        let committing = tokio::spawn(async move {
+            tx.commit().await.inspect_err(|error| last.failed(error)).map_err(unavailable)?;
+            index.apply(&changes);
+            *last.get() = None;
+            drop(turn);
+            Ok(())
+        });
+        let stopping = |_| Err(ConfigStoreError::Unavailable("the service stops".to_owned()));
+        committing.await.unwrap_or_else(stopping)
+    }
+
+    /// Notes that a key belongs to this user after the write.
+    pub(super) fn owns(&mut self, key: Key<'_>, user: UserId) {
+        self.changes.owners.push((self.index.hash(key), user));
+    }
+
+    /// Notes the keys of users before their change: they may lose some by it.
+    pub(super) async fn note_keys_before(&mut self, users: &[UserId]) -> Result<()> {
+        let keys = keys_of(&self.index, self, users).await?;
+        self.changes.before.extend(keys.into_iter().map(|(key, _)| key));
         Ok(())
+    }
+
+    /// Notes the keys of users after their change.
+    pub(super) async fn note_keys_after(&mut self, users: &[UserId]) -> Result<()> {
+        let keys = keys_of(&self.index, self, users).await?;
+        self.changes.owners.extend(keys);
+        Ok(())
+    }
+
+    /// Says that the index lacks something that the file has.
+    pub(super) fn distrust_index(&self) {
+        self.index.distrust();
     }
 
     fn noted<T>(&self, outcome: std::result::Result<T, DbErr>) -> std::result::Result<T, DbErr> {

@@ -101,11 +101,18 @@ impl Relay {
         let end = end.min(self.holds.free_up_to());
         loop {
             self.relayed.send_replace(last);
-            let mut rows = self.store.outbox(last, ROWS_MAX).await?;
-            rows.retain(|row| row.id <= end);
-            let Some(newest) = rows.last().map(|row| row.id) else { return Ok(moved) };
+            let passed = self.holds.appended_after(last).min(end);
+            let mut rows = self.store.outbox(passed, ROWS_MAX).await?;
+            let appended = self.holds.next_appended(passed).unwrap_or(u64::MAX);
+            rows.retain(|row| row.id <= end && row.id < appended);
+            let newest = rows.last().map_or(passed, |row| row.id);
+            if newest == last {
+                return Ok(moved);
+            }
             moved += rows.len();
             self.append(rows, newest).await?;
+            self.relayed.send_replace(newest);
+            self.holds.passed(newest);
             self.store.outbox_sent(newest).await?;
             last = newest;
         }

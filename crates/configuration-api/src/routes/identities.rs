@@ -118,7 +118,7 @@ pub(crate) async fn resolve(
 /// Returns the owners. The first mention of a new user carries the record that introduces the user
 /// to the engine; a second spelling of the same identity does not.
 pub(crate) fn resolved(resolution: Resolution) -> Vec<Option<Resolved>> {
-    let Resolution { owners, created } = resolution;
+    let Resolution { owners, created, .. } = resolution;
     let mut created: HashMap<UserId, User> = created.into_iter().map(|user| (user.id, user)).collect();
     let mut one = |user_id| Resolved { user_id, new: created.remove(&user_id).as_ref().map(OutboxEntry::user_record) };
     owners.into_iter().map(|owner| owner.map(&mut one)).collect()

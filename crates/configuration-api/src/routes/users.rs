@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uss_http::extract::{Json, Path, Query};
 use uss_http::{PageRequest, Problem};
 
-use crate::api::{Api, Forget};
+use crate::api::Api;
 use crate::history::positions::Positions;
 use crate::wire::fields::{self, nullable};
 use crate::wire::lists::{Format, formatted_list, json_list};
@@ -95,13 +95,11 @@ pub(crate) async fn update(
     Json(body): Json<UserBody>,
 ) -> Result<Data<UserView>, Problem> {
     let updated = api.store.update_user(UserId(id), body.change()?, api.now()).await?;
-    updated.freed.into_iter().for_each(|identity| (api.forget)(Forget::Identity(identity)));
     Ok(Data(updated.user.into()))
 }
 
 pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<i64>) -> Result<Json<Value>, Problem> {
-    let deleted = api.store.delete_user(UserId(id)).await?;
-    deleted.into_iter().for_each(|user| (api.forget)(Forget::User(user)));
+    api.store.delete_user(UserId(id)).await?;
     Ok(Json(json!({"data": true, "erasure": api.erasure.from(api.now())})))
 }
 

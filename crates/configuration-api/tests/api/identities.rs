@@ -1,7 +1,6 @@
 //! Identities: of users, links, and what ingestion resolves.
 
-use configuration_api::{Forget, StoreIdentities};
-use ports::config_store::IdentityKey;
+use configuration_api::StoreIdentities;
 use ports::identities::{Identities, Identity};
 use segment_engine::ids::UserId;
 use serde_json::{Value, json};
@@ -55,9 +54,9 @@ async fn deleting_by_an_absorbed_id_forgets_both_users() {
     let link = json!({"from": {"idType": "cookie", "id": "y"}, "to": {"idType": "cookie", "id": "x"}});
     assert_eq!(world.data("POST", "/api/v1/identities/link", link).await, json!({"userId": 1, "absorbed": 2}));
     assert_eq!(world.data("DELETE", "/api/v1/users/2", Value::Null).await, json!(true));
-    let mut forgotten = world.forgotten.lock().unwrap().clone();
-    forgotten.sort_unstable_by_key(|forget| format!("{forget:?}"));
-    assert_eq!(forgotten, [Forget::User(UserId(1)), Forget::User(UserId(2))]);
+    for id in ["x", "y"] {
+        assert_eq!(world.store.known("cookie", id), None);
+    }
 }
 
 #[tokio::test]
@@ -131,10 +130,8 @@ async fn an_email_is_an_identity_of_its_user() {
         .await;
     let (_, response) = world.call("POST", "/api/v1/users", json!({"email": "ann@x"})).await;
     assert!(response["message"].as_str().unwrap().contains("belongs to user 1"), "{response}");
-    // A change frees the old email, and ingestion forgets it.
+    // A change frees the old email.
     world.data("PUT", "/api/v1/users/1", json!({"email": "new@x"})).await;
-    let freed = IdentityKey { id_type: "email".into(), id: "ann@x".into() };
-    assert_eq!(*world.forgotten.lock().unwrap(), [Forget::Identity(freed)]);
     assert_eq!((resolve("ann@x").await, resolve("NEW@x").await), (Value::Null, json!(1)));
     // The survivor of a merge takes the email of the absorbed user.
     let mine = json!({"from": email("New@x"), "to": {"idType": "cookie", "id": "crm-8"}, "survivor": "to"});

@@ -94,3 +94,39 @@ async fn a_user_created_for_an_event_is_held_until_the_event_is_appended() {
     drop(first.hold);
     assert_eq!(world.relay().move_all().await.unwrap(), 3, "in case ingestion died before its append");
 }
+
+#[tokio::test]
+async fn users_whose_records_are_in_the_log_are_not_appended_again() {
+    let world = World::new();
+    let identities = StoreIdentities::new(world.store.clone(), world.clock.clone(), world.holds.clone());
+    let several = |ids: [&str; 3]| ids.map(|id| Identity { id_type: None, id: id.to_owned() });
+    let relayed = async || {
+        let mut all = Vec::new();
+        for partition in PartitionId::all(PARTITIONS) {
+            all.extend(appended(&world, Topic::Events, partition).await.into_iter().map(|(key, _)| key));
+        }
+        all.sort();
+        all
+    };
+    let relay = world.relay();
+    let first = identities.create(&several(["a", "b", "c"])).await.unwrap();
+    world.data("POST", "/api/v1/users", json!({})).await;
+    let second = identities.create(&several(["d", "a", "e"])).await.unwrap();
+    let third = identities.create(&several(["f", "g", "h"])).await.unwrap();
+    second.hold.appended();
+    assert_eq!(relay.move_all().await.unwrap(), 0, "the first come before");
+    first.hold.appended();
+    assert_eq!(relay.move_all().await.unwrap(), 1, "user 4, whom nobody else appends");
+    drop(third.hold);
+    world.data("POST", "/api/v1/users", json!({})).await;
+    assert_eq!(relay.move_all().await.unwrap(), 4, "7, 8 and 9, whose creator died, and 10");
+    assert_eq!(relayed().await, ["10", "4", "7", "8", "9"]);
+    let end = world.store.outbox_end().await.unwrap();
+    assert_eq!((world.log.producer_sequence(PRODUCER).await.unwrap(), *relay.relayed().borrow()), (end, end));
+    assert_eq!(relay.move_all().await.unwrap(), 0);
+    // A process that dies before its relay has passed them forgets who was appended; repeats do no
+    // harm.
+    identities.create(&several(["i", "j", "k"])).await.unwrap().hold.appended();
+    let relay = Relay::new(world.store.clone(), world.log.clone(), Arc::new(Holds::new(Arc::default())));
+    assert_eq!(relay.move_all().await.unwrap(), 3);
+}

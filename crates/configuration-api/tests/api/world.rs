@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use configuration_api::{Api, ErasureDelays, Forget, Holds, Relay, SegmentBound, TopicNames, router};
+use configuration_api::{Api, ErasureDelays, Holds, Relay, SegmentBound, TopicNames, router};
 use http_body_util::BodyExt;
 use ports::clock::ManualClock;
 use ports::config_store::ConfigStore;
@@ -35,8 +35,6 @@ pub(crate) struct World {
     pub log: Arc<MemoryLog>,
     pub clock: Arc<ManualClock>,
     pub sink: Arc<Sink>,
-    /// What ingestion has to forget.
-    pub forgotten: Arc<Mutex<Vec<Forget>>>,
     pub holds: Arc<Holds>,
     pub keys: ApiKeys,
     pub segments: SegmentBound,
@@ -119,6 +117,10 @@ impl SegmentQueries for StubQueries {
         Ok(BackfillProgress { version: SegmentVersion(2), ratio: 0.5, partitions: (2, 4) })
     }
 
+    async fn wait_until_ordered(&self) -> Result<(), SegmentQueryError> {
+        Ok(())
+    }
+
     async fn wait_until_applied(&self) -> Result<(), SegmentQueryError> {
         Err(SegmentQueryError::Unavailable("a stub".to_owned()))
     }
@@ -132,7 +134,6 @@ impl World {
             log: Arc::new(MemoryLog::new(PARTITIONS, clock.clone())),
             clock,
             sink: Arc::default(),
-            forgotten: Arc::default(),
             holds: Arc::new(Holds::new(Arc::new(Notify::new()))),
             keys: ApiKeys::default(),
             segments: SegmentBound::of(2_000),
@@ -145,7 +146,6 @@ impl World {
     }
 
     pub(crate) fn api(&self) -> Api {
-        let forgotten = self.forgotten.clone();
         Api {
             store: self.store.clone(),
             log: self.log.clone(),
@@ -155,7 +155,6 @@ impl World {
             written: Arc::new(Notify::new()),
             topics: TopicNames::default(),
             segments: self.segments.clone(),
-            forget: Arc::new(move |forget| forgotten.lock().unwrap().push(forget)),
             erasure: ErasureDelays { config_store: Some(SECOND), warehouse: Some(60 * SECOND), log: None },
             stopped: self.stop.subscribe(),
         }

@@ -204,11 +204,20 @@ impl Run {
             };
             if let Err(problem) = self.hold(piece.len()) {
                 // With the whole lines gone there may be room.
-                if self.lines.count() == 0 {
+                if self.lines.count() > 0 {
+                    self.waiting = Some(piece);
+                    return None;
+                }
+                // A request of which nothing is stored can be sent again as a whole.
+                if self.next == 0 {
                     return Some(Err(problem));
                 }
-                self.waiting = Some(piece);
-                return None;
+                let bytes = self.needed(piece.len());
+                if let Err(problem) = self.reservation.hold_in_time(bytes, limits.room_wait_max).await {
+                    return Some(Err(problem));
+                }
+                // The time that it took is not the client's.
+                self.line_since = Instant::now();
             }
             if self.lines.push(&piece).is_err() {
                 self.lines.finish();
@@ -237,7 +246,11 @@ impl Run {
 
     /// Reserves room for the lines and `more` bytes of them, for their records on the way into the log, and for the answer.
     fn hold(&mut self, more: usize) -> Result<(), Problem> {
-        self.reservation.hold(2 * (self.lines.bytes() + more) + self.answer.len())
+        self.reservation.hold(self.needed(more))
+    }
+
+    fn needed(&self, more: usize) -> usize {
+        2 * (self.lines.bytes() + more) + self.answer.len()
     }
 
     /// Gives back the room of lines that are in the log now.

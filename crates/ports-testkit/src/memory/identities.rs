@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use segment_engine::ids::UserId;
 
 use ports::clock::Clock;
-use ports::identities::{CaselessTypes, Created, Identities, Identity, IdentityError, Profile, Resolved};
+use ports::identities::{CaselessTypes, Created, Hold, Identities, Identity, IdentityError, Profile, Resolved};
 use ports::records::{UserRecord, instant};
 
 /// Users and their identities in memory.
@@ -33,6 +33,10 @@ type OnRelease = Arc<dyn Fn() + Send + Sync>;
 
 /// Calls the function when it is dropped.
 struct Guard(Option<OnRelease>);
+
+impl Hold for Guard {
+    fn appended(self: Box<Self>) {}
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -110,6 +114,12 @@ impl MemoryIdentities {
 impl Identities for MemoryIdentities {
     async fn ping(&self) -> Result<(), IdentityError> {
         Ok(())
+    }
+
+    fn known(&self, id_type: Option<&str>, id: &str) -> Option<UserId> {
+        let state = self.state();
+        let identity = Identity { id_type: id_type.map(str::to_owned), id: id.to_owned() };
+        state.pairs.get(&identity.form(&state.caseless)).copied()
     }
 
     async fn resolve(&self, identities: &[Identity]) -> Result<Vec<Option<UserId>>, IdentityError> {

@@ -1,6 +1,8 @@
 //! Identities: which user a client's id belongs to, and what happens when two users turn out to be
 //! one person.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
@@ -125,6 +127,8 @@ pub struct Resolution {
     pub owners: Vec<Option<UserId>>,
     /// The users that the call created.
     pub created: Vec<User>,
+    /// The ids of their entries in the outbox, one for each.
+    pub entries: Range<u64>,
 }
 
 /// Which user remains when two are merged.
@@ -181,6 +185,10 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// without an email gets the absorbed user's. `NotFound` if neither belongs to a user.
     /// Conflict: `IDENTITY_EXCLUSIVE`.
     async fn link(&self, link: Link, now: Timestamp) -> Result<Linked, ConfigStoreError>;
+
+    /// Returns the owner of a pair, if that is known without a query. Never waits. What it returns
+    /// is true; `None` decides nothing.
+    fn known(&self, id_type: &str, id: &str) -> Option<UserId>;
 
     /// Finds the owner of each identity. With [`Unknown::Create`] it looks for all of them, in any
     /// spelling, before it creates users for the rest.

@@ -95,6 +95,9 @@ pub trait SegmentStore: Send + Sync + 'static {
     /// Returns the segment with this tag.
     async fn segment_by_tag(&self, tag: &str) -> Result<Option<Segment>, ConfigStoreError>;
 
+    /// Counts the segments.
+    async fn count_segments(&self) -> Result<u64, ConfigStoreError>;
+
     /// Returns a page of the segments.
     async fn segments(&self, page: Page) -> Result<Vec<Segment>, ConfigStoreError>;
 

@@ -37,6 +37,15 @@ impl Sweep {
         }
     }
 
+    /// Includes a user who comes into a slot.
+    fn include(&mut self, slot: UserSlot) {
+        let index = slot.0 as usize;
+        if self.done.len() <= index {
+            self.done.resize(index + 1, true);
+        }
+        self.done[index] = false;
+    }
+
     fn next(&mut self) -> Option<UserSlot> {
         while self.next < self.done.len() {
             let slot = UserSlot::new(self.next);
@@ -153,7 +162,17 @@ impl Machine {
         self.wake_until(slot, self.now);
     }
 
-    /// Notes that the user who comes into a slot, or leaves it, is not behind.
+    /// Notes that a user comes into a slot. At the instant of the sweep they are part of it, because
+    /// another segment may take effect after them; later they are not behind.
+    pub(super) fn join_sweep(&mut self, slot: UserSlot) {
+        match &mut self.sweep {
+            Some(sweep) if sweep.at == self.now => sweep.include(slot),
+            Some(sweep) => sweep.skip(slot),
+            None => {}
+        }
+    }
+
+    /// Notes that the user who leaves a slot is not behind.
     pub(super) fn skip_sweep(&mut self, slot: UserSlot) {
         if let Some(sweep) = &mut self.sweep {
             sweep.skip(slot);
@@ -204,5 +223,44 @@ impl Machine {
         // Evaluating makes no other user dirty; the memory is used again.
         debug_assert!(self.dirty.is_empty());
         self.dirty = dirty;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ids::{SegmentId, SegmentVersion, UserId};
+    use crate::language::compile;
+    use crate::machine::{Definition, Machine, Settings, UserProfile};
+    use crate::time::Timestamp;
+
+    const AT: Timestamp = Timestamp(5);
+
+    fn define(machine: &mut Machine, version: u64, clause: &str) {
+        let rule = compile(clause).unwrap().into();
+        let (id, tag, version) = (SegmentId(1), "s".to_owned(), SegmentVersion(version));
+        machine.define(Definition { id, tag, version, where_statement: clause.to_owned(), rule }, 0, AT);
+        machine.activate(id, version, AT);
+    }
+
+    #[test]
+    fn a_user_who_comes_between_two_versions_of_one_instant_follows_the_second() {
+        for known_before in [0, 1, 2] {
+            let mut machine = Machine::new(Settings::default());
+            let come = |machine: &mut Machine, user| {
+                machine.profile(UserId(user), None, UserProfile::default(), AT);
+            };
+            (0..known_before).for_each(|user| come(&mut machine, user));
+            // A slot that is free again.
+            machine.remove_user(UserId(0), crate::machine::Cause::Delete, AT);
+            define(&mut machine, 1, "country IN ('US')");
+            come(&mut machine, 7);
+            come(&mut machine, 8);
+            define(&mut machine, 2, "traits->>'city' IS NULL");
+            come(&mut machine, 9);
+            machine.settle();
+            let members = machine.members(SegmentId(1));
+            assert!([7, 8, 9].iter().all(|user| members.contains(&UserId(*user))), "{known_before}: {members:?}");
+            assert_eq!(members.len(), machine.user_count(), "{known_before}");
+        }
     }
 }

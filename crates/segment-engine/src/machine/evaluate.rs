@@ -23,7 +23,7 @@ impl Machine {
         });
         self.users[slot.0 as usize] = Some(user);
         self.by_id.insert(id, slot);
-        self.skip_sweep(slot);
+        self.join_sweep(slot);
         self.touch(slot, cause);
         slot
     }

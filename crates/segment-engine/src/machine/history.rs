@@ -378,7 +378,7 @@ mod tests {
     use super::*;
     use crate::ids::SegmentVersion;
     use crate::language::{Names, compile, print_expression};
-    use crate::machine::{Definition, Rule, Settings};
+    use crate::machine::{Cause, Definition, Rule, Settings, UserProfile};
 
     const DAY: i64 = 86_400_000_000;
 
@@ -452,5 +452,35 @@ mod tests {
         assert_eq!(read, (vec![EventColumn::Country, EventColumn::ElementId], false));
         let read = of(&["sum(order_total) FILTER (WHERE created_at > now() - INTERVAL '1 day') > 3"]);
         assert_eq!(read, (vec![EventColumn::OrderTotal], false));
+    }
+
+    fn past(user: i64, offset: u64) -> PastEvent {
+        let (created_at, rest) = (Timestamp(offset as i64), None);
+        PastEvent { user_id: UserId(user), created_at, processed_at: created_at, offset, takers: 1, rest }
+    }
+
+    #[test]
+    fn a_user_does_not_get_the_history_of_one_who_was_removed() {
+        let mut machine = Machine::new(Settings::default());
+        machine.assume_history();
+        machine.profile(UserId(1), None, UserProfile::default(), Timestamp(1));
+        machine.profile(UserId(2), None, UserProfile::default(), Timestamp(1));
+        let (tag, where_statement) = ("s".to_owned(), "count(*) >= 1".to_owned());
+        let rule: Rule = compile(&where_statement).unwrap().into();
+        let definition = Definition { id: SegmentId(1), tag, version: SegmentVersion(1), where_statement, rule };
+        machine.define(definition, 100, Timestamp(2));
+        let accumulators = machine.incomplete();
+        let filled = Filled { accumulator: accumulators[0], below: u64::MAX };
+        machine.add_scanned(&[filled], PartitionId(0), &[past(1, 5), past(2, 6)]);
+        machine.remove_user(UserId(1), Cause::Delete, Timestamp(3));
+        // Takes the slot of the first.
+        machine.profile(UserId(3), None, UserProfile::default(), Timestamp(4));
+        // At its fence or later, or where it joined a scan or later, an accumulator got the events before.
+        machine.add_scanned(&[filled], PartitionId(0), &[past(3, 100)]);
+        machine.add_scanned(&[Filled { below: 50, ..filled }], PartitionId(0), &[past(3, 50)]);
+        accumulators.into_iter().for_each(|accumulator| machine.complete(accumulator));
+        machine.activate(SegmentId(1), SegmentVersion(1), Timestamp(5));
+        machine.settle();
+        assert_eq!(machine.members(SegmentId(1)), [UserId(2)]);
     }
 }

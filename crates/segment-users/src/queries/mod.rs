@@ -167,6 +167,14 @@ impl SegmentQueries for EngineQueries {
         Ok(BackfillProgress { version, ratio, partitions: (in_force, partitions) })
     }
 
+    async fn wait_until_ordered(&self) -> Result<(), SegmentQueryError> {
+        let ordered = async {
+            self.outbox.wait_until_relayed().await?;
+            self.service.wait_until_ordered().await.map_err(unavailable)
+        };
+        self.in_time(ordered).await
+    }
+
     async fn wait_until_applied(&self) -> Result<(), SegmentQueryError> {
         self.in_time(self.catch_up()).await
     }

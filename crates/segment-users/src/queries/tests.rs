@@ -121,6 +121,13 @@ async fn a_stuck_worker_does_not_hold_callers_for_ever() {
     in_patience(world.stuck.reached.notified()).await;
     let queries = world.impatient();
     let behind = SegmentQueryError::Behind(queries.engine_max);
+    // What is saved next stands in the log nevertheless.
+    segment(&world.store, "next", Some("count(*) > 1")).await;
+    world.relay().await;
+    assert_eq!(in_patience(world.queries().wait_until_ordered()).await, Ok(()));
+    let batch = world.ports.log.read(Topic::Events, PartitionId(0), 0, usize::MAX).await.unwrap();
+    let last = batch.records.last().unwrap();
+    assert!(last.value.starts_with(br#"{"type":"segment_defined","id":2"#), "{last:?}");
     assert_eq!(in_patience(queries.wait_until_applied()).await, Err(behind.clone()));
     assert_eq!(in_patience(queries.progress(saved)).await, Err(behind.clone()));
     assert_eq!(in_patience(queries.explain(USER, "any")).await, Err(behind));
@@ -131,7 +138,9 @@ async fn an_outbox_that_nobody_relays_does_not_hold_callers_for_ever() {
     let world = World::new().await;
     world.store.create_user(NewUser::default(), NOW).await.unwrap();
     let queries = world.impatient();
-    assert_eq!(in_patience(queries.wait_until_applied()).await, Err(SegmentQueryError::Behind(queries.engine_max)));
+    let behind = Err(SegmentQueryError::Behind(queries.engine_max));
+    assert_eq!(in_patience(queries.wait_until_applied()).await, behind);
+    assert_eq!(in_patience(queries.wait_until_ordered()).await, behind);
 }
 
 /// Stores a segment: with a clause, or manual.

@@ -12,8 +12,9 @@ use super::StartError;
 /// warehouse and config store: migrations).
 ///
 /// 1: folders without this file. 2: checkpoints of format 4. 3: emails are identities. 4: the
-/// config store's pages have checksums, which older builds would not write.
-const FORMAT: u32 = 4;
+/// config store's pages have checksums, which older builds would not write. 5: fewer indexes of users
+/// and identities, and one outbox row for many new users.
+const FORMAT: u32 = 5;
 
 const FILE: &str = "FORMAT";
 

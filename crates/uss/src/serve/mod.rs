@@ -141,9 +141,9 @@ impl Running {
         let Checked { unknown_users, future, access, topics, identity_rules } = Checked::of(settings)?;
         let limits = descriptors::divide(descriptors::raise_limit(), settings);
         let listeners = listen::bind(settings, &access.keys, options.insecure).await?;
-        let opened = open_with(settings, identity_rules.clone(), clock, options).await?;
+        let opened = open_with(settings, identity_rules, clock, options).await?;
         let service = start_service(&opened, settings, segment_users).await?;
-        let ingestion = open::ingestion(&opened, unknown_users, future, identity_rules.caseless);
+        let ingestion = open::ingestion(&opened, unknown_users, future);
         let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
         let (stop, stopped) = watch::channel(false);
         let relay = open::start_relay(&opened, stopped.clone());

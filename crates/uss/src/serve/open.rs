@@ -7,13 +7,12 @@ use std::sync::Arc;
 use adapters::duckdb::DuckDbWarehouse;
 use adapters::embedded::{self, Embedded, Finding, Losses, OpenError, PendingRestore};
 use adapters::sql::SqlConfigStore;
-use configuration_api::{Api, ErasureDelays, Forget, Holds, Relay, SegmentBound, StoreIdentities, TopicNames};
+use configuration_api::{Api, ErasureDelays, Holds, Relay, SegmentBound, StoreIdentities, TopicNames};
 use ingestion_api::{FuturePolicy, Ingestion, Limits, UnknownUsers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ports::checkpoints::CheckpointStore;
 use ports::clock::{Clock, GuardedClock};
-use ports::config_store::{ConfigStore, IdentityKey, IdentityRules, MembershipStore};
-use ports::identities::{CaselessTypes, Identity};
+use ports::config_store::{ConfigStore, IdentityRules, MembershipStore};
 use ports::log::{Log, LogError};
 use ports::warehouse::Warehouse;
 use segment_engine::machine;
@@ -42,6 +41,7 @@ use crate::settings::Settings;
 
 const HOUR_MICROS: i64 = 3_600_000_000;
 const SECOND_MICROS: i64 = 1_000_000;
+const MIB: usize = 1 << 20;
 
 /// The adapters, behind their ports.
 pub struct Opened {
@@ -88,7 +88,8 @@ pub(super) async fn open(
     let warehouse =
         DuckDbWarehouse::open(&file).map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
     let file = folder.join("config.sqlite");
-    let store = SqlConfigStore::open_sqlite(&file, identity_rules)
+    let index_bytes_max = settings.identity_index_mb as usize * MIB;
+    let store = SqlConfigStore::open_sqlite_with(&file, identity_rules, index_bytes_max)
         .await
         .map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
     let store = Arc::new(store);
@@ -154,16 +155,11 @@ pub async fn start_service(opened: &Opened, settings: &Settings, runtime: &Handl
 }
 
 /// Creates the ingestion service.
-pub(super) fn ingestion(
-    opened: &Opened,
-    unknown_users: UnknownUsers,
-    future: FuturePolicy,
-    caseless: CaselessTypes,
-) -> Arc<Ingestion> {
+pub(super) fn ingestion(opened: &Opened, unknown_users: UnknownUsers, future: FuturePolicy) -> Arc<Ingestion> {
     let identities = StoreIdentities::new(opened.store.clone(), opened.clock.clone(), opened.holds.clone());
     let (log, clock) = (opened.log.clone(), opened.clock.clone());
     let ingestion = Ingestion::new(log, Arc::new(identities), clock, Limits::default(), unknown_users);
-    Arc::new(ingestion.with_future(future).with_caseless(caseless))
+    Arc::new(ingestion.with_future(future))
 }
 
 /// Starts to move the outbox to the log. After a stop it moves the rest and ends.
@@ -215,12 +211,6 @@ pub(super) fn configuration(
         written: opened.written.clone(),
         topics,
         segments: SegmentBound::of(settings.segments_max),
-        forget: Arc::new(move |forget| match forget {
-            Forget::User(user) => ingestion.forget(user),
-            Forget::Identity(IdentityKey { id_type, id }) => {
-                ingestion.forget_identity(&Identity { id_type: Some(id_type), id });
-            }
-        }),
         erasure: erasure_delays(settings),
         stopped,
     }

@@ -68,7 +68,8 @@ pub(crate) struct ChangeBody {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct SaveOptions {
-    /// Whether the response says how many users enter and leave, for which it waits.
+    /// Whether the response says how many users enter and leave, and the progress, for which it
+    /// waits.
     #[serde(default)]
     estimate: bool,
 }
@@ -160,7 +161,7 @@ pub(crate) async fn create(
         SegmentKind::Computed => Some(saved::not_asked()),
         SegmentKind::Manual => None,
     };
-    Ok(Created(saved::view(&api, segment, before).await))
+    Ok(Created(saved::view(&api, segment, before, options.estimate).await))
 }
 
 pub(crate) async fn get(State(api): State<Api>, Path(id): Path<SegmentId>) -> Result<Data<SegmentView>, Problem> {
@@ -182,7 +183,7 @@ pub(crate) async fn update(
         None => None,
     };
     let segment = api.store.update_segment(id, change, api.now()).await?;
-    Ok(Data(saved::view(&api, segment, before).await))
+    Ok(Data(saved::view(&api, segment, before, options.estimate).await))
 }
 
 pub(crate) async fn delete(State(api): State<Api>, Path(id): Path<SegmentId>) -> Result<Data<bool>, Problem> {

@@ -1,5 +1,5 @@
-//! The response to saving a segment: the segment, its cost and progress, and on request how many
-//! users would enter and leave.
+//! The response to saving a segment: the segment and its cost, and on request its progress and how
+//! many users would enter and leave.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,6 +34,7 @@ pub(crate) struct SavedView {
     /// Why these two are null.
     #[serde(skip_serializing_if = "Option::is_none")]
     would_enter_reason: Option<String>,
+    /// Only on request, and if the engine answered in time.
     progress: Option<ProgressView>,
 }
 
@@ -60,11 +61,18 @@ pub(crate) async fn members_before(api: &Api, segment: SegmentId) -> Before {
     in_time(read).await
 }
 
-/// Shows a segment that was just saved. `before`: its members until then, if the clause is new.
-pub(crate) async fn view(api: &Api, segment: Segment, before: Option<Before>) -> SavedView {
+/// Shows a segment that was just saved, when it stands in the log: an event that the client sends
+/// next comes after it. `before`: its members until then, if the clause is new. `estimate`: whether
+/// the response waits until the engine knows the segment too.
+pub(crate) async fn view(api: &Api, segment: Segment, before: Option<Before>, estimate: bool) -> SavedView {
     let cost = (segment.kind == SegmentKind::Computed).then(|| clause::saved(&segment.where_statement)).flatten();
-    let (moves, progress) =
-        tokio::join!(moves(api, &segment.where_statement, before), in_time(api.queries.progress(segment.id)));
+    let progress = async {
+        match estimate {
+            true => in_time(api.queries.progress(segment.id)).await.ok(),
+            false => in_time(api.queries.wait_until_ordered()).await.ok().and(None),
+        }
+    };
+    let (moves, progress) = tokio::join!(moves(api, &segment.where_statement, before), progress);
     let (moves, would_enter_reason) = match moves {
         Ok(moves) => (Some(moves), None),
         Err(reason) => (None, Some(reason)),
@@ -74,7 +82,7 @@ pub(crate) async fn view(api: &Api, segment: Segment, before: Option<Before>) ->
         would_enter: moves.map(|(enter, _)| enter),
         would_leave: moves.map(|(_, leave)| leave),
         would_enter_reason,
-        progress: progress.ok().map(|progress| ProgressView::new(segment.id, &progress)),
+        progress: progress.map(|progress| ProgressView::new(segment.id, &progress)),
         segment: segment.into(),
     }
 }

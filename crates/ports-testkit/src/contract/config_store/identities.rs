@@ -61,6 +61,76 @@ pub(super) async fn unknown_identities_become_users(store: Store) {
     assert_eq!(store.users(Page::ALL).await.unwrap().len(), 2);
 }
 
+pub(super) async fn many_unknown_identities_become_users(store: Store) {
+    let known = user(&store, "x").await.id;
+    // Some are known, some come twice, in another spelling too, and some are spelled with capitals.
+    let one = |number: usize| match number % 13 {
+        0 => key("any", "x"),
+        1 => key("email", &format!("U{}@x", number / 26)),
+        2 => key("email", &format!("u{}@X", number / 26)),
+        _ => key(["cookie", "", "é\u{0}"][number % 3], &format!("{number}\u{0}'")),
+    };
+    let keys: Vec<IdentityKey> = (0..1_300).map(one).collect();
+    let created = store.resolve(&keys, Unknown::Create, at(2)).await.unwrap();
+    let mut expected: Vec<(IdentityKey, UserId)> = vec![(key("any", "x"), known)];
+    let mut owners = Vec::new();
+    for key in &keys {
+        let form = |key: &IdentityKey| match key.id_type == "email" {
+            true => key.id.to_lowercase(),
+            false => key.id.clone(),
+        };
+        let same = expected.iter().find(|(own, _)| own.id_type == key.id_type && form(own) == form(key));
+        let owner = same.map_or(UserId(expected.len() as i64 + 1), |(_, owner)| *owner);
+        if same.is_none() {
+            expected.push((key.clone(), owner));
+        }
+        owners.push(Some(owner));
+    }
+    assert_eq!(expected.len(), 1 + 1_000 + 50);
+    assert_eq!(created.owners, owners);
+    assert_eq!(created.created.len(), 1_050);
+    assert!(created.created.iter().map(|user| user.id.0).eq(2..=1_051));
+    assert_eq!(store.resolve(&keys, Unknown::Create, at(3)).await.unwrap().created, []);
+    for (key, owner) in expected.iter().step_by(7) {
+        let own = store.identities(*owner).await.unwrap();
+        assert_eq!(own.into_iter().map(|own| own.key).collect::<Vec<_>>(), std::slice::from_ref(key));
+    }
+    assert_eq!(user(&store, "y").await.id, UserId(1_052));
+}
+
+pub(super) async fn what_is_known_is_true(store: Store) {
+    let known = |key: IdentityKey| store.known(&key.id_type, &key.id).map(|user| user.0);
+    let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
+    assert_eq!(known(key("cookie", "x")), None, "the user has the client id, but not the pair yet");
+    assert_eq!(owner(&store, "cookie", "x").await, Some(one.0));
+    store.attach_identity(two, key("email", "Ann@x"), at(2)).await.unwrap();
+    store.resolve(&[key("cookie", "new")], Unknown::Create, at(2)).await.unwrap();
+    // What is known may be nothing, but not something else.
+    let is = |key: IdentityKey, owner: Option<i64>| {
+        let known = known(key.clone());
+        assert!(known.is_none() || known == owner, "{key}: {known:?}, not {owner:?}");
+    };
+    is(key("cookie", "x"), Some(1));
+    is(key("email", "aNN@x"), Some(2));
+    is(key("cookie", "new"), Some(3));
+    is(key("cookie", "NEW"), None);
+    is(key("", "new"), None);
+    store.link(link(key("cookie", "new"), key("cookie", "x"), Survivor::To), at(3)).await.unwrap();
+    is(key("cookie", "new"), Some(1));
+    let change = UserChange { email: Some(Some("bob@x".into())), ..UserChange::default() };
+    store.update_user(two, change, at(4)).await.unwrap();
+    is(key("email", "ann@x"), None);
+    is(key("email", "Bob@x"), Some(2));
+    store.delete_user(one).await.unwrap();
+    for gone in [key("cookie", "x"), key("cookie", "new")] {
+        is(gone.clone(), None);
+        assert_eq!(owner(&store, &gone.id_type, &gone.id).await, None);
+    }
+    assert_eq!(owner(&store, "email", "bob@x").await, Some(2));
+    user(&store, "new").await;
+    assert_eq!(owner(&store, "cookie", "new").await, Some(4), "an identity of a deleted user is free");
+}
+
 pub(super) async fn attach_conflicts(store: Store) {
     let (one, two) = (user(&store, "x").await.id, user(&store, "y").await.id);
     let given = store.attach_identity(one, key("email", "a@b.c"), at(2)).await.unwrap();

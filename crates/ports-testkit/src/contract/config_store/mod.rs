@@ -43,6 +43,8 @@ where
     users::traits_of_a_user_are_bounded(empty().await).await;
     identities::the_pair_decides_before_the_client_id(empty().await).await;
     identities::unknown_identities_become_users(empty().await).await;
+    identities::many_unknown_identities_become_users(empty().await).await;
+    identities::what_is_known_is_true(empty().await).await;
     identities::attach_conflicts(empty().await).await;
     identities::a_link_merges_once(empty().await).await;
     identities::chains_of_merges_stay_flat(empty().await).await;
@@ -71,6 +73,7 @@ where
     memberships::manual_segments_survive_merges(empty().await).await;
     outbox::records_every_change_in_order(empty().await).await;
     outbox::deletes_sent_rows(empty().await).await;
+    outbox::has_an_entry_for_each_of_many_new_users(empty().await).await;
     outbox::records_nothing_of_refused_writes(empty().await).await;
 }
 

@@ -4,7 +4,7 @@ use segment_engine::ids::{SegmentId, UserId};
 use serde_json::{Value, json};
 
 use super::{Store, at, clause, key, traits, user};
-use ports::config_store::{Link, SegmentChange, SegmentKind, Survivor, UserChange};
+use ports::config_store::{IdentityKey, Link, OutboxEntry, SegmentChange, SegmentKind, Survivor, Unknown, UserChange};
 use ports::log::Topic;
 
 async fn records(store: &Store, after: u64) -> Vec<(Topic, i64, Value)> {
@@ -83,6 +83,30 @@ pub(super) async fn deletes_sent_rows(store: Store) {
     user(&store, "d").await;
     assert_eq!(store.outbox(end, 9).await.unwrap()[0].id, store.outbox_end().await.unwrap());
     assert!(store.outbox_end().await.unwrap() > end);
+}
+
+pub(super) async fn has_an_entry_for_each_of_many_new_users(store: Store) {
+    user(&store, "x").await;
+    let keys: Vec<IdentityKey> = (0..30).map(|number| key("cookie", &number.to_string())).collect();
+    let created = store.resolve(&keys, Unknown::Create, at(5)).await.unwrap();
+    assert_eq!(created.entries.end - created.entries.start, 30);
+    assert_eq!(store.outbox_end().await.unwrap() + 1, created.entries.end);
+    let none = store.resolve(&keys, Unknown::Create, at(6)).await.unwrap().entries;
+    assert!(none.is_empty());
+    user(&store, "y").await;
+    let expected: Vec<OutboxEntry> = created.created.iter().map(OutboxEntry::user).collect();
+    // A page may end between two of them, and so may what was sent.
+    let (mut found, mut after) = (Vec::new(), created.entries.start - 1);
+    while found.len() < 30 {
+        let page = store.outbox(after, 7).await.unwrap();
+        assert_eq!(page.len(), 7.min(31 - found.len()));
+        assert!(page.iter().map(|row| row.id).eq(after + 1..=after + page.len() as u64));
+        after += page.len() as u64;
+        found.extend(page.into_iter().map(|row| row.entry));
+        store.outbox_sent(after.min(created.entries.end - 1)).await.unwrap();
+    }
+    assert_eq!(found[..30], expected);
+    assert_eq!(records(&store, created.entries.end - 1).await.len(), 1, "user y");
 }
 
 pub(super) async fn records_nothing_of_refused_writes(store: Store) {

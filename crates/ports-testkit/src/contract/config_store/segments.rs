@@ -31,6 +31,7 @@ pub(super) async fn create_change_delete(store: Store) {
     let retagged = store.update_segment(SegmentId(1), retagged, at(5)).await.unwrap();
     assert_eq!((retagged.version, retagged.created_at, retagged.updated_at), (SegmentVersion(3), at(1), at(5)));
     assert_eq!(store.segments(Page::ALL).await.unwrap(), [retagged]);
+    assert_eq!(store.count_segments().await.unwrap(), 1);
 
     store.delete_segment(SegmentId(1)).await.unwrap();
     assert_eq!(store.segment(SegmentId(1)).await.unwrap(), None);

@@ -158,6 +158,10 @@ impl IdentityStore for MemoryConfigStore {
         })
     }
 
+    fn known(&self, id_type: &str, id: &str) -> Option<UserId> {
+        self.state().by_pair(&IdentityKey { id_type: id_type.to_owned(), id: id.to_owned() })
+    }
+
     async fn resolve(
         &self,
         keys: &[IdentityKey],
@@ -165,6 +169,7 @@ impl IdentityStore for MemoryConfigStore {
         now: Timestamp,
     ) -> Result<Resolution, ConfigStoreError> {
         let mut state = self.state();
+        let first = state.last_outbox + 1;
         let mut resolution = Resolution::default();
         // First all that are known, since a user may be known by one spelling only.
         for key in keys {
@@ -181,6 +186,9 @@ impl IdentityStore for MemoryConfigStore {
                 owner = Some(id);
             }
             resolution.owners.push(owner);
+        }
+        if !resolution.created.is_empty() {
+            resolution.entries = first..state.last_outbox + 1;
         }
         Ok(resolution)
     }

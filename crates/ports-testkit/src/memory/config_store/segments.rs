@@ -80,6 +80,10 @@ impl SegmentStore for MemoryConfigStore {
         Ok(self.state().by_tag(tag).cloned())
     }
 
+    async fn count_segments(&self) -> Result<u64, ConfigStoreError> {
+        Ok(self.state().segments.len() as u64)
+    }
+
     async fn segments(&self, page: Page) -> Result<Vec<Segment>, ConfigStoreError> {
         let state = self.state();
         Ok(state
