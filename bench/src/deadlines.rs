@@ -9,11 +9,9 @@ use crate::server::{Server, settle};
 use crate::stream::{Seen, Subscriber, between, now};
 use crate::table::{Spread, Table, grouped, millis};
 use crate::workload::{self, Clauses, plain_event};
-use crate::{Result, disk, load};
+use crate::{Result, Size, disk, load};
 
 const SEGMENTS: usize = 1_000;
-/// Users whose window ends together.
-const WAVE: u64 = 100_000;
 /// Users that send events meanwhile. Each event makes its user enter a segment, and leave it after
 /// [`ONLINE`].
 const PINGED: u64 = 100_000;
@@ -21,23 +19,28 @@ const ONLINE: Duration = Duration::from_secs(3);
 const PINGS_PER_SECOND: f64 = 1_000.0;
 const CONNECTIONS: usize = 64;
 const DURATION: Duration = Duration::from_secs(10);
-/// How long before their deadline the wave's users are filled.
+/// How long before their deadline the wave's users are filled, and how many of them in a second more.
 const AHEAD: Duration = Duration::from_secs(15);
+const FILLED_PER_SECOND: u64 = 20_000;
+/// The subscriber reads at least so many transitions in a second.
+const READ_PER_SECOND: u64 = 20_000;
 const HOUR_MICROS: i64 = 3_600_000_000;
 
-/// Measures both kinds, with events at a fixed rate meanwhile.
-pub(crate) async fn run(binary: &Path, table: &mut Table) -> Result<()> {
+/// Measures both kinds, with events at a fixed rate meanwhile. The windows of all the size's users end
+/// together.
+pub(crate) async fn run(binary: &Path, size: Size, table: &mut Table) -> Result<()> {
     let server = Server::with_segments(binary, &workload::clauses(SEGMENTS, Clauses::MANY_CHANGES)).await?;
     let online = "count(*) FILTER (WHERE activity_type = 'ping' AND created_at >= now() - INTERVAL '3 seconds') >= 1";
     server.segment("online", online).await?;
-    let wave = "count(*) FILTER (WHERE activity_type = 'wave' AND created_at >= now() - INTERVAL '1 hour') >= 1";
-    server.segment("wave", wave).await?;
-    server.create_users(0, WAVE + PINGED).await?;
+    let wave_clause = "count(*) FILTER (WHERE activity_type = 'wave' AND created_at >= now() - INTERVAL '1 hour') >= 1";
+    server.segment("wave", wave_clause).await?;
+    let wave = size.users;
+    server.create_users(0, wave + PINGED).await?;
     let sync = disk::sync_time(server.data())?;
     table.add("disk: append of 4 KiB and fdatasync", "before the deadlines", sync.to_string());
-    let mut pinged = WAVE..WAVE + PINGED;
+    let mut pinged = wave..wave + PINGED;
     one_by_one(&server, &mut pinged, table).await?;
-    at_one_instant(&server, &mut pinged, table).await?;
+    at_one_instant(&server, wave, &mut pinged, table).await?;
     server.stop()
 }
 
@@ -63,29 +66,35 @@ async fn one_by_one(server: &Server, users: &mut impl Iterator<Item = u64>, tabl
     Ok(())
 }
 
-async fn at_one_instant(server: &Server, users: &mut impl Iterator<Item = u64>, table: &mut Table) -> Result<()> {
-    let last_inside = now() + i64::try_from(AHEAD.as_micros())?;
+async fn at_one_instant(
+    server: &Server,
+    users: u64,
+    pinged: &mut impl Iterator<Item = u64>,
+    table: &mut Table,
+) -> Result<()> {
+    let ahead = AHEAD + Duration::from_secs(users / FILLED_PER_SECOND);
+    let last_inside = now() + i64::try_from(ahead.as_micros())?;
     let happened = Some(Timestamp(last_inside - HOUR_MICROS));
-    server.lines((0..WAVE).map(|user| plain_event(user, "wave", happened) + "\n").collect()).await?;
+    server.lines((0..users).map(|user| plain_event(user, "wave", happened) + "\n").collect()).await?;
     server.wait_until_applied().await?;
     if now() > last_inside {
-        return Err(format!("{WAVE} users could not be filled in {AHEAD:?}").into());
+        return Err(format!("{users} users could not be filled in {ahead:?}").into());
     }
     let subscriber = Subscriber::start(server).await?;
     settle(between(now(), last_inside).saturating_sub(DURATION / 4)).await;
-    ping(server, users, DURATION).await?;
-    settle(ONLINE + Duration::from_secs(1)).await;
+    ping(server, pinged, DURATION).await?;
+    settle(ONLINE + Duration::from_secs(1 + users / READ_PER_SECOND)).await;
     let seen = subscriber.finish().await?;
 
     // The window includes its ends, so the deadline is the microsecond after.
     let deadline = last_inside + 1;
     let (wave, others): (Vec<&Seen>, Vec<&Seen>) =
         seen.iter().partition(|seen| seen.cause == "time" && seen.effective_at == deadline);
-    if wave.len() as u64 != WAVE {
-        return Err(format!("{} of {WAVE} users left at the wave's instant", wave.len()).into());
+    if wave.len() as u64 != users {
+        return Err(format!("{} of {users} users left at the wave's instant", wave.len()).into());
     }
     let last = |of: fn(&Seen) -> Duration| wave.iter().map(|seen| of(seen)).max().unwrap_or_default();
-    let conditions = format!("{} users at one instant", grouped(WAVE as f64));
+    let conditions = format!("{} users at one instant", grouped(users as f64));
     let emitted = last(Seen::emitted_after);
     table.add("wave: deadline → all emitted", &conditions, format!("{} ms", millis(emitted)));
     table.add(

@@ -89,7 +89,7 @@ async fn run_served(wanted: &[&str], binary: &Path, size: Size, table: &mut Tabl
         match *part {
             "ingest" => ingest::run(binary, table).await,
             "posts" => posts::run(binary, table).await,
-            "deadlines" => deadlines::run(binary, table).await,
+            "deadlines" => deadlines::run(binary, size, table).await,
             "idle" => idle::run(binary, table).await,
             "restart" => restart::run(binary, table).await,
             _ => site::run(binary, size, table).await,
