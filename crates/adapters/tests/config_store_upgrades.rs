@@ -7,7 +7,7 @@ use ports::config_store::{
     ConfigStoreError, IdentityKey, IdentityRules, IdentityStore, Link, Survivor, Unknown, UserChange, UserStore,
 };
 use ports::identities::CaselessTypes;
-use sea_orm::{ConnectionTrait, Database};
+use sea_orm::{ConnectionTrait, Database, Statement};
 use segment_engine::ids::UserId;
 use segment_engine::time::Timestamp;
 
@@ -46,6 +46,17 @@ async fn run(file: &Path, sql: &str) -> Outcome {
     connection.execute_unprepared(sql).await?;
     connection.close().await?;
     Ok(())
+}
+
+/// Returns the names of the indexes of users and identities.
+async fn indexes(file: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let connection = Database::connect(format!("sqlite://{}?vfs={VFS}", file.display())).await?;
+    let sql = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name IN ('users', 'identities') AND sql IS NOT NULL
+        ORDER BY name";
+    let rows = connection.query_all(Statement::from_string(connection.get_database_backend(), sql)).await?;
+    let names = rows.iter().map(|row| row.try_get("", "name")).collect::<Result<_, _>>()?;
+    connection.close().await?;
+    Ok(names)
 }
 
 fn key(id_type: &str, id: &str) -> IdentityKey {
@@ -170,6 +181,10 @@ async fn users_and_identities_of_an_earlier_build_are_kept_and_no_id_is_used_aga
         let found = store.resolve(&keys, Unknown::Reject, Timestamp(30)).await?.owners;
         assert_eq!(found, [Some(2), Some(3), Some(2), Some(3), None].map(|id| id.map(UserId)), "{start}");
         store.close().await?;
+        assert_eq!(
+            indexes(&file).await?,
+            ["identities_by_user", "users_by_client_ref", "users_by_email", "users_by_survivor"]
+        );
         run(&file, "DELETE FROM identities WHERE id_type = 'any'").await?;
     }
     let store = open(&file, IdentityRules::default()).await?;

@@ -2,8 +2,8 @@
 //! in which the events came.
 //!
 //! The config store has one writer. With more calls at once, each would take longer, and so would
-//! whatever else is written. Beyond a bound, requests are refused before their body is read; those
-//! that were taken wait, and never fail because others came before them.
+//! whatever else is written. Beyond a bound, requests with lines are refused before their body is read;
+//! all others wait, and never fail because others came before them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,10 +13,13 @@ use uss_http::{Kind, Problem};
 
 use crate::limits::Limits;
 
+/// What a call costs besides its identities, in identities: a transaction.
+const CALL_COST: usize = 100;
+
 /// The calls of the identities port.
 pub(crate) struct Lookups {
     turns: Semaphore,
-    /// Identities that are being looked up or wait for it.
+    /// Identities that are being looked up or wait for it, and [`CALL_COST`] for each call.
     identities: AtomicUsize,
     identities_max: usize,
 }
@@ -44,13 +47,14 @@ impl Lookups {
 
     /// Waits for a turn to look up so many identities.
     pub(crate) async fn turn(&self, identities: usize) -> Turn<'_> {
+        let identities = identities + CALL_COST;
         self.identities.fetch_add(identities, Ordering::Relaxed);
         let counted = Counted { lookups: self, identities };
         // The semaphore is never closed.
         Turn { _permit: self.turns.acquire().await.ok(), _counted: counted }
     }
 
-    /// Refuses a request while very many identities wait.
+    /// Refuses a request with lines while very many identities wait.
     ///
     /// # Errors
     /// 429.
@@ -79,7 +83,7 @@ mod tests {
 
     #[test]
     fn turns_come_in_order_and_what_waits_counts() {
-        let limits = Limits { lookups_at_once_max: 1, unresolved_identities_max: 10, ..Limits::default() };
+        let limits = Limits { lookups_at_once_max: 1, unresolved_identities_max: 310, ..Limits::default() };
         let lookups = Lookups::new(&limits);
         let context = &mut Context::from_waker(Waker::noop());
         let Poll::Ready(first) = pin!(lookups.turn(4)).poll(context) else { panic!("nobody else has the turn") };

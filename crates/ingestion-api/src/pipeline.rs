@@ -173,8 +173,11 @@ impl Ingestion {
         let outcome = outcomes.pop().expect("one event has one outcome");
         let is_accepted = matches!(outcome, Outcome::Accepted);
         // `false`: an earlier call appended the record, but its answer was lost.
-        if is_accepted && !self.log.append_once(name, 1, writing.records).await? {
-            return Ok(None);
+        if is_accepted {
+            if !self.log.append_once(name, 1, writing.records).await? {
+                return Ok(None);
+            }
+            writing.holds.into_iter().for_each(Hold::appended);
         }
         Ok(Some(outcome))
     }
@@ -253,6 +256,12 @@ impl Ingestion {
             }
         }
         let (asked, places): (Vec<Identity>, Vec<Vec<usize>>) = missing.into_iter().unzip();
+        if asked.is_empty() {
+            return Ok(users);
+        }
+        // One turn for all: the relay waits for the users that are created, so they must not wait
+        // for others in between.
+        let _turn = self.lookups.turn(asked.len()).await;
         for (asked, places) in asked.chunks(self.limits.resolve_max).zip(places.chunks(self.limits.resolve_max)) {
             let found = self.look_up(asked, unknown_users, writing).await?;
             for (user_id, places) in found.into_iter().zip(places) {
@@ -268,7 +277,6 @@ impl Ingestion {
         unknown_users: UnknownUsers,
         writing: &mut Writing,
     ) -> Result<Vec<Option<UserId>>, IngestError> {
-        let _turn = self.lookups.turn(asked.len()).await;
         if unknown_users == UnknownUsers::Reject {
             return Ok(self.identities.resolve(asked).await?);
         }

@@ -72,12 +72,13 @@ async fn post_events(
     body: Body,
 ) -> Result<Response, Problem> {
     let options = options(&ingestion, access, &query)?;
-    ingestion.lookups.check().inspect_err(|_| outcome::count_not_admitted(1))?;
     let client = client.map(|Extension(ConnectInfo(address))| address.ip());
     let is_packed = is_packed(&headers)?;
     match media(&headers)? {
         Media::Json => post_json(&ingestion, (body, is_packed), client, options).await,
         Media::Lines => {
+            // What few events need is quick, and their body bounded: they wait instead.
+            ingestion.lookups.check().inspect_err(|_| outcome::count_not_admitted(1))?;
             let body = if is_packed { gunzip(body, &ingestion.limits) } else { body };
             Ok(Run::start(ingestion, body, client, options).respond().await)
         }

@@ -103,8 +103,8 @@ pub struct Batch {
 pub struct Progress {
     /// The next record to consume.
     pub next_offset: u64,
-    /// Partition time: no later notification is committed, and every record before `next_offset` is
-    /// applied.
+    /// Partition time: what took effect later is not committed, and every record before `next_offset`
+    /// is applied.
     pub time: Timestamp,
     /// How many microseconds some users are behind it: what followed for them from time, or from
     /// segments that took effect, is committed only up to then.

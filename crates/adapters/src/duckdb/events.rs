@@ -117,13 +117,16 @@ impl Pages {
         let (mut page, mut is_too_large) = (Page::default(), false);
         // To its end in any case: a query that is not finished keeps its snapshot.
         while let Some(batch) = next(&mut batches)? {
-            for row in 0..if is_too_large { 0 } else { batch.num_rows() } {
+            for row in 0..batch.num_rows() {
+                if is_too_large {
+                    break;
+                }
                 let row = Row { batch: &batch, row };
                 let rest = if needs.more() { Some(row.event()?) } else { None };
                 page.bytes += rest.as_ref().map_or(0, |(_, bytes)| *bytes);
                 page.events.push(row.past_event(rest.map(|(event, _)| Box::new(event))));
+                is_too_large = !is_one && (page.events.len() > PAGE_EVENTS_MAX || page.bytes > bytes_max);
             }
-            is_too_large |= !is_one && (page.events.len() > PAGE_EVENTS_MAX || page.bytes > bytes_max);
             if is_too_large {
                 page = Page::default();
             }

@@ -111,7 +111,12 @@ impl Write {
         // A task of its own: a caller that goes away during the commit must not keep the index from
         // learning of it.
         let committing = tokio::spawn(async move {
-            tx.commit().await.inspect_err(|error| last.failed(error)).map_err(unavailable)?;
+            let committed = tx.commit().await.inspect_err(|error| last.failed(error)).map_err(unavailable);
+            if committed.is_err() {
+                // It may have been written all the same.
+                index.forget(&changes);
+            }
+            committed?;
             index.apply(&changes);
             *last.get() = None;
             drop(turn);

@@ -101,9 +101,16 @@ impl Relay {
         let end = end.min(self.holds.free_up_to());
         loop {
             self.relayed.send_replace(last);
-            let passed = self.holds.appended_after(last).min(end);
+            // A hold may begin behind what was moved already.
+            let passed = self.holds.appended_after(last).min(end).max(last);
             let mut rows = self.store.outbox(passed, ROWS_MAX).await?;
             let appended = self.holds.next_appended(passed).unwrap_or(u64::MAX);
+            // The rows have no gaps, but a gap before appended rows must not stop the relay.
+            let passed = if rows.first().is_some_and(|row| row.id == appended) {
+                self.holds.appended_after(appended - 1).min(end).max(last)
+            } else {
+                passed
+            };
             rows.retain(|row| row.id <= end && row.id < appended);
             let newest = rows.last().map_or(passed, |row| row.id);
             if newest == last {

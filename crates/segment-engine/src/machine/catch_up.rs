@@ -6,7 +6,7 @@
 
 use super::index::{SegmentIndex, UserSlot};
 use super::{Cause, Machine};
-use crate::ids::SegmentId;
+use crate::ids::{SegmentId, UserId};
 use crate::time::Timestamp;
 
 /// The evaluation of all users for segments that took effect at one instant.
@@ -60,7 +60,7 @@ impl Sweep {
 
 impl Machine {
     /// Completes the present instant, advances to `to`, and fires the deadlines up to it, each at
-    /// its own instant, of about `users_max` users. Returns whether nobody is behind; if not, call
+    /// its own instant, but about `users_max` at most. Returns whether nobody is behind; if not, call
     /// [`Machine::catch_up`].
     pub fn advance(&mut self, to: Timestamp, users_max: usize) -> bool {
         self.settle_touched();
@@ -74,7 +74,7 @@ impl Machine {
         self.advance(self.now, usize::MAX);
     }
 
-    /// Lets about `users_max` users who are behind catch up. The present instant is complete.
+    /// Lets users who are behind catch up, with about `users_max` evaluations. The present instant is complete.
     /// Returns whether nobody is behind any more.
     pub fn catch_up(&mut self, users_max: usize) -> bool {
         let is_level = self.follow(users_max, self.now);
@@ -84,8 +84,8 @@ impl Machine {
         is_level
     }
 
-    /// Lets about `users_max` users who are behind come to `at`, where a record changes which
-    /// segments are in force: until then they follow the old ones. Returns whether all have come.
+    /// Lets users who are behind come to `at`, with about `users_max` evaluations. There a record
+    /// changes which segments are in force: until then they follow the old ones. Returns whether all have come.
     pub fn gather(&mut self, at: Timestamp, users_max: usize) -> bool {
         self.reach(at);
         // Segments that took effect in this instant wait for its other records.
@@ -151,6 +151,14 @@ impl Machine {
         if at > self.now {
             self.settle_touched();
             self.now = at;
+        }
+    }
+
+    /// Comes to `at` and brings a user there, if there is one.
+    pub fn bring(&mut self, user: UserId, at: Timestamp) {
+        self.reach(at);
+        if let Some(&slot) = self.by_id.get(&user) {
+            self.bring_up(slot);
         }
     }
 

@@ -130,8 +130,8 @@ impl PastEvent {
 }
 
 impl Machine {
-    /// Returns the accumulators that need history. For every user ([`Machine::user_ids`]) and every
-    /// user merged into them ([`Machine::sources`]) the caller adds the events below
+    /// Returns the accumulators that need history. The caller adds users' own events by
+    /// [`Machine::add_scanned`], and those of users merged into them ([`Machine::sources`]) below
     /// [`Machine::history_below`] by [`Machine::add_history`].
     pub fn incomplete(&self) -> Vec<AccumulatorId> {
         self.catalog.incomplete()

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use thin_vec::ThinVec;
 
 use super::encoding::{ManualListLayout, ProfileLayout};
@@ -51,7 +51,7 @@ pub enum SnapshotError {
 
 /// A user, with names that mean the same in every machine: segments by id, accumulators by
 /// fingerprint.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct UserBlock {
     format: u8,
     id: UserId,
@@ -68,6 +68,34 @@ struct UserBlock {
     sequence: u64,
     wakeups: Vec<(Timestamp, SegmentId)>,
     sources: Vec<Source>,
+}
+
+/// A [`UserBlock`] that is written: the same fields in the same order, without copies of what a user
+/// has.
+#[derive(Serialize)]
+struct UserBlockRef<'a> {
+    format: u8,
+    id: UserId,
+    client_ref_id: Option<&'a str>,
+    #[serde(serialize_with = "profile")]
+    profile: &'a UserProfile,
+    traits: Vec<(&'a str, String, Timestamp)>,
+    #[serde(serialize_with = "manual_list")]
+    manual: &'a ManualList,
+    recent: &'a RecentIds,
+    accumulators: Vec<(u64, &'a Accumulator)>,
+    members: Vec<SegmentId>,
+    sequence: u64,
+    wakeups: Vec<(Timestamp, SegmentId)>,
+    sources: &'a [Source],
+}
+
+fn profile<S: Serializer>(profile: &&UserProfile, serializer: S) -> Result<S::Ok, S::Error> {
+    ProfileLayout::serialize(profile, serializer)
+}
+
+fn manual_list<S: Serializer>(list: &&ManualList, serializer: S) -> Result<S::Ok, S::Error> {
+    ManualListLayout::serialize(list, serializer)
 }
 
 /// Follows a [`UserBlock`] if it has anything in it. Builds that do not know it read only the
@@ -141,22 +169,22 @@ impl Machine {
             let shared = self.catalog.accumulators[id.0 as usize].as_ref()?;
             shared.fence.is_none().then_some(shared.fingerprint)
         };
-        let accumulators = user.accumulators.iter().filter_map(|(id, kept)| Some((name(*id)?, kept.clone())));
-        let traits = user.traits.entries().map(|(key, value, since)| (key.to_owned(), value.to_string(), since));
+        let accumulators = user.accumulators.iter().filter_map(|(id, kept)| Some((name(*id)?, kept)));
+        let traits = user.traits.entries().map(|(key, value, since)| (key, value.to_string(), since));
         let wakeups = user.wakeups.iter().filter_map(|(due, index)| Some((due, self.catalog.id_of(index)?)));
-        let block = UserBlock {
+        let block = UserBlockRef {
             format: FORMAT,
             id: user.id,
-            client_ref_id: user.client_ref_id.clone(),
-            profile: user.profile().clone(),
+            client_ref_id: user.client_ref_id.as_deref(),
+            profile: user.profile(),
             traits: traits.collect(),
-            manual: user.rare().manual.clone(),
-            recent: user.recent.clone(),
+            manual: &user.rare().manual,
+            recent: &user.recent,
             accumulators: accumulators.collect(),
             members: user.members.iter().filter_map(|index| self.catalog.id_of(*index)).collect(),
             sequence: user.sequence,
             wakeups: wakeups.collect(),
-            sources: user.rare().sources.clone(),
+            sources: &user.rare().sources,
         };
         let mut bytes = postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written");
         let limited = user.rare().limited.accumulators(self.now);

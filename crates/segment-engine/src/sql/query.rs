@@ -72,7 +72,7 @@ pub fn size_query<'a>(
 }
 
 /// Returns a condition on the rows `e` of the table or view of events: that of
-/// [`HistoryNeeds::filter`](crate::machine::HistoryNeeds::filter).
+/// [`HistoryNeeds::filters`](crate::machine::HistoryNeeds::filters).
 pub fn event_condition(filter: &Expr) -> String {
     ExprWriter::new(&[], Timestamp::MIN).sql(filter)
 }

@@ -118,6 +118,7 @@ impl Partition {
                 self.forwarded(user_id, Position { partition, offset }, appended_at, inner.get(), record)?;
             }
             UserRecord::Restored { user_id, segments, sequence } => {
+                self.machine.bring(user_id, at);
                 let sequence = self.machine.sequence(user_id).max(sequence);
                 // Without a list, consumers know the user's current memberships.
                 let segments = segments.unwrap_or_else(|| self.machine.memberships(user_id));
@@ -227,11 +228,6 @@ impl Partition {
 
     async fn apply_segment(&mut self, input: SegmentRecord, record: &Record) -> Result<(), ApplyError> {
         let at = record.appended_at;
-        // Users who are behind follow the segments that were in force until now.
-        let mut slice = Slice::begin(self.settings.slice);
-        while !self.machine.gather(at, self.settings.followers_per_turn_max) {
-            slice.end_if_over().await;
-        }
         match input {
             SegmentRecord::SegmentDefined { id, tag, version, where_statement, manual } => {
                 let rule = if manual {
@@ -245,6 +241,7 @@ impl Partition {
                 };
                 self.machine.define(Definition { id, tag, version, where_statement, rule }, record.offset, at);
                 if self.machine.needs_no_history(id) {
+                    self.gather(at).await;
                     self.machine.activate(id, version, at);
                 }
             }
@@ -257,12 +254,25 @@ impl Partition {
                     // A crash lost what the backfill had read, so the same history is read again.
                     self.backfill_now().await?;
                 }
+                self.gather(at).await;
                 self.machine.activate(id, version, at);
             }
             SegmentRecord::SegmentHistory {} => self.machine.assume_history(),
-            SegmentRecord::SegmentRemoved { id } => self.machine.remove_segment(id, at),
+            SegmentRecord::SegmentRemoved { id } => {
+                self.gather(at).await;
+                self.machine.remove_segment(id, at);
+            }
         }
         Ok(())
+    }
+
+    /// Lets users who are behind come to an instant at which other segments come in force: until
+    /// then they follow the old ones.
+    async fn gather(&mut self, at: Timestamp) {
+        let mut slice = Slice::begin(self.settings.slice);
+        while !self.machine.gather(at, self.settings.followers_per_turn_max) {
+            slice.end_if_over().await;
+        }
     }
 
     /// Sends a record to a user's partition, in the next commit.

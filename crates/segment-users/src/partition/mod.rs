@@ -7,7 +7,7 @@ mod notify;
 mod recovery;
 mod slice;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore};
@@ -23,6 +23,11 @@ use self::slice::Slice;
 use crate::duplicates::Duplicates;
 use crate::plans::Plans;
 use crate::settings::Settings;
+
+/// How many notifications one commit has at most: some megabytes.
+const CHANGES_PER_COMMIT: usize = 8_192;
+/// For how many intervals a checkpoint is put off while users are behind.
+const PUT_OFF_MAX: i64 = 5;
 
 /// The ports of a partition. Cheap to clone.
 #[derive(Clone)]
@@ -94,8 +99,9 @@ pub struct Partition {
     pub(crate) merged_below: u64,
     /// Records for other partitions and topics, for the next commit.
     pub(crate) outgoing: Vec<NewRecord>,
-    /// Changes that an earlier process was about to emit when it ended.
-    pub(crate) untold: Vec<Change>,
+    /// Changes that are still to be emitted: there were more than one commit takes, or an earlier
+    /// process was about to emit them when it ended.
+    pub(crate) untold: VecDeque<Change>,
     /// The offsets of the duplicates since the last commit.
     pub(crate) duplicates: Vec<u64>,
     /// The position of the last checkpoint.
@@ -159,28 +165,34 @@ impl Partition {
             self.apply(record).await?;
             slice.end_if_over().await;
         }
-        let is_level = self.machine.advance(batch.complete_until, self.settings.followers_per_turn_max);
+        // No fewer than records, or a backlog of deadlines would grow with one of records.
+        let followers_max = self.settings.followers_per_turn_max.max(batch.records.len());
+        let is_level = self.machine.advance(batch.complete_until, followers_max) && self.untold.is_empty();
         if !batch.records.is_empty() {
             metrics::histogram!("uss_event_processing_seconds")
                 .record(started.elapsed().as_secs_f64() / batch.records.len() as f64);
         }
         let notifications = self.commit(batch.next_offset).await?;
-        Ok(Turn { records: batch.records.len(), notifications, more: !batch.records.is_empty() || !is_level })
+        let more = !batch.records.is_empty() || !is_level || !self.untold.is_empty();
+        Ok(Turn { records: batch.records.len(), notifications, more })
     }
 
-    /// Stores the turn. Time that passed without a change is not written: it will pass again.
+    /// Stores the turn, with some of the changes. Time that passed without a change is not written: it
+    /// will pass again.
     async fn commit(&mut self, next_offset: u64) -> Result<usize, WorkerError> {
         let at = self.ports.clock.now();
-        let mut changes = std::mem::take(&mut self.untold);
-        changes.extend(self.machine.take_changes());
-        let notifications = changes.len();
+        self.untold.extend(self.machine.take_changes());
+        let notifications = self.untold.len().min(CHANGES_PER_COMMIT);
+        let changes: Vec<Change> = self.untold.drain(..notifications).collect();
+        let first_untold = self.untold.iter().map(|change| change.effective_at).min();
+        let settled = first_untold.map_or(Timestamp::MAX, |at| Timestamp(at.0 - 1)).min(self.machine.settled_until());
         let mut records = std::mem::take(&mut self.outgoing);
         for failure in self.machine.take_failures() {
             records.push(notify::failure_record(&failure, self.id, next_offset, at));
         }
         notify::observe(&changes, at);
         records.extend(changes.iter().map(|change| notify::notification_record(change, self.id, at)));
-        let behind = |time: Timestamp| time.0.abs_diff(self.machine.settled_until().min(time).0);
+        let behind = |time: Timestamp| time.0.abs_diff(settled.min(time).0);
         if records.is_empty() && next_offset == self.progress.next_offset {
             self.progress.behind = behind(self.progress.time);
             return Ok(0);
@@ -202,18 +214,23 @@ impl Partition {
 
     /// Writes a checkpoint if something happened since the last one, and that is long enough ago.
     pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
-        // Users who are behind cost a checkpoint a wait: a later one will do.
-        let is_level = self.machine.settled_until() >= self.machine.now();
-        if is_level && self.ports.clock.now() >= self.checkpoint_due() { self.checkpoint().await } else { Ok(()) }
+        let (now, due) = (self.ports.clock.now(), self.checkpoint_due());
+        // A checkpoint waits for users who are behind, so it is put off for a while.
+        let is_level = self.untold.is_empty() && self.machine.settled_until() >= self.machine.now();
+        let put_off = if is_level { 0 } else { self.settings.checkpoint_interval_micros.saturating_mul(PUT_OFF_MAX) };
+        if now.0 >= due.0.saturating_add(put_off) { self.checkpoint().await } else { Ok(()) }
     }
 
     /// Writes a checkpoint: the users that changed since the last one, and their position.
     pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
         // A restart does not emit again what the checkpoint includes.
-        while !self.machine.advance(self.machine.now(), self.settings.followers_per_turn_max) {
+        loop {
+            let is_level = self.machine.advance(self.machine.now(), CHANGES_PER_COMMIT);
             self.commit(self.progress.next_offset).await?;
+            if is_level && self.untold.is_empty() {
+                break;
+            }
         }
-        self.commit(self.progress.next_offset).await?;
         // The log must not hand out instants that the checkpoint has passed, so the time is
         // committed first.
         let progress = Progress { time: self.machine.now(), behind: 0, ..self.progress };

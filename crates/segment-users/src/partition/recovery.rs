@@ -1,6 +1,6 @@
 //! Opening a partition: from its last checkpoint and the log to exactly where it was committed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use ports::checkpoints::{CheckpointError, Generation, Restored};
 use ports::log::{Log, LogError, Progress, Topic};
@@ -50,7 +50,7 @@ impl Partition {
         if committed != partition.marker {
             partition.changed_at = partition.ports.clock.now();
         }
-        let recomputed = partition.take_untold(committed.settled(), &emitted, recomputed);
+        let recomputed = partition.take_untold(committed.settled(), &emitted, recomputed).await?;
         partition.repair(emitted, recomputed).await?;
         Ok(partition)
     }
@@ -68,7 +68,7 @@ impl Partition {
             backfill: Backfill::default(),
             merged_below: marker.next_offset,
             outgoing: Vec::new(),
-            untold: Vec::new(),
+            untold: VecDeque::new(),
             duplicates: Vec::new(),
             marker,
             changed_at: Timestamp::MAX,
@@ -125,29 +125,42 @@ impl Partition {
 
     /// Takes the changes of users who were behind: they come after what was emitted for the user, and
     /// after the instant up to which everything was. Returns the others.
-    fn take_untold(
+    async fn take_untold(
         &mut self,
         settled: Timestamp,
         emitted: &BTreeMap<UserId, Vec<Emitted>>,
         recomputed: BTreeMap<UserId, Vec<Change>>,
-    ) -> BTreeMap<UserId, Vec<Emitted>> {
-        let mut told = BTreeMap::new();
+    ) -> Result<BTreeMap<UserId, Vec<Emitted>>, WorkerError> {
+        let (mut told, mut untold) = (BTreeMap::new(), Vec::new());
         for (user, mut changes) in recomputed {
             let emitted = emitted.get(&user).map_or(&[][..], Vec::as_slice);
             let mut recomputed: Vec<Emitted> = changes.iter().map(Emitted::from).collect();
-            if recomputed.starts_with(emitted)
+            if recomputed.len() > emitted.len()
+                && recomputed.starts_with(emitted)
                 && changes[emitted.len()..].iter().all(|change| change.effective_at > settled)
             {
-                self.untold.extend(changes.drain(emitted.len()..));
+                untold.push((user, changes.split_off(emitted.len())));
                 recomputed.truncate(emitted.len());
             }
             if !recomputed.is_empty() {
                 told.insert(user, recomputed);
             }
         }
+        let users: Vec<UserId> = untold.iter().map(|(user, _)| *user).collect();
+        let departures = self.ports.warehouse.departures(&users).await?;
+        let mut changes = Vec::new();
+        for ((user, theirs), departure) in untold.into_iter().zip(departures) {
+            if departure == Some(Departure::Deleted) {
+                // They were recomputed without the history, which the archiver has removed.
+                told.entry(user).or_default().extend(theirs.iter().map(Emitted::from));
+            } else {
+                changes.extend(theirs);
+            }
+        }
         // In the order in which they would have been emitted.
-        self.untold.sort_by_key(|change| change.effective_at);
-        told
+        changes.sort_by_key(|change| change.effective_at);
+        self.untold = changes.into();
+        Ok(told)
     }
 
     /// Emits the difference between what was emitted and what the same records give now.

@@ -122,6 +122,18 @@ impl IdentityIndex {
         }
     }
 
+    /// Forgets the keys of a write of which nobody knows whether it was committed: SQLite is asked
+    /// about them, and about every key that is missing.
+    pub(super) fn forget(&self, changes: &Changes) {
+        if changes.owners.is_empty() && changes.before.is_empty() {
+            return;
+        }
+        self.distrust();
+        for key in changes.owners.iter().map(|(key, _)| key).chain(&changes.before) {
+            self.tables[key.table()].write().unwrap_or_else(PoisonError::into_inner).remove(Print::of(key.0));
+        }
+    }
+
     /// Leaves the entry out if there is no room for it. An owner that is replaced needs none.
     pub(super) fn put(&self, key: KeyHash, owner: UserId) {
         let print = Print::of(key.0);
@@ -164,10 +176,12 @@ impl IdentityIndex {
         let _ = self.is_loaded.subscribe().wait_for(|is_loaded| *is_loaded).await;
     }
 
-    /// Says that the index lacks something that the store has.
+    /// Says that the index may lack something that the store has.
     pub(super) fn distrust(&self) {
         if !self.has_gaps.swap(true, Ordering::AcqRel) {
-            tracing::error!("the index of identities lacks one that the config store has; it is no longer relied on");
+            tracing::error!(
+                "the index of identities may lack one that the config store has; it is no longer relied on"
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 mod m0001_tables;
 mod m0002_manual_version;
 mod m0003_emails_are_identities;
+mod m0004_fewer_indexes;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
@@ -14,6 +15,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_tables::Migration),
             Box::new(m0002_manual_version::Migration),
             Box::new(m0003_emails_are_identities::Migration),
+            Box::new(m0004_fewer_indexes::Migration),
         ]
     }
 }

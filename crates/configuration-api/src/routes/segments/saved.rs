@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ports::config_store::{Page, Segment, SegmentKind};
-use ports::segment_queries::SegmentQueryError;
+use ports::segment_queries::{BackfillProgress, SegmentQueryError};
 use segment_engine::ids::{SegmentId, UserId};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -34,7 +34,7 @@ pub(crate) struct SavedView {
     /// Why these two are null.
     #[serde(skip_serializing_if = "Option::is_none")]
     would_enter_reason: Option<String>,
-    /// Only on request, and if the engine answered in time.
+    /// Null if the version did not get its place in the log in time.
     progress: Option<ProgressView>,
 }
 
@@ -63,14 +63,18 @@ pub(crate) async fn members_before(api: &Api, segment: SegmentId) -> Before {
 
 /// Shows a segment that was just saved, when it stands in the log: an event that the client sends
 /// next comes after it. `before`: its members until then, if the clause is new. `estimate`: whether
-/// the response waits until the engine knows the segment too.
+/// the response waits for what the engine knows of the segment.
 pub(crate) async fn view(api: &Api, segment: Segment, before: Option<Before>, estimate: bool) -> SavedView {
     let cost = (segment.kind == SegmentKind::Computed).then(|| clause::saved(&segment.where_statement)).flatten();
+    let is_new = before.is_some();
     let progress = async {
-        match estimate {
-            true => in_time(api.queries.progress(segment.id)).await.ok(),
-            false => in_time(api.queries.wait_until_ordered()).await.ok().and(None),
+        if estimate || !is_new {
+            return in_time(api.queries.progress(segment.id)).await.ok();
         }
+        api.queries.wait_until_ordered().await.ok()?;
+        // It stands in the log now, and nobody waits until a partition has read it.
+        let partitions = (0, api.log.partitions());
+        Some(BackfillProgress { version: segment.version, ratio: 0.0, partitions })
     };
     let (moves, progress) = tokio::join!(moves(api, &segment.where_statement, before), progress);
     let (moves, would_enter_reason) = match moves {

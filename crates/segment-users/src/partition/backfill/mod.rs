@@ -58,16 +58,22 @@ impl Backfill {
 
     /// Whether the next step would wait for the warehouse.
     pub(crate) fn waits(&self) -> bool {
-        self.merged.is_none() && self.scan.waits()
+        self.is_scanning() && self.scan.waits()
     }
 
     /// Waits until the next step need not wait for the warehouse; for ever, if it never does.
     /// Cancel-safe.
     pub(crate) async fn wait(&mut self) {
-        match self.merged {
-            None => self.scan.wait().await,
-            Some(_) => std::future::pending().await,
+        match self.is_scanning() {
+            true => self.scan.wait().await,
+            false => std::future::pending().await,
         }
+    }
+
+    /// Whether the next step is one of the scan: merged users' history is not read, or waits for the
+    /// archiver.
+    fn is_scanning(&self) -> bool {
+        self.merged.is_none() || self.awaits.is_some()
     }
 
     fn has(&self, accumulator: AccumulatorId) -> bool {
@@ -91,6 +97,10 @@ impl Partition {
         if self.backfill.scan.is_idle() {
             // A segment that reads only what other segments' backfills completed is ready too.
             self.announce().await?;
+            return Ok(false);
+        }
+        if self.backfill.merged.is_some() && self.backfill.scan.waits() {
+            // Both wait: the archiver may be quicker.
             return Ok(false);
         }
         let warehouse = self.ports.warehouse.clone();
@@ -152,8 +162,9 @@ impl Partition {
             slice.end_if_over().await;
         }
         if merged.events.is_empty() && merged.unread.is_empty() {
-            for accumulator in std::mem::take(&mut merged.accumulators) {
+            while let Some(accumulator) = merged.accumulators.pop() {
                 self.machine.complete(accumulator);
+                slice.end_if_over().await;
             }
             self.backfill.merged = None;
             self.announce().await?;
