@@ -53,7 +53,7 @@ async fn indexes(file: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>>
     let connection = Database::connect(format!("sqlite://{}?vfs={VFS}", file.display())).await?;
     let sql = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name IN ('users', 'identities') AND sql IS NOT NULL
         ORDER BY name";
-    let rows = connection.query_all(Statement::from_string(connection.get_database_backend(), sql)).await?;
+    let rows = connection.query_all_raw(Statement::from_string(connection.get_database_backend(), sql)).await?;
     let names = rows.iter().map(|row| row.try_get("", "name")).collect::<Result<_, _>>()?;
     connection.close().await?;
     Ok(names)

@@ -195,3 +195,19 @@ async fn a_segment_that_changes_meanwhile_waits_for_those_who_are_behind() {
         assert_eq!(changes[1..], [(Cause::Backfill, &both, &vec![]), (Cause::Edit, &vec![], &two)], "user {user}");
     }
 }
+
+#[tokio::test]
+async fn a_user_who_is_behind_comes_up_before_they_are_restored() {
+    let mut world = world().await;
+    world.clock.set(Timestamp(1_020 * SECOND));
+    for partition in &mut world.partitions {
+        assert!(partition.turn().await.unwrap().more, "others are behind");
+    }
+    for user in 1..=USERS {
+        world.user(user, json!({"type": "restored", "user_id": user, "segments": null, "sequence": 1})).await;
+    }
+    world.run().await;
+    for (user, theirs) in by_user(&world).await {
+        assert_eq!(theirs[1..], [(Cause::Time, vec![], vec![1], WAVE)], "user {user}");
+    }
+}

@@ -138,7 +138,10 @@ async fn saving_returns_cost_movements_and_progress() {
     // Nobody waits for what nobody asked for.
     let not_asked = "not computed: ask with ?estimate=true, or preview the clause";
     let saved = world.data("PUT", "/api/v1/segments/1", json!({"whereStatement": ENDLESS})).await;
-    assert_eq!(effects(&saved), json!(["O(1)", null, null, not_asked, null]));
+    // It has its place among the events, and no partition has read it yet.
+    let ordered =
+        json!({"segmentId": 1, "version": saved["version"], "ratio": 0.0, "partitions": {"inForce": 0, "total": 4}});
+    assert_eq!(effects(&saved), json!(["O(1)", null, null, not_asked, ordered]));
     let saved = world.data("POST", PATH, json!({"tag": "b", "whereStatement": ENDLESS})).await;
     assert_eq!(saved["wouldEnterReason"], not_asked);
 
