@@ -5,7 +5,7 @@
 //! `USS_CRASH_KILLS` sets the number of kills of each kind, and `USS_CRASH_SEED` repeats the choices
 //! of a run.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr)]
+#![expect(clippy::print_stderr)]
 
 #[path = "support/check.rs"]
 mod check;
