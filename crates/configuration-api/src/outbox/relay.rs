@@ -104,15 +104,10 @@ impl Relay {
             // A hold may begin behind what was moved already.
             let passed = self.holds.appended_after(last).min(end).max(last);
             let mut rows = self.store.outbox(passed, ROWS_MAX).await?;
-            let appended = self.holds.next_appended(passed).unwrap_or(u64::MAX);
-            // The rows have no gaps, but a gap before appended rows must not stop the relay.
-            let passed = if rows.first().is_some_and(|row| row.id == appended) {
-                self.holds.appended_after(appended - 1).min(end).max(last)
-            } else {
-                passed
-            };
-            rows.retain(|row| row.id <= end && row.id < appended);
-            let newest = rows.last().map_or(passed, |row| row.id);
+            let appended = self.holds.next_appended(passed).filter(|first| *first <= end);
+            rows.retain(|row| row.id <= end && appended.is_none_or(|first| row.id < first));
+            // Without rows before those that are in the log, it goes on to these.
+            let newest = rows.last().map(|row| row.id).or(appended.map(|first| first - 1)).unwrap_or(passed);
             if newest == last {
                 return Ok(moved);
             }

@@ -74,8 +74,8 @@ impl Machine {
         self.advance(self.now, usize::MAX);
     }
 
-    /// Lets users who are behind catch up, with about `users_max` evaluations. The present instant is complete.
-    /// Returns whether nobody is behind any more.
+    /// Lets users who are behind catch up, with about `users_max` evaluations. The present instant
+    /// is complete. Returns whether nobody is behind any more.
     pub fn catch_up(&mut self, users_max: usize) -> bool {
         let is_level = self.follow(users_max, self.now);
         let first_due = self.sweep.as_ref().map_or(Timestamp::MAX, |sweep| sweep.at).min(self.timers.next_due());
@@ -85,7 +85,8 @@ impl Machine {
     }
 
     /// Lets users who are behind come to `at`, with about `users_max` evaluations. There a record
-    /// changes which segments are in force: until then they follow the old ones. Returns whether all have come.
+    /// changes which segments are in force: until then they follow the old ones. Returns whether
+    /// all have come.
     pub fn gather(&mut self, at: Timestamp, users_max: usize) -> bool {
         self.reach(at);
         // Segments that took effect in this instant wait for its other records.

@@ -151,8 +151,8 @@ impl Partition {
         &self.machine
     }
 
-    /// Takes one turn: applies a batch of records, advances time as far as the log allows, lets some
-    /// of the users who are behind catch up, and commits the outcome in one append.
+    /// Takes one turn: applies a batch of records, advances time as far as the log allows, lets
+    /// some of the users who are behind catch up, and commits the outcome in one append.
     pub async fn turn(&mut self) -> Result<Turn, WorkerError> {
         let batch = self
             .ports
@@ -167,7 +167,7 @@ impl Partition {
         }
         // No fewer than records, or a backlog of deadlines would grow with one of records.
         let followers_max = self.settings.followers_per_turn_max.max(batch.records.len());
-        let is_level = self.machine.advance(batch.complete_until, followers_max) && self.untold.is_empty();
+        let is_level = self.machine.advance(batch.complete_until, followers_max);
         if !batch.records.is_empty() {
             metrics::histogram!("uss_event_processing_seconds")
                 .record(started.elapsed().as_secs_f64() / batch.records.len() as f64);
@@ -177,8 +177,8 @@ impl Partition {
         Ok(Turn { records: batch.records.len(), notifications, more })
     }
 
-    /// Stores the turn, with some of the changes. Time that passed without a change is not written: it
-    /// will pass again.
+    /// Stores the turn, with some of the changes. Time that passed without a change is not written:
+    /// it will pass again.
     async fn commit(&mut self, next_offset: u64) -> Result<usize, WorkerError> {
         let at = self.ports.clock.now();
         self.untold.extend(self.machine.take_changes());
