@@ -1,0 +1,95 @@
+//! A run of the engine alone, on one core: no log, no JSON, no network.
+
+use std::time::{Duration, Instant};
+
+use segment_engine::event::Event;
+use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
+use segment_engine::language::compile;
+use segment_engine::machine::{self, Definition, Machine, UserProfile};
+use segment_engine::time::Timestamp;
+
+use crate::workload;
+
+/// Events that are made at once. Making them is not measured, and only so many are in memory.
+const CHUNK: usize = 1 << 16;
+/// Events between two times that the changes are taken, as a worker takes them.
+const TURN: usize = 256;
+
+/// What a run of events took.
+pub(crate) struct Run {
+    pub seconds: f64,
+    pub events: usize,
+    pub transitions: usize,
+}
+
+impl Run {
+    /// Returns the events per second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.events as f64 / self.seconds
+    }
+
+    /// Returns the transitions per event.
+    pub(crate) fn changes(&self) -> f64 {
+        self.transitions as f64 / self.events as f64
+    }
+}
+
+/// Returns a machine in which segments with these clauses are in force.
+pub(crate) fn machine_with(clauses: &[String]) -> Machine {
+    let mut machine = Machine::new(machine::Settings::default());
+    let start = Timestamp(0);
+    for (id, clause) in (1..).zip(clauses) {
+        let rule = compile(clause).expect("the workload's clauses are in the language").into();
+        let tag = format!("s{id}");
+        let definition =
+            Definition { id: SegmentId(id), tag, version: SegmentVersion(1), where_statement: clause.clone(), rule };
+        machine.define(definition, 0, start);
+        machine.activate(SegmentId(id), SegmentVersion(1), start);
+    }
+    machine
+}
+
+/// Makes users known of whom there are no events yet.
+pub(crate) fn know(machine: &mut Machine, users: u64) {
+    for user in 0..users {
+        let (id, client_id) = (UserId(user as i64 + 1), workload::client_id(user));
+        machine.profile(id, Some(&client_id), UserProfile::default(), Timestamp(user as i64));
+    }
+    machine.settle();
+    machine.take_changes();
+}
+
+/// Applies events, and lets time pass until `until`, if it is given.
+pub(crate) fn run(
+    mut machine: Machine,
+    events: impl Iterator<Item = Event>,
+    until: Option<Timestamp>,
+) -> (Run, Machine) {
+    let (mut took, mut count, mut transitions) = (Duration::ZERO, 0, 0);
+    let mut events = events.peekable();
+    while events.peek().is_some() {
+        let chunk: Vec<Event> = events.by_ref().take(CHUNK).collect();
+        count += chunk.len();
+        let started = Instant::now();
+        for turn in chunk.chunks(TURN) {
+            for event in turn {
+                machine.event(event, false, event.processed_at);
+            }
+            machine.settle();
+            transitions += take_transitions(&mut machine);
+        }
+        took += started.elapsed();
+    }
+    let started = Instant::now();
+    if let Some(until) = until {
+        machine.advance(until, usize::MAX);
+        transitions += take_transitions(&mut machine);
+    }
+    took += started.elapsed();
+    (Run { seconds: took.as_secs_f64(), events: count, transitions }, machine)
+}
+
+/// Takes the changes, and returns how many transitions they are.
+pub(crate) fn take_transitions(machine: &mut Machine) -> usize {
+    machine.take_changes().iter().map(|change| change.entered.len() + change.left.len()).sum()
+}

@@ -1,0 +1,238 @@
+//! The goals, which measurement decides each, and whether it holds: the one place that maps
+//! results to goals.
+
+use serde::Serialize;
+
+use crate::results::{Measurement, Results};
+use crate::units::Unit;
+use crate::{deadlines, engine, idle, ingest, peers, posts, restart, site};
+
+/// What of a measurement counts.
+#[derive(Clone, Copy)]
+enum Of {
+    Median,
+    P50,
+    P99,
+    Max,
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+use Bound::{AtLeast, AtMost};
+
+/// A part of a goal.
+struct Goal {
+    id: &'static str,
+    what: &'static str,
+    bound: Bound,
+    of: Of,
+    /// The name of the measurement, and what its conditions contain. An empty name is never
+    /// measured here.
+    name: String,
+    with: &'static [&'static str],
+    /// The measurement of another system, and that of the ratio.
+    peer: Option<(String, String)>,
+}
+
+/// Users and events of the site, as conditions show them.
+const SITE: &str = "1,000,000 users, 10,000,000 events";
+const LOADED: &str = "events/s come in";
+const FLINK: &str = "Apache Flink, keyed process function";
+const BY_DATABEND: &str = "one SQL query per segment and event, Databend";
+const BY_DUCKDB: &str = "one SQL query per segment and event, DuckDB";
+
+fn goal(id: &'static str, what: &'static str, bound: Bound, of: Of, name: &str, with: &'static [&'static str]) -> Goal {
+    Goal { id, what, bound, of, name: name.to_owned(), with, peer: None }
+}
+
+fn beside(goal: Goal, rate: String, ratio: String) -> Goal {
+    Goal { peer: Some((rate, ratio)), ..goal }
+}
+
+/// Returns the goals in their order.
+fn goals() -> Vec<Goal> {
+    [of_the_engine(), of_events(), of_time_and_memory(), of_history(), of_questions()].into_iter().flatten().collect()
+}
+
+fn of_the_engine() -> Vec<Goal> {
+    use Of::Median;
+    let p1 = "engine alone, 1,000 segments, 0.8 changes/event, events/s and core";
+    vec![
+        beside(
+            goal("P1", p1, AtLeast(2e6), Median, engine::RATE, &["1,000 segments", engine::MANY_CHANGES]),
+            peers::rate(FLINK),
+            peers::ratio(FLINK),
+        ),
+        goal("P2", "cost of 100,000 segments in terms of 1,000", AtMost(2.0), Median, engine::GROWTH, &[]),
+    ]
+}
+
+fn of_events() -> Vec<Goal> {
+    use Of::{Median, P50, P99};
+    let p3 = "NDJSON on disk, 0.1 changes/event, events/s";
+    vec![
+        goal("P3", p3, AtLeast(5e5), Median, ingest::ON_DISK, &[ingest::FEW_CHANGES, ingest::WITHOUT_IDS]),
+        goal("P4", "single POSTs, events/s", AtLeast(5e4), Median, posts::RATE, &[]),
+        goal("P4", "response at half of that, p99 in ms", AtMost(15.0), P99, posts::RESPONSE, &[posts::AT_HALF]),
+        goal("P5", "event → subscriber at half of that, p50 in ms", AtMost(5.0), P50, posts::READ, &[posts::AT_HALF]),
+        goal("P5", "the same, p99 in ms", AtMost(20.0), P99, posts::READ, &[posts::AT_HALF]),
+    ]
+}
+
+fn of_time_and_memory() -> Vec<Goal> {
+    use Of::{Max, Median, P99};
+    let wave = &["1,000,000 users"];
+    let p7 = "memory of a user in the engine, 1,000 segments, KiB";
+    vec![
+        goal("P6", "deadline → transition, p99 in ms", AtMost(20.0), P99, deadlines::DEADLINE, &[]),
+        goal("P6", "a wave of a million deadlines, s", AtMost(3.0), Median, deadlines::WAVE, wave),
+        goal("P6", "delay of events during the wave, ms", AtMost(50.0), Max, deadlines::DURING, wave),
+        goal("P7", p7, AtMost(0.6), Median, engine::MEMORY, &["1,000 segments", "events"]),
+        goal("P7", "ten million known users in 6 GB", AtMost(6.0), Median, "", &[]),
+        goal("P8", "kill -9 → serving, a million users, s", AtMost(5.0), Median, restart::SERVING, &[SITE]),
+        goal("P8", "kill -9 → exact, a million users, s", AtMost(5.0), Median, restart::STORED, &[SITE]),
+        goal("P8", "the same, ten million users, s", AtMost(30.0), Median, "", &[]),
+        goal("P11", "idle service, % of a core", AtMost(1.0), Median, idle::SHARE, &[]),
+    ]
+}
+
+fn of_history() -> Vec<Goal> {
+    use Of::Median;
+    let p9 = "a new segment over ten million events, in terms of the warehouse's one query";
+    let p10 = "in terms of one SQL query per segment and event";
+    let of_old = |method: &str| {
+        let goal = goal("P10", p10, AtLeast(1e4), Median, &peers::ratio(method), &["100 segments"]);
+        beside(goal, peers::rate(method), peers::ratio(method))
+    };
+    vec![
+        beside(
+            goal("P9", p9, AtMost(2.0), Median, site::ONE_NEW_RATIO, &[SITE]),
+            site::ONE_SHOT.to_owned(),
+            site::ONE_NEW_RATIO.to_owned(),
+        ),
+        goal("P9", "the same over a hundred million events", AtMost(2.0), Median, "", &[]),
+        of_old(BY_DATABEND),
+        of_old(BY_DUCKDB),
+        goal("P12", "disagreements with SQL: the tests compare (`make soak`)", AtMost(0.0), Median, "", &[]),
+        goal("P13", "first contact, new users/s", AtLeast(5e4), Median, site::FIRST_CONTACT, &["200,000 new users"]),
+    ]
+}
+
+fn of_questions() -> Vec<Goal> {
+    use Of::{Median, P50, P99};
+    vec![
+        goal("P14", "saving a segment, p50 in ms", AtMost(20.0), P50, site::SAVING, &[SITE]),
+        goal("P14", "saving 5,000 segments, s", AtMost(60.0), Median, idle::MANY_SAVED, &["5,000 segments"]),
+        goal("P15", "preview under 50,000 events/s, p99 in ms", AtMost(1e3), P99, site::PREVIEW, &[SITE, LOADED]),
+        goal("P15", "a page of members under load, p99 in ms", AtMost(50.0), P99, site::MEMBERS, &[SITE, LOADED]),
+        goal("P15", "a user under load, p99 in ms", AtMost(20.0), P99, site::USER, &[SITE, LOADED]),
+        goal("P15", "explain under load, p99 in ms", AtMost(50.0), P99, site::EXPLAIN, &[SITE, LOADED]),
+    ]
+}
+
+/// A row of the table of goals.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    id: &'static str,
+    what: &'static str,
+    goal: String,
+    measured: Option<f64>,
+    conditions: Option<String>,
+    peer: Option<String>,
+    ratio: Option<f64>,
+    held: Option<bool>,
+}
+
+/// Returns what of the goals was measured, and whether they hold.
+pub(crate) fn rows(results: &Results) -> Vec<Row> {
+    goals().into_iter().map(|goal| row(&goal, results)).collect()
+}
+
+fn row(goal: &Goal, results: &Results) -> Row {
+    let found = results.find(&goal.name, goal.with).filter(|_| !goal.name.is_empty());
+    let measured = found.and_then(|found| value(found, goal.of));
+    let peer = goal.peer.as_ref().filter(|_| measured.is_some());
+    // A peer is measured beside the same number of segments, or on the same site.
+    let with = &goal.with[..goal.with.len().min(1)];
+    let peer = peer.and_then(|(rate, ratio)| Some((results.find(rate, with)?, results.find(ratio, with)?)));
+    let (text, held) = match goal.bound {
+        AtLeast(bound) => (format!("≥ {}", Unit::Times.number(bound)), measured.map(|value| value >= bound)),
+        AtMost(bound) => (format!("≤ {}", Unit::Times.number(bound)), measured.map(|value| value <= bound)),
+    };
+    Row {
+        id: goal.id,
+        what: goal.what,
+        goal: text,
+        measured,
+        conditions: found.map(|found| found.conditions.clone()),
+        peer: peer.and_then(|(rate, _)| Some(rate.unit.show(rate.median?))),
+        ratio: peer.and_then(|(_, ratio)| ratio.median),
+        held,
+    }
+}
+
+fn value(measurement: &Measurement, of: Of) -> Option<f64> {
+    match of {
+        Of::Median => measurement.median,
+        Of::P50 => Some(measurement.percentiles?.p50),
+        Of::P99 => Some(measurement.percentiles?.p99),
+        Of::Max => Some(measurement.percentiles?.max),
+    }
+}
+
+/// Formats the rows for readers.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let number = |value: Option<f64>| value.map(|value| Unit::Times.number(value));
+    let mut table =
+        "| goal | what | at | measured | with | peer | ratio | held |\n|---|---|---|---|---|---|---|---|\n".to_owned();
+    for row in rows {
+        let held = row.held.map_or("–", |held| if held { "yes" } else { "no" });
+        let measured = number(row.measured).unwrap_or_else(|| "not measured".to_owned());
+        let [with, peer] = [&row.conditions, &row.peer].map(|text| text.as_deref().unwrap_or("–"));
+        let ratio = number(row.ratio).map_or_else(|| "–".to_owned(), |ratio| ratio + "×");
+        let Row { id, what, goal, .. } = row;
+        table += &format!("| {id} | {what} | {goal} | {measured} | {with} | {peer} | {ratio} | {held} |\n");
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::results::Spread;
+
+    fn find<'a>(table: &'a str, start: &str) -> &'a str {
+        table.lines().find(|line| line.starts_with(start)).unwrap()
+    }
+
+    #[test]
+    fn every_goal_has_a_row_and_what_was_not_measured_says_so() {
+        let table = table(&rows(&Results::default()));
+        for number in 1..=15 {
+            assert!(find(&table, &format!("| P{number} |")).ends_with("| not measured | – | – | – | – |"), "{table}");
+        }
+    }
+
+    #[test]
+    fn a_row_takes_its_measurement_its_peer_and_its_bound() {
+        let mut results = Results::default();
+        results.runs(engine::RATE, "1,000 segments, 0.10 changes/event, few changes", Unit::EventsPerSecond, [9e6]);
+        let many = format!("1,000 segments, 0.80 changes/event, {}", engine::MANY_CHANGES);
+        results.runs(engine::RATE, &many, Unit::EventsPerSecond, [1e6, 3e6, 2.5e6]);
+        let beside = "1,000 segments, 500 events";
+        results.one(peers::rate(FLINK), beside, Unit::EventsPerSecond, 5e4);
+        results.one(peers::ratio(FLINK), beside, Unit::Times, 40.0);
+        let times = Spread::of((1..=100).map(Duration::from_millis).collect());
+        results.spread(posts::RESPONSE, posts::AT_HALF, &times);
+        let table = table(&rows(&results));
+        let p1 = find(&table, "| P1 |");
+        assert!(p1.ends_with(&format!("| ≥ 2,000,000 | 2,500,000 | {many} | 50,000 events/s | 40.0× | yes |")), "{p1}");
+        let p4 = find(&table, "| P4 | response");
+        assert!(p4.ends_with("| ≤ 15.0 | 99.0 | half of the full rate | – | – | no |"), "{p4}");
+    }
+}

@@ -1,0 +1,58 @@
+//! How the engine alone grows with the number of segments and of users.
+
+use crate::alone::{self, Run, know, machine_with};
+use crate::picture::{Curve, draw};
+use crate::results::Results;
+use crate::units::{Unit, grouped};
+use crate::workload::{Clauses, Events, Mix, clauses, clauses_with_rare};
+use crate::{Result, Scale, pictures};
+
+const USERS: u64 = 100_000;
+pub(crate) const BY_SEGMENTS: &str = "growth, engine alone: events/s by segments";
+pub(crate) const BY_USERS: &str = "growth, engine alone: events/s by users";
+
+/// Measures both, and draws a picture of each.
+pub(crate) fn run(scale: Scale, results: &mut Results) -> Result<()> {
+    let sizes: Vec<usize> = (1..=5).map(|power| 10_usize.pow(power)).collect();
+    let mut curves = Vec::new();
+    for busy in [10, 1_000] {
+        let mut points = Vec::new();
+        let mut changes = 0.0;
+        for count in sizes.iter().copied().filter(|count| *count >= busy) {
+            let runs = measure(&clauses_with_rare(busy, count), USERS, scale);
+            changes = runs[0].changes();
+            let conditions = format!("{} segments, {changes:.2} changes/event", grouped(count as f64));
+            points.push((count as f64, add(BY_SEGMENTS, conditions, &runs, results)));
+        }
+        curves.push(Curve { label: format!("{changes:.2} changes per event"), points });
+    }
+    let axes = ("segments", "events per second, one core");
+    draw(&pictures()?.join("segments.svg"), "The engine alone, by the number of segments", axes, &curves)?;
+
+    let clauses = clauses(1_000, Clauses::MANY_CHANGES);
+    let mut points = Vec::new();
+    for users in (4..).map(|power| 10_u64.pow(power)).take_while(|users| *users <= scale.users_max) {
+        let runs = measure(&clauses, users, scale);
+        let conditions =
+            format!("1,000 segments, {} known users, {:.2} changes/event", grouped(users as f64), runs[0].changes());
+        points.push((users as f64, add(BY_USERS, conditions, &runs, results)));
+    }
+    let axes = ("known users", "events per second, one core");
+    let curve = Curve { label: "1,000 segments".to_owned(), points };
+    draw(&pictures()?.join("users.svg"), "The engine alone, by the number of users", axes, &[curve])
+}
+
+fn measure(clauses: &[String], users: u64, scale: Scale) -> Vec<Run> {
+    let once = || {
+        let mut machine = machine_with(clauses);
+        know(&mut machine, users);
+        alone::run(machine, Events::new(scale.engine_events, users, Mix::USUAL), None).0
+    };
+    (0..scale.runs.min(3)).map(|_| once()).collect()
+}
+
+/// Returns the median.
+fn add(name: &str, conditions: String, runs: &[Run], results: &mut Results) -> f64 {
+    results.runs(name, conditions, Unit::EventsPerSecond, runs.iter().map(Run::rate));
+    results.measurements.last().and_then(|added| added.median).unwrap_or_default()
+}
