@@ -6,6 +6,7 @@ import tempfile
 
 import chdb
 from chdb.session import Session
+
 from workload import DAY_MICROS, Task, by_segment, task, timed, write
 
 # Ordered by what the query filters by. Strings of few values are LowCardinality.
@@ -14,8 +15,8 @@ CREATE TABLE bench.events (user Int64, activity LowCardinality(String), category
 ENGINE = MergeTree ORDER BY (activity, category, at)
 """
 SEGMENTS = """
-CREATE TABLE bench.segments (id Int32, activity LowCardinality(String), category LowCardinality(String), since Int64, at_least Int32)
-ENGINE = Memory
+CREATE TABLE bench.segments
+(id Int32, activity LowCardinality(String), category LowCardinality(String), since Int64, at_least Int32) ENGINE = Memory
 """
 ONE_QUERY = """
 SELECT s.id, e.user FROM bench.events e JOIN bench.segments s ON e.activity = s.activity AND e.category = s.category

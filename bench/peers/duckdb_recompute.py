@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import duckdb
+
 from workload import DAY_MICROS, Task, by_segment, task, timed, write
 
 EVENTS = """

@@ -13,6 +13,7 @@ from typing import Any
 
 import databend
 import duckdb
+
 from workload import Event, Segment, Task, task, write
 
 COLUMNS = "user_id BIGINT, activity_type VARCHAR, element_id VARCHAR, created_at TIMESTAMP"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+
 from workload import DAY_MICROS, Workload
 
 # Memory as the documentation advises for a machine that has it. Nothing waits for the disk, and no query takes a second core:

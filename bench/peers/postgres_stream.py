@@ -1,8 +1,9 @@
-"""PostgreSQL keeps memberships current: a function queries the event's user for each event, and time is a column with an index."""
+"""PostgreSQL keeps memberships current: a function queries the user of each event, and an index finds what time ends."""
 
 from __future__ import annotations
 
 import psycopg
+
 from postgres import create, server
 from workload import Event, Task, by_segment, task, timed, write
 
