@@ -38,7 +38,7 @@ def on_databend(segment: Segment, now: str) -> str:
     )
 
 
-def ask(rows: Rows, clause: Clause, segments: list[Segment], sample: dict[int, Event]) -> dict[str, Any]:
+def measure(rows: Rows, clause: Clause, segments: list[Segment], sample: dict[int, Event]) -> dict[str, Any]:
     """Inserts each event, queries all segments for its user, and times the queries."""
     after_events, seconds = {}, 0.0
     for number, event in sample.items():
@@ -64,15 +64,15 @@ def main(task: Task) -> None:
         columns = '"user", activity, category, make_timestamp("at")'
         connection.execute(f'INSERT INTO events SELECT {columns} FROM {source} ORDER BY "at" LIMIT {first}')
         connection.execute(f"COPY events TO '{table}'")
-        by_duckdb = ask(lambda sql: connection.execute(sql).fetchall(), on_duckdb, work.segments, sample)
+        by_duckdb = measure(lambda sql: connection.execute(sql).fetchall(), on_duckdb, work.segments, sample)
         by_duckdb["method"] = "one SQL query per segment and event, DuckDB"
         by_duckdb["note"] = f"{duckdb.__version__}, in memory, 1 thread, {len(sample)} of the events"
-        by_databend = ask_databend(folder, work.segments, sample)
+        by_databend = measure_databend(folder, work.segments, sample)
     by_databend["method"] = "one SQL query per segment and event, Databend"
     write(task, by_duckdb, by_databend)
 
 
-def ask_databend(folder: str, segments: list[Segment], sample: dict[int, Event]) -> dict[str, Any]:
+def measure_databend(folder: str, segments: list[Segment], sample: dict[int, Event]) -> dict[str, Any]:
     session = databend.SessionContext(data_path=f"{folder}/databend")
 
     def rows(sql: str) -> list[tuple[Any, ...]]:
@@ -83,9 +83,9 @@ def ask_databend(folder: str, segments: list[Segment], sample: dict[int, Event])
     rows("SET max_threads = 1")
     rows(f"CREATE TABLE events ({COLUMNS})")
     rows(f"COPY INTO events FROM 'fs://{folder}/events.parquet' FILE_FORMAT = (TYPE = PARQUET)")
-    version = str(rows("SELECT version()")[0][0]).split("-")[0]
+    version = str(rows("SELECT version()")[0][0]).split("v")[-1].split("-")[0]
     note = f"{version}, table on disk, 1 thread, {len(sample)} of the events"
-    return ask(rows, on_databend, segments, sample) | {"note": note}
+    return measure(rows, on_databend, segments, sample) | {"note": note}
 
 
 main(task())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    "autovacuum": "off",
+    "autovacuum_naptime": "5s",
     "max_parallel_workers_per_gather": "0",
     "listen_addresses": "''",
 }
@@ -48,7 +50,8 @@ def call(*command: str | Path) -> None:
 
 @contextmanager
 def server() -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """Starts a server and connects to it."""
+    """Starts a server and connects to it. The server stops with the script, also if that is told to stop."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="bench-postgres-") as name:
         folder = Path(name)
         if os.geteuid() == 0:
@@ -70,4 +73,4 @@ def create(connection: psycopg.Connection[tuple[object, ...]], workload: Workloa
     with connection.cursor() as cursor, cursor.copy("COPY segments FROM STDIN") as copy:
         for s in workload.segments:
             copy.write_row((s.id, s.activity, s.category, s.days * DAY_MICROS, s.at_least))
-    return f"PostgreSQL {connection.info.server_version // 10000}.{connection.info.server_version % 10000}"
+    return f"{connection.info.server_version // 10000}.{connection.info.server_version % 10000}"

@@ -42,7 +42,7 @@ SELECT coalesce(sum(apply_event(u, a, c, instant)), 0)::bigint
 FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bigint[]) AS batch (u, a, c, instant)
 """
 # Events in one transaction and one message to the server.
-BATCH = 1_000
+BATCH = 200
 
 
 def number(connection: psycopg.Connection[tuple[object, ...]], sql: str, values: list[object]) -> int:

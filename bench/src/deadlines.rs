@@ -39,13 +39,13 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
     server.segment("online", online).await?;
     let wave_clause = "count(*) FILTER (WHERE activity_type = 'wave' AND created_at >= now() - INTERVAL '1 hour') >= 1";
     server.segment("wave", wave_clause).await?;
-    let wave = scale.users;
-    server.create_users(0, wave + PINGED).await?;
+    let (wave, pinged) = (scale.users, scale.count(PINGED));
+    server.create_users(0, wave + pinged).await?;
     results.spread("disk: append of 4 KiB and fdatasync", "before the deadlines", &disk::sync_time(server.data())?);
     let watch = server.watch()?;
-    let mut pinged = wave..wave + PINGED;
+    let mut pinged = wave..wave + pinged;
     one_by_one(&server, &mut pinged, scale, results).await?;
-    at_one_instant(&server, wave, &mut pinged, results).await?;
+    at_one_instant(&server, &mut pinged, scale, results).await?;
     let (wall, threads) = watch.stop()?;
     results.processor("deadlines", wall, threads);
     server.stop()
@@ -78,11 +78,13 @@ async fn one_by_one(
 
 async fn at_one_instant(
     server: &Server,
-    users: u64,
     pinged: &mut impl Iterator<Item = u64>,
+    scale: Scale,
     results: &mut Results,
 ) -> Result<()> {
-    let ahead = AHEAD + Duration::from_secs(users / FILLED_PER_SECOND);
+    let users = scale.users;
+    let [ahead, duration] = [AHEAD, DURATION].map(|real| if scale.quick { real / 2 } else { real });
+    let ahead = ahead + Duration::from_secs(users / FILLED_PER_SECOND);
     let last_inside = now() + i64::try_from(ahead.as_micros())?;
     let happened = Some(Timestamp(last_inside - HOUR_MICROS));
     server.lines((0..users).map(|user| plain_event(user, "wave", happened) + "\n").collect()).await?;
@@ -91,8 +93,8 @@ async fn at_one_instant(
         return Err(format!("{users} users could not be filled in {ahead:?}").into());
     }
     let subscriber = Subscriber::start(server).await?;
-    settle(between(now(), last_inside).saturating_sub(DURATION / 4)).await;
-    ping(server, pinged, DURATION).await?;
+    settle(between(now(), last_inside).saturating_sub(duration / 4)).await;
+    ping(server, pinged, duration).await?;
     settle(ONLINE + Duration::from_secs(1 + users / READ_PER_SECOND)).await;
     let seen = subscriber.finish().await?;
 

@@ -16,8 +16,10 @@ const SILENT_USERS: u64 = 1_000_000;
 /// What P2 compares.
 const MANY_SEGMENTS: usize = 100_000;
 pub(crate) const RATE: &str = "engine alone, one core";
+/// Part of the conditions of what P1 asks for.
+pub(crate) const GOAL: &str = "as many as the goal has";
 /// Part of the conditions of the rate at 1,000 segments and at 100,000.
-pub(crate) const MANY_CHANGES: &str = "many changes";
+const MANY_CHANGES: &str = "many changes";
 pub(crate) const MEMORY: &str = "engine alone: memory";
 pub(crate) const GROWTH: &str = "engine alone: cost with 100,000 segments in terms of 1,000";
 
@@ -26,6 +28,7 @@ pub(crate) fn run(scale: Scale, results: &mut Results) -> Result<()> {
     // First, since memory that earlier runs gave back to the allocator would not be counted.
     measure_memory(scale, results)?;
     let usual = clauses(1_000, Clauses::MANY_CHANGES);
+    rate(GOAL, &clauses(1_000, Clauses::GOAL), Mix::USUAL, scale, results);
     let less = rate(MANY_CHANGES, &usual, Mix::USUAL, scale, results);
     let more = rate(MANY_CHANGES, &clauses_with_rare(1_000, MANY_SEGMENTS), Mix::USUAL, scale, results);
     results.one(GROWTH, "the same changes per event", Unit::Times, less / more);
@@ -67,8 +70,8 @@ fn measure_memory(scale: Scale, results: &mut Results) -> Result<()> {
     let mut machine = machine_with(&clauses);
     know(&mut machine, SILENT_USERS);
     let bytes = (memory(std::process::id())? - before) / SILENT_USERS as f64;
-    let conditions = format!("1,000 segments, {} users without events", grouped(SILENT_USERS as f64));
+    let conditions = format!("1,000 segments, {} users", grouped(SILENT_USERS as f64));
     drop(machine);
-    results.one(MEMORY, conditions, Unit::KibibytesPerUser, bytes / 1024.0);
+    results.one("engine alone: memory without events", conditions, Unit::KibibytesPerUser, bytes / 1024.0);
     Ok(())
 }

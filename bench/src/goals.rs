@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use crate::results::{Measurement, Results};
-use crate::units::Unit;
-use crate::{deadlines, engine, idle, ingest, peers, posts, restart, site};
+use crate::units::{Unit, grouped};
+use crate::{deadlines, engine, idle, ingest, posts, restart, site};
 
 /// What of a measurement counts.
 #[derive(Clone, Copy)]
@@ -29,12 +29,24 @@ struct Goal {
     what: &'static str,
     bound: Bound,
     of: Of,
-    /// The name of the measurement, and what its conditions contain. An empty name is never
-    /// measured here.
-    name: String,
-    with: &'static [&'static str],
-    /// The measurement of another system, and that of the ratio.
-    peer: Option<(String, String)>,
+    measured: Measured,
+    peer: Option<Peer>,
+}
+
+enum Measured {
+    /// A measurement of this name, with conditions that contain all of these.
+    As(&'static str, &'static [&'static str]),
+    /// The ratio to a method of another system, with so many segments.
+    Ratio(&'static str, usize),
+    /// Not by the bench.
+    Never,
+}
+
+enum Peer {
+    /// A method of another system, with so many segments.
+    Method(&'static str, usize),
+    /// A measurement of this name; the goal's own is the ratio to it.
+    As(&'static str, &'static [&'static str]),
 }
 
 /// Users and events of the site, as conditions show them.
@@ -44,12 +56,19 @@ const FLINK: &str = "Apache Flink, keyed process function";
 const BY_DATABEND: &str = "one SQL query per segment and event, Databend";
 const BY_DUCKDB: &str = "one SQL query per segment and event, DuckDB";
 
-fn goal(id: &'static str, what: &'static str, bound: Bound, of: Of, name: &str, with: &'static [&'static str]) -> Goal {
-    Goal { id, what, bound, of, name: name.to_owned(), with, peer: None }
+fn goal(
+    id: &'static str,
+    what: &'static str,
+    bound: Bound,
+    of: Of,
+    name: &'static str,
+    with: &'static [&'static str],
+) -> Goal {
+    Goal { id, what, bound, of, measured: Measured::As(name, with), peer: None }
 }
 
-fn beside(goal: Goal, rate: String, ratio: String) -> Goal {
-    Goal { peer: Some((rate, ratio)), ..goal }
+fn never(id: &'static str, what: &'static str, bound: Bound) -> Goal {
+    Goal { id, what, bound, of: Of::Median, measured: Measured::Never, peer: None }
 }
 
 /// Returns the goals in their order.
@@ -60,12 +79,9 @@ fn goals() -> Vec<Goal> {
 fn of_the_engine() -> Vec<Goal> {
     use Of::Median;
     let p1 = "engine alone, 1,000 segments, 0.8 changes/event, events/s and core";
+    let p1 = goal("P1", p1, AtLeast(2e6), Median, engine::RATE, &["1,000 segments", engine::GOAL]);
     vec![
-        beside(
-            goal("P1", p1, AtLeast(2e6), Median, engine::RATE, &["1,000 segments", engine::MANY_CHANGES]),
-            peers::rate(FLINK),
-            peers::ratio(FLINK),
-        ),
+        Goal { peer: Some(Peer::Method(FLINK, 1_000)), ..p1 },
         goal("P2", "cost of 100,000 segments in terms of 1,000", AtMost(2.0), Median, engine::GROWTH, &[]),
     ]
 }
@@ -90,33 +106,33 @@ fn of_time_and_memory() -> Vec<Goal> {
         goal("P6", "deadline → transition, p99 in ms", AtMost(20.0), P99, deadlines::DEADLINE, &[]),
         goal("P6", "a wave of a million deadlines, s", AtMost(3.0), Median, deadlines::WAVE, wave),
         goal("P6", "delay of events during the wave, ms", AtMost(50.0), Max, deadlines::DURING, wave),
-        goal("P7", p7, AtMost(0.6), Median, engine::MEMORY, &["1,000 segments", "events"]),
-        goal("P7", "ten million known users in 6 GB", AtMost(6.0), Median, "", &[]),
+        goal("P7", p7, AtMost(0.6), Median, engine::MEMORY, &["1,000 segments", "500,000 events"]),
+        never("P7", "ten million known users, GB", AtMost(6.0)),
         goal("P8", "kill -9 → serving, a million users, s", AtMost(5.0), Median, restart::SERVING, &[SITE]),
         goal("P8", "kill -9 → exact, a million users, s", AtMost(5.0), Median, restart::STORED, &[SITE]),
-        goal("P8", "the same, ten million users, s", AtMost(30.0), Median, "", &[]),
-        goal("P11", "idle service, % of a core", AtMost(1.0), Median, idle::SHARE, &[]),
+        never("P8", "the same, ten million users, s", AtMost(30.0)),
     ]
 }
 
 fn of_history() -> Vec<Goal> {
     use Of::Median;
     let p9 = "a new segment over ten million events, in terms of the warehouse's one query";
-    let p10 = "in terms of one SQL query per segment and event";
-    let of_old = |method: &str| {
-        let goal = goal("P10", p10, AtLeast(1e4), Median, &peers::ratio(method), &["100 segments"]);
-        beside(goal, peers::rate(method), peers::ratio(method))
+    let p10 = |what: &'static str, method: &'static str| Goal {
+        id: "P10",
+        what,
+        bound: AtLeast(1e4),
+        of: Median,
+        measured: Measured::Ratio(method, 100),
+        peer: Some(Peer::Method(method, 100)),
     };
+    let p9 = goal("P9", p9, AtMost(2.0), Median, site::ONE_NEW_RATIO, &[SITE]);
     vec![
-        beside(
-            goal("P9", p9, AtMost(2.0), Median, site::ONE_NEW_RATIO, &[SITE]),
-            site::ONE_SHOT.to_owned(),
-            site::ONE_NEW_RATIO.to_owned(),
-        ),
-        goal("P9", "the same over a hundred million events", AtMost(2.0), Median, "", &[]),
-        of_old(BY_DATABEND),
-        of_old(BY_DUCKDB),
-        goal("P12", "disagreements with SQL: the tests compare (`make soak`)", AtMost(0.0), Median, "", &[]),
+        Goal { peer: Some(Peer::As(site::ONE_SHOT, &[SITE])), ..p9 },
+        never("P9", "the same over a hundred million events", AtMost(2.0)),
+        p10("in terms of a query per segment and event on Databend", BY_DATABEND),
+        p10("in terms of a query per segment and event on DuckDB", BY_DUCKDB),
+        goal("P11", "idle service, % of a core", AtMost(1.0), Median, idle::SHARE, &[]),
+        never("P12", "disagreements with SQL (`make soak` counts them)", AtMost(0.0)),
         goal("P13", "first contact, new users/s", AtLeast(5e4), Median, site::FIRST_CONTACT, &["200,000 new users"]),
     ]
 }
@@ -152,26 +168,39 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
 }
 
 fn row(goal: &Goal, results: &Results) -> Row {
-    let found = results.find(&goal.name, goal.with).filter(|_| !goal.name.is_empty());
-    let measured = found.and_then(|found| value(found, goal.of));
-    let peer = goal.peer.as_ref().filter(|_| measured.is_some());
-    // A peer is measured beside the same number of segments, or on the same site.
-    let with = &goal.with[..goal.with.len().min(1)];
-    let peer = peer.and_then(|(rate, ratio)| Some((results.find(rate, with)?, results.find(ratio, with)?)));
-    let (text, held) = match goal.bound {
-        AtLeast(bound) => (format!("≥ {}", Unit::Times.number(bound)), measured.map(|value| value >= bound)),
-        AtMost(bound) => (format!("≤ {}", Unit::Times.number(bound)), measured.map(|value| value <= bound)),
+    let method = |method: &str, segments| {
+        results.comparisons.iter().find(|found| found.method == method && found.segments == segments)
     };
-    Row {
-        id: goal.id,
-        what: goal.what,
-        goal: text,
-        measured,
-        conditions: found.map(|found| found.conditions.clone()),
-        peer: peer.and_then(|(rate, _)| Some(rate.unit.show(rate.median?))),
-        ratio: peer.and_then(|(_, ratio)| ratio.median),
-        held,
-    }
+    let (measured, conditions) = match goal.measured {
+        Measured::As(name, with) => {
+            let found = results.find(name, with);
+            (found.and_then(|found| value(found, goal.of)), found.map(|found| found.conditions.clone()))
+        }
+        Measured::Ratio(name, segments) => {
+            let found = method(name, segments);
+            let conditions = found.map(|found| format!("{segments} segments, {} events", grouped(found.events as f64)));
+            (found.map(|found| found.ratio), conditions)
+        }
+        Measured::Never => (None, None),
+    };
+    let (peer, ratio) = match goal.peer.as_ref().filter(|_| measured.is_some()) {
+        Some(Peer::Method(name, segments)) => {
+            let found = method(name, *segments);
+            (found.map(|found| found.peer.shown()), found.map(|found| found.ratio))
+        }
+        Some(Peer::As(name, with)) => (results.find(name, with).map(Measurement::shown), measured),
+        None => (None, None),
+    };
+    let (bound, held) = match goal.bound {
+        AtLeast(bound) => (format!("≥ {}", exact(bound)), measured.map(|value| value >= bound)),
+        AtMost(bound) => (format!("≤ {}", exact(bound)), measured.map(|value| value <= bound)),
+    };
+    Row { id: goal.id, what: goal.what, goal: bound, measured, conditions, peer, ratio, held }
+}
+
+/// Formats a bound.
+fn exact(bound: f64) -> String {
+    if bound < 1_000.0 { bound.to_string() } else { grouped(bound) }
 }
 
 fn value(measurement: &Measurement, of: Of) -> Option<f64> {
@@ -204,6 +233,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::comparison::Comparison;
     use crate::results::Spread;
 
     fn find<'a>(table: &'a str, start: &str) -> &'a str {
@@ -222,17 +252,24 @@ mod tests {
     fn a_row_takes_its_measurement_its_peer_and_its_bound() {
         let mut results = Results::default();
         results.runs(engine::RATE, "1,000 segments, 0.10 changes/event, few changes", Unit::EventsPerSecond, [9e6]);
-        let many = format!("1,000 segments, 0.80 changes/event, {}", engine::MANY_CHANGES);
+        let many = format!("1,000 segments, 0.80 changes/event, {}", engine::GOAL);
         results.runs(engine::RATE, &many, Unit::EventsPerSecond, [1e6, 3e6, 2.5e6]);
-        let beside = "1,000 segments, 500 events";
-        results.one(peers::rate(FLINK), beside, Unit::EventsPerSecond, 5e4);
-        results.one(peers::ratio(FLINK), beside, Unit::Times, 40.0);
+        results.compare(Comparison {
+            method: FLINK.to_owned(),
+            configuration: String::new(),
+            segments: 1_000,
+            events: 500,
+            changes_per_event: 0.5,
+            peer: Measurement::new("", "", Unit::EventsPerSecond, vec![5e4]),
+            uss: Measurement::new("", "", Unit::EventsPerSecond, vec![2e6]),
+            ratio: 40.0,
+        });
         let times = Spread::of((1..=100).map(Duration::from_millis).collect());
         results.spread(posts::RESPONSE, posts::AT_HALF, &times);
         let table = table(&rows(&results));
         let p1 = find(&table, "| P1 |");
         assert!(p1.ends_with(&format!("| ≥ 2,000,000 | 2,500,000 | {many} | 50,000 events/s | 40.0× | yes |")), "{p1}");
         let p4 = find(&table, "| P4 | response");
-        assert!(p4.ends_with("| ≤ 15.0 | 99.0 | half of the full rate | – | – | no |"), "{p4}");
+        assert!(p4.ends_with("| ≤ 15 | 99.0 | half of the full rate | – | – | no |"), "{p4}");
     }
 }

@@ -48,7 +48,7 @@ fn measure(clauses: &[String], users: u64, scale: Scale) -> Vec<Run> {
         know(&mut machine, users);
         alone::run(machine, Events::new(scale.engine_events, users, Mix::USUAL), None).0
     };
-    (0..scale.runs.min(3)).map(|_| once()).collect()
+    (0..scale.growth_runs).map(|_| once()).collect()
 }
 
 /// Returns the median.

@@ -33,7 +33,7 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
     let conditions = format!("sample data, {} s", watched.as_secs());
     results.one(SHARE, conditions, Unit::Percent, threads.values().sum::<f64>() / wall * 100.0);
     results.processor("idle", wall, threads);
-    let count = scale.count(SAVED);
+    let count = if scale.quick { SAVED / 20 } else { SAVED };
     let started = Instant::now();
     for (number, clause) in clauses_with_rare(1_000, count as usize).iter().enumerate() {
         server.segment(&format!("saved-{number}"), clause).await?;

@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table, and its progress")]
 
 mod alone;
+mod comparison;
 mod deadlines;
 mod disk;
 mod engine;
@@ -71,15 +72,17 @@ async fn measure(binary: &Path, arguments: &[&str]) -> Result<()> {
     let parts = if wanted.is_empty() { PARTS.to_vec() } else { wanted };
     let mut results = Results::default();
     // An interrupt drops the running part, which kills its server and deletes the data folder.
-    tokio::select! {
-        done = run(&parts, binary, scale, &mut results) => done?,
-        _ = tokio::signal::ctrl_c() => return Err("interrupted".into()),
-    }
+    let outcome = tokio::select! {
+        outcome = run(&parts, binary, scale, &mut results) => outcome,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    // What was measured before an error is shown too.
     let goals = goals::rows(&results);
-    println!("{results}\n{}", goals::table(&goals));
+    println!("{results}\n{}{}", comparison::table(&results.comparisons), goals::table(&goals));
     std::fs::create_dir_all(Path::new(RESULTS).parent().unwrap_or(Path::new(".")))?;
-    let whole = json!({"quick": scale.quick, "goals": goals, "measurements": results.measurements});
-    Ok(std::fs::write(RESULTS, serde_json::to_string_pretty(&whole)? + "\n")?)
+    let whole = json!({"quick": scale.quick, "goals": goals, "comparisons": results.comparisons, "measurements": results.measurements});
+    std::fs::write(RESULTS, serde_json::to_string_pretty(&whole)? + "\n")?;
+    outcome
 }
 
 async fn run(parts: &[&str], binary: &Path, scale: Scale, results: &mut Results) -> Result<()> {

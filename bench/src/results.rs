@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::comparison::{self, Comparison};
 use crate::units::{Unit, grouped};
 
 /// One thing that was measured under some conditions.
@@ -40,7 +41,7 @@ pub(crate) struct Percentiles {
 }
 
 impl Measurement {
-    fn new(name: impl Into<String>, conditions: impl Into<String>, unit: Unit, runs: Vec<f64>) -> Self {
+    pub(crate) fn new(name: impl Into<String>, conditions: impl Into<String>, unit: Unit, runs: Vec<f64>) -> Self {
         let lowest = runs.iter().copied().reduce(f64::min);
         let highest = runs.iter().copied().reduce(f64::max);
         Self {
@@ -57,7 +58,7 @@ impl Measurement {
     }
 
     /// Returns the value as the table shows it.
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         if let Some(Percentiles { p50, p99, max, .. }) = self.percentiles {
             let [p50, p99, max] = [p50, p99, max].map(millis);
             return format!("p50 {p50}, p99 {p99}, max {max} ms");
@@ -89,6 +90,8 @@ fn by_size(threads: &BTreeMap<String, f64>) -> Vec<(&String, &f64)> {
 /// All measurements of a run, in order.
 #[derive(Default)]
 pub(crate) struct Results {
+    /// With other systems.
+    pub comparisons: Vec<Comparison>,
     pub measurements: Vec<Measurement>,
 }
 
@@ -122,6 +125,12 @@ impl Results {
         let measurement =
             Measurement::new(name, format!("in {wall:.1} s"), Unit::Seconds, vec![threads.values().sum()]);
         self.push(Measurement { threads, ..measurement });
+    }
+
+    /// Adds a comparison with another system.
+    pub(crate) fn compare(&mut self, comparison: Comparison) {
+        eprint!("{}", comparison::table(std::slice::from_ref(&comparison)));
+        self.comparisons.push(comparison);
     }
 
     /// Adds that something could not be measured, and why.

@@ -16,6 +16,8 @@ pub(crate) struct Scale {
     pub users_max: u64,
     /// Runs of the engine alone.
     pub runs: usize,
+    /// Runs of each size of a picture.
+    pub growth_runs: usize,
     /// Runs with a server.
     pub served_runs: u64,
     /// Counts and durations of the other parts are divided by this.
@@ -30,7 +32,8 @@ impl Scale {
         engine_events: 500_000,
         users_max: 10_000_000,
         runs: 5,
-        served_runs: 5,
+        growth_runs: 3,
+        served_runs: 3,
         divisor: 1,
     };
     pub(crate) const QUICK: Self = Self {
@@ -38,8 +41,9 @@ impl Scale {
         users: 50_000,
         events: 500_000,
         engine_events: 100_000,
-        users_max: 1_000_000,
+        users_max: 100_000,
         runs: 3,
+        growth_runs: 1,
         served_runs: 1,
         divisor: 4,
     };

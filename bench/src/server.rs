@@ -22,6 +22,8 @@ const LINES_PER_REQUEST: usize = 50_000;
 /// Marker events, so many that every partition has some.
 const MARKERS: u64 = 400;
 const POLL: Duration = Duration::from_millis(50);
+/// More than any part saves.
+const SEGMENTS_MAX: &str = "10000";
 
 /// A binary and its data folder, which survive the process.
 pub(crate) struct Installation {
@@ -60,7 +62,12 @@ impl Installation {
     pub(crate) fn start(self) -> Result<Server> {
         let errors = self.path().join("stderr");
         let mut command = Command::new(&self.binary);
-        command.arg("serve").env_clear().env("USS_DATA_DIR", self.path()).env("LOG_LEVEL", "warn");
+        command
+            .arg("serve")
+            .env_clear()
+            .env("USS_DATA_DIR", self.path())
+            .env("LOG_LEVEL", "warn")
+            .env("USS_SEGMENTS_MAX", SEGMENTS_MAX);
         command.envs(PORTS.map(|name| (name, "0")));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&errors)?);
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", self.binary.display()))?;

@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use segment_engine::language::compile;
 use segment_engine::sql::size_query;
 use segment_engine::time::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::picture::{Curve, draw};
 use crate::results::{Results, Spread, median};
@@ -30,7 +30,7 @@ const IN_FORCE_MAX: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 const SAVED: usize = 50;
 const ASKED: u64 = 200;
-const PREVIEWS: usize = 10;
+const PREVIEWS: u64 = 10;
 /// 50,000 events a second.
 const LOAD_INTERVAL: Duration = Duration::from_millis(100);
 const LOAD_EVENTS: usize = 5_000;
@@ -70,12 +70,13 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
         .map(|label| Curve { label: label.to_owned(), points: Vec::new() });
     let full = Size { users: scale.users, events: scale.events };
     let smaller = SMALLER.map(|part| Size { users: full.users / part, events: full.events / part as usize });
-    for size in smaller.into_iter().chain([full]) {
+    // The smallest of a short run would have hardly any users.
+    let skipped = if scale.quick { 2 } else { 0 };
+    for size in smaller.into_iter().skip(skipped).chain([full]) {
         let site = Site::imported(binary, size, results).await?;
         if size.events == full.events {
             site.save(results).await?;
-            site.ask("idle", results).await?;
-            site.ask_under_load(results).await?;
+            site.ask("idle", results).await;
         }
         let alone = site.in_force(ONE_NEW, &[clause(0)], results).await?;
         let together = match size.events == full.events {
@@ -156,11 +157,15 @@ impl Site {
         Ok(())
     }
 
-    /// Saves ten segments at once, and lets new users come. Returns the seconds of the former.
+    /// Saves ten segments at once, lets new users come, and asks under load. Returns the seconds of the
+    /// first.
     async fn busy(&self, results: &mut Results) -> Result<Option<f64>> {
         let ten: Vec<String> = (1..=10).map(clause).collect();
         let together = self.in_force("ten new segments at once: until in force", &ten, results).await?;
         self.first_contact(results).await?;
+        self.server.wait_until_applied().await?;
+        self.ask_under_load(results).await?;
+        self.server.wait_until_applied().await?;
         Ok(together)
     }
 
@@ -199,37 +204,46 @@ impl Site {
         let rate = LOAD_EVENTS as f64 / LOAD_INTERVAL.as_secs_f64();
         let when = format!("while {} events/s come in", grouped(rate));
         tokio::select! {
-            asked = self.ask(&when, results) => asked,
+            () = self.ask(&when, results) => Ok(()),
             failed = load => failed,
         }
     }
 
-    async fn ask(&self, when: &str, results: &mut Results) -> Result<()> {
+    async fn ask(&self, when: &str, results: &mut Results) {
+        let previews = async |number: u64| {
+            let body = json!({"whereStatement": clause(100 + number as usize), "sample": 5});
+            self.server.post("/segments/preview", &body).await
+        };
+        self.times(PREVIEW, when, PREVIEWS, previews, results).await;
+        let page = async |number: u64| self.server.get(&format!("/users/segment/s{number}?limit=100")).await;
+        self.times(MEMBERS, when, ASKED, page, results).await;
+        let user = async |number: u64| self.server.get(&format!("/users/{}", 1 + number * 37)).await;
+        self.times(USER, when, ASKED, user, results).await;
+        let explain = async |number: u64| {
+            self.server.get(&format!("/users/{}/segments/s{number}/explain", 1 + number * 37)).await
+        };
+        self.times(EXPLAIN, when, ASKED, explain, results).await;
+    }
+
+    /// Asks so many questions one after another. A server that refuses one has no result.
+    async fn times(
+        &self,
+        name: &str,
+        when: &str,
+        count: u64,
+        ask: impl AsyncFn(u64) -> Result<Value>,
+        results: &mut Results,
+    ) {
         let conditions = format!("{}, {when}", self.size);
-        let mut previews = Vec::with_capacity(PREVIEWS);
-        for number in 0..PREVIEWS {
-            let body = json!({"whereStatement": clause(100 + number), "sample": 5});
+        let mut times = Vec::new();
+        for number in 0..count {
             let started = Instant::now();
-            self.server.post("/segments/preview", &body).await?;
-            previews.push(started.elapsed());
-        }
-        results.spread(PREVIEW, &conditions, &Spread::of(previews));
-        type PathOf = fn(u64) -> String;
-        let paths: [(&str, PathOf); 3] = [
-            (MEMBERS, |number| format!("/users/segment/s{number}?limit=100")),
-            (USER, |number| format!("/users/{}", 1 + number * 37)),
-            (EXPLAIN, |number| format!("/users/{}/segments/s{number}/explain", 1 + number * 37)),
-        ];
-        for (what, path) in paths {
-            let mut times = Vec::new();
-            for number in 0..ASKED {
-                let started = Instant::now();
-                self.server.get(&path(number)).await?;
-                times.push(started.elapsed());
+            if let Err(error) = ask(number).await {
+                return results.missing(name, conditions, format!("refused: {error:.200}"));
             }
-            results.spread(what, &conditions, &Spread::of(times));
+            times.push(started.elapsed());
         }
-        Ok(())
+        results.spread(name, conditions, &Spread::of(times));
     }
 
     /// Saves segments at once, and returns the seconds until all are in force, or `None` if that takes

@@ -1,20 +1,22 @@
 //! Other systems on the same machine: they get the same events and segments as the engine, and
 //! their answers are compared before their speed is shown. `bench/peers` has a script for each.
 
-mod answer;
+mod check;
 mod workload;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::alone::{self, machine_with};
-use crate::results::{Results, median};
-use crate::units::{Unit, grouped};
+use crate::comparison::Comparison;
+use crate::results::{Measurement, Results, median};
+use crate::units::Unit;
 use crate::{Result, Scale};
-use answer::{Answer, Kind};
+use check::{Answer, Kind};
 pub(crate) use workload::Workload;
 
-/// Prepared by `scripts/peers.sh`.
+const INSTALL: &str = "scripts/peers.sh";
+/// Where it installs.
 const PYTHON: &str = ".tools/peers/bin/python";
 const SCRIPTS: &str = "bench/peers";
 const FOLDER: &str = "target/bench/peers";
@@ -25,33 +27,40 @@ struct Peer {
     segments: &'static [usize],
     events: usize,
     events_quick: usize,
+    /// A program that takes minutes to build, so that a short run needs it to be there.
+    built: Option<&'static str>,
+}
+
+impl Peer {
+    const fn new(script: &'static str, events: usize, events_quick: usize) -> Self {
+        Self { script, segments: &[100, 1_000], events, events_quick, built: None }
+    }
 }
 
 const PEERS: [Peer; 7] = [
-    Peer { script: "flink_stream.py", segments: &[100, 1_000], events: 500_000, events_quick: 50_000 },
-    Peer { script: "dbsp_stream.py", segments: &[100, 1_000], events: 500_000, events_quick: 50_000 },
-    Peer { script: "duckdb_recompute.py", segments: &[100, 1_000], events: 500_000, events_quick: 50_000 },
-    Peer { script: "chdb_recompute.py", segments: &[100, 1_000], events: 500_000, events_quick: 50_000 },
-    Peer { script: "postgres_recompute.py", segments: &[100, 1_000], events: 500_000, events_quick: 50_000 },
-    Peer { script: "postgres_stream.py", segments: &[100, 1_000], events: 50_000, events_quick: 10_000 },
-    Peer { script: "original_method.py", segments: &[100], events: 500_000, events_quick: 50_000 },
+    Peer::new("flink_stream.py", 500_000, 50_000),
+    Peer { built: Some("target/bench/dbsp/release/dbsp-peer"), ..Peer::new("dbsp_stream.py", 500_000, 50_000) },
+    Peer::new("duckdb_recompute.py", 500_000, 50_000),
+    Peer::new("chdb_recompute.py", 500_000, 50_000),
+    Peer::new("postgres_recompute.py", 500_000, 50_000),
+    Peer::new("postgres_stream.py", 20_000, 5_000),
+    Peer { segments: &[100], ..Peer::new("original_method.py", 500_000, 50_000) },
 ];
 
-/// The name of the ratio of a method to USS.
-pub(crate) fn ratio(method: &str) -> String {
-    format!("{method}: USS is as many times as fast")
-}
-
-/// The name of a method's rate.
-pub(crate) fn rate(method: &str) -> String {
-    format!("{method}: events")
-}
-
-/// Runs every peer that is installed, or only that with the name.
+/// Installs the peers, and runs all of them or only those whose names start like this.
 pub(crate) fn run(only: Option<&str>, scale: Scale, results: &mut Results) -> Result<()> {
+    if !Command::new(INSTALL).status()?.success() {
+        results.missing("peers", "all", format!("left out: {INSTALL} failed"));
+        return Ok(());
+    }
     for peer in PEERS.iter().filter(|peer| only.is_none_or(|only| peer.script.starts_with(only))) {
         let events = if scale.quick { peer.events_quick } else { peer.events };
-        for segments in peer.segments {
+        if scale.quick && peer.built.is_some_and(|program| !Path::new(program).exists()) {
+            results.missing(peer.script, "a short run", "left out: it takes minutes to build");
+            continue;
+        }
+        // A short run has the first size only.
+        for segments in peer.segments.iter().take(if scale.quick { 1 } else { usize::MAX }) {
             compare(peer, &Workload::new(events, *segments), scale, results)
                 .map_err(|error| format!("{} with {segments} segments: {error}", peer.script))?;
         }
@@ -63,60 +72,49 @@ fn compare(peer: &Peer, workload: &Workload, scale: Scale, results: &mut Results
     let folder = Path::new(FOLDER).join(workload.name());
     let expected = workload.write(&folder)?;
     let file = folder.join(format!("{}.answer.json", peer.script));
-    let answers = ask(peer, &folder, &file, scale)?;
+    let Some(answers) = run_script(peer, &folder, &file, scale)? else {
+        results.missing(peer.script, workload.name(), "left out: the script failed");
+        return Ok(());
+    };
     // The engine runs right after its peer, under the same load of the machine.
-    let rates: Vec<f64> = (0..scale.runs.min(3)).map(|_| workload.measure()).collect();
-    for answer in &answers {
+    let rates: Vec<f64> = (0..scale.runs).map(|_| workload.measure()).collect();
+    for answer in answers {
         answer.check(&expected)?;
-        let conditions = format!(
-            "{} segments, {} events, {:.2} changes/event",
-            grouped(workload.segments.len() as f64),
-            grouped(workload.events as f64),
-            expected.transitions as f64 / workload.events as f64
-        );
-        report(answer, &conditions, &rates, results);
+        results.compare(comparison(answer, workload, expected.transitions, &rates));
     }
     Ok(())
 }
 
-/// Runs a script, and returns its answers.
-fn ask(peer: &Peer, folder: &Path, file: &Path, scale: Scale) -> Result<Vec<Answer>> {
-    let python = PathBuf::from(PYTHON);
-    if !python.exists() {
-        return Err("the peers are not installed: run scripts/peers.sh".into());
-    }
-    let mut command = Command::new(python);
+/// Runs a script, and returns its answers, or `None` if it failed and said why.
+fn run_script(peer: &Peer, folder: &Path, file: &Path, scale: Scale) -> Result<Option<Vec<Answer>>> {
+    let mut command = Command::new(PYTHON);
     command.arg(Path::new(SCRIPTS).join(peer.script)).args([folder, file]);
     command.args(["--runs", &scale.runs.min(3).to_string(), "--sample", if scale.quick { "5" } else { "20" }]);
     if !command.status()?.success() {
-        return Err("the script failed".into());
+        return Ok(None);
     }
-    Ok(serde_json::from_slice(&std::fs::read(file)?)?)
+    Ok(Some(serde_json::from_slice(&std::fs::read(file)?)?))
 }
 
-fn report(answer: &Answer, conditions: &str, engine: &[f64], results: &mut Results) {
-    let method = &answer.method;
-    let conditions = match &answer.note {
-        Some(note) => format!("{conditions}; {note}"),
-        None => conditions.to_owned(),
-    };
-    let Some(seconds) = (!answer.seconds.is_empty()).then(|| median(answer.seconds.clone())) else {
-        return results.missing(rate(method), conditions, answer.note.clone().unwrap_or_default());
-    };
-    let engine_rate = median(engine.to_vec());
-    results.runs(format!("{method}: USS beside it"), &conditions, Unit::EventsPerSecond, engine.iter().copied());
-    match answer.kind {
+fn comparison(answer: Answer, workload: &Workload, transitions: usize, rates: &[f64]) -> Comparison {
+    let (seconds, rate) = (median(answer.seconds.clone()), median(rates.to_vec()));
+    let (unit, runs, ratio) = match answer.kind {
+        Kind::Recompute => (Unit::Seconds, answer.seconds, rate * seconds),
         Kind::Stream | Kind::EachEvent => {
-            let rates = answer.seconds.iter().map(|seconds| answer.events as f64 / seconds);
-            results.runs(rate(method), &conditions, Unit::EventsPerSecond, rates);
-            results.one(ratio(method), conditions, Unit::Times, engine_rate * seconds / answer.events as f64);
+            let events = answer.events as f64;
+            let rates = answer.seconds.iter().map(|seconds| events / seconds);
+            (Unit::EventsPerSecond, rates.collect(), rate * seconds / events)
         }
-        Kind::Recompute => {
-            let name = format!("{method}: one recomputation");
-            results.runs(name, &conditions, Unit::Seconds, answer.seconds.iter().copied());
-            // Who wants the answer after each event recomputes it for each.
-            results.one(ratio(method), conditions, Unit::Times, engine_rate * seconds);
-        }
+    };
+    Comparison {
+        peer: Measurement::new(&answer.method, "", unit, runs),
+        uss: Measurement::new("USS", "", Unit::EventsPerSecond, rates.to_vec()),
+        method: answer.method,
+        configuration: answer.note,
+        segments: workload.segments.len(),
+        events: workload.events,
+        changes_per_event: transitions as f64 / workload.events as f64,
+        ratio,
     }
 }
 
