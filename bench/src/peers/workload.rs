@@ -122,3 +122,64 @@ impl Workload {
         Expected { members: members.collect(), transitions, after_events }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use segment_engine::event::Event;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Counts the events of each user in each segment's window, as the clause says.
+    fn counted(segment: Rolling, events: &[Event], at: Timestamp) -> Vec<i64> {
+        let since = at.0 - segment.days as i64 * DAY;
+        let mut counts = BTreeMap::<i64, u64>::new();
+        for event in events.iter().filter(|event| (since..=at.0).contains(&event.created_at.0)) {
+            let is_of = |field: &Option<Box<str>>, name: String| field.as_deref() == Some(&*name);
+            if is_of(&event.activity_type, segment.activity()) && is_of(&event.element_id, segment.category()) {
+                *counts.entry(event.user_id.0).or_default() += 1;
+            }
+        }
+        counts.into_iter().filter(|(_, count)| *count >= segment.at_least).map(|(user, _)| user).collect()
+    }
+
+    #[test]
+    fn the_expected_answer_is_what_the_clauses_say() {
+        let workload = Workload::new(2_000, 60);
+        let expected = workload.expected(workload.until());
+        let events: Vec<Event> = workload.events().collect();
+        for (id, segment) in (1..).zip(&workload.segments) {
+            let members = counted(*segment, &events, workload.until());
+            assert_eq!(expected.members[&id], members, "{}", segment.clause());
+        }
+        assert!(expected.members.values().any(|users| !users.is_empty()));
+        assert_eq!(expected.after_events.len(), NOTED);
+        for (number, event) in events.iter().enumerate().skip(2_000 - NOTED) {
+            let is_member = |id: &i64| {
+                let segment = workload.segments[*id as usize - 1];
+                counted(segment, &events, event.created_at).contains(&event.user_id.0)
+            };
+            let segments: Vec<i64> = (1..=60).filter(is_member).collect();
+            assert_eq!(expected.after_events[&number], segments, "after event {number}");
+        }
+    }
+
+    #[test]
+    fn a_workload_is_written_with_the_same_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let workload = Workload::new(300, 5);
+        let expected = workload.write(folder.path()).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        let instants: Vec<i64> = read("events.ndjson")
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["at"].as_i64().unwrap())
+            .collect();
+        assert_eq!(instants.len(), 300);
+        assert!(instants.windows(2).all(|pair| pair[0] < pair[1] && pair[1] % 1_000 == 0), "different milliseconds");
+        let segments: Value = serde_json::from_str(&read("segments.json")).unwrap();
+        assert_eq!(segments["segments"].as_array().unwrap().len(), 5);
+        assert_eq!(segments["until"], instants[299] + DAY);
+        let answer: Value = serde_json::from_str(&read("answer.json")).unwrap();
+        assert_eq!(answer, serde_json::to_value(&expected).unwrap());
+    }
+}
