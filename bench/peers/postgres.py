@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,3 +74,9 @@ def create(connection: psycopg.Connection[tuple[object, ...]], workload: Workloa
         for s in workload.segments:
             copy.write_row((s.id, s.activity, s.category, s.days * DAY_MICROS, s.at_least))
     return f"{connection.info.server_version // 10000}.{connection.info.server_version % 10000}"
+
+
+def processor_time(connection: psycopg.Connection[tuple[object, ...]]) -> Callable[[], float]:
+    """Returns the clock of the server process that serves the connection. Linux counts nanoseconds there."""
+    file = Path(f"/proc/{connection.info.backend_pid}/schedstat")
+    return lambda: int(file.read_text().split()[0]) / 1e9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postgres import create, server
+from postgres import create, processor_time, server
 from workload import Task, by_segment, task, timed, write
 
 ONE_QUERY = """
@@ -20,13 +20,13 @@ def main(task: Task) -> None:
                 copy.write_row((event.user, event.activity, event.category, event.at))
         connection.execute("CREATE INDEX ON events (activity, category, at) INCLUDE (user_id)")
         connection.execute("VACUUM ANALYZE")
-        seconds, rows = timed(task.runs, lambda: connection.execute(ONE_QUERY, [task.workload.until]).fetchall())
-    answer = {
+        until = [task.workload.until]
+        times, rows = timed(task.runs, lambda: connection.execute(ONE_QUERY, until).fetchall(), processor_time(connection))
+    answer = times | {
         "method": "PostgreSQL, one query for all segments",
         "kind": "recompute",
         "events": len(events),
         "note": f"{version}, everything in memory, no parallel query",
-        "seconds": seconds,
         "members": by_segment((int(str(segment)), int(str(user))) for segment, user in rows),
     }
     write(task, answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from postgres import create, server
+from postgres import create, processor_time, server
 from workload import Event, Task, by_segment, task, timed, write
 
 # A member is one until `until`, which is included. Each membership that ends is a row that the index of `until` finds.
@@ -67,14 +67,14 @@ def main(task: Task) -> None:
         version = create(connection, task.workload)
         connection.execute(FUNCTIONS)
         connection.execute("ANALYZE segments")
-        seconds, transitions = timed(task.runs, lambda: stream(connection, events, task.workload.until))
+        until = task.workload.until
+        times, transitions = timed(task.runs, lambda: stream(connection, events, until), processor_time(connection))
         members = connection.execute("SELECT segment_id, user_id FROM memberships").fetchall()
-    answer = {
+    answer = times | {
         "method": "PostgreSQL, a query for each event",
         "kind": "stream",
         "events": len(events),
         "note": f"{version}, a function on the server, {BATCH} events in a transaction, no syncs",
-        "seconds": seconds,
         "members": by_segment((int(str(segment)), int(str(user))) for segment, user in members),
         "transitions": transitions,
     }

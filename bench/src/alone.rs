@@ -1,6 +1,6 @@
 //! A run of the engine alone, on one core: no log, no JSON, no network.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use segment_engine::event::Event;
 use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
@@ -8,7 +8,8 @@ use segment_engine::language::compile;
 use segment_engine::machine::{self, Definition, Machine, UserProfile};
 use segment_engine::time::Timestamp;
 
-use crate::workload;
+use crate::watch::thread_time;
+use crate::{Result, workload};
 
 /// Events that are made at once. Making them is not measured, and only so many are in memory.
 const CHUNK: usize = 1 << 16;
@@ -18,6 +19,8 @@ const TURN: usize = 256;
 /// What a run of events took.
 pub(crate) struct Run {
     pub seconds: f64,
+    /// Of the processor, without the time that other processes had it.
+    pub processor_seconds: f64,
     pub events: usize,
     pub transitions: usize,
 }
@@ -64,13 +67,13 @@ pub(crate) fn run(
     mut machine: Machine,
     events: impl Iterator<Item = Event>,
     until: Option<Timestamp>,
-) -> (Run, Machine) {
-    let (mut took, mut count, mut transitions) = (Duration::ZERO, 0, 0);
+) -> Result<(Run, Machine)> {
+    let (mut clocks, mut count, mut transitions) = (Clocks::stopped()?, 0, 0);
     let mut events = events.peekable();
     while events.peek().is_some() {
         let chunk: Vec<Event> = events.by_ref().take(CHUNK).collect();
         count += chunk.len();
-        let started = Instant::now();
+        clocks.start()?;
         for turn in chunk.chunks(TURN) {
             for event in turn {
                 machine.event(event, false, event.processed_at);
@@ -78,15 +81,40 @@ pub(crate) fn run(
             machine.settle();
             transitions += take_transitions(&mut machine);
         }
-        took += started.elapsed();
+        clocks.stop()?;
     }
-    let started = Instant::now();
+    clocks.start()?;
     if let Some(until) = until {
         machine.advance(until, usize::MAX);
         transitions += take_transitions(&mut machine);
     }
-    took += started.elapsed();
-    (Run { seconds: took.as_secs_f64(), events: count, transitions }, machine)
+    clocks.stop()?;
+    let run = Run { seconds: clocks.wall, processor_seconds: clocks.processor, events: count, transitions };
+    Ok((run, machine))
+}
+
+/// The wall clock, and the processor time of this thread.
+struct Clocks {
+    started: (Instant, f64),
+    wall: f64,
+    processor: f64,
+}
+
+impl Clocks {
+    fn stopped() -> Result<Self> {
+        Ok(Self { started: (Instant::now(), thread_time()?), wall: 0.0, processor: 0.0 })
+    }
+
+    fn start(&mut self) -> Result<()> {
+        self.started = (Instant::now(), thread_time()?);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.wall += self.started.0.elapsed().as_secs_f64();
+        self.processor += thread_time()? - self.started.1;
+        Ok(())
+    }
 }
 
 /// Takes the changes, and returns how many transitions they are.

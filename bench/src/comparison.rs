@@ -21,11 +21,13 @@ pub(crate) struct Comparison {
     pub uss: Measurement,
     /// How many events USS applies while the method applies one, or computes all memberships once.
     pub ratio: f64,
+    /// The same by processor time, which other processes on the machine change less.
+    pub processor_ratio: f64,
 }
 
 impl Comparison {
-    fn ratio_shown(&self) -> String {
-        let ratio = Unit::Times.number(self.ratio);
+    fn shown(&self, ratio: f64) -> String {
+        let ratio = Unit::Times.number(ratio);
         match self.peer.unit {
             Unit::Seconds => format!("{ratio} events meanwhile"),
             _ => format!("{ratio}×"),
@@ -39,15 +41,16 @@ pub(crate) fn table(comparisons: &[Comparison]) -> String {
         return String::new();
     }
     let mut table =
-        "| peer | segments | events | changes/event | peer takes | USS beside it | ratio | configuration |\n\
-                     |---|---|---|---|---|---|---|---|\n"
+        "| peer | segments | events | changes/event | peer takes | USS beside it | ratio | by processor time | configuration |\n\
+                     |---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for row in comparisons {
         let Comparison { method, configuration, changes_per_event, .. } = row;
         let [segments, events] = [row.segments, row.events].map(|count| grouped(count as f64));
-        let (peer, uss, ratio) = (row.peer.shown(), row.uss.shown(), row.ratio_shown());
+        let (peer, uss) = (row.peer.shown(), row.uss.shown());
+        let [ratio, processor] = [row.ratio, row.processor_ratio].map(|ratio| row.shown(ratio));
         table += &format!(
-            "| {method} | {segments} | {events} | {changes_per_event:.2} | {peer} | {uss} | {ratio} | {configuration} |\n"
+            "| {method} | {segments} | {events} | {changes_per_event:.2} | {peer} | {uss} | {ratio} | {processor} | {configuration} |\n"
         );
     }
     table + "\n"
@@ -60,7 +63,17 @@ mod tests {
     fn comparison(peer: Measurement, ratio: f64) -> Comparison {
         let uss = Measurement::new("USS", "", Unit::EventsPerSecond, vec![9e6]);
         let (method, configuration) = ("m".to_owned(), "c".to_owned());
-        Comparison { method, configuration, segments: 1_000, events: 50, changes_per_event: 0.5, peer, uss, ratio }
+        Comparison {
+            method,
+            configuration,
+            segments: 1_000,
+            events: 50,
+            changes_per_event: 0.5,
+            peer,
+            uss,
+            ratio,
+            processor_ratio: 2.0,
+        }
     }
 
     #[test]
@@ -72,7 +85,10 @@ mod tests {
         let rows: Vec<&str> = table.lines().skip(2).collect();
         let start = "| m | 1,000 | 50 | 0.50";
         let uss = "9,000,000 events/s (111 ns)";
-        assert_eq!(rows[0], format!("{start} | 3,000,000 events/s (333 ns) | {uss} | 3.00× | c |"));
-        assert_eq!(rows[1], format!("{start} | 2.00 s | {uss} | 18,000,000 events meanwhile | c |"));
+        assert_eq!(rows[0], format!("{start} | 3,000,000 events/s (333 ns) | {uss} | 3.00× | 2.00× | c |"));
+        assert_eq!(
+            rows[1],
+            format!("{start} | 2.00 s | {uss} | 18,000,000 events meanwhile | 2.00 events meanwhile | c |")
+        );
     }
 }

@@ -263,6 +263,7 @@ mod tests {
             peer: Measurement::new("", "", Unit::EventsPerSecond, vec![5e4]),
             uss: Measurement::new("", "", Unit::EventsPerSecond, vec![2e6]),
             ratio: 40.0,
+            processor_ratio: 50.0,
         });
         let times = Spread::of((1..=100).map(Duration::from_millis).collect());
         results.spread(posts::RESPONSE, posts::AT_HALF, &times);

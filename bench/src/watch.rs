@@ -41,8 +41,14 @@ impl Watch {
 }
 
 /// Returns the seconds of processor time that a process has used.
-pub(crate) fn processor_time(process: u32) -> Result<f64> {
+fn processor_time(process: u32) -> Result<f64> {
     ticks(&Path::new("/proc").join(process.to_string()))
+}
+
+/// Returns the seconds of processor time that this thread has used. Linux counts nanoseconds there.
+pub(crate) fn thread_time() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(stat.split(' ').next().unwrap_or_default().parse::<f64>()? / 1e9)
 }
 
 /// Returns the seconds of the threads that live, by their names without numbers at the end.

@@ -1,3 +1,5 @@
+import com.sun.management.OperatingSystemMXBean;
+import java.lang.management.ManagementFactory;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Map;
@@ -17,11 +19,23 @@ final class Answer extends ProcessFunction<Row, Void> {
     /** When the source made the first event, and when this operator had seen everything. */
     static volatile long startedNanos;
     static volatile long endedNanos;
+    /** The processor time of all threads by then: with the compiler and the garbage collector. */
+    static volatile long startedProcessorNanos;
+    static volatile long endedProcessorNanos;
 
     /** Prepares for another job. */
     static void reset() {
         members = new HashMap<>();
         transitions = 0;
+    }
+
+    static void start() {
+        startedProcessorNanos = processorNanos();
+        startedNanos = System.nanoTime();
+    }
+
+    private static long processorNanos() {
+        return ((OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean()).getProcessCpuTime();
     }
 
     /** Takes a row of segment and user. Its kind says whether the user enters or leaves. */
@@ -37,5 +51,6 @@ final class Answer extends ProcessFunction<Row, Void> {
     @Override
     public void close() {
         endedNanos = System.nanoTime();
+        endedProcessorNanos = processorNanos();
     }
 }

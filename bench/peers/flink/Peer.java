@@ -52,6 +52,7 @@ public final class Peer {
 
     private Map<String, Object> measure(String method, String note, boolean transitions, Job job) throws Exception {
         List<Double> seconds = new ArrayList<>();
+        List<Double> processorSeconds = new ArrayList<>();
         for (int run = 0; run < runs; run++) {
             Configuration settings = new Configuration();
             settings.setString("state.backend.type", "hashmap");
@@ -61,6 +62,7 @@ public final class Peer {
             Answer.reset();
             job.run(environment);
             seconds.add((Answer.endedNanos - Answer.startedNanos) / 1e9);
+            processorSeconds.add((Answer.endedProcessorNanos - Answer.startedProcessorNanos) / 1e9);
         }
         Map<String, Object> answer = new LinkedHashMap<>();
         answer.put("method", method);
@@ -68,6 +70,7 @@ public final class Peer {
         answer.put("events", workload.events.size());
         answer.put("note", EnvironmentInformation.getVersion() + ", parallelism 1, heap state, object reuse, " + note);
         answer.put("seconds", seconds);
+        answer.put("processor_seconds", processorSeconds);
         answer.put("members", Answer.members);
         if (transitions) {
             answer.put("transitions", Answer.transitions);
@@ -79,7 +82,7 @@ public final class Peer {
         DataGeneratorSource<Workload.Event> source = new DataGeneratorSource<>(
                 index -> {
                     if (index == 0) {
-                        Answer.startedNanos = System.nanoTime();
+                        Answer.start();
                     }
                     return events.get(index.intValue());
                 },

@@ -26,6 +26,8 @@ pub(crate) struct Answer {
     pub kind: Kind,
     /// Of each run.
     pub seconds: Vec<f64>,
+    /// Of the processor, for the same runs.
+    pub processor_seconds: Vec<f64>,
     /// Events per run.
     pub events: usize,
     /// Version and configuration in a few words.
@@ -94,7 +96,7 @@ mod tests {
     }
 
     fn check(answer: Value) -> std::result::Result<(), String> {
-        let mut whole = json!({"method": "m", "kind": "stream", "seconds": [1.5], "events": 10, "note": ""});
+        let mut whole = json!({"method": "m", "kind": "stream", "seconds": [1.5], "processor_seconds": [1.0], "events": 10, "note": ""});
         whole.as_object_mut().unwrap().append(&mut answer.as_object().unwrap().clone());
         let answer: Answer = serde_json::from_value(whole).unwrap();
         answer.check(&expected()).map_err(|error| error.to_string())

@@ -7,7 +7,7 @@ mod workload;
 use std::path::Path;
 use std::process::Command;
 
-use crate::alone::{self, machine_with};
+use crate::alone::{self, Run, machine_with};
 use crate::comparison::Comparison;
 use crate::results::{Measurement, Results, median};
 use crate::units::Unit;
@@ -77,10 +77,10 @@ fn compare(peer: &Peer, workload: &Workload, scale: Scale, results: &mut Results
         return Ok(());
     };
     // The engine runs right after its peer, under the same load of the machine.
-    let rates: Vec<f64> = (0..scale.runs).map(|_| workload.measure()).collect();
+    let runs = (0..scale.runs).map(|_| workload.measure()).collect::<Result<Vec<Run>>>()?;
     for answer in answers {
         answer.check(&expected)?;
-        results.compare(comparison(answer, workload, expected.transitions, &rates));
+        results.compare(comparison(answer, workload, expected.transitions, &runs));
     }
     Ok(())
 }
@@ -96,31 +96,34 @@ fn run_script(peer: &Peer, folder: &Path, file: &Path, scale: Scale) -> Result<O
     Ok(Some(serde_json::from_slice(&std::fs::read(file)?)?))
 }
 
-fn comparison(answer: Answer, workload: &Workload, transitions: usize, rates: &[f64]) -> Comparison {
-    let (seconds, rate) = (median(answer.seconds.clone()), median(rates.to_vec()));
-    let (unit, runs, ratio) = match answer.kind {
-        Kind::Recompute => (Unit::Seconds, answer.seconds, rate * seconds),
+fn comparison(answer: Answer, workload: &Workload, transitions: usize, engine: &[Run]) -> Comparison {
+    let of_engine =
+        |seconds: fn(&Run) -> f64| median(engine.iter().map(|run| seconds(run) / run.events as f64).collect());
+    // What the engine's time for one event is compared with.
+    let (unit, runs, each) = match answer.kind {
+        Kind::Recompute => (Unit::Seconds, answer.seconds.clone(), 1.0),
         Kind::Stream | Kind::EachEvent => {
             let events = answer.events as f64;
-            let rates = answer.seconds.iter().map(|seconds| events / seconds);
-            (Unit::EventsPerSecond, rates.collect(), rate * seconds / events)
+            (Unit::EventsPerSecond, answer.seconds.iter().map(|seconds| events / seconds).collect(), events)
         }
     };
+    let rates = engine.iter().map(Run::rate).collect();
     Comparison {
         peer: Measurement::new(&answer.method, "", unit, runs),
-        uss: Measurement::new("USS", "", Unit::EventsPerSecond, rates.to_vec()),
+        uss: Measurement::new("USS", "", Unit::EventsPerSecond, rates),
         method: answer.method,
         configuration: answer.note,
         segments: workload.segments.len(),
         events: workload.events,
         changes_per_event: transitions as f64 / workload.events as f64,
-        ratio,
+        ratio: median(answer.seconds) / each / of_engine(|run| run.seconds),
+        processor_ratio: median(answer.processor_seconds) / each / of_engine(|run| run.processor_seconds),
     }
 }
 
 impl Workload {
-    /// Returns the events per second of the engine alone.
-    fn measure(&self) -> f64 {
-        alone::run(machine_with(&self.clauses()), self.events(), Some(self.until())).0.rate()
+    /// Runs the engine alone.
+    fn measure(&self) -> Result<Run> {
+        alone::run(machine_with(&self.clauses()), self.events(), Some(self.until())).map(|(run, _)| run)
     }
 }
