@@ -1,6 +1,6 @@
 //! A run of the engine alone, on one core: no log, no JSON, no network.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use segment_engine::event::Event;
 use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
@@ -9,7 +9,7 @@ use segment_engine::machine::{self, Definition, Machine, UserProfile};
 use segment_engine::time::Timestamp;
 
 use crate::watch::thread_time;
-use crate::{Result, workload};
+use crate::workload;
 
 /// Events that are made at once. Making them is not measured, and only so many are in memory.
 const CHUNK: usize = 1 << 16;
@@ -67,13 +67,13 @@ pub(crate) fn run(
     mut machine: Machine,
     events: impl Iterator<Item = Event>,
     until: Option<Timestamp>,
-) -> Result<(Run, Machine)> {
-    let (mut clocks, mut count, mut transitions) = (Clocks::stopped()?, 0, 0);
+) -> (Run, Machine) {
+    let (mut clocks, mut count, mut transitions) = (Clocks::stopped(), 0, 0);
     let mut events = events.peekable();
     while events.peek().is_some() {
         let chunk: Vec<Event> = events.by_ref().take(CHUNK).collect();
         count += chunk.len();
-        clocks.start()?;
+        clocks.start();
         for turn in chunk.chunks(TURN) {
             for event in turn {
                 machine.event(event, false, event.processed_at);
@@ -81,39 +81,37 @@ pub(crate) fn run(
             machine.settle();
             transitions += take_transitions(&mut machine);
         }
-        clocks.stop()?;
+        clocks.stop();
     }
-    clocks.start()?;
+    clocks.start();
     if let Some(until) = until {
         machine.advance(until, usize::MAX);
         transitions += take_transitions(&mut machine);
     }
-    clocks.stop()?;
-    let run = Run { seconds: clocks.wall, processor_seconds: clocks.processor, events: count, transitions };
-    Ok((run, machine))
+    clocks.stop();
+    let [seconds, processor_seconds] = [clocks.wall, clocks.processor].map(|time| time.as_secs_f64());
+    (Run { seconds, processor_seconds, events: count, transitions }, machine)
 }
 
 /// The wall clock, and the processor time of this thread.
 struct Clocks {
-    started: (Instant, f64),
-    wall: f64,
-    processor: f64,
+    started: (Instant, Duration),
+    wall: Duration,
+    processor: Duration,
 }
 
 impl Clocks {
-    fn stopped() -> Result<Self> {
-        Ok(Self { started: (Instant::now(), thread_time()?), wall: 0.0, processor: 0.0 })
+    fn stopped() -> Self {
+        Self { started: (Instant::now(), thread_time()), wall: Duration::ZERO, processor: Duration::ZERO }
     }
 
-    fn start(&mut self) -> Result<()> {
-        self.started = (Instant::now(), thread_time()?);
-        Ok(())
+    fn start(&mut self) {
+        self.started = (Instant::now(), thread_time());
     }
 
-    fn stop(&mut self) -> Result<()> {
-        self.wall += self.started.0.elapsed().as_secs_f64();
-        self.processor += thread_time()? - self.started.1;
-        Ok(())
+    fn stop(&mut self) {
+        self.wall += self.started.0.elapsed();
+        self.processor += thread_time() - self.started.1;
     }
 }
 

@@ -28,32 +28,32 @@ pub(crate) fn run(scale: Scale, results: &mut Results) -> Result<()> {
     // First, since memory that earlier runs gave back to the allocator would not be counted.
     measure_memory(scale, results)?;
     let usual = clauses(1_000, Clauses::MANY_CHANGES);
-    rate(GOAL, &clauses(1_000, Clauses::GOAL), Mix::USUAL, scale, results)?;
-    let less = rate(MANY_CHANGES, &usual, Mix::USUAL, scale, results)?;
-    let more = rate(MANY_CHANGES, &clauses_with_rare(1_000, MANY_SEGMENTS), Mix::USUAL, scale, results)?;
+    rate(GOAL, &clauses(1_000, Clauses::GOAL), Mix::USUAL, scale, results);
+    let less = rate(MANY_CHANGES, &usual, Mix::USUAL, scale, results);
+    let more = rate(MANY_CHANGES, &clauses_with_rare(1_000, MANY_SEGMENTS), Mix::USUAL, scale, results);
     results.one(GROWTH, "the same changes per event", Unit::Times, less / more);
-    rate("few changes", &clauses(1_000, Clauses::FEW_CHANGES), Mix::USUAL, scale, results)?;
+    rate("few changes", &clauses(1_000, Clauses::FEW_CHANGES), Mix::USUAL, scale, results);
     for count in [10, 100, 1_000] {
-        rate("changes of frequent activities", &clauses(count, Clauses::Broad), Mix::USUAL, scale, results)?;
+        rate("changes of frequent activities", &clauses(count, Clauses::Broad), Mix::USUAL, scale, results);
     }
     for late in [0, 10] {
-        rate(&format!("{late} % of the events late by up to a day"), &usual, Mix { late, hot: 0 }, scale, results)?;
+        rate(&format!("{late} % of the events late by up to a day"), &usual, Mix { late, hot: 0 }, scale, results);
     }
-    rate("half of the events of one user", &usual, Mix { late: 0, hot: 50 }, scale, results)?;
+    rate("half of the events of one user", &usual, Mix { late: 0, hot: 50 }, scale, results);
     let all = entered_by_every_event(20);
-    rate("each event enters 20 segments, which time ends", &all, Mix::IN_ORDER, scale, results)?;
+    rate("each event enters 20 segments, which time ends", &all, Mix::IN_ORDER, scale, results);
     Ok(())
 }
 
 /// Measures the rate, and returns its median.
-fn rate(what: &str, clauses: &[String], mix: Mix, scale: Scale, results: &mut Results) -> Result<f64> {
+fn rate(what: &str, clauses: &[String], mix: Mix, scale: Scale, results: &mut Results) -> f64 {
     let once = || alone::run(machine_with(clauses), Events::new(scale.engine_events, USERS, mix), None);
-    let runs = (0..scale.runs).map(|_| Ok(once()?.0)).collect::<Result<Vec<Run>>>()?;
+    let runs: Vec<Run> = (0..scale.runs).map(|_| once().0).collect();
     let rates: Vec<f64> = runs.iter().map(Run::rate).collect();
     let changes = runs[0].changes();
     let conditions = format!("{} segments, {changes:.2} changes/event, {what}", grouped(clauses.len() as f64));
     results.runs(RATE, conditions, Unit::EventsPerSecond, rates.iter().copied());
-    Ok(median(rates))
+    median(rates)
 }
 
 fn measure_memory(scale: Scale, results: &mut Results) -> Result<()> {
@@ -61,7 +61,7 @@ fn measure_memory(scale: Scale, results: &mut Results) -> Result<()> {
     let users = events.iter().map(|event| event.user_id).collect::<HashSet<UserId>>().len() as f64;
     let clauses = clauses(1_000, Clauses::MANY_CHANGES);
     let before = memory(std::process::id())?;
-    let (run, machine) = alone::run(machine_with(&clauses), events.iter().cloned(), None)?;
+    let (run, machine) = alone::run(machine_with(&clauses), events.iter().cloned(), None);
     let bytes = (memory(std::process::id())? - before) / users;
     let conditions = format!("1,000 segments, {} users, {} events", grouped(users), grouped(run.events as f64));
     drop(machine);

@@ -19,7 +19,7 @@ pub(crate) fn run(scale: Scale, results: &mut Results) -> Result<()> {
         let mut points = Vec::new();
         let mut changes = 0.0;
         for count in sizes.iter().copied().filter(|count| *count >= busy) {
-            let runs = measure(&clauses_with_rare(busy, count), USERS, scale)?;
+            let runs = measure(&clauses_with_rare(busy, count), USERS, scale);
             changes = runs[0].changes();
             let conditions = format!("{} segments, {changes:.2} changes/event", grouped(count as f64));
             points.push((count as f64, add(BY_SEGMENTS, conditions, &runs, results)));
@@ -27,26 +27,26 @@ pub(crate) fn run(scale: Scale, results: &mut Results) -> Result<()> {
         curves.push(Curve { label: format!("{changes:.2} changes per event"), points });
     }
     let axes = ("segments", "events per second, one core");
-    draw(&pictures()?.join("segments.svg"), "The engine alone, by the number of segments", axes, &curves)?;
+    draw(&pictures(scale)?.join("segments.svg"), "The engine alone, by the number of segments", axes, &curves)?;
 
     let clauses = clauses(1_000, Clauses::MANY_CHANGES);
     let mut points = Vec::new();
     for users in (4..).map(|power| 10_u64.pow(power)).take_while(|users| *users <= scale.users_max) {
-        let runs = measure(&clauses, users, scale)?;
+        let runs = measure(&clauses, users, scale);
         let conditions =
             format!("1,000 segments, {} known users, {:.2} changes/event", grouped(users as f64), runs[0].changes());
         points.push((users as f64, add(BY_USERS, conditions, &runs, results)));
     }
     let axes = ("known users", "events per second, one core");
     let curve = Curve { label: "1,000 segments".to_owned(), points };
-    draw(&pictures()?.join("users.svg"), "The engine alone, by the number of users", axes, &[curve])
+    draw(&pictures(scale)?.join("users.svg"), "The engine alone, by the number of users", axes, &[curve])
 }
 
-fn measure(clauses: &[String], users: u64, scale: Scale) -> Result<Vec<Run>> {
+fn measure(clauses: &[String], users: u64, scale: Scale) -> Vec<Run> {
     let once = || {
         let mut machine = machine_with(clauses);
         know(&mut machine, users);
-        alone::run(machine, Events::new(scale.engine_events, users, Mix::USUAL), None).map(|(run, _)| run)
+        alone::run(machine, Events::new(scale.engine_events, users, Mix::USUAL), None).0
     };
     (0..scale.growth_runs).map(|_| once()).collect()
 }

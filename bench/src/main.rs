@@ -45,7 +45,6 @@ const PARTS: [&str; 9] = ["engine", "growth", "peers", "ingest", "posts", "deadl
 const USAGE: &str = "usage: bench PATH_OF_USS [--quick] [PART…] | bench workload FOLDER EVENTS SEGMENTS";
 /// Where the results go, as JSON.
 const RESULTS: &str = "target/bench/results.json";
-const PICTURES: &str = "bench/pictures";
 
 /// One thread, since the client shares the cores with the server it measures.
 #[tokio::main(flavor = "current_thread")]
@@ -105,8 +104,9 @@ async fn run(parts: &[&str], binary: &Path, scale: Scale, results: &mut Results)
     Ok(())
 }
 
-/// Returns the folder of the pictures. A part of a run draws only its own.
-fn pictures() -> Result<PathBuf> {
-    std::fs::create_dir_all(PICTURES)?;
-    Ok(PICTURES.into())
+/// Returns the folder of the pictures. Those of a short run do not replace the real ones.
+fn pictures(scale: Scale) -> Result<PathBuf> {
+    let folder = if scale.quick { "target/bench/pictures" } else { "bench/pictures" };
+    std::fs::create_dir_all(folder)?;
+    Ok(folder.into())
 }

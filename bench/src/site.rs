@@ -94,7 +94,7 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
         curves[1].points.push((size.events as f64, one_shot));
     }
     let axes = ("events of the past", "seconds");
-    draw(&pictures()?.join("backfill.svg"), "A new segment over the whole history", axes, &curves)
+    draw(&pictures(scale)?.join("backfill.svg"), "A new segment over the whole history", axes, &curves)
 }
 
 /// A clause over the whole history that no other segment has.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Result;
 
@@ -45,10 +45,14 @@ fn processor_time(process: u32) -> Result<f64> {
     ticks(&Path::new("/proc").join(process.to_string()))
 }
 
-/// Returns the seconds of processor time that this thread has used. Linux counts nanoseconds there.
-pub(crate) fn thread_time() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    Ok(stat.split(' ').next().unwrap_or_default().parse::<f64>()? / 1e9)
+/// Returns the processor time that this thread has used. `/proc` is only brought up to date every few
+/// milliseconds, in which the engine applies thousands of events.
+#[expect(unsafe_code, reason = "a call of the C library, which writes into a value of its own type")]
+pub(crate) fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` lives until the call returns. On Linux every thread has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// Returns the seconds of the threads that live, by their names without numbers at the end.
