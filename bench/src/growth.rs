@@ -1,15 +1,20 @@
 //! How the engine alone grows with the number of segments and of users.
 
+use segment_engine::machine::Machine;
+
 use crate::alone::{self, Run, know, machine_with};
 use crate::picture::{Curve, draw};
 use crate::results::Results;
-use crate::units::{Unit, grouped};
+use crate::server::memory;
+use crate::units::{MIB, Unit, grouped};
 use crate::workload::{Clauses, Events, Mix, clauses, clauses_with_rare};
 use crate::{Result, Scale, pictures};
 
 const USERS: u64 = 100_000;
-pub(crate) const BY_SEGMENTS: &str = "growth, engine alone: events/s by segments";
-pub(crate) const BY_USERS: &str = "growth, engine alone: events/s by users";
+const BY_SEGMENTS: &str = "growth, engine alone: events/s by segments";
+const BY_USERS: &str = "growth, engine alone: events/s by users";
+/// The memory of the whole process that runs the engine.
+pub(crate) const MEMORY: &str = "growth, engine alone: memory by users";
 
 /// Measures both, and draws a picture of each.
 pub(crate) fn run(scale: Scale, results: &mut Results) -> Result<()> {
@@ -19,7 +24,8 @@ pub(crate) fn run(scale: Scale, results: &mut Results) -> Result<()> {
         let mut points = Vec::new();
         let mut changes = 0.0;
         for count in sizes.iter().copied().filter(|count| *count >= busy) {
-            let runs = measure(&clauses_with_rare(busy, count), USERS, scale);
+            let clauses = clauses_with_rare(busy, count);
+            let runs: Vec<Run> = (0..scale.growth_runs).map(|_| once(&clauses, USERS, scale).0).collect();
             changes = runs[0].changes();
             let conditions = format!("{} segments, {changes:.2} changes/event", grouped(count as f64));
             points.push((count as f64, add(BY_SEGMENTS, conditions, &runs, results)));
@@ -32,23 +38,30 @@ pub(crate) fn run(scale: Scale, results: &mut Results) -> Result<()> {
     let clauses = clauses(1_000, Clauses::MANY_CHANGES);
     let mut points = Vec::new();
     for users in (4..).map(|power| 10_u64.pow(power)).take_while(|users| *users <= scale.users_max) {
-        let runs = measure(&clauses, users, scale);
+        let mut memories = Vec::new();
+        let runs: Vec<Run> = (0..scale.growth_runs)
+            .map(|_| {
+                let (run, machine) = once(&clauses, users, scale);
+                memories.push(memory(std::process::id())? / MIB);
+                drop(machine);
+                Ok(run)
+            })
+            .collect::<Result<_>>()?;
+        let users = users as f64;
         let conditions =
-            format!("1,000 segments, {} known users, {:.2} changes/event", grouped(users as f64), runs[0].changes());
-        points.push((users as f64, add(BY_USERS, conditions, &runs, results)));
+            format!("1,000 segments, {} known users, {:.2} changes/event", grouped(users), runs[0].changes());
+        results.runs(MEMORY, &conditions, Unit::Mebibytes, memories);
+        points.push((users, add(BY_USERS, conditions, &runs, results)));
     }
     let axes = ("known users", "events per second, one core");
     let curve = Curve { label: "1,000 segments".to_owned(), points };
     draw(&pictures(scale)?.join("users.svg"), "The engine alone, by the number of users", axes, &[curve])
 }
 
-fn measure(clauses: &[String], users: u64, scale: Scale) -> Vec<Run> {
-    let once = || {
-        let mut machine = machine_with(clauses);
-        know(&mut machine, users);
-        alone::run(machine, Events::new(scale.engine_events, users, Mix::USUAL), None).0
-    };
-    (0..scale.growth_runs).map(|_| once()).collect()
+fn once(clauses: &[String], users: u64, scale: Scale) -> (Run, Machine) {
+    let mut machine = machine_with(clauses);
+    know(&mut machine, users);
+    alone::run(machine, Events::new(scale.engine_events, users, Mix::USUAL), None)
 }
 
 /// Returns the median.
