@@ -164,6 +164,8 @@ pub(crate) struct Row {
     what: &'static str,
     goal: String,
     measured: Option<f64>,
+    /// Why there is no value: the server refused, or took too long. Then the goal does not hold.
+    failed: Option<String>,
     conditions: Option<String>,
     peer: Option<String>,
     ratio: Option<f64>,
@@ -179,9 +181,11 @@ fn row(goal: &Goal, results: &Results) -> Row {
     let method = |method: &str, segments| {
         results.comparisons.iter().find(|found| found.method == method && found.segments == segments)
     };
+    let mut failed = None;
     let (measured, conditions) = match goal.measured {
         Measured::As(name, with) => {
             let found = results.find(name, with);
+            failed = found.filter(|found| found.runs.is_empty()).and_then(|found| found.note.clone());
             (found.and_then(|found| value(found, goal.of)), found.map(|found| found.conditions.clone()))
         }
         Measured::Ratio(name, segments) => {
@@ -203,7 +207,8 @@ fn row(goal: &Goal, results: &Results) -> Row {
         AtLeast(bound) => (format!("≥ {}", exact(bound)), measured.map(|value| value >= bound)),
         AtMost(bound) => (format!("≤ {}", exact(bound)), measured.map(|value| value <= bound)),
     };
-    Row { id: goal.id, what: goal.what, goal: bound, measured, conditions, peer, ratio, held }
+    let held = held.or(failed.as_ref().map(|_| false));
+    Row { id: goal.id, what: goal.what, goal: bound, measured, failed, conditions, peer, ratio, held }
 }
 
 /// Formats a bound.
@@ -227,7 +232,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
         "| goal | what | at | measured | with | peer | ratio | held |\n|---|---|---|---|---|---|---|---|\n".to_owned();
     for row in rows {
         let held = row.held.map_or("–", |held| if held { "yes" } else { "no" });
-        let measured = number(row.measured).unwrap_or_else(|| "not measured".to_owned());
+        let measured = number(row.measured).or_else(|| row.failed.clone()).unwrap_or_else(|| "not measured".to_owned());
         let [with, peer] = [&row.conditions, &row.peer].map(|text| text.as_deref().unwrap_or("–"));
         let ratio = number(row.ratio).map_or_else(|| "–".to_owned(), |ratio| ratio + "×");
         let Row { id, what, goal, .. } = row;
@@ -275,7 +280,10 @@ mod tests {
         });
         let times = Spread::of((1..=100).map(Duration::from_millis).collect());
         results.spread(posts::RESPONSE, posts::AT_HALF, &times);
+        results.missing(site::PREVIEW, format!("{SITE}, while 50,000 {LOADED}"), "refused");
         let table = table(&rows(&results));
+        let p15 = find(&table, "| P15 | preview");
+        assert!(p15.ends_with(&format!("| ≤ 1,000 | refused | {SITE}, while 50,000 {LOADED} | – | – | no |")), "{p15}");
         let p1 = find(&table, "| P1 |");
         assert!(p1.ends_with(&format!("| ≥ 2,000,000 | 2,500,000 | {many} | 50,000 events/s | 40.0× | yes |")), "{p1}");
         let p4 = find(&table, "| P4 | response");

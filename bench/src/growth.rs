@@ -18,6 +18,12 @@ pub(crate) const MEMORY: &str = "growth, engine alone: memory by users";
 
 /// Measures both, and draws a picture of each.
 pub(crate) fn run(scale: Scale, results: &mut Results) -> Result<()> {
+    // First, so that the process has no memory of other sizes.
+    by_users(scale, results)?;
+    by_segments(scale, results)
+}
+
+fn by_segments(scale: Scale, results: &mut Results) -> Result<()> {
     let sizes: Vec<usize> = (1..=5).map(|power| 10_usize.pow(power)).collect();
     let mut curves = Vec::new();
     for busy in [10, 1_000] {
@@ -33,8 +39,10 @@ pub(crate) fn run(scale: Scale, results: &mut Results) -> Result<()> {
         curves.push(Curve { label: format!("{changes:.2} changes per event"), points });
     }
     let axes = ("segments", "events per second, one core");
-    draw(&pictures(scale)?.join("segments.svg"), "The engine alone, by the number of segments", axes, &curves)?;
+    draw(&pictures(scale)?.join("segments.svg"), "The engine alone, by the number of segments", axes, &curves)
+}
 
+fn by_users(scale: Scale, results: &mut Results) -> Result<()> {
     let clauses = clauses(1_000, Clauses::MANY_CHANGES);
     let mut points = Vec::new();
     for users in (4..).map(|power| 10_u64.pow(power)).take_while(|users| *users <= scale.users_max) {

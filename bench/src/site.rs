@@ -80,15 +80,18 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
         }
         let alone = site.in_force(ONE_NEW, &[clause(0)], results).await?;
         let together = match size.events == full.events {
-            true => site.busy(results).await?,
+            true => Some(site.busy(results).await?),
             false => None,
         };
         let server = site.kill(results).await?;
         let installation = server.stop_and_keep()?;
         let one_shot = one_shot(&installation.path().join("warehouse.duckdb"), &clause(0), size, results)?;
-        for (name, took) in [(ONE_NEW_RATIO, alone), ("ten new segments: in terms of DuckDB's one query", together)] {
-            let Some(took) = took else { continue };
-            results.one(name, size.to_string(), Unit::Times, took / one_shot);
+        let of_ten = together.map(|took| ("ten new segments: in terms of DuckDB's one query", took));
+        for (name, took) in [Some((ONE_NEW_RATIO, alone)), of_ten].into_iter().flatten() {
+            match took {
+                Some(took) => results.one(name, size.to_string(), Unit::Times, took / one_shot),
+                None => results.missing(name, size.to_string(), "not in force in time"),
+            }
         }
         curves[0].points.extend(alone.map(|took| (size.events as f64, took)));
         curves[1].points.push((size.events as f64, one_shot));
