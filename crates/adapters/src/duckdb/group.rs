@@ -3,76 +3,41 @@
 //! DuckDB writes many rows at once with far less work each than few. With a transaction for each
 //! batch, it would write the newest rows over and over.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
-
 use ports::warehouse::{ArchiveBatch, WarehouseError};
-use tokio::sync::oneshot;
 
 use super::archive::{Outcome, archive};
 use super::database::Database;
+use crate::waiting::{Waiter, Waiting};
 
 /// The rows of a group, unless its first batch alone has more: two row groups of DuckDB.
 const GROUP_ROWS_MAX: usize = 2 * 122_880;
 
-/// The batches that wait, in the order in which they came.
-#[derive(Default)]
-pub(super) struct Waiting(Mutex<VecDeque<Waiter>>);
+/// Batches that wait to be written.
+pub(super) type Batches = Waiting<ArchiveBatch, Outcome>;
 
-struct Waiter {
-    batch: ArchiveBatch,
-    outcome: oneshot::Sender<Outcome>,
-}
-
-impl Waiting {
-    /// Adds a batch. The receiver gets what became of it.
-    pub(super) fn push(&self, batch: ArchiveBatch) -> oneshot::Receiver<Outcome> {
-        let (outcome, receiver) = oneshot::channel();
-        self.waiters().push_back(Waiter { batch, outcome });
-        receiver
+/// Writes the batches that wait, or the first ones if they are too many.
+pub(super) fn write_next(waiting: &Batches, database: &Database) {
+    let group = waiting.next_group(GROUP_ROWS_MAX, |batch| batch.rows.len());
+    let (batches, callers): (Vec<_>, Vec<_>) =
+        group.into_iter().map(|Waiter { item, outcome }| (item, outcome)).unzip();
+    if batches.is_empty() {
+        return;
     }
-
-    /// Writes the batches that wait, or the first ones if they are too many.
-    pub(super) fn write_next(&self, database: &Database) {
-        let (batches, outcomes): (Vec<_>, Vec<_>) =
-            self.next_group().into_iter().map(|waiter| (waiter.batch, waiter.outcome)).unzip();
-        if batches.is_empty() {
-            return;
-        }
-        let mut written = Vec::new();
-        let failure = database.write(|connection| {
-            written = match archive(connection, &batches) {
-                Ok(written) => written,
-                Err(error) if batches.len() == 1 => vec![Err(error)],
-                // One of them may be the cause. It must not hold up the others.
-                Err(_) => batches.chunks(1).map(|alone| archive(connection, alone)?.pop().unwrap_or(Ok(()))).collect(),
-            };
-            first_failure(&written)
-        });
-        // The database refused to begin if nothing was tried.
-        let refused = || failure.as_ref().map_err(copy).copied();
-        written.resize_with(outcomes.len(), refused);
-        for (outcome, written) in outcomes.into_iter().zip(written) {
-            // A caller that has gone reads the archive position when it comes back.
-            let _ = outcome.send(written);
-        }
-    }
-
-    fn next_group(&self) -> Vec<Waiter> {
-        let mut waiters = self.waiters();
-        waiters.retain(|waiter| !waiter.outcome.is_closed());
-        let mut rows = 0;
-        let fits = waiters.iter().take_while(|waiter| {
-            let is_first = rows == 0;
-            rows += waiter.batch.rows.len();
-            is_first || rows <= GROUP_ROWS_MAX
-        });
-        let fits = fits.count();
-        waiters.drain(..fits).collect()
-    }
-
-    fn waiters(&self) -> std::sync::MutexGuard<'_, VecDeque<Waiter>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    let mut outcomes = Vec::new();
+    let written = database.write(|connection| {
+        outcomes = match archive(connection, &batches) {
+            Ok(outcomes) => outcomes,
+            Err(error) if batches.len() == 1 => vec![Err(error)],
+            // One of them may be the cause. It must not hold up the others.
+            Err(_) => batches.chunks(1).map(|alone| archive(connection, alone)?.pop().unwrap_or(Ok(()))).collect(),
+        };
+        first_failure(&outcomes)
+    });
+    // There are none if the database is waiting to be reopened.
+    outcomes.resize_with(callers.len(), || written.as_ref().copied().map_err(copy));
+    for (caller, outcome) in callers.into_iter().zip(outcomes) {
+        // A caller that has gone reads the archive position when it comes back.
+        let _ = caller.send(outcome);
     }
 }
 
@@ -92,6 +57,7 @@ mod tests {
     use ports::warehouse::{ArchiveRow, UserRow};
     use segment_engine::ids::{PartitionId, UserId};
     use segment_engine::time::Timestamp;
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::duckdb::archive::position;
@@ -105,7 +71,7 @@ mod tests {
 
     struct World {
         database: Database,
-        waiting: Waiting,
+        waiting: Batches,
         _folder: tempfile::TempDir,
     }
 
@@ -113,7 +79,7 @@ mod tests {
         fn new() -> Self {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let database = Database::open(&folder.path().join("w.duckdb"), 1 << 20).expect("it opens");
-            Self { database, waiting: Waiting::default(), _folder: folder }
+            Self { database, waiting: Batches::default(), _folder: folder }
         }
 
         fn positions(&self, partitions: std::ops::Range<u32>) -> Vec<u64> {
@@ -141,13 +107,13 @@ mod tests {
         let world = World::new();
         let waiting = [batch(0, 0, 5, 2), batch(1, 3, 9, 2), batch(2, 0, 7, 0), batch(0, 5, 6, 1), batch(0, 5, 8, 1)];
         let receivers = waiting.map(|batch| world.waiting.push(batch));
-        world.waiting.write_next(&world.database);
+        write_next(&world.waiting, &world.database);
         let [first, gap, empty, next, again] = receivers.map(outcome);
         assert!(first.is_ok() && empty.is_ok() && next.is_ok());
         assert!(matches!(gap, Err(WarehouseError::Moved { found: 0, expected: 3 })), "{gap:?}");
         assert!(matches!(again, Err(WarehouseError::Moved { found: 6, expected: 5 })), "{again:?}");
         assert_eq!((world.positions(0..3), world.users()), (vec![6, 0, 7], 2), "user 0 was written twice");
-        world.waiting.write_next(&world.database);
+        write_next(&world.waiting, &world.database);
         assert_eq!(world.positions(0..3), [6, 0, 7], "nothing waits");
     }
 
@@ -157,34 +123,14 @@ mod tests {
         // DuckDB has no such number.
         let too_large = batch(1, 0, u64::MAX, 3);
         let receivers = [batch(0, 0, 5, 2), too_large, batch(2, 0, 7, 2)].map(|batch| world.waiting.push(batch));
-        world.waiting.write_next(&world.database);
+        write_next(&world.waiting, &world.database);
         let [first, failed, last] = receivers.map(outcome);
         assert!(first.is_ok() && last.is_ok(), "{first:?} {last:?}");
         assert!(matches!(failed, Err(WarehouseError::Unavailable(_))), "{failed:?}");
         assert_eq!((world.positions(0..3), world.users()), (vec![5, 0, 7], 4), "it left nothing");
         let refused = world.waiting.push(batch(3, 0, 1, 0));
-        world.waiting.write_next(&world.database);
+        write_next(&world.waiting, &world.database);
         let refused = outcome(refused);
         assert!(matches!(refused, Err(WarehouseError::Unavailable(_))), "the database is reopened first: {refused:?}");
-    }
-
-    #[test]
-    fn a_group_has_a_bounded_number_of_rows_but_any_single_batch() {
-        let world = World::new();
-        let sizes = [GROUP_ROWS_MAX + 1, GROUP_ROWS_MAX - 1, 1, 1];
-        let push = |(partition, rows): (u32, usize)| world.waiting.push(batch(partition, 0, 1, rows));
-        let _receivers: Vec<_> = (0..).zip(sizes).map(push).collect();
-        let groups: Vec<usize> = (0..4).map(|_| world.waiting.next_group().len()).collect();
-        assert_eq!(groups, [1, 2, 1, 0]);
-    }
-
-    #[test]
-    fn the_batch_of_a_caller_that_has_gone_is_not_written() {
-        let world = World::new();
-        drop(world.waiting.push(batch(0, 0, 5, 2)));
-        let kept = world.waiting.push(batch(1, 0, 5, 2));
-        world.waiting.write_next(&world.database);
-        assert!(outcome(kept).is_ok());
-        assert_eq!(world.positions(0..2), [0, 5]);
     }
 }

@@ -52,7 +52,7 @@ pub struct DuckDbWarehouse {
     database: Arc<Database>,
     /// One write at a time, because aliases are resolved against those written before.
     turn: Arc<tokio::sync::Mutex<()>>,
-    waiting: Arc<group::Waiting>,
+    waiting: Arc<group::Batches>,
     free_readers: Arc<Semaphore>,
 }
 
@@ -150,7 +150,7 @@ impl Warehouse for DuckDbWarehouse {
             let (database, waiting) = (self.database.clone(), self.waiting.clone());
             blocking(move || {
                 let _turn = turn;
-                waiting.write_next(&database);
+                group::write_next(&waiting, &database);
                 Ok(())
             })
             .await?;
