@@ -1,7 +1,7 @@
-//! Batches that wait to be written: those of several partitions go into one transaction.
+//! Batches that wait to be written: small ones of several partitions go into one transaction.
 //!
-//! DuckDB writes many rows at once with far less work each than few. With a transaction for each
-//! batch, it would write the newest rows over and over.
+//! A transaction has costs of its own, and so have its statements. Many small batches come together
+//! when events are few, or the archivers wait for something else.
 
 use ports::warehouse::{ArchiveBatch, WarehouseError};
 
@@ -9,8 +9,9 @@ use super::archive::{Outcome, archive};
 use super::database::Database;
 use crate::waiting::{Waiter, Waiting};
 
-/// The rows of a group, unless its first batch alone has more: two row groups of DuckDB.
-const GROUP_ROWS_MAX: usize = 2 * 122_880;
+/// The rows of a group, unless its first batch alone has more. Reads that begin wait while DuckDB
+/// commits. More rows would make them wait longer, and save little.
+const GROUP_ROWS_MAX: usize = 10_000;
 
 /// Batches that wait to be written.
 pub(super) type Batches = Waiting<ArchiveBatch, Outcome>;
