@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ports::config_store::MembershipStore;
 use segment_engine::ids::PartitionId;
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::archiver::{Archiver, Signals};
@@ -47,8 +48,11 @@ impl Service {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut handles = Vec::new();
+        let catching_up = Arc::new(Semaphore::new((Handle::current().metrics().num_workers() / 2).max(1)));
         for (partition, archiving) in open_all(&ports, settings).await?.into_iter().zip(archiving) {
-            handles.push(start_partition(partition, memberships.clone(), archiving, stopped.clone(), &mut tasks));
+            let catching_up = catching_up.clone();
+            let stopped = stopped.clone();
+            handles.push(start_partition(partition, memberships.clone(), archiving, catching_up, stopped, &mut tasks));
         }
         // After every partition is open: retention keeps only a checkpoint that can be opened.
         if let Some(retention) = Retention::new(ports.clone(), settings, memberships).map(Arc::new) {
@@ -115,6 +119,7 @@ fn start_partition(
     partition: Partition,
     memberships: Arc<dyn MembershipStore>,
     Archiving { archived, flush }: Archiving,
+    catching_up: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> PartitionHandle {
@@ -133,6 +138,7 @@ fn start_partition(
         archived: archived.clone(),
         flush: flush.clone(),
         stop: stop.clone(),
+        catching_up,
     };
     tasks.spawn(worker.run(partition));
     tasks.spawn(until_stopped(stop, "membership writer", id, move || {

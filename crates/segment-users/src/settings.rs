@@ -12,9 +12,11 @@ pub struct Settings {
     /// About how many bytes of records one turn takes.
     pub batch_bytes_max: usize,
     /// How many users who are behind one turn lets catch up, with a deadline or a segment that took
-    /// effect. Events wait as long.
+    /// effect, beside as many as it has records. More catch up between turns, in the partitions
+    /// that are let: see [`Service`](crate::service::Service).
     pub followers_per_turn_max: usize,
-    /// For how long a partition keeps its thread before others run.
+    /// For how long a partition keeps its thread before others run, and before it commits what users
+    /// who catch up change.
     pub slice: Duration,
     /// How long at least between two checkpoints of a partition, in microseconds.
     pub checkpoint_interval_micros: i64,
@@ -41,7 +43,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             batch_bytes_max: 1 << 20,
-            followers_per_turn_max: 512,
+            followers_per_turn_max: 64,
             slice: Duration::from_millis(5),
             checkpoint_interval_micros: 10_000_000,
             machine: machine::Settings::default(),

@@ -95,6 +95,9 @@ pub(crate) struct Worker {
     /// See [`Signals::flush`](crate::archiver::Signals).
     pub(crate) flush: watch::Sender<u64>,
     pub(crate) stop: watch::Receiver<bool>,
+    /// Shared by all partitions. One permit lets users of one partition catch up for a slice, so that
+    /// those of all partitions leave cores to the turns that have records.
+    pub(crate) catching_up: Arc<Semaphore>,
 }
 
 impl Worker {
@@ -146,12 +149,21 @@ impl Worker {
             if *self.stop.borrow() {
                 return partition.checkpoint().await;
             }
+            let log = partition.ports.log.clone();
+            let (id, next_offset) = (partition.id, partition.progress.next_offset);
+            if turn.is_behind {
+                tokio::select! {
+                    biased;
+                    () = log.wait_for(Topic::Events, id, next_offset) => {}
+                    Some(query) = self.queries.recv() => queries.push(query),
+                    Ok(_permit) = self.catching_up.acquire() => partition.catch_up(),
+                }
+                continue;
+            }
             if turn.more || filling {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let log = partition.ports.log.clone();
-            let (id, next_offset) = (partition.id, partition.progress.next_offset);
             let wake_at = partition.next_due().min(partition.checkpoint_due());
             let sleep = sleep_until(wake_at, partition.ports.clock.now());
             tokio::select! {

@@ -186,29 +186,31 @@ pub enum ConfigRecord {
 }
 
 /// All transitions of one user with one `effective_at` and cause: a record of the notification topic.
+///
+/// One that is read owns what it has; one that is written need not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notification {
+pub struct Notification<Text = String, Segments = Vec<SegmentId>> {
     /// `user_id:sequence`.
-    pub id: String,
+    pub id: Text,
     /// The user.
     pub user_id: UserId,
     /// The client id first seen for the user, if any is known.
-    pub client_ref_id: Option<String>,
+    pub client_ref_id: Option<Text>,
     /// Counts from 1 without a gap, per user.
     pub sequence: u64,
     /// Ids of the segments entered, ascending.
-    pub in_segments: Vec<SegmentId>,
+    pub in_segments: Segments,
     /// Ids of the segments left, ascending.
-    pub out_segments: Vec<SegmentId>,
+    pub out_segments: Segments,
     /// Why.
     pub cause: Cause,
     /// The first microsecond at which it holds: RFC 3339, UTC.
-    pub effective_at: String,
+    pub effective_at: Text,
     /// When it was emitted: RFC 3339, UTC.
-    pub at: String,
+    pub at: Text,
     /// All memberships afterwards, if the setting asks for them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub segments: Option<Vec<SegmentId>>,
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub segments: Option<Segments>,
 }
 
 /// A record of the error topic.

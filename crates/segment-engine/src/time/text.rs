@@ -81,11 +81,14 @@ impl fmt::Display for Timestamp {
         let (hour, minute, second, micro) = clock(time);
         if (0..=9_999).contains(&year) {
             // This runs for every event, and `write!` is slow.
-            let parts = [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T'), (hour, 2, b':'), (minute, 2, b':')];
-            let mut text = Vec::with_capacity("0000-00-00T00:00:00.000000Z".len());
-            for (number, width, separator) in parts.into_iter().chain([(second, 2, b'.'), (micro, 6, b'Z')]) {
-                text.extend((0..width).rev().map(|place| b'0' + (number / 10_i64.pow(place) % 10) as u8));
-                text.push(separator);
+            let mut text = *b"0000-00-00T00:00:00.000000Z";
+            let ends = [(year, 4), (month, 7), (day, 10), (hour, 13), (minute, 16), (second, 19), (micro, 26)];
+            for (mut number, mut end) in ends {
+                while number > 0 {
+                    end -= 1;
+                    text[end] = b'0' + (number % 10) as u8;
+                    number /= 10;
+                }
             }
             return f.write_str(std::str::from_utf8(&text).expect("digits and separators are ASCII"));
         }

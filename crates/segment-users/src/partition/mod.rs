@@ -126,8 +126,10 @@ pub struct Turn {
     pub records: usize,
     /// Notifications emitted.
     pub notifications: usize,
-    /// Whether more is waiting: records, or users who are behind.
+    /// Whether more is waiting: records, users who are behind, or changes to be emitted.
     pub more: bool,
+    /// Whether users are behind.
+    pub is_behind: bool,
 }
 
 impl Partition {
@@ -174,7 +176,13 @@ impl Partition {
         }
         let notifications = self.commit(batch.next_offset).await?;
         let more = !batch.records.is_empty() || !is_level || !self.untold.is_empty();
-        Ok(Turn { records: batch.records.len(), notifications, more })
+        Ok(Turn { records: batch.records.len(), notifications, more, is_behind: !is_level })
+    }
+
+    /// Lets users who are behind catch up for a slice of time. The next turn emits their changes.
+    pub(crate) fn catch_up(&mut self) {
+        let slice = Slice::begin(self.settings.slice);
+        while !self.machine.catch_up(self.settings.followers_per_turn_max) && !slice.is_over() {}
     }
 
     /// Stores the turn, with some of the changes. Time that passed without a change is not written:
@@ -191,7 +199,7 @@ impl Partition {
             records.push(notify::failure_record(&failure, self.id, next_offset, at));
         }
         notify::observe(&changes, at);
-        records.extend(changes.iter().map(|change| notify::notification_record(change, self.id, at)));
+        records.extend(notify::notification_records(&changes, self.id, at));
         let behind = |time: Timestamp| time.0.abs_diff(settled.min(time).0);
         if records.is_empty() && next_offset == self.progress.next_offset {
             self.progress.behind = behind(self.progress.time);

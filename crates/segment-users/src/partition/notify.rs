@@ -3,31 +3,39 @@
 use ports::ErrorCode;
 use ports::log::{NewRecord, Topic};
 use ports::records::{Cause, ErrorRecord, ErrorType, Notification};
-use segment_engine::ids::PartitionId;
+use segment_engine::ids::{PartitionId, SegmentId};
 use segment_engine::machine::{Change, Failure};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
-/// Returns the notification of a change.
-pub(super) fn notification_record(change: &Change, partition: PartitionId, at: Timestamp) -> NewRecord {
-    let notification = Notification {
-        id: format!("{}:{}", change.user, change.sequence),
-        user_id: change.user,
-        client_ref_id: change.client_ref_id.as_deref().map(str::to_owned),
-        sequence: change.sequence,
-        in_segments: change.entered.clone(),
-        out_segments: change.left.clone(),
-        cause: change.cause,
-        effective_at: change.effective_at.to_string(),
-        at: at.to_string(),
-        segments: change.segments.clone(),
-    };
-    NewRecord {
-        topic: Topic::Notifications,
-        partition,
-        key: change.user.to_string(),
-        value: serde_json::to_vec(&notification).expect("a notification is plain data"),
-    }
+/// Room for a notification of a few segments.
+const NOTIFICATION_BYTES: usize = 320;
+
+/// Returns the notifications of changes.
+pub(super) fn notification_records(
+    changes: &[Change],
+    partition: PartitionId,
+    at: Timestamp,
+) -> impl Iterator<Item = NewRecord> {
+    let at = at.to_string();
+    changes.iter().map(move |change| {
+        let key = change.user.to_string();
+        let notification: Notification<&str, &[SegmentId]> = Notification {
+            id: &format!("{key}:{}", change.sequence),
+            user_id: change.user,
+            client_ref_id: change.client_ref_id.as_deref(),
+            sequence: change.sequence,
+            in_segments: &change.entered,
+            out_segments: &change.left,
+            cause: change.cause,
+            effective_at: &change.effective_at.to_string(),
+            at: &at,
+            segments: change.segments.as_deref(),
+        };
+        let mut value = Vec::with_capacity(NOTIFICATION_BYTES);
+        serde_json::to_writer(&mut value, &notification).expect("a notification is plain data");
+        NewRecord { topic: Topic::Notifications, partition, key, value }
+    })
 }
 
 /// Returns the error record of a failed computation.
@@ -80,15 +88,18 @@ fn error_record(code: ErrorCode, message: String, data: serde_json::Value, key: 
 
 /// Counts transitions, and observes how long after their instant they are emitted.
 pub(super) fn observe(changes: &[Change], at: Timestamp) {
-    for change in changes {
-        let transitions = (change.entered.len() + change.left.len()) as u64;
-        metrics::counter!("uss_transitions_total", "cause" => cause_name(change.cause)).increment(transitions);
-        let lag_seconds = (at.0 - change.effective_at.0).max(0) as f64 / 1e6;
-        match change.cause {
-            Cause::Time => metrics::histogram!("uss_deadline_to_transition_seconds").record(lag_seconds),
-            Cause::Event => metrics::histogram!("uss_event_to_transition_seconds").record(lag_seconds),
-            _ => {}
-        }
+    // Changes of one cause and instant, of which a deadline may have thousands, are counted together.
+    for alike in changes.chunk_by(|a, b| (a.cause, a.effective_at) == (b.cause, b.effective_at)) {
+        let Some(Change { cause, effective_at, .. }) = alike.first() else { continue };
+        let transitions: usize = alike.iter().map(|change| change.entered.len() + change.left.len()).sum();
+        metrics::counter!("uss_transitions_total", "cause" => cause_name(*cause)).increment(transitions as u64);
+        let lag_seconds = (at.0 - effective_at.0).max(0) as f64 / 1e6;
+        let lag = match cause {
+            Cause::Time => metrics::histogram!("uss_deadline_to_transition_seconds"),
+            Cause::Event => metrics::histogram!("uss_event_to_transition_seconds"),
+            _ => continue,
+        };
+        lag.record_many(lag_seconds, alike.len());
     }
 }
 

@@ -17,9 +17,13 @@ impl Slice {
         Self { began: Instant::now(), length }
     }
 
+    pub(crate) fn is_over(&self) -> bool {
+        self.began.elapsed() >= self.length
+    }
+
     /// If the slice is over, lets others run and begins the next one.
     pub(crate) async fn end_if_over(&mut self) {
-        if self.began.elapsed() >= self.length {
+        if self.is_over() {
             tokio::task::yield_now().await;
             self.began = Instant::now();
         }
