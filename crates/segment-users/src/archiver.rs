@@ -216,7 +216,9 @@ impl Archiver {
     /// Reads what the warehouse knows about the users of a batch, and about its event ids, unless
     /// the worker has decided about them.
     async fn known(&self, inputs: &[Arrival], is_decided: bool) -> Result<Known, ArchiverError> {
-        let users: Vec<UserId> = inputs.iter().map(|arrival| arrival.user).collect();
+        let mut users: Vec<UserId> = inputs.iter().map(|arrival| arrival.user).collect();
+        users.sort_unstable();
+        users.dedup();
         let departed = users.iter().copied().zip(self.warehouse.departures(&users).await?);
         let departed = departed.filter_map(|(user, departure)| Some((user, departure?))).collect();
         let remembered = self.settings.machine.remembered_micros;

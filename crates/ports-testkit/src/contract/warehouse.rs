@@ -189,17 +189,17 @@ async fn events_come_back_as_they_were(warehouse: &dyn Warehouse) {
 
 /// Returns the n-th of many events. Each column is NULL in some of them, in no common rhythm.
 fn shape(n: u64) -> Event {
-    let text = |every: u64, text: &str| (n % every != 0).then(|| format!("{text} {n}").into());
+    let text = |every: u64, text: &str| (!n.is_multiple_of(every)).then(|| format!("{text} {n}").into());
     let totals = ["0", "-0.000000001", "99999999999999999999999999999.999999999", "-7", "1234.5"];
     let instants = [-1, 0, -62_167_219_200_000_000, 253_402_300_799_999_999, 1_700_000_000_000_000];
     let large = if n % 1_000 == 999 { "x".repeat(300_000) } else { String::new() };
     Event {
         event_id: text(2, "e"),
-        client_ref_id: if n % 7 == 0 { "".into() } else { format!("client {n}").into() },
+        client_ref_id: if n.is_multiple_of(7) { "".into() } else { format!("client {n}").into() },
         id_type: text(3, "cookie"),
         region: text(5, "Île \u{1f5fc}"),
         device_type: text(7, "a'b\"c\\d\n\t"),
-        country: (n % 11 == 0).then(|| "".into()),
+        country: n.is_multiple_of(11).then(|| "".into()),
         activity_type: text(13, "bought"),
         url: (n % 1_000 == 998).then(|| "u".repeat(100_000).into()),
         order_total: (n % 3 != 1).then(|| Decimal::parse(totals[n as usize % totals.len()])).flatten(),
