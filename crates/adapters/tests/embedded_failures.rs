@@ -105,9 +105,24 @@ async fn the_error_names_a_damaged_entry() {
 
 #[tokio::test]
 async fn a_damaged_checkpoint_is_refused() {
-    let user = [0, 0, 0, 1, 1, 0x80, 0, 0, 0, 0, 0, 0, 42];
-    let marker = [0, 0, 0, 1, 0];
-    for (key, named) in [(&user[..], "user 42"), (&marker[..], "marker")] {
+    type Harm = (&'static str, fn(&Path));
+    let harms: [Harm; 4] = [
+        ("1-1.users: its checksum does not match", |folder| {
+            let file = folder.join("checkpoints/1-1.users");
+            let mut bytes = std::fs::read(&file).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            std::fs::write(file, bytes).unwrap();
+        }),
+        ("1-1.users: its file is missing", |folder| {
+            std::fs::remove_file(folder.join("checkpoints/1-1.users")).unwrap();
+        }),
+        ("1-1.users: its file has another size", |folder| {
+            let file = std::fs::File::options().append(true).open(folder.join("checkpoints/1-1.users")).unwrap();
+            file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        }),
+        ("marker", |folder| damage(folder, "checkpoints", &[0, 0, 0, 1, 5])),
+    ];
+    for (named, harm) in harms {
         let folder = tempfile::tempdir().unwrap();
         let (log, checkpoints) = open(folder.path());
         for partition in [1, 2] {
@@ -117,7 +132,7 @@ async fn a_damaged_checkpoint_is_refused() {
             checkpoints.write(checkpoint).await.unwrap();
         }
         drop((log, checkpoints));
-        damage(folder.path(), "checkpoints", key);
+        harm(folder.path());
 
         let (_log, checkpoints) = open(folder.path());
         match checkpoints.load(PartitionId(1), Generation::Latest).await {

@@ -40,6 +40,22 @@ fn damage(checkpoints: &Keyspace, kind: u8) {
     checkpoints.insert(key, value).unwrap();
 }
 
+/// Changes the last byte of the oldest or the newest file of users.
+fn damage_file(folder: &Path, is_newest: bool) {
+    let file = folder.join("checkpoints").join(user_files(folder)[if is_newest { 1 } else { 0 }].clone());
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// Returns the names of the files of users, oldest first.
+fn user_files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.join("checkpoints")).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
 /// Returns the users of a generation, or why it cannot be read.
 async fn users(checkpoints: &EmbeddedCheckpoints, generation: Generation) -> Result<Vec<(i64, Vec<u8>)>, String> {
     match checkpoints.load(PartitionId(1), generation).await {
@@ -52,14 +68,16 @@ async fn users(checkpoints: &EmbeddedCheckpoints, generation: Generation) -> Res
 #[tokio::test]
 async fn a_damaged_checkpoint_falls_back_to_the_kept_one_and_is_never_kept() {
     let kept = vec![(41, vec![1]), (42, vec![2])];
-    for kind in [0, 1] {
+    let harms: [fn(&Path); 2] =
+        [|folder| change_directly(folder, |checkpoints| damage(checkpoints, 5)), |folder| damage_file(folder, true)];
+    for harm in harms {
         let folder = tempfile::tempdir().unwrap();
         let (log, checkpoints) = open(folder.path());
         checkpoints.write(checkpoint(5, &[(41, &[1]), (42, &[2])])).await.unwrap();
         checkpoints.keep(PartitionId(1)).await.unwrap();
         checkpoints.write(checkpoint(9, &[(42, &[7]), (43, &[8])])).await.unwrap();
         drop((log, checkpoints));
-        change_directly(folder.path(), |checkpoints| damage(checkpoints, kind));
+        harm(folder.path());
 
         let (_log, checkpoints) = open(folder.path());
         assert!(users(&checkpoints, Generation::Latest).await.is_err());
@@ -73,13 +91,12 @@ async fn a_damaged_checkpoint_falls_back_to_the_kept_one_and_is_never_kept() {
 
 #[tokio::test]
 async fn a_kept_checkpoint_that_is_damaged_or_incomplete_is_refused_and_replaced() {
-    type Harm = (&'static str, fn(&Keyspace));
+    type Harm = (&'static str, fn(&Path));
     let harms: [Harm; 3] = [
-        ("marker", |checkpoints| damage(checkpoints, 2)),
-        ("user 42", |checkpoints| damage(checkpoints, 3)),
-        ("1 blocks instead of 2", |checkpoints| {
-            let key = checkpoints.prefix([0, 0, 0, 1, 3]).next().unwrap().key().unwrap();
-            checkpoints.remove(key).unwrap();
+        ("marker", |folder| change_directly(folder, |checkpoints| damage(checkpoints, 6))),
+        ("checksum", |folder| damage_file(folder, false)),
+        ("missing", |folder| {
+            std::fs::remove_file(folder.join("checkpoints").join(&user_files(folder)[0])).unwrap();
         }),
     ];
     for (named, harm) in harms {
@@ -89,7 +106,7 @@ async fn a_kept_checkpoint_that_is_damaged_or_incomplete_is_refused_and_replaced
         checkpoints.keep(PartitionId(1)).await.unwrap();
         checkpoints.write(checkpoint(9, &[(42, &[7])])).await.unwrap();
         drop((log, checkpoints));
-        change_directly(folder.path(), harm);
+        harm(folder.path());
 
         let (_log, checkpoints) = open(folder.path());
         let refused = users(&checkpoints, Generation::Kept).await.unwrap_err();
@@ -103,26 +120,92 @@ async fn a_kept_checkpoint_that_is_damaged_or_incomplete_is_refused_and_replaced
 }
 
 #[tokio::test]
-async fn the_remains_of_an_interrupted_keep_are_not_kept() {
+async fn no_file_is_left_that_no_checkpoint_needs() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut log, mut checkpoints) = open(folder.path());
-    checkpoints.write(checkpoint(1, &[(42, &[1])])).await.unwrap();
-    for round in 1..4 {
-        drop((log, checkpoints));
-        // As if a keep had copied a user that was deleted since, and had been killed.
-        change_directly(folder.path(), |checkpoints| {
-            let unused = if round % 2 == 1 { 3 } else { 4 };
-            checkpoints.insert([0, 0, 0, 1, unused, 0x80, 0, 0, 0, 0, 0, 0, 41], [0; 9]).unwrap();
-        });
-        (log, checkpoints) = open(folder.path());
-        if round > 1 {
-            assert_eq!(users(&checkpoints, Generation::Kept).await, Ok(vec![(42, vec![round - 1])]));
-        }
-        checkpoints.write(checkpoint(u64::from(round), &[(42, &[round])])).await.unwrap();
-        checkpoints.keep(PartitionId(1)).await.unwrap();
-        assert_eq!(users(&checkpoints, Generation::Kept).await, Ok(vec![(42, vec![round])]));
-    }
+    // It does not compress.
+    let large: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(300).collect();
+    let (log, checkpoints) = open(folder.path());
+    checkpoints.write(checkpoint(1, &[(41, &large), (42, &large), (43, b"a")])).await.unwrap();
+    assert_eq!(user_files(folder.path()), ["1-1.users"]);
+    checkpoints.write(checkpoint(2, &[(43, b"b")])).await.unwrap();
+    assert_eq!(user_files(folder.path()).len(), 2, "it is small, and merged later");
+    checkpoints.keep(PartitionId(1)).await.unwrap();
+    assert_eq!(user_files(folder.path()), ["1-3.users"], "of both generations");
+    checkpoints.write(checkpoint(3, &[(43, b"c")])).await.unwrap();
+    checkpoints.add(PartitionId(1), checkpoint(4, &[(41, b"never written")]).users).await.unwrap();
+    assert_eq!(user_files(folder.path()).len(), 3);
     drop((log, checkpoints));
+
+    let (_log, checkpoints) = open(folder.path());
+    let expected = vec![(41, large.clone()), (42, large), (43, b"c".to_vec())];
+    assert_eq!(users(&checkpoints, Generation::Latest).await, Ok(expected));
+    checkpoints.forget_added(PartitionId(1)).await.unwrap();
+    assert_eq!(user_files(folder.path()), ["1-3.users", "1-4.users"], "what was never written is gone");
+    checkpoints.discard(PartitionId(1)).await.unwrap();
+    assert_eq!(user_files(folder.path()), [""; 0]);
+}
+
+/// What builds up to format 5 of the data folder left: each block an entry of the database.
+mod of_earlier_builds {
+    use super::*;
+
+    fn insert(checkpoints: &Keyspace, key: &[u8], body: &[u8]) {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(key);
+        crc.update(body);
+        let mut value = crc.finalize().to_le_bytes().to_vec();
+        value.extend_from_slice(body);
+        checkpoints.insert(key, value).unwrap();
+    }
+
+    fn user_key(kind: u8, user: u8) -> [u8; 13] {
+        [0, 0, 0, 1, kind, 0x80, 0, 0, 0, 0, 0, 0, user]
+    }
+
+    fn write_old(checkpoints: &Keyspace) {
+        let marker = |next_offset: u64| {
+            let progress = Progress { next_offset, time: Timestamp(1), behind: 0, notifications_offset: 0 };
+            (progress, vec![3_u8])
+        };
+        insert(checkpoints, &user_key(1, 41), &[1]);
+        insert(checkpoints, &user_key(1, 42), &[7]);
+        insert(checkpoints, &[0, 0, 0, 1, 0], &postcard::to_stdvec(&marker(9)).unwrap());
+        insert(checkpoints, &user_key(4, 41), &[2]);
+        insert(checkpoints, &[0, 0, 0, 1, 2], &postcard::to_stdvec(&(marker(5), 4_u8, 1_u64)).unwrap());
+        // Of a keep that was interrupted.
+        insert(checkpoints, &user_key(3, 40), &[6]);
+    }
+
+    #[tokio::test]
+    async fn checkpoints_are_read_and_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()));
+        change_directly(folder.path(), write_old);
+        for _ in 0..2 {
+            let (_log, checkpoints) = open(folder.path());
+            let latest = checkpoints.load(PartitionId(1), Generation::Latest).await.unwrap().unwrap();
+            assert_eq!((latest.marker.next_offset, latest.partition_state), (9, vec![3]));
+            assert_eq!(users(&checkpoints, Generation::Latest).await, Ok(vec![(41, vec![1]), (42, vec![7])]));
+            assert_eq!(users(&checkpoints, Generation::Kept).await, Ok(vec![(41, vec![2])]));
+        }
+        change_directly(folder.path(), |checkpoints| {
+            let old = checkpoints.prefix([0, 0, 0, 1]).count();
+            assert_eq!(old, 2, "the two markers");
+        });
+    }
+
+    #[tokio::test]
+    async fn a_damaged_one_is_refused_and_the_other_is_not() {
+        for (kind, is_latest) in [(1, true), (0, true), (4, false), (2, false)] {
+            let folder = tempfile::tempdir().unwrap();
+            drop(open(folder.path()));
+            change_directly(folder.path(), write_old);
+            change_directly(folder.path(), |checkpoints| damage(checkpoints, kind));
+            let (_log, checkpoints) = open(folder.path());
+            assert_eq!(users(&checkpoints, Generation::Latest).await.is_err(), is_latest, "{kind}");
+            assert_eq!(users(&checkpoints, Generation::Kept).await.is_err(), !is_latest, "{kind}");
+        }
+    }
 }
 
 fn records(partitions: u32, bytes: usize, seed: u64) -> Vec<NewRecord> {

@@ -5,13 +5,16 @@ use segment_engine::ids::{PartitionId, UserId};
 
 use crate::log::Progress;
 
+/// Users and their blocks; `None` removes a block.
+pub type Blocks = Vec<(UserId, Option<Vec<u8>>)>;
+
 /// One incremental checkpoint: the blocks of the users that changed since the one before.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// The partition of the event topic.
     pub partition: PartitionId,
-    /// The blocks of the changed users; `None` removes a block.
-    pub users: Vec<(UserId, Option<Vec<u8>>)>,
+    /// The blocks of the changed users, but for those that were [added](CheckpointStore::add) before.
+    pub users: Blocks,
     /// The state of the partition as a whole (segments in force, running backfills).
     pub partition_state: Vec<u8>,
     /// The progress that the blocks include. A checkpoint without its marker was never written.
@@ -58,7 +61,14 @@ pub enum CheckpointError {
 /// The checkpoint port.
 #[async_trait]
 pub trait CheckpointStore: Send + Sync + 'static {
-    /// Writes a checkpoint atomically and durably.
+    /// Adds blocks to the partition's next checkpoint. Until that is [written](Self::write) they count
+    /// for nothing. Of two blocks of a user the later one counts.
+    async fn add(&self, partition: PartitionId, users: Blocks) -> Result<(), CheckpointError>;
+
+    /// Forgets the blocks that were added to a checkpoint that was never written.
+    async fn forget_added(&self, partition: PartitionId) -> Result<(), CheckpointError>;
+
+    /// Writes a checkpoint atomically and durably, with the blocks that were added.
     async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError>;
 
     /// Returns the state at the generation's marker; `None` if there is none. Verifies every

@@ -20,6 +20,8 @@ pub struct Settings {
     pub slice: Duration,
     /// How long at least between two checkpoints of a partition, in microseconds.
     pub checkpoint_interval_micros: i64,
+    /// How many users one step of a checkpoint writes, between two turns.
+    pub checkpoint_users_per_step: usize,
     /// The machine's own.
     pub machine: machine::Settings,
     /// Of how many merged users a backfill reads the history at a time.
@@ -46,6 +48,7 @@ impl Default for Settings {
             followers_per_turn_max: 64,
             slice: Duration::from_millis(5),
             checkpoint_interval_micros: 10_000_000,
+            checkpoint_users_per_step: 512,
             machine: machine::Settings::default(),
             backfill_users_per_read: 512,
             backfill_events_per_step: 4_096,

@@ -110,6 +110,7 @@ impl Worker {
             self.running.send_replace(false);
             let (id, ports, settings) = (partition.id, partition.ports.clone(), partition.settings);
             tracing::error!(partition = id.0, "the worker stopped and starts again from its last commit: {error}");
+            partition.saving.end().await;
             // With what it holds: memory, and a scan of the history.
             drop(partition);
             partition = loop {
@@ -170,6 +171,7 @@ impl Worker {
                 () = log.wait_for(Topic::Events, id, next_offset) => {}
                 () = tokio::time::sleep(sleep) => {}
                 () = partition.backfill.wait() => {}
+                () = partition.saving.continues() => {}
                 // The archiver has advanced: a backfill may be waiting for it to pass the fence.
                 _ = self.archived.changed() => {}
                 Some(query) = self.queries.recv() => queries.push(query),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
+use ports::checkpoints::{Blocks, Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::clock::ManualClock;
 use ports::log::Progress;
 use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
@@ -37,6 +37,10 @@ struct BarrierCheckpoints {
 
 #[async_trait]
 impl CheckpointStore for BarrierCheckpoints {
+    async fn forget_added(&self, partition: PartitionId) -> Result<(), CheckpointError> {
+        self.inner.forget_added(partition).await
+    }
+
     async fn load(&self, partition: PartitionId, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
         if self.broken == Some(partition) {
             return Err(CheckpointError::Unavailable("the disk of partition 5 failed".to_owned()));
@@ -48,6 +52,10 @@ impl CheckpointStore for BarrierCheckpoints {
         }
         self.reading.fetch_sub(1, Ordering::SeqCst);
         self.inner.load(partition, generation).await
+    }
+
+    async fn add(&self, partition: PartitionId, users: Blocks) -> Result<(), CheckpointError> {
+        self.inner.add(partition, users).await
     }
 
     async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {

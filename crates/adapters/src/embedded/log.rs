@@ -13,6 +13,7 @@ use segment_engine::time::Timestamp;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::block::{Block, block_key};
+use super::checkpoints::EmbeddedCheckpoints;
 use super::entry::{self, Entry, FORMAT_VERSION, Layout};
 use super::group::{Call, Place, Reply, Request, entry_change};
 use super::highest_ids;
@@ -32,6 +33,8 @@ pub const QUEUED_CALLS_MAX: usize = (QUEUED_KIB_MAX / CALL_KIB_MIN) as usize;
 /// A log in a local folder.
 pub struct EmbeddedLog {
     store: Arc<Store>,
+    /// Beside it. A wipe erases what was removed from both.
+    checkpoints: EmbeddedCheckpoints,
     tail: Arc<Tail>,
     clock: Arc<dyn Clock>,
     partitions: u32,
@@ -44,7 +47,12 @@ pub struct EmbeddedLog {
 
 impl EmbeddedLog {
     /// Opens the log of a database, or creates it with this number of partitions.
-    pub fn open(store: Arc<Store>, partitions: u32, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
+    pub fn open(
+        store: Arc<Store>,
+        checkpoints: EmbeddedCheckpoints,
+        partitions: u32,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, LogError> {
         check_layout(&store, partitions)?;
         highest_ids::ensure(&store, partitions)?;
         let recovered = store.with(|opened| recover(opened, partitions))?;
@@ -62,7 +70,7 @@ impl EmbeddedLog {
         let writer = thread.spawn(move || writer.run()).map_err(StoreError::from)?;
         let queued_kib = Arc::new(Semaphore::new(QUEUED_KIB_MAX as usize));
         let (reclaim, queue, writer) = (Arc::default(), Some(queue), Some(writer));
-        Ok(Self { store, tail, clock, partitions, reclaim, queued_kib, queue, writer })
+        Ok(Self { store, checkpoints, tail, clock, partitions, reclaim, queued_kib, queue, writer })
     }
 
     /// Queues a call and waits for its reply.
@@ -244,11 +252,12 @@ impl Log for EmbeddedLog {
     }
 
     async fn wipe(&self, now: Timestamp, interval_micros: i64) -> Result<bool, LogError> {
-        let store = self.store.clone();
+        let (store, checkpoints, partitions) = (self.store.clone(), self.checkpoints.clone(), self.partitions);
         let wiped = tokio::task::spawn_blocking(move || {
             let last: Option<i64> = store.with(|opened| Entry::Wiped.get(opened))?;
             let is_due = last.is_some_and(|last| now.0.saturating_sub(last) >= interval_micros);
             if is_due {
+                checkpoints.wipe(partitions).map_err(|error| LogError::Unavailable(error.to_string()))?;
                 store.wipe()?;
             }
             if is_due || last.is_none() {

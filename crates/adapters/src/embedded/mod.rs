@@ -52,7 +52,7 @@ pub fn open(
 pub struct Embedded {
     /// The log port.
     pub log: EmbeddedLog,
-    /// The checkpoint port, on the same database.
+    /// The checkpoint port, on files beside the database.
     pub checkpoints: EmbeddedCheckpoints,
     /// What was repaired or given up during the open.
     pub findings: Vec<Finding>,
@@ -85,7 +85,9 @@ impl From<StoreError> for OpenError {
 pub fn open_with(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, losses: Losses) -> Result<Embedded, OpenError> {
     let mut findings = Vec::new();
     let store = Arc::new(Store::open(folder, losses, &mut findings)?);
-    let log = EmbeddedLog::open(store.clone(), partitions, clock).map_err(OpenError::Log)?;
+    let checkpoints = EmbeddedCheckpoints::open(store.clone(), folder, partitions);
+    let checkpoints = checkpoints.map_err(|error| OpenError::Log(LogError::Unavailable(error.to_string())))?;
+    let log = EmbeddedLog::open(store, checkpoints.clone(), partitions, clock).map_err(OpenError::Log)?;
     let restore = PendingRestore::of(folder);
-    Ok(Embedded { log, checkpoints: EmbeddedCheckpoints::new(store), findings, restore })
+    Ok(Embedded { log, checkpoints, findings, restore })
 }

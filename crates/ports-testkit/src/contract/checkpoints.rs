@@ -21,6 +21,7 @@ pub trait CheckpointPlace: Send + Sync {
 /// Runs the whole suite; `place` returns an empty place at each call.
 pub async fn suite<P: CheckpointPlace>(place: impl Fn() -> P) {
     checkpoints_add_up(&*place().open().await).await;
+    added_blocks_count_when_the_checkpoint_is_written(&place()).await;
     partitions_are_independent(&*place().open().await).await;
     discarding_leaves_nothing(&*place().open().await).await;
     a_kept_checkpoint_stays_as_it_was(&*place().open().await).await;
@@ -73,6 +74,32 @@ async fn checkpoints_add_up(store: &dyn CheckpointStore) {
     let large = vec![7; 3 << 20];
     store.write(checkpoint(0, 4, &[(2, Some(&large))])).await.unwrap();
     expect(store, 0, 4, &[(-1, b""), (2, &large)]).await;
+}
+
+async fn added_blocks_count_when_the_checkpoint_is_written(place: &impl CheckpointPlace) {
+    let add = async |store: &dyn CheckpointStore, partition: u32, users: &[(i64, Option<&[u8]>)]| {
+        store.add(PartitionId(partition), checkpoint(0, 0, users).users).await.unwrap();
+    };
+    let store = place.open().await;
+    add(&*store, 0, &[(1, Some(b"a")), (2, Some(b"b"))]).await;
+    add(&*store, 1, &[(1, Some(b"other"))]).await;
+    assert!(store.marker(PartitionId(0), Latest).await.unwrap().is_none(), "not written yet");
+    add(&*store, 0, &[(2, Some(b"b2")), (3, Some(b"c")), (4, Some(b"d"))]).await;
+    store.write(checkpoint(0, 1, &[(4, None), (5, Some(b"e"))])).await.unwrap();
+    expect(&*store, 0, 1, &[(1, b"a"), (2, b"b2"), (3, b"c"), (5, b"e")]).await;
+    let users: [(i64, &[u8]); 4] = [(1, b"a"), (2, b"b2"), (3, b"c"), (5, b"e")];
+    add(&*store, 0, &[(1, None), (6, Some(b"never written"))]).await;
+    expect(&*store, 0, 1, &users).await;
+    store.forget_added(PartitionId(0)).await.unwrap();
+    store.write(checkpoint(0, 2, &[])).await.unwrap();
+    expect(&*store, 0, 2, &users).await;
+    add(&*store, 0, &[(1, None), (6, Some(b"never written"))]).await;
+    drop(store);
+    let store = place.open().await;
+    store.forget_added(PartitionId(0)).await.unwrap();
+    expect(&*store, 0, 2, &users).await;
+    store.write(checkpoint(0, 3, &[])).await.unwrap();
+    expect(&*store, 0, 3, &users).await;
 }
 
 async fn partitions_are_independent(store: &dyn CheckpointStore) {

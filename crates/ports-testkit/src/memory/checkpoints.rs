@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use segment_engine::ids::{PartitionId, UserId};
 
-use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
+use ports::checkpoints::{Blocks, Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::log::Progress;
 
 /// Checkpoints in memory; clones share them.
 #[derive(Clone, Default)]
 pub struct MemoryCheckpoints {
     stored: Arc<Mutex<HashMap<(PartitionId, Generation), Stored>>>,
+    added: Arc<Mutex<HashMap<PartitionId, Blocks>>>,
 }
 
 #[derive(Clone)]
@@ -27,6 +28,12 @@ impl MemoryCheckpoints {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns what was added to the next checkpoint, and forgets it.
+    fn take_added(&self, partition: PartitionId) -> Blocks {
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        added.remove(&partition).unwrap_or_default()
+    }
+
     /// Copies one generation over the other. Returns its marker.
     fn copy(&self, partition: PartitionId, from: Generation, to: Generation) -> Option<Progress> {
         let mut stored = self.stored();
@@ -39,11 +46,23 @@ impl MemoryCheckpoints {
 
 #[async_trait]
 impl CheckpointStore for MemoryCheckpoints {
+    async fn add(&self, partition: PartitionId, users: Blocks) -> Result<(), CheckpointError> {
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        added.entry(partition).or_default().extend(users);
+        Ok(())
+    }
+
+    async fn forget_added(&self, partition: PartitionId) -> Result<(), CheckpointError> {
+        self.take_added(partition);
+        Ok(())
+    }
+
     async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        let added = self.take_added(checkpoint.partition);
         let mut stored = self.stored();
         let latest = (checkpoint.partition, Generation::Latest);
         let mut users = stored.remove(&latest).map(|stored| stored.users).unwrap_or_default();
-        for (user, block) in checkpoint.users {
+        for (user, block) in added.into_iter().chain(checkpoint.users) {
             match block {
                 Some(block) => users.insert(user, block),
                 None => users.remove(&user),
@@ -80,6 +99,7 @@ impl CheckpointStore for MemoryCheckpoints {
     }
 
     async fn discard(&self, partition: PartitionId) -> Result<(), CheckpointError> {
+        self.take_added(partition);
         self.stored().retain(|(other, _), _| *other != partition);
         Ok(())
     }

@@ -205,8 +205,10 @@ impl Machine {
         sweep.segments.iter().map(|(_, cause)| *cause).min()
     }
 
-    /// Fires a user's deadlines up to an instant.
+    /// Fires a user's deadlines up to an instant. Whatever else changes a user comes after a call of
+    /// this.
     fn wake_until(&mut self, slot: UserSlot, until: Timestamp) {
+        self.save_before_change(slot);
         while let Some(user) = self.users[slot.0 as usize].as_mut().filter(|user| user.armed <= until) {
             let due = user.armed;
             let next = user.wakeups.take_due(due, |segment| self.queue.push(segment));

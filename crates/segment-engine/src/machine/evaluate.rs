@@ -32,10 +32,7 @@ impl Machine {
     pub(super) fn touch(&mut self, slot: UserSlot, cause: Cause) {
         self.mark_dirty(slot, cause);
         let user = self.users[slot.0 as usize].as_mut().expect("the caller found it");
-        if !user.changed {
-            user.changed = true;
-            self.changed.push(user.id);
-        }
+        self.changed.note(user);
     }
 
     /// Notes that the user must be evaluated when the instant is complete.
@@ -45,13 +42,6 @@ impl Machine {
             self.dirty.push(slot);
         }
         user.dirty_cause = Some(user.dirty_cause.map_or(cause, |other| other.min(cause)));
-    }
-
-    pub(super) fn note_changed(&mut self, user: &mut User) {
-        if !user.changed {
-            user.changed = true;
-            self.changed.push(user.id);
-        }
     }
 
     /// Evaluates a user's dirty segments at an instant, and emits the changes. A segment is evaluated
@@ -87,7 +77,7 @@ impl Machine {
         // The next checkpoint must have a new wake-up, since nothing else would wake the user after
         // a restart.
         if soonest < Timestamp::MAX {
-            self.note_changed(&mut user);
+            self.changed.note(&mut user);
         }
         if soonest < user.armed {
             user.armed = soonest;
@@ -109,9 +99,8 @@ impl Machine {
         emitted.dedup();
         user.dirty.extend_from_slice(&user.members);
         user.dirty.extend_from_slice(&emitted);
-        if user.sequence != sequence && !user.changed {
-            user.changed = true;
-            self.changed.push(id);
+        if user.sequence != sequence {
+            self.changed.note(user);
         }
         self.tally.leave(&user.members);
         self.tally.enter(&emitted);
@@ -174,6 +163,6 @@ impl Machine {
             left,
             segments: self.settings.emit_all_segments.then(|| ids(user.members.to_vec())),
         });
-        self.note_changed(user);
+        self.changed.note(user);
     }
 }

@@ -276,16 +276,14 @@ impl Machine {
     /// Notes that an accumulator has the whole history: from now on the users have it, and
     /// checkpoints hold it.
     pub fn complete(&mut self, id: AccumulatorId) {
+        self.save_all_before_change();
         let Some(fence) = self.catalog.complete(id) else { return };
         let mut accumulators: Vec<(UserSlot, Accumulator)> = fence.accumulators.into_iter().collect();
         accumulators.sort_unstable_by_key(|(slot, _)| *slot);
         for (slot, accumulator) in accumulators {
             let Some(user) = self.users[slot.0 as usize].as_mut() else { continue };
             user.accumulator_or(id, || accumulator);
-            if !user.changed {
-                user.changed = true;
-                self.changed.push(user.id);
-            }
+            self.changed.note(user);
         }
     }
 }

@@ -148,7 +148,7 @@ impl Machine {
         // one.
         user.dirty.clear();
         user.dirty_cause = None;
-        self.changed.push(id);
+        self.changed.remove(id);
         let left = std::mem::take(&mut user.members).into_iter().collect();
         self.emit(&mut user, (Vec::new(), left), self.now, cause);
         Some(Departed { user: Box::new(user), lacking: Vec::new() })
@@ -227,7 +227,7 @@ impl Machine {
         for fence in self.catalog.fences() {
             fence.sources.entry(source.user).or_insert(had);
         }
-        self.note_changed(&mut user);
+        self.changed.note(&mut user);
         self.users[slot.0 as usize] = Some(user);
     }
 }

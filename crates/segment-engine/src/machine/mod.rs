@@ -30,6 +30,7 @@ mod lower;
 mod postings;
 mod recent;
 mod remembered;
+mod saving;
 mod segments;
 mod snapshot;
 mod tally;
@@ -51,6 +52,7 @@ pub use explain::{ConditionReport, Evidence, Explanation, ValueReport};
 pub use history::{FILTERS_MAX, Filled, HistoryNeeds, PastEvent};
 pub use inputs::Departed;
 pub use recent::{EventKey, REMEMBERED_IDS, REMEMBERED_MICROS, Receipt, RecentIds};
+pub use saving::SavedUser;
 pub use snapshot::SnapshotError;
 pub use tally::SegmentCount;
 pub use traits::Traits;
@@ -60,6 +62,7 @@ use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::time::Timestamp;
 use catalog::Catalog;
 use catch_up::Sweep;
+use saving::{ChangedUsers, Saving};
 use tally::Tally;
 use timers::Timers;
 use user::User;
@@ -99,8 +102,8 @@ pub struct Machine {
     /// The segments of the user at hand that are to be evaluated now. Empty between two users: only
     /// the memory is kept.
     queue: Vec<SegmentIndex>,
-    /// Users that changed since the last checkpoint.
-    changed: Vec<UserId>,
+    changed: ChangedUsers,
+    saving: Option<Saving>,
     changes: Vec<Change>,
     failures: Vec<Failure>,
     tally: Tally,
@@ -122,7 +125,8 @@ impl Machine {
             sweep: None,
             dirty: Vec::new(),
             queue: Vec::new(),
-            changed: Vec::new(),
+            changed: ChangedUsers::default(),
+            saving: None,
             changes: Vec::new(),
             failures: Vec::new(),
             tally: Tally::default(),

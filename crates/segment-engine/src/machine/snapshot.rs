@@ -136,32 +136,21 @@ struct SegmentBlock {
 }
 
 impl Machine {
-    /// Returns the users that changed since the last call; those that the machine no longer knows
-    /// were removed.
-    pub fn take_changed(&mut self) -> Vec<UserId> {
-        let changed = std::mem::take(&mut self.changed);
-        for id in &changed {
-            if let Some(user) = self.by_id.get(id).and_then(|slot| self.users[slot.0 as usize].as_mut()) {
-                user.changed = false;
-                self.tally.measure(user);
-            }
-        }
-        changed
-    }
-
     /// Returns a user's block; `None` for an unknown user. The instant must be settled.
     pub fn save_user(&self, id: UserId) -> Option<Vec<u8>> {
         let user = self.users[self.by_id.get(&id)?.0 as usize].as_ref()?;
-        Some(self.user_block(user))
+        Some(self.user_block(user, self.now))
     }
 
     /// Returns what [`Machine::load_departed`] reads in the machine that absorbs the user.
     pub fn save_departed(&self, departed: &Departed) -> Vec<u8> {
-        let block = DepartedBlock { digest: self.catalog.digest(FORMAT), user: self.user_block(&departed.user) };
+        let block =
+            DepartedBlock { digest: self.catalog.digest(FORMAT), user: self.user_block(&departed.user, self.now) };
         postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
     }
 
-    fn user_block(&self, user: &User) -> Vec<u8> {
+    /// Returns the block of a user as of an instant.
+    pub(super) fn user_block(&self, user: &User, at: Timestamp) -> Vec<u8> {
         debug_assert!(user.dirty.is_empty(), "the instant is settled");
         // Incomplete accumulators are left out: after a restart their whole history is read again,
         // up to the checkpoint.
@@ -187,7 +176,7 @@ impl Machine {
             sources: &user.rare().sources,
         };
         let mut bytes = postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written");
-        let limited = user.rare().limited.accumulators(self.now);
+        let limited = user.rare().limited.accumulators(at);
         let limited: Vec<_> = limited.filter_map(|(id, until)| Some((name(id)?, until))).collect();
         if !limited.is_empty() {
             let appendix = postcard::to_stdvec(&UserAppendix { limited });

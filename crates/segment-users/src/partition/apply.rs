@@ -239,9 +239,10 @@ impl Partition {
                     })?;
                     Rule::Where(plan)
                 };
+                self.save_before_change().await?;
                 self.machine.define(Definition { id, tag, version, where_statement, rule }, record.offset, at);
                 if self.machine.needs_no_history(id) {
-                    self.gather(at).await;
+                    self.gather(at).await?;
                     self.machine.activate(id, version, at);
                 }
             }
@@ -254,12 +255,12 @@ impl Partition {
                     // A crash lost what the backfill had read, so the same history is read again.
                     self.backfill_now().await?;
                 }
-                self.gather(at).await;
+                self.gather(at).await?;
                 self.machine.activate(id, version, at);
             }
             SegmentRecord::SegmentHistory {} => self.machine.assume_history(),
             SegmentRecord::SegmentRemoved { id } => {
-                self.gather(at).await;
+                self.gather(at).await?;
                 self.machine.remove_segment(id, at);
             }
         }
@@ -268,11 +269,12 @@ impl Partition {
 
     /// Lets users who are behind come to an instant at which other segments come in force: until
     /// then they follow the old ones.
-    async fn gather(&mut self, at: Timestamp) {
+    async fn gather(&mut self, at: Timestamp) -> Result<(), WorkerError> {
         let mut slice = Slice::begin(self.settings.slice);
         while !self.machine.gather(at, self.settings.followers_per_turn_max) {
             slice.end_if_over().await;
         }
+        self.save_before_change().await
     }
 
     /// Sends a record to a user's partition, in the next commit.

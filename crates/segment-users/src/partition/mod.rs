@@ -2,6 +2,7 @@
 
 mod apply;
 mod backfill;
+mod checkpoint;
 mod history;
 mod notify;
 mod recovery;
@@ -10,7 +11,7 @@ mod slice;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore};
+use ports::checkpoints::{CheckpointError, CheckpointStore};
 use ports::clock::Clock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use ports::warehouse::{Warehouse, WarehouseError};
@@ -26,8 +27,6 @@ use crate::settings::Settings;
 
 /// How many notifications one commit has at most: some megabytes.
 const CHANGES_PER_COMMIT: usize = 8_192;
-/// For how many intervals a checkpoint is put off while users are behind.
-const PUT_OFF_MAX: i64 = 5;
 
 /// The ports of a partition. Cheap to clone.
 #[derive(Clone)]
@@ -106,7 +105,8 @@ pub struct Partition {
     pub(crate) duplicates: Vec<u64>,
     /// The position of the last checkpoint.
     pub(crate) marker: Progress,
-    /// When something was first committed after it; `MAX` if nothing was.
+    pub(crate) saving: checkpoint::Saving,
+    /// When something was first committed after the last that was begun; `MAX` if nothing was.
     pub(crate) changed_at: Timestamp,
 }
 
@@ -213,45 +213,5 @@ impl Partition {
         self.progress =
             Progress { notifications_offset: progress.notifications_offset + notifications as u64, ..progress };
         Ok(notifications)
-    }
-
-    /// Returns when the next checkpoint is due; never, if nothing has happened since the last.
-    pub(crate) fn checkpoint_due(&self) -> Timestamp {
-        Timestamp(self.changed_at.0.saturating_add(self.settings.checkpoint_interval_micros))
-    }
-
-    /// Writes a checkpoint if something happened since the last one, and that is long enough ago.
-    pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
-        let (now, due) = (self.ports.clock.now(), self.checkpoint_due());
-        // A checkpoint waits for users who are behind, so it is put off for a while.
-        let is_level = self.untold.is_empty() && self.machine.settled_until() >= self.machine.now();
-        let put_off = if is_level { 0 } else { self.settings.checkpoint_interval_micros.saturating_mul(PUT_OFF_MAX) };
-        if now.0 >= due.0.saturating_add(put_off) { self.checkpoint().await } else { Ok(()) }
-    }
-
-    /// Writes a checkpoint: the users that changed since the last one, and their position.
-    pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
-        // A restart does not emit again what the checkpoint includes.
-        loop {
-            let is_level = self.machine.advance(self.machine.now(), CHANGES_PER_COMMIT);
-            self.commit(self.progress.next_offset).await?;
-            if is_level && self.untold.is_empty() {
-                break;
-            }
-        }
-        // The log must not hand out instants that the checkpoint has passed, so the time is
-        // committed first.
-        let progress = Progress { time: self.machine.now(), behind: 0, ..self.progress };
-        self.ports.log.commit(Commit { partition: self.id, progress, records: Vec::new() }).await?;
-        let committed = self.ports.log.committed(self.id).await?.unwrap_or(progress);
-        let changed = self.machine.take_changed();
-        let users = changed.into_iter().map(|id| (id, self.machine.save_user(id))).collect();
-        let partition_state = recovery::encode_state(&self.machine, &self.tombstones);
-        let checkpoint = Checkpoint { partition: self.id, users, partition_state, marker: committed };
-        self.ports.checkpoints.write(checkpoint).await?;
-        self.progress = committed;
-        self.marker = committed;
-        self.changed_at = Timestamp::MAX;
-        Ok(())
     }
 }

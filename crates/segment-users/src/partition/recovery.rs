@@ -12,6 +12,7 @@ use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::backfill::Backfill;
+use super::checkpoint::Saving;
 use super::slice::Slice;
 use super::{Partition, Ports, Tombstone, WorkerError};
 use crate::plans::Plans;
@@ -56,6 +57,7 @@ impl Partition {
     }
 
     async fn restore(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
+        ports.checkpoints.forget_added(id).await?;
         let State { machine, tombstones, marker } = usable_state(id, &ports, settings).await?;
         ports.duplicates.begin(id, marker.next_offset);
         Ok(Self {
@@ -71,6 +73,7 @@ impl Partition {
             untold: VecDeque::new(),
             duplicates: Vec::new(),
             marker,
+            saving: Saving::default(),
             changed_at: Timestamp::MAX,
         })
     }

@@ -1,4 +1,4 @@
-use ports::checkpoints::{Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
+use ports::checkpoints::{Blocks, Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
 use ports::clock::ManualClock;
 use ports::config_store::{NewSegment, NewUser};
 use ports::log::{NewRecord, Progress, Topic};
@@ -27,9 +27,18 @@ struct Stuck {
 
 #[async_trait]
 impl CheckpointStore for Stuck {
+    async fn add(&self, _: PartitionId, _: Blocks) -> Result<(), CheckpointError> {
+        self.reached.notify_one();
+        std::future::pending().await
+    }
+
     async fn write(&self, _: Checkpoint) -> Result<(), CheckpointError> {
         self.reached.notify_one();
         std::future::pending().await
+    }
+
+    async fn forget_added(&self, partition: PartitionId) -> Result<(), CheckpointError> {
+        self.inner.forget_added(partition).await
     }
 
     async fn load(&self, partition: PartitionId, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
@@ -115,8 +124,10 @@ async fn a_stuck_worker_does_not_hold_callers_for_ever() {
     assert_eq!(in_patience(world.queries().wait_until_applied()).await, Ok(()));
     let saved = segment(&world.store, "any", Some("count(*) > 0")).await;
     world.relay().await;
-    let record =
-        NewRecord { topic: Topic::Events, partition: PartitionId(0), key: "1".to_owned(), value: b"any".to_vec() };
+    let event = serde_json::json!({"user_id": USER, "client_ref_id": "client", "payload": {}, "created_at": "1970-01-01T00:00:00Z",
+        "received_at": ""});
+    let value = serde_json::to_vec(&event).unwrap();
+    let record = NewRecord { topic: Topic::Events, partition: PartitionId(0), key: "1".to_owned(), value };
     world.ports.log.append(vec![record]).await.unwrap();
     in_patience(world.stuck.reached.notified()).await;
     let queries = world.impatient();

@@ -47,6 +47,7 @@ fn settings() -> Settings {
         followers_per_turn_max: 2,
         history_bytes_max: 400,
         checkpoint_interval_micros: 0,
+        checkpoint_users_per_step: 2,
         retention_micros: Some(30 * SECOND),
         machine: machine::Settings { remembered_micros: 20 * SECOND, ..machine::Settings::default() },
         ..Settings::default()
@@ -135,13 +136,21 @@ impl World {
                     self.archive(partition).await;
                 }
             }
-            82..92 => {
+            82..90 => {
                 let at = self.random.u32(..PARTITIONS) as usize;
                 self.work(at, Work::Backfill).await;
             }
-            92..96 => {
+            90..91 => {
                 let at = self.random.u32(..PARTITIONS) as usize;
                 self.partitions[at].checkpoint().await.unwrap();
+            }
+            // Often ends in the middle of one.
+            91..96 => {
+                let at = self.random.u32(..PARTITIONS) as usize;
+                for _ in 0..self.random.u32(1..4) {
+                    self.partitions[at].checkpoint_if_due().await.unwrap();
+                    tokio::task::yield_now().await;
+                }
             }
             96..100 => self.crash().await,
             100..103 => self.trim().await,
@@ -252,14 +261,18 @@ impl World {
 
     async fn rest(&mut self) {
         definitions::relay(&self.ports.log).await.unwrap();
-        let mut busy = true;
-        while busy {
-            busy = false;
+        // A scan of the history works by itself while nothing else does.
+        let mut idle_rounds = 0;
+        while idle_rounds < 3 {
+            idle_rounds += 1;
             for at in 0..PARTITIONS as usize {
                 self.archive_all().await;
-                busy |= self.work(at, Work::Turn).await;
+                let is_busy = self.work(at, Work::Turn).await;
                 self.archive_all().await;
-                busy |= self.work(at, Work::Backfill).await;
+                if self.work(at, Work::Backfill).await || is_busy {
+                    idle_rounds = 0;
+                }
+                tokio::task::yield_now().await;
             }
         }
     }

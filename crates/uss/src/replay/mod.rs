@@ -204,13 +204,14 @@ impl<W: Write> Replay<W> {
     /// Writes a checkpoint of the users that changed since the last one, and goes on with a new
     /// machine made of it.
     fn restart(&mut self) -> Result<(), ReplayError> {
-        for user in self.machine.take_changed() {
-            match self.machine.save_user(user) {
+        self.machine.begin_saving();
+        let state = self.machine.save_state();
+        for (user, block) in self.machine.save_some(usize::MAX) {
+            match block {
                 Some(block) => self.checkpoint.insert(user, block),
                 None => self.checkpoint.remove(&user),
             };
         }
-        let state = self.machine.save_state();
         self.machine = Machine::load_state(&state, self.history.offset(), machine::Settings::default())?;
         for block in self.checkpoint.values() {
             self.machine.load_user(block)?;

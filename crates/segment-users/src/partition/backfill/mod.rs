@@ -162,6 +162,8 @@ impl Partition {
             slice.end_if_over().await;
         }
         if merged.events.is_empty() && merged.unread.is_empty() {
+            self.save_before_change().await?;
+            let Some(merged) = &mut self.backfill.merged else { return Ok(false) };
             while let Some(accumulator) = merged.accumulators.pop() {
                 self.machine.complete(accumulator);
                 slice.end_if_over().await;

@@ -1,0 +1,266 @@
+//! Saving a checkpoint while the machine goes on.
+//!
+//! A checkpoint holds the users as they are at one instant. Those that changed since the one before
+//! are written a few at a time; a user who is about to change before it is their turn is written
+//! first. So a checkpoint of a million users holds up no record.
+
+use super::Machine;
+use super::index::UserSlot;
+use super::user::User;
+use crate::ids::UserId;
+use crate::time::Timestamp;
+
+/// A user's block; `None` if the user was removed.
+pub type SavedUser = (UserId, Option<Vec<u8>>);
+
+/// The time from one checkpoint to the next. Two in turn are enough: before the next begins, all
+/// users of the last but one are saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Period {
+    #[default]
+    Odd,
+    Even,
+}
+
+/// The users that changed since the last checkpoint began.
+#[derive(Debug, Default)]
+pub(super) struct ChangedUsers {
+    period: Period,
+    users: Vec<UserId>,
+    removed: Vec<UserId>,
+}
+
+impl ChangedUsers {
+    /// Notes that a user changes.
+    pub(super) fn note(&mut self, user: &mut User) {
+        if user.changed != Some(self.period) {
+            user.changed = Some(self.period);
+            self.users.push(user.id);
+        }
+    }
+
+    /// Notes that a user is removed.
+    pub(super) fn remove(&mut self, id: UserId) {
+        self.removed.push(id);
+    }
+}
+
+/// A checkpoint that is being written.
+#[derive(Debug)]
+pub(super) struct Saving {
+    at: Timestamp,
+    /// The users that changed before it, but for those in `blocks`.
+    left: Vec<UserId>,
+    blocks: Vec<SavedUser>,
+}
+
+impl Machine {
+    /// Begins a checkpoint of this instant, which must be settled, with nobody behind.
+    /// [`Machine::save_some`] returns its users.
+    pub fn begin_saving(&mut self) {
+        debug_assert!(self.saving.is_none(), "the checkpoint before is written");
+        let ChangedUsers { period, users, removed } = std::mem::take(&mut self.changed);
+        self.changed.period = match period {
+            Period::Odd => Period::Even,
+            Period::Even => Period::Odd,
+        };
+        let blocks = removed.into_iter().map(|id| (id, None)).collect();
+        self.saving = Some(Saving { at: self.now, left: users, blocks });
+    }
+
+    /// Returns about `users_max` users of the checkpoint that was begun, as they were then; none if
+    /// all have been returned.
+    pub fn save_some(&mut self, users_max: usize) -> Vec<SavedUser> {
+        let Some(mut saving) = self.saving.take() else { return Vec::new() };
+        while saving.blocks.len() < users_max
+            && let Some(id) = saving.left.pop()
+        {
+            saving = self.save_by_id(id, saving);
+        }
+        let blocks = std::mem::take(&mut saving.blocks);
+        self.saving = (!saving.left.is_empty()).then_some(saving);
+        blocks
+    }
+
+    /// Saves all users that are left, because what follows changes what their blocks mean: which
+    /// segments and accumulators there are.
+    pub(super) fn save_all_before_change(&mut self) {
+        let Some(mut saving) = self.saving.take() else { return };
+        while let Some(id) = saving.left.pop() {
+            saving = self.save_by_id(id, saving);
+        }
+        self.saving = Some(saving);
+    }
+
+    fn save_by_id(&mut self, id: UserId, saving: Saving) -> Saving {
+        match self.by_id.get(&id) {
+            Some(slot) => self.save(*slot, saving),
+            // Removed since, and saved before that.
+            None => saving,
+        }
+    }
+
+    /// Saves a user who is about to change, unless the checkpoint that is being written has them or
+    /// does not need them.
+    #[inline]
+    pub(super) fn save_before_change(&mut self, slot: UserSlot) {
+        if let Some(saving) = self.saving.take() {
+            self.saving = Some(self.save(slot, saving));
+        }
+    }
+
+    fn save(&mut self, slot: UserSlot, mut saving: Saving) -> Saving {
+        let Some(user) = self.users[slot.0 as usize].as_mut() else { return saving };
+        if user.changed.is_some_and(|period| period != self.changed.period) {
+            user.changed = None;
+            self.tally.measure(user);
+            let user = self.users[slot.0 as usize].as_ref();
+            saving.blocks.extend(user.map(|user| (user.id, Some(self.user_block(user, saving.at)))));
+        }
+        saving
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::decimal::Decimal;
+    use crate::event::{Event, Position};
+    use crate::ids::{PartitionId, SegmentId, SegmentVersion};
+    use crate::language::compile;
+    use crate::machine::{Cause, Definition, Settings, UserProfile};
+
+    const SECOND: i64 = 1_000_000;
+    /// `NEW` makes accumulators that no earlier version had: there is no history to read again.
+    const CLAUSES: [&str; 4] = [
+        "count(*) FILTER (WHERE url <> 'NEW' AND created_at >= now() - INTERVAL '7 seconds') >= 2",
+        "sum(order_total) FILTER (WHERE url <> 'NEW' AND created_at >= now() - INTERVAL '20 seconds') > 3",
+        "traits->>'plan' = 'pro' AND count(*) FILTER (WHERE url <> 'NEW') >= 3",
+        "count(DISTINCT url) FILTER (WHERE url <> 'NEW' AND created_at >= now() - INTERVAL '5 seconds') >= 2",
+    ];
+
+    struct World {
+        random: fastrand::Rng,
+        machine: Machine,
+        now: i64,
+        version: u64,
+    }
+
+    impl World {
+        fn step(&mut self) {
+            let (at, user) = (Timestamp(self.now), UserId(self.random.i64(1..12)));
+            match self.random.u32(..20) {
+                0..10 => {
+                    let event = self.event(user);
+                    self.machine.event(&event, false, at);
+                }
+                10 => self.machine.profile(user, Some("client"), UserProfile::default(), at),
+                11 => {
+                    let plan = [("plan".to_owned(), serde_json::json!("pro"))].into_iter().collect();
+                    self.machine.traits(user, &plan, at, at);
+                }
+                12 => drop(self.machine.remove_user(user, Cause::Delete, at)),
+                13..18 => {
+                    self.now += self.random.i64(1..3 * SECOND);
+                    self.machine.advance(Timestamp(self.now), self.random.usize(1..4));
+                }
+                18 => self.define(),
+                _ => self.machine.remove_segment(SegmentId(self.random.i64(1..5)), at),
+            }
+        }
+
+        fn event(&mut self, user: UserId) -> Event {
+            let created_at = Timestamp(self.now - self.random.i64(0..9) * SECOND / 2);
+            Event {
+                user_id: user,
+                event_id: Some(self.random.u8(..9).to_string().into()),
+                client_ref_id: "client".into(),
+                id_type: None,
+                region: None,
+                device_type: None,
+                country: None,
+                activity_type: None,
+                url: Some(format!("u{}", self.random.u8(..3)).into()),
+                order_total: Some(Decimal::from_int(1)),
+                order_id: None,
+                element_id: None,
+                created_at,
+                processed_at: Timestamp(self.now),
+                payload: Arc::default(),
+                position: Position { partition: PartitionId(0), offset: 0 },
+            }
+        }
+
+        fn define(&mut self) {
+            self.version += 1;
+            let where_statement = self.random.choice(&CLAUSES).unwrap().replace("NEW", &self.version.to_string());
+            let (id, version) = (SegmentId(self.random.i64(1..5)), SegmentVersion(self.version));
+            let (tag, rule) = (format!("s{id}"), compile(&where_statement).unwrap().into());
+            let at = Timestamp(self.now);
+            self.machine.define(Definition { id, tag, version, where_statement, rule }, 0, at);
+            for accumulator in self.machine.incomplete() {
+                self.machine.complete(accumulator);
+            }
+            self.machine.activate(id, version, at);
+        }
+    }
+
+    fn users(machine: &Machine) -> BTreeMap<UserId, Vec<u8>> {
+        machine.user_ids().filter_map(|id| Some((id, machine.save_user(id)?))).collect()
+    }
+
+    /// Returns how each user goes on after a restart. Blocks may differ in what counts no longer.
+    fn outlook(state: &[u8], blocks: &BTreeMap<UserId, Vec<u8>>) -> BTreeMap<UserId, String> {
+        let mut machine = Machine::load_state(state, 0, Settings::default()).unwrap();
+        blocks.values().for_each(|block| machine.load_user(block).unwrap());
+        let mut outlook: BTreeMap<UserId, String> = BTreeMap::new();
+        for &user in blocks.keys() {
+            let explained = (1..5).map(|id| machine.explain(user, &format!("s{id}")));
+            let explained: Vec<_> = explained.collect();
+            outlook.insert(user, format!("{:?} {explained:?}", machine.memberships(user)));
+        }
+        machine.advance(Timestamp(machine.now().0 + 100 * SECOND), usize::MAX);
+        for change in machine.take_changes() {
+            outlook.entry(change.user).or_default().push_str(&format!("{change:?}"));
+        }
+        outlook
+    }
+
+    /// Whatever happens while it is being written, a checkpoint has the users as they were.
+    #[test]
+    fn a_checkpoint_has_the_users_of_the_instant_at_which_it_began() {
+        for seed in 0..400 {
+            let mut world = World {
+                random: fastrand::Rng::with_seed(seed),
+                machine: Machine::new(Settings::default()),
+                now: 1_000 * SECOND,
+                version: 0,
+            };
+            let mut stored: BTreeMap<UserId, Vec<u8>> = BTreeMap::new();
+            for _ in 0..8 {
+                (0..world.random.u32(..30)).for_each(|_| world.step());
+                world.machine.settle();
+                let expected = users(&world.machine);
+                let state = world.machine.save_state();
+                world.machine.begin_saving();
+                loop {
+                    (0..world.random.u32(..4)).for_each(|_| world.step());
+                    let users = world.machine.save_some(world.random.usize(1..3));
+                    if users.is_empty() {
+                        break;
+                    }
+                    for (user, block) in users {
+                        match block {
+                            Some(block) => stored.insert(user, block),
+                            None => stored.remove(&user),
+                        };
+                    }
+                }
+                assert_eq!(outlook(&state, &stored), outlook(&state, &expected), "seed {seed}");
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Checkpoints of a partition, written while it goes on.
+
+use ports::checkpoints::{Checkpoint, CheckpointError};
+use ports::log::{Commit, Progress};
+use segment_engine::time::Timestamp;
+use tokio::task::{JoinError, JoinSet};
+
+use super::{CHANGES_PER_COMMIT, Partition, WorkerError, recovery};
+
+/// For how many intervals a checkpoint is put off while users are behind.
+const PUT_OFF_MAX: i64 = 5;
+
+/// The checkpoint that is being written, if one is.
+#[derive(Default)]
+pub(crate) enum Saving {
+    #[default]
+    Nothing,
+    /// Its users are added to the store, which completes it with the rest.
+    Users(Checkpoint),
+    /// The store completes it, in a task.
+    Completing(Progress, JoinSet<Result<(), CheckpointError>>),
+    /// The store has completed it, or failed.
+    Done(Progress, Result<(), WorkerError>),
+}
+
+impl Saving {
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    /// Waits until there is a step to do; for ever, if nothing is being written. Cancel-safe.
+    pub(crate) async fn continues(&mut self) {
+        match self {
+            Self::Nothing => std::future::pending().await,
+            Self::Users(_) | Self::Done(..) => {}
+            Self::Completing(marker, task) => {
+                let (marker, done) = (*marker, task.join_next().await);
+                *self = Self::Done(marker, outcome(done));
+            }
+        }
+    }
+
+    /// Waits until the store completes no checkpoint any longer. Only then may the partition be
+    /// opened again.
+    pub(crate) async fn end(&mut self) {
+        if let Self::Completing(_, task) = self {
+            let _ends = task.join_next().await;
+        }
+    }
+}
+
+fn outcome(done: Option<Result<Result<(), CheckpointError>, JoinError>>) -> Result<(), WorkerError> {
+    match done {
+        Some(Ok(written)) => Ok(written?),
+        Some(Err(error)) => Err(WorkerError::Panicked(error.to_string())),
+        None => unreachable!("there is one task"),
+    }
+}
+
+impl Partition {
+    /// Returns when the next checkpoint is due; never, if nothing has happened since the last.
+    pub(crate) fn checkpoint_due(&self) -> Timestamp {
+        Timestamp(self.changed_at.0.saturating_add(self.settings.checkpoint_interval_micros))
+    }
+
+    /// Does a step of the checkpoint that is being written; or begins one, if something happened
+    /// since the last, and that is long
+    /// enough ago.
+    pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
+        if !self.saving.is_nothing() {
+            return self.checkpoint_step().await;
+        }
+        let (now, due) = (self.ports.clock.now(), self.checkpoint_due());
+        // A checkpoint waits for users who are behind, so it is put off for a while.
+        let is_level = self.untold.is_empty() && self.machine.settled_until() >= self.machine.now();
+        let put_off = if is_level { 0 } else { self.settings.checkpoint_interval_micros.saturating_mul(PUT_OFF_MAX) };
+        if now.0 >= due.0.saturating_add(put_off) { self.begin_checkpoint().await } else { Ok(()) }
+    }
+
+    /// Writes a checkpoint: the users that changed since the last one, and their position.
+    pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
+        self.complete_checkpoint().await?;
+        self.begin_checkpoint().await?;
+        self.complete_checkpoint().await
+    }
+
+    async fn complete_checkpoint(&mut self) -> Result<(), WorkerError> {
+        while !self.saving.is_nothing() {
+            self.saving.continues().await;
+            self.checkpoint_step().await?;
+        }
+        Ok(())
+    }
+
+    /// Begins a checkpoint of the present instant.
+    async fn begin_checkpoint(&mut self) -> Result<(), WorkerError> {
+        // A restart does not emit again what the checkpoint includes.
+        loop {
+            let is_level = self.machine.advance(self.machine.now(), CHANGES_PER_COMMIT);
+            self.commit(self.progress.next_offset).await?;
+            if is_level && self.untold.is_empty() {
+                break;
+            }
+        }
+        // The log must not hand out instants that the checkpoint has passed, so the time is
+        // committed first.
+        let progress = Progress { time: self.machine.now(), behind: 0, ..self.progress };
+        self.ports.log.commit(Commit { partition: self.id, progress, records: Vec::new() }).await?;
+        let marker = self.ports.log.committed(self.id).await?.unwrap_or(progress);
+        self.machine.begin_saving();
+        let partition_state = recovery::encode_state(&self.machine, &self.tombstones);
+        self.saving = Saving::Users(Checkpoint { partition: self.id, users: Vec::new(), partition_state, marker });
+        self.progress = marker;
+        self.changed_at = Timestamp::MAX;
+        Ok(())
+    }
+
+    async fn checkpoint_step(&mut self) -> Result<(), WorkerError> {
+        self.saving = match std::mem::take(&mut self.saving) {
+            Saving::Nothing => Saving::Nothing,
+            Saving::Users(checkpoint) => {
+                let users = self.machine.save_some(self.settings.checkpoint_users_per_step);
+                if users.is_empty() {
+                    let (marker, store) = (checkpoint.marker, self.ports.checkpoints.clone());
+                    let mut task = JoinSet::new();
+                    task.spawn(async move { store.write(checkpoint).await });
+                    Saving::Completing(marker, task)
+                } else {
+                    self.ports.checkpoints.add(self.id, users).await?;
+                    Saving::Users(checkpoint)
+                }
+            }
+            Saving::Completing(marker, mut task) => match task.try_join_next() {
+                None => Saving::Completing(marker, task),
+                done => Saving::Done(marker, outcome(done)),
+            },
+            Saving::Done(marker, done) => {
+                done?;
+                self.marker = marker;
+                Saving::Nothing
+            }
+        };
+        Ok(())
+    }
+
+    /// Hands over all users of the checkpoint that is being written, because what follows changes
+    /// what their blocks mean: which segments and accumulators there are.
+    pub(super) async fn save_before_change(&mut self) -> Result<(), WorkerError> {
+        while let Saving::Users(_) = self.saving {
+            self.checkpoint_step().await?;
+        }
+        Ok(())
+    }
+}
