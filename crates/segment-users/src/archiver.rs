@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use ports::log::{Batch, Log, LogError, Record, Topic, partition_of};
 use ports::records::UserRecord;
-use ports::records::decode::{Delivery, Input, decode_input};
+use ports::records::decode::{Delivery, Input, decode_to_archive};
 use ports::records::json_text::trees;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, TraitsRow, UserRow, Warehouse, WarehouseError};
 use segment_engine::event::Position;
@@ -198,13 +198,13 @@ impl Archiver {
     /// Returns `None` for a record that has nothing to archive. The worker reports bad records.
     fn decode(&self, record: &Record) -> Option<Arrival> {
         let position = Position { partition: self.partition, offset: record.offset };
-        match decode_input(&record.value, position, record.appended_at).ok()? {
+        match decode_to_archive(&record.value, position, record.appended_at).ok()? {
             Input::Event(delivery) => {
                 Some(Arrival { user: delivery.event.user_id, position, input: Input::Event(delivery) })
             }
             Input::User(UserRecord::Forward { user_id: user, partition, offset, appended_at, record }) => {
                 let position = Position { partition, offset };
-                let input = decode_input(record.get().as_bytes(), position, appended_at).ok()?;
+                let input = decode_to_archive(record.get().as_bytes(), position, appended_at).ok()?;
                 let follows = matches!(input, Input::Event(_) | Input::User(UserRecord::Traits { .. }));
                 follows.then_some(Arrival { user, position, input })
             }
@@ -216,7 +216,9 @@ impl Archiver {
     /// Reads what the warehouse knows about the users of a batch, and about its event ids, unless
     /// the worker has decided about them.
     async fn known(&self, inputs: &[Arrival], is_decided: bool) -> Result<Known, ArchiverError> {
-        let users: Vec<UserId> = inputs.iter().map(|arrival| arrival.user).collect();
+        let mut users: Vec<UserId> = inputs.iter().map(|arrival| arrival.user).collect();
+        users.sort_unstable();
+        users.dedup();
         let departed = users.iter().copied().zip(self.warehouse.departures(&users).await?);
         let departed = departed.filter_map(|(user, departure)| Some((user, departure?))).collect();
         let remembered = self.settings.machine.remembered_micros;
@@ -250,7 +252,7 @@ struct Arrival {
     user: UserId,
     /// Where it first stood in the log.
     position: Position,
-    input: Input,
+    input: Input<Box<str>>,
 }
 
 /// What decides which rows a batch gets; [`Known::row`] updates it.
