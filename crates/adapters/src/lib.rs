@@ -4,3 +4,4 @@ pub mod duckdb;
 pub mod embedded;
 mod space;
 pub mod sql;
+mod waiting;

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use adapters::sql::{IDENTITY_INDEX_BYTES_MAX, SqlConfigStore, VFS};
-use ports::config_store::{ConfigStore, ConfigStoreError, IdentityRules, NewUser, UserStore};
+use ports::config_store::{
+    Applied, ConfigStore, ConfigStoreError, IdentityRules, MembershipBatch, MembershipChange, MembershipStore, NewUser,
+    UserStore,
+};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
-use segment_engine::ids::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 
 /// Runs the suite on stores whose index of identities has at most so many bytes.
@@ -49,6 +52,48 @@ async fn a_reopened_file_has_its_rows() -> Result<(), Box<dyn std::error::Error>
 async fn a_file_that_cannot_be_opened_is_an_error() {
     let missing = std::path::Path::new("/nonexistent/folder/config.db");
     assert!(SqlConfigStore::open_sqlite(missing, IdentityRules::default()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_batches_of_others_are_written_if_a_caller_goes_away() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("config.db");
+    let store = SqlConfigStore::open_sqlite(&path, IdentityRules::default()).await?;
+    let other = hold_lock(&path).await?;
+    let batch = |partition: u32| {
+        let changes = vec![MembershipChange {
+            user_id: UserId(i64::from(partition)),
+            entered: vec![SegmentId(1)],
+            left: vec![],
+            effective_at: Timestamp(7),
+        }];
+        MembershipBatch { partition: PartitionId(partition), from: 0, to: 5, changes }
+    };
+    // The first one waits for the lock, and the others for the first one.
+    let calls: Vec<_> = (0..6)
+        .map(|partition| {
+            let (store, batch) = (store.clone(), batch(partition));
+            tokio::spawn(async move { store.apply_memberships(batch).await })
+        })
+        .collect();
+    for call in calls.iter().step_by(2) {
+        call.abort();
+    }
+    other.execute_unprepared("COMMIT").await?;
+    for (partition, call) in (0..).zip(calls) {
+        match call.await {
+            Ok(outcome) => assert_eq!(outcome?, Applied::Now, "{partition}"),
+            Err(gone) => assert!(gone.is_cancelled() && partition % 2 == 0, "{partition}: {gone}"),
+        }
+    }
+    // Whether or not the batch of a caller that has gone was written, it is written once.
+    for partition in 0..6 {
+        let again = store.apply_memberships(batch(partition)).await?;
+        assert!(again == Applied::Before(5) || partition % 2 == 0, "{partition}: {again:?}");
+    }
+    let positions = store.membership_positions().await?;
+    assert_eq!(positions, (0..6).map(|partition| (PartitionId(partition), 5)).collect::<Vec<_>>());
+    Ok(())
 }
 
 /// Holds SQLite's write lock, as another process would, until it commits.

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use adapters::sql::{SqlConfigStore, VFS};
 use ports::config_store::{
-    ConfigStoreError, IdentityKey, IdentityRules, IdentityStore, Link, Survivor, Unknown, UserChange, UserStore,
+    ConfigStoreError, IdentityKey, IdentityRules, IdentityStore, Link, MembershipBatch, MembershipChange,
+    MembershipStore, Page, Survivor, Unknown, UserChange, UserStore,
 };
 use ports::identities::CaselessTypes;
 use sea_orm::{ConnectionTrait, Database, Statement};
-use segment_engine::ids::UserId;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
 use segment_engine::time::Timestamp;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -26,6 +27,14 @@ const INDEXED: &str = "
     CREATE INDEX identities_by_id ON identities (id);
     CREATE INDEX identities_by_user ON identities (user_id);
     DELETE FROM seaql_migrations WHERE version = 'm0004_fewer_indexes';";
+
+/// Turns memberships, which are none, back to those of the build before their table was ordered.
+const MEMBERSHIPS_IN_THREE_TREES: &str = "
+    DROP TABLE memberships;
+    CREATE TABLE memberships (user_id bigint NOT NULL, segment_id bigint NOT NULL, created_at bigint NOT NULL,
+        updated_at bigint NOT NULL, PRIMARY KEY (user_id, segment_id));
+    CREATE INDEX memberships_by_segment ON memberships (segment_id, user_id);
+    DELETE FROM seaql_migrations WHERE version = 'm0005_memberships_by_user';";
 
 /// And from there back to before emails were identities.
 const BEFORE_EMAILS: &str = "
@@ -191,6 +200,48 @@ async fn users_and_identities_of_an_earlier_build_are_kept_and_no_id_is_used_aga
     assert_eq!(store.user(UserId(2)).await?.and_then(|user| user.name).as_deref(), Some("Ann"));
     let new = store.resolve(&[key("cookie", "new")], Unknown::Create, Timestamp(40)).await?;
     assert_eq!(new.owners, [Some(UserId(10))], "9 was used before");
+    Ok(())
+}
+
+#[tokio::test]
+async fn memberships_of_an_earlier_build_are_kept() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("config.sqlite");
+    drop(open(&file, IdentityRules::default()).await?);
+    run(&file, MEMBERSHIPS_IN_THREE_TREES).await?;
+    let rows = "
+        INSERT INTO users (id, created_at, updated_at) VALUES (2, 10, 10), (3, 20, 20);
+        INSERT INTO segments (id, title, tag, where_statement, is_generic, kind, version, created_at, updated_at) VALUES
+            (1, 'One', 'one', '', false, 'computed', 1, 1, 1), (2, 'Two', 'two', '', false, 'computed', 1, 1, 1);
+        INSERT INTO memberships VALUES (3, 1, 30, 31), (2, 2, -5, -4), (2, 1, 20, 21), (9, 1, 1, 1);
+        INSERT INTO membership_positions VALUES (4, 77);";
+    run(&file, rows).await?;
+    for start in ["the first start", "after a crash before the migration was recorded", "the third"] {
+        let store = open(&file, IdentityRules::default()).await?;
+        let members = store.members(SegmentId(1), Page::ALL).await?;
+        let members: Vec<_> =
+            members.iter().map(|m| (m.user.id.0, m.membership.created_at, m.membership.updated_at)).collect();
+        assert_eq!(members, [(2, Timestamp(20), Timestamp(21)), (3, Timestamp(30), Timestamp(31))], "{start}");
+        let user = store.user(UserId(2)).await?.expect("the user is kept");
+        let segments: Vec<_> = user.segments.iter().map(|m| (m.segment_id.0, m.created_at.0)).collect();
+        assert_eq!(segments, [(1, 20), (2, -5)], "{start}");
+        assert_eq!(store.membership_positions().await?, [(PartitionId(4), 77)], "{start}");
+        store.close().await?;
+        if start == "the first start" {
+            run(&file, "DELETE FROM seaql_migrations WHERE version = 'm0005_memberships_by_user'").await?;
+        }
+    }
+    let store = open(&file, IdentityRules::default()).await?;
+    let changes = vec![MembershipChange {
+        user_id: UserId(2),
+        entered: vec![SegmentId(1)],
+        left: vec![SegmentId(2)],
+        effective_at: Timestamp(40),
+    }];
+    store.apply_memberships(MembershipBatch { partition: PartitionId(4), from: 77, to: 78, changes }).await?;
+    let user = store.user(UserId(2)).await?.expect("the user is kept");
+    let segments: Vec<_> = user.segments.iter().map(|m| (m.segment_id.0, m.created_at.0)).collect();
+    assert_eq!(segments, [(1, 40)]);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! restriction to reads.
 
 use adapters::duckdb::DuckDbWarehouse;
-use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse, archived};
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
@@ -35,7 +35,7 @@ fn purchase(offset: u64, user: i64, day: i64, total: &str) -> ArchiveRow {
         payload: serde_json::json!({"seats": "9999999999", "due": "1970-01-20 24:00", "lines": [1]}).into(),
         position: Position { partition: PartitionId(0), offset },
     };
-    ArchiveRow::Event { event: Box::new(event), dedupe_forever: false }
+    ArchiveRow::Event { event: Box::new(archived(event)), dedupe_forever: false }
 }
 
 #[tokio::test]

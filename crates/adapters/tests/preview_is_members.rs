@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use adapters::duckdb::DuckDbWarehouse;
-use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, UserRow, Warehouse, archived};
 use ports_testkit::contract;
 use segment_engine::eval::{EventScope, evaluate};
 use segment_engine::event::Event;
@@ -39,7 +39,7 @@ async fn warehouse(events: &[Event], folder: &tempfile::TempDir) -> DuckDbWareho
             name: None,
             created_at,
         }));
-        rows.push(ArchiveRow::Event { event: Box::new(event.clone()), dedupe_forever: false });
+        rows.push(ArchiveRow::Event { event: Box::new(archived(event.clone())), dedupe_forever: false });
     }
     let to_offset = events.len() as u64;
     warehouse.archive(ArchiveBatch { partition: PartitionId(0), from_offset: 0, to_offset, rows }).await.unwrap();

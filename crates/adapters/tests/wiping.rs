@@ -17,7 +17,7 @@ use adapters::embedded;
 use ports::checkpoints::{Checkpoint, CheckpointStore};
 use ports::clock::ManualClock;
 use ports::log::{Log, NewRecord, Progress, Topic};
-use ports::warehouse::{ArchiveBatch, ArchiveRow, HistoryOf, TraitsRow, UserRow, Warehouse};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, HistoryOf, TraitsRow, UserRow, Warehouse, archived};
 use ports_testkit::contract::warehouse::event;
 use segment_engine::event::{Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
@@ -75,9 +75,10 @@ fn everything(user: i64, offset: u64) -> Vec<ArchiveRow> {
             position: Position { partition: PartitionId(0), offset },
         }),
     ];
-    rows.extend(
-        (1..6).map(|next| ArchiveRow::Event { event: Box::new(noted(user, offset + next)), dedupe_forever: next == 1 }),
-    );
+    rows.extend((1..6).map(|next| ArchiveRow::Event {
+        event: Box::new(archived(noted(user, offset + next))),
+        dedupe_forever: next == 1,
+    }));
     rows
 }
 
@@ -86,7 +87,7 @@ fn noise(from: u64, count: u64) -> Vec<ArchiveRow> {
     let rows = (from..from + count).map(|offset| {
         let payload = Arc::new(json!({"number": offset}));
         let event = Event { payload, ..event(1_000 + offset.cast_signed() % 97, 0, offset) };
-        ArchiveRow::Event { event: Box::new(event), dedupe_forever: false }
+        ArchiveRow::Event { event: Box::new(archived(event)), dedupe_forever: false }
     });
     rows.collect()
 }

@@ -2,6 +2,7 @@
 //! audits and people.
 
 use async_trait::async_trait;
+use segment_engine::eval::jsonb_ordered;
 use segment_engine::event::{ColumnValue, Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::{HistoryNeeds, PastEvent, Receipt};
@@ -37,13 +38,21 @@ pub struct TraitsRow {
     pub position: Position,
 }
 
+/// An event with its payload as the warehouse stores it: as [`jsonb_ordered`] prints it.
+pub type ArchivedEvent = Event<Box<str>>;
+
+/// Returns the event as the warehouse stores it.
+pub fn archived(event: Event) -> ArchivedEvent {
+    event.map_payload(|payload| jsonb_ordered(&payload).into())
+}
+
 /// One change to write. Rows come in log order per partition.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArchiveRow {
     /// An accepted event, under the user id that it was received with. Its position identifies it.
     Event {
         /// With the user id that it was received with.
-        event: Box<Event>,
+        event: Box<ArchivedEvent>,
         /// Whether its event id dedupes without a time limit.
         dedupe_forever: bool,
     },

@@ -18,8 +18,11 @@ pub struct Position {
 }
 
 /// One thing that a user did. A missing field is `None` (SQL's NULL); `""` is the empty string.
+///
+/// The engine reads the payload as a tree. Code that only passes an event on may
+/// keep it in another form.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Event {
+pub struct Event<Payload = Arc<serde_json::Value>> {
     /// The user it belongs to.
     pub user_id: UserId,
     /// The client's id of this delivery, if it gave one. It makes the delivery idempotent.
@@ -50,7 +53,7 @@ pub struct Event {
     pub processed_at: Timestamp,
     /// The whole payload as sent, with unknown top-level fields added. `payload->>'…'` reads it. A
     /// JSON object.
-    pub payload: Arc<serde_json::Value>,
+    pub payload: Payload,
     /// The position of the event's record in the log.
     pub position: Position,
 }
@@ -65,7 +68,7 @@ pub enum ColumnValue<'a> {
     Timestamp(Timestamp),
 }
 
-impl Event {
+impl<Payload> Event<Payload> {
     /// Returns the value of a column.
     #[inline]
     pub fn value(&self, column: EventColumn) -> ColumnValue<'_> {
@@ -84,6 +87,27 @@ impl Event {
             EventColumn::CreatedAt => ColumnValue::Timestamp(self.created_at),
             EventColumn::ProcessedAt => ColumnValue::Timestamp(self.processed_at),
             EventColumn::EventId => ColumnValue::Text(self.event_id.as_deref()),
+        }
+    }
+    /// Returns the event with another form of its payload.
+    pub fn map_payload<Other>(self, form: impl FnOnce(Payload) -> Other) -> Event<Other> {
+        Event {
+            user_id: self.user_id,
+            event_id: self.event_id,
+            client_ref_id: self.client_ref_id,
+            id_type: self.id_type,
+            region: self.region,
+            device_type: self.device_type,
+            country: self.country,
+            activity_type: self.activity_type,
+            url: self.url,
+            order_total: self.order_total,
+            order_id: self.order_id,
+            element_id: self.element_id,
+            created_at: self.created_at,
+            processed_at: self.processed_at,
+            payload: form(self.payload),
+            position: self.position,
         }
     }
 }

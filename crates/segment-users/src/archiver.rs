@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use ports::log::{Batch, Log, LogError, Record, Topic, partition_of};
 use ports::records::UserRecord;
-use ports::records::decode::{Delivery, Input, decode_input};
+use ports::records::decode::{Delivery, Input, decode_to_archive};
 use ports::records::json_text::trees;
 use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, TraitsRow, UserRow, Warehouse, WarehouseError};
 use segment_engine::event::Position;
 use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::{EventKey, RecentIds};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::duplicates::Duplicates;
 use crate::settings::Settings;
@@ -60,6 +61,15 @@ pub struct Signals {
     pub any_moved: watch::Sender<()>,
     /// The offset up to which somebody waits: below it, the archiver does not linger.
     pub flush: watch::Receiver<u64>,
+    /// From when the intervals count at whose ends archivers begin batches: at the same time, so that
+    /// the warehouse writes those of all partitions together.
+    pub began: Instant,
+}
+
+/// Returns the end of the present interval.
+fn interval_end(began: Instant, interval: Duration) -> Instant {
+    let passed = began.elapsed().as_nanos() / interval.as_nanos().max(1);
+    began + interval * u32::try_from(passed + 1).unwrap_or(u32::MAX)
 }
 
 /// Makes an archiver not linger below this offset.
@@ -161,7 +171,7 @@ impl Archiver {
 
     /// Archives until cancelled; cancel-safe.
     pub async fn run(&mut self, signals: Signals) -> Result<(), ArchiverError> {
-        let Signals { moved, any_moved, mut flush } = signals;
+        let Signals { moved, any_moved, mut flush, began } = signals;
         let mut others = any_moved.subscribe();
         let linger = Duration::from_millis(self.settings.archive_linger_ms);
         moved.send_replace(self.position);
@@ -174,11 +184,13 @@ impl Archiver {
             } else {
                 self.log.wait_for(Topic::Events, self.partition, self.position).await;
                 let position = self.position;
-                let _ = tokio::time::timeout(linger, flush.wait_for(|wanted| *wanted > position)).await;
+                let wanted = flush.wait_for(|wanted| *wanted > position);
+                let _ = tokio::time::timeout_at(interval_end(began, linger), wanted).await;
             }
             loop {
                 // Before the step, so that what others archive during it ends the wait.
                 others.mark_unchanged();
+                let (_, end) = self.log.bounds(Topic::Events, self.partition).await?;
                 let batch = self.read().await?;
                 worker_is_behind &= self.duplicates.end(self.partition) <= self.position;
                 if !batch.records.is_empty() && !worker_is_behind {
@@ -191,6 +203,10 @@ impl Archiver {
                 }
                 moved.send_replace(self.position);
                 any_moved.send_replace(());
+                if self.position >= end {
+                    // What came meanwhile waits for more.
+                    break;
+                }
             }
         }
     }
@@ -198,13 +214,13 @@ impl Archiver {
     /// Returns `None` for a record that has nothing to archive. The worker reports bad records.
     fn decode(&self, record: &Record) -> Option<Arrival> {
         let position = Position { partition: self.partition, offset: record.offset };
-        match decode_input(&record.value, position, record.appended_at).ok()? {
+        match decode_to_archive(&record.value, position, record.appended_at).ok()? {
             Input::Event(delivery) => {
                 Some(Arrival { user: delivery.event.user_id, position, input: Input::Event(delivery) })
             }
             Input::User(UserRecord::Forward { user_id: user, partition, offset, appended_at, record }) => {
                 let position = Position { partition, offset };
-                let input = decode_input(record.get().as_bytes(), position, appended_at).ok()?;
+                let input = decode_to_archive(record.get().as_bytes(), position, appended_at).ok()?;
                 let follows = matches!(input, Input::Event(_) | Input::User(UserRecord::Traits { .. }));
                 follows.then_some(Arrival { user, position, input })
             }
@@ -216,7 +232,9 @@ impl Archiver {
     /// Reads what the warehouse knows about the users of a batch, and about its event ids, unless
     /// the worker has decided about them.
     async fn known(&self, inputs: &[Arrival], is_decided: bool) -> Result<Known, ArchiverError> {
-        let users: Vec<UserId> = inputs.iter().map(|arrival| arrival.user).collect();
+        let mut users: Vec<UserId> = inputs.iter().map(|arrival| arrival.user).collect();
+        users.sort_unstable();
+        users.dedup();
         let departed = users.iter().copied().zip(self.warehouse.departures(&users).await?);
         let departed = departed.filter_map(|(user, departure)| Some((user, departure?))).collect();
         let remembered = self.settings.machine.remembered_micros;
@@ -250,7 +268,7 @@ struct Arrival {
     user: UserId,
     /// Where it first stood in the log.
     position: Position,
-    input: Input,
+    input: Input<Box<str>>,
 }
 
 /// What decides which rows a batch gets; [`Known::row`] updates it.

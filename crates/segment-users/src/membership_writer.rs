@@ -3,12 +3,14 @@
 //! The notification topic is its queue. The store moves the position in the transaction of the
 //! rows, so a batch that is sent twice is written once.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ports::config_store::{Applied, ConfigStoreError, MembershipBatch, MembershipChange, MembershipStore};
 use ports::log::{Log, LogError, Record, Topic};
-use ports::records::{Notification, instant};
-use segment_engine::ids::PartitionId;
+use ports::records::instant;
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use serde::Deserialize;
 
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -80,18 +82,78 @@ impl MembershipWriter {
     }
 }
 
+/// What is stored of a [`Notification`](ports::records::Notification).
+#[derive(Deserialize)]
+struct Transitions<'a> {
+    user_id: UserId,
+    in_segments: Vec<SegmentId>,
+    out_segments: Vec<SegmentId>,
+    #[serde(borrow)]
+    effective_at: Cow<'a, str>,
+}
+
 fn change(record: &Record) -> Option<MembershipChange> {
-    let notification = match serde_json::from_slice::<Notification>(&record.value) {
-        Ok(notification) => notification,
+    let transitions = match serde_json::from_slice::<Transitions<'_>>(&record.value) {
+        Ok(transitions) => transitions,
         Err(error) => {
             tracing::error!(offset = record.offset, %error, "a notification cannot be read; its memberships are skipped");
             return None;
         }
     };
     Some(MembershipChange {
-        user_id: notification.user_id,
-        entered: notification.in_segments,
-        left: notification.out_segments,
-        effective_at: instant::parse(&notification.effective_at)?,
+        user_id: transitions.user_id,
+        entered: transitions.in_segments,
+        left: transitions.out_segments,
+        effective_at: instant::parse(&transitions.effective_at)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ports::records::{Cause, Notification};
+    use segment_engine::time::Timestamp;
+
+    use super::*;
+
+    fn notification() -> Notification {
+        Notification {
+            id: "7:3".to_owned(),
+            user_id: UserId(7),
+            client_ref_id: Some("a \"b\"".to_owned()),
+            sequence: 3,
+            in_segments: vec![SegmentId(1), SegmentId(2)],
+            out_segments: vec![SegmentId(5)],
+            cause: Cause::Event,
+            effective_at: instant::format(Timestamp(-1_500_000)),
+            at: instant::format(Timestamp(9)),
+            segments: Some(vec![SegmentId(1), SegmentId(2), SegmentId(8)]),
+        }
+    }
+
+    fn change_of(value: impl Into<Vec<u8>>) -> Option<MembershipChange> {
+        change(&Record { offset: 4, appended_at: Timestamp(10), key: "7".to_owned(), value: value.into() })
+    }
+
+    #[test]
+    fn the_changes_of_a_notification_are_stored() {
+        let expected = MembershipChange {
+            user_id: UserId(7),
+            entered: vec![SegmentId(1), SegmentId(2)],
+            left: vec![SegmentId(5)],
+            effective_at: Timestamp(-1_500_000),
+        };
+        let value = serde_json::to_string(&notification()).expect("a notification is plain data");
+        assert_eq!(change_of(value.as_str()), Some(expected.clone()));
+        // Written by another program: with escapes, and a field that we do not know.
+        let escaped = value.replace("\"effective_at\":\"1969-", "\"new\":{},\"effective_at\":\"\\u0031969-");
+        assert_ne!(escaped, value);
+        assert_eq!(change_of(escaped), Some(expected));
+    }
+
+    #[test]
+    fn a_record_that_is_no_notification_is_skipped() {
+        for value in ["", "{}", "[]", r#"{"user_id":7,"in_segments":[1],"out_segments":[],"effective_at":"soon"}"#] {
+            assert_eq!(change_of(value), None, "{value}");
+        }
+    }
 }

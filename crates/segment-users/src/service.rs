@@ -7,6 +7,7 @@ use segment_engine::ids::PartitionId;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::archiver::{Archiver, Signals};
 use crate::definitions;
@@ -41,9 +42,10 @@ impl Service {
         let (stop_archivers, archivers_stopped) = watch::channel(false);
         let mut archivers = JoinSet::new();
         let (any_moved, _) = watch::channel(());
+        let began = Instant::now();
         let partitions = PartitionId::all(ports.log.partitions());
         let archiving: Vec<_> = partitions
-            .map(|id| start_archiver(id, &ports, settings, &any_moved, archivers_stopped.clone(), &mut archivers))
+            .map(|id| start_archiver(id, &ports, settings, (&any_moved, began), archivers_stopped.clone(), &mut archivers))
             .collect();
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -99,7 +101,7 @@ fn start_archiver(
     id: PartitionId,
     ports: &Ports,
     settings: Settings,
-    any_moved: &watch::Sender<()>,
+    (any_moved, began): (&watch::Sender<()>, Instant),
     stop: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> Archiving {
@@ -108,7 +110,8 @@ fn start_archiver(
     let (ports, any_moved) = (ports.clone(), any_moved.clone());
     tasks.spawn(until_stopped(stop, "archiver", id, move || {
         let Ports { log, warehouse, duplicates, .. } = ports.clone();
-        let signals = Signals { moved: moved.clone(), any_moved: any_moved.clone(), flush: flush_wanted.clone() };
+        let (moved, any_moved, flush) = (moved.clone(), any_moved.clone(), flush_wanted.clone());
+        let signals = Signals { moved, any_moved, flush, began };
         async move { Archiver::open(id, log, warehouse, duplicates, settings).await?.run(signals).await }
     }));
     Archiving { archived, flush }

@@ -10,7 +10,7 @@ use adapters::duckdb::DuckDbWarehouse;
 use ingestion_api::Limits;
 use ingestion_api::admission::admit;
 use ports::records::decode::decode_event;
-use ports::warehouse::{ArchiveBatch, ArchiveRow, HistoryOf, Warehouse};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, HistoryOf, Warehouse, archived};
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{ColumnValue, Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
@@ -82,7 +82,7 @@ async fn every_column_comes_from_the_log_and_the_warehouse_as_it_was_sent() {
                 assert!(event.payload.get(column.name()).is_some(), "{column:?} is in the payload too");
             }
         }
-        let row = ArchiveRow::Event { event: Box::new(event.clone()), dedupe_forever: false };
+        let row = ArchiveRow::Event { event: Box::new(archived(event.clone())), dedupe_forever: false };
         let batch = ArchiveBatch { partition: PARTITION, from_offset, to_offset: from_offset + 1, rows: vec![row] };
         warehouse.archive(batch).await.unwrap();
         let history = warehouse.history(&[ALL], usize::MAX).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_column_without_a_value_is_null_in_the_log_and_the_warehouse() {
         let is_null = matches!(event.value(column), ColumnValue::Text(None) | ColumnValue::Decimal(None));
         assert_eq!(is_null, column.is_nullable(), "{column:?}");
     }
-    let row = ArchiveRow::Event { event: Box::new(event.clone()), dedupe_forever: false };
+    let row = ArchiveRow::Event { event: Box::new(archived(event.clone())), dedupe_forever: false };
     warehouse
         .archive(ArchiveBatch { partition: PARTITION, from_offset: 0, to_offset: 1, rows: vec![row] })
         .await

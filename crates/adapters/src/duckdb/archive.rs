@@ -1,20 +1,18 @@
-//! Writes a batch of one partition's rows together with the archive position, in one transaction.
+//! Writes batches of partitions' rows together with the archive positions, in one transaction.
 
 use std::collections::BTreeMap;
 
-use duckdb::types::{TimeUnit, ToSqlOutput, Value};
-use duckdb::{Connection, OptionalExt, Transaction, appender_params_from_iter, params};
-use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, WarehouseError};
-use segment_engine::decimal::{Decimal, PRECISION, SCALE};
+use duckdb::types::{TimeUnit, Value};
+use duckdb::{Connection, OptionalExt, Transaction, params};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, ArchivedEvent, TraitsRow, UserRow, WarehouseError};
 use segment_engine::eval::jsonb_ordered;
-use segment_engine::event::{ColumnValue, Event};
+use segment_engine::event::Position;
 use segment_engine::ids::{PartitionId, UserId};
-use segment_engine::schema::EventColumn;
 use segment_engine::time::Timestamp;
 
-use super::unavailable;
+use super::{columns, unavailable};
 
-const SCHEMA: &str = "user_segment_analytics";
+pub(super) const SCHEMA: &str = "user_segment_analytics";
 
 /// Returns the next offset to archive.
 pub(super) fn position(connection: &Connection, partition: PartitionId) -> Result<u64, WarehouseError> {
@@ -23,18 +21,28 @@ pub(super) fn position(connection: &Connection, partition: PartitionId) -> Resul
     Ok(position.unwrap_or_default())
 }
 
-/// Writes the batch if it starts at the archive position.
-pub(super) fn archive(connection: &mut Connection, batch: ArchiveBatch) -> Result<(), WarehouseError> {
+/// What became of one batch.
+pub(super) type Outcome = Result<(), WarehouseError>;
+
+/// Writes those of the batches that start at the archive position of their partition. Returns what
+/// became of each.
+pub(super) fn archive(connection: &mut Connection, batches: &[ArchiveBatch]) -> Result<Vec<Outcome>, WarehouseError> {
     let transaction = connection.transaction().map_err(unavailable)?;
-    let found = position(&transaction, batch.partition)?;
-    if found != batch.from_offset {
-        return Err(WarehouseError::Moved { found, expected: batch.from_offset });
-    }
     let mut rows = Rows::new(&transaction);
-    batch.rows.iter().try_for_each(|row| rows.add(row)).map_err(unavailable)?;
+    let mut outcomes = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let found = position(&transaction, batch.partition)?;
+        if found != batch.from_offset {
+            outcomes.push(Err(WarehouseError::Moved { found, expected: batch.from_offset }));
+            continue;
+        }
+        batch.rows.iter().try_for_each(|row| rows.add(row)).map_err(unavailable)?;
+        move_position(&transaction, batch.partition, batch.to_offset).map_err(unavailable)?;
+        outcomes.push(Ok(()));
+    }
     rows.flush().map_err(unavailable)?;
-    move_position(&transaction, batch.partition, batch.to_offset).map_err(unavailable)?;
-    transaction.commit().map_err(unavailable)
+    transaction.commit().map_err(unavailable)?;
+    Ok(outcomes)
 }
 
 fn move_position(transaction: &Transaction<'_>, partition: PartitionId, to_offset: u64) -> duckdb::Result<()> {
@@ -50,20 +58,24 @@ fn move_position(transaction: &Transaction<'_>, partition: PartitionId, to_offse
 /// are written in turn.
 struct Rows<'a> {
     transaction: &'a Transaction<'a>,
-    /// Each event, and whether its id dedupes forever.
-    events: Vec<(&'a Event, bool)>,
+    events: Vec<&'a ArchivedEvent>,
+    /// The positions of those whose ids dedupe forever.
+    once_events: Vec<Position>,
     users: BTreeMap<UserId, &'a UserRow>,
     traits: Vec<&'a TraitsRow>,
 }
 
 impl<'a> Rows<'a> {
     fn new(transaction: &'a Transaction<'a>) -> Self {
-        Self { transaction, events: Vec::new(), users: BTreeMap::new(), traits: Vec::new() }
+        Self { transaction, events: Vec::new(), once_events: Vec::new(), users: BTreeMap::new(), traits: Vec::new() }
     }
 
     fn add(&mut self, row: &'a ArchiveRow) -> duckdb::Result<()> {
         match row {
-            ArchiveRow::Event { event, dedupe_forever } => self.events.push((event, *dedupe_forever)),
+            ArchiveRow::Event { event, dedupe_forever } => {
+                self.events.push(event);
+                self.once_events.extend(dedupe_forever.then_some(event.position));
+            }
             ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
             ArchiveRow::Traits(traits) => self.traits.push(traits),
             ArchiveRow::MergeUser(user) => {
@@ -93,21 +105,8 @@ impl<'a> Rows<'a> {
         if self.events.is_empty() {
             return Ok(());
         }
-        let of_log = ["payload", "log_partition", "log_offset"];
-        let columns: Vec<&str> = EventColumn::ALL.into_iter().map(EventColumn::table_name).chain(of_log).collect();
-        let mut appender = self.transaction.appender_with_columns_to_db("events", SCHEMA, &columns)?;
-        for (event, _) in &self.events {
-            let values = EventColumn::ALL.into_iter().map(|column| value(event, column));
-            let of_log =
-                [jsonb_ordered(&event.payload).into(), event.position.partition.0.into(), event.position.offset.into()];
-            appender.append_row(appender_params_from_iter(values.chain(of_log)))?;
-        }
-        appender.flush()?;
-        let mut appender = self.transaction.appender_to_db("once_events", SCHEMA)?;
-        for (event, _) in self.events.drain(..).filter(|(_, dedupe_forever)| *dedupe_forever) {
-            appender.append_row(params![event.position.partition.0, event.position.offset])?;
-        }
-        appender.flush()
+        columns::append_events(self.transaction, &std::mem::take(&mut self.events))?;
+        columns::append_positions(self.transaction, &std::mem::take(&mut self.once_events))
     }
 
     fn flush_users(&mut self) -> duckdb::Result<()> {
@@ -188,21 +187,6 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Returns the value of a column as DuckDB takes it; strings are borrowed.
-fn value(event: &Event, column: EventColumn) -> ToSqlOutput<'_> {
-    match event.value(column) {
-        ColumnValue::UserId(user) => user.0.into(),
-        ColumnValue::Text(text) => ToSqlOutput::Borrowed(text.into()),
-        ColumnValue::Decimal(number) => ToSqlOutput::Owned(number.map_or(Value::Null, decimal)),
-        ColumnValue::Timestamp(at) => ToSqlOutput::Owned(timestamp(at)),
-    }
-}
-
 fn timestamp(at: Timestamp) -> Value {
     Value::Timestamp(TimeUnit::Microsecond, at.0)
-}
-
-fn decimal(number: Decimal) -> Value {
-    let decimal = duckdb::types::Decimal::new(PRECISION, SCALE, number.scaled());
-    Value::Decimal(decimal.expect("our decimals have the column's precision and scale"))
 }

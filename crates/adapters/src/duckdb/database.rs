@@ -26,6 +26,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A database file that is reopened when needed.
 pub(super) struct Database {
     file: PathBuf,
+    /// The bytes of the write-ahead log after which a commit moves them into the file.
+    wal_bytes_max: u64,
     /// `None` if it could not be reopened. Only a reopen takes the lock for writing.
     opened: RwLock<Option<Opened>>,
     /// The last failure; `None` if the database works.
@@ -61,12 +63,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Opened {
-    fn open(file: &Path) -> Result<Self, WarehouseError> {
+    fn open(file: &Path, wal_bytes_max: u64) -> Result<Self, WarehouseError> {
         let config = Config::default()
             .enable_autoload_extension(false)
             .and_then(|config| config.with("autoinstall_known_extensions", "false"))
             .and_then(|config| config.max_memory(MEMORY_MAX))
             .and_then(|config| config.threads(threads()))
+            .and_then(|config| config.with("checkpoint_threshold", format!("{wal_bytes_max}B")))
             .map_err(unavailable)?;
         let mut writer = Connection::open_with_flags(file, config).map_err(unavailable)?;
         remove_spilled(file).map_err(|error| WarehouseError::Unavailable(error.to_string()))?;
@@ -108,9 +111,9 @@ fn start_session(connection: &Connection) -> Result<(), WarehouseError> {
 
 impl Database {
     /// Opens the file, or creates it. Only one process can have it open.
-    pub(super) fn open(file: &Path) -> Result<Self, WarehouseError> {
-        let opened = RwLock::new(Some(Opened::open(file)?));
-        Ok(Self { file: file.to_owned(), opened, broken: Mutex::default(), healing: Mutex::default() })
+    pub(super) fn open(file: &Path, wal_bytes_max: u64) -> Result<Self, WarehouseError> {
+        let opened = RwLock::new(Some(Opened::open(file, wal_bytes_max)?));
+        Ok(Self { file: file.to_owned(), wal_bytes_max, opened, broken: Mutex::default(), healing: Mutex::default() })
     }
 
     /// Calls `act` with the writing connection. After a failed write it fails with `Unavailable`
@@ -182,7 +185,7 @@ impl Database {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         // Closed first, because one process must not have the file open twice.
         *opened = None;
-        *opened = Some(Opened::open(&self.file)?);
+        *opened = Some(Opened::open(&self.file, self.wal_bytes_max)?);
         Ok(())
     }
 

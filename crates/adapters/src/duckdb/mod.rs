@@ -1,14 +1,17 @@
 //! [`DuckDbWarehouse`]: the warehouse port on a DuckDB file.
 //!
-//! [`schema`] defines the tables, [`archive`] writes them, [`history`] and [`events`] read them for
+//! [`schema`] defines the tables. [`archive`] writes them, the batches of a [`group`] together, and
+//! those of events as [`columns`]. [`history`] and [`events`] read them for
 //! the engine, and [`query`] for people. [`wipe`] wipes deleted users from the file. [`database`]
 //! opens the file and reopens it after a failure. DuckDB's calls block, so each runs on a thread
 //! for blocking work. One connection writes. Reads have their own connections and see the last
 //! committed state, so neither waits for the other.
 
 mod archive;
+mod columns;
 mod database;
 mod events;
+mod group;
 mod history;
 mod interrupt;
 mod query;
@@ -33,6 +36,10 @@ pub use query::QUERY_ROWS_MAX;
 
 /// The number of queries that run at the same time; more wait.
 pub const READERS_MAX: usize = 4;
+/// The bytes of the write-ahead log after which a commit moves them into the file: some 150,000
+/// events. DuckDB then compresses anew all rows of the last row group, which has up to 122,880. With
+/// its default, a quarter of this, it would do so several times for each row.
+const WAL_BYTES_MAX: u64 = 64 << 20;
 /// The longest time for which a wipe's last step holds up new queries while it waits for running
 /// ones to end.
 const READERS_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -45,14 +52,21 @@ pub struct DuckDbWarehouse {
     database: Arc<Database>,
     /// One write at a time, because aliases are resolved against those written before.
     turn: Arc<tokio::sync::Mutex<()>>,
+    waiting: Arc<group::Batches>,
     free_readers: Arc<Semaphore>,
 }
 
 impl DuckDbWarehouse {
     /// Opens the file, or creates it, and migrates its schema. Only one process can have it open.
     pub fn open(file: &Path) -> Result<Self, WarehouseError> {
-        let (database, free_readers) = (Arc::new(Database::open(file)?), Arc::new(Semaphore::new(READERS_MAX)));
-        Ok(Self { database, turn: Arc::default(), free_readers })
+        Self::open_with(file, WAL_BYTES_MAX)
+    }
+
+    /// As [`Self::open`], with a write-ahead log of about so many bytes at most.
+    pub fn open_with(file: &Path, wal_bytes_max: u64) -> Result<Self, WarehouseError> {
+        let (database, free_readers) =
+            (Arc::new(Database::open(file, wal_bytes_max)?), Arc::new(Semaphore::new(READERS_MAX)));
+        Ok(Self { database, turn: Arc::default(), waiting: Arc::default(), free_readers })
     }
 
     /// Runs `act` with a reading connection.
@@ -102,6 +116,10 @@ fn unavailable(error: duckdb::Error) -> WarehouseError {
     WarehouseError::Unavailable(error.to_string())
 }
 
+fn interrupted() -> WarehouseError {
+    WarehouseError::Unavailable("a write was interrupted".to_owned())
+}
+
 async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, WarehouseError> + Send + 'static,
 ) -> Result<T, WarehouseError> {
@@ -121,7 +139,22 @@ impl Warehouse for DuckDbWarehouse {
     }
 
     async fn archive(&self, batch: ArchiveBatch) -> Result<(), WarehouseError> {
-        self.writing(|connection| archive::archive(connection, batch)).await
+        let mut outcome = self.waiting.push(batch);
+        loop {
+            let turn = tokio::select! {
+                biased;
+                // The call that had the turn wrote it.
+                outcome = &mut outcome => return outcome.unwrap_or_else(|_| Err(interrupted())),
+                turn = self.turn.clone().lock_owned() => turn,
+            };
+            let (database, waiting) = (self.database.clone(), self.waiting.clone());
+            blocking(move || {
+                let _turn = turn;
+                group::write_next(&waiting, &database);
+                Ok(())
+            })
+            .await?;
+        }
     }
 
     async fn received(&self, ids: &[(UserId, String)]) -> Result<Vec<Option<Receipt>>, WarehouseError> {

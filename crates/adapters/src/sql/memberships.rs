@@ -1,8 +1,6 @@
-//! Memberships in SQL. The engine's batches are written by plain SQL: they are many, and only
-//! integers.
+//! Memberships in SQL.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use ports::config_store::{
@@ -16,8 +14,10 @@ use segment_engine::ids::{ListVersion, PartitionId, SegmentId, UserId};
 use segment_engine::machine::ManualList;
 use segment_engine::time::Timestamp;
 
-use super::entities::{manual_membership, membership, membership_position, segment, user};
-use super::{BOUND_MAX, BULK_ROWS_MAX, Result, SqlConfigStore, corrupt, outbox, rows, segments, unavailable, users};
+use super::entities::{manual_membership, membership, segment, user};
+use super::{
+    BOUND_MAX, Result, SqlConfigStore, corrupt, membership_batches, outbox, rows, segments, unavailable, users,
+};
 
 fn domain(row: membership::Model) -> Membership {
     Membership {
@@ -108,63 +108,6 @@ pub(super) async fn merge_manual(
     write_manual(tx, survivor, &ours, &union, now).await.map(Some)
 }
 
-async fn position_of(db: &impl ConnectionTrait, partition: PartitionId) -> Result<u64> {
-    let row = membership_position::Entity::find_by_id(i64::from(partition.0)).one(db).await.map_err(unavailable)?;
-    row.map_or(Ok(0), |row| u64::try_from(row.position).map_err(|error| corrupt("a membership position", error)))
-}
-
-async fn move_position(tx: &impl ConnectionTrait, partition: PartitionId, to: u64) -> Result<()> {
-    let position = i64::try_from(to).map_err(|error| corrupt("a membership position", error))?;
-    let model = membership_position::ActiveModel { partition: Set(i64::from(partition.0)), position: Set(position) };
-    let overwrite = OnConflict::column(membership_position::Column::Partition)
-        .update_column(membership_position::Column::Position)
-        .to_owned();
-    let upsert = membership_position::Entity::insert(model).on_conflict(overwrite);
-    upsert.exec_without_returning(tx).await.map_err(unavailable)?;
-    Ok(())
-}
-
-async fn write_net(tx: &impl ConnectionTrait, net: BTreeMap<(UserId, SegmentId), Option<Timestamp>>) -> Result<()> {
-    let left: Vec<String> = rows_of(net.iter().filter(|(_, since)| since.is_none()), |list, (user, segment), _| {
-        let _ = write!(list, "({user},{segment})");
-    });
-    for values in left {
-        let sql = format!("DELETE FROM memberships WHERE (user_id, segment_id) IN (VALUES {values})");
-        tx.execute_unprepared(&sql).await.map_err(unavailable)?;
-    }
-    let entered: Vec<String> = rows_of(net.iter().filter(|(_, since)| since.is_some()), |list, (user, segment), at| {
-        let _ = write!(list, "({user},{segment},{at},{at})");
-    });
-    for values in entered {
-        let sql = format!(
-            "INSERT INTO memberships (user_id, segment_id, created_at, updated_at) VALUES {values} \
-             ON CONFLICT (user_id, segment_id) \
-             DO UPDATE SET created_at = excluded.created_at, updated_at = excluded.updated_at"
-        );
-        tx.execute_unprepared(&sql).await.map_err(unavailable)?;
-    }
-    Ok(())
-}
-
-/// Returns the rows as VALUES lists of bounded length.
-fn rows_of<'a>(
-    net: impl Iterator<Item = (&'a (UserId, SegmentId), &'a Option<Timestamp>)>,
-    write_row: impl Fn(&mut String, &(UserId, SegmentId), i64),
-) -> Vec<String> {
-    let mut lists: Vec<String> = Vec::new();
-    for (index, (pair, since)) in net.enumerate() {
-        if index % BULK_ROWS_MAX == 0 {
-            lists.push(String::new());
-        }
-        let list = lists.last_mut().expect("one was just pushed at index 0");
-        if !list.is_empty() {
-            list.push(',');
-        }
-        write_row(list, pair, since.map_or(0, |at| at.0));
-    }
-    lists
-}
-
 #[async_trait]
 impl MembershipStore for SqlConfigStore {
     async fn members(&self, segment: SegmentId, page: Page) -> Result<Vec<Member>> {
@@ -218,24 +161,10 @@ impl MembershipStore for SqlConfigStore {
     }
 
     async fn membership_positions(&self) -> Result<Vec<(PartitionId, u64)>> {
-        let query = membership_position::Entity::find().order_by_asc(membership_position::Column::Partition);
-        let found = query.all(&self.readers).await.map_err(unavailable)?;
-        let number = |row: membership_position::Model| {
-            let partition = u32::try_from(row.partition).map_err(|error| corrupt("a partition", error))?;
-            let position = u64::try_from(row.position).map_err(|error| corrupt("a membership position", error))?;
-            Ok((PartitionId(partition), position))
-        };
-        found.into_iter().map(number).collect()
+        membership_batches::positions(&self.readers).await
     }
 
     async fn apply_memberships(&self, batch: MembershipBatch) -> Result<Applied> {
-        let tx = self.begin().await?;
-        if let Some(already) = batch.already(position_of(&tx, batch.partition).await?)? {
-            return Ok(already);
-        }
-        write_net(&tx, batch.net()).await?;
-        move_position(&tx, batch.partition, batch.to).await?;
-        tx.commit().await?;
-        Ok(Applied::Now)
+        self.apply_batch(batch).await
     }
 }

@@ -13,6 +13,7 @@ mod first_contact;
 mod identities;
 mod ids;
 mod index;
+mod membership_batches;
 mod memberships;
 mod merges;
 mod migrations;
@@ -37,6 +38,7 @@ use sea_orm_migration::MigratorTrait;
 
 use checksums::Protection;
 use index::{IdentityIndex, Loading};
+use membership_batches::Batches;
 use writer::{Write, Writer, discard_failed};
 
 pub use checksums::VFS;
@@ -56,8 +58,6 @@ const WAL_PAGES: u32 = 16_384;
 pub const IDENTITY_INDEX_BYTES_MAX: usize = 1 << 30;
 /// The values bound in one statement. SQLite takes 32,766.
 const BOUND_MAX: usize = 10_000;
-/// The rows written by one statement of plain SQL.
-const BULK_ROWS_MAX: usize = 5_000;
 
 type Result<T> = std::result::Result<T, ConfigStoreError>;
 
@@ -69,6 +69,7 @@ pub struct SqlConfigStore {
     rules: Arc<IdentityRules>,
     index: Arc<IdentityIndex>,
     loading: Arc<Loading>,
+    batches: Arc<Batches>,
     file: Arc<PathBuf>,
 }
 
@@ -93,7 +94,15 @@ impl SqlConfigStore {
         wiping::wipe_old_pages(writer.pool()).await;
         let readers = connect_sqlite(path, Role::Readers, protection).await.map_err(unavailable)?;
         let loading = Arc::new(index::load(index.clone(), writer.clone()));
-        Ok(Self { readers, writer, rules: Arc::new(rules), index, loading, file: Arc::new(path.to_owned()) })
+        Ok(Self {
+            readers,
+            writer,
+            rules: Arc::new(rules),
+            index,
+            loading,
+            batches: Arc::default(),
+            file: Arc::new(path.to_owned()),
+        })
     }
 
     /// Waits until the index of identities has been loaded.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adapters::duckdb::DuckDbWarehouse;
-use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, TraitsRow, UserRow, Warehouse, WarehouseError, archived};
 use ports_testkit::contract;
 use segment_engine::event::{Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
@@ -16,18 +16,20 @@ use serde_json::json;
 use super::{Case, copy, disk, each_case};
 
 const PARTITION: u32 = 3;
+/// Small, so that a batch can exceed it.
+const WAL_BYTES_MAX: u64 = 16 << 20;
 /// How long the warehouse may take to reopen its file.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BATCHES: [&str; 6] = ["events", "users", "traits", "a merge", "a deletion", "many events"];
 
 fn open(folder: &Path) -> DuckDbWarehouse {
-    DuckDbWarehouse::open(&folder.join("warehouse.duckdb")).unwrap()
+    DuckDbWarehouse::open_with(&folder.join("warehouse.duckdb"), WAL_BYTES_MAX).unwrap()
 }
 
 fn event(user: i64, offset: u64, payload: serde_json::Value) -> ArchiveRow {
     let event_id = Some(format!("{user} at {offset}").into());
     let event = Event { event_id, payload: Arc::new(payload), ..contract::warehouse::event(user, PARTITION, offset) };
-    ArchiveRow::Event { event: Box::new(event), dedupe_forever: user == 2 }
+    ArchiveRow::Event { event: Box::new(archived(event)), dedupe_forever: user == 2 }
 }
 
 fn user(id: i64) -> ArchiveRow {

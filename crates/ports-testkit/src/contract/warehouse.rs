@@ -12,7 +12,9 @@ use segment_engine::time::Timestamp;
 use serde_json::json;
 
 use super::warehouse_history;
-use ports::warehouse::{ArchiveBatch, ArchiveRow, Departure, HistoryOf, TraitsRow, UserRow, Warehouse, WarehouseError};
+use ports::warehouse::{
+    ArchiveBatch, ArchiveRow, Departure, HistoryOf, TraitsRow, UserRow, Warehouse, WarehouseError, archived,
+};
 
 /// Beyond every offset.
 const ALL: u64 = u64::MAX >> 1;
@@ -31,6 +33,8 @@ pub async fn suite<P: WarehousePlace>(place: impl Fn() -> P) {
     positions_move_by_compare_and_set(&*open().await).await;
     concurrent_batches_are_written_once(open().await).await;
     events_come_back_as_they_were(&*open().await).await;
+    many_events_of_every_shape_come_back(&*open().await).await;
+    batches_of_many_partitions_do_not_mix(open().await).await;
     history_is_returned_per_id_in_order(&*open().await).await;
     warehouse_history::cases(&open).await;
     receipts_are_found(&*open().await).await;
@@ -75,7 +79,7 @@ pub(super) fn alias(absorbed: i64, survivor: i64) -> ArchiveRow {
 }
 
 pub(super) fn row(event: Event) -> ArchiveRow {
-    ArchiveRow::Event { event: Box::new(event), dedupe_forever: false }
+    ArchiveRow::Event { event: Box::new(archived(event)), dedupe_forever: false }
 }
 
 /// Writes rows to a partition at its archive position.
@@ -183,6 +187,82 @@ async fn events_come_back_as_they_were(warehouse: &dyn Warehouse) {
     assert_eq!(history(warehouse, &parts).await, written);
 }
 
+/// Returns the n-th of many events. Each column is NULL in some of them, in no common rhythm.
+fn shape(n: u64) -> Event {
+    let text = |every: u64, text: &str| (!n.is_multiple_of(every)).then(|| format!("{text} {n}").into());
+    let totals = ["0", "-0.000000001", "99999999999999999999999999999.999999999", "-7", "1234.5"];
+    let instants = [-1, 0, -62_167_219_200_000_000, 253_402_300_799_999_999, 1_700_000_000_000_000];
+    let large = if n % 1_000 == 999 { "x".repeat(300_000) } else { String::new() };
+    Event {
+        event_id: text(2, "e"),
+        client_ref_id: if n.is_multiple_of(7) { "".into() } else { format!("client {n}").into() },
+        id_type: text(3, "cookie"),
+        region: text(5, "Île \u{1f5fc}"),
+        device_type: text(7, "a'b\"c\\d\n\t"),
+        country: n.is_multiple_of(11).then(|| "".into()),
+        activity_type: text(13, "bought"),
+        url: (n % 1_000 == 998).then(|| "u".repeat(100_000).into()),
+        order_total: (n % 3 != 1).then(|| Decimal::parse(totals[n as usize % totals.len()])).flatten(),
+        order_id: text(2_048, "o"),
+        element_id: (n == 2_047).then(|| "the last of a chunk".into()),
+        created_at: Timestamp(instants[n as usize % instants.len()]),
+        payload: Arc::new(json!({
+            "": n, "zz": [n, null, {"b": "\u{1}", "a": 0.5}], "large": large, "a\"b": {}, "é": [], "large ": true,
+        })),
+        ..event(1, 0, n)
+    }
+}
+
+async fn many_events_of_every_shape_come_back(warehouse: &dyn Warehouse) {
+    const EVENTS: u64 = 5_000;
+    archive(warehouse, 0, (0..EVENTS).map(|n| row(shape(n))).collect()).await;
+    archive(warehouse, 0, Vec::new()).await;
+    let mut left = vec![part(1, 0, ALL)];
+    let mut next = 0;
+    while !left.is_empty() {
+        let read = warehouse.history(&left, 4 << 20).await.unwrap();
+        for event in read.events {
+            assert_eq!(event, shape(next));
+            next += 1;
+        }
+        left = read.left;
+    }
+    assert_eq!(next, EVENTS);
+}
+
+async fn batches_of_many_partitions_do_not_mix(warehouse: Arc<dyn Warehouse>) {
+    const PARTITIONS: u32 = 8;
+    let batch = |partition: u32, from_offset: u64| {
+        let id = i64::from(partition);
+        let at = |next| row(event(id, partition, from_offset + next));
+        // The deletion comes between two events of the same user, and between other partitions' rows.
+        let mut rows = vec![user(id, "e"), at(0), ArchiveRow::DeleteUser(UserId(id)), user(id + 100, "e"), at(1)];
+        rows.extend((partition % 2 == 1).then(|| alias(id + 200, id + 100)));
+        ArchiveBatch { partition: PartitionId(partition), from_offset, to_offset: from_offset + 2, rows }
+    };
+    // Every partition sends what continues and, in partitions with an even number, what does not.
+    for from_offset in [0, 2, 4] {
+        let tasks = (0..PARTITIONS).flat_map(|partition| {
+            let stale = (partition % 2 == 0).then(|| batch(partition, from_offset + 1));
+            stale.into_iter().chain([batch(partition, from_offset)]).map(|batch| {
+                let warehouse = warehouse.clone();
+                tokio::spawn(async move { (batch.from_offset, warehouse.archive(batch).await) })
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            let (from, outcome) = task.await.unwrap();
+            let is_moved = matches!(outcome, Err(WarehouseError::Moved { expected, .. }) if expected == from);
+            assert_eq!((outcome.is_ok(), is_moved), (from == from_offset, from != from_offset), "{from}: {outcome:?}");
+        }
+    }
+    for partition in 0..PARTITIONS {
+        assert_eq!(warehouse.archive_position(PartitionId(partition)).await.unwrap(), 6);
+        let id = i64::from(partition);
+        assert_eq!(offsets(&*warehouse, &[id]).await, [(id, 5)], "the last event came after the last deletion");
+    }
+    assert_eq!(users(&*warehouse).await, (100..108).collect::<Vec<i64>>());
+}
+
 async fn history_is_returned_per_id_in_order(warehouse: &dyn Warehouse) {
     archive(warehouse, 0, [(1, 0), (2, 1), (1, 2), (3, 3), (1, 4)].map(|(user, at)| row(event(user, 0, at))).into())
         .await;
@@ -206,7 +286,7 @@ async fn receipts_are_found(warehouse: &dyn Warehouse) {
     let delivery = |user, id: &str, offset| row(Event { event_id: Some(id.into()), ..event(user, 0, offset) });
     let forever = |user, id: &str, offset| {
         let event = Event { event_id: Some(id.into()), ..event(user, 0, offset) };
-        ArchiveRow::Event { event: Box::new(event), dedupe_forever: true }
+        ArchiveRow::Event { event: Box::new(archived(event)), dedupe_forever: true }
     };
     let rows =
         vec![forever(1, "a", 0), delivery(1, "a", 5), delivery(1, "b", 6), delivery(2, "a", 7), row(event(1, 0, 8))];

@@ -43,7 +43,8 @@ impl Rows {
                 if dedupe_forever {
                     self.dedupe_forever.insert(event.position);
                 }
-                self.events.push(*event);
+                self.events
+                    .push(event.map_payload(|text| Arc::new(serde_json::from_str(&text).expect("a payload is JSON"))));
             }
             ArchiveRow::User(user) => drop(self.users.insert(user.id, user)),
             ArchiveRow::Traits(traits) => self.traits.push(traits),

@@ -57,6 +57,9 @@ pub struct MembershipBatch {
     pub changes: Vec<MembershipChange>,
 }
 
+/// A user, a segment, and since when the user is a member; `None` if they are not.
+pub type NetMembership = ((UserId, SegmentId), Option<Timestamp>);
+
 /// What [`MembershipStore::apply_memberships`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -123,18 +126,22 @@ impl MembershipBatch {
         ))
     }
 
-    /// Returns for each (user, segment) since when the user is a member after the batch; `None` if
-    /// they are not one.
-    pub fn net(&self) -> std::collections::BTreeMap<(UserId, SegmentId), Option<Timestamp>> {
-        let mut net = std::collections::BTreeMap::new();
-        for change in &self.changes {
-            for segment in &change.left {
-                net.insert((change.user_id, *segment), None);
-            }
-            for segment in &change.entered {
-                net.insert((change.user_id, *segment), Some(change.effective_at));
-            }
+    /// Returns what these batches, one after the other, amount to: ascending, each pair once.
+    pub fn net<'a>(batches: impl IntoIterator<Item = &'a MembershipBatch>) -> Vec<NetMembership> {
+        let mut net = Vec::new();
+        for change in batches.into_iter().flat_map(|batch| &batch.changes) {
+            net.extend(change.left.iter().map(|segment| ((change.user_id, *segment), None)));
+            net.extend(change.entered.iter().map(|segment| ((change.user_id, *segment), Some(change.effective_at))));
         }
+        // Stable: of the changes of one pair the last one counts.
+        net.sort_by_key(|(pair, _)| *pair);
+        net.dedup_by(|next, kept| {
+            let is_same = next.0 == kept.0;
+            if is_same {
+                *kept = *next;
+            }
+            is_same
+        });
         net
     }
 }

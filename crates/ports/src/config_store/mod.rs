@@ -20,7 +20,9 @@ pub use identities::{
     Attached, EMAIL_TYPE, Identity, IdentityKey, IdentityRules, IdentityStore, Link, LinkDecision, LinkSide, Linked,
     Resolution, Survivor, Unknown, decide_link, exclusive_conflict,
 };
-pub use memberships::{Applied, ManualSet, Member, Membership, MembershipBatch, MembershipChange, MembershipStore};
+pub use memberships::{
+    Applied, ManualSet, Member, Membership, MembershipBatch, MembershipChange, MembershipStore, NetMembership,
+};
 pub use outbox::{Outbox, OutboxEntry, OutboxRow};
 pub use segments::{
     NewSegment, Segment, SegmentChange, SegmentKind, SegmentStore, change_segment, cycle_refused, in_use, unknown_tags,

@@ -9,13 +9,14 @@ use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::schema::{EventColumn, Place};
 use segment_engine::time::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::columns::Columns;
 use super::fields::{self, FieldError};
 use super::json::{DEPTH_MAX, Json, JsonError, Kind, Reader};
 use super::json_text::JsonText;
+use super::jsonb;
 use super::{SegmentRecord, UserRecord};
 
 use crate::ErrorCode;
@@ -23,11 +24,11 @@ use crate::ErrorCode;
 /// How deep a record may nest: deeper than an event, since some records carry one.
 pub(super) const RECORD_DEPTH_MAX: u32 = DEPTH_MAX + 16;
 
-/// A record of the event topic.
+/// A record of the event topic. Its event has the payload in this form.
 #[derive(Clone, Debug)]
-pub enum Input {
+pub enum Input<Payload = Arc<Value>> {
     /// A user did something.
-    Event(Delivery),
+    Event(Delivery<Payload>),
     /// Every other input about a user.
     User(UserRecord),
     /// A segment was defined, took effect or was removed.
@@ -36,9 +37,9 @@ pub enum Input {
 
 /// An event as delivered.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Delivery {
+pub struct Delivery<Payload = Arc<Value>> {
     /// The event.
-    pub event: Event,
+    pub event: Event<Payload>,
     /// Whether its event id dedupes without a time limit.
     pub dedupe_forever: bool,
 }
@@ -76,6 +77,27 @@ impl From<FieldError> for BadRecord {
 /// # Errors
 /// The record is not one of ours; it can never be applied.
 pub fn decode_input(value: &[u8], position: Position, appended_at: Timestamp) -> Result<Input, BadRecord> {
+    decode(value, position, appended_at, |payload| Arc::new(tree(payload)))
+}
+
+/// As [`decode_input`], with the payload as the warehouse stores it. It makes no tree of it.
+///
+/// # Errors
+/// The record is not one of ours.
+pub fn decode_to_archive(
+    value: &[u8],
+    position: Position,
+    appended_at: Timestamp,
+) -> Result<Input<Box<str>>, BadRecord> {
+    decode(value, position, appended_at, |payload| jsonb::object(payload).into())
+}
+
+fn decode<'a, Payload>(
+    value: &'a [u8],
+    position: Position,
+    appended_at: Timestamp,
+    payload: impl FnOnce(Vec<Property<'a>>) -> Payload,
+) -> Result<Input<Payload>, BadRecord> {
     let text = text_of(value)?;
     let mut fields = Fields::default();
     if let Some(kind) = fields.read(text)? {
@@ -84,7 +106,7 @@ pub fn decode_input(value: &[u8], position: Position, appended_at: Timestamp) ->
         }
         return user_record(text, &kind).map(Input::User);
     }
-    fields.delivery(position, appended_at).map(Input::Event)
+    fields.delivery(position, appended_at, payload).map(Input::Event)
 }
 
 /// As [`decode_input`], for events only.
@@ -137,13 +159,22 @@ fn user_record(text: &str, kind: &str) -> Result<UserRecord, BadRecord> {
     }
 }
 
+/// A key of an object and its value.
+type Property<'a> = (Json<'a>, Json<'a>);
+
+/// Returns the object of these properties; of two with one key the last counts.
+fn tree(properties: Vec<Property<'_>>) -> Value {
+    let property = |(key, value): Property<'_>| (key.text().unwrap_or_default().into_owned(), value.to_value());
+    Value::Object(properties.into_iter().map(property).collect())
+}
+
 /// The fields of an event record, found in one pass.
 #[derive(Default)]
 struct Fields<'a> {
     columns: Columns<'a>,
     dedupe_forever: bool,
-    payload: Map<String, Value>,
-    other: Vec<(Json<'a>, Json<'a>)>,
+    payload: Vec<Property<'a>>,
+    other: Vec<Property<'a>>,
 }
 
 impl<'a> Fields<'a> {
@@ -180,22 +211,27 @@ impl<'a> Fields<'a> {
         }
         reader.object(|key, reader| {
             let value = reader.value()?;
-            let name = key.text().unwrap_or_default();
-            if let Some(column) = EventColumn::in_payload(&name) {
+            if let Some(column) = EventColumn::in_payload(&key.text().unwrap_or_default()) {
                 self.columns[column] = Some(value);
             }
-            self.payload.insert(name.into_owned(), value.to_value());
+            self.payload.push((key, value));
             Ok::<_, BadRecord>(())
         })
     }
 
-    fn delivery(mut self, position: Position, appended_at: Timestamp) -> Result<Delivery, BadRecord> {
+    fn delivery<Payload>(
+        mut self,
+        position: Position,
+        appended_at: Timestamp,
+        payload: impl FnOnce(Vec<Property<'a>>) -> Payload,
+    ) -> Result<Delivery<Payload>, BadRecord> {
         let user_id = self.columns[EventColumn::UserId].and_then(|value| value.raw().parse().ok());
         let user_id = user_id.ok_or_else(|| BadRecord::new("`user_id` is not a whole number"))?;
-        // A payload's own property wins over a top-level field of its name.
-        for (key, value) in std::mem::take(&mut self.other) {
-            self.payload.entry(owned(key)).or_insert_with(|| value.to_value());
-        }
+        // Of two with one key the last counts: a payload's own property wins over a top-level field,
+        // and the first of two top-level fields over the second.
+        let mut properties = std::mem::take(&mut self.other);
+        properties.reverse();
+        properties.append(&mut self.payload);
         let event = Event {
             user_id: UserId(user_id),
             client_ref_id: self
@@ -215,7 +251,7 @@ impl<'a> Fields<'a> {
                 .unwrap_or(appended_at),
             processed_at: appended_at,
             event_id: self.text(EventColumn::EventId)?,
-            payload: Arc::new(Value::Object(self.payload)),
+            payload: payload(properties),
             position,
         };
         Ok(Delivery { event, dedupe_forever: self.dedupe_forever })
@@ -229,8 +265,4 @@ impl<'a> Fields<'a> {
     fn decimal(&self, column: EventColumn) -> Result<Option<Decimal>, FieldError> {
         self.columns[column].map_or(Ok(None), |value| fields::decimal(column, value))
     }
-}
-
-fn owned(text: Json<'_>) -> String {
-    text.text().unwrap_or_default().into_owned()
 }

@@ -96,6 +96,11 @@ impl<'a> Json<'a> {
         self.unstorable
     }
 
+    /// Whether a string has escapes.
+    pub(super) fn is_escaped(&self) -> bool {
+        self.escaped
+    }
+
     /// The characters of a string; `None` for other kinds. Those that cannot be stored are replaced.
     pub fn text(&self) -> Option<Cow<'a, str>> {
         match (self.kind, self.escaped) {
@@ -118,22 +123,26 @@ impl<'a> Json<'a> {
         match self.kind {
             Kind::Null => Value::Null,
             Kind::Bool => Value::Bool(self.raw == "true"),
-            Kind::Number => number(self.raw),
+            Kind::Number => kept_number(self.raw).map_or_else(|| Value::String(self.raw.to_owned()), Value::Number),
             Kind::String => Value::String(self.text().unwrap_or_default().into_owned()),
-            // However deep: the reader that found it has its own bound.
             Kind::Object | Kind::Array => {
-                let mut reader = Reader { lenient: true, ..Reader::with_depth(self.raw, u32::MAX) };
-                reader.tree().expect("the reader has checked this piece")
+                Reader::of_checked(self.raw).tree().expect("the reader has checked this piece")
             }
         }
     }
 }
 
-fn number(raw: &str) -> Value {
-    match raw.parse::<serde_json::Number>() {
-        Ok(number) if number.to_string() == raw && !raw.contains('e') && raw != "-0.0" => Value::Number(number),
-        _ => Value::String(raw.to_owned()),
-    }
+/// Returns the number if a tree would keep it as it was sent: see [`Json::to_value`].
+fn kept_number(raw: &str) -> Option<serde_json::Number> {
+    let number = raw.parse::<serde_json::Number>().ok()?;
+    (number.to_string() == raw && !raw.contains('e') && raw != "-0.0").then_some(number)
+}
+
+/// Whether a tree would keep a number as it was sent.
+pub(super) fn is_kept_number(raw: &str) -> bool {
+    // Most numbers are such: they are printed as they were read.
+    let is_short_integer = raw.len() < 19 && raw.bytes().all(|byte| byte.is_ascii_digit());
+    is_short_integer || kept_number(raw).is_some()
 }
 
 /// Reads values from the front of a text.
@@ -175,6 +184,11 @@ impl<'a> Reader<'a> {
     /// Starts at the front of a text whose strings may have characters that cannot be stored.
     pub fn lenient(text: &'a str) -> Self {
         Self { lenient: true, ..Self::new(text) }
+    }
+
+    /// Starts at the front of a piece that a reader has checked. However deep it is: that reader has its own bound.
+    pub(super) fn of_checked(raw: &'a str) -> Self {
+        Self { lenient: true, ..Self::with_depth(raw, u32::MAX) }
     }
 
     /// Whether a character that cannot be stored has been read.

@@ -11,6 +11,7 @@ pub mod fields;
 pub mod instant;
 pub mod json;
 pub mod json_text;
+mod jsonb;
 pub mod object;
 
 use std::collections::BTreeMap;

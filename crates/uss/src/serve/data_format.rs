@@ -13,8 +13,9 @@ use super::StartError;
 ///
 /// 1: folders without this file. 2: checkpoints of format 4. 3: emails are identities. 4: the
 /// config store's pages have checksums, which older builds would not write. 5: fewer indexes of users
-/// and identities, and one outbox row for many new users. 6: checkpoints are files.
-const FORMAT: u32 = 6;
+/// and identities, and one outbox row for many new users. 6: checkpoints are files. 7: memberships in
+/// a table without row ids.
+const FORMAT: u32 = 7;
 
 const FILE: &str = "FORMAT";
 

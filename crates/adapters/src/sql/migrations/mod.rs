@@ -4,6 +4,7 @@ mod m0001_tables;
 mod m0002_manual_version;
 mod m0003_emails_are_identities;
 mod m0004_fewer_indexes;
+mod m0005_memberships_by_user;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
@@ -16,6 +17,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_manual_version::Migration),
             Box::new(m0003_emails_are_identities::Migration),
             Box::new(m0004_fewer_indexes::Migration),
+            Box::new(m0005_memberships_by_user::Migration),
         ]
     }
 }

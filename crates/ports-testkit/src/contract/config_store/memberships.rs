@@ -76,6 +76,96 @@ pub(super) async fn a_large_batch_is_applied(store: Store) {
     assert_eq!(store.count_members(SegmentId(2)).await.unwrap(), 1_500);
 }
 
+pub(super) async fn the_last_change_of_a_batch_counts(store: Store) {
+    for tag in ["one", "two", "three"] {
+        store.create_segment(clause(tag, SegmentKind::Computed, &[]), at(1)).await.unwrap();
+    }
+    let ids: Vec<i64> = user_ids(&store, 6).await;
+    let [entered, gone, back, moved, kept, never] = ids[..] else { panic!("six users") };
+    let batch = |from, changes| MembershipBatch { partition: PartitionId(1), from, to: from + 1, changes };
+    let before = [gone, back, moved, kept].map(|id| change(id, &[1], &[], 5)).into();
+    store.apply_memberships(batch(0, before)).await.unwrap();
+    let changes = vec![
+        change(entered, &[1], &[], -10),
+        change(back, &[], &[1], 20),
+        change(gone, &[], &[1], 20),
+        change(never, &[2], &[], 20),
+        change(moved, &[2, 3], &[1], 20),
+        change(gone, &[1], &[], 21),
+        change(back, &[1], &[], 22),
+        change(moved, &[1], &[3, 2], 22),
+        change(gone, &[], &[1], 23),
+        change(never, &[], &[2], 23),
+        change(never, &[], &[3], 24),
+        // A user who leaves and enters in one change is in.
+        change(entered, &[1], &[1], -9),
+    ];
+    store.apply_memberships(batch(1, changes)).await.unwrap();
+    store.apply_memberships(batch(2, Vec::new())).await.unwrap();
+    let members = store.members(SegmentId(1), Page::ALL).await.unwrap();
+    let members: Vec<_> =
+        members.iter().map(|m| (m.user.id.0, m.membership.created_at, m.membership.updated_at)).collect();
+    let since = |id, seconds| (id, at(seconds), at(seconds));
+    assert_eq!(members, [since(entered, -9), since(back, 22), since(moved, 22), since(kept, 5)]);
+    for segment in [2, 3] {
+        assert_eq!(store.count_members(SegmentId(segment)).await.unwrap(), 0, "{segment}");
+    }
+}
+
+/// Creates users, and returns their ids in order.
+async fn user_ids(store: &Store, count: usize) -> Vec<i64> {
+    let mut ids = Vec::new();
+    for name in 0..count {
+        ids.push(user(store, &format!("u{name}")).await.id.0);
+    }
+    ids
+}
+
+pub(super) async fn batches_of_many_partitions_do_not_mix(store: Store) {
+    const PARTITIONS: u32 = 8;
+    store.create_segment(clause("one", SegmentKind::Computed, &[]), at(1)).await.unwrap();
+    let ids = user_ids(&store, PARTITIONS as usize).await;
+    // All enter, leave, and enter; then every other one enters anew, and the others leave.
+    for round in 0..4 {
+        let batches = (0..PARTITIONS).flat_map(|partition| {
+            let id = ids[partition as usize];
+            let is_member = if round == 3 { partition % 2 == 0 } else { round != 1 };
+            let changes = vec![match is_member {
+                true => change(id, &[1], &[], 100 + round),
+                false => change(id, &[], &[1], 100 + round),
+            }];
+            let partition = PartitionId(partition);
+            let from = round.unsigned_abs() * 10;
+            // The same batch twice, and one that leaves a gap.
+            let batch = MembershipBatch { partition, from, to: from + 10, changes };
+            let gap = MembershipBatch { from: from + 20, to: from + 30, ..batch.clone() };
+            [batch.clone(), gap, batch]
+        });
+        let calls: Vec<_> = batches
+            .map(|batch| {
+                let store = store.clone();
+                tokio::spawn(async move { (batch.partition, batch.from, store.apply_memberships(batch).await) })
+            })
+            .collect();
+        let mut written = 0;
+        for call in calls {
+            let (partition, from, outcome) = call.await.unwrap();
+            match outcome {
+                Ok(Applied::Now) => written += 1,
+                Ok(Applied::Before(position)) => assert_eq!(position, from + 10, "{partition}"),
+                Err(error) => assert_eq!(code(error), "MEMBERSHIP_POSITION"),
+            }
+        }
+        assert_eq!(written, PARTITIONS, "each once");
+    }
+    let positions = store.membership_positions().await.unwrap();
+    assert_eq!(positions, (0..PARTITIONS).map(|partition| (PartitionId(partition), 40)).collect::<Vec<_>>());
+    let members = store.members(SegmentId(1), Page::ALL).await.unwrap();
+    let expected: Vec<i64> = ids.iter().copied().step_by(2).collect();
+    assert_eq!(members.iter().map(|m| m.user.id.0).collect::<Vec<_>>(), expected);
+    assert!(members.iter().all(|m| m.membership.created_at == at(103)));
+}
+
 pub(super) async fn manual_segments_are_set(store: Store) {
     user(&store, "x").await;
     for (tag, kind) in

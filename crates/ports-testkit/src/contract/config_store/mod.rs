@@ -68,6 +68,8 @@ where
     segments::a_new_tag_and_a_new_clause_are_checked_together(empty().await).await;
     segments::generic_and_linked_segments_are_listed(empty().await).await;
     memberships::a_batch_is_applied_once(empty().await).await;
+    memberships::the_last_change_of_a_batch_counts(empty().await).await;
+    memberships::batches_of_many_partitions_do_not_mix(empty().await).await;
     memberships::a_large_batch_is_applied(empty().await).await;
     memberships::manual_segments_are_set(empty().await).await;
     memberships::manual_segments_survive_merges(empty().await).await;

@@ -99,7 +99,7 @@ impl MembershipStore for MemoryConfigStore {
         if let Some(already) = batch.already(position)? {
             return Ok(already);
         }
-        for ((user_id, segment_id), since) in batch.net() {
+        for ((user_id, segment_id), since) in MembershipBatch::net([&batch]) {
             match since {
                 None => {
                     state.memberships.remove(&(user_id, segment_id));

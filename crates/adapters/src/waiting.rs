@@ -1,0 +1,81 @@
+//! Calls that wait for their turn to write. The one whose turn it is writes for all.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// What waits to be written, in the order in which it came.
+#[derive(Debug)]
+pub(crate) struct Waiting<Item, Outcome>(Mutex<VecDeque<Waiter<Item, Outcome>>>);
+
+/// One of them, and where its caller waits for the outcome.
+#[derive(Debug)]
+pub(crate) struct Waiter<Item, Outcome> {
+    pub(crate) item: Item,
+    pub(crate) outcome: oneshot::Sender<Outcome>,
+}
+
+impl<Item, Outcome> Default for Waiting<Item, Outcome> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<Item, Outcome> Waiting<Item, Outcome> {
+    /// Adds an item. The receiver gets what became of it.
+    pub(crate) fn push(&self, item: Item) -> oneshot::Receiver<Outcome> {
+        let (outcome, receiver) = oneshot::channel();
+        self.waiters().push_back(Waiter { item, outcome });
+        receiver
+    }
+
+    /// Takes the first items: as many as have at most so many rows together, but at least one.
+    /// Leaves out those whose callers have gone.
+    pub(crate) fn next_group(&self, rows_max: usize, rows_of: impl Fn(&Item) -> usize) -> Vec<Waiter<Item, Outcome>> {
+        let mut waiters = self.waiters();
+        waiters.retain(|waiter| !waiter.outcome.is_closed());
+        let (mut count, mut rows) = (0, 0);
+        for waiter in waiters.iter() {
+            rows += rows_of(&waiter.item);
+            if count > 0 && rows > rows_max {
+                break;
+            }
+            count += 1;
+        }
+        waiters.drain(..count).collect()
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, VecDeque<Waiter<Item, Outcome>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_has_a_bounded_number_of_rows_but_any_single_item() {
+        let waiting = Waiting::<usize, ()>::default();
+        let _receivers: Vec<_> = [11, 9, 1, 1, 0, 30, 0].into_iter().map(|rows| waiting.push(rows)).collect();
+        let mut groups = Vec::new();
+        for _ in 0..5 {
+            let group = waiting.next_group(10, |rows| *rows);
+            groups.push(group.into_iter().map(|waiter| waiter.item).collect::<Vec<_>>());
+        }
+        assert_eq!(groups, [vec![11], vec![9, 1], vec![1, 0], vec![30], vec![0]]);
+        assert!(waiting.next_group(10, |rows| *rows).is_empty());
+    }
+
+    #[test]
+    fn the_item_of_a_caller_that_has_gone_is_left_out() {
+        let waiting = Waiting::<usize, ()>::default();
+        drop(waiting.push(1));
+        let mut kept = waiting.push(2);
+        let group = waiting.next_group(10, |rows| *rows);
+        assert_eq!(group.iter().map(|waiter| waiter.item).collect::<Vec<_>>(), [2]);
+        group.into_iter().for_each(|waiter| waiter.outcome.send(()).expect("its caller waits"));
+        assert_eq!(kept.try_recv(), Ok(()));
+    }
+}
