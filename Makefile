@@ -25,7 +25,7 @@ lint: tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- --deny warnings
 
-# How fast it is, as one table; BENCH="engine posts" for some parts of it.
+# How fast it is, alone and beside others; QUICK=1 at small sizes, BENCH="engine posts" for some parts: bench/README.md.
 bench: tools
 	cargo build --release --workspace --bins
 	target/release/bench target/release/uss $(if $(QUICK),--quick) $(BENCH)

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::Result;
-use crate::table::Spread;
+use crate::results::Spread;
 
 const WRITES: usize = 300;
 const WRITE_BYTES: usize = 4096;

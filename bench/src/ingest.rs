@@ -5,17 +5,24 @@ use std::time::Instant;
 
 use futures_util::future::try_join_all;
 
-use crate::Result;
+use crate::results::{Results, median};
 use crate::server::Server;
-use crate::table::{Table, grouped, median};
-use crate::workload::{self, Clauses, Lines};
+use crate::units::Unit;
+use crate::workload::{Clauses, Lines, clauses};
+use crate::{Result, Scale};
 
 const SEGMENTS: usize = 1_000;
-const EVENTS: usize = 150_000;
+const EVENTS: u64 = 150_000;
 const USERS: u64 = 30_000;
-const RUNS: u64 = 3;
 /// Concurrent requests: while one waits for the disk, the server reads another.
 const CONNECTIONS: usize = 4;
+pub(crate) const ON_DISK: &str = "NDJSON: until all events are on disk";
+pub(crate) const STORED: &str = "NDJSON: until all memberships are stored";
+pub(crate) const ARCHIVED: &str = "NDJSON: until all events are archived too";
+/// Part of the conditions without event ids.
+pub(crate) const WITHOUT_IDS: &str = "no event ids";
+/// Part of the conditions with few changes.
+pub(crate) const FEW_CHANGES: &str = "few changes";
 
 /// The seconds of one run.
 struct Times {
@@ -26,32 +33,36 @@ struct Times {
 }
 
 /// Measures two change rates, each without and with event ids.
-pub(crate) async fn run(binary: &Path, table: &mut Table) -> Result<()> {
-    for kind in [Clauses::FEW_CHANGES, Clauses::MANY_CHANGES] {
-        let server = Server::with_segments(binary, &workload::clauses(SEGMENTS, kind)).await?;
+pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> Result<()> {
+    for (what, kind) in [(FEW_CHANGES, Clauses::FEW_CHANGES), ("many changes", Clauses::MANY_CHANGES)] {
+        let server = Server::with_segments(binary, &clauses(SEGMENTS, kind)).await?;
         let mut next_user = 0;
+        let watch = server.watch()?;
         for with_ids in [false, true] {
             let mut runs = Vec::new();
-            for seed in 0..RUNS {
+            for seed in 0..scale.served_runs {
                 // Each run has its own users, since users that are in a segment already do not
                 // enter it again.
-                runs.push(run_once(&server, seed, next_user, with_ids).await?);
+                runs.push(run_once(&server, scale, seed, next_user, with_ids).await?);
                 next_user += USERS;
             }
-            report(table, &runs, with_ids);
+            report(results, scale, &runs, what, with_ids);
         }
+        let (wall, threads) = watch.stop()?;
+        results.processor(&format!("NDJSON, {what}"), wall, threads);
         server.stop()?;
     }
     Ok(())
 }
 
-async fn run_once(server: &Server, seed: u64, first_user: u64, with_ids: bool) -> Result<Times> {
+async fn run_once(server: &Server, scale: Scale, seed: u64, first_user: u64, with_ids: bool) -> Result<Times> {
+    let (users, events) = (scale.count(USERS), scale.count(EVENTS) as usize);
     let made = format!("made-{first_user}");
-    server.create_users(first_user, USERS).await?;
+    server.create_users(first_user, users).await?;
     server.mark(&made, first_user).await?;
     server.wait_until_archived(&made).await?;
-    let mut lines = Lines::new(seed, first_user, USERS, with_ids);
-    let bodies: Vec<String> = (0..CONNECTIONS).map(|_| lines.body(EVENTS / CONNECTIONS)).collect();
+    let mut lines = Lines::new(seed, first_user, users, with_ids);
+    let bodies: Vec<String> = (0..CONNECTIONS).map(|_| lines.body(events / CONNECTIONS)).collect();
     let changes_before = server.transitions().await?;
 
     let started = Instant::now();
@@ -64,19 +75,18 @@ async fn run_once(server: &Server, seed: u64, first_user: u64, with_ids: bool) -
     let archived = async { server.wait_until_archived(&sent).await.map(|()| seconds()) };
     let (applied, archived) = tokio::try_join!(applied, archived)?;
     let changes = server.transitions().await? - changes_before;
-    Ok(Times { accepted, applied, archived, changes_per_event: changes / EVENTS as f64 })
+    Ok(Times { accepted, applied, archived, changes_per_event: changes / events as f64 })
 }
 
-fn report(table: &mut Table, runs: &[Times], with_ids: bool) {
-    let middle = |of: fn(&Times) -> f64| median(runs.iter().map(of).collect());
-    let rate = |seconds: f64| format!("{} events/s", grouped(EVENTS as f64 / seconds));
-    let ids = if with_ids { "event ids" } else { "no event ids" };
-    let conditions = format!("{SEGMENTS} segments, {:.2} changes/event, {ids}", middle(|run| run.changes_per_event));
-    table.add("NDJSON: until all events are on disk", &conditions, rate(middle(|run| run.accepted)));
-    table.add("NDJSON: until all memberships are stored", &conditions, rate(middle(|run| run.applied)));
-    table.add(
-        "NDJSON: until all events are archived too",
-        &conditions,
-        rate(middle(|run| run.applied.max(run.archived))),
-    );
+fn report(results: &mut Results, scale: Scale, runs: &[Times], what: &str, with_ids: bool) {
+    let ids = if with_ids { "event ids" } else { WITHOUT_IDS };
+    let changes = median(runs.iter().map(|run| run.changes_per_event).collect());
+    let conditions = format!("{SEGMENTS} segments, {what}: {changes:.2} an event, {ids}");
+    let mut add = |name, seconds: fn(&Times) -> f64| {
+        let rates = runs.iter().map(|run| scale.count(EVENTS) as f64 / seconds(run));
+        results.runs(name, &conditions, Unit::EventsPerSecond, rates);
+    };
+    add(ON_DISK, |run| run.accepted);
+    add(STORED, |run| run.applied);
+    add(ARCHIVED, |run| run.applied.max(run.archived));
 }

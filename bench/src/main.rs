@@ -1,101 +1,112 @@
-//! Measures how fast USS is, and prints one table.
+//! Measures how fast USS is: prints all results and the goals they meet, writes them as JSON, and
+//! draws how cost grows.
 //!
 //! ```text
 //! make bench BENCH="engine idle"   # some parts
-//! make bench QUICK=1               # everything, at a tenth of the size
+//! make bench QUICK=1               # everything, at small sizes
 //! ```
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table, and its progress")]
 
+mod alone;
+mod comparison;
 mod deadlines;
 mod disk;
 mod engine;
+mod goals;
+mod growth;
 mod idle;
 mod ingest;
 mod load;
+mod peers;
+mod picture;
 mod posts;
 mod restart;
+mod results;
+mod scale;
 mod server;
 mod site;
 mod stream;
-mod table;
+mod units;
+mod watch;
 mod workload;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use table::{Table, grouped};
+use results::Results;
+use scale::Scale;
+use serde_json::json;
 
 /// An error ends the run with its reason.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// In the order in which they run.
-const PARTS: [&str; 7] = ["engine", "ingest", "posts", "deadlines", "idle", "restart", "site"];
-
-/// The size of the site.
-#[derive(Clone, Copy)]
-pub(crate) struct Size {
-    /// Different users; a few of them have no event.
-    users: u64,
-    /// Events of the past.
-    events: usize,
-}
-
-impl Size {
-    const REAL: Self = Self { users: 1_000_000, events: 10_000_000 };
-    const QUICK: Self = Self { users: 100_000, events: 1_000_000 };
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} users, {} events", grouped(self.users as f64), grouped(self.events as f64))
-    }
-}
+/// In the order in which they run. `peers:NAME` is one of the peers.
+const PARTS: [&str; 9] = ["engine", "growth", "peers", "ingest", "posts", "deadlines", "idle", "restart", "site"];
+const USAGE: &str = "usage: bench PATH_OF_USS [--quick] [PART…] | bench workload FOLDER EVENTS SEGMENTS";
+/// Where the results go, as JSON.
+const RESULTS: &str = "target/bench/results.json";
 
 /// One thread, since the client shares the cores with the server it measures.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let Some(binary) = arguments.next() else {
-        return Err(
-            format!("usage: bench PATH_OF_USS [--quick] [PART…], where a part is one of {}", PARTS.join(", ")).into()
-        );
-    };
-    let binary = PathBuf::from(binary);
-    let (options, wanted): (Vec<String>, Vec<String>) = arguments.partition(|argument| argument == "--quick");
-    let size = if options.is_empty() { Size::REAL } else { Size::QUICK };
-    if let Some(unknown) = wanted.iter().find(|part| !PARTS.contains(&part.as_str())) {
-        return Err(format!("there is no part `{unknown}`; there are {}", PARTS.join(", ")).into());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *arguments {
+        ["workload", folder, events, segments] => {
+            let workload = peers::Workload::new(events.parse()?, segments.parse()?);
+            workload.write(Path::new(folder)).map(drop)
+        }
+        [binary, ref options @ ..] => measure(Path::new(binary), options).await,
+        [] => Err(USAGE.into()),
     }
-    let wanted: Vec<&str> =
-        PARTS.into_iter().filter(|part| wanted.is_empty() || wanted.iter().any(|wanted| wanted == part)).collect();
-    let mut table = Table::default();
-    if wanted.contains(&"engine") {
-        engine::run(&mut table)?;
-    }
-    // An interrupt drops the running part, which kills its server and deletes the data folder.
-    tokio::select! {
-        done = run_served(&wanted, &binary, size, &mut table) => done?,
-        _ = tokio::signal::ctrl_c() => return Err("interrupted".into()),
-    }
-    println!("{table}");
-    Ok(())
 }
 
-/// Runs the parts that need the built binary.
-async fn run_served(wanted: &[&str], binary: &Path, size: Size, table: &mut Table) -> Result<()> {
-    for part in wanted.iter().filter(|part| **part != "engine") {
+async fn measure(binary: &Path, arguments: &[&str]) -> Result<()> {
+    let (options, wanted): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| **argument == "--quick");
+    let scale = if options.is_empty() { Scale::REAL } else { Scale::QUICK };
+    let is_part = |part: &str| PARTS.contains(&part) || part.starts_with("peers:");
+    if let Some(unknown) = wanted.iter().find(|part| !is_part(part)) {
+        return Err(format!("there is no part `{unknown}`; there are {}. {USAGE}", PARTS.join(", ")).into());
+    }
+    let parts = if wanted.is_empty() { PARTS.to_vec() } else { wanted };
+    let mut results = Results::default();
+    // An interrupt drops the running part, which kills its server and deletes the data folder.
+    let outcome = tokio::select! {
+        outcome = run(&parts, binary, scale, &mut results) => outcome,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    // What was measured before an error is shown too.
+    let goals = goals::rows(&results);
+    println!("{results}\n{}{}", comparison::table(&results.comparisons), goals::table(&goals));
+    std::fs::create_dir_all(Path::new(RESULTS).parent().unwrap_or(Path::new(".")))?;
+    let whole = json!({"quick": scale.quick, "goals": goals, "comparisons": results.comparisons, "measurements": results.measurements});
+    std::fs::write(RESULTS, serde_json::to_string_pretty(&whole)? + "\n")?;
+    outcome
+}
+
+async fn run(parts: &[&str], binary: &Path, scale: Scale, results: &mut Results) -> Result<()> {
+    for part in parts {
         let started = Instant::now();
         match *part {
-            "ingest" => ingest::run(binary, table).await,
-            "posts" => posts::run(binary, table).await,
-            "deadlines" => deadlines::run(binary, size, table).await,
-            "idle" => idle::run(binary, table).await,
-            "restart" => restart::run(binary, table).await,
-            _ => site::run(binary, size, table).await,
+            "engine" => engine::run(scale, results),
+            "growth" => growth::run(scale, results),
+            "ingest" => ingest::run(binary, scale, results).await,
+            "posts" => posts::run(binary, scale, results).await,
+            "deadlines" => deadlines::run(binary, scale, results).await,
+            "idle" => idle::run(binary, scale, results).await,
+            "restart" => restart::run(binary, scale, results).await,
+            "site" => site::run(binary, scale, results).await,
+            peers => peers::run(peers.strip_prefix("peers:"), scale, results),
         }
         .map_err(|error| format!("{part}: {error}"))?;
         eprintln!("{part}: {:.0} s", started.elapsed().as_secs_f64());
     }
     Ok(())
+}
+
+/// Returns the folder of the pictures. Those of a short run do not replace the real ones.
+fn pictures(scale: Scale) -> Result<PathBuf> {
+    let folder = if scale.quick { "target/bench/pictures" } else { "bench/pictures" };
+    std::fs::create_dir_all(folder)?;
+    Ok(folder.into())
 }

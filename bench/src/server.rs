@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Result;
+use crate::watch::Watch;
 
 /// The variables of the ports. All are set to 0, so that the system chooses.
 const PORTS: [&str; 4] =
@@ -21,8 +22,8 @@ const LINES_PER_REQUEST: usize = 50_000;
 /// Marker events, so many that every partition has some.
 const MARKERS: u64 = 400;
 const POLL: Duration = Duration::from_millis(50);
-/// Linux counts processor time in hundredths of a second.
-const TICKS_PER_SECOND: f64 = 100.0;
+/// More than any part saves.
+const SEGMENTS_MAX: &str = "10000";
 
 /// A binary and its data folder, which survive the process.
 pub(crate) struct Installation {
@@ -61,7 +62,12 @@ impl Installation {
     pub(crate) fn start(self) -> Result<Server> {
         let errors = self.path().join("stderr");
         let mut command = Command::new(&self.binary);
-        command.arg("serve").env_clear().env("USS_DATA_DIR", self.path()).env("LOG_LEVEL", "warn");
+        command
+            .arg("serve")
+            .env_clear()
+            .env("USS_DATA_DIR", self.path())
+            .env("LOG_LEVEL", "warn")
+            .env("USS_SEGMENTS_MAX", SEGMENTS_MAX);
         command.envs(PORTS.map(|name| (name, "0")));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&errors)?);
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", self.binary.display()))?;
@@ -227,14 +233,9 @@ impl Server {
         memory(self.child.id())
     }
 
-    /// Returns the seconds of processor time that the server has used.
-    pub(crate) fn processor_time(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let after_name = stat.rsplit(')').next().ok_or("no name in /proc")?;
-        let fields: Vec<&str> = after_name.split_whitespace().collect();
-        // utime and stime, fields 14 and 15 of the whole.
-        let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-        Ok(ticks / TICKS_PER_SECOND)
+    /// Starts to watch the processor time of the server's threads.
+    pub(crate) fn watch(&self) -> Result<Watch> {
+        Watch::start(self.child.id())
     }
 }
 

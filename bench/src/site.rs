@@ -1,6 +1,7 @@
 //! A site with a long history: it is imported, and then there are new segments over all of it,
 //! questions, and users who come for the first time.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,13 +12,15 @@ use futures_util::future::try_join_all;
 use segment_engine::language::compile;
 use segment_engine::sql::size_query;
 use segment_engine::time::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::picture::{Curve, draw};
+use crate::results::{Results, Spread, median};
 use crate::server::Server;
 use crate::stream::now;
-use crate::table::{Spread, Table, grouped, median, mib};
-use crate::workload::{self, Clauses, History, Lines};
-use crate::{Result, Size};
+use crate::units::{MIB, Unit, grouped};
+use crate::workload::{Clauses, History, Lines, clauses};
+use crate::{Result, Scale, pictures, restart};
 
 const SEGMENTS: usize = 1_000;
 /// The percentage of events that are late by up to a day.
@@ -27,32 +30,74 @@ const IN_FORCE_MAX: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 const SAVED: usize = 50;
 const ASKED: u64 = 200;
-const PREVIEWS: usize = 10;
+const PREVIEWS: u64 = 10;
+/// 50,000 events a second.
+const LOAD_INTERVAL: Duration = Duration::from_millis(100);
+const LOAD_EVENTS: usize = 5_000;
 const ONE_SHOTS: usize = 5;
 /// Concurrent requests with lines of new users.
 const CONNECTIONS: u64 = 4;
+/// The sites for the growth of a backfill, besides the site itself, as parts of it.
+const SMALLER: [u64; 4] = [100, 33, 10, 3];
+pub(crate) const SAVING: &str = "saving a segment";
+pub(crate) const PREVIEW: &str = "preview";
+pub(crate) const MEMBERS: &str = "a page of members";
+pub(crate) const USER: &str = "a user";
+pub(crate) const EXPLAIN: &str = "explain";
+pub(crate) const ONE_NEW: &str = "one new segment: until in force";
+pub(crate) const ONE_SHOT: &str = "the same question as one SQL query in DuckDB";
+pub(crate) const ONE_NEW_RATIO: &str = "one new segment: in terms of DuckDB's one query";
+pub(crate) const FIRST_CONTACT: &str = "first contact: until on disk";
 
-/// Loads the history, and measures what a site meets that has one.
-pub(crate) async fn run(binary: &Path, size: Size, table: &mut Table) -> Result<()> {
-    let server = Server::with_segments(binary, &workload::clauses(SEGMENTS, Clauses::FEW_CHANGES)).await?;
-    let site = Site { server, size };
-    site.import(binary, table).await?;
-    site.save(table).await?;
-    site.ask(table).await?;
-    let alone = site.in_force("one new segment: until in force", &[clause(0)], table).await?;
-    let ten: Vec<String> = (1..=10).map(clause).collect();
-    let together = site.in_force("ten new segments at once: until in force", &ten, table).await?;
-    site.first_contact(table).await?;
-    let installation = site.server.stop_and_keep()?;
-    let one_shot = one_shot(&installation.path().join("warehouse.duckdb"), &clause(0))?;
-    let conditions = size.to_string();
-    table.add("the same question as one SQL query in DuckDB", &conditions, seconds(one_shot));
-    for (what, took) in [("one new segment", alone), ("ten new segments", together)] {
-        let Some(took) = took else { continue };
-        let ratio = took.as_secs_f64() / one_shot.as_secs_f64();
-        table.add(format!("{what}: times DuckDB's one query"), &conditions, format!("{ratio:.1}"));
+/// How many users and events a site has.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Different users; a few of them have no event.
+    users: u64,
+    /// Events of the past.
+    events: usize,
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} users, {} events", grouped(self.users as f64), grouped(self.events as f64))
     }
-    Ok(())
+}
+
+/// Loads the history, and measures what a site meets that has one; then draws how a backfill grows.
+pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> Result<()> {
+    let mut curves = ["until a new segment is in force", "one SQL query in DuckDB on the same rows"]
+        .map(|label| Curve { label: label.to_owned(), points: Vec::new() });
+    let full = Size { users: scale.users, events: scale.events };
+    let smaller = SMALLER.map(|part| Size { users: full.users / part, events: full.events / part as usize });
+    // The smallest of a short run would have hardly any users.
+    let skipped = if scale.quick { 2 } else { 0 };
+    for size in smaller.into_iter().skip(skipped).chain([full]) {
+        let site = Site::imported(binary, size, results).await?;
+        if size.events == full.events {
+            site.save(results).await?;
+            site.ask("idle", results).await;
+        }
+        let alone = site.in_force(ONE_NEW, &[clause(0)], results).await?;
+        let together = match size.events == full.events {
+            true => Some(site.busy(results).await?),
+            false => None,
+        };
+        let server = site.kill(results).await?;
+        let installation = server.stop_and_keep()?;
+        let one_shot = one_shot(&installation.path().join("warehouse.duckdb"), &clause(0), size, results)?;
+        let of_ten = together.map(|took| ("ten new segments: in terms of DuckDB's one query", took));
+        for (name, took) in [Some((ONE_NEW_RATIO, alone)), of_ten].into_iter().flatten() {
+            match took {
+                Some(took) => results.one(name, size.to_string(), Unit::Times, took / one_shot),
+                None => results.missing(name, size.to_string(), "not in force in time"),
+            }
+        }
+        curves[0].points.extend(alone.map(|took| (size.events as f64, took)));
+        curves[1].points.push((size.events as f64, one_shot));
+    }
+    let axes = ("events of the past", "seconds");
+    draw(&pictures(scale)?.join("backfill.svg"), "A new segment over the whole history", axes, &curves)
 }
 
 /// A clause over the whole history that no other segment has.
@@ -70,7 +115,18 @@ struct Site {
 }
 
 impl Site {
-    async fn import(&self, binary: &Path, table: &mut Table) -> Result<()> {
+    /// Starts a server, and imports the history.
+    async fn imported(binary: &Path, size: Size, results: &mut Results) -> Result<Self> {
+        let server = Server::with_segments(binary, &clauses(SEGMENTS, Clauses::FEW_CHANGES)).await?;
+        let site = Self { server, size };
+        let watch = site.server.watch()?;
+        site.import(binary, results).await?;
+        let (wall, threads) = watch.stop()?;
+        results.processor("import", wall, threads);
+        Ok(site)
+    }
+
+    async fn import(&self, binary: &Path, results: &mut Results) -> Result<()> {
         let file = self.server.data().join("history.ndjson");
         write_history(&file, self.size)?;
         let started = Instant::now();
@@ -90,61 +146,112 @@ impl Site {
         let archived = started.elapsed();
         std::fs::remove_file(&file)?;
         let conditions = format!("{}, {SEGMENTS} segments", self.size);
-        let rate = |took: Duration| {
-            let per_second = self.size.events as f64 / took.as_secs_f64();
-            format!("{} events/s ({})", grouped(per_second), seconds(took))
+        let mut add = |what: &str, took: Duration| {
+            let rate = self.size.events as f64 / took.as_secs_f64();
+            results.one(format!("import: until all {what}"), &conditions, Unit::EventsPerSecond, rate);
         };
-        table.add("import: until all events are on disk", &conditions, rate(accepted));
-        table.add("import: until all memberships are stored", &conditions, rate(applied));
-        table.add("import: until all events are archived too", &conditions, rate(applied.max(archived)));
+        add("events are on disk", accepted);
+        add("memberships are stored", applied);
+        add("events are archived too", applied.max(archived));
         let memory = self.server.memory()?;
-        let per_user = memory / 1024.0 / self.size.users as f64;
-        table.add("memory after the import", conditions, format!("{}: {per_user:.2} KiB a user", mib(memory)));
+        results.one("memory after the import", &conditions, Unit::Mebibytes, memory / MIB);
+        let of_a_user = memory / 1024.0 / self.size.users as f64;
+        results.one("memory after the import, of a user", conditions, Unit::KibibytesPerUser, of_a_user);
         Ok(())
     }
 
+    /// Saves ten segments at once, lets new users come, and asks under load. Returns the seconds of the
+    /// first.
+    async fn busy(&self, results: &mut Results) -> Result<Option<f64>> {
+        let ten: Vec<String> = (1..=10).map(clause).collect();
+        let together = self.in_force("ten new segments at once: until in force", &ten, results).await?;
+        self.first_contact(results).await?;
+        self.server.wait_until_applied().await?;
+        self.ask_under_load(results).await?;
+        self.server.wait_until_applied().await?;
+        Ok(together)
+    }
+
+    /// Kills the server, and measures how soon it is back.
+    async fn kill(self, results: &mut Results) -> Result<Server> {
+        let started = Instant::now();
+        let server = self.server.kill_and_start()?;
+        results.one(restart::SERVING, self.size.to_string(), Unit::Seconds, started.elapsed().as_secs_f64());
+        server.wait_until_applied().await?;
+        results.one(restart::STORED, self.size.to_string(), Unit::Seconds, started.elapsed().as_secs_f64());
+        Ok(server)
+    }
+
     /// Saves segments that need no history, one after another: others have the same clauses.
-    async fn save(&self, table: &mut Table) -> Result<()> {
+    async fn save(&self, results: &mut Results) -> Result<()> {
         let mut times = Vec::with_capacity(SAVED);
-        for (number, clause) in workload::clauses(SEGMENTS, Clauses::FEW_CHANGES).iter().take(SAVED).enumerate() {
+        for (number, clause) in clauses(SEGMENTS, Clauses::FEW_CHANGES).iter().take(SAVED).enumerate() {
             let started = Instant::now();
             self.server.segment(&format!("saved-{number}"), clause).await?;
             times.push(started.elapsed());
         }
-        table.add("saving a segment", self.size.to_string(), Spread::of(times).to_string());
+        results.spread(SAVING, self.size.to_string(), &Spread::of(times));
         Ok(())
     }
 
-    async fn ask(&self, table: &mut Table) -> Result<()> {
-        let conditions = self.size.to_string();
-        let mut previews = Vec::with_capacity(PREVIEWS);
-        for number in 0..PREVIEWS {
-            let body = json!({"whereStatement": clause(100 + number), "sample": 5});
-            let started = Instant::now();
-            self.server.post("/segments/preview", &body).await?;
-            previews.push(started.elapsed());
-        }
-        table.add("preview", &conditions, Spread::of(previews).to_string());
-        type PathOf = fn(u64) -> String;
-        let paths: [(&str, PathOf); 3] = [
-            ("a page of members", |number| format!("/users/segment/s{number}?limit=100")),
-            ("a user", |number| format!("/users/{}", 1 + number * 37)),
-            ("explain", |number| format!("/users/{}/segments/s{number}/explain", 1 + number * 37)),
-        ];
-        for (what, path) in paths {
-            let mut times = Vec::new();
-            for number in 0..ASKED {
-                let started = Instant::now();
-                self.server.get(&path(number)).await?;
-                times.push(started.elapsed());
+    /// Asks while events come in at a fixed rate.
+    async fn ask_under_load(&self, results: &mut Results) -> Result<()> {
+        let mut lines = Lines::new(3, 0, self.size.users, false);
+        let load = async {
+            let mut ticks = tokio::time::interval(LOAD_INTERVAL);
+            loop {
+                ticks.tick().await;
+                self.server.lines(lines.body(LOAD_EVENTS)).await?;
             }
-            table.add(what, &conditions, Spread::of(times).to_string());
+        };
+        let rate = LOAD_EVENTS as f64 / LOAD_INTERVAL.as_secs_f64();
+        let when = format!("while {} events/s come in", grouped(rate));
+        tokio::select! {
+            () = self.ask(&when, results) => Ok(()),
+            failed = load => failed,
         }
-        Ok(())
     }
 
-    /// Saves segments at once, and returns when all are in force, or `None` if that takes too long.
-    async fn in_force(&self, what: &str, clauses: &[String], table: &mut Table) -> Result<Option<Duration>> {
+    async fn ask(&self, when: &str, results: &mut Results) {
+        let previews = async |number: u64| {
+            let body = json!({"whereStatement": clause(100 + number as usize), "sample": 5});
+            self.server.post("/segments/preview", &body).await
+        };
+        self.times(PREVIEW, when, PREVIEWS, previews, results).await;
+        let page = async |number: u64| self.server.get(&format!("/users/segment/s{number}?limit=100")).await;
+        self.times(MEMBERS, when, ASKED, page, results).await;
+        let user = async |number: u64| self.server.get(&format!("/users/{}", 1 + number * 37)).await;
+        self.times(USER, when, ASKED, user, results).await;
+        let explain = async |number: u64| {
+            self.server.get(&format!("/users/{}/segments/s{number}/explain", 1 + number * 37)).await
+        };
+        self.times(EXPLAIN, when, ASKED, explain, results).await;
+    }
+
+    /// Asks so many questions one after another. A server that refuses one has no result.
+    async fn times(
+        &self,
+        name: &str,
+        when: &str,
+        count: u64,
+        ask: impl AsyncFn(u64) -> Result<Value>,
+        results: &mut Results,
+    ) {
+        let conditions = format!("{}, {when}", self.size);
+        let mut times = Vec::new();
+        for number in 0..count {
+            let started = Instant::now();
+            if let Err(error) = ask(number).await {
+                return results.missing(name, conditions, format!("refused: {error:.200}"));
+            }
+            times.push(started.elapsed());
+        }
+        results.spread(name, conditions, &Spread::of(times));
+    }
+
+    /// Saves segments at once, and returns the seconds until all are in force, or `None` if that takes
+    /// too long.
+    async fn in_force(&self, what: &str, clauses: &[String], results: &mut Results) -> Result<Option<f64>> {
         let started = Instant::now();
         let saved = clauses.iter().enumerate().map(|(number, clause)| {
             let tag = format!("new-{}-{number}", clauses.len());
@@ -159,19 +266,19 @@ impl Site {
                 outcome => reached = outcome.unwrap_or(reached),
             }
             if started.elapsed() > IN_FORCE_MAX {
-                let result = format!("not after {}: {:.0} % done", seconds(IN_FORCE_MAX), reached * 100.0);
-                table.add(what, self.size.to_string(), result);
+                let result = format!("not after {} s: {:.0} % done", IN_FORCE_MAX.as_secs(), reached * 100.0);
+                results.missing(what, self.size.to_string(), result);
                 return Ok(None);
             }
             tokio::time::sleep(POLL).await;
         }
-        let took = started.elapsed();
-        table.add(what, self.size.to_string(), seconds(took));
+        let took = started.elapsed().as_secs_f64();
+        results.one(what, self.size.to_string(), Unit::Seconds, took);
         Ok(Some(took))
     }
 
     /// Sends an event each of users that were never seen.
-    async fn first_contact(&self, table: &mut Table) -> Result<()> {
+    async fn first_contact(&self, results: &mut Results) -> Result<()> {
         let (first, count) = (self.size.users, self.size.users / 5);
         let share = count / CONNECTIONS;
         let started = Instant::now();
@@ -181,13 +288,14 @@ impl Site {
             self.server.lines(body).await
         });
         let outcome = try_join_all(senders).await;
-        let took = started.elapsed();
-        let result = match outcome {
-            Ok(_) => format!("{} users/s", grouped(count as f64 / took.as_secs_f64())),
-            Err(error) => format!("refused after {}: {error:.200}", seconds(took)),
-        };
+        let took = started.elapsed().as_secs_f64();
         let conditions = format!("{} new users, one event of each", grouped(count as f64));
-        table.add("first contact: until on disk", conditions, result);
+        match outcome {
+            Ok(_) => results.one(FIRST_CONTACT, conditions, Unit::UsersPerSecond, count as f64 / took),
+            Err(error) => {
+                results.missing(FIRST_CONTACT, conditions, format!("refused after {took:.0} s: {error:.200}"))
+            }
+        }
         Ok(())
     }
 }
@@ -201,9 +309,9 @@ fn write_history(file: &PathBuf, size: Size) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Returns the time that DuckDB takes for the members of a clause: the median of some runs, on the
+/// Returns the seconds that DuckDB takes for the members of a clause: the median of some runs, on the
 /// file of the stopped server.
-fn one_shot(warehouse: &Path, clause: &str) -> Result<Duration> {
+fn one_shot(warehouse: &Path, clause: &str, size: Size, results: &mut Results) -> Result<f64> {
     let plan = compile(clause).map_err(|error| error.to_string())?;
     let sql = size_query(&plan, &|_| None, Timestamp(now()))?;
     let connection = Connection::open_with_flags(warehouse, Config::default().access_mode(AccessMode::ReadOnly)?)?;
@@ -214,10 +322,6 @@ fn one_shot(warehouse: &Path, clause: &str) -> Result<Duration> {
         let _members: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
         times.push(started.elapsed().as_secs_f64());
     }
-    Ok(Duration::from_secs_f64(median(times)))
-}
-
-fn seconds(took: Duration) -> String {
-    let took = took.as_secs_f64();
-    if took < 10.0 { format!("{took:.2} s") } else { format!("{took:.0} s") }
+    results.runs(ONE_SHOT, size.to_string(), Unit::Seconds, times.iter().copied());
+    Ok(median(times))
 }
