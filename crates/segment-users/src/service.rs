@@ -45,7 +45,9 @@ impl Service {
         let began = Instant::now();
         let partitions = PartitionId::all(ports.log.partitions());
         let archiving: Vec<_> = partitions
-            .map(|id| start_archiver(id, &ports, settings, (&any_moved, began), archivers_stopped.clone(), &mut archivers))
+            .map(|id| {
+                start_archiver(id, &ports, settings, (&any_moved, began), archivers_stopped.clone(), &mut archivers)
+            })
             .collect();
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
