@@ -42,7 +42,8 @@ fn damage(checkpoints: &Keyspace, kind: u8) {
 
 /// Changes the last byte of the oldest or the newest file of users.
 fn damage_file(folder: &Path, is_newest: bool) {
-    let file = folder.join("checkpoints").join(user_files(folder)[if is_newest { 1 } else { 0 }].clone());
+    let files = user_files(folder);
+    let file = folder.join("checkpoints").join(if is_newest { files.last() } else { files.first() }.unwrap());
     let mut bytes = std::fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(file, bytes).unwrap();
@@ -139,7 +140,9 @@ async fn no_file_is_left_that_no_checkpoint_needs() {
     let (_log, checkpoints) = open(folder.path());
     let expected = vec![(41, large.clone()), (42, large), (43, b"c".to_vec())];
     assert_eq!(users(&checkpoints, Generation::Latest).await, Ok(expected));
-    checkpoints.forget_added(PartitionId(1)).await.unwrap();
+    checkpoints.write(checkpoint(4, &[])).await.unwrap();
+    assert_eq!(user_files(folder.path()).len(), 3, "files stay until the marker after next");
+    checkpoints.write(checkpoint(5, &[])).await.unwrap();
     assert_eq!(user_files(folder.path()), ["1-3.users", "1-4.users"], "what was never written is gone");
     checkpoints.discard(PartitionId(1)).await.unwrap();
     assert_eq!(user_files(folder.path()), [""; 0]);

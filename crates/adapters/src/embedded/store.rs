@@ -139,7 +139,7 @@ pub struct Opened {
     topics: [Keyspace; 4],
     meta: Keyspace,
     checkpoints: Keyspace,
-    /// Whether the last write failed.
+    /// Whether the last write failed, here or beside it.
     failed: AtomicBool,
     numbering: Mutex<Numbering>,
 }
@@ -200,6 +200,16 @@ impl Opened {
     /// Returns a consistent view over all keyspaces.
     pub fn snapshot(&self) -> fjall::Snapshot {
         self.db.snapshot()
+    }
+
+    /// Whether the last write failed: what is in memory may then be older than what a reopen finds.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that files beside the database cannot be written: the next health check tries a write.
+    pub fn note_failure(&self) {
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     /// Closes the database. Returns whether its next write would continue from the last.
@@ -342,7 +352,7 @@ impl Store {
     /// Whether the last write failed, or the database could not be reopened since.
     pub fn has_failed(&self) -> bool {
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-        opened.as_ref().is_none_or(|opened| opened.failed.load(Ordering::Relaxed))
+        opened.as_ref().is_none_or(Opened::has_failed)
     }
 
     /// Makes changes: see [`Opened::write`].

@@ -58,7 +58,7 @@ impl Machine {
     /// Begins a checkpoint of this instant, which must be settled, with nobody behind.
     /// [`Machine::save_some`] returns its users.
     pub fn begin_saving(&mut self) {
-        debug_assert!(self.saving.is_none(), "the checkpoint before is written");
+        assert!(self.saving.is_none(), "the users of the checkpoint before are saved");
         let ChangedUsers { period, users, removed } = std::mem::take(&mut self.changed);
         self.changed.period = match period {
             Period::Odd => Period::Even,

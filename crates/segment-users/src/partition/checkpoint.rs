@@ -10,18 +10,24 @@ use super::{CHANGES_PER_COMMIT, Partition, WorkerError, recovery};
 /// For how many intervals a checkpoint is put off while users are behind.
 const PUT_OFF_MAX: i64 = 5;
 
-/// The checkpoint that is being written, if one is.
+/// The checkpoint that is being written, if one is. What the store does is a task of its own: a turn
+/// does not wait for it, and nothing that is dropped abandons it half-way.
 #[derive(Default)]
 pub(crate) enum Saving {
     #[default]
     Nothing,
-    /// Its users are added to the store, which completes it with the rest.
+    /// The next users can be added.
     Users(Checkpoint),
-    /// The store completes it, in a task.
-    Completing(Progress, JoinSet<Result<(), CheckpointError>>),
-    /// The store has completed it, or failed.
-    Done(Progress, Result<(), WorkerError>),
+    /// The store adds users.
+    Adding(Checkpoint, StoreTask),
+    /// The store completes it.
+    Completing(Progress, StoreTask),
+    /// The store has completed it.
+    Done(Progress),
+    Failed(WorkerError),
 }
+
+type StoreTask = JoinSet<Result<(), CheckpointError>>;
 
 impl Saving {
     fn is_nothing(&self) -> bool {
@@ -32,34 +38,44 @@ impl Saving {
     pub(crate) async fn continues(&mut self) {
         match self {
             Self::Nothing => std::future::pending().await,
-            Self::Users(_) | Self::Done(..) => {}
-            Self::Completing(marker, task) => {
-                let (marker, done) = (*marker, task.join_next().await);
-                *self = Self::Done(marker, outcome(done));
+            Self::Users(_) | Self::Done(_) | Self::Failed(_) => {}
+            Self::Adding(_, task) | Self::Completing(_, task) => {
+                let ended = task.join_next().await;
+                self.store_ended(ended);
             }
         }
     }
 
-    /// Waits until the store completes no checkpoint any longer. Only then may the partition be
+    /// Waits until the store does nothing for the checkpoint any longer. Only then may the partition be
     /// opened again.
     pub(crate) async fn end(&mut self) {
-        if let Self::Completing(_, task) = self {
+        if let Self::Adding(_, task) | Self::Completing(_, task) = self {
             let _ends = task.join_next().await;
         }
     }
-}
 
-fn outcome(done: Option<Result<Result<(), CheckpointError>, JoinError>>) -> Result<(), WorkerError> {
-    match done {
-        Some(Ok(written)) => Ok(written?),
-        Some(Err(error)) => Err(WorkerError::Panicked(error.to_string())),
-        None => unreachable!("there is one task"),
+    fn store_ended(&mut self, ended: Option<Result<Result<(), CheckpointError>, JoinError>>) {
+        let done = match ended {
+            Some(Ok(done)) => done.map_err(WorkerError::from),
+            Some(Err(error)) => Err(WorkerError::Panicked(error.to_string())),
+            None => unreachable!("there is one task"),
+        };
+        *self = match (std::mem::take(self), done) {
+            (_, Err(error)) => Self::Failed(error),
+            (Self::Adding(checkpoint, _), Ok(())) => Self::Users(checkpoint),
+            (Self::Completing(marker, _), Ok(())) => Self::Done(marker),
+            (other, Ok(())) => other,
+        };
     }
 }
 
 impl Partition {
-    /// Returns when the next checkpoint is due; never, if nothing has happened since the last.
+    /// Returns when the next checkpoint is due; never, if nothing has happened since the last, or it is
+    /// still being written.
     pub(crate) fn checkpoint_due(&self) -> Timestamp {
+        if !self.saving.is_nothing() {
+            return Timestamp::MAX;
+        }
         Timestamp(self.changed_at.0.saturating_add(self.settings.checkpoint_interval_micros))
     }
 
@@ -68,7 +84,7 @@ impl Partition {
     /// enough ago.
     pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
         if !self.saving.is_nothing() {
-            return self.checkpoint_step().await;
+            return self.checkpoint_step();
         }
         let (now, due) = (self.ports.clock.now(), self.checkpoint_due());
         // A checkpoint waits for users who are behind, so it is put off for a while.
@@ -87,7 +103,7 @@ impl Partition {
     async fn complete_checkpoint(&mut self) -> Result<(), WorkerError> {
         while !self.saving.is_nothing() {
             self.saving.continues().await;
-            self.checkpoint_step().await?;
+            self.checkpoint_step()?;
         }
         Ok(())
     }
@@ -115,39 +131,43 @@ impl Partition {
         Ok(())
     }
 
-    async fn checkpoint_step(&mut self) -> Result<(), WorkerError> {
+    fn checkpoint_step(&mut self) -> Result<(), WorkerError> {
+        if let Saving::Adding(_, task) | Saving::Completing(_, task) = &mut self.saving {
+            let ended = task.try_join_next();
+            if ended.is_some() {
+                self.saving.store_ended(ended);
+            }
+        }
         self.saving = match std::mem::take(&mut self.saving) {
-            Saving::Nothing => Saving::Nothing,
             Saving::Users(checkpoint) => {
+                let (mut task, store) = (JoinSet::new(), self.ports.checkpoints.clone());
                 let users = self.machine.save_some(self.settings.checkpoint_users_per_step);
                 if users.is_empty() {
-                    let (marker, store) = (checkpoint.marker, self.ports.checkpoints.clone());
-                    let mut task = JoinSet::new();
+                    let marker = checkpoint.marker;
                     task.spawn(async move { store.write(checkpoint).await });
                     Saving::Completing(marker, task)
                 } else {
-                    self.ports.checkpoints.add(self.id, users).await?;
-                    Saving::Users(checkpoint)
+                    let partition = self.id;
+                    task.spawn(async move { store.add(partition, users).await });
+                    Saving::Adding(checkpoint, task)
                 }
             }
-            Saving::Completing(marker, mut task) => match task.try_join_next() {
-                None => Saving::Completing(marker, task),
-                done => Saving::Done(marker, outcome(done)),
-            },
-            Saving::Done(marker, done) => {
-                done?;
+            Saving::Done(marker) => {
                 self.marker = marker;
                 Saving::Nothing
             }
+            Saving::Failed(error) => return Err(error),
+            other => other,
         };
         Ok(())
     }
 
     /// Hands over all users of the checkpoint that is being written, because what follows changes
-    /// what their blocks mean: which segments and accumulators there are.
+    /// what their blocks mean: which segments and accumulators there are. Cancel-safe.
     pub(super) async fn save_before_change(&mut self) -> Result<(), WorkerError> {
-        while let Saving::Users(_) = self.saving {
-            self.checkpoint_step().await?;
+        while let Saving::Users(_) | Saving::Adding(..) = self.saving {
+            self.saving.continues().await;
+            self.checkpoint_step()?;
         }
         Ok(())
     }

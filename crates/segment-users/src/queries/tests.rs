@@ -1,9 +1,11 @@
-use ports::checkpoints::{Blocks, Checkpoint, CheckpointError, CheckpointStore, Generation, Restored};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use ports::clock::ManualClock;
 use ports::config_store::{NewSegment, NewUser};
-use ports::log::{NewRecord, Progress, Topic};
+use ports::log::{NewRecord, Topic};
 use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
-use segment_engine::ids::{PartitionId, SegmentId};
+use segment_engine::ids::{PartitionId, SegmentId, UserId};
+use segment_engine::machine::{self, Cause, Machine, UserProfile};
 use segment_engine::time::Timestamp;
 
 use super::*;
@@ -18,57 +20,8 @@ const USER: UserId = UserId(1);
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A checkpoint store whose writes never end: a worker that writes one is stuck.
-#[derive(Default)]
-struct Stuck {
-    inner: MemoryCheckpoints,
-    reached: Notify,
-}
-
-#[async_trait]
-impl CheckpointStore for Stuck {
-    async fn add(&self, _: PartitionId, _: Blocks) -> Result<(), CheckpointError> {
-        self.reached.notify_one();
-        std::future::pending().await
-    }
-
-    async fn write(&self, _: Checkpoint) -> Result<(), CheckpointError> {
-        self.reached.notify_one();
-        std::future::pending().await
-    }
-
-    async fn forget_added(&self, partition: PartitionId) -> Result<(), CheckpointError> {
-        self.inner.forget_added(partition).await
-    }
-
-    async fn load(&self, partition: PartitionId, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
-        self.inner.load(partition, generation).await
-    }
-
-    async fn marker(
-        &self,
-        partition: PartitionId,
-        generation: Generation,
-    ) -> Result<Option<Progress>, CheckpointError> {
-        self.inner.marker(partition, generation).await
-    }
-
-    async fn keep(&self, partition: PartitionId) -> Result<Option<Progress>, CheckpointError> {
-        self.inner.keep(partition).await
-    }
-
-    async fn fall_back(&self, partition: PartitionId) -> Result<(), CheckpointError> {
-        self.inner.fall_back(partition).await
-    }
-
-    async fn discard(&self, partition: PartitionId) -> Result<(), CheckpointError> {
-        self.inner.discard(partition).await
-    }
-}
-
-/// A service in memory whose worker gets stuck at its first checkpoint.
+/// A service in memory.
 struct World {
-    stuck: Arc<Stuck>,
     store: Arc<dyn ConfigStore>,
     ports: Ports,
     relayed: watch::Sender<u64>,
@@ -78,19 +31,17 @@ struct World {
 impl World {
     async fn new() -> Self {
         let (clock, store) = (Arc::new(ManualClock::at(NOW)), Arc::new(MemoryConfigStore::default()));
-        let stuck = Arc::new(Stuck::default());
         let ports = Ports {
             log: Arc::new(MemoryLog::new(1, clock.clone())),
-            checkpoints: stuck.clone(),
+            checkpoints: Arc::new(MemoryCheckpoints::default()),
             warehouse: Arc::new(MemoryWarehouse::default()),
             clock,
             plans: Plans::default(),
             duplicates: Duplicates::default(),
         };
-        let settings = Settings { checkpoint_interval_micros: 0, ..Settings::default() };
-        let service = Service::start(ports.clone(), settings, store.clone()).await.unwrap();
+        let service = Service::start(ports.clone(), Settings::default(), store.clone()).await.unwrap();
         let (relayed, _) = watch::channel(0);
-        Self { stuck, store, ports, relayed, service }
+        Self { store, ports, relayed, service }
     }
 
     fn queries(&self) -> EngineQueries {
@@ -118,18 +69,27 @@ async fn in_patience<T>(response: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, response).await.expect("a response, or an error")
 }
 
+/// A record that a worker never ends to apply: it waits until the absorbed user's partition is archived
+/// up to an offset that is never reached.
+fn endless_transfer() -> NewRecord {
+    let mut machine = Machine::new(machine::Settings::default());
+    machine.profile(UserId(9), None, UserProfile::default(), NOW);
+    machine.settle();
+    let departed = machine.remove_user(UserId(9), Cause::Merge, NOW).unwrap();
+    let state = BASE64.encode(machine.save_departed(&departed));
+    let transfer = serde_json::json!({"type": "transfer", "user_id": USER, "absorbed": 9, "below": 1_u64 << 40,
+        "state": state, "manual": null});
+    let value = serde_json::to_vec(&transfer).unwrap();
+    NewRecord { topic: Topic::Events, partition: PartitionId(0), key: "1".to_owned(), value }
+}
+
 #[tokio::test]
 async fn a_stuck_worker_does_not_hold_callers_for_ever() {
     let world = World::new().await;
     assert_eq!(in_patience(world.queries().wait_until_applied()).await, Ok(()));
     let saved = segment(&world.store, "any", Some("count(*) > 0")).await;
     world.relay().await;
-    let event = serde_json::json!({"user_id": USER, "client_ref_id": "client", "payload": {}, "created_at": "1970-01-01T00:00:00Z",
-        "received_at": ""});
-    let value = serde_json::to_vec(&event).unwrap();
-    let record = NewRecord { topic: Topic::Events, partition: PartitionId(0), key: "1".to_owned(), value };
-    world.ports.log.append(vec![record]).await.unwrap();
-    in_patience(world.stuck.reached.notified()).await;
+    world.ports.log.append(vec![endless_transfer()]).await.unwrap();
     let queries = world.impatient();
     let behind = SegmentQueryError::Behind(queries.engine_max);
     // What is saved next stands in the log nevertheless.

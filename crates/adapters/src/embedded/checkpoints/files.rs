@@ -43,6 +43,8 @@ pub(super) struct Writing {
     next: Option<u64>,
     run: Option<RunWriter>,
     last_user: Option<UserId>,
+    /// Files that no marker named when the last one was written.
+    unused: BTreeSet<u64>,
 }
 
 /// Returns the key of a generation's marker.
@@ -109,15 +111,14 @@ impl Files<'_> {
         if users.is_empty() {
             return Ok(());
         }
-        let mut run = match self.writing.run.take() {
-            Some(run) => run,
-            None => self.create()?,
-        };
+        if self.writing.run.is_none() {
+            self.writing.run = Some(self.create()?);
+        }
+        let Some(run) = &mut self.writing.run else { return Ok(()) };
         for (user, block) in users {
             run.add(*user, block.as_deref())?;
             self.writing.last_user = self.writing.last_user.max(Some(*user));
         }
-        self.writing.run = Some(run);
         Ok(())
     }
 
@@ -137,12 +138,20 @@ impl Files<'_> {
         let before = self.marker(Generation::Latest)?;
         let (mut runs, last_user) = before.map_or((Vec::new(), None), |before| (before.runs, before.last_user));
         if let Some(run) = self.writing.run.take() {
-            runs.push(run.finish().map_err(unavailable)?);
+            runs.push(self.finish(run)?);
         }
         let last_user = last_user.max(self.writing.last_user.take());
         let merged = runs.split_off(stay(&runs));
         if !merged.is_empty() {
-            runs.push(self.merge(&merged, runs.is_empty())?);
+            match self.merge(&merged, runs.is_empty()) {
+                Ok(run) => runs.push(run),
+                // A small run may fit on a disk that has no room for a merged one.
+                Err(CheckpointError::Unavailable(error)) => {
+                    tracing::warn!(partition = self.partition.0, error, "files of checkpoints cannot be merged now");
+                    runs.extend(merged);
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.switch(&[(Generation::Latest, Some(Marker { progress, partition_state, runs, last_user }))])
     }
@@ -160,8 +169,23 @@ impl Files<'_> {
 
     fn merge(&mut self, runs: &[Run], is_oldest: bool) -> Result<Run, CheckpointError> {
         let mut merged = self.create().map_err(unavailable)?;
-        self.each(runs, |user, block| if is_oldest && block.is_none() { Ok(()) } else { merged.add(user, block) })?;
-        merged.finish().map_err(unavailable)
+        let read =
+            self.each(runs, |user, block| if is_oldest && block.is_none() { Ok(()) } else { merged.add(user, block) });
+        match read {
+            Ok(()) => self.finish(merged),
+            Err(error) => {
+                self.remove([merged.number()].iter());
+                Err(error)
+            }
+        }
+    }
+
+    fn finish(&self, run: RunWriter) -> Result<Run, CheckpointError> {
+        let number = run.number();
+        run.finish().map_err(|error| {
+            self.remove([number].iter());
+            unavailable(error)
+        })
     }
 
     /// Calls `each` with the newest block of each user in some runs.
@@ -207,37 +231,54 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// Writes markers, and removes the files that none names any longer. The new ones' files are on
-    /// the disk.
+    /// Writes markers, whose files are on the disk. Removes the files that none has named since the
+    /// markers before: if the database loses its last writes, those count again.
     pub(super) fn switch(&mut self, markers: &[(Generation, Option<Marker>)]) -> Result<(), CheckpointError> {
         sync(self.folder).map_err(unavailable)?;
         let changes = markers.iter().map(|(generation, marker)| change(self.partition, *generation, marker.as_ref()));
         self.opened.write(changes.collect())?;
-        self.remove_unused();
+        let before = std::mem::take(&mut self.writing.unused);
+        let unused = self.unused();
+        self.remove(unused.intersection(&before));
+        self.writing.unused = unused;
         Ok(())
     }
 
-    /// Removes the files that no marker names, but for the one that is being written. What cannot be
-    /// removed now takes only space, until a later call.
+    /// Removes the files that no marker names, also those that only the last marker replaced.
     pub(super) fn remove_unused(&mut self) {
+        let unused = self.unused();
+        self.remove(unused.iter());
+    }
+
+    /// What cannot be removed now takes only space, until a later call.
+    fn remove<'n>(&self, numbers: impl Iterator<Item = &'n u64>) {
+        for number in numbers {
+            let _left = fs::remove_file(self.folder.join(file_name(self.partition, *number)));
+        }
+    }
+
+    /// Returns the files that no marker names, but for the one that is being written.
+    fn unused(&self) -> BTreeSet<u64> {
+        if self.opened.has_failed() {
+            // A marker whose write failed may count when the database is opened again.
+            return BTreeSet::new();
+        }
         let mut used: BTreeSet<u64> = self.writing.run.iter().map(RunWriter::number).collect();
         for generation in [Generation::Latest, Generation::Kept] {
             match self.marker(generation) {
                 Ok(marker) => used.extend(marker.into_iter().flat_map(|marker| marker.runs).map(|run| run.number)),
                 // It may name any.
-                Err(_) => return,
+                Err(_) => return BTreeSet::new(),
             }
         }
-        for number in self.numbers().unwrap_or_default().difference(&used) {
-            let _left = fs::remove_file(self.folder.join(file_name(self.partition, *number)));
-        }
+        self.numbers().unwrap_or_default().difference(&used).copied().collect()
     }
 
     /// Forgets the run that is being written.
     pub(super) fn forget_added(&mut self) {
-        self.writing.run = None;
+        let run = self.writing.run.take();
         self.writing.last_user = None;
-        self.remove_unused();
+        self.remove(run.as_ref().map(RunWriter::number).iter());
     }
 
     /// Returns the numbers of the partition's files.

@@ -59,7 +59,13 @@ pub(super) fn bring_up_to_date(files: &mut Files<'_>) -> Result<(), CheckpointEr
         files.switch(&markers)?;
     }
     // After the markers, also if an earlier start ended here.
-    clear(files)
+    match clear(files) {
+        Err(CheckpointError::Corrupt { partition, reason }) => {
+            tracing::warn!(partition = partition.0, reason, "checkpoints of an earlier build cannot be removed");
+            Ok(())
+        }
+        cleared => cleared,
+    }
 }
 
 /// Returns a marker that cannot be loaded: its run is missing.
@@ -69,6 +75,10 @@ fn damaged() -> Marker {
 }
 
 fn convert(files: &mut Files<'_>, generation: Generation) -> Result<Option<Marker>, CheckpointError> {
+    if !matches!(files.marker(generation), Ok(None)) {
+        // Written by an earlier start, which could not remove what it had read.
+        return Ok(None);
+    }
     let (marker, blocks, expected) = match generation {
         Generation::Latest => match read::<Latest>(files, MARKER)? {
             Some(marker) => (marker, USER, None),

@@ -22,6 +22,7 @@ use ports::log::Progress;
 use segment_engine::ids::{PartitionId, UserId};
 
 use self::files::{Files, Marker, Writing};
+use super::pending::sync;
 use super::store::{Opened, Store, StoreError};
 
 /// The folder of the files, in that of the log.
@@ -46,8 +47,9 @@ impl EmbeddedCheckpoints {
     /// Opens the checkpoints beside the database in a folder, and brings those of an earlier build up
     /// to date.
     pub(super) fn open(store: Arc<Store>, folder: &Path, partitions: u32) -> Result<Self, CheckpointError> {
-        let folder = folder.join(FOLDER);
-        std::fs::create_dir_all(&folder).map_err(StoreError::from)?;
+        let parent = folder;
+        let folder = parent.join(FOLDER);
+        std::fs::create_dir_all(&folder).and_then(|()| sync(parent)).map_err(StoreError::from)?;
         let checkpoints = Self { store, folder: Arc::new(folder), writing: Arc::default() };
         for partition in PartitionId::all(partitions) {
             checkpoints.with(partition, format_5::bring_up_to_date)?;
@@ -66,7 +68,13 @@ impl EmbeddedCheckpoints {
             all.entry(partition).or_default().clone()
         };
         let mut writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.store.with(|opened| act(&mut Files { folder: &self.folder, opened, partition, writing: &mut writing }))
+        self.store.with(|opened| {
+            let done = act(&mut Files { folder: &self.folder, opened, partition, writing: &mut writing });
+            if let Err(CheckpointError::Unavailable(_)) = done {
+                opened.note_failure();
+            }
+            done
+        })
     }
 
     /// Like [`Self::with`], on a thread that may block.
@@ -82,7 +90,19 @@ impl EmbeddedCheckpoints {
 
     /// Erases what was removed or replaced from the files of the latest checkpoints.
     pub(super) fn wipe(&self, partitions: u32) -> Result<(), CheckpointError> {
-        PartitionId::all(partitions).try_for_each(|partition| self.with(partition, |files| files.merge_all().map(drop)))
+        PartitionId::all(partitions).try_for_each(|partition| {
+            self.with(partition, |files| {
+                match files.merge_all() {
+                    // Its worker finds that too; the other files can be erased.
+                    Err(CheckpointError::Corrupt { reason, .. }) => {
+                        tracing::error!(partition = partition.0, reason, "a damaged checkpoint cannot be erased");
+                    }
+                    merged => drop(merged?),
+                }
+                files.remove_unused();
+                Ok(())
+            })
+        })
     }
 }
 
@@ -155,7 +175,9 @@ impl CheckpointStore for EmbeddedCheckpoints {
     async fn discard(&self, partition: PartitionId) -> Result<(), CheckpointError> {
         self.blocking(partition, |files| {
             files.forget_added();
-            files.switch(&[(Generation::Latest, None), (Generation::Kept, None)])
+            files.switch(&[(Generation::Latest, None), (Generation::Kept, None)])?;
+            files.remove_unused();
+            Ok(())
         })
         .await
     }
