@@ -89,6 +89,7 @@ async fn a_stuck_worker_does_not_hold_callers_for_ever() {
     assert_eq!(in_patience(world.queries().wait_until_applied()).await, Ok(()));
     let saved = segment(&world.store, "any", Some("count(*) > 0")).await;
     world.relay().await;
+    assert_eq!(in_patience(world.queries().wait_until_ordered()).await, Ok(()));
     world.ports.log.append(vec![endless_transfer()]).await.unwrap();
     let queries = world.impatient();
     let behind = SegmentQueryError::Behind(queries.engine_max);
