@@ -1,5 +1,5 @@
-//! Log and checkpoints in one fjall database in a local folder: all that a single machine needs,
-//! with nothing to install.
+//! The log in a fjall database, and checkpoints in files beside it, in a local folder: all that a
+//! single machine needs, with nothing to install.
 //!
 //! The path of an append: [`log`] queues the call; the thread of [`writer`] makes one [`group`] of
 //! the waiting calls; the group packs their records into blocks ([`block`]); [`store`] writes and

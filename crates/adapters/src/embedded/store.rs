@@ -43,7 +43,7 @@ pub enum Space {
     Topic(Topic),
     /// Layout, bounds, progress and producers.
     Meta,
-    /// Users' blocks and markers.
+    /// Which files make up a checkpoint.
     Checkpoints,
 }
 

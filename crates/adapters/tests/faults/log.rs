@@ -120,6 +120,8 @@ async fn run(template: &Path, what: &str, case: Case, written: &[String], refuse
     let stores = open(folder.path());
     let failing = disk::fail(folder.path(), case.fault, case.passes, case.lasts);
     let result = write(&stores, what).await;
+    // As a worker that failed does at once.
+    let _may_fail = stores.1.forget_added(PartitionId(0)).await;
     let healthy = stores.0.ping().await;
     let failed = failing.failed();
     drop(failing);

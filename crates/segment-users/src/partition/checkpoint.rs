@@ -79,9 +79,8 @@ impl Partition {
         Timestamp(self.changed_at.0.saturating_add(self.settings.checkpoint_interval_micros))
     }
 
-    /// Does a step of the checkpoint that is being written; or begins one, if something happened
-    /// since the last, and that is long
-    /// enough ago.
+    /// Does a step of the checkpoint that is being written; or begins one, if something happened since
+    /// the last, and that is long enough ago.
     pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
         if !self.saving.is_nothing() {
             return self.checkpoint_step();
