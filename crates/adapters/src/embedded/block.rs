@@ -34,6 +34,11 @@ pub(super) fn block_key(partition: PartitionId, first_offset: u64) -> [u8; 12] {
     key
 }
 
+/// Returns the partition of the block under `key`.
+fn partition(key: &[u8]) -> Option<PartitionId> {
+    Some(PartitionId(u32::from_be_bytes(key.get(..4)?.try_into().ok()?)))
+}
+
 /// Returns the offset of the first record of the block under `key`.
 pub(super) fn first_offset(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(4..12)?.try_into().ok()?))
@@ -101,8 +106,10 @@ pub(super) fn checksum(key: &[u8], body: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A stored block whose checksum matches.
+/// A stored block.
 pub(super) struct Block<'a> {
+    /// The partition of all its records.
+    pub partition: PartitionId,
     /// The offset of the block's first record.
     pub first_offset: u64,
     /// The number of records in the block.
@@ -115,15 +122,21 @@ pub(super) struct Block<'a> {
 impl<'a> Block<'a> {
     /// Checks a stored entry. The error says what is wrong with it.
     pub(super) fn parse(key: &[u8], value: &'a [u8]) -> Result<Self, &'static str> {
-        let first_offset = first_offset(key).ok_or("its key is too short")?;
         let (stored, rest) = value.split_first_chunk::<4>().ok_or("it is cut off")?;
         if u32::from_le_bytes(*stored) != checksum(key, rest) {
             return Err("its checksum does not match");
         }
+        Self::trusted(key, value)
+    }
+
+    /// As [`Block::parse`], but without the checksum: for an entry that never left memory.
+    pub(super) fn trusted(key: &[u8], value: &'a [u8]) -> Result<Self, &'static str> {
+        let (partition, first_offset) = partition(key).zip(first_offset(key)).ok_or("its key is too short")?;
+        let (_, rest) = value.split_first_chunk::<4>().ok_or("it is cut off")?;
         let (records, rest) = rest.split_first_chunk::<4>().ok_or("it is cut off")?;
         let (last, body) = rest.split_first_chunk::<8>().ok_or("it is cut off")?;
         let last_appended_at = Timestamp(i64::from_le_bytes(*last));
-        Ok(Self { first_offset, records: u32::from_le_bytes(*records), last_appended_at, body })
+        Ok(Self { partition, first_offset, records: u32::from_le_bytes(*records), last_appended_at, body })
     }
 
     /// Returns the offset after the last record.

@@ -5,21 +5,20 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use fjall::Guard;
 use ports::clock::Clock;
 use ports::log::{Appended, Batch, Commit, HighestIds, Log, LogError, NewRecord, Progress, Record, Topic};
 use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::block::{Block, block_key};
 use super::checkpoints::EmbeddedCheckpoints;
 use super::entry::{self, Entry, FORMAT_VERSION, Layout};
 use super::group::{Call, Place, Reply, Request, entry_change};
 use super::highest_ids;
+use super::read::{Ends, Wanted, read_blocks, read_newest, skip_gap};
 use super::reclaim::Reclaim;
-use super::store::{Opened, Space, Store, StoreError};
-use super::tail::{Readable, Tail, corrupt, recover};
+use super::store::{Opened, Store, StoreError};
+use super::tail::{Tail, recover};
 use super::writer::Writer;
 
 /// The KiB of records that may wait for the writer. Beyond it, calls fail with `Unavailable`;
@@ -103,10 +102,11 @@ impl EmbeddedLog {
             if from >= readable.end {
                 return Ok(Batch { records: Vec::new(), next_offset: from, complete_until: readable.complete_until });
             }
-            let read =
-                blocking(&self.store, move |opened| read_blocks(opened, place, from, readable, &gaps, bytes_max, ends))
-                    .await;
-            match read {
+            let wanted = Wanted { place, from, readable, gaps, bytes_max, ends };
+            if let Some(batch) = read_newest(self.tail.newest(), &wanted) {
+                return Ok(batch);
+            }
+            match blocking(&self.store, move |opened| read_blocks(opened, &wanted)).await {
                 // The record existed when the read began, and has been trimmed since.
                 Err(LogError::Corrupt(_)) if self.tail.bounds(place).0 > from => {}
                 read => return read,
@@ -277,67 +277,4 @@ async fn blocking<T: Send + 'static>(
     let store = store.clone();
     let result = tokio::task::spawn_blocking(move || store.with(read)).await;
     result.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
-}
-
-/// Returns `offset`, or the end of the gap that contains it.
-fn skip_gap(gaps: &[(u64, u64)], offset: u64) -> u64 {
-    gaps.iter().find(|(from, to)| (*from..*to).contains(&offset)).map_or(offset, |(_, to)| *to)
-}
-
-/// Where a batch may end before the end of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    /// Only between two instants.
-    WithAnInstant,
-    /// After any record.
-    Anywhere,
-}
-
-/// Reads from `from`, which is retained and before the end, until `bytes_max` is reached. With
-/// [`Ends::WithAnInstant`] it then goes on to the end of the instant.
-fn read_blocks(
-    opened: &Opened,
-    (topic, partition): Place,
-    from: u64,
-    readable: Readable,
-    gaps: &[(u64, u64)],
-    bytes_max: usize,
-    ends: Ends,
-) -> Result<Batch, LogError> {
-    let blocks = opened.space(Space::Topic(topic));
-    let at_or_before = blocks.range(block_key(partition, 0)..=block_key(partition, from)).next_back();
-    let first_key = at_or_before.map(Guard::key).transpose().map_err(StoreError::from)?;
-    let first_key = first_key.map_or_else(|| block_key(partition, from).to_vec(), |key| key.to_vec());
-
-    let mut records: Vec<Record> = Vec::new();
-    let (mut expected, mut bytes) = (from, 0);
-    for guard in blocks.range(first_key..block_key(partition, readable.end).to_vec()) {
-        let (key, value) = guard.into_inner().map_err(StoreError::from)?;
-        let block = Block::parse(&key, &value).map_err(|what| corrupt(topic, partition, &key, what))?;
-        if block.first_offset > expected {
-            expected = skip_gap(gaps, expected);
-        }
-        if block.first_offset > expected || block.end() <= expected {
-            return Err(corrupt(topic, partition, &block_key(partition, expected), "it is missing"));
-        }
-        for record in block.iter() {
-            let record = record.map_err(|what| corrupt(topic, partition, &key, what))?;
-            if record.offset < from {
-                continue;
-            }
-            let last = records.last().map(|last| last.appended_at);
-            if let Some(complete_until) =
-                last.filter(|last| bytes >= bytes_max && (ends == Ends::Anywhere || *last < record.appended_at))
-            {
-                return Ok(Batch { records, next_offset: record.offset, complete_until });
-            }
-            bytes += record.bytes();
-            records.push(record.to_record().map_err(|what| corrupt(topic, partition, &key, what))?);
-        }
-        expected = block.end();
-    }
-    if skip_gap(gaps, expected) != readable.end {
-        return Err(corrupt(topic, partition, &block_key(partition, expected), "it is missing"));
-    }
-    Ok(Batch { records, next_offset: readable.end, complete_until: readable.complete_until })
 }

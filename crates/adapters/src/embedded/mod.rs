@@ -3,7 +3,8 @@
 //!
 //! The path of an append: [`log`] queues the call; the thread of [`writer`] makes one [`group`] of
 //! the waiting calls; the group packs their records into blocks ([`block`]); [`store`] writes and
-//! syncs the blocks atomically; [`tail`] makes them visible; then every caller gets its reply.
+//! syncs the blocks atomically; [`tail`] makes them visible; then every caller gets its reply. [`read`]
+//! takes what is [`newest`] from memory, and all else from the database.
 
 mod backpressure;
 mod block;
@@ -14,8 +15,10 @@ mod group;
 mod highest_ids;
 mod journal;
 mod log;
+mod newest;
 mod pending;
 mod pointers;
+mod read;
 mod reclaim;
 mod stamp;
 mod store;

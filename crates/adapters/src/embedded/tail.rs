@@ -12,8 +12,9 @@ use tokio::sync::watch;
 
 use super::block::{Block, block_key};
 use super::entry::{Entry, Trimmed, progress};
-use super::group::Place;
+use super::group::{Place, Prepared};
 use super::highest_ids;
+use super::newest::Newest;
 use super::store::{Opened, Space, StoreError};
 
 const TOPICS: [Topic; 4] = [Topic::Events, Topic::Errors, Topic::Notifications, Topic::Config];
@@ -22,6 +23,7 @@ const TOPICS: [Topic; 4] = [Topic::Events, Topic::Errors, Topic::Notifications, 
 pub(super) struct Tail {
     state: Mutex<State>,
     ends: HashMap<Place, watch::Sender<u64>>,
+    newest: Newest,
 }
 
 /// Behind one lock, so that readers can rely on "nothing at or before T will still come".
@@ -109,9 +111,10 @@ impl Tail {
     /// Creates the tail of a recovered log.
     pub(super) fn new(recovered: Recovered) -> Self {
         let ends = recovered.ends.iter().map(|(place, end)| (*place, watch::Sender::new(*end))).collect();
+        let newest = Newest::of(recovered.ends.keys().copied());
         let Recovered { firsts, ends: recovered_ends, gaps, floor, highest } = recovered;
         let state = State { firsts, ends: recovered_ends, gaps, floor, highest, writing: None };
-        Self { state: Mutex::new(state), ends }
+        Self { state: Mutex::new(state), ends, newest }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -140,11 +143,13 @@ impl Tail {
     }
 
     /// Makes the records of the last begun group readable, after its sync.
-    pub(super) fn publish(&self, ends: &[(Place, u64)], passed: Timestamp, highest: HighestIds) {
+    pub(super) fn publish(&self, Prepared { changes, ends, highest }: &Prepared, passed: Timestamp) {
+        // Before the ends, so that what can be read is there.
+        self.newest.keep(changes);
         let mut state = self.state();
         state.writing = None;
         state.floor = state.floor.max(passed);
-        state.highest = highest;
+        state.highest = *highest;
         for (place, end) in ends {
             state.ends.insert(*place, *end);
             self.ends[place].send_replace(*end);
@@ -158,6 +163,7 @@ impl Tail {
 
     /// Sets the first retained offset, after a trim.
     pub(super) fn set_first(&self, place: Place, first: u64) {
+        self.newest.trim(place, first);
         self.state().firsts.insert(place, first);
     }
 
@@ -174,6 +180,11 @@ impl Tail {
         self.ends[&place].send_replace(end);
     }
 
+    /// Returns the newest blocks.
+    pub(super) fn newest(&self) -> &Newest {
+        &self.newest
+    }
+
     /// Returns the current floor.
     pub(super) fn floor(&self) -> Timestamp {
         self.state().floor
@@ -181,6 +192,7 @@ impl Tail {
 
     /// Takes over the contents of a reopened database.
     pub(super) fn reset(&self, recovered: Recovered) {
+        self.newest.clear();
         let mut state = self.state();
         state.firsts = recovered.firsts;
         state.ends = recovered.ends;

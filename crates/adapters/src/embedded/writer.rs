@@ -125,7 +125,7 @@ impl Writer {
         let replies = match self.prepare(requests) {
             Ok((prepared, replies)) => match self.write(&prepared.changes) {
                 Ok(()) => {
-                    self.tail.publish(&prepared.ends, passed, prepared.highest);
+                    self.tail.publish(&prepared, passed);
                     replies
                 }
                 Err(error) => {

@@ -1,6 +1,7 @@
 //! The segments of a machine, their accumulators, and what triggers what.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -108,6 +109,10 @@ pub(super) struct Catalog {
     pub(super) triggers: Triggers,
     /// Segments in force that are evaluated for every new user.
     pub(super) by_default: Vec<SegmentIndex>,
+    /// The slots with a pending version, and the accumulators with a fence: few, and asked for each
+    /// turn.
+    pending: BTreeSet<SegmentIndex>,
+    incomplete: BTreeSet<AccumulatorId>,
 }
 
 impl Catalog {
@@ -151,6 +156,7 @@ impl Catalog {
         let compiled = self.compile(definition, fence);
         let unused = self.drop_pending(index);
         self.slots[index.0 as usize].pending = Some(Box::new(compiled));
+        self.pending.insert(index);
         (index, unused)
     }
 
@@ -224,6 +230,9 @@ impl Catalog {
         self.by_fingerprint_3 = None;
         let filter_decides = filter_decides(&key);
         let fence = fence.map(|offset| Fence { offset, filter_decides, ..Fence::default() });
+        if fence.is_some() {
+            self.incomplete.insert(id);
+        }
         self.accumulators.push(Some(SharedAccumulator { key, fingerprint, fence, readers: 0 }));
         id
     }
@@ -256,10 +265,7 @@ impl Catalog {
 
     /// Returns the accumulators that lack history.
     pub(super) fn incomplete(&self) -> Vec<AccumulatorId> {
-        let ids = (0..).map(AccumulatorId).zip(&self.accumulators);
-        ids.filter(|(_, shared)| shared.as_ref().is_some_and(|shared| shared.fence.is_some()))
-            .map(|(id, _)| id)
-            .collect()
+        self.incomplete.iter().copied().collect()
     }
 
     /// Returns the accumulators that have the whole history.
@@ -289,11 +295,17 @@ impl Catalog {
 
     /// Notes that an accumulator has the whole history. Returns its fence, if it lacked history.
     pub(super) fn complete(&mut self, id: AccumulatorId) -> Option<Fence> {
+        self.incomplete.remove(&id);
         self.accumulators.get_mut(id.0 as usize)?.as_mut()?.fence.take()
     }
 
-    /// Whether every accumulator of the pending version has the whole history.
-    pub(super) fn is_ready(&self, index: SegmentIndex) -> bool {
+    /// Returns the pending versions whose accumulators all have the whole history.
+    pub(super) fn ready(&self) -> impl Iterator<Item = &Compiled> {
+        let slots = self.pending.iter().filter(|index| self.is_ready(**index));
+        slots.filter_map(|index| self.slots[index.0 as usize].pending.as_deref())
+    }
+
+    fn is_ready(&self, index: SegmentIndex) -> bool {
         self.slots[index.0 as usize]
             .pending
             .as_ref()
@@ -314,7 +326,7 @@ impl Catalog {
     /// Puts the pending version in force. Returns the accumulators that no segment reads any
     /// longer: users may drop theirs.
     pub(super) fn activate(&mut self, index: SegmentIndex) -> Vec<AccumulatorId> {
-        let Some(pending) = self.slots[index.0 as usize].pending.take() else { return Vec::new() };
+        let Some(pending) = self.take_pending(index) else { return Vec::new() };
         let unused = self.retire(index);
         if let Some(formula) = &pending.formula {
             self.triggers.add_segment(index, formula);
@@ -341,10 +353,12 @@ impl Catalog {
     }
 
     fn drop_pending(&mut self, index: SegmentIndex) -> Vec<AccumulatorId> {
-        match self.slots[index.0 as usize].pending.take() {
-            Some(pending) => self.release(&pending.accumulators),
-            None => Vec::new(),
-        }
+        self.take_pending(index).map_or_else(Vec::new, |pending| self.release(&pending.accumulators))
+    }
+
+    fn take_pending(&mut self, index: SegmentIndex) -> Option<Box<Compiled>> {
+        self.pending.remove(&index);
+        self.slots[index.0 as usize].pending.take()
     }
 
     fn retire(&mut self, index: SegmentIndex) -> Vec<AccumulatorId> {
@@ -369,6 +383,7 @@ impl Catalog {
                 self.triggers.remove_accumulator(*id, &shared.key);
                 self.by_key.remove(&shared.key);
                 self.by_fingerprint.remove(&shared.fingerprint);
+                self.incomplete.remove(id);
                 *entry = None;
                 unused.push(*id);
             }

@@ -18,9 +18,7 @@ impl Machine {
 
     /// Returns the segments whose new version waits only for [`Machine::activate`]: id and version.
     pub fn ready(&self) -> Vec<(SegmentId, SegmentVersion)> {
-        let indexes = self.catalog.slots_by_index().filter(|(index, _)| self.catalog.is_ready(*index));
-        let pending = indexes.filter_map(|(_, slot)| slot.pending.as_ref());
-        pending.map(|compiled| (compiled.definition.id, compiled.definition.version)).collect()
+        self.catalog.ready().map(|compiled| (compiled.definition.id, compiled.definition.version)).collect()
     }
 
     /// Whether the new version can take effect where it is defined: there is no history, or
