@@ -1,7 +1,7 @@
 //! The archiver: every accepted event into the warehouse, in batches, exactly once.
 //!
 //! The log is its queue. The archive position moves in the transaction that writes the rows. The
-//! archiver leaves out the duplicates that the worker found ([`Duplicates`]). Where the worker has
+//! archiver leaves out what the worker left out ([`LeftOut`]). Where the worker has
 //! not decided, it finds them as the machine does, with [`RecentIds`] over what the warehouse has
 //! of a user.
 //!
@@ -25,7 +25,7 @@ use segment_engine::machine::{EventKey, RecentIds};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::duplicates::Duplicates;
+use crate::left_out::LeftOut;
 use crate::settings::Settings;
 
 /// The longest wait for the worker's decisions. It may wait for this archiver.
@@ -82,7 +82,7 @@ pub struct Archiver {
     partition: PartitionId,
     log: Arc<dyn Log>,
     warehouse: Arc<dyn Warehouse>,
-    duplicates: Duplicates,
+    left_out: LeftOut,
     settings: Settings,
     position: u64,
 }
@@ -93,7 +93,7 @@ impl Archiver {
         partition: PartitionId,
         log: Arc<dyn Log>,
         warehouse: Arc<dyn Warehouse>,
-        duplicates: Duplicates,
+        left_out: LeftOut,
         settings: Settings,
     ) -> Result<Self, ArchiverError> {
         let position = warehouse.archive_position(partition).await?;
@@ -101,7 +101,7 @@ impl Archiver {
         if position < first {
             tracing::error!(partition = partition.0, position, first, "events left the log before they were archived");
         }
-        Ok(Self { partition, log, warehouse, duplicates, settings, position })
+        Ok(Self { partition, log, warehouse, left_out, settings, position })
     }
 
     /// The next offset to archive.
@@ -120,7 +120,7 @@ impl Archiver {
     }
 
     async fn archive(&mut self, batch: &Batch) -> Result<Step, ArchiverError> {
-        let decided = self.duplicates.among(self.partition, self.position..batch.next_offset);
+        let decided = self.left_out.among(self.partition, self.position..batch.next_offset);
         let (inputs, to_offset) = self.inputs(batch, decided.as_ref()).await?;
         if to_offset == self.position {
             return Ok(if batch.next_offset == self.position { Step::CaughtUp } else { Step::Blocked });
@@ -137,12 +137,12 @@ impl Archiver {
                 return Err(error.into());
             }
         }
-        self.duplicates.forget(self.partition, self.position);
+        self.left_out.forget(self.partition, self.position);
         Ok(Step::Archived)
     }
 
     /// Returns what of a batch can be archived together, and the offset after it: of what the
-    /// worker decided no more than that, and without the duplicates. A transfer ends it, since it
+    /// worker decided no more than that, and without the events that it left out. A transfer ends it, since it
     /// makes the absorbed user's event ids the survivor's. It waits until that user is archived,
     /// and so does all that follows.
     async fn inputs(
@@ -151,7 +151,7 @@ impl Archiver {
         decided: Option<&(u64, Vec<u64>)>,
     ) -> Result<(Vec<Arrival>, u64), ArchiverError> {
         let mut inputs = Vec::new();
-        let (end, duplicates) = decided.map_or((u64::MAX, &[][..]), |(end, duplicates)| (*end, duplicates));
+        let (end, left_out) = decided.map_or((u64::MAX, &[][..]), |(end, left_out)| (*end, left_out));
         for record in batch.records.iter().take_while(|record| record.offset < end) {
             let Some(arrival) = self.decode(record) else { continue };
             if let Input::User(UserRecord::Transfer { absorbed, below, .. }) = &arrival.input {
@@ -162,7 +162,8 @@ impl Archiver {
                 inputs.push(arrival);
                 return Ok((inputs, record.offset + 1));
             }
-            if duplicates.binary_search(&record.offset).is_err() {
+            let is_event = matches!(arrival.input, Input::Event(_));
+            if !is_event || left_out.binary_search(&record.offset).is_err() {
                 inputs.push(arrival);
             }
         }
@@ -192,9 +193,9 @@ impl Archiver {
                 others.mark_unchanged();
                 let (_, end) = self.log.bounds(Topic::Events, self.partition).await?;
                 let batch = self.read().await?;
-                worker_is_behind &= self.duplicates.end(self.partition) <= self.position;
+                worker_is_behind &= self.left_out.end(self.partition) <= self.position;
                 if !batch.records.is_empty() && !worker_is_behind {
-                    let decided = self.duplicates.wait(self.partition, self.position);
+                    let decided = self.left_out.wait(self.partition, self.position);
                     worker_is_behind = tokio::time::timeout(DECISION_WAIT_MAX, decided).await.is_err();
                 }
                 step = self.archive(&batch).await?;
@@ -229,13 +230,17 @@ impl Archiver {
         }
     }
 
-    /// Reads what the warehouse knows about the users of a batch, and about its event ids, unless
-    /// the worker has decided about them.
+    /// Reads what the warehouse knows about the users of a batch, and about its event ids. Of events
+    /// it need not ask if the worker has decided about them. What else comes for a user is rare, and
+    /// comes again when a lost end of the log is restored: then the warehouse knows more than the
+    /// worker.
     async fn known(&self, inputs: &[Arrival], is_decided: bool) -> Result<Known, ArchiverError> {
-        let mut users: Vec<UserId> = inputs.iter().map(|arrival| arrival.user).collect();
+        let is_asked = |arrival: &&Arrival| !is_decided || !matches!(arrival.input, Input::Event(_));
+        let mut users: Vec<UserId> = inputs.iter().filter(is_asked).map(|arrival| arrival.user).collect();
         users.sort_unstable();
         users.dedup();
-        let departed = users.iter().copied().zip(self.warehouse.departures(&users).await?);
+        let departures = if users.is_empty() { Vec::new() } else { self.warehouse.departures(&users).await? };
+        let departed = users.iter().copied().zip(departures);
         let departed = departed.filter_map(|(user, departure)| Some((user, departure?))).collect();
         let remembered = self.settings.machine.remembered_micros;
         if is_decided {

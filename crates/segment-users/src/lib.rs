@@ -12,15 +12,15 @@
 //!    notifications together with the consumed offset.
 //!
 //! [`service`] starts and stops everything; [`handle`] is how others query it. Beside the workers
-//! run [`definitions`], [`archiver`] (which learns of [`duplicates`] from the worker), [`membership_writer`], [`retention`] and [`erasure`], which wipes
+//! run [`definitions`], [`archiver`] (which learns of [`left_out`] from the worker), [`membership_writer`], [`retention`] and [`erasure`], which wipes
 //! what deleted users left in files. [`queries`] answers the configuration API; [`stats`] are the
 //! numbers for operators.
 
 pub mod archiver;
 pub mod definitions;
-pub mod duplicates;
 pub mod erasure;
 pub mod handle;
+pub mod left_out;
 pub mod membership_writer;
 pub mod partition;
 pub mod plans;

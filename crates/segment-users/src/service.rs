@@ -111,10 +111,10 @@ fn start_archiver(
     let (flush, flush_wanted) = watch::channel(0);
     let (ports, any_moved) = (ports.clone(), any_moved.clone());
     tasks.spawn(until_stopped(stop, "archiver", id, move || {
-        let Ports { log, warehouse, duplicates, .. } = ports.clone();
+        let Ports { log, warehouse, left_out, .. } = ports.clone();
         let (moved, any_moved, flush) = (moved.clone(), any_moved.clone(), flush_wanted.clone());
         let signals = Signals { moved, any_moved, flush, began };
-        async move { Archiver::open(id, log, warehouse, duplicates, settings).await?.run(signals).await }
+        async move { Archiver::open(id, log, warehouse, left_out, settings).await?.run(signals).await }
     }));
     Archiving { archived, flush }
 }

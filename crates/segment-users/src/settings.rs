@@ -16,7 +16,7 @@ pub struct Settings {
     /// that are let: see [`Service`](crate::service::Service).
     pub followers_per_turn_max: usize,
     /// For how long a partition keeps its thread before others run, and before it commits what users
-    /// who catch up change.
+    /// who catch up change, unless that fills a commit sooner.
     pub slice: Duration,
     /// How long at least between two checkpoints of a partition, in microseconds.
     pub checkpoint_interval_micros: i64,

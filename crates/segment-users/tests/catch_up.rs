@@ -19,6 +19,8 @@ const CREATED: &str = "1970-01-01T00:16:40Z";
 const WAVE: i64 = 1_010 * SECOND + 1;
 const ACTIVE: &str = "count(*) FILTER (WHERE created_at >= now() - INTERVAL '10 seconds') >= 1";
 const USERS: i64 = 40;
+/// How many notifications a commit has at most.
+const COMMIT: usize = 1_024;
 
 /// A world of users whose windows all end at one instant, in partitions that let two users catch up
 /// in a turn.
@@ -83,6 +85,28 @@ async fn an_event_does_not_wait_for_the_deadlines_of_others() {
     for (user, theirs) in by_user(&world).await.into_iter().filter(|(user, _)| !late.contains(user)) {
         assert_eq!(theirs[1..], [(Cause::Time, vec![], vec![1], WAVE)], "user {user}");
     }
+}
+
+#[tokio::test]
+async fn records_wait_while_the_changes_of_others_fill_a_commit() {
+    let settings = Settings { batch_bytes_max: 300 << 10, ..Settings::default() };
+    let mut world = World { settings, ..World::new().await };
+    world.restart().await;
+    world.segment(1, "active", 1, ACTIVE).await;
+    let users: Vec<i64> = (1..20_000).filter(|user| home(*user) == 0).collect();
+    for user in &users {
+        world.user(*user, event(*user, CREATED)).await;
+    }
+    let (mut untold, mut told, mut largest) = (0, 0, 0);
+    while told < users.len() {
+        let turn = world.partitions[0].turn().await.unwrap();
+        assert!(turn.records == 0 || untold < COMMIT, "{untold} changes wait, and {} more came", turn.records);
+        untold = untold + turn.records - turn.notifications;
+        told += turn.notifications;
+        largest = largest.max(turn.records);
+    }
+    assert!(largest > COMMIT, "a batch has more changes than a commit takes");
+    assert_eq!(by_user(&world).await.len(), users.len());
 }
 
 #[tokio::test]

@@ -361,9 +361,8 @@ async fn readers_before_the_first_record_go_on_from_it() {
     for partition in PartitionId::all(PARTITIONS) {
         let (first, end) = trimmed.bounds(Topic::Notifications, partition).await;
         assert!(first == end && end > 0);
-        let Ports { log, duplicates, .. } = trimmed.world.ports.clone();
-        let mut archiver =
-            Archiver::open(partition, log, warehouse.clone(), duplicates, trimmed.settings).await.unwrap();
+        let Ports { log, left_out, .. } = trimmed.world.ports.clone();
+        let mut archiver = Archiver::open(partition, log, warehouse.clone(), left_out, trimmed.settings).await.unwrap();
         while archiver.step().await.unwrap() == Step::Archived {}
         assert_eq!(archiver.position(), trimmed.bounds(Topic::Events, partition).await.1);
     }

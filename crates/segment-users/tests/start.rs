@@ -12,7 +12,7 @@ use ports::log::Progress;
 use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, MemoryWarehouse};
 use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
-use segment_users::duplicates::Duplicates;
+use segment_users::left_out::LeftOut;
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;
 use segment_users::service::Service;
@@ -97,7 +97,7 @@ async fn start(checkpoints: Arc<BarrierCheckpoints>) -> Result<Service, String> 
         warehouse: Arc::new(MemoryWarehouse::default()),
         clock,
         plans: Plans::default(),
-        duplicates: Duplicates::default(),
+        left_out: LeftOut::default(),
     };
     let starting = Service::start(ports, Settings::default(), Arc::new(MemoryConfigStore::default()));
     let started = tokio::time::timeout(WAIT_MAX, starting).await.expect("the partitions wait for each other for ever");

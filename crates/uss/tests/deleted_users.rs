@@ -20,8 +20,8 @@ use ports::config_store::{ConfigStore, IdentityKey, IdentityRules, IdentityStore
 use ports::log::{Log, NewRecord, Topic, partition_of};
 use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
-use segment_users::duplicates::Duplicates;
 use segment_users::erasure::Erasure;
+use segment_users::left_out::LeftOut;
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;
 use segment_users::retention::Retention;
@@ -99,7 +99,7 @@ impl World {
             warehouse: Arc::new(warehouse),
             clock: clock.clone(),
             plans: Plans::default(),
-            duplicates: Duplicates::default(),
+            left_out: LeftOut::default(),
         };
         Self { clock, ports, store, relay }
     }

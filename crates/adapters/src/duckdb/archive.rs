@@ -28,28 +28,53 @@ pub(super) type Outcome = Result<(), WarehouseError>;
 /// became of each.
 pub(super) fn archive(connection: &mut Connection, batches: &[ArchiveBatch]) -> Result<Vec<Outcome>, WarehouseError> {
     let transaction = connection.transaction().map_err(unavailable)?;
+    let before = positions(&transaction).map_err(unavailable)?;
+    let mut reached = before.clone();
     let mut rows = Rows::new(&transaction);
     let mut outcomes = Vec::with_capacity(batches.len());
     for batch in batches {
-        let found = position(&transaction, batch.partition)?;
+        let found = reached.get(&batch.partition).copied().unwrap_or_default();
         if found != batch.from_offset {
             outcomes.push(Err(WarehouseError::Moved { found, expected: batch.from_offset }));
             continue;
         }
         batch.rows.iter().try_for_each(|row| rows.add(row)).map_err(unavailable)?;
-        move_position(&transaction, batch.partition, batch.to_offset).map_err(unavailable)?;
+        reached.insert(batch.partition, batch.to_offset);
         outcomes.push(Ok(()));
     }
     rows.flush().map_err(unavailable)?;
+    move_positions(&transaction, &before, &reached).map_err(unavailable)?;
     transaction.commit().map_err(unavailable)?;
     Ok(outcomes)
 }
 
-fn move_position(transaction: &Transaction<'_>, partition: PartitionId, to_offset: u64) -> duckdb::Result<()> {
-    let sql = "UPDATE user_segment_analytics.archive_positions SET next_offset = ? WHERE log_partition = ?";
-    if transaction.execute(sql, params![to_offset, partition.0])? == 0 {
-        let sql = "INSERT INTO user_segment_analytics.archive_positions VALUES (?, ?)";
-        transaction.execute(sql, params![partition.0, to_offset])?;
+/// The next offset of each partition. All are read and written together: a statement takes longer
+/// than the rows of a small batch.
+type Positions = BTreeMap<PartitionId, u64>;
+
+fn positions(transaction: &Transaction<'_>) -> duckdb::Result<Positions> {
+    let sql = "SELECT log_partition, next_offset FROM user_segment_analytics.archive_positions";
+    let mut statement = transaction.prepare(sql)?;
+    statement.query_map([], |row| Ok((PartitionId(row.get(0)?), row.get(1)?)))?.collect()
+}
+
+fn move_positions(transaction: &Transaction<'_>, before: &Positions, reached: &Positions) -> duckdb::Result<()> {
+    let values = |is_wanted: &dyn Fn(&PartitionId, &u64) -> bool| {
+        let wanted = reached.iter().filter(|(partition, offset)| is_wanted(partition, offset));
+        wanted.map(|(partition, offset)| format!("({}, {offset})", partition.0)).collect::<Vec<_>>().join(", ")
+    };
+    let moved = values(&|partition, offset| before.get(partition).is_some_and(|before| before != offset));
+    if !moved.is_empty() {
+        let sql = format!(
+            "UPDATE {SCHEMA}.archive_positions SET next_offset = moved.next_offset
+             FROM (VALUES {moved}) moved (log_partition, next_offset)
+             WHERE archive_positions.log_partition = moved.log_partition"
+        );
+        transaction.execute(&sql, [])?;
+    }
+    let new = values(&|partition, _| !before.contains_key(partition));
+    if !new.is_empty() {
+        transaction.execute(&format!("INSERT INTO {SCHEMA}.archive_positions VALUES {new}"), [])?;
     }
     Ok(())
 }

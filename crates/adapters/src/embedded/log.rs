@@ -104,6 +104,8 @@ impl EmbeddedLog {
             }
             let wanted = Wanted { place, from, readable, gaps, bytes_max, ends };
             if let Some(batch) = read_newest(self.tail.newest(), &wanted) {
+                // A reader with much to read lets others run.
+                tokio::task::consume_budget().await;
                 return Ok(batch);
             }
             match blocking(&self.store, move |opened| read_blocks(opened, &wanted)).await {

@@ -10,8 +10,8 @@ use super::block::Block;
 use super::group::Place;
 use super::store::{Change, Space};
 
-/// How many bytes of blocks all partitions keep together. The database's memory tables hold the same
-/// bytes until they are flushed.
+/// How many bytes of blocks all partitions keep together, without their keys. The database's memory
+/// tables hold the same bytes until they are flushed.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
 /// Blocks that were written, each until newer ones need its room.
@@ -37,7 +37,7 @@ struct KeptBlock {
 }
 
 impl Newest {
-    /// Keeps nothing yet, of these partitions.
+    /// Returns an empty store for these partitions.
     pub(super) fn of(places: impl ExactSizeIterator<Item = Place>) -> Self {
         let bytes_max = KEPT_BYTES_MAX / places.len().max(1);
         Self { kept: places.map(|place| (place, Mutex::default())).collect(), bytes_max }

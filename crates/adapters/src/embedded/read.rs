@@ -27,8 +27,8 @@ pub(super) struct Wanted {
     pub readable: Readable,
     /// Ranges of offsets without records.
     pub gaps: Vec<(u64, u64)>,
-    /// A batch ends when it has as many. With [`Ends::WithAnInstant`] it goes on to the end of the
-    /// instant.
+    /// A batch ends when it has this many bytes. With [`Ends::WithAnInstant`] it goes on to the end of
+    /// the instant.
     pub bytes_max: usize,
     pub ends: Ends,
 }

@@ -20,7 +20,7 @@ use super::tail::{Tail, recover};
 
 /// A group is closed when its records reach this size. Bounds the time of one write, and so every
 /// caller's wait.
-const GROUP_BYTES_MAX: usize = 8 << 20;
+const GROUP_BYTES_MAX: usize = 1 << 20;
 /// A group is closed when it has this many calls.
 const GROUP_CALLS_MAX: usize = 4096;
 /// How often the writer retries by itself after a failed write.

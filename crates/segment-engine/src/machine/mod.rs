@@ -143,6 +143,11 @@ impl Machine {
         self.timers.next_due()
     }
 
+    /// Returns how many changes [`Machine::take_changes`] would return.
+    pub fn changes(&self) -> usize {
+        self.changes.len()
+    }
+
     /// Returns the changes since the last call, in order.
     pub fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)

@@ -68,32 +68,36 @@ impl Partition {
 
     fn apply_event(&mut self, delivery: Delivery, record: &Record) -> Result<(), BadRecord> {
         let user = delivery.event.user_id;
-        match self.tombstones.get(&user) {
-            Some(Tombstone::Merged(survivor)) => self.forward(*survivor, record),
-            Some(Tombstone::Deleted) => return Err(deleted(user)),
-            None => self.deliver(&delivery, record),
+        let Some(tombstone) = self.tombstones.get(&user) else {
+            self.deliver(&delivery, record);
+            return Ok(());
+        };
+        self.left_out.push(record.offset);
+        match tombstone {
+            Tombstone::Merged(survivor) => self.forward(*survivor, record),
+            Tombstone::Deleted => return Err(deleted(user)),
         }
         Ok(())
     }
 
     fn deliver(&mut self, delivery: &Delivery, record: &Record) {
         if !self.machine.event(&delivery.event, delivery.dedupe_forever, record.appended_at) {
-            self.duplicates.push(record.offset);
+            self.left_out.push(record.offset);
         }
     }
 
     async fn apply_user(&mut self, input: UserRecord, record: &Record) -> Result<(), ApplyError> {
         let at = record.appended_at;
         let user = input.user_id();
-        match self.tombstones.get(&user) {
-            Some(&Tombstone::Merged(survivor)) => {
-                self.redirect(survivor, input, record);
-                return Ok(());
+        if let Some(tombstone) = self.tombstones.get(&user) {
+            self.left_out.push(record.offset);
+            match *tombstone {
+                Tombstone::Merged(survivor) => self.redirect(survivor, input, record),
+                // Appended again after the log lost its end.
+                Tombstone::Deleted if matches!(input, UserRecord::Delete { .. }) => {}
+                Tombstone::Deleted => return Err(deleted(user).into()),
             }
-            // Appended again after the log lost its end.
-            Some(Tombstone::Deleted) if matches!(input, UserRecord::Delete { .. }) => return Ok(()),
-            Some(Tombstone::Deleted) => return Err(deleted(user).into()),
-            None => {}
+            return Ok(());
         }
         match input {
             UserRecord::User { user_id, client_ref_id, email, name, created_at } => {

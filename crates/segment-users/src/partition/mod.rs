@@ -21,12 +21,13 @@ use segment_engine::time::Timestamp;
 
 pub(crate) use self::recovery::check_latest;
 use self::slice::Slice;
-use crate::duplicates::Duplicates;
+use crate::left_out::LeftOut;
 use crate::plans::Plans;
 use crate::settings::Settings;
 
-/// How many notifications one commit has at most: some megabytes.
-const CHANGES_PER_COMMIT: usize = 8_192;
+/// How many notifications one commit has at most: some hundred kilobytes, since what others append
+/// waits meanwhile.
+const CHANGES_PER_COMMIT: usize = 1_024;
 
 /// The ports of a partition. Cheap to clone.
 #[derive(Clone)]
@@ -41,8 +42,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// The plans of clauses, compiled once for all partitions.
     pub plans: Plans,
-    /// The duplicates that the partition finds, for its archiver.
-    pub duplicates: Duplicates,
+    /// What the partition leaves out, for its archiver.
+    pub left_out: LeftOut,
 }
 
 /// Why a worker stopped. It does not retry by itself: the service restarts it from its last commit.
@@ -101,8 +102,8 @@ pub struct Partition {
     /// Changes that are still to be emitted: there were more than one commit takes, or an earlier
     /// process was about to emit them when it ended.
     pub(crate) untold: VecDeque<Change>,
-    /// The offsets of the duplicates since the last commit.
-    pub(crate) duplicates: Vec<u64>,
+    /// The offsets of what was left out since the last commit.
+    pub(crate) left_out: Vec<u64>,
     /// The position of the last checkpoint.
     pub(crate) marker: Progress,
     pub(crate) saving: checkpoint::Saving,
@@ -156,6 +157,11 @@ impl Partition {
     /// Takes one turn: applies a batch of records, advances time as far as the log allows, lets
     /// some of the users who are behind catch up, and commits the outcome in one append.
     pub async fn turn(&mut self) -> Result<Turn, WorkerError> {
+        if self.untold.len() >= CHANGES_PER_COMMIT {
+            // Else records would add changes more quickly than commits take them.
+            let notifications = self.commit(self.progress.next_offset).await?;
+            return Ok(Turn { records: 0, notifications, more: true, is_behind: false });
+        }
         let batch = self
             .ports
             .log
@@ -182,7 +188,11 @@ impl Partition {
     /// Lets users who are behind catch up for a slice of time. The next turn emits their changes.
     pub(crate) fn catch_up(&mut self) {
         let slice = Slice::begin(self.settings.slice);
-        while !self.machine.catch_up(self.settings.followers_per_turn_max) && !slice.is_over() {}
+        // More than the next commit takes would delay the changes of new events.
+        while self.untold.len() + self.machine.changes() < CHANGES_PER_COMMIT
+            && !self.machine.catch_up(self.settings.followers_per_turn_max)
+            && !slice.is_over()
+        {}
     }
 
     /// Stores the turn, with some of the changes. Time that passed without a change is not written:
@@ -209,7 +219,7 @@ impl Partition {
         let progress = Progress { next_offset, time, behind: behind(time), ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records }).await?;
         self.changed_at = self.changed_at.min(at);
-        self.ports.duplicates.decided(self.id, next_offset, &std::mem::take(&mut self.duplicates));
+        self.ports.left_out.decided(self.id, next_offset, &std::mem::take(&mut self.left_out));
         self.progress =
             Progress { notifications_offset: progress.notifications_offset + notifications as u64, ..progress };
         Ok(notifications)

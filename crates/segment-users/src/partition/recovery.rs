@@ -59,7 +59,7 @@ impl Partition {
     async fn restore(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         ports.checkpoints.forget_added(id).await?;
         let State { machine, tombstones, marker } = usable_state(id, &ports, settings).await?;
-        ports.duplicates.begin(id, marker.next_offset);
+        ports.left_out.begin(id, marker.next_offset);
         Ok(Self {
             id,
             ports,
@@ -71,7 +71,7 @@ impl Partition {
             merged_below: marker.next_offset,
             outgoing: Vec::new(),
             untold: VecDeque::new(),
-            duplicates: Vec::new(),
+            left_out: Vec::new(),
             marker,
             saving: Saving::default(),
             changed_at: Timestamp::MAX,
@@ -113,8 +113,8 @@ impl Partition {
                 slice.end_if_over().await;
             }
             self.progress.next_offset = batch.next_offset.min(committed.next_offset);
-            let duplicates = std::mem::take(&mut self.duplicates);
-            self.ports.duplicates.decided(self.id, self.progress.next_offset, &duplicates);
+            let left_out = std::mem::take(&mut self.left_out);
+            self.ports.left_out.decided(self.id, self.progress.next_offset, &left_out);
         }
         self.machine.advance(committed.time, usize::MAX);
         self.outgoing.clear();

@@ -9,7 +9,7 @@ use segment_engine::machine::{self, Cause, Machine, UserProfile};
 use segment_engine::time::Timestamp;
 
 use super::*;
-use crate::duplicates::Duplicates;
+use crate::left_out::LeftOut;
 use crate::partition::Ports;
 use crate::plans::Plans;
 use crate::service::Service;
@@ -37,7 +37,7 @@ impl World {
             warehouse: Arc::new(MemoryWarehouse::default()),
             clock,
             plans: Plans::default(),
-            duplicates: Duplicates::default(),
+            left_out: LeftOut::default(),
         };
         let service = Service::start(ports.clone(), Settings::default(), store.clone()).await.unwrap();
         let (relayed, _) = watch::channel(0);

@@ -185,8 +185,8 @@ impl World {
     }
 
     async fn archive(&self, partition: PartitionId) -> bool {
-        let Ports { log, warehouse, duplicates, .. } = self.ports.clone();
-        Archiver::open(partition, log, warehouse, duplicates, settings()).await.unwrap().step().await.unwrap()
+        let Ports { log, warehouse, left_out, .. } = self.ports.clone();
+        Archiver::open(partition, log, warehouse, left_out, settings()).await.unwrap().step().await.unwrap()
             == Step::Archived
     }
 

@@ -11,7 +11,7 @@ use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::time::Timestamp;
 use segment_users::archiver::{Archiver, Step};
 use segment_users::definitions;
-use segment_users::duplicates::Duplicates;
+use segment_users::left_out::LeftOut;
 use segment_users::partition::{Partition, Ports};
 use segment_users::plans::Plans;
 use segment_users::settings::Settings;
@@ -29,7 +29,7 @@ pub(crate) fn memory(partitions: u32) -> (Arc<ManualClock>, Ports) {
         warehouse: Arc::new(MemoryWarehouse::default()),
         clock: clock.clone(),
         plans: Plans::default(),
-        duplicates: Duplicates::default(),
+        left_out: LeftOut::default(),
     };
     (clock, ports)
 }
@@ -83,8 +83,8 @@ impl World {
         while busy {
             busy = false;
             for id in PartitionId::all(PARTITIONS) {
-                let Ports { log, warehouse, duplicates, .. } = self.ports.clone();
-                let mut archiver = Archiver::open(id, log, warehouse, duplicates, Settings::default()).await.unwrap();
+                let Ports { log, warehouse, left_out, .. } = self.ports.clone();
+                let mut archiver = Archiver::open(id, log, warehouse, left_out, Settings::default()).await.unwrap();
                 busy |= archiver.step().await.unwrap() == Step::Archived;
             }
         }

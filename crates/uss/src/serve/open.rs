@@ -16,8 +16,8 @@ use ports::config_store::{ConfigStore, IdentityRules, MembershipStore};
 use ports::log::{Log, LogError};
 use ports::warehouse::Warehouse;
 use segment_engine::machine;
-use segment_users::duplicates::Duplicates;
 use segment_users::erasure::{log_delay, warehouse_delay};
+use segment_users::left_out::LeftOut;
 use segment_users::partition::Ports;
 use segment_users::plans::Plans;
 use segment_users::queries::{EngineQueries, Outbox};
@@ -136,7 +136,7 @@ pub async fn start_service(opened: &Opened, settings: &Settings, runtime: &Handl
         warehouse: opened.warehouse.clone(),
         clock: opened.clock.clone(),
         plans: Plans::default(),
-        duplicates: Duplicates::default(),
+        left_out: LeftOut::default(),
     };
     let worker = segment_users::settings::Settings {
         checkpoint_interval_micros: i64::from(settings.checkpoint_seconds) * SECOND_MICROS,
