@@ -23,7 +23,7 @@ use ports::ErrorCode;
 use crate::access::{Access, ApiKeys, AtMost};
 use crate::origins::{AllowedHosts, AllowedOrigins};
 use crate::problem::{Kind, Problem};
-use crate::serve::{Shape, shaped};
+use crate::serve::{Shape, write_error};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -53,7 +53,7 @@ impl CrossSiteGuard {
     pub fn around(&self, router: Router, shape: Shape) -> Router {
         match self.hosts {
             None => router,
-            Some(_) => shaped(router.layer(from_fn_with_state(self.clone(), check)), shape),
+            Some(_) => router.layer(from_fn_with_state((self.clone(), shape), check)),
         }
     }
 
@@ -108,13 +108,14 @@ pub(crate) fn origin_not_allowed() -> Problem {
     )
 }
 
-async fn check(State(guard): State<CrossSiteGuard>, mut request: Request, next: Next) -> Response {
+async fn check(State((guard, shape)): State<(CrossSiteGuard, Shape)>, mut request: Request, next: Next) -> Response {
     let admitted = guard.hosts.as_ref().map_or(Ok(Access::Admin), |hosts| guard.admit(hosts, &request));
     match admitted {
         Ok(most) => {
             request.extensions_mut().insert(AtMost(most));
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        // Outside of the layer that writes the errors of the router.
+        Err(problem) => write_error(shape, problem.into_response()),
     }
 }

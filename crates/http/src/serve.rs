@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn_with_state, map_response_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use metrics::{Histogram, histogram};
 use ports::ErrorCode;
@@ -45,16 +45,7 @@ impl Shape {
 /// Adds what every API needs around all of its routes: errors for unknown paths and methods, error
 /// bodies in the API's shape, and request durations.
 pub fn finish(router: Router, shape: Shape) -> Router {
-    router
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(map_response_with_state(shape, write_error))
-        .layer(from_fn_with_state(shape, measure))
-}
-
-/// Writes the error bodies of layers around a finished router.
-pub(crate) fn shaped(router: Router, shape: Shape) -> Router {
-    router.layer(map_response_with_state(shape, write_error))
+    router.fallback(unknown_path).method_not_allowed_fallback(wrong_method).layer(from_fn_with_state(shape, measure))
 }
 
 async fn unknown_path(request: Request) -> Problem {
@@ -67,7 +58,8 @@ async fn wrong_method(request: Request) -> Problem {
     Problem::new(Kind::MethodNotAllowed, ErrorCode::MethodNotAllowed, message)
 }
 
-async fn write_error(State(shape): State<Shape>, response: Response) -> Response {
+/// Writes the body of an error in the API's shape.
+pub(crate) fn write_error(shape: Shape, response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     let Some(problem) = parts.extensions.remove::<Problem>() else {
         return Response::from_parts(parts, body);
@@ -77,15 +69,15 @@ async fn write_error(State(shape): State<Shape>, response: Response) -> Response
     (parts, Body::from(shape.body(&problem).to_string())).into_response()
 }
 
-/// Records `uss_http_request_duration_seconds` by the route's pattern. Paths would be an unbounded
-/// number of labels.
-async fn measure(State(api): State<Shape>, request: Request, next: Next) -> Response {
+/// Writes error bodies, and records `uss_http_request_duration_seconds` by the route's pattern. Paths
+/// would be an unbounded number of labels.
+async fn measure(State(shape): State<Shape>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let started = Instant::now();
-    let response = next.run(request).await;
+    let response = write_error(shape, next.run(request).await);
     let route = route.unwrap_or_else(|| "unmatched".to_owned());
     let status = response.status().as_str().to_owned();
-    duration(api, route, status).record(started.elapsed().as_secs_f64());
+    duration(shape, route, status).record(started.elapsed().as_secs_f64());
     response
 }
 

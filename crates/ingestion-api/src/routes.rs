@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Extension, State};
+use axum::extract::{ConnectInfo, Extension, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -66,21 +66,21 @@ struct EventsQuery {
 async fn post_events(
     State(ingestion): State<Arc<Ingestion>>,
     Extension(access): Extension<Access>,
-    client: Option<Extension<ConnectInfo<SocketAddr>>>,
     Query(query): Query<EventsQuery>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Problem> {
     let options = options(&ingestion, access, &query)?;
-    let client = client.map(|Extension(ConnectInfo(address))| address.ip());
-    let is_packed = is_packed(&headers)?;
-    match media(&headers)? {
+    let client = request.extensions().get().map(|ConnectInfo(address): &ConnectInfo<SocketAddr>| address.ip());
+    let (is_packed, media) = (is_packed(request.headers())?, media(request.headers())?);
+    let body = request.into_body();
+    match media {
         Media::Json => post_json(&ingestion, (body, is_packed), client, options).await,
         Media::Lines => {
             // What few events need is quick, and their body bounded: they wait instead.
             ingestion.lookups.check().inspect_err(|_| outcome::count_not_admitted(1))?;
             let body = if is_packed { gunzip(body, &ingestion.limits) } else { body };
-            Ok(Run::start(ingestion, body, client, options).respond().await)
+            // Boxed: it is large, and would be so for requests with one event too.
+            Ok(Box::pin(Run::start(ingestion, body, client, options).respond()).await)
         }
     }
 }
@@ -126,6 +126,9 @@ impl From<IngestError> for Problem {
 fn one_answer(processed: Processed) -> Result<Response, Problem> {
     match processed.outcomes.into_iter().next() {
         Some(Outcome::Rejected(rejection)) => Err(rejection.problem()),
+        Some(Outcome::Accepted) | None if processed.warnings.is_empty() => {
+            Ok(([(header::CONTENT_TYPE, "application/json")], r#"{"error":null,"ok":true}"#).into_response())
+        }
         Some(Outcome::Accepted) | None => {
             Ok(Json(with_warnings(json!({"ok": true, "error": null}), &processed.warnings)).into_response())
         }
