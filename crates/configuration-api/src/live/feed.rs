@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ports::log::{Log, LogError, Record, Topic};
 use segment_engine::ids::PartitionId;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use super::SubscriberPermit;
 use super::ring::{End, Entry, Listener, Ring, Slot};
@@ -42,6 +44,15 @@ pub(crate) enum Sent {
     Shared(Arc<Entry>),
     /// Read by this subscriber, or with a position of its own.
     Own { position: String, notification: String },
+}
+
+/// What comes next for a subscriber.
+pub(crate) enum Next {
+    Sent(Sent),
+    /// Nothing came for some time.
+    Idle,
+    /// Nothing more will come.
+    End,
 }
 
 impl Sent {
@@ -100,42 +111,56 @@ impl Feed {
         self.ahead = pairs().filter(|(_, (own, ring))| own > ring).map(|(at, _)| at).collect();
     }
 
-    /// Returns the next notification; `None` as soon as the server stops, since unread
-    /// notifications of thousands of subscribers would delay the stop. Each reconnects with the
-    /// position it has.
+    /// Returns the next notification, or that there was none for some time. It ends as soon as the
+    /// server stops, since unread notifications of thousands of subscribers would delay the stop. Each
+    /// reconnects with the position it has.
     ///
     /// # Errors
     /// The log cannot be read.
-    pub(crate) async fn next(&mut self) -> Result<Option<Sent>, LogError> {
+    pub(crate) async fn next(&mut self, idle_after: Duration) -> Result<Next, LogError> {
         loop {
             if self.is_stopping() {
-                return Ok(None);
+                return Ok(Next::End);
             }
-            if let Some(record) = self.piece.pop_front() {
-                self.positions[self.piece_partition.0 as usize] = record.offset + 1;
-                let notification = String::from_utf8_lossy(&record.value).into_owned();
-                return Ok(Some(Sent::Own { position: super::format_positions(&self.positions), notification }));
+            if let Some(sent) = self.at_hand() {
+                return Ok(Next::Sent(sent));
             }
             if let Some((partition, until)) = self.behind.front().copied() {
                 self.catch_up(partition, until).await?;
                 continue;
             }
             match self.ring.get(self.next_number) {
-                Slot::Entry(entry) => {
-                    self.next_number += 1;
-                    if let Some(sent) = self.take(entry) {
-                        return Ok(Some(sent));
-                    }
-                }
+                // It has just been pushed.
+                Slot::Entry(_) => {}
                 Slot::Overwritten => self.join(),
-                Slot::Ended(End::Done) => return Ok(None),
+                Slot::Ended(End::Done) => return Ok(Next::End),
                 Slot::Ended(End::Failed(reason)) => return Err(LogError::Unavailable(reason)),
                 Slot::Pending => {
-                    // This fails only without a sender, and `self.ring` holds the sender.
-                    let _changed = self.listener.changed().await;
+                    // `changed` fails only without a sender, and `self.ring` holds the sender.
+                    if timeout(idle_after, self.listener.changed()).await.is_err() {
+                        return Ok(Next::Idle);
+                    }
                 }
             }
         }
+    }
+
+    /// Returns the next notification if it is in memory.
+    pub(crate) fn at_hand(&mut self) -> Option<Sent> {
+        if let Some(record) = self.piece.pop_front() {
+            self.positions[self.piece_partition.0 as usize] = record.offset + 1;
+            let position = super::format_positions(&self.positions);
+            return Some(Sent::Own { position, notification: super::text_of(record) });
+        }
+        while self.behind.is_empty()
+            && let Slot::Entry(entry) = self.ring.get(self.next_number)
+        {
+            self.next_number += 1;
+            if let Some(sent) = self.take(entry) {
+                return Some(sent);
+            }
+        }
+        None
     }
 
     fn is_stopping(&self) -> bool {

@@ -74,19 +74,13 @@ impl Ring {
         buffer.end.is_none().then(|| self.changed.subscribe())
     }
 
-    pub(super) fn push(&self, partition: PartitionId, offset: u64, notification: String) {
-        let mut buffer = self.buffer();
-        buffer.positions[partition.0 as usize] = offset + 1;
-        let position = super::format_positions(&buffer.positions);
-        let entry = Entry { partition, offset, position, notification };
-        buffer.bytes += entry.bytes();
-        buffer.entries.push_back(Arc::new(entry));
-        while buffer.bytes > RING_BYTES_MAX && buffer.entries.len() > 1 {
-            if let Some(oldest) = buffer.entries.pop_front() {
-                buffer.bytes -= oldest.bytes();
-                buffer.first += 1;
-            }
+    /// Adds entries in order, and wakes the subscribers once.
+    pub(super) fn push(&self, entries: Vec<Arc<Entry>>) {
+        if entries.is_empty() {
+            return;
         }
+        let mut buffer = self.buffer();
+        entries.into_iter().for_each(|entry| buffer.push(entry));
         drop(buffer);
         self.changed.send_replace(());
     }
@@ -143,7 +137,27 @@ impl Ring {
     }
 }
 
+impl Buffer {
+    fn push(&mut self, entry: Arc<Entry>) {
+        self.positions[entry.partition.0 as usize] = entry.offset + 1;
+        self.bytes += entry.bytes();
+        self.entries.push_back(entry);
+        while self.bytes > RING_BYTES_MAX && self.entries.len() > 1 {
+            if let Some(oldest) = self.entries.pop_front() {
+                self.bytes -= oldest.bytes();
+                self.first += 1;
+            }
+        }
+    }
+}
+
 impl Entry {
+    /// Returns the entry of a notification; `positions` are those after it.
+    pub(super) fn new(partition: PartitionId, offset: u64, positions: &[u64], notification: String) -> Arc<Self> {
+        let position = super::format_positions(positions);
+        Arc::new(Self { partition, offset, position, notification })
+    }
+
     fn bytes(&self) -> usize {
         self.position.len() + self.notification.len() + ENTRY_BYTES
     }
@@ -160,7 +174,7 @@ mod tests {
         assert!(matches!(ring.get(0), Slot::Pending));
         let large = "x".repeat(RING_BYTES_MAX / 4);
         for offset in 7..20 {
-            ring.push(PartitionId(0), offset, large.clone());
+            ring.push(vec![Entry::new(PartitionId(0), offset, &[offset + 1, 0], large.clone())]);
             assert!(ring.buffer().bytes <= RING_BYTES_MAX);
         }
         let (next, positions) = ring.next();
@@ -171,7 +185,7 @@ mod tests {
         assert!(matches!(ring.get(9), Slot::Overwritten) && matches!(ring.get(13), Slot::Pending));
         let Slot::Entry(entry) = ring.get(12) else { panic!("12 is the newest") };
         assert_eq!((entry.partition, entry.offset, &*entry.position), (PartitionId(0), 19, "0:20,1:0"));
-        ring.push(PartitionId(1), 0, "x".repeat(2 * RING_BYTES_MAX));
+        ring.push(vec![Entry::new(PartitionId(1), 0, &[20, 1], "x".repeat(2 * RING_BYTES_MAX))]);
         assert!(matches!(ring.get(13), Slot::Entry(_)), "the newest stays, however large");
         assert!(matches!(ring.get(12), Slot::Overwritten));
     }

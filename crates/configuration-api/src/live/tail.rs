@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use ports::log::{Log, LogError, Topic};
+use ports::log::{Log, LogError, Record, Topic};
 use segment_engine::ids::PartitionId;
 use tokio::sync::watch;
 
-use super::ring::{End, Ring};
+use super::ring::{End, Entry, Ring};
+use super::text_of;
 
 /// Bytes read from a partition at a time.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -22,11 +23,10 @@ pub(super) async fn follow(log: Arc<dyn Log>, ring: Arc<Ring>, mut stopped: watc
     loop {
         tokio::select! {
             Some(partition) = waits.next() => {
-                let position = &mut positions[partition.0 as usize];
-                if let Err(error) = read(log.as_ref(), &ring, partition, position).await {
+                if let Err(error) = read(log.as_ref(), &ring, partition, &mut positions).await {
                     return fail(&ring, &error);
                 }
-                waits.push(wait(log.clone(), partition, *position));
+                waits.push(wait(log.clone(), partition, positions[partition.0 as usize]));
             }
             () = server_stops(&mut stopped) => return ring.end(End::Done),
             () = ring.unheard() => {
@@ -50,17 +50,21 @@ async fn wait(log: Arc<dyn Log>, partition: PartitionId, position: u64) -> Parti
 
 /// Reads a piece of a partition that has more. If the piece is empty, its records have been
 /// trimmed.
-async fn read(log: &dyn Log, ring: &Ring, partition: PartitionId, position: &mut u64) -> Result<(), LogError> {
-    let records = log.read_piece(Topic::Notifications, partition, *position, PIECE_BYTES).await?;
+async fn read(log: &dyn Log, ring: &Ring, partition: PartitionId, positions: &mut [u64]) -> Result<(), LogError> {
+    let place = partition.0 as usize;
+    let records = log.read_piece(Topic::Notifications, partition, positions[place], PIECE_BYTES).await?;
     if records.is_empty() {
         let (first, _) = log.bounds(Topic::Notifications, partition).await?;
-        *position = first.max(*position);
-        ring.skip(partition, *position);
+        positions[place] = first.max(positions[place]);
+        ring.skip(partition, positions[place]);
     }
-    for record in records {
-        *position = record.offset + 1;
-        ring.push(partition, record.offset, String::from_utf8_lossy(&record.value).into_owned());
-    }
+    let entry = |record: Record| {
+        positions[place] = record.offset + 1;
+        Entry::new(partition, record.offset, positions, text_of(record))
+    };
+    // Before the ring is locked, where every subscriber would wait.
+    let entries = records.into_iter().map(entry).collect();
+    ring.push(entries);
     Ok(())
 }
 

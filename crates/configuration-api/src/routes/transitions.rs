@@ -1,11 +1,13 @@
 //! Transitions of a user, of a segment, and live, read from the notification topic.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
-use axum::http::HeaderMap;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream::{self, Stream};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use ports::ErrorCode;
 use ports::log::{Log, LogError, Record, Topic, partition_of};
 use ports::records::Notification;
@@ -19,10 +21,16 @@ use uss_http::{Kind, Problem};
 use crate::api::Api;
 use crate::history::positions::Positions;
 use crate::history::{self, HistoryPage};
-use crate::live::{Hub, Sent};
+use crate::live::{Hub, Next, Sent};
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
+/// A stream without notifications sends a comment at this interval, so that neither the client nor
+/// anything between takes it for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const COMMENT: &[u8] = b":\n\n";
+/// A piece of a stream is sent when it has this many bytes.
+const PIECE_BYTES_MAX: usize = 16 << 10;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct HistoryQuery {
@@ -82,13 +90,14 @@ async fn respond(
 
 /// Server-sent events: one `transition` per notification, whose id is the position after it.
 /// `Last-Event-ID`, or `?from=` with a position (a snapshot's `Uss-Position`), says where to go on;
-/// without either the stream begins now. It ends when the server stops.
+/// without either the stream begins now. It ends when the server stops. What is there is sent in one
+/// piece: a piece for each of a million notifications would take most of the time.
 pub(crate) async fn live(
     State(api): State<Api>,
     Extension(hub): Extension<Arc<Hub>>,
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, LogError>>>, Problem> {
+) -> Result<Response, Problem> {
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let from = match last.or(query.from) {
         Some(position) => {
@@ -97,12 +106,30 @@ pub(crate) async fn live(
         }
         None => None,
     };
-    let events = stream::try_unfold(hub.subscribe(from).await?, |mut feed| async {
-        let sent = feed.next().await?;
-        let event = |sent: Sent| Event::default().event("transition").id(sent.position()).data(sent.notification());
-        Ok(sent.map(|sent| (event(sent), feed)))
+    let pieces = stream::try_unfold(hub.subscribe(from).await?, |mut feed| async {
+        let first = match feed.next(KEEP_ALIVE).await? {
+            Next::Sent(first) => first,
+            Next::Idle => return Ok(Some((Bytes::from_static(COMMENT), feed))),
+            Next::End => return Ok::<_, LogError>(None),
+        };
+        let mut piece = String::new();
+        add_event(&mut piece, &first);
+        while piece.len() < PIECE_BYTES_MAX
+            && let Some(sent) = feed.at_hand()
+        {
+            add_event(&mut piece, &sent);
+        }
+        Ok(Some((piece.into(), feed)))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, Body::from_stream(pieces)).into_response())
+}
+
+/// Adds a server-sent event. The notification is JSON as USS writes it, and so has one line.
+fn add_event(piece: &mut String, sent: &Sent) {
+    for part in ["event: transition\nid: ", sent.position(), "\ndata: ", sent.notification(), "\n\n"] {
+        piece.push_str(part);
+    }
 }
 
 /// Refuses a position that the log has been trimmed beyond: the client would miss records without
