@@ -18,6 +18,8 @@ const SEGMENTS: usize = 1_000;
 /// [`ONLINE`].
 const PINGED: u64 = 100_000;
 const ONLINE: Duration = Duration::from_secs(3);
+pub(crate) const ONLINE_CLAUSE: &str =
+    "count(*) FILTER (WHERE activity_type = 'ping' AND created_at >= now() - INTERVAL '3 seconds') >= 1";
 const PINGS_PER_SECOND: f64 = 1_000.0;
 const CONNECTIONS: usize = 64;
 const DURATION: Duration = Duration::from_secs(10);
@@ -35,8 +37,7 @@ pub(crate) const DURING: &str = "event appended → transition emitted, during t
 /// together.
 pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> Result<()> {
     let server = Server::with_segments(binary, &clauses(SEGMENTS, Clauses::MANY_CHANGES)).await?;
-    let online = "count(*) FILTER (WHERE activity_type = 'ping' AND created_at >= now() - INTERVAL '3 seconds') >= 1";
-    server.segment("online", online).await?;
+    server.segment("online", ONLINE_CLAUSE).await?;
     let wave_clause = "count(*) FILTER (WHERE activity_type = 'wave' AND created_at >= now() - INTERVAL '1 hour') >= 1";
     server.segment("wave", wave_clause).await?;
     let (wave, pinged) = (scale.users, scale.count(PINGED));
@@ -44,7 +45,7 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
     results.spread("disk: append of 4 KiB and fdatasync", "before the deadlines", &disk::sync_time(server.data())?);
     let watch = server.watch()?;
     let mut pinged = wave..wave + pinged;
-    one_by_one(&server, &mut pinged, scale, results).await?;
+    one_by_one(&server, &mut pinged, "", scale, results).await?;
     at_one_instant(&server, &mut pinged, scale, results).await?;
     let (wall, threads) = watch.stop()?;
     results.processor("deadlines", wall, threads);
@@ -57,9 +58,11 @@ async fn ping(server: &Server, users: &mut impl Iterator<Item = u64>, duration: 
     load::at_rate(&server.ingestion, CONNECTIONS, PINGS_PER_SECOND, duration, next).await.map(drop)
 }
 
-async fn one_by_one(
+/// Measures deadlines one after the other, `beside` what else the server has.
+pub(crate) async fn one_by_one(
     server: &Server,
     users: &mut impl Iterator<Item = u64>,
+    beside: &str,
     scale: Scale,
     results: &mut Results,
 ) -> Result<()> {
@@ -67,7 +70,7 @@ async fn one_by_one(
     ping(server, users, scale.duration(DURATION)).await?;
     settle(ONLINE + Duration::from_secs(1)).await;
     let seen = subscriber.finish().await?;
-    let conditions = format!("{} events/s and as many deadlines", grouped(PINGS_PER_SECOND));
+    let conditions = format!("{} events/s and as many deadlines{beside}", grouped(PINGS_PER_SECOND));
     for (cause, emitted, read) in [("event", EMITTED, READ), ("time", DEADLINE, "deadline → read from the stream")] {
         let ours: Vec<&Seen> = seen.iter().filter(|seen| seen.cause == cause).collect();
         results.spread(emitted, &conditions, &Spread::of(ours.iter().map(|seen| seen.emitted_after()).collect()));

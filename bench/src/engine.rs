@@ -6,8 +6,9 @@ use segment_engine::ids::UserId;
 
 use crate::alone::{self, Run, know, machine_with};
 use crate::results::{Results, median};
-use crate::server::memory;
+
 use crate::units::{Unit, grouped};
+use crate::watch::own_memory;
 use crate::workload::{Clauses, Events, Mix, clauses, clauses_with_rare, entered_by_every_event};
 use crate::{Result, Scale};
 
@@ -60,16 +61,16 @@ fn measure_memory(scale: Scale, results: &mut Results) -> Result<()> {
     let events: Vec<_> = Events::new(scale.engine_events, USERS, Mix::USUAL).collect();
     let users = events.iter().map(|event| event.user_id).collect::<HashSet<UserId>>().len() as f64;
     let clauses = clauses(1_000, Clauses::MANY_CHANGES);
-    let before = memory(std::process::id())?;
+    let before = own_memory()?;
     let (run, machine) = alone::run(machine_with(&clauses), events.iter().cloned(), None);
-    let bytes = (memory(std::process::id())? - before) / users;
+    let bytes = (own_memory()? - before) / users;
     let conditions = format!("1,000 segments, {} users, {} events", grouped(users), grouped(run.events as f64));
     drop(machine);
     results.one(MEMORY, conditions, Unit::KibibytesPerUser, bytes / 1024.0);
-    let before = memory(std::process::id())?;
+    let before = own_memory()?;
     let mut machine = machine_with(&clauses);
     know(&mut machine, SILENT_USERS);
-    let bytes = (memory(std::process::id())? - before) / SILENT_USERS as f64;
+    let bytes = (own_memory()? - before) / SILENT_USERS as f64;
     let conditions = format!("1,000 segments, {} users", grouped(SILENT_USERS as f64));
     drop(machine);
     results.one("engine alone: memory without events", conditions, Unit::KibibytesPerUser, bytes / 1024.0);

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::results::{Measurement, Results};
 use crate::units::{MIB, Unit, grouped};
-use crate::{deadlines, engine, growth, idle, ingest, posts, restart, site};
+use crate::{deadlines, engine, growth, idle, ingest, large, posts, restart, site};
 
 /// What of a measurement counts.
 #[derive(Clone, Copy)]
@@ -45,12 +45,14 @@ enum Measured {
 enum Peer {
     /// A method of another system, with so many segments.
     Method(&'static str, usize),
-    /// A measurement of this name; the goal's own is the ratio to it.
+    /// A measurement of this name, which is shown beside.
     As(&'static str, &'static [&'static str]),
 }
 
 /// Users and events of the site, as conditions show them.
 const SITE: &str = "1,000,000 users, 10,000,000 events";
+const LARGE: &str = "10,000,000 known users";
+const ARMED: &str = "10,000,000 to come";
 const LOADED: &str = "events/s come in";
 const FLINK: &str = "Apache Flink, keyed process function";
 const BY_DATABEND: &str = "one SQL query per segment and event, Databend";
@@ -89,12 +91,14 @@ fn of_the_engine() -> Vec<Goal> {
 fn of_events() -> Vec<Goal> {
     use Of::{Median, P50, P99};
     let p3 = "NDJSON on disk, 0.1 changes/event, events/s";
+    let at_half = &[posts::AT_HALF, posts::FEW_CHANGES];
+    let p4 = goal("P4", "single POSTs, events/s", AtLeast(5e4), Median, posts::RATE, &[posts::FEW_CHANGES]);
     vec![
         goal("P3", p3, AtLeast(5e5), Median, ingest::ON_DISK, &[ingest::FEW_CHANGES, ingest::WITHOUT_IDS]),
-        goal("P4", "single POSTs, events/s", AtLeast(5e4), Median, posts::RATE, &[]),
-        goal("P4", "response at half of that, p99 in ms", AtMost(15.0), P99, posts::RESPONSE, &[posts::AT_HALF]),
-        goal("P5", "event → subscriber at half of that, p50 in ms", AtMost(5.0), P50, posts::READ, &[posts::AT_HALF]),
-        goal("P5", "the same, p99 in ms", AtMost(20.0), P99, posts::READ, &[posts::AT_HALF]),
+        Goal { peer: Some(Peer::As(posts::BOUND, &[])), ..p4 },
+        goal("P4", "response at half of that, p99 in ms", AtMost(15.0), P99, posts::RESPONSE, at_half),
+        goal("P5", "event → subscriber at half of that, p50 in ms", AtMost(5.0), P50, posts::READ, at_half),
+        goal("P5", "the same, p99 in ms", AtMost(20.0), P99, posts::READ, at_half),
     ]
 }
 
@@ -103,7 +107,7 @@ fn of_time_and_memory() -> Vec<Goal> {
     let wave = &["1,000,000 users"];
     let p7 = "memory of a user in the engine, 1,000 segments, KiB";
     vec![
-        goal("P6", "deadline → transition, p99 in ms", AtMost(20.0), P99, deadlines::DEADLINE, &[]),
+        goal("P6", "deadline → transition, 10 M to come, p99 in ms", AtMost(20.0), P99, deadlines::DEADLINE, &[ARMED]),
         goal("P6", "a wave of a million deadlines, s", AtMost(3.0), Median, deadlines::WAVE, wave),
         goal("P6", "delay of events during the wave, ms", AtMost(50.0), Max, deadlines::DURING, wave),
         goal("P7", p7, AtMost(0.6), Median, engine::MEMORY, &["1,000 segments", "500,000 events"]),
@@ -115,16 +119,17 @@ fn of_time_and_memory() -> Vec<Goal> {
             growth::MEMORY,
             &["10,000,000 known users"],
         ),
-        never("P7", "ten million known users, the server", AtMost(6e9 / MIB)),
+        goal("P7", "ten million known users, the server, MiB", AtMost(6e9 / MIB), Median, large::MEMORY, &[LARGE]),
         goal("P8", "kill -9 → serving, a million users, s", AtMost(5.0), Median, restart::SERVING, &[SITE]),
         goal("P8", "kill -9 → exact, a million users, s", AtMost(5.0), Median, restart::STORED, &[SITE]),
-        never("P8", "the same, ten million users, s", AtMost(30.0)),
+        goal("P8", "kill -9 → exact, ten million users, s", AtMost(30.0), Median, restart::STORED, &[LARGE]),
     ]
 }
 
 fn of_history() -> Vec<Goal> {
     use Of::Median;
-    let p9 = "a new segment over ten million events, in terms of the warehouse's one query";
+    let under_load = "the same while 20,000 events/s come in";
+    let p9 = "a new segment over ten million events: seconds beyond twice the warehouse's one query";
     let p10 = |what: &'static str, method: &'static str| Goal {
         id: "P10",
         what,
@@ -133,10 +138,19 @@ fn of_history() -> Vec<Goal> {
         measured: Measured::Ratio(method, 100),
         peer: Some(Peer::Method(method, 100)),
     };
-    let p9 = goal("P9", p9, AtMost(2.0), Median, site::ONE_NEW_RATIO, &[SITE]);
+    let p9 = goal("P9", p9, AtMost(2.0), Median, site::BEYOND_TWICE, &[SITE]);
     vec![
         Goal { peer: Some(Peer::As(site::ONE_SHOT, &[SITE])), ..p9 },
-        never("P9", "the same over a hundred million events", AtMost(2.0)),
+        goal("P9", under_load, AtMost(2.0), Median, site::LOADED_BEYOND_TWICE, &[SITE]),
+        goal(
+            "P9",
+            "event → subscriber meanwhile, at 20,000 events/s, p99 in ms",
+            AtMost(20.0),
+            Of::P99,
+            posts::READ,
+            &[SITE, site::BESIDE_HISTORY],
+        ),
+        never("P9", "a new segment over a hundred million events, in terms of that query", AtMost(2.0)),
         p10("in terms of a query per segment and event on Databend", BY_DATABEND),
         p10("in terms of a query per segment and event on DuckDB", BY_DUCKDB),
         goal("P11", "idle service, % of a core", AtMost(1.0), Median, idle::SHARE, &[]),
@@ -200,7 +214,7 @@ fn row(goal: &Goal, results: &Results) -> Row {
             let found = method(name, *segments);
             (found.map(|found| found.peer.shown()), found.map(|found| found.ratio))
         }
-        Some(Peer::As(name, with)) => (results.find(name, with).map(Measurement::shown), measured),
+        Some(Peer::As(name, with)) => (results.find(name, with).map(Measurement::shown), None),
         None => (None, None),
     };
     let (bound, held) = match goal.bound {
@@ -279,7 +293,8 @@ mod tests {
             processor_ratio: 50.0,
         });
         let times = Spread::of((1..=100).map(Duration::from_millis).collect());
-        results.spread(posts::RESPONSE, posts::AT_HALF, &times);
+        let half = format!("{}, {}", posts::AT_HALF, posts::FEW_CHANGES);
+        results.spread(posts::RESPONSE, &half, &times);
         results.missing(site::PREVIEW, format!("{SITE}, while 50,000 {LOADED}"), "refused");
         let table = table(&rows(&results));
         let p15 = find(&table, "| P15 | preview");
@@ -287,6 +302,6 @@ mod tests {
         let p1 = find(&table, "| P1 |");
         assert!(p1.ends_with(&format!("| ≥ 2,000,000 | 2,500,000 | {many} | 50,000 events/s | 40.0× | yes |")), "{p1}");
         let p4 = find(&table, "| P4 | response");
-        assert!(p4.ends_with("| ≤ 15 | 99.0 | half of the full rate | – | – | no |"), "{p4}");
+        assert!(p4.ends_with(&format!("| ≤ 15 | 99.0 | {half} | – | – | no |")), "{p4}");
     }
 }

@@ -5,8 +5,9 @@ use segment_engine::machine::Machine;
 use crate::alone::{self, Run, know, machine_with};
 use crate::picture::{Curve, draw};
 use crate::results::Results;
-use crate::server::memory;
+
 use crate::units::{MIB, Unit, grouped};
+use crate::watch::own_memory;
 use crate::workload::{Clauses, Events, Mix, clauses, clauses_with_rare};
 use crate::{Result, Scale, pictures};
 
@@ -50,7 +51,7 @@ fn by_users(scale: Scale, results: &mut Results) -> Result<()> {
         let runs: Vec<Run> = (0..scale.growth_runs)
             .map(|_| {
                 let (run, machine) = once(&clauses, users, scale);
-                memories.push(memory(std::process::id())? / MIB);
+                memories.push(own_memory()? / MIB);
                 drop(machine);
                 Ok(run)
             })

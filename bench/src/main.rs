@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table, and its progress")]
 
 mod alone;
+mod bound;
 mod comparison;
 mod deadlines;
 mod disk;
@@ -16,6 +17,7 @@ mod goals;
 mod growth;
 mod idle;
 mod ingest;
+mod large;
 mod load;
 mod peers;
 mod picture;
@@ -26,6 +28,7 @@ mod scale;
 mod server;
 mod site;
 mod stream;
+mod sustained;
 mod units;
 mod watch;
 mod workload;
@@ -37,11 +40,18 @@ use results::Results;
 use scale::Scale;
 use serde_json::json;
 
+/// As in `uss`, whose engine is measured in this process too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// An error ends the run with its reason.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// In the order in which they run. `peers:NAME` is one of the peers.
-const PARTS: [&str; 9] = ["engine", "growth", "peers", "ingest", "posts", "deadlines", "idle", "restart", "site"];
+const PARTS: [&str; 10] =
+    ["engine", "growth", "peers", "ingest", "posts", "deadlines", "idle", "restart", "site", "large"];
+/// Parts that run only if they are named: they take half an hour.
+const LONG: [&str; 1] = ["sustained"];
 const USAGE: &str = "usage: bench PATH_OF_USS [--quick] [PART…] | bench workload FOLDER EVENTS SEGMENTS";
 /// Where the results go, as JSON.
 const RESULTS: &str = "target/bench/results.json";
@@ -64,9 +74,13 @@ async fn main() -> Result<()> {
 async fn measure(binary: &Path, arguments: &[&str]) -> Result<()> {
     let (options, wanted): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| **argument == "--quick");
     let scale = if options.is_empty() { Scale::REAL } else { Scale::QUICK };
-    let is_part = |part: &str| PARTS.contains(&part) || part.starts_with("peers:");
+    let is_part = |part: &str| PARTS.contains(&part) || LONG.contains(&part) || part.starts_with("peers:");
     if let Some(unknown) = wanted.iter().find(|part| !is_part(part)) {
-        return Err(format!("there is no part `{unknown}`; there are {}. {USAGE}", PARTS.join(", ")).into());
+        return Err(format!(
+            "there is no part `{unknown}`; there are {}. {USAGE}",
+            [&PARTS[..], &LONG].concat().join(", ")
+        )
+        .into());
     }
     let parts = if wanted.is_empty() { PARTS.to_vec() } else { wanted };
     let mut results = Results::default();
@@ -95,6 +109,8 @@ async fn run(parts: &[&str], binary: &Path, scale: Scale, results: &mut Results)
             "deadlines" => deadlines::run(binary, scale, results).await,
             "idle" => idle::run(binary, scale, results).await,
             "restart" => restart::run(binary, scale, results).await,
+            "large" => large::run(binary, scale, results).await,
+            "sustained" => sustained::run(binary, scale, results).await,
             "site" => site::run(binary, scale, results).await,
             peers => peers::run(peers.strip_prefix("peers:"), scale, results),
         }

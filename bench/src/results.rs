@@ -189,7 +189,7 @@ impl Spread {
         self.0.get(rank.saturating_sub(1).min(self.0.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 
-    fn percentiles(&self) -> Option<Percentiles> {
+    pub(crate) fn percentiles(&self) -> Option<Percentiles> {
         let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| self.at(share).as_secs_f64() * 1e3);
         (!self.0.is_empty()).then_some(Percentiles { count: self.0.len(), p50, p99, max })
     }

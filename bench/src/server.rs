@@ -223,9 +223,14 @@ impl Server {
 
     /// Returns the number of transitions emitted since the start.
     pub(crate) async fn transitions(&self) -> Result<f64> {
+        self.metric("uss_transitions_total").await
+    }
+
+    /// Returns the sum of a metric of the segment service over all its labels.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
         let text = self.client.get(format!("{}/metrics", self.segment_users)).send().await?.text().await?;
-        let counters = text.lines().filter(|line| line.starts_with("uss_transitions_total{"));
-        Ok(counters.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        let ours = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        Ok(ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
     /// Returns the server's anonymous memory in bytes.

@@ -1,6 +1,7 @@
 //! A site with a long history: it is imported, and then there are new segments over all of it,
 //! questions, and users who come for the first time.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -15,9 +16,10 @@ use segment_engine::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::picture::{Curve, draw};
+use crate::posts::{EMITTED, READ};
 use crate::results::{Results, Spread, median};
-use crate::server::Server;
-use crate::stream::now;
+use crate::server::{Server, settle};
+use crate::stream::{Seen, Subscriber, now};
 use crate::units::{MIB, Unit, grouped};
 use crate::workload::{Clauses, History, Lines, clauses};
 use crate::{Result, Scale, pictures, restart};
@@ -31,9 +33,11 @@ const POLL: Duration = Duration::from_millis(20);
 const SAVED: usize = 50;
 const ASKED: u64 = 200;
 const PREVIEWS: u64 = 10;
-/// 50,000 events a second.
+/// Events a second while questions are asked, and while a new segment reads its history.
+const ASKED_UNDER: usize = 50_000;
+const SAVED_UNDER: usize = 20_000;
+/// They come in ten requests a second.
 const LOAD_INTERVAL: Duration = Duration::from_millis(100);
-const LOAD_EVENTS: usize = 5_000;
 const ONE_SHOTS: usize = 5;
 /// Concurrent requests with lines of new users.
 const CONNECTIONS: u64 = 4;
@@ -45,8 +49,13 @@ pub(crate) const MEMBERS: &str = "a page of members";
 pub(crate) const USER: &str = "a user";
 pub(crate) const EXPLAIN: &str = "explain";
 pub(crate) const ONE_NEW: &str = "one new segment: until in force";
+pub(crate) const ONE_NEW_LOADED: &str = "one new segment under load: until in force";
+pub(crate) const BEYOND_TWICE: &str = "one new segment: beyond twice DuckDB's one query";
+pub(crate) const LOADED_BEYOND_TWICE: &str = "one new segment under load: beyond twice DuckDB's one query";
 pub(crate) const ONE_SHOT: &str = "the same question as one SQL query in DuckDB";
 pub(crate) const ONE_NEW_RATIO: &str = "one new segment: in terms of DuckDB's one query";
+/// Part of the conditions of events that come while a new segment reads its history.
+pub(crate) const BESIDE_HISTORY: &str = "while a new segment reads its history";
 pub(crate) const FIRST_CONTACT: &str = "first contact: until on disk";
 
 /// How many users and events a site has.
@@ -74,14 +83,15 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
     let skipped = if scale.quick { 2 } else { 0 };
     for size in smaller.into_iter().skip(skipped).chain([full]) {
         let site = Site::imported(binary, size, results).await?;
-        if size.events == full.events {
+        let is_full = size.events == full.events;
+        if is_full {
             site.save(results).await?;
             site.ask("idle", results).await;
         }
-        let alone = site.in_force(ONE_NEW, &[clause(0)], results).await?;
-        let together = match size.events == full.events {
-            true => Some(site.busy(results).await?),
-            false => None,
+        let alone = site.in_force("alone", ONE_NEW, &[clause(0)], results).await?;
+        let (loaded, together) = match is_full {
+            true => (Some(site.save_under_load(results).await?), Some(site.busy(results).await?)),
+            false => (None, None),
         };
         let server = site.kill(results).await?;
         let installation = server.stop_and_keep()?;
@@ -90,6 +100,13 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
         for (name, took) in [Some((ONE_NEW_RATIO, alone)), of_ten].into_iter().flatten() {
             match took {
                 Some(took) => results.one(name, size.to_string(), Unit::Times, took / one_shot),
+                None => results.missing(name, size.to_string(), "not in force in time"),
+            }
+        }
+        let beyond = [Some((BEYOND_TWICE, alone)), loaded.map(|took| (LOADED_BEYOND_TWICE, took))];
+        for (name, took) in beyond.into_iter().flatten() {
+            match took {
+                Some(took) => results.one(name, size.to_string(), Unit::Seconds, took - 2.0 * one_shot),
                 None => results.missing(name, size.to_string(), "not in force in time"),
             }
         }
@@ -164,7 +181,7 @@ impl Site {
     /// first.
     async fn busy(&self, results: &mut Results) -> Result<Option<f64>> {
         let ten: Vec<String> = (1..=10).map(clause).collect();
-        let together = self.in_force("ten new segments at once: until in force", &ten, results).await?;
+        let together = self.in_force("ten", "ten new segments at once: until in force", &ten, results).await?;
         self.first_contact(results).await?;
         self.server.wait_until_applied().await?;
         self.ask_under_load(results).await?;
@@ -194,20 +211,58 @@ impl Site {
         Ok(())
     }
 
-    /// Asks while events come in at a fixed rate.
+    /// Saves a segment while events come in, and measures how soon their transitions are there
+    /// meanwhile. Returns the seconds until the segment is in force.
+    async fn save_under_load(&self, results: &mut Results) -> Result<Option<f64>> {
+        let subscriber = Subscriber::start(&self.server).await?;
+        let began = now();
+        let clauses = [clause(15)];
+        let saved = self.in_force("loaded", ONE_NEW_LOADED, &clauses, results);
+        let (took, came) = self.under_load(SAVED_UNDER, saved).await?;
+        let (took, end) = (took?, now());
+        settle(Duration::from_secs(2)).await;
+        let mut seen = subscriber.finish().await?;
+        seen.retain(|seen| seen.cause == "event" && (began..end).contains(&seen.effective_at));
+        let transitions = grouped(seen.len() as f64);
+        let conditions = format!("{}, {BESIDE_HISTORY}, {transitions} transitions", self.size);
+        self.came(SAVED_UNDER, came, results);
+        results.spread(EMITTED, &conditions, &Spread::of(seen.iter().map(Seen::emitted_after).collect()));
+        results.spread(READ, &conditions, &Spread::of(seen.iter().map(Seen::read_after).collect()));
+        // What follows is measured without what waits.
+        self.server.mark("loaded", 0).await?;
+        self.server.wait_until_archived("loaded").await?;
+        Ok(took)
+    }
+
     async fn ask_under_load(&self, results: &mut Results) -> Result<()> {
+        let when = format!("while {} events/s come in", grouped(ASKED_UNDER as f64));
+        let ((), came) = self.under_load(ASKED_UNDER, self.ask(&when, results)).await?;
+        self.came(ASKED_UNDER, came, results);
+        Ok(())
+    }
+
+    /// Reports how many events a second really came: a slow server gets fewer than are due.
+    fn came(&self, due: usize, came: f64, results: &mut Results) {
+        let conditions = format!("{}, {} events/s were due", self.size, grouped(due as f64));
+        results.one("load: events that came", conditions, Unit::EventsPerSecond, came);
+    }
+
+    /// Does something while so many events a second are due. Returns how many came, too.
+    async fn under_load<T>(&self, per_second: usize, act: impl Future<Output = T>) -> Result<(T, f64)> {
         let mut lines = Lines::new(3, 0, self.size.users, false);
+        let count = (per_second as f64 * LOAD_INTERVAL.as_secs_f64()) as usize;
+        let came = Cell::new(0);
+        let started = Instant::now();
         let load = async {
             let mut ticks = tokio::time::interval(LOAD_INTERVAL);
             loop {
                 ticks.tick().await;
-                self.server.lines(lines.body(LOAD_EVENTS)).await?;
+                self.server.lines(lines.body(count)).await?;
+                came.set(came.get() + count);
             }
         };
-        let rate = LOAD_EVENTS as f64 / LOAD_INTERVAL.as_secs_f64();
-        let when = format!("while {} events/s come in", grouped(rate));
         tokio::select! {
-            () = self.ask(&when, results) => Ok(()),
+            done = act => Ok((done, came.get() as f64 / started.elapsed().as_secs_f64())),
             failed = load => failed,
         }
     }
@@ -251,10 +306,10 @@ impl Site {
 
     /// Saves segments at once, and returns the seconds until all are in force, or `None` if that takes
     /// too long.
-    async fn in_force(&self, what: &str, clauses: &[String], results: &mut Results) -> Result<Option<f64>> {
+    async fn in_force(&self, tag: &str, what: &str, clauses: &[String], results: &mut Results) -> Result<Option<f64>> {
         let started = Instant::now();
         let saved = clauses.iter().enumerate().map(|(number, clause)| {
-            let tag = format!("new-{}-{number}", clauses.len());
+            let tag = format!("{tag}-{number}");
             async move { self.server.segment(&tag, clause).await }
         });
         let mut waiting = try_join_all(saved).await?;

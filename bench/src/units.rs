@@ -16,6 +16,7 @@ pub(crate) enum Unit {
     Mebibytes,
     KibibytesPerUser,
     Percent,
+    Records,
     /// One thing in terms of another.
     Times,
 }
@@ -33,6 +34,7 @@ impl Unit {
             Self::Mebibytes => format!("{number} MiB"),
             Self::KibibytesPerUser => format!("{number} KiB a user"),
             Self::Percent => format!("{number} %"),
+            Self::Records => format!("{number} records"),
             Self::Times => format!("{number}×"),
         }
     }

@@ -40,6 +40,13 @@ impl Watch {
     }
 }
 
+/// Returns the bytes of the pages that this process has in use. Those that it has freed and not given
+/// back yet do not count.
+pub(crate) fn own_memory() -> Result<f64> {
+    tikv_jemalloc_ctl::epoch::advance()?;
+    Ok(tikv_jemalloc_ctl::stats::active::read()? as f64)
+}
+
 /// Returns the seconds of processor time that a process has used.
 fn processor_time(process: u32) -> Result<f64> {
     ticks(&Path::new("/proc").join(process.to_string()))

@@ -1,0 +1,165 @@
+//! Half an hour of events at 80 % of what the server keeps up with: memory, what is behind, and the time
+//! to a response, minute by minute.
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use tokio::time::{MissedTickBehavior, interval, interval_at};
+
+use crate::load::Connection;
+use crate::picture::{Curve, draw};
+use crate::results::{Results, Spread};
+use crate::server::Server;
+use crate::units::{MIB, Unit, grouped};
+use crate::workload::{Clauses, Lines, clauses};
+use crate::{Result, Scale, pictures};
+
+const SEGMENTS: usize = 1_000;
+/// By which the capacity is measured.
+const EVENTS: u64 = 2_000_000;
+const SHARE: f64 = 0.8;
+const MINUTES: u32 = 30;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Requests with lines, of all senders together, and how often a single event comes beside them.
+const REQUESTS_A_MINUTE: u32 = 600;
+const SENDERS: u32 = 4;
+const PROBED_EVERY: Duration = Duration::from_millis(50);
+/// From then on memory and times should stay as they are.
+const STEADY_AFTER: usize = 5;
+
+/// What was seen in a minute.
+struct Minute {
+    /// Events a second that came.
+    rate: f64,
+    memory: f64,
+    /// Records that the archiver has not taken, and how long until the memberships of all events so
+    /// far are stored.
+    archiver_behind: f64,
+    memberships_behind: Duration,
+    response: Spread,
+}
+
+/// A name, a unit, and the value of a minute.
+type Row = (&'static str, Unit, fn(&Minute) -> f64);
+
+/// Measures the capacity, and then the server under a share of it.
+pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> Result<()> {
+    let server = Server::with_segments(binary, &clauses(SEGMENTS, Clauses::FEW_CHANGES)).await?;
+    server.create_users(0, scale.users).await?;
+    let capacity = capacity(&server, scale).await?;
+    let of = format!("{} users, {SEGMENTS} segments", grouped(scale.users as f64));
+    results.one("sustained: events stored, archived, and memberships too", &of, Unit::EventsPerSecond, capacity);
+    let load = Load { server: &server, users: scale.users, accepted: Cell::new(0), responses: RefCell::default() };
+    let mut minutes = Vec::new();
+    let watch = server.watch()?;
+    let senders = try_join_all((0..SENDERS).map(|sender| load.send(sender, capacity * SHARE)));
+    let outcome = tokio::select! {
+        failed = async { tokio::try_join!(senders, load.probe()).map(drop) } => failed,
+        seen = load.watch(if scale.quick { 2 } else { MINUTES }, &mut minutes) => seen,
+    };
+    let (wall, threads) = watch.stop()?;
+    results.processor("sustained", wall, threads);
+    // What was seen before a failure is reported too.
+    let reported = report(&minutes, capacity, scale, results);
+    outcome.and(reported)?;
+    server.stop()
+}
+
+/// Events that come all the time, and what is seen of them.
+struct Load<'a> {
+    server: &'a Server,
+    users: u64,
+    /// Since the last look.
+    accepted: Cell<usize>,
+    responses: RefCell<Vec<Duration>>,
+}
+
+impl Load<'_> {
+    /// Sends the share of one sender, until it is dropped. The senders take turns; one whose request
+    /// takes long sends the next ones at once.
+    async fn send(&self, sender: u32, per_second: f64) -> Result<()> {
+        let mut lines = Lines::new(u64::from(sender), 0, self.users, false);
+        let pause = MINUTE / REQUESTS_A_MINUTE;
+        let count = (per_second * pause.as_secs_f64()) as usize;
+        let mut ticks = interval_at((Instant::now() + pause * sender).into(), pause * SENDERS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        loop {
+            ticks.tick().await;
+            self.server.lines(lines.body(count)).await?;
+            self.accepted.set(self.accepted.get() + count);
+        }
+    }
+
+    /// Sends single events, until it is dropped.
+    async fn probe(&self) -> Result<()> {
+        let mut connection = Connection::open(&self.server.ingestion).await?;
+        let (mut lines, mut ticks) = (Lines::new(1_000, 0, self.users, false), interval(PROBED_EVERY));
+        loop {
+            ticks.tick().await;
+            let started = Instant::now();
+            connection.post(&lines.next()).await?;
+            self.responses.borrow_mut().push(started.elapsed());
+        }
+    }
+
+    /// Looks once a minute.
+    async fn watch(&self, count: u32, minutes: &mut Vec<Minute>) -> Result<()> {
+        let mut looked = Instant::now();
+        for _ in 0..count {
+            tokio::time::sleep_until((looked + MINUTE).into()).await;
+            let rate = self.accepted.take() as f64 / looked.elapsed().as_secs_f64();
+            looked = Instant::now();
+            let memory = self.server.memory()? / MIB;
+            let archiver_behind = self.server.metric("uss_archiver_backlog_records").await?;
+            self.server.wait_until_applied().await?;
+            let (memberships_behind, response) = (looked.elapsed(), Spread::of(self.responses.take()));
+            minutes.push(Minute { rate, memory, archiver_behind, memberships_behind, response });
+        }
+        Ok(())
+    }
+}
+
+/// Returns how many events a second the server takes to the end: until the warehouse has them.
+async fn capacity(server: &Server, scale: Scale) -> Result<f64> {
+    let events = scale.count(EVENTS);
+    let mut lines = Lines::new(1, 0, scale.users, false);
+    let bodies: Vec<String> = (0..SENDERS).map(|_| lines.body(events as usize / SENDERS as usize)).collect();
+    let started = Instant::now();
+    try_join_all(bodies.into_iter().map(|body| server.lines(body))).await?;
+    server.mark("capacity", 0).await?;
+    server.wait_until_applied().await?;
+    server.wait_until_archived("capacity").await?;
+    Ok(events as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Reports the minutes, and draws them.
+fn report(minutes: &[Minute], capacity: f64, scale: Scale, results: &mut Results) -> Result<()> {
+    let rate = format!("{} events/s, {:.0} % of that", grouped(capacity * SHARE), SHARE * 100.0);
+    let steady = minutes.get(STEADY_AFTER..).unwrap_or_default();
+    let rows: [Row; 5] = [
+        ("sustained: events/s that came", Unit::EventsPerSecond, |minute| minute.rate),
+        ("sustained: memory", Unit::Mebibytes, |minute| minute.memory),
+        ("sustained: records that the archiver has not taken", Unit::Records, |minute| minute.archiver_behind),
+        ("sustained: until memberships are stored", Unit::Seconds, |minute| minute.memberships_behind.as_secs_f64()),
+        ("sustained: time to a response, p99, ms", Unit::Milliseconds, |minute| minute.p99()),
+    ];
+    let mut curves = Vec::new();
+    for (name, unit, of) in rows {
+        let when = format!("{rate}, minutes {} to {}", STEADY_AFTER + 1, minutes.len());
+        results.runs(name, when, unit, steady.iter().map(of));
+        let points = (1..).map(f64::from).zip(minutes.iter().map(of)).filter(|(_, value)| *value > 0.0);
+        curves.push(points.collect::<Vec<_>>());
+    }
+    let curve = |place: usize, label: &str| Curve { label: label.to_owned(), points: curves[place].clone() };
+    let shown = [curve(1, "memory, MiB"), curve(2, "records not archived yet"), curve(4, "p99 of a response, ms")];
+    let title = format!("{} events a second for {} minutes", grouped(capacity * SHARE), minutes.len());
+    draw(&pictures(scale)?.join("sustained.svg"), &title, ("minutes", ""), &shown)
+}
+
+impl Minute {
+    fn p99(&self) -> f64 {
+        self.response.percentiles().map_or(0.0, |percentiles| percentiles.p99)
+    }
+}
