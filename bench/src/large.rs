@@ -62,7 +62,7 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
     let (wall, threads) = watch.stop()?;
     results.processor("a large site comes", wall, threads);
     results.one("memory of a large site, after all came", &conditions, Unit::Mebibytes, server.memory()? / MIB);
-    settle(SETTLED).await;
+    settle(scale.duration(SETTLED)).await;
     results.one(MEMORY, &conditions, Unit::Mebibytes, server.memory()? / MIB);
 
     let armed = grouped((users / 2 * DAYS.len() as u64) as f64);

@@ -137,7 +137,9 @@ async fn capacity(server: &Server, scale: Scale) -> Result<f64> {
 /// Reports the minutes, and draws them.
 fn report(minutes: &[Minute], capacity: f64, scale: Scale, results: &mut Results) -> Result<()> {
     let rate = format!("{} events/s, {:.0} % of that", grouped(capacity * SHARE), SHARE * 100.0);
-    let steady = minutes.get(STEADY_AFTER..).unwrap_or_default();
+    // A short run has no others.
+    let skipped = if minutes.len() > STEADY_AFTER { STEADY_AFTER } else { 0 };
+    let steady = &minutes[skipped..];
     let rows: [Row; 5] = [
         ("sustained: events/s that came", Unit::EventsPerSecond, |minute| minute.rate),
         ("sustained: memory", Unit::Mebibytes, |minute| minute.memory),
@@ -147,7 +149,7 @@ fn report(minutes: &[Minute], capacity: f64, scale: Scale, results: &mut Results
     ];
     let mut curves = Vec::new();
     for (name, unit, of) in rows {
-        let when = format!("{rate}, minutes {} to {}", STEADY_AFTER + 1, minutes.len());
+        let when = format!("{rate}, minutes {} to {}", skipped + 1, minutes.len());
         results.runs(name, when, unit, steady.iter().map(of));
         let points = (1..).map(f64::from).zip(minutes.iter().map(of)).filter(|(_, value)| *value > 0.0);
         curves.push(points.collect::<Vec<_>>());

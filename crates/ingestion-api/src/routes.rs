@@ -126,9 +126,6 @@ impl From<IngestError> for Problem {
 fn one_answer(processed: Processed) -> Result<Response, Problem> {
     match processed.outcomes.into_iter().next() {
         Some(Outcome::Rejected(rejection)) => Err(rejection.problem()),
-        Some(Outcome::Accepted) | None if processed.warnings.is_empty() => {
-            Ok(([(header::CONTENT_TYPE, "application/json")], r#"{"error":null,"ok":true}"#).into_response())
-        }
         Some(Outcome::Accepted) | None => {
             Ok(Json(with_warnings(json!({"ok": true, "error": null}), &processed.warnings)).into_response())
         }

@@ -91,7 +91,7 @@ async fn respond(
 /// Server-sent events: one `transition` per notification, whose id is the position after it.
 /// `Last-Event-ID`, or `?from=` with a position (a snapshot's `Uss-Position`), says where to go on;
 /// without either the stream begins now. It ends when the server stops. What is there is sent in one
-/// piece: a piece for each of a million notifications would take most of the time.
+/// piece, since each piece has costs of its own.
 pub(crate) async fn live(
     State(api): State<Api>,
     Extension(hub): Extension<Arc<Hub>>,
