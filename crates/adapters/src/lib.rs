@@ -2,6 +2,7 @@
 
 pub mod duckdb;
 pub mod embedded;
+mod quiet;
 mod space;
 pub mod sql;
 mod waiting;

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
 pub use segment_engine::machine::{ConditionReport, Evidence, Explanation, ValueReport};
 
+use segment_engine::time::Timestamp;
+
 use crate::ErrorCode;
 use crate::config_store::ConfigStoreError;
 use crate::warehouse::WarehouseError;
@@ -19,6 +21,8 @@ pub struct Preview {
     pub sample: Vec<UserId>,
     /// How many users are known.
     pub population: u64,
+    /// Everything that was received before this instant is included.
+    pub as_of: Timestamp,
 }
 
 /// How far a new or edited segment has come.
@@ -91,8 +95,14 @@ pub trait SegmentQueries: Send + Sync + 'static {
     /// Explains why a user is or is not in the segment with this tag.
     async fn explain(&self, user: UserId, tag: &str) -> Result<Explanation, SegmentQueryError>;
 
-    /// Counts the users that a clause would select now, and returns at most `sample_max` of them.
-    async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError>;
+    /// Counts the users that a clause would select now, and returns at most `sample_max` of them. If it
+    /// is to be `fresh`, waits until it can include everything that was received before the call.
+    async fn preview(
+        &self,
+        where_statement: &str,
+        sample_max: usize,
+        fresh: bool,
+    ) -> Result<Preview, SegmentQueryError>;
 
     /// Returns how far the newest version of a segment is in force.
     async fn progress(&self, segment: SegmentId) -> Result<BackfillProgress, SegmentQueryError>;

@@ -19,6 +19,8 @@ use crate::worker::Query;
 /// How long [`ServiceHandle::stats`] waits for the workers. One that does not answer counts with
 /// its last stats.
 const STATS_MAX: Duration = Duration::from_secs(1);
+/// The progress of a version that is in force, if the config store lacks some of the memberships.
+const UNSTORED: f64 = 0.999;
 
 /// A handle on the tasks of one partition.
 pub(crate) struct PartitionHandle {
@@ -94,7 +96,8 @@ impl ServiceHandle {
     }
 
     /// Returns in how many partitions this version of a segment is in force, of how many, and how
-    /// much of the work is done, from 0 to 1. `None` if a partition does not know the segment yet.
+    /// much of the work is done, from 0 to 1: all, when the config store has the memberships, too. `None`
+    /// if a partition does not know the segment yet.
     pub async fn progress(
         &self,
         segment: SegmentId,
@@ -102,11 +105,13 @@ impl ServiceHandle {
     ) -> Result<Option<(u32, u32, f64)>, Unavailable> {
         let (mut in_force, mut done) = (0, 0.0);
         for partition in self.partitions.iter() {
-            let Some(ratio) = partition.query(|response| Query::Progress { segment, version, response }).await? else {
+            let Some((ratio, told)) =
+                partition.query(|response| Query::Progress { segment, version, response }).await?
+            else {
                 return Ok(None);
             };
             in_force += u32::from(ratio >= 1.0);
-            done += ratio;
+            done += if *partition.stored.borrow() < told { ratio.min(UNSTORED) } else { ratio };
         }
         let partitions = self.log.partitions();
         Ok(Some((in_force, partitions, done / f64::from(partitions))))
@@ -115,6 +120,18 @@ impl ServiceHandle {
     /// Returns when every partition has the definitions that the config topic has now.
     pub async fn wait_until_ordered(&self) -> Result<(), LogError> {
         definitions::relay(&self.log).await.map(drop)
+    }
+
+    /// Returns when every partition has read everything that is in the log now. Users may be behind.
+    pub async fn wait_until_read(&self) -> Result<(), LogError> {
+        // Definitions reach the partitions by way of the config topic, so that comes first.
+        self.wait_until_ordered().await?;
+        for (id, partition) in self.by_id() {
+            let (_, end) = self.log.bounds(Topic::Events, id).await?;
+            // A closed channel ends the wait: the service stops.
+            let _ = partition.progress.clone().wait_for(|progress| progress.next_offset >= end).await;
+        }
+        Ok(())
     }
 
     /// Returns when everything that is in the log now has been applied, and the config store has
@@ -151,6 +168,21 @@ impl ServiceHandle {
             let _ = archived.wait_for(|archived| *archived >= end).await;
         }
         Ok(())
+    }
+
+    /// Returns the instant before which everything that was received is in the warehouse; `now`, if that
+    /// is all.
+    ///
+    /// # Errors
+    /// The log does not answer.
+    pub async fn archived_until(&self, now: Timestamp) -> Result<Timestamp, LogError> {
+        let mut until = now;
+        for (id, partition) in self.by_id() {
+            let archived = *partition.archived.borrow();
+            let missing = self.log.read(Topic::Events, id, archived, 1).await?.records;
+            until = missing.first().map_or(until, |first| first.appended_at.min(until));
+        }
+        Ok(until)
     }
 
     /// Returns the service's stats, from every worker and the log.

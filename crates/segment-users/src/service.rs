@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use ports::config_store::MembershipStore;
 use segment_engine::ids::PartitionId;
-use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -52,11 +51,8 @@ impl Service {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut handles = Vec::new();
-        let catching_up = Arc::new(Semaphore::new((Handle::current().metrics().num_workers() / 2).max(1)));
         for (partition, archiving) in open_all(&ports, settings).await?.into_iter().zip(archiving) {
-            let catching_up = catching_up.clone();
-            let stopped = stopped.clone();
-            handles.push(start_partition(partition, memberships.clone(), archiving, catching_up, stopped, &mut tasks));
+            handles.push(start_partition(partition, memberships.clone(), archiving, stopped.clone(), &mut tasks));
         }
         // After every partition is open: retention keeps only a checkpoint that can be opened.
         if let Some(retention) = Retention::new(ports.clone(), settings, memberships).map(Arc::new) {
@@ -124,7 +120,6 @@ fn start_partition(
     partition: Partition,
     memberships: Arc<dyn MembershipStore>,
     Archiving { archived, flush }: Archiving,
-    catching_up: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> PartitionHandle {
@@ -143,7 +138,6 @@ fn start_partition(
         archived: archived.clone(),
         flush: flush.clone(),
         stop: stop.clone(),
-        catching_up,
     };
     tasks.spawn(worker.run(partition));
     tasks.spawn(until_stopped(stop, "membership writer", id, move || {

@@ -13,7 +13,7 @@ pub struct Settings {
     pub batch_bytes_max: usize,
     /// How many users who are behind one turn lets catch up, with a deadline or a segment that took
     /// effect, beside as many as it has records. More catch up between turns, in the partitions
-    /// that are let: see [`Service`](crate::service::Service).
+    /// that are let: see [`Background`](crate::partition::Background).
     pub followers_per_turn_max: usize,
     /// For how long a partition keeps its thread before others run, and before it commits what users
     /// who catch up change, unless that fills a commit sooner.
@@ -51,7 +51,7 @@ impl Default for Settings {
             checkpoint_users_per_step: 512,
             machine: machine::Settings::default(),
             backfill_users_per_read: 512,
-            backfill_events_per_step: 4_096,
+            backfill_events_per_step: 1 << 14,
             history_bytes_max: 16 << 20,
             archive_bytes_max: 4 << 20,
             archive_linger_ms: 500,

@@ -24,6 +24,10 @@ pub(crate) const QUERIES_MAX: usize = 256;
 /// set the wall clock or that the machine was suspended.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// How many turns in a row may have records while there is also other work. Then some of that is done
+/// first, if a core is free for it.
+const BUSY_TURNS_MAX: u32 = 8;
+
 /// A query to a partition, answered between two turns.
 pub(crate) enum Query {
     /// Why is the user in the segment with this tag, or not?
@@ -32,11 +36,11 @@ pub(crate) enum Query {
         tag: String,
         response: oneshot::Sender<Option<Explanation>>,
     },
-    /// How much of this version's work is done, from 0 to 1? `None` if the segment is unknown.
+    /// See [`Partition::progress_and_told`].
     Progress {
         segment: SegmentId,
         version: SegmentVersion,
-        response: oneshot::Sender<Option<f64>>,
+        response: oneshot::Sender<Option<(f64, u64)>>,
     },
     Stats {
         response: oneshot::Sender<PartitionStats>,
@@ -44,14 +48,14 @@ pub(crate) enum Query {
 }
 
 impl Query {
-    fn answer(self, partition: &Partition) {
+    fn answer(self, partition: &mut Partition) {
         // A caller that has gone no longer wants the response.
         match self {
             Self::Explain { user, tag, response } => {
                 let _ = response.send(partition.machine.explain(user, &tag));
             }
             Self::Progress { segment, version, response } => {
-                let _ = response.send(partition.segment_progress(segment, version));
+                let _ = response.send(partition.progress_and_told(segment, version));
             }
             Self::Stats { response } => {
                 let _ = response.send(PartitionStats::of(partition));
@@ -95,9 +99,6 @@ pub(crate) struct Worker {
     /// See [`Signals::flush`](crate::archiver::Signals).
     pub(crate) flush: watch::Sender<u64>,
     pub(crate) stop: watch::Receiver<bool>,
-    /// Shared by all partitions. One permit lets users of one partition catch up for a slice, so that
-    /// those of all partitions leave cores to the turns that have records.
-    pub(crate) catching_up: Arc<Semaphore>,
 }
 
 impl Worker {
@@ -128,7 +129,8 @@ impl Worker {
 
     /// Runs turn after turn until `stop`; then writes a last checkpoint, so that the next start is quick.
     async fn turns(&mut self, partition: &mut Partition) -> Result<(), WorkerError> {
-        let mut queries = Vec::new();
+        let (mut queries, mut busy_turns) = (Vec::new(), 0);
+        let background = partition.ports.background.clone();
         loop {
             // Also while the worker always has more to do: else callers would wait for ever.
             while queries.len() < QUERIES_MAX
@@ -137,11 +139,11 @@ impl Worker {
                 queries.push(query);
             }
             let turn = partition.turn().await?;
-            let filling = if partition.backfill.waits() { false } else { self.backfill(partition).await? };
+            let filling = if partition.backfill.waits() { false } else { self.read_more(partition).await? };
             if let Some(offset) = partition.backfill.awaits() {
                 flush_until(&self.flush, offset);
             }
-            partition.checkpoint_if_due().await?;
+            partition.tend_checkpoint().await?;
             self.progress.send_replace(partition.progress());
             self.marker.send_replace(partition.marker);
             for query in queries.drain(..) {
@@ -152,12 +154,27 @@ impl Worker {
             }
             let log = partition.ports.log.clone();
             let (id, next_offset) = (partition.id, partition.progress.next_offset);
-            if turn.is_behind {
+            if turn.is_behind || partition.has_work() {
+                busy_turns += 1;
+                if busy_turns > BUSY_TURNS_MAX
+                    && let Some(_core) = background.free_core()
+                {
+                    busy_turns = 0;
+                    partition.work();
+                    continue;
+                }
+                let sleep = sleep_until(partition.next_due(), partition.ports.clock.now());
                 tokio::select! {
                     biased;
                     () = log.wait_for(Topic::Events, id, next_offset) => {}
                     Some(query) = self.queries.recv() => queries.push(query),
-                    Ok(_permit) = self.catching_up.acquire() => partition.catch_up(),
+                    () = tokio::task::yield_now(), if !partition.untold.is_empty() => {}
+                    // Who is behind is late anyway.
+                    () = tokio::time::sleep(sleep), if !turn.is_behind => {}
+                    _core = background.core() => {
+                        busy_turns = 0;
+                        partition.work();
+                    }
                 }
                 continue;
             }
@@ -180,13 +197,13 @@ impl Worker {
         }
     }
 
-    /// Does a step of a backfill. Returns whether there is more to do at once.
-    async fn backfill(&mut self, partition: &mut Partition) -> Result<bool, WorkerError> {
+    /// Reads history for new segments. Returns whether there is more to do at once.
+    async fn read_more(&mut self, partition: &mut Partition) -> Result<bool, WorkerError> {
         let step = tokio::select! {
             biased;
             // A stop abandons the step: what it has read is not saved anyway.
             _ = self.stop.wait_for(|stop| *stop) => Ok(false),
-            step = partition.backfill_step() => step,
+            step = partition.read_more() => step,
         };
         match step {
             Err(WorkerError::Warehouse(error)) => {

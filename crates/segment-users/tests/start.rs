@@ -13,7 +13,7 @@ use ports_testkit::memory::{MemoryCheckpoints, MemoryConfigStore, MemoryLog, Mem
 use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 use segment_users::left_out::LeftOut;
-use segment_users::partition::Ports;
+use segment_users::partition::{Background, Ports};
 use segment_users::plans::Plans;
 use segment_users::service::Service;
 use segment_users::settings::Settings;
@@ -98,6 +98,7 @@ async fn start(checkpoints: Arc<BarrierCheckpoints>) -> Result<Service, String> 
         clock,
         plans: Plans::default(),
         left_out: LeftOut::default(),
+        background: Background::default(),
     };
     let starting = Service::start(ports, Settings::default(), Arc::new(MemoryConfigStore::default()));
     let started = tokio::time::timeout(WAIT_MAX, starting).await.expect("the partitions wait for each other for ever");

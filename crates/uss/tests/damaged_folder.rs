@@ -82,7 +82,7 @@ async fn folder_of_a_killed_server() -> Files {
     for n in 0..20 {
         assert_eq!(server.event(&json!({"id": format!("v{}", n % 10), "id_type": "cookie"})).await.status, 200);
     }
-    let preview = server.post("/segments/preview", &json!({"whereStatement": "count(*) >= 1"})).await;
+    let preview = server.post("/segments/preview?fresh=true", &json!({"whereStatement": "count(*) >= 1"})).await;
     assert_eq!(preview.status, 200, "{}", preview.body);
     eventually("the memberships are stored", async || {
         let members = server.get("/users/segment/twice?fresh=true&limit=100").await;

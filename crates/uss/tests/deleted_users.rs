@@ -22,7 +22,7 @@ use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::time::Timestamp;
 use segment_users::erasure::Erasure;
 use segment_users::left_out::LeftOut;
-use segment_users::partition::Ports;
+use segment_users::partition::{Background, Ports};
 use segment_users::plans::Plans;
 use segment_users::retention::Retention;
 use segment_users::service::Service;
@@ -100,6 +100,7 @@ impl World {
             clock: clock.clone(),
             plans: Plans::default(),
             left_out: LeftOut::default(),
+            background: Background::default(),
         };
         Self { clock, ports, store, relay }
     }
@@ -270,7 +271,7 @@ async fn kills_during_erasures_keep_no_data_of_deleted_users_and_all_data_of_oth
     })
     .await;
     assert_plain_is_found(data.path(), "stays");
-    let preview = server.post("/segments/preview", &json!({"whereStatement": "count(*) = 3"})).await.body;
+    let preview = server.post("/segments/preview?fresh=true", &json!({"whereStatement": "count(*) = 3"})).await.body;
     assert_eq!(preview["data"]["size"], 1, "{preview}");
     server.stop();
     let left = (0..3).flat_map(|round| found(data.path(), &format!("goes {round}"))).collect::<Vec<_>>();

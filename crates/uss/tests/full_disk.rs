@@ -76,7 +76,7 @@ async fn acknowledged_users_and_events_survive_a_full_disk() {
     let accepted = server.send("application/x-ndjson", lines).await.unwrap();
     assert_eq!(accepted.body["ok"], true, "{}", accepted.body);
     eventually("the warehouse has everything", async || (backlog(&server).await == 0.0).then_some(())).await;
-    let preview = server.post("/segments/preview", &json!({"whereStatement": "count(*) >= 1"})).await;
+    let preview = server.post("/segments/preview?fresh=true", &json!({"whereStatement": "count(*) >= 1"})).await;
     assert_eq!(preview.body["data"]["size"], 1, "{}", preview.body);
 
     let _launch = stop(server);

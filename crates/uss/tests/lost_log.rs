@@ -49,7 +49,7 @@ async fn computed(server: &Server, user: i64, tag: &str) -> bool {
 
 /// Waits until the warehouse has all events, as a preview does.
 async fn archived(server: &Server) {
-    let preview = server.post("/segments/preview", &json!({"whereStatement": "count(*) >= 1"})).await;
+    let preview = server.post("/segments/preview?fresh=true", &json!({"whereStatement": "count(*) >= 1"})).await;
     assert_eq!(preview.status, 200, "{}", preview.body);
 }
 

@@ -66,7 +66,7 @@ async fn the_sample_data_is_loaded_only_one_time_and_its_segments_have_members()
         assert!((5..=30).contains(&count), "{tag} has {count} members");
         let clause = server.get(&format!("/segments/{id}")).await.body["data"]["whereStatement"].clone();
         eventually(&format!("SQL finds the {count} members of {tag}"), async || {
-            let preview = server.post("/segments/preview", &json!({"whereStatement": clause})).await.body;
+            let preview = server.post("/segments/preview?fresh=true", &json!({"whereStatement": clause})).await.body;
             (preview["data"]["size"] == count).then_some(())
         })
         .await;
@@ -254,7 +254,7 @@ async fn a_preview_counts_all_earlier_events() {
         let events: String = (0..size).map(|number| format!("{{\"id\":\"user-{number}\"}}\n")).collect();
         assert_eq!(server.send("application/x-ndjson", events).await.unwrap().status, 200);
         let clause = json!({"whereStatement": "count(*) >= 1"});
-        let preview = server.post("/segments/preview", &clause).await.body;
+        let preview = server.post("/segments/preview?fresh=true", &clause).await.body;
         assert_eq!((&preview["data"]["size"], &preview["data"]["population"]), (&json!(size), &json!(size)));
         let clause = json!({"tag": format!("seen-{size}"), "title": "Seen", "whereStatement": "count(*) >= 1"});
         let saved = server.post("/segments?estimate=true", &clause).await.body;

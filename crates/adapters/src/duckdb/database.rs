@@ -54,8 +54,11 @@ struct Opened {
 /// polls, and batches go to the archive many times a second. On a machine with few cores the log
 /// and the workers need that time.
 fn threads() -> i64 {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    i64::try_from(cores / 2).unwrap_or(i64::MAX).max(1)
+    i64::try_from(cores() / 2).unwrap_or(i64::MAX).max(1)
+}
+
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

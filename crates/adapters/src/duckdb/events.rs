@@ -34,8 +34,10 @@ use super::unavailable;
 const OFFSETS_MIN: u64 = 1 << 14;
 const OFFSETS_MAX: u64 = 1 << 20;
 /// How many events a page has at most: if there are more, it is read again with half the offsets.
-/// It covers twice the offsets of the page before while that had no more than half of them.
-const PAGE_EVENTS_MAX: usize = 1 << 16;
+/// It covers four times the offsets of the page before while that had no more than a quarter of them:
+/// to begin a query takes as long as to read thousands of events.
+const PAGE_EVENTS_MAX: usize = 1 << 17;
+const PAGE_GROWTH: u64 = 4;
 /// Few events take less, so the first attempt asks for one row per so many bytes of the bound.
 const EVENT_BYTES_MIN: usize = 256;
 
@@ -99,10 +101,11 @@ impl Pages {
             // The table is nearly in this order.
             page.events.sort_unstable_by_key(|event| event.offset);
             self.scan.from = end;
-            if page.events.len() <= PAGE_EVENTS_MAX / 2 && page.bytes <= self.scan.bytes_max / 2 {
+            let part = PAGE_GROWTH as usize;
+            if page.events.len() <= PAGE_EVENTS_MAX / part && page.bytes <= self.scan.bytes_max / part {
                 // Rows with payloads are large.
                 let offsets_max = if self.scan.needs.payload { OFFSETS_MIN } else { OFFSETS_MAX };
-                self.offsets = (self.offsets * 2).min(offsets_max);
+                self.offsets = (self.offsets * PAGE_GROWTH).min(offsets_max);
             }
             return Ok(page.events);
         }
@@ -117,14 +120,17 @@ impl Pages {
         let (mut page, mut is_too_large) = (Page::default(), false);
         // To its end in any case: a query that is not finished keeps its snapshot.
         while let Some(batch) = next(&mut batches)? {
-            for row in 0..batch.num_rows() {
+            let heads = past_events(&batch);
+            for (row, mut event) in heads.enumerate().filter(|(_, event)| event.takers != 0) {
                 if is_too_large {
                     break;
                 }
-                let row = Row { batch: &batch, row };
-                let rest = if needs.more() { Some(row.event()?) } else { None };
-                page.bytes += rest.as_ref().map_or(0, |(_, bytes)| *bytes);
-                page.events.push(row.past_event(rest.map(|(event, _)| Box::new(event))));
+                if needs.more() {
+                    let (rest, bytes) = Row { batch: &batch, row, first: HEAD }.event()?;
+                    page.bytes += bytes;
+                    event.rest = Some(Box::new(rest));
+                }
+                page.events.push(event);
                 is_too_large = !is_one && (page.events.len() > PAGE_EVENTS_MAX || page.bytes > bytes_max);
             }
             if is_too_large {
@@ -133,6 +139,23 @@ impl Pages {
         }
         Ok((!is_too_large).then_some(page))
     }
+}
+
+/// How many columns of a page come before those of the event, which it has only if more is needed.
+const HEAD: usize = 5;
+
+/// Returns the events of a page's batch, without the rest.
+fn past_events(batch: &RecordBatch) -> impl Iterator<Item = PastEvent> {
+    let column = |column: usize| batch.column(column).as_primitive::<Int64Type>().values();
+    let (users, created, processed, offsets, takers) = (column(0), column(1), column(2), column(3), column(4));
+    (0..batch.num_rows()).map(move |row| PastEvent {
+        user_id: UserId(users[row]),
+        created_at: Timestamp(created[row]),
+        processed_at: Timestamp(processed[row]),
+        offset: offsets[row].cast_unsigned(),
+        takers: u32::try_from(takers[row]).expect("the query adds 32 bits at most"),
+        rest: None,
+    })
 }
 
 /// Events of a scan, and how many bytes they count.
@@ -145,36 +168,43 @@ struct Page {
 /// Returns the query of a page. The numbers are in its text: DuckDB skips blocks of rows by
 /// constants, not by parameters.
 fn page_sql(partition: PartitionId, offsets: Range<u64>, needs: &HistoryNeeds) -> String {
-    let always = [EventColumn::UserId, EventColumn::CreatedAt, EventColumn::ProcessedAt];
-    let column = |column: EventColumn| {
-        if always.contains(&column) || needs.columns.contains(&column) {
-            return selected(column);
-        }
-        match column.column_type() {
-            ColumnType::Decimal => "CAST(NULL AS DECIMAL(38, 9))".to_owned(),
-            _ => "CAST(NULL AS VARCHAR)".to_owned(),
-        }
-    };
-    let columns = EventColumn::ALL.map(column).join(", ");
-    let payload = if needs.payload { "CAST(e.payload AS VARCHAR)" } else { "CAST(NULL AS VARCHAR)" };
     let conditions: Vec<Option<String>> =
         needs.filters.iter().map(|filter| filter.as_ref().map(event_condition)).collect();
-    let filter = match conditions.iter().cloned().collect::<Option<Vec<_>>>() {
-        Some(all) => format!(" AND (({}))", all.join(") OR (")),
-        None => String::new(),
-    };
-    format!(
-        "SELECT {columns}, e.log_partition, e.log_offset, {payload}, CAST({} AS BIGINT)
-        FROM user_segment_analytics.events e
-        WHERE e.log_partition = {} AND e.log_offset >= {} AND e.log_offset < {}{filter}",
-        takers_sql(&conditions),
+    let always = [EventColumn::UserId, EventColumn::CreatedAt, EventColumn::ProcessedAt];
+    let head = always.map(selected).join(", ");
+    let mut sql = format!("SELECT {head}, e.log_offset, CAST({} AS BIGINT)", takers_sql(&conditions));
+    if needs.more() {
+        let column = |column: EventColumn| match column.column_type() {
+            _ if always.contains(&column) || needs.columns.contains(&column) => selected(column),
+            ColumnType::Decimal => "CAST(NULL AS DECIMAL(38, 9))".to_owned(),
+            _ => "CAST(NULL AS VARCHAR)".to_owned(),
+        };
+        let payload = if needs.payload { "CAST(e.payload AS VARCHAR)" } else { "CAST(NULL AS VARCHAR)" };
+        sql += &format!(", {}, e.log_partition, e.log_offset, {payload}", EventColumn::ALL.map(column).join(", "));
+    }
+    sql + &format!(
+        " FROM user_segment_analytics.events e
+        WHERE e.log_partition = {} AND e.log_offset >= {} AND e.log_offset < {}{}",
         partition.0,
         offset(offsets.start),
-        offset(offsets.end)
+        offset(offsets.end),
+        filter_sql(needs, &conditions)
     )
 }
 
-/// Returns an expression that has bit n if the n-th condition is TRUE of a row that meets one.
+/// Returns a condition for the rows that a filter takes. Some that none takes may meet it, too, if they
+/// are few or small.
+fn filter_sql(needs: &HistoryNeeds, conditions: &[Option<String>]) -> String {
+    let cover = if conditions.len() > 1 { needs.cover() } else { None };
+    let cover = cover.map_or_else(String::new, |cover| format!(" AND ({})", event_condition(&cover)));
+    match conditions.iter().cloned().collect::<Option<Vec<_>>>() {
+        // To tell apart who takes a row costs as much as to tell whether any does.
+        Some(all) if cover.is_empty() || needs.more() => format!("{cover} AND (({}))", all.join(") OR (")),
+        _ => cover,
+    }
+}
+
+/// Returns an expression that has bit n if the n-th condition is TRUE of a row.
 fn takers_sql(conditions: &[Option<String>]) -> String {
     let bit = |(number, condition): (usize, &Option<String>)| match condition {
         Some(condition) if conditions.len() > 1 => format!("CASE WHEN {condition} THEN {} ELSE 0 END", 1_u32 << number),
@@ -207,7 +237,7 @@ fn first_rows(
     let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(batch) = next(&mut batches)? {
         for row in 0..batch.num_rows() {
-            let (event, event_bytes) = Row { batch: &batch, row }.event()?;
+            let (event, event_bytes) = Row { batch: &batch, row, first: 0 }.event()?;
             bytes += event_bytes;
             if bytes > bytes_max && rows_max > 1 {
                 return Ok(Rows::TooLarge(rows.len() + 1));
@@ -276,17 +306,19 @@ const LOG_PARTITION: usize = EventColumn::ALL.len();
 const LOG_OFFSET: usize = LOG_PARTITION + 1;
 const PAYLOAD: usize = LOG_OFFSET + 1;
 const PLACE: usize = PAYLOAD + 1;
-const TAKERS: usize = PAYLOAD + 1;
 
+/// An event in a batch.
 struct Row<'a> {
     batch: &'a RecordBatch,
     row: usize,
+    /// The column with which the event begins.
+    first: usize,
 }
 
 impl Row<'_> {
     /// Returns the event, and how many bytes it counts.
     fn event(&self) -> Result<(Event, usize), WarehouseError> {
-        let partition = self.batch.column(LOG_PARTITION).as_primitive::<Int32Type>().value(self.row);
+        let partition = self.column(LOG_PARTITION).as_primitive::<Int32Type>().value(self.row);
         let position = Position {
             partition: PartitionId(partition.cast_unsigned()),
             offset: self.int(LOG_OFFSET).cast_unsigned(),
@@ -317,23 +349,16 @@ impl Row<'_> {
         Ok((event, bytes))
     }
 
-    fn past_event(&self, rest: Option<Box<Event>>) -> PastEvent {
-        PastEvent {
-            user_id: UserId(self.int(EventColumn::UserId.index())),
-            created_at: Timestamp(self.int(EventColumn::CreatedAt.index())),
-            processed_at: Timestamp(self.int(EventColumn::ProcessedAt.index())),
-            offset: self.int(LOG_OFFSET).cast_unsigned(),
-            takers: u32::try_from(self.int(TAKERS)).expect("the query adds 32 bits at most"),
-            rest,
-        }
+    fn column(&self, column: usize) -> &dyn Array {
+        self.batch.column(self.first + column)
     }
 
     fn int(&self, column: usize) -> i64 {
-        self.batch.column(column).as_primitive::<Int64Type>().value(self.row)
+        self.column(column).as_primitive::<Int64Type>().value(self.row)
     }
 
     fn str(&self, column: usize) -> Option<&str> {
-        let column = self.batch.column(column).as_string::<i32>();
+        let column = self.column(column).as_string::<i32>();
         column.is_valid(self.row).then(|| column.value(self.row))
     }
 
@@ -342,7 +367,7 @@ impl Row<'_> {
     }
 
     fn decimal(&self, column: EventColumn) -> Option<Decimal> {
-        let column = self.batch.column(column.index()).as_primitive::<Decimal128Type>();
+        let column = self.column(column.index()).as_primitive::<Decimal128Type>();
         column.is_valid(self.row).then(|| column.value(self.row)).and_then(Decimal::from_scaled)
     }
 }

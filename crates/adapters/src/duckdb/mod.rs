@@ -34,6 +34,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use database::Database;
 pub use query::QUERY_ROWS_MAX;
 
+use crate::quiet::Quiet;
+
 /// The number of queries that run at the same time; more wait.
 pub const READERS_MAX: usize = 4;
 /// The bytes of the write-ahead log after which a commit moves them into the file: some 150,000
@@ -54,6 +56,9 @@ pub struct DuckDbWarehouse {
     turn: Arc<tokio::sync::Mutex<()>>,
     waiting: Arc<group::Batches>,
     free_readers: Arc<Semaphore>,
+    /// The scans that may read a page: as many as cores, or they leave none to the workers.
+    free_scans: Arc<Semaphore>,
+    scanner: Arc<Quiet>,
 }
 
 impl DuckDbWarehouse {
@@ -64,9 +69,15 @@ impl DuckDbWarehouse {
 
     /// As [`Self::open`], with a write-ahead log of about so many bytes at most.
     pub fn open_with(file: &Path, wal_bytes_max: u64) -> Result<Self, WarehouseError> {
-        let (database, free_readers) =
-            (Arc::new(Database::open(file, wal_bytes_max)?), Arc::new(Semaphore::new(READERS_MAX)));
-        Ok(Self { database, turn: Arc::default(), waiting: Arc::default(), free_readers })
+        let scanner = Quiet::new("history", database::cores());
+        Ok(Self {
+            database: Arc::new(Database::open(file, wal_bytes_max)?),
+            turn: Arc::default(),
+            waiting: Arc::default(),
+            free_readers: Arc::new(Semaphore::new(READERS_MAX)),
+            free_scans: Arc::new(Semaphore::new(database::cores())),
+            scanner: Arc::new(scanner.map_err(|error| WarehouseError::Unavailable(error.to_string()))?),
+        })
     }
 
     /// Runs `act` with a reading connection.
@@ -74,14 +85,30 @@ impl DuckDbWarehouse {
         &self,
         act: impl FnOnce(&duckdb::Connection) -> Result<T, WarehouseError> + Send + 'static,
     ) -> Result<T, WarehouseError> {
+        blocking(self.read(act).await).await
+    }
+
+    /// Like [`Self::reading`], but leaves the processor to others.
+    async fn reading_quietly<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&duckdb::Connection) -> Result<T, WarehouseError> + Send + 'static,
+    ) -> Result<T, WarehouseError> {
+        let read = self.scanner.run(self.read(act).await).await;
+        read.unwrap_or_else(|| Err(WarehouseError::Unavailable("a read was interrupted".to_owned())))
+    }
+
+    /// Waits for a reading connection, and returns what calls `act` with it.
+    async fn read<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&duckdb::Connection) -> Result<T, WarehouseError> + Send + 'static,
+    ) -> impl FnOnce() -> Result<T, WarehouseError> + Send + 'static {
         let place = self.free_readers.clone().acquire_owned().await.expect("the semaphore is never closed");
         let database = self.database.clone();
-        blocking(move || {
+        move || {
             // Held until the query ends, even if its caller has gone.
             let _place = place;
             database.read(act)
-        })
-        .await
+        }
     }
 
     /// Runs `act` with the writing connection.
@@ -179,7 +206,8 @@ impl Warehouse for DuckDbWarehouse {
             while !pages.is_over() {
                 // The next page is read when the one before was taken. Fails for a dropped cursor.
                 let Ok(place) = sender.reserve().await else { return };
-                let page = warehouse.reading(move |connection| Ok((pages.next(connection)?, pages))).await;
+                let _turn = warehouse.free_scans.acquire().await.expect("the semaphore is never closed");
+                let page = warehouse.reading_quietly(move |connection| Ok((pages.next(connection)?, pages))).await;
                 match page {
                     Ok((events, read)) => {
                         pages = read;

@@ -56,7 +56,7 @@ pub(crate) struct ListQuery {
 #[derive(Debug, Deserialize)]
 pub(crate) struct FreshQuery {
     #[serde(default)]
-    fresh: bool,
+    pub(crate) fresh: bool,
 }
 
 pub(crate) async fn list(State(api): State<Api>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {

@@ -101,14 +101,15 @@ impl SegmentQueries for StubQueries {
         })
     }
 
-    async fn preview(&self, clause: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
+    async fn preview(&self, clause: &str, sample_max: usize, fresh: bool) -> Result<Preview, SegmentQueryError> {
         match clause {
             ENDLESS => std::future::pending().await,
             HUGE => Err(SegmentQueryError::TooLarge),
             DEFECT => Err(SegmentQueryError::Failed("Binder Error: there is no column u".to_owned())),
             _ => {
                 let sample = [UserId(1)].into_iter().take(sample_max).collect();
-                Ok(Preview { size: 7, sample, population: 9 })
+                let as_of = Timestamp(START.0 - i64::from(!fresh));
+                Ok(Preview { size: 7, sample, population: 9, as_of })
             }
         }
     }

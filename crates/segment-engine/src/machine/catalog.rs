@@ -7,13 +7,13 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::accumulator_key::{AccumulatorId, AccumulatorKey};
+use super::fence::Fence;
 use super::format_3;
 use super::formula::Formula;
-use super::history::filter_decides;
-use super::index::{SegmentIndex, UserSlot};
+use super::history_needs::filter_decides;
+use super::index::SegmentIndex;
 use super::lower::lower;
 use super::triggers::Triggers;
-use crate::accumulator::Accumulator;
 use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::plan::{Expr, Plan};
 
@@ -65,22 +65,6 @@ pub(super) struct Slot {
     pub(super) dependants: Vec<SegmentIndex>,
     /// The order of evaluation: greater than the rank of every segment that this one names.
     pub(super) rank: u32,
-}
-
-/// Where the history of an accumulator ends and its live events begin.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Fence {
-    /// The log offset at which the accumulator was created: it got this partition's later events
-    /// live.
-    pub(super) offset: u64,
-    /// Absorbed users of whom it got events live, each with the offset up to which the survivor had
-    /// their events before.
-    pub(super) sources: FxHashMap<UserId, u64>,
-    /// Whether the filter of a scan decides which events the accumulator takes.
-    pub(super) filter_decides: bool,
-    /// What the users have of it. It stands here until it is complete, and not with the users, so
-    /// that a scan touches little memory.
-    pub(super) accumulators: FxHashMap<UserSlot, Accumulator>,
 }
 
 /// An accumulator that each user has once, however many segments read it.
@@ -229,7 +213,7 @@ impl Catalog {
         self.by_fingerprint.insert(fingerprint, id);
         self.by_fingerprint_3 = None;
         let filter_decides = filter_decides(&key);
-        let fence = fence.map(|offset| Fence { offset, filter_decides, ..Fence::default() });
+        let fence = fence.map(|offset| Fence::new(offset, filter_decides));
         if fence.is_some() {
             self.incomplete.insert(id);
         }
@@ -274,9 +258,10 @@ impl Catalog {
         ids.filter_map(|(id, shared)| Some((id, shared.as_ref().filter(|shared| shared.fence.is_none())?)))
     }
 
-    /// Returns the fences of the accumulators that lack history.
-    pub(super) fn fences(&mut self) -> impl Iterator<Item = &mut Fence> {
-        self.accumulators.iter_mut().flatten().filter_map(|shared| shared.fence.as_mut())
+    /// Returns the accumulators that lack history, with their fences.
+    pub(super) fn fences(&mut self) -> impl Iterator<Item = (AccumulatorId, &mut Fence)> {
+        let ids = (0..).map(AccumulatorId).zip(&mut self.accumulators);
+        ids.filter_map(|(id, shared)| Some((id, shared.as_mut()?.fence.as_mut()?)))
     }
 
     /// Returns a digest of the accumulators that versions in force read. They are complete.
@@ -293,10 +278,17 @@ impl Catalog {
         digest_of(self.complete_accumulators().map(|(_, shared)| shared), format)
     }
 
-    /// Notes that an accumulator has the whole history. Returns its fence, if it lacked history.
-    pub(super) fn complete(&mut self, id: AccumulatorId) -> Option<Fence> {
+    /// Returns the fence of an accumulator, if it lacks history.
+    pub(super) fn fence_mut(&mut self, id: AccumulatorId) -> Option<&mut Fence> {
+        self.accumulators.get_mut(id.0 as usize)?.as_mut()?.fence.as_mut()
+    }
+
+    /// Notes that an accumulator has the whole history.
+    pub(super) fn complete(&mut self, id: AccumulatorId) {
         self.incomplete.remove(&id);
-        self.accumulators.get_mut(id.0 as usize)?.as_mut()?.fence.take()
+        if let Some(Some(shared)) = self.accumulators.get_mut(id.0 as usize) {
+            shared.fence = None;
+        }
     }
 
     /// Returns the pending versions whose accumulators all have the whole history.

@@ -68,7 +68,7 @@ impl Machine {
                 return;
             }
             let accumulator = match &mut shared.fence {
-                Some(fence) => fence.accumulators.entry(slot).or_insert_with(|| key.empty()),
+                Some(fence) => fence.accumulator((slot, user), id, || key.empty()),
                 None => user.accumulator_or(id, || key.empty()),
             };
             let added = add_and_note(accumulator, key, event, now, triggers.readers(id), &mut dirty);
@@ -140,8 +140,8 @@ impl Machine {
         self.skip_sweep(slot);
         let mut user = self.users[slot.0 as usize].take()?;
         self.free.push(slot);
-        for fence in self.catalog.fences() {
-            fence.accumulators.remove(&slot);
+        for (id, fence) in self.catalog.fences() {
+            fence.forget(slot, &mut user, id);
         }
         self.tally.forget(&user);
         // What other records of this instant changed is evaluated for the survivor, if there is
@@ -179,7 +179,7 @@ impl Machine {
             user.extend(source);
             // Events of the source that an incomplete accumulator got live were in the absorbed
             // user's accumulator, which is not taken over.
-            for fence in self.catalog.fences() {
+            for (_, fence) in self.catalog.fences() {
                 fence.sources.remove(&source.user);
             }
         }
@@ -224,7 +224,7 @@ impl Machine {
         let slot = self.slot_or_new(survivor, Cause::Event);
         let mut user = self.users[slot.0 as usize].take().expect("just found or made");
         let had = user.extend(source);
-        for fence in self.catalog.fences() {
+        for (_, fence) in self.catalog.fences() {
             fence.sources.entry(source.user).or_insert(had);
         }
         self.changed.note(&mut user);

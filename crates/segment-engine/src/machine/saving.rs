@@ -64,6 +64,7 @@ impl Machine {
             Period::Odd => Period::Even,
             Period::Even => Period::Odd,
         };
+        self.catalog.fences().for_each(|(_, fence)| fence.begin_saving());
         let blocks = removed.into_iter().map(|id| (id, None)).collect();
         self.saving = Some(Saving { at: self.now, left: users, blocks });
     }
@@ -82,8 +83,8 @@ impl Machine {
         blocks
     }
 
-    /// Saves all users that are left, because what follows changes what their blocks mean: which
-    /// segments and accumulators there are.
+    /// Saves all users that are left, because what follows changes what their blocks hold: it removes
+    /// segments, or accumulators of versions in force.
     pub(super) fn save_all_before_change(&mut self) {
         let Some(mut saving) = self.saving.take() else { return };
         while let Some(id) = saving.left.pop() {
@@ -152,7 +153,7 @@ mod tests {
     impl World {
         fn step(&mut self) {
             let (at, user) = (Timestamp(self.now), UserId(self.random.i64(1..12)));
-            match self.random.u32(..20) {
+            match self.random.u32(..26) {
                 0..10 => {
                     let event = self.event(user);
                     self.machine.event(&event, false, at);
@@ -168,6 +169,7 @@ mod tests {
                     self.machine.advance(Timestamp(self.now), self.random.usize(1..4));
                 }
                 18 => self.define(),
+                19..25 => self.complete(),
                 _ => self.machine.remove_segment(SegmentId(self.random.i64(1..5)), at),
             }
         }
@@ -201,10 +203,16 @@ mod tests {
             let (tag, rule) = (format!("s{id}"), compile(&where_statement).unwrap().into());
             let at = Timestamp(self.now);
             self.machine.define(Definition { id, tag, version, where_statement, rule }, 0, at);
-            for accumulator in self.machine.incomplete() {
-                self.machine.complete(accumulator);
+        }
+
+        /// Lets a new segment come a little nearer to its effect.
+        fn complete(&mut self) {
+            if let Some(accumulator) = self.random.choice(self.machine.incomplete()) {
+                self.machine.complete_some(accumulator, self.random.usize(1..4));
             }
-            self.machine.activate(id, version, at);
+            for (id, version) in self.machine.ready() {
+                self.machine.activate(id, version, Timestamp(self.now));
+            }
         }
     }
 

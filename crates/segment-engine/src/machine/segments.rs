@@ -11,7 +11,6 @@ impl Machine {
     /// is history. Until [`Machine::activate`] the old version stays in force.
     pub fn define(&mut self, definition: Definition, offset: u64, at: Timestamp) {
         self.reach(at);
-        self.save_all_before_change();
         let (_, unused) = self.catalog.define(definition, self.has_history.then_some(offset));
         self.drop_accumulators(&unused);
     }
@@ -52,12 +51,15 @@ impl Machine {
     /// meanwhile.
     pub fn activate(&mut self, segment: SegmentId, version: SegmentVersion, at: Timestamp) {
         self.gather(at, usize::MAX);
-        self.save_all_before_change();
         let Some(index) = self.catalog.index_of(segment) else { return };
         let slot = &self.catalog.slots[index.0 as usize];
         if slot.pending.as_ref().is_none_or(|pending| pending.definition.version != version) {
             return;
         }
+        if slot.in_force.is_some() {
+            self.save_all_before_change();
+        }
+        let slot = &self.catalog.slots[index.0 as usize];
         let cause = if slot.in_force.is_some() { Cause::Edit } else { Cause::Backfill };
         let unused = self.catalog.activate(index);
         self.drop_accumulators(&unused);

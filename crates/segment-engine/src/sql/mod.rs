@@ -14,7 +14,7 @@ mod query;
 mod text;
 mod time;
 
-pub use query::{QueryError, SegmentSource, event_condition, member_query, members_query, size_query};
+pub use query::{QueryError, SegmentSource, event_condition, member_query, members_query, sample_query, size_query};
 
 /// Creates the schema and the macros that the generated queries call. May be run again.
 pub const MACROS: &str = concat!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ids::UserId;
-use crate::plan::{Expr, Plan};
+use crate::plan::{Aggregate, AggregateFunction, Expr, Plan};
 use crate::sql::aggregate::aggregate_sql;
 use crate::sql::expr::ExprWriter;
 use crate::sql::funnel::funnel_sql;
@@ -56,6 +56,26 @@ pub fn member_query<'a>(
 ) -> Result<String, QueryError> {
     let query = Query::new(plan, resolve, now, Some(user))?;
     Ok(format!("{}\nSELECT user_id FROM {}", query.ctes(), query.root))
+}
+
+/// Returns a query with the first members at `now`, `sample_max` at most: how many members there are,
+/// and the user id, ascending. No row if there are none.
+///
+/// # Errors
+/// Like [`members_query`].
+pub fn sample_query<'a>(
+    plan: &Plan,
+    resolve: &dyn Fn(&str) -> Option<SegmentSource<'a>>,
+    now: Timestamp,
+    sample_max: usize,
+) -> Result<String, QueryError> {
+    let query = Query::new(plan, resolve, now, None)?;
+    Ok(format!(
+        "{},\nchosen AS MATERIALIZED (SELECT user_id FROM {})\n\
+        SELECT (SELECT count(*) FROM chosen) AS size, user_id FROM chosen ORDER BY user_id LIMIT {sample_max}",
+        query.ctes(),
+        query.root
+    ))
 }
 
 /// Returns a query with one row: the number of members at `now`.
@@ -163,7 +183,8 @@ impl<'q, 'a> Query<'q, 'a> {
             }
         }
         if !columns.is_empty() {
-            let select = format!("SELECT e.user_id{columns}\n  {events} GROUP BY e.user_id");
+            let counting = counting_sql(plan, writer);
+            let select = format!("SELECT e.user_id{columns}\n  {events}{counting} GROUP BY e.user_id");
             self.ctes.push(format!("aggregates_{number} AS ({select})"));
             joins.push_str(&format!("\n  LEFT JOIN aggregates_{number} a ON a.user_id = u.id"));
         }
@@ -171,9 +192,22 @@ impl<'q, 'a> Query<'q, 'a> {
     }
 }
 
+/// Returns a condition for the events that may count for one of the aggregates in a plan's table, if not
+/// all may. A user without such events has the same values as one without any.
+fn counting_sql(plan: &Plan, writer: &ExprWriter<'_>) -> String {
+    let is_in_table = |aggregate: &&Aggregate| !matches!(aggregate.function, AggregateFunction::Funnel { .. });
+    let filters = plan.aggregates.iter().filter(is_in_table).map(|aggregate| aggregate.filter.as_ref());
+    match filters.collect::<Option<Vec<&Expr>>>() {
+        Some(filters) => {
+            let filters: Vec<String> = filters.into_iter().map(|filter| writer.sql(filter)).collect();
+            format!(" AND (({}))", filters.join(") OR ("))
+        }
+        None => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use crate::language::compile;
 

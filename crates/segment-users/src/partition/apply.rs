@@ -10,7 +10,7 @@ use ports::records::decode::{BadRecord, Delivery, Input, decode_input};
 use ports::records::json_text::{JsonText, trees};
 use ports::records::{SegmentRecord, UserRecord};
 use segment_engine::event::Position;
-use segment_engine::ids::UserId;
+use segment_engine::ids::{SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::{Cause, Definition, ManualList, Rule, Source, UserProfile};
 use segment_engine::time::Timestamp;
 
@@ -243,11 +243,9 @@ impl Partition {
                     })?;
                     Rule::Where(plan)
                 };
-                self.save_before_change().await?;
                 self.machine.define(Definition { id, tag, version, where_statement, rule }, record.offset, at);
                 if self.machine.needs_no_history(id) {
-                    self.gather(at).await?;
-                    self.machine.activate(id, version, at);
+                    self.activate(id, version, at).await?;
                 }
             }
             SegmentRecord::SegmentReady { id, version } => {
@@ -259,26 +257,34 @@ impl Partition {
                     // A crash lost what the backfill had read, so the same history is read again.
                     self.backfill_now().await?;
                 }
-                self.gather(at).await?;
-                self.machine.activate(id, version, at);
+                self.activate(id, version, at).await?;
             }
             SegmentRecord::SegmentHistory {} => self.machine.assume_history(),
             SegmentRecord::SegmentRemoved { id } => {
-                self.gather(at).await?;
+                self.gather(at).await;
+                self.save_before_change().await?;
                 self.machine.remove_segment(id, at);
             }
         }
         Ok(())
     }
 
+    async fn activate(&mut self, id: SegmentId, version: SegmentVersion, at: Timestamp) -> Result<(), WorkerError> {
+        self.gather(at).await;
+        if self.machine.version_in_force(id).is_some() {
+            self.save_before_change().await?;
+        }
+        self.machine.activate(id, version, at);
+        Ok(())
+    }
+
     /// Lets users who are behind come to an instant at which other segments come in force: until
     /// then they follow the old ones.
-    async fn gather(&mut self, at: Timestamp) -> Result<(), WorkerError> {
+    async fn gather(&mut self, at: Timestamp) {
         let mut slice = Slice::begin(self.settings.slice);
         while !self.machine.gather(at, self.settings.followers_per_turn_max) {
             slice.end_if_over().await;
         }
-        self.save_before_change().await
     }
 
     /// Sends a record to a user's partition, in the next commit.

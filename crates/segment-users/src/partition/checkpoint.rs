@@ -7,7 +7,8 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::{CHANGES_PER_COMMIT, Partition, WorkerError, recovery};
 
-/// For how many intervals a checkpoint is put off while users are behind.
+/// For how many intervals a checkpoint is put off while users are behind or a segment waits for its
+/// history: it would wait for them, and hold users whom the segment is about to change.
 const PUT_OFF_MAX: i64 = 5;
 
 /// The checkpoint that is being written, if one is. What the store does is a task of its own: a turn
@@ -32,6 +33,11 @@ type StoreTask = JoinSet<Result<(), CheckpointError>>;
 impl Saving {
     fn is_nothing(&self) -> bool {
         matches!(self, Self::Nothing)
+    }
+
+    /// Whether users can be added.
+    pub(crate) fn has_work(&self) -> bool {
+        matches!(self, Self::Users(_))
     }
 
     /// Waits until there is a step to do; for ever, if nothing is being written. Cancel-safe.
@@ -82,13 +88,18 @@ impl Partition {
     /// Does a step of the checkpoint that is being written; or begins one, if something happened since
     /// the last, and that is long enough ago.
     pub async fn checkpoint_if_due(&mut self) -> Result<(), WorkerError> {
-        if !self.saving.is_nothing() {
-            return self.checkpoint_step();
-        }
+        self.hand_over_users();
+        self.tend_checkpoint().await
+    }
+
+    /// Takes note of what the store did for the checkpoint that is being written; begins one, if none
+    /// is, something happened since the last, and that is long enough ago.
+    pub(crate) async fn tend_checkpoint(&mut self) -> Result<(), WorkerError> {
+        self.note_stored()?;
         let (now, due) = (self.ports.clock.now(), self.checkpoint_due());
-        // A checkpoint waits for users who are behind, so it is put off for a while.
         let is_level = self.untold.is_empty() && self.machine.settled_until() >= self.machine.now();
-        let put_off = if is_level { 0 } else { self.settings.checkpoint_interval_micros.saturating_mul(PUT_OFF_MAX) };
+        let is_ready = is_level && self.machine.incomplete().is_empty();
+        let put_off = if is_ready { 0 } else { self.settings.checkpoint_interval_micros.saturating_mul(PUT_OFF_MAX) };
         if now.0 >= due.0.saturating_add(put_off) { self.begin_checkpoint().await } else { Ok(()) }
     }
 
@@ -102,7 +113,8 @@ impl Partition {
     async fn complete_checkpoint(&mut self) -> Result<(), WorkerError> {
         while !self.saving.is_nothing() {
             self.saving.continues().await;
-            self.checkpoint_step()?;
+            self.note_stored()?;
+            self.hand_over_users();
         }
         Ok(())
     }
@@ -130,13 +142,24 @@ impl Partition {
         Ok(())
     }
 
-    fn checkpoint_step(&mut self) -> Result<(), WorkerError> {
+    fn note_stored(&mut self) -> Result<(), WorkerError> {
         if let Saving::Adding(_, task) | Saving::Completing(_, task) = &mut self.saving {
             let ended = task.try_join_next();
             if ended.is_some() {
                 self.saving.store_ended(ended);
             }
         }
+        match std::mem::take(&mut self.saving) {
+            Saving::Done(marker) => self.marker = marker,
+            Saving::Failed(error) => return Err(error),
+            other => self.saving = other,
+        }
+        Ok(())
+    }
+
+    /// Hands over the next users of the checkpoint that is being written, if they can be added; at the
+    /// end, the checkpoint.
+    pub(crate) fn hand_over_users(&mut self) {
         self.saving = match std::mem::take(&mut self.saving) {
             Saving::Users(checkpoint) => {
                 let (mut task, store) = (JoinSet::new(), self.ports.checkpoints.clone());
@@ -151,22 +174,17 @@ impl Partition {
                     Saving::Adding(checkpoint, task)
                 }
             }
-            Saving::Done(marker) => {
-                self.marker = marker;
-                Saving::Nothing
-            }
-            Saving::Failed(error) => return Err(error),
             other => other,
         };
-        Ok(())
     }
 
     /// Hands over all users of the checkpoint that is being written, because what follows changes
-    /// what their blocks mean: which segments and accumulators there are. Cancel-safe.
+    /// what their blocks hold. Cancel-safe.
     pub(super) async fn save_before_change(&mut self) -> Result<(), WorkerError> {
         while let Saving::Users(_) | Saving::Adding(..) = self.saving {
             self.saving.continues().await;
-            self.checkpoint_step()?;
+            self.note_stored()?;
+            self.hand_over_users();
         }
         Ok(())
     }

@@ -15,11 +15,12 @@ use ports::checkpoints::{CheckpointError, CheckpointStore};
 use ports::clock::Clock;
 use ports::log::{Commit, Log, LogError, NewRecord, Progress, Topic};
 use ports::warehouse::{Warehouse, WarehouseError};
-use segment_engine::ids::{PartitionId, UserId};
+use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::{Change, Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 
 pub(crate) use self::recovery::check_latest;
+pub use self::slice::Background;
 use self::slice::Slice;
 use crate::left_out::LeftOut;
 use crate::plans::Plans;
@@ -44,6 +45,8 @@ pub struct Ports {
     pub plans: Plans,
     /// What the partition leaves out, for its archiver.
     pub left_out: LeftOut,
+    /// The cores for what events need not wait for.
+    pub background: Background,
 }
 
 /// Why a worker stopped. It does not retry by itself: the service restarts it from its last commit.
@@ -102,6 +105,8 @@ pub struct Partition {
     /// Changes that are still to be emitted: there were more than one commit takes, or an earlier
     /// process was about to emit them when it ended.
     pub(crate) untold: VecDeque<Change>,
+    /// Where the notifications of versions in force end, of those of which somebody asked since.
+    told: HashMap<SegmentId, (SegmentVersion, u64)>,
     /// The offsets of what was left out since the last commit.
     pub(crate) left_out: Vec<u64>,
     /// The position of the last checkpoint.
@@ -177,6 +182,7 @@ impl Partition {
         let followers_max = self.settings.followers_per_turn_max.max(batch.records.len());
         let is_level = self.machine.advance(batch.complete_until, followers_max);
         if !batch.records.is_empty() {
+            self.ports.background.note_records();
             metrics::histogram!("uss_event_processing_seconds")
                 .record(started.elapsed().as_secs_f64() / batch.records.len() as f64);
         }
@@ -185,8 +191,20 @@ impl Partition {
         Ok(Turn { records: batch.records.len(), notifications, more, is_behind: !is_level })
     }
 
-    /// Lets users who are behind catch up for a slice of time. The next turn emits their changes.
-    pub(crate) fn catch_up(&mut self) {
+    /// Whether there is something to do that events need not wait for, besides users who are behind.
+    pub(crate) fn has_work(&self) -> bool {
+        self.backfill.has_work() || self.saving.has_work()
+    }
+
+    /// Does some of what events need not wait for, about a slice of each: lets users who are behind
+    /// catch up, adds history, saves users. The next turn emits the changes.
+    pub(crate) fn work(&mut self) {
+        self.catch_up();
+        self.fill();
+        self.hand_over_users();
+    }
+
+    fn catch_up(&mut self) {
         let slice = Slice::begin(self.settings.slice);
         // More than the next commit takes would delay the changes of new events.
         while self.untold.len() + self.machine.changes() < CHANGES_PER_COMMIT

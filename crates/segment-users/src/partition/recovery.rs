@@ -71,6 +71,7 @@ impl Partition {
             merged_below: marker.next_offset,
             outgoing: Vec::new(),
             untold: VecDeque::new(),
+            told: HashMap::new(),
             left_out: Vec::new(),
             marker,
             saving: Saving::default(),

@@ -9,17 +9,20 @@ use ports::ErrorCode;
 use ports::clock::Clock;
 use ports::config_store::{ConfigStore, Page, SegmentKind};
 use ports::segment_queries::{BackfillProgress, Explanation, Preview, SegmentQueries, SegmentQueryError};
-use ports::warehouse::Warehouse;
+use ports::warehouse::{Table, Warehouse};
 use segment_engine::ids::{SegmentId, UserId};
 use segment_engine::language::{compile, compile_saved};
 use segment_engine::plan::Plan;
-use segment_engine::sql::{QueryError, SegmentSource, members_query};
+use segment_engine::sql::{QueryError, SegmentSource, members_query, sample_query};
 use tokio::sync::{Notify, watch};
 
 use crate::handle::ServiceHandle;
 
 /// How long a preview may take. Only previews run SQL: the engine answers all else from its state.
 const PREVIEW_MAX: Duration = Duration::from_secs(30);
+
+/// Up to so many users are a sample, which the warehouse takes. More are all.
+const SAMPLED_MAX: usize = 1_000;
 
 /// How long the engine may take to catch up. A stuck worker must not hold requests for ever.
 const ENGINE_MAX: Duration = Duration::from_secs(10);
@@ -96,6 +99,21 @@ impl EngineQueries {
         self.service.wait_until_applied().await.map_err(unavailable)
     }
 
+    /// Returns when the warehouse has everything that is in the log or the outbox. It is a moment behind;
+    /// one that cannot write would stay behind.
+    async fn wait_until_archived(&self) -> Result<(), SegmentQueryError> {
+        self.warehouse.ping().await?;
+        let archived = async {
+            self.outbox.wait_until_relayed().await?;
+            self.service.wait_until_archived().await.map_err(unavailable)
+        };
+        if let Err(error) = self.in_time(archived).await {
+            self.warehouse.ping().await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
     /// Returns the engine's response, or an error if it takes too long.
     async fn in_time<T>(
         &self,
@@ -104,6 +122,22 @@ impl EngineQueries {
         let response = tokio::time::timeout(self.engine_max, response).await;
         response.unwrap_or(Err(SegmentQueryError::Behind(self.engine_max)))
     }
+}
+
+/// Reads the result of a [`sample_query`].
+fn sampled((_, rows): Table) -> Result<(u64, Vec<UserId>), SegmentQueryError> {
+    let mut size = 0;
+    let mut sample = Vec::with_capacity(rows.len());
+    for row in rows {
+        let [Some(of_all), Some(user)] = &row[..] else { return Err(unreadable()) };
+        size = of_all.parse().map_err(|_| unreadable())?;
+        sample.push(UserId(user.parse().map_err(|_| unreadable())?));
+    }
+    Ok((size, sample))
+}
+
+fn unreadable() -> SegmentQueryError {
+    SegmentQueryError::Failed("the warehouse's result cannot be read".to_owned())
 }
 
 /// Has the code and message with which saving the clause would be refused.
@@ -128,7 +162,12 @@ impl SegmentQueries for EngineQueries {
             .ok_or_else(|| SegmentQueryError::NotFound(format!("user {user} or segment '{tag}'")))
     }
 
-    async fn preview(&self, where_statement: &str, sample_max: usize) -> Result<Preview, SegmentQueryError> {
+    async fn preview(
+        &self,
+        where_statement: &str,
+        sample_max: usize,
+        fresh: bool,
+    ) -> Result<Preview, SegmentQueryError> {
         let plan = compile(where_statement)
             .map_err(|error| SegmentQueryError::Refused { code: (&error).into(), message: error.to_string() })?;
         let named = self.named(&plan).await?;
@@ -136,31 +175,39 @@ impl SegmentQueries for EngineQueries {
             let plan = named.plans.get(tag).map(SegmentSource::Plan);
             plan.or_else(|| named.lists.get(tag).map(|members| SegmentSource::Members(members)))
         };
-        // The warehouse is a moment behind the log. One that cannot write would stay behind.
-        self.warehouse.ping().await?;
-        let archived = async {
-            self.outbox.wait_until_relayed().await?;
-            self.service.wait_until_archived().await.map_err(unavailable)
-        };
-        if let Err(error) = self.in_time(archived).await {
-            self.warehouse.ping().await?;
-            return Err(error);
+        if fresh {
+            self.wait_until_archived().await?;
         }
-        let sql = members_query(&plan, &resolve, self.clock.now()).map_err(refused)?;
-        let members = tokio::time::timeout(PREVIEW_MAX, self.warehouse.members(&sql)).await;
-        let members = members.map_err(|_| SegmentQueryError::TooSlow(PREVIEW_MAX))??;
-        let population = self.outbox.store.count_users().await?;
-        Ok(Preview { size: members.len() as u64, sample: members.into_iter().take(sample_max).collect(), population })
+        let now = self.clock.now();
+        let as_of = self.service.archived_until(now).await.map_err(unavailable)?;
+        let chosen = async {
+            if sample_max > SAMPLED_MAX {
+                let members = self.warehouse.members(&members_query(&plan, &resolve, now).map_err(refused)?).await?;
+                return Ok((members.len() as u64, members.into_iter().take(sample_max).collect()));
+            }
+            // One at least: its row has the number of all.
+            let sql = sample_query(&plan, &resolve, now, sample_max.max(1)).map_err(refused)?;
+            let (size, mut sample) = sampled(self.warehouse.query(&sql).await?)?;
+            sample.truncate(sample_max);
+            Ok((size, sample))
+        };
+        let (chosen, population) =
+            tokio::join!(tokio::time::timeout(PREVIEW_MAX, chosen), self.outbox.store.count_users());
+        let (size, sample) = chosen.unwrap_or(Err(SegmentQueryError::TooSlow(PREVIEW_MAX)))?;
+        let population = population?;
+        Ok(Preview { size, sample, population, as_of })
     }
 
-    /// Waits until the engine knows the newest version, which the store has.
+    /// Waits until the engine knows the newest version, which the store has; not until it has evaluated
+    /// anybody.
     async fn progress(&self, segment: SegmentId) -> Result<BackfillProgress, SegmentQueryError> {
         let unknown = || SegmentQueryError::NotFound(format!("segment {segment}"));
         // Read before the wait: a version saved meanwhile is not queried, and if the engine then
         // does not know this one, it has refused it, so the version is in force nowhere.
         let version = self.outbox.store.segment(segment).await?.ok_or_else(unknown)?.version;
         let progress = async {
-            self.catch_up().await?;
+            self.outbox.wait_until_relayed().await?;
+            self.service.wait_until_read().await.map_err(unavailable)?;
             self.service.progress(segment, version).await.map_err(unavailable)
         };
         let (in_force, partitions, ratio) = self.in_time(progress).await?.ok_or_else(unknown)?;

@@ -10,7 +10,7 @@ use segment_engine::time::Timestamp;
 
 use super::*;
 use crate::left_out::LeftOut;
-use crate::partition::Ports;
+use crate::partition::{Background, Ports};
 use crate::plans::Plans;
 use crate::service::Service;
 use crate::settings::Settings;
@@ -38,6 +38,7 @@ impl World {
             clock,
             plans: Plans::default(),
             left_out: LeftOut::default(),
+            background: Background::default(),
         };
         let service = Service::start(ports.clone(), Settings::default(), store.clone()).await.unwrap();
         let (relayed, _) = watch::channel(0);

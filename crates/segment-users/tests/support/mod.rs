@@ -12,7 +12,7 @@ use segment_engine::time::Timestamp;
 use segment_users::archiver::{Archiver, Step};
 use segment_users::definitions;
 use segment_users::left_out::LeftOut;
-use segment_users::partition::{Partition, Ports};
+use segment_users::partition::{Background, Partition, Ports};
 use segment_users::plans::Plans;
 use segment_users::settings::Settings;
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ pub(crate) fn memory(partitions: u32) -> (Arc<ManualClock>, Ports) {
         clock: clock.clone(),
         plans: Plans::default(),
         left_out: LeftOut::default(),
+        background: Background::default(),
     };
     (clock, ports)
 }

@@ -18,7 +18,7 @@ use ports::warehouse::Warehouse;
 use segment_engine::machine;
 use segment_users::erasure::{log_delay, warehouse_delay};
 use segment_users::left_out::LeftOut;
-use segment_users::partition::Ports;
+use segment_users::partition::{Background, Ports};
 use segment_users::plans::Plans;
 use segment_users::queries::{EngineQueries, Outbox};
 use segment_users::retention::trim_interval;
@@ -137,6 +137,7 @@ pub async fn start_service(opened: &Opened, settings: &Settings, runtime: &Handl
         clock: opened.clock.clone(),
         plans: Plans::default(),
         left_out: LeftOut::default(),
+        background: Background::default(),
     };
     let worker = segment_users::settings::Settings {
         checkpoint_interval_micros: i64::from(settings.checkpoint_seconds) * SECOND_MICROS,

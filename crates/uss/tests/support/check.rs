@@ -104,7 +104,8 @@ pub(crate) async fn memberships(server: &Server, histories_of: &HashMap<i64, His
             let emitted = histories(&server.records("user_segment_notification_topic").await);
             let emitted: BTreeSet<i64> =
                 emitted.iter().filter(|(_, history)| history.members.contains(&id)).map(|(user, _)| *user).collect();
-            let response = server.post("/segments/preview", &json!({"whereStatement": clause, "sample": 100})).await;
+            let response =
+                server.post("/segments/preview?fresh=true", &json!({"whereStatement": clause, "sample": 100})).await;
             let sample =
                 response.body["data"]["sample"].as_array().unwrap_or_else(|| panic!("{}", response.body)).iter();
             let found: BTreeSet<i64> = sample.map(|user| user["id"].as_i64().unwrap()).collect();

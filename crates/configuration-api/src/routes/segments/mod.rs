@@ -16,11 +16,13 @@ use uss_http::extract::{Json, Path, Query};
 use uss_http::{PageRequest, Problem};
 
 use self::saved::SavedView;
+use super::users::FreshQuery;
 use crate::api::Api;
 use crate::wire::fields::{self, nullable};
 use crate::wire::lists::json_list;
 use crate::wire::response::{Created, DONE, Data};
 use crate::wire::views::{ProgressView, SegmentView, UserView};
+use ports::records::instant;
 
 /// The most users that a preview lists.
 const SAMPLE_MAX: usize = 100;
@@ -217,18 +219,23 @@ pub(crate) async fn validate(State(api): State<Api>, Json(body): Json<ClauseBody
     })))
 }
 
-pub(crate) async fn preview(State(api): State<Api>, Json(body): Json<ClauseBody>) -> Result<Data<Value>, Problem> {
+pub(crate) async fn preview(
+    State(api): State<Api>,
+    Query(FreshQuery { fresh }): Query<FreshQuery>,
+    Json(body): Json<ClauseBody>,
+) -> Result<Data<Value>, Problem> {
     clause::checked(&body.where_statement)?;
     let sample = body.sample.unwrap_or(SAMPLE_DEFAULT);
     if sample > SAMPLE_MAX {
         return Err(Problem::invalid(ErrorCode::InvalidSample, format!("sample must be at most {SAMPLE_MAX}")));
     }
-    let preview = api.queries.preview(&body.where_statement, sample).await?;
+    let preview = api.queries.preview(&body.where_statement, sample, fresh).await?;
     let mut users = Vec::with_capacity(preview.sample.len());
     for id in preview.sample {
         users.extend(api.store.user(id).await?.map(UserView::from));
     }
-    Ok(Data(json!({"size": preview.size, "population": preview.population, "sample": users})))
+    let as_of = instant::format(preview.as_of);
+    Ok(Data(json!({"size": preview.size, "population": preview.population, "sample": users, "asOf": as_of})))
 }
 
 pub(crate) async fn progress(State(api): State<Api>, Path(id): Path<SegmentId>) -> Result<Data<ProgressView>, Problem> {

@@ -95,7 +95,7 @@ pub(crate) async fn view(api: &Api, segment: Segment, before: Option<Before>, es
 async fn moves(api: &Api, where_statement: &str, before: Option<Before>) -> Result<(u64, u64), String> {
     let Some(before) = before.transpose()? else { return Ok((0, 0)) };
     let sample = if before.is_empty() { 0 } else { usize::MAX };
-    let after = in_time(api.queries.preview(where_statement, sample)).await?;
+    let after = in_time(api.queries.preview(where_statement, sample, true)).await?;
     let stay = after.sample.iter().filter(|user| before.contains(user)).count() as u64;
     Ok((after.size - stay, before.len() as u64 - stay))
 }

@@ -34,6 +34,8 @@ pub(crate) struct Backfill {
     merged: Option<Merged>,
     /// The offset that the archiver must reach before the next step can read, if it must.
     awaits: Option<u64>,
+    /// Whether something was completed since the last announcement.
+    is_unannounced: bool,
     /// Versions whose `segment_ready` has been appended but not yet consumed.
     announced: Vec<(SegmentId, SegmentVersion)>,
 }
@@ -50,15 +52,33 @@ struct Merged {
     total: usize,
 }
 
+impl Merged {
+    /// Whether all was read and added.
+    fn is_read(&self) -> bool {
+        self.events.is_empty() && self.unread.is_empty()
+    }
+}
+
 impl Backfill {
     /// Returns the offset that the archiver must reach before the next step can read, if it must.
     pub(crate) fn awaits(&self) -> Option<u64> {
         self.awaits
     }
 
-    /// Whether the next step would wait for the warehouse.
+    /// Whether to read more would wait for the warehouse.
     pub(crate) fn waits(&self) -> bool {
-        self.is_scanning() && self.scan.waits()
+        self.is_scanning() && self.scan.waits() && !self.is_unannounced
+    }
+
+    /// Whether there is something to [`fill`](Partition::fill) in.
+    pub(crate) fn has_work(&self) -> bool {
+        let has_events = self.merged.as_ref().is_some_and(|merged| !merged.events.is_empty());
+        self.scan.has_events() || has_events || self.is_completing()
+    }
+
+    /// Whether accumulators are being completed. Their segments take effect together.
+    fn is_completing(&self) -> bool {
+        self.merged.as_ref().is_some_and(Merged::is_read)
     }
 
     /// Waits until the next step need not wait for the warehouse; for ever, if it never does.
@@ -83,39 +103,70 @@ impl Backfill {
 }
 
 impl Partition {
-    /// Does one step of work for the segments that wait for history: reads some, or adds some of
+    /// Does one step of work for the segments that wait for history: reads some, and adds some of
     /// what was read. Returns whether there is more to do at once; false also while the archiver is
     /// not yet as far as the history reaches. Cancel-safe: the next call goes on.
     pub async fn backfill_step(&mut self) -> Result<bool, WorkerError> {
+        let more = self.read_more().await?;
+        self.fill();
+        Ok(more)
+    }
+
+    /// Reads history, if there is none to [`fill`](Self::fill) in, and announces what is complete.
+    /// Returns whether there is more to do at once. Cancel-safe.
+    pub(crate) async fn read_more(&mut self) -> Result<bool, WorkerError> {
         self.backfill.awaits = None;
+        // Also what needs only the accumulators that others completed.
+        if !self.backfill.is_completing() && self.announce().await? {
+            return Ok(true);
+        }
         self.let_join().await?;
         let filled = self.backfill.scan.take_filled(&self.machine);
         self.backfill.scanned.extend(filled);
-        if self.merged_step().await? {
+        self.read_merged().await?;
+        if self.backfill.has_work() {
             return Ok(true);
         }
-        if self.backfill.scan.is_idle() {
-            // A segment that reads only what other segments' backfills completed is ready too.
-            self.announce().await?;
-            return Ok(false);
-        }
-        if self.backfill.merged.is_some() && self.backfill.scan.waits() {
-            // Both wait: the archiver may be quicker.
+        if self.backfill.scan.is_idle() || (self.backfill.merged.is_some() && self.backfill.scan.waits()) {
+            // If both wait, the archiver may be quicker than the warehouse.
             return Ok(false);
         }
         let warehouse = self.ports.warehouse.clone();
         let scan = &mut self.backfill.scan;
         scan.next(&self.machine, &*warehouse, self.id, self.settings.history_bytes_max).await?;
-        let mut slice = Slice::begin(self.settings.slice);
-        let mut left = self.settings.backfill_events_per_step;
-        while left > 0 && self.backfill.scan.has_events() {
-            let count = left.min(EVENTS_PER_LOOK);
-            self.backfill.scan.add(&mut self.machine, self.id, count);
-            left -= count;
-            // A stop ends the step here.
-            slice.end_if_over().await;
-        }
         Ok(true)
+    }
+
+    /// Adds some of the history that was read, or completes accumulators, for a slice of time.
+    pub(crate) fn fill(&mut self) {
+        let slice = Slice::begin(self.settings.slice);
+        let mut left = self.settings.backfill_events_per_step;
+        while left > 0 && self.backfill.has_work() {
+            let count = left.min(EVENTS_PER_LOOK);
+            left -= count;
+            match &mut self.backfill.merged {
+                Some(merged) if merged.is_read() => {
+                    let is_complete =
+                        merged.accumulators.last().is_none_or(|id| self.machine.complete_some(*id, count));
+                    if is_complete {
+                        merged.accumulators.pop();
+                    }
+                    if merged.accumulators.is_empty() {
+                        self.backfill.merged = None;
+                        self.backfill.is_unannounced = true;
+                    }
+                }
+                Some(merged) if !merged.events.is_empty() => {
+                    for event in merged.events.drain(..count.min(merged.events.len())) {
+                        event.add(&mut self.machine, &merged.accumulators);
+                    }
+                }
+                _ => self.backfill.scan.add(&mut self.machine, self.id, count),
+            }
+            if slice.is_over() {
+                break;
+            }
+        }
     }
 
     /// Lets accumulators that lack history join the scan, as far as their history is archived.
@@ -134,11 +185,12 @@ impl Partition {
         Ok(())
     }
 
-    /// Does a step for what the scan has filled. Returns whether it did anything.
-    async fn merged_step(&mut self) -> Result<bool, WorkerError> {
+    /// Reads some of what merged users brought along, for what the scan has filled, if nothing that was
+    /// read is left and the archiver is as far.
+    async fn read_merged(&mut self) -> Result<(), WorkerError> {
         if self.backfill.merged.is_none() {
             if self.backfill.scanned.is_empty() || !self.is_archived(self.merged_below).await? {
-                return Ok(false);
+                return Ok(());
             }
             let unread: Vec<_> = self.machine.merged().map(|(user, source)| Unread::new(user, source)).collect();
             let accumulators = std::mem::take(&mut self.backfill.scanned);
@@ -146,32 +198,14 @@ impl Partition {
             self.backfill.merged = Some(Merged { accumulators, unread, events: VecDeque::new(), total });
         }
         let reads = |merged: &Merged| merged.events.is_empty() && !merged.unread.is_empty();
-        if self.backfill.merged.as_ref().is_some_and(reads) && !self.is_archived(self.merged_below).await? {
-            return Ok(false);
+        if !self.backfill.merged.as_ref().is_some_and(reads) || !self.is_archived(self.merged_below).await? {
+            return Ok(());
         }
         let warehouse = self.ports.warehouse.clone();
-        let Some(merged) = &mut self.backfill.merged else { return Ok(false) };
-        if reads(merged) {
-            merged.events =
-                read_some(&self.machine, &*warehouse, &self.settings, &merged.accumulators, &mut merged.unread).await?;
+        if let Some(Merged { accumulators, unread, events, .. }) = &mut self.backfill.merged {
+            *events = read_some(&self.machine, &*warehouse, &self.settings, accumulators, unread).await?;
         }
-        let mut slice = Slice::begin(self.settings.slice);
-        for _ in 0..self.settings.backfill_events_per_step {
-            let Some(event) = merged.events.pop_front() else { break };
-            event.add(&mut self.machine, &merged.accumulators);
-            slice.end_if_over().await;
-        }
-        if merged.events.is_empty() && merged.unread.is_empty() {
-            self.save_before_change().await?;
-            let Some(merged) = &mut self.backfill.merged else { return Ok(false) };
-            while let Some(accumulator) = merged.accumulators.pop() {
-                self.machine.complete(accumulator);
-                slice.end_if_over().await;
-            }
-            self.backfill.merged = None;
-            self.announce().await?;
-        }
-        Ok(true)
+        Ok(())
     }
 
     /// Whether the warehouse has the partition up to this offset. If not, the archiver will be told.
@@ -205,6 +239,21 @@ impl Partition {
         Some(if comes { self.newest_progress(segment) } else { 0.0 })
     }
 
+    /// As [`Self::segment_progress`], with the end of the notifications when somebody first asked of the
+    /// version while it was in force: all that it brought about come before.
+    pub(crate) fn progress_and_told(&mut self, segment: SegmentId, version: SegmentVersion) -> Option<(f64, u64)> {
+        let ratio = self.segment_progress(segment, version)?;
+        if ratio < 1.0 {
+            return Some((ratio, 0));
+        }
+        let now = (version, self.progress.notifications_offset);
+        let told = self.told.entry(segment).or_insert(now);
+        if told.0 != version {
+            *told = now;
+        }
+        Some((ratio, told.1))
+    }
+
     /// Returns how much of the work of the newest version known here is done: 1 when it is in
     /// force.
     pub fn newest_progress(&self, segment: SegmentId) -> f64 {
@@ -218,9 +267,12 @@ impl Partition {
         }
     }
 
-    /// Returns the progress of a version that has taken effect.
+    /// Returns the progress of a version that has taken effect: 1 when all changes are emitted.
     fn sweep_progress(&self, segment: SegmentId) -> f64 {
-        self.machine.sweep_progress(segment).map_or(1.0, |swept| READ + (1.0 - READ) * swept.min(READ))
+        match self.machine.sweep_progress(segment) {
+            None if self.untold.is_empty() => 1.0,
+            swept => READ + (1.0 - READ) * swept.unwrap_or(1.0).min(READ),
+        }
     }
 
     fn progress_of(&self, accumulator: AccumulatorId) -> f64 {
@@ -237,13 +289,14 @@ impl Partition {
     }
 
     /// Appends `segment_ready` for the segments whose history is complete. They take effect at that
-    /// record.
-    async fn announce(&mut self) -> Result<(), WorkerError> {
+    /// record. Returns whether there are new ones.
+    async fn announce(&mut self) -> Result<bool, WorkerError> {
         let ready = self.machine.ready();
+        self.backfill.is_unannounced = false;
         self.backfill.announced.retain(|announced| ready.contains(announced));
         let new: Vec<_> = ready.into_iter().filter(|version| !self.backfill.announced.contains(version)).collect();
         if new.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let record = |(id, version): &(SegmentId, SegmentVersion)| NewRecord {
             topic: Topic::Events,
@@ -254,7 +307,7 @@ impl Partition {
         };
         self.ports.log.append(new.iter().map(record).collect()).await?;
         self.backfill.announced.extend(new);
-        Ok(())
+        Ok(true)
     }
 
     /// Fills every incomplete accumulator before it returns: needed when the log says that a

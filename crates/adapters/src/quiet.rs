@@ -1,0 +1,71 @@
+//! Threads that leave the processor to others.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use tokio::sync::oneshot;
+
+/// The priority of quiet threads: they get a tenth of a core that another thread wants, too.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads for work that nobody waits for in milliseconds.
+#[derive(Debug)]
+pub(crate) struct Quiet {
+    /// To drop it ends the threads, when they have done what they were given.
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Quiet {
+    /// Starts so many threads.
+    pub(crate) fn new(name: &str, threads: usize) -> io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..threads {
+            let waiting = waiting.clone();
+            let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                lower_priority();
+                while let Ok(job) = next() {
+                    // Whoever waits for it learns that it has ended.
+                    let _panicked = catch_unwind(AssertUnwindSafe(job));
+                }
+            })?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Runs `act` on one of the threads. It goes on if the caller goes away. Returns `None` if it
+    /// panics.
+    pub(crate) async fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        let job = move || {
+            let _caller_has_gone = sender.send(act());
+        };
+        self.jobs.send(Box::new(job)).ok()?;
+        receiver.await.ok()
+    }
+}
+
+/// Linux has a priority for each thread. Elsewhere it would be that of the process.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!("a thread keeps its priority: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_outlives_a_panic() {
+        let quiet = Quiet::new("quiet", 1).unwrap();
+        assert_eq!(quiet.run(|| panic!("on purpose")).await, None::<()>);
+        assert_eq!(quiet.run(|| 7).await, Some(7));
+    }
+}

@@ -1,0 +1,121 @@
+//! An accumulator that lacks history: where that ends, and what users have of it until it is
+//! complete.
+
+use rustc_hash::FxHashMap;
+
+use super::accumulator_key::AccumulatorId;
+use super::index::UserSlot;
+use super::user::User;
+use crate::accumulator::Accumulator;
+use crate::ids::UserId;
+
+/// Where the history of an accumulator ends and its live events begin.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fence {
+    /// The log offset at which the accumulator was created: it got this partition's later events
+    /// live.
+    pub(super) offset: u64,
+    /// Absorbed users of whom it got events live, each with the offset up to which the survivor had
+    /// their events before.
+    pub(super) sources: FxHashMap<UserId, u64>,
+    /// Whether the filter of a scan decides which events the accumulator takes.
+    pub(super) filter_decides: bool,
+    /// What the users have of it. It stands here until all history was added, and not with the users,
+    /// so that a scan touches little memory.
+    apart: BySlot,
+    /// The users in the slots before this one have theirs.
+    moved: usize,
+    /// Those in the slots before this one had it when a checkpoint began, which left it out.
+    left_out: usize,
+}
+
+/// The accumulators of users. Two small reads find one: a scan adds millions of events, in no order of
+/// users.
+#[derive(Clone, Debug, Default)]
+struct BySlot {
+    /// By slot: the place in `kept`, or [`NOWHERE`].
+    places: Vec<u32>,
+    kept: Vec<Option<Accumulator>>,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+impl Fence {
+    pub(super) fn new(offset: u64, filter_decides: bool) -> Self {
+        Self { offset, filter_decides, ..Self::default() }
+    }
+
+    /// Returns what a user has of the accumulator, which is `id`; at first it is `empty`.
+    pub(super) fn accumulator<'a>(
+        &'a mut self,
+        (slot, user): (UserSlot, &'a mut User),
+        id: AccumulatorId,
+        empty: impl FnOnce() -> Accumulator,
+    ) -> &'a mut Accumulator {
+        if self.has_moved(slot) { user.accumulator_or(id, empty) } else { self.apart.of(slot, empty) }
+    }
+
+    /// The same, if the user need not be looked at.
+    pub(super) fn accumulator_apart(
+        &mut self,
+        slot: UserSlot,
+        empty: impl FnOnce() -> Accumulator,
+    ) -> Option<&mut Accumulator> {
+        (!self.has_moved(slot)).then(|| self.apart.of(slot, empty))
+    }
+
+    fn has_moved(&self, slot: UserSlot) -> bool {
+        (slot.0 as usize) < self.moved
+    }
+
+    /// Forgets what a user has of the accumulator, which is `id`: they leave the slot.
+    pub(super) fn forget(&mut self, slot: UserSlot, user: &mut User, id: AccumulatorId) {
+        if self.has_moved(slot) {
+            user.accumulators.retain(|(other, _)| *other != id);
+        }
+        self.apart.take(slot);
+    }
+
+    /// Notes that a checkpoint begins. It leaves the accumulator out.
+    pub(super) fn begin_saving(&mut self) {
+        self.left_out = self.moved;
+    }
+
+    /// Returns the slots whose users had the accumulator when the last checkpoint began.
+    pub(super) fn left_out(&self) -> impl Iterator<Item = UserSlot> + use<> {
+        (0..self.left_out).map(UserSlot::new)
+    }
+
+    /// Returns what the next user has of the accumulator, who has it from now on; `None` if all have
+    /// theirs.
+    pub(super) fn next(&mut self) -> Option<(UserSlot, Accumulator)> {
+        while self.moved < self.apart.places.len() {
+            let slot = UserSlot::new(self.moved);
+            self.moved += 1;
+            if let Some(accumulator) = self.apart.take(slot) {
+                return Some((slot, accumulator));
+            }
+        }
+        None
+    }
+}
+
+impl BySlot {
+    fn of(&mut self, slot: UserSlot, empty: impl FnOnce() -> Accumulator) -> &mut Accumulator {
+        let slot = slot.0 as usize;
+        if self.places.len() <= slot {
+            self.places.resize(slot + 1, NOWHERE);
+        }
+        let place = &mut self.places[slot];
+        if *place == NOWHERE {
+            *place = u32::try_from(self.kept.len()).expect("a slot has one place, and there are fewer than 2³²");
+            self.kept.push(None);
+        }
+        self.kept[*place as usize].get_or_insert_with(empty)
+    }
+
+    fn take(&mut self, slot: UserSlot) -> Option<Accumulator> {
+        let place = *self.places.get(slot.0 as usize).filter(|place| **place != NOWHERE)?;
+        self.kept[place as usize].take()
+    }
+}
