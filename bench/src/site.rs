@@ -316,10 +316,11 @@ impl Site {
         });
         let segments = try_join_all(saved).await?;
         let mut took = None;
-        let is_in_force = |progress: &Value| progress["partitions"]["inForce"] == progress["partitions"]["total"];
-        let is_stored = |progress: &Value| progress["ratio"] == 1.0;
-        let stages: [(&str, &dyn Fn(&Value) -> bool); 2] = [(IN_FORCE, &is_in_force), (STORED, &is_stored)];
-        for (stage, is_over) in stages {
+        for stage in [IN_FORCE, STORED] {
+            let is_over = |progress: &Value| match stage {
+                IN_FORCE => progress["partitions"]["inForce"] == progress["partitions"]["total"],
+                _ => progress["ratio"] == 1.0,
+            };
             let (mut waiting, mut reached) = (segments.clone(), 0.0);
             while let Some(segment) = waiting.last() {
                 match self.server.get(&format!("/segments/{segment}/progress")).await {

@@ -3,6 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
@@ -12,11 +13,22 @@ const NICE: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads for work that nobody waits for in milliseconds.
+/// Threads for work that nobody waits for in milliseconds. As much waits as callers give them. To drop
+/// it waits until they have done that: a library in one of them must not see the process end.
 #[derive(Debug)]
 pub(crate) struct Quiet {
-    /// To drop it ends the threads, when they have done what they were given.
-    jobs: mpsc::Sender<Job>,
+    /// `None` while it is dropped.
+    jobs: Option<mpsc::Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            let _panicked = thread.join();
+        }
+    }
 }
 
 impl Quiet {
@@ -24,18 +36,19 @@ impl Quiet {
     pub(crate) fn new(name: &str, threads: usize) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel::<Job>();
         let waiting = Arc::new(Mutex::new(waiting));
-        for _ in 0..threads {
+        let start = |_| {
             let waiting = waiting.clone();
             let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            thread::Builder::new().name(name.to_owned()).spawn(move || {
                 lower_priority();
                 while let Ok(job) = next() {
                     // Whoever waits for it learns that it has ended.
                     let _panicked = catch_unwind(AssertUnwindSafe(job));
                 }
-            })?;
-        }
-        Ok(Self { jobs })
+            })
+        };
+        let threads = (0..threads).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { jobs: Some(jobs), threads })
     }
 
     /// Runs `act` on one of the threads. It goes on if the caller goes away. Returns `None` if it
@@ -45,7 +58,7 @@ impl Quiet {
         let job = move || {
             let _caller_has_gone = sender.send(act());
         };
-        self.jobs.send(Box::new(job)).ok()?;
+        self.jobs.as_ref()?.send(Box::new(job)).ok()?;
         receiver.await.ok()
     }
 }

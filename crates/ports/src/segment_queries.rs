@@ -21,7 +21,8 @@ pub struct Preview {
     pub sample: Vec<UserId>,
     /// How many users are known.
     pub population: u64,
-    /// Everything that was received before this instant is included.
+    /// Every event that was received before this instant is included; if its user was just merged into
+    /// another, a moment later.
     pub as_of: Timestamp,
 }
 

@@ -170,7 +170,7 @@ impl ServiceHandle {
         Ok(())
     }
 
-    /// Returns the instant before which everything that was received is in the warehouse; `now`, if that
+    /// Returns the instant before which everything that was appended is in the warehouse; `now`, if that
     /// is all.
     ///
     /// # Errors
@@ -179,8 +179,10 @@ impl ServiceHandle {
         let mut until = now;
         for (id, partition) in self.by_id() {
             let archived = *partition.archived.borrow();
-            let missing = self.log.read(Topic::Events, id, archived, 1).await?.records;
-            until = missing.first().map_or(until, |first| first.appended_at.min(until));
+            let missing = self.log.read(Topic::Events, id, archived, 1).await?;
+            // What is being appended cannot be read yet.
+            let complete = Timestamp(missing.complete_until.0 + 1);
+            until = missing.records.first().map_or(complete, |first| first.appended_at).min(until);
         }
         Ok(until)
     }

@@ -140,8 +140,6 @@ impl Database {
         &self,
         act: impl FnOnce(&Connection) -> Result<T, WarehouseError>,
     ) -> Result<T, WarehouseError> {
-        // Read even if the database is still broken: the read shows whether it can be read.
-        let _still_broken = self.heal();
         let result = self.with(|opened| {
             let connection = opened.reader()?;
             let result = act(&connection);

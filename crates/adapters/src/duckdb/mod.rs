@@ -56,7 +56,7 @@ pub struct DuckDbWarehouse {
     turn: Arc<tokio::sync::Mutex<()>>,
     waiting: Arc<group::Batches>,
     free_readers: Arc<Semaphore>,
-    /// The scans that may read a page: as many as cores, or they leave none to the workers.
+    /// The scans that may read a page: one for each thread of `scanner`.
     free_scans: Arc<Semaphore>,
     scanner: Arc<Quiet>,
 }
@@ -69,13 +69,15 @@ impl DuckDbWarehouse {
 
     /// As [`Self::open`], with a write-ahead log of about so many bytes at most.
     pub fn open_with(file: &Path, wal_bytes_max: u64) -> Result<Self, WarehouseError> {
-        let scanner = Quiet::new("history", database::cores());
+        // Scans leave a reader to those who wait.
+        let scans = database::cores().min(READERS_MAX - 1);
+        let scanner = Quiet::new("history", scans);
         Ok(Self {
             database: Arc::new(Database::open(file, wal_bytes_max)?),
             turn: Arc::default(),
             waiting: Arc::default(),
             free_readers: Arc::new(Semaphore::new(READERS_MAX)),
-            free_scans: Arc::new(Semaphore::new(database::cores())),
+            free_scans: Arc::new(Semaphore::new(scans)),
             scanner: Arc::new(scanner.map_err(|error| WarehouseError::Unavailable(error.to_string()))?),
         })
     }
@@ -85,30 +87,34 @@ impl DuckDbWarehouse {
         &self,
         act: impl FnOnce(&duckdb::Connection) -> Result<T, WarehouseError> + Send + 'static,
     ) -> Result<T, WarehouseError> {
-        blocking(self.read(act).await).await
+        let (place, database) = (self.reader().await, self.database.clone());
+        blocking(move || {
+            // Held until the query ends, even if its caller has gone.
+            let _place = place;
+            // Read even if the database is still broken: the read shows whether it can be read.
+            let _still_broken = database.heal();
+            database.read(act)
+        })
+        .await
     }
 
-    /// Like [`Self::reading`], but leaves the processor to others.
+    /// Like [`Self::reading`], but leaves the processor to others, and the healing too: threads of a
+    /// database that is opened there would inherit the priority.
     async fn reading_quietly<T: Send + 'static>(
         &self,
         act: impl FnOnce(&duckdb::Connection) -> Result<T, WarehouseError> + Send + 'static,
     ) -> Result<T, WarehouseError> {
-        let read = self.scanner.run(self.read(act).await).await;
-        read.unwrap_or_else(|| Err(WarehouseError::Unavailable("a read was interrupted".to_owned())))
-    }
-
-    /// Waits for a reading connection, and returns what calls `act` with it.
-    async fn read<T: Send + 'static>(
-        &self,
-        act: impl FnOnce(&duckdb::Connection) -> Result<T, WarehouseError> + Send + 'static,
-    ) -> impl FnOnce() -> Result<T, WarehouseError> + Send + 'static {
-        let place = self.free_readers.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let database = self.database.clone();
-        move || {
-            // Held until the query ends, even if its caller has gone.
+        let (place, database) = (self.reader().await, self.database.clone());
+        let read = self.scanner.run(move || {
             let _place = place;
             database.read(act)
-        }
+        });
+        read.await.unwrap_or_else(|| Err(WarehouseError::Unavailable("a read was interrupted".to_owned())))
+    }
+
+    /// Waits until another query may run.
+    async fn reader(&self) -> OwnedSemaphorePermit {
+        self.free_readers.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
     /// Runs `act` with the writing connection.
@@ -207,6 +213,9 @@ impl Warehouse for DuckDbWarehouse {
                 // The next page is read when the one before was taken. Fails for a dropped cursor.
                 let Ok(place) = sender.reserve().await else { return };
                 let _turn = warehouse.free_scans.acquire().await.expect("the semaphore is never closed");
+                if sender.is_closed() {
+                    return;
+                }
                 let page = warehouse.reading_quietly(move |connection| Ok((pages.next(connection)?, pages))).await;
                 match page {
                     Ok((events, read)) => {

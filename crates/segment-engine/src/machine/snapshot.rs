@@ -243,8 +243,8 @@ impl Machine {
         }
         user.recent = block.recent;
         // An accumulator that waits for history reads all of it from there. A block may have it
-        // nevertheless: written when it was complete but not yet in force, or before it was removed
-        // and defined again. It would count twice.
+        // nevertheless: written when it was complete but not yet in force, also if that came after the
+        // instant of the checkpoint; or before it was removed and defined again. It would count twice.
         let names = self.catalog.names(block.format);
         let id_of = |name| names.get(&name).copied().filter(|id| self.catalog.is_complete(*id));
         user.accumulators =

@@ -264,6 +264,7 @@ impl Partition {
                 self.gather(at).await;
                 self.save_before_change().await?;
                 self.machine.remove_segment(id, at);
+                self.told.remove(&id);
             }
         }
         Ok(())

@@ -82,7 +82,10 @@ impl Partition {
         if !self.saving.is_nothing() {
             return Timestamp::MAX;
         }
-        Timestamp(self.changed_at.0.saturating_add(self.settings.checkpoint_interval_micros))
+        let is_level = self.untold.is_empty() && self.machine.settled_until() >= self.machine.now();
+        let intervals = if is_level && self.machine.incomplete().is_empty() { 1 } else { 1 + PUT_OFF_MAX };
+        let after = self.settings.checkpoint_interval_micros.saturating_mul(intervals);
+        Timestamp(self.changed_at.0.saturating_add(after))
     }
 
     /// Does a step of the checkpoint that is being written; or begins one, if something happened since
@@ -96,11 +99,8 @@ impl Partition {
     /// is, something happened since the last, and that is long enough ago.
     pub(crate) async fn tend_checkpoint(&mut self) -> Result<(), WorkerError> {
         self.note_stored()?;
-        let (now, due) = (self.ports.clock.now(), self.checkpoint_due());
-        let is_level = self.untold.is_empty() && self.machine.settled_until() >= self.machine.now();
-        let is_ready = is_level && self.machine.incomplete().is_empty();
-        let put_off = if is_ready { 0 } else { self.settings.checkpoint_interval_micros.saturating_mul(PUT_OFF_MAX) };
-        if now.0 >= due.0.saturating_add(put_off) { self.begin_checkpoint().await } else { Ok(()) }
+        let is_due = self.ports.clock.now() >= self.checkpoint_due();
+        if is_due { self.begin_checkpoint().await } else { Ok(()) }
     }
 
     /// Writes a checkpoint: the users that changed since the last one, and their position.

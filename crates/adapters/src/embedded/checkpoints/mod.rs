@@ -24,7 +24,6 @@ use segment_engine::ids::{PartitionId, UserId};
 use self::files::{Files, Marker, Writing};
 use super::pending::sync;
 use super::store::{Opened, Store, StoreError};
-use crate::quiet::Quiet;
 
 /// The folder of the files, in that of the log.
 const FOLDER: &str = "checkpoints";
@@ -34,7 +33,6 @@ const FOLDER: &str = "checkpoints";
 pub struct EmbeddedCheckpoints {
     store: Arc<Store>,
     folder: Arc<PathBuf>,
-    threads: Arc<Quiet>,
     /// Locked during a call about the partition.
     writing: Arc<Mutex<HashMap<PartitionId, Arc<Mutex<Writing>>>>>,
 }
@@ -52,9 +50,7 @@ impl EmbeddedCheckpoints {
         let parent = folder;
         let folder = parent.join(FOLDER);
         std::fs::create_dir_all(&folder).and_then(|()| sync(parent)).map_err(StoreError::from)?;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = Arc::new(Quiet::new("checkpoints", cores).map_err(StoreError::from)?);
-        let checkpoints = Self { store, folder: Arc::new(folder), threads, writing: Arc::default() };
+        let checkpoints = Self { store, folder: Arc::new(folder), writing: Arc::default() };
         for partition in PartitionId::all(partitions) {
             checkpoints.with(partition, format_5::bring_up_to_date)?;
         }
@@ -81,15 +77,15 @@ impl EmbeddedCheckpoints {
         })
     }
 
-    /// Like [`Self::with`], on a thread that leaves the processor to others.
+    /// Like [`Self::with`], on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         partition: PartitionId,
         act: impl FnOnce(&mut Files<'_>) -> Result<T, CheckpointError> + Send + 'static,
     ) -> Result<T, CheckpointError> {
         let checkpoints = self.clone();
-        let done = self.threads.run(move || checkpoints.with(partition, act)).await;
-        done.unwrap_or_else(|| Err(CheckpointError::Unavailable("a call was interrupted".to_owned())))
+        let done = tokio::task::spawn_blocking(move || checkpoints.with(partition, act)).await;
+        done.unwrap_or_else(|error| Err(CheckpointError::Unavailable(error.to_string())))
     }
 
     /// Erases what was removed or replaced from the files of the latest checkpoints.

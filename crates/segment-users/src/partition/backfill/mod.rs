@@ -22,6 +22,8 @@ use super::{Partition, WorkerError};
 /// is read too, but the segment is not yet in force.
 const SCANNED: f64 = 0.95;
 const READ: f64 = 0.99;
+/// The same, when all users have been evaluated and changes are still to be emitted.
+const UNTOLD: f64 = 0.999;
 /// How many events are added between two looks at the time.
 const EVENTS_PER_LOOK: usize = 16;
 
@@ -76,6 +78,11 @@ impl Backfill {
         self.scan.has_events() || has_events || self.is_completing()
     }
 
+    /// Whether more of what merged users brought along can be read: the last read had no events.
+    fn reads_merged(&self) -> bool {
+        self.awaits.is_none() && self.merged.as_ref().is_some_and(|merged| !merged.unread.is_empty())
+    }
+
     /// Whether accumulators are being completed. Their segments take effect together.
     fn is_completing(&self) -> bool {
         self.merged.as_ref().is_some_and(Merged::is_read)
@@ -124,7 +131,7 @@ impl Partition {
         let filled = self.backfill.scan.take_filled(&self.machine);
         self.backfill.scanned.extend(filled);
         self.read_merged().await?;
-        if self.backfill.has_work() {
+        if self.backfill.has_work() || self.backfill.reads_merged() {
             return Ok(true);
         }
         if self.backfill.scan.is_idle() || (self.backfill.merged.is_some() && self.backfill.scan.waits()) {
@@ -246,12 +253,16 @@ impl Partition {
         if ratio < 1.0 {
             return Some((ratio, 0));
         }
-        let now = (version, self.progress.notifications_offset);
-        let told = self.told.entry(segment).or_insert(now);
-        if told.0 != version {
-            *told = now;
+        match self.told.get(&segment) {
+            Some((of, told)) if *of == version => Some((ratio, *told)),
+            // Some that wait may be its own.
+            _ if !self.untold.is_empty() => Some((UNTOLD, 0)),
+            _ => {
+                let told = self.progress.notifications_offset;
+                self.told.insert(segment, (version, told));
+                Some((ratio, told))
+            }
         }
-        Some((ratio, told.1))
     }
 
     /// Returns how much of the work of the newest version known here is done: 1 when it is in
@@ -267,12 +278,9 @@ impl Partition {
         }
     }
 
-    /// Returns the progress of a version that has taken effect: 1 when all changes are emitted.
+    /// Returns the progress of a version that has taken effect.
     fn sweep_progress(&self, segment: SegmentId) -> f64 {
-        match self.machine.sweep_progress(segment) {
-            None if self.untold.is_empty() => 1.0,
-            swept => READ + (1.0 - READ) * swept.unwrap_or(1.0).min(READ),
-        }
+        self.machine.sweep_progress(segment).map_or(1.0, |swept| READ + (1.0 - READ) * swept.min(READ))
     }
 
     fn progress_of(&self, accumulator: AccumulatorId) -> f64 {
@@ -319,6 +327,7 @@ impl Partition {
                 tracing::info!(partition = self.id.0, "waiting for the archiver: a new segment needs the history");
                 self.wait_until_archived(self.id, self.backfill.awaits.unwrap_or_default()).await?;
             }
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
