@@ -132,8 +132,9 @@ impl Files<'_> {
         RunWriter::create(self.folder, self.partition, number)
     }
 
-    /// Completes the checkpoint that is being written.
-    pub(super) fn complete(&mut self, progress: Progress, partition_state: Vec<u8>) -> Result<(), CheckpointError> {
+    /// Completes the files of the checkpoint that is being written, and returns its marker. It counts
+    /// when that is [written](Self::switch), with no other change in between.
+    pub(super) fn complete(&mut self, progress: Progress, partition_state: Vec<u8>) -> Result<Marker, CheckpointError> {
         // A marker that cannot be read names no runs; the worker does not write after it.
         let before = self.marker(Generation::Latest)?;
         let (mut runs, last_user) = before.map_or((Vec::new(), None), |before| (before.runs, before.last_user));
@@ -153,7 +154,7 @@ impl Files<'_> {
                 Err(error) => return Err(error),
             }
         }
-        self.switch(&[(Generation::Latest, Some(Marker { progress, partition_state, runs, last_user }))])
+        Ok(Marker { progress, partition_state, runs, last_user })
     }
 
     /// Merges all runs of the latest checkpoint into one, which no longer has what was removed or

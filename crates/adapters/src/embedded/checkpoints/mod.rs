@@ -24,6 +24,7 @@ use segment_engine::ids::{PartitionId, UserId};
 use self::files::{Files, Marker, Writing};
 use super::pending::sync;
 use super::store::{Opened, Store, StoreError};
+use crate::quiet::Quiet;
 
 /// The folder of the files, in that of the log.
 const FOLDER: &str = "checkpoints";
@@ -33,8 +34,12 @@ const FOLDER: &str = "checkpoints";
 pub struct EmbeddedCheckpoints {
     store: Arc<Store>,
     folder: Arc<PathBuf>,
-    /// Locked during a call about the partition.
+    /// Locked during a step about the partition.
     writing: Arc<Mutex<HashMap<PartitionId, Arc<Mutex<Writing>>>>>,
+    /// Locked during a change of the partition's markers, which has several steps.
+    changing: Arc<Mutex<HashMap<PartitionId, Arc<tokio::sync::Mutex<()>>>>>,
+    /// For what takes long and holds no lock of the log.
+    quiet: Arc<Quiet>,
 }
 
 impl From<StoreError> for CheckpointError {
@@ -50,7 +55,10 @@ impl EmbeddedCheckpoints {
         let parent = folder;
         let folder = parent.join(FOLDER);
         std::fs::create_dir_all(&folder).and_then(|()| sync(parent)).map_err(StoreError::from)?;
-        let checkpoints = Self { store, folder: Arc::new(folder), writing: Arc::default() };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let quiet = Arc::new(Quiet::new("checkpoints", cores).map_err(StoreError::from)?);
+        let checkpoints =
+            Self { store, folder: Arc::new(folder), writing: Arc::default(), changing: Arc::default(), quiet };
         for partition in PartitionId::all(partitions) {
             checkpoints.with(partition, format_5::bring_up_to_date)?;
         }
@@ -88,9 +96,28 @@ impl EmbeddedCheckpoints {
         done.unwrap_or_else(|error| Err(CheckpointError::Unavailable(error.to_string())))
     }
 
-    /// Erases what was removed or replaced from the files of the latest checkpoints.
+    /// Like [`Self::blocking`], on a thread that leaves the processor to others. Not for what writes to
+    /// the log's database, whose locks others wait for.
+    async fn quietly<T: Send + 'static>(
+        &self,
+        partition: PartitionId,
+        act: impl FnOnce(&mut Files<'_>) -> Result<T, CheckpointError> + Send + 'static,
+    ) -> Result<T, CheckpointError> {
+        let checkpoints = self.clone();
+        let done = self.quiet.run(move || checkpoints.with(partition, act)).await;
+        done.unwrap_or_else(|| Err(CheckpointError::Unavailable("a call was interrupted".to_owned())))
+    }
+
+    /// Returns what is locked during a change of the partition's markers.
+    fn changing(&self, partition: PartitionId) -> Arc<tokio::sync::Mutex<()>> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).entry(partition).or_default().clone()
+    }
+
+    /// Erases what was removed or replaced from the files of the latest checkpoints. Blocks.
     pub(super) fn wipe(&self, partitions: u32) -> Result<(), CheckpointError> {
         PartitionId::all(partitions).try_for_each(|partition| {
+            let changing = self.changing(partition);
+            let _changing = changing.blocking_lock();
             self.with(partition, |files| {
                 match files.merge_all() {
                     // Its worker finds that too; the other files can be erased.
@@ -109,7 +136,7 @@ impl EmbeddedCheckpoints {
 #[async_trait]
 impl CheckpointStore for EmbeddedCheckpoints {
     async fn add(&self, partition: PartitionId, users: Blocks) -> Result<(), CheckpointError> {
-        self.blocking(partition, move |files| files.add(&users)).await
+        self.quietly(partition, move |files| files.add(&users)).await
     }
 
     async fn forget_added(&self, partition: PartitionId) -> Result<(), CheckpointError> {
@@ -122,11 +149,14 @@ impl CheckpointStore for EmbeddedCheckpoints {
 
     async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
         let Checkpoint { partition, users, partition_state, marker } = checkpoint;
-        self.blocking(partition, move |files| {
+        let changing = self.changing(partition);
+        let _changing = changing.lock().await;
+        let complete = move |files: &mut Files<'_>| {
             files.add(&users)?;
             files.complete(marker, partition_state)
-        })
-        .await
+        };
+        let marker = self.quietly(partition, complete).await?;
+        self.blocking(partition, move |files| files.switch(&[(Generation::Latest, Some(marker))])).await
     }
 
     async fn load(&self, partition: PartitionId, generation: Generation) -> Result<Option<Restored>, CheckpointError> {
@@ -153,6 +183,8 @@ impl CheckpointStore for EmbeddedCheckpoints {
     }
 
     async fn keep(&self, partition: PartitionId) -> Result<Option<Progress>, CheckpointError> {
+        let changing = self.changing(partition);
+        let _changing = changing.lock().await;
         self.blocking(partition, |files| {
             let Some(latest) = files.merge_all()? else { return Ok(None) };
             files.each(&latest.runs, |_, _| Ok(()))?;
@@ -164,6 +196,8 @@ impl CheckpointStore for EmbeddedCheckpoints {
     }
 
     async fn fall_back(&self, partition: PartitionId) -> Result<(), CheckpointError> {
+        let changing = self.changing(partition);
+        let _changing = changing.lock().await;
         self.blocking(partition, |files| {
             let Some(kept) = files.marker(Generation::Kept)? else { return Ok(()) };
             files.each(&kept.runs, |_, _| Ok(()))?;
@@ -173,6 +207,8 @@ impl CheckpointStore for EmbeddedCheckpoints {
     }
 
     async fn discard(&self, partition: PartitionId) -> Result<(), CheckpointError> {
+        let changing = self.changing(partition);
+        let _changing = changing.lock().await;
         self.blocking(partition, |files| {
             files.forget_added();
             files.switch(&[(Generation::Latest, None), (Generation::Kept, None)])?;
