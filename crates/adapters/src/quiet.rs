@@ -25,7 +25,9 @@ pub(crate) struct Quiet {
 impl Drop for Quiet {
     fn drop(&mut self) {
         self.jobs = None;
-        for thread in self.threads.drain(..) {
+        // A job may have held the last reference: its thread ends by itself.
+        let this = thread::current().id();
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != this) {
             let _panicked = thread.join();
         }
     }
@@ -63,6 +65,11 @@ impl Quiet {
     }
 }
 
+/// Returns how many cores there are.
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Linux has a priority for each thread. Elsewhere it would be that of the process.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
@@ -80,5 +87,24 @@ mod tests {
         let quiet = Quiet::new("quiet", 1).unwrap();
         assert_eq!(quiet.run(|| panic!("on purpose")).await, None::<()>);
         assert_eq!(quiet.run(|| 7).await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_job_may_hold_the_last_reference() {
+        let quiet = Arc::new(Quiet::new("quiet", 2).unwrap());
+        let (go, wait) = mpsc::channel();
+        let (sender, ended) = oneshot::channel();
+        let job = {
+            let quiet = quiet.clone();
+            move || {
+                wait.recv().unwrap();
+                let dropped = catch_unwind(AssertUnwindSafe(|| drop(quiet)));
+                let _test_has_failed = sender.send(dropped.is_ok());
+            }
+        };
+        quiet.jobs.as_ref().unwrap().send(Box::new(job)).unwrap();
+        drop(quiet);
+        go.send(()).unwrap();
+        assert_eq!(ended.await, Ok(true), "it does not wait for its own thread");
     }
 }

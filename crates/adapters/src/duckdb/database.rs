@@ -14,6 +14,7 @@ use duckdb::{Config, Connection};
 use ports::warehouse::WarehouseError;
 
 use super::{schema, unavailable};
+use crate::quiet::cores;
 use crate::space::probe;
 
 /// The memory that DuckDB may use. Larger joins spill to disk, beside the file.
@@ -55,10 +56,6 @@ struct Opened {
 /// and the workers need that time.
 fn threads() -> i64 {
     i64::try_from(cores() / 2).unwrap_or(i64::MAX).max(1)
-}
-
-pub(super) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -34,7 +34,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use database::Database;
 pub use query::QUERY_ROWS_MAX;
 
-use crate::quiet::Quiet;
+use crate::quiet::{Quiet, cores};
 
 /// The number of queries that run at the same time; more wait.
 pub const READERS_MAX: usize = 4;
@@ -70,7 +70,7 @@ impl DuckDbWarehouse {
     /// As [`Self::open`], with a write-ahead log of about so many bytes at most.
     pub fn open_with(file: &Path, wal_bytes_max: u64) -> Result<Self, WarehouseError> {
         // Scans leave a reader to those who wait.
-        let scans = database::cores().min(READERS_MAX - 1);
+        let scans = cores().min(READERS_MAX - 1);
         let scanner = Quiet::new("history", scans);
         Ok(Self {
             database: Arc::new(Database::open(file, wal_bytes_max)?),

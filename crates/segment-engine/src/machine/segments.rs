@@ -56,11 +56,10 @@ impl Machine {
         if slot.pending.as_ref().is_none_or(|pending| pending.definition.version != version) {
             return;
         }
-        if slot.in_force.is_some() {
+        let cause = if slot.in_force.is_some() { Cause::Edit } else { Cause::Backfill };
+        if cause == Cause::Edit {
             self.save_all_before_change();
         }
-        let slot = &self.catalog.slots[index.0 as usize];
-        let cause = if slot.in_force.is_some() { Cause::Edit } else { Cause::Backfill };
         let unused = self.catalog.activate(index);
         self.drop_accumulators(&unused);
         let (now, slots) = (self.now, self.users.len());

@@ -26,7 +26,7 @@ const RECORDS_WITHIN_MS: u64 = 100;
 
 impl Default for Background {
     fn default() -> Self {
-        // With a single core, that is half of them.
+        // Half of two is one: a single core is for both.
         let cores = available_parallelism().map_or(1, std::num::NonZero::get).max(2);
         Self(Arc::new(Cores { all: Semaphore::new(cores), began: Instant::now(), records_at: AtomicU64::new(0) }))
     }

@@ -24,7 +24,7 @@ use segment_engine::ids::{PartitionId, UserId};
 use self::files::{Files, Marker, Writing};
 use super::pending::sync;
 use super::store::{Opened, Store, StoreError};
-use crate::quiet::Quiet;
+use crate::quiet::{Quiet, cores};
 
 /// The folder of the files, in that of the log.
 const FOLDER: &str = "checkpoints";
@@ -34,12 +34,17 @@ const FOLDER: &str = "checkpoints";
 pub struct EmbeddedCheckpoints {
     store: Arc<Store>,
     folder: Arc<PathBuf>,
-    /// Locked during a step about the partition.
-    writing: Arc<Mutex<HashMap<PartitionId, Arc<Mutex<Writing>>>>>,
-    /// Locked during a change of the partition's markers, which has several steps.
-    changing: Arc<Mutex<HashMap<PartitionId, Arc<tokio::sync::Mutex<()>>>>>,
+    partitions: Arc<Mutex<HashMap<PartitionId, Arc<OfPartition>>>>,
     /// For what takes long and holds no lock of the log.
     quiet: Arc<Quiet>,
+}
+
+#[derive(Default)]
+struct OfPartition {
+    /// Locked during a step.
+    writing: Mutex<Writing>,
+    /// Locked during a change of the markers, which has several steps.
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl From<StoreError> for CheckpointError {
@@ -55,14 +60,16 @@ impl EmbeddedCheckpoints {
         let parent = folder;
         let folder = parent.join(FOLDER);
         std::fs::create_dir_all(&folder).and_then(|()| sync(parent)).map_err(StoreError::from)?;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let quiet = Arc::new(Quiet::new("checkpoints", cores).map_err(StoreError::from)?);
-        let checkpoints =
-            Self { store, folder: Arc::new(folder), writing: Arc::default(), changing: Arc::default(), quiet };
+        let quiet = Arc::new(Quiet::new("checkpoints", cores()).map_err(StoreError::from)?);
+        let checkpoints = Self { store, folder: Arc::new(folder), partitions: Arc::default(), quiet };
         for partition in PartitionId::all(partitions) {
             checkpoints.with(partition, format_5::bring_up_to_date)?;
         }
         Ok(checkpoints)
+    }
+
+    fn of(&self, partition: PartitionId) -> Arc<OfPartition> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).entry(partition).or_default().clone()
     }
 
     /// Calls `act` with the files of a partition, alone.
@@ -71,11 +78,8 @@ impl EmbeddedCheckpoints {
         partition: PartitionId,
         act: impl FnOnce(&mut Files<'_>) -> Result<T, CheckpointError>,
     ) -> Result<T, CheckpointError> {
-        let writing = {
-            let mut all = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry(partition).or_default().clone()
-        };
-        let mut writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = self.of(partition);
+        let mut writing = of.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.with(|opened| {
             let done = act(&mut Files { folder: &self.folder, opened, partition, writing: &mut writing });
             if let Err(CheckpointError::Unavailable(_)) = done {
@@ -108,16 +112,11 @@ impl EmbeddedCheckpoints {
         done.unwrap_or_else(|| Err(CheckpointError::Unavailable("a call was interrupted".to_owned())))
     }
 
-    /// Returns what is locked during a change of the partition's markers.
-    fn changing(&self, partition: PartitionId) -> Arc<tokio::sync::Mutex<()>> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner).entry(partition).or_default().clone()
-    }
-
     /// Erases what was removed or replaced from the files of the latest checkpoints. Blocks.
     pub(super) fn wipe(&self, partitions: u32) -> Result<(), CheckpointError> {
         PartitionId::all(partitions).try_for_each(|partition| {
-            let changing = self.changing(partition);
-            let _changing = changing.blocking_lock();
+            let of = self.of(partition);
+            let _changing = of.changing.blocking_lock();
             self.with(partition, |files| {
                 match files.merge_all() {
                     // Its worker finds that too; the other files can be erased.
@@ -149,8 +148,7 @@ impl CheckpointStore for EmbeddedCheckpoints {
 
     async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
         let Checkpoint { partition, users, partition_state, marker } = checkpoint;
-        let changing = self.changing(partition);
-        let _changing = changing.lock().await;
+        let _changing = self.of(partition).changing.clone().lock_owned().await;
         let complete = move |files: &mut Files<'_>| {
             files.add(&users)?;
             files.complete(marker, partition_state)
@@ -183,8 +181,7 @@ impl CheckpointStore for EmbeddedCheckpoints {
     }
 
     async fn keep(&self, partition: PartitionId) -> Result<Option<Progress>, CheckpointError> {
-        let changing = self.changing(partition);
-        let _changing = changing.lock().await;
+        let _changing = self.of(partition).changing.clone().lock_owned().await;
         self.blocking(partition, |files| {
             let Some(latest) = files.merge_all()? else { return Ok(None) };
             files.each(&latest.runs, |_, _| Ok(()))?;
@@ -196,8 +193,7 @@ impl CheckpointStore for EmbeddedCheckpoints {
     }
 
     async fn fall_back(&self, partition: PartitionId) -> Result<(), CheckpointError> {
-        let changing = self.changing(partition);
-        let _changing = changing.lock().await;
+        let _changing = self.of(partition).changing.clone().lock_owned().await;
         self.blocking(partition, |files| {
             let Some(kept) = files.marker(Generation::Kept)? else { return Ok(()) };
             files.each(&kept.runs, |_, _| Ok(()))?;
@@ -207,8 +203,7 @@ impl CheckpointStore for EmbeddedCheckpoints {
     }
 
     async fn discard(&self, partition: PartitionId) -> Result<(), CheckpointError> {
-        let changing = self.changing(partition);
-        let _changing = changing.lock().await;
+        let _changing = self.of(partition).changing.clone().lock_owned().await;
         self.blocking(partition, |files| {
             files.forget_added();
             files.switch(&[(Generation::Latest, None), (Generation::Kept, None)])?;
