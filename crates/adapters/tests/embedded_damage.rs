@@ -64,7 +64,7 @@ async fn write(opened: &Embedded, n: u8) {
         .await
         .unwrap();
     let users = vec![(UserId(i64::from(n)), Some(vec![n; 20]))];
-    let checkpoint = Checkpoint { partition: PartitionId(0), users, partition_state: vec![n], marker };
+    let checkpoint = Checkpoint { partition: PartitionId(0), users, is_whole: false, partition_state: vec![n], marker };
     if let Err(CheckpointError::Corrupt { .. }) = opened.checkpoints.write(checkpoint.clone()).await {
         // If many writes were lost, the last marker names files that have been merged since. A worker
         // then does without that checkpoint.

@@ -127,8 +127,13 @@ async fn a_damaged_checkpoint_is_refused() {
         let (log, checkpoints) = open(folder.path());
         for partition in [1, 2] {
             let users = vec![(UserId(41), Some(vec![1])), (UserId(42), Some(vec![2]))];
-            let checkpoint =
-                Checkpoint { partition: PartitionId(partition), users, partition_state: vec![3], marker: progress(9) };
+            let checkpoint = Checkpoint {
+                partition: PartitionId(partition),
+                users,
+                is_whole: false,
+                partition_state: vec![3],
+                marker: progress(9),
+            };
             checkpoints.write(checkpoint).await.unwrap();
         }
         drop((log, checkpoints));
@@ -230,6 +235,7 @@ async fn a_log_of_an_earlier_build_computes_its_highest_ids_once() {
     let checkpoint = |partition, next_offset, users: &[i64]| Checkpoint {
         partition,
         users: users.iter().map(|user| (UserId(*user), Some(vec![1]))).collect(),
+        is_whole: false,
         partition_state: vec![],
         marker: progress(next_offset),
     };

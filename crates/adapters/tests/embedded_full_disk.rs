@@ -124,7 +124,7 @@ async fn refuses_everything(log: &embedded::EmbeddedLog, checkpoints: &embedded:
 
 fn checkpoint() -> Checkpoint {
     let users = vec![(UserId(1), Some(noise(5, 1 << 20)))];
-    Checkpoint { partition: PartitionId(0), users, partition_state: vec![], marker: progress(1) }
+    Checkpoint { partition: PartitionId(0), users, is_whole: false, partition_state: vec![], marker: progress(1) }
 }
 
 async fn stored_values(log: &dyn Log) -> Vec<Vec<u8>> {

@@ -21,7 +21,7 @@ fn open(folder: &Path) -> (EmbeddedLog, EmbeddedCheckpoints) {
 fn checkpoint(next_offset: u64, users: &[(i64, &[u8])]) -> Checkpoint {
     let users = users.iter().map(|(user, block)| (UserId(*user), Some(block.to_vec()))).collect();
     let marker = Progress { next_offset, time: Timestamp(1), behind: 0, notifications_offset: 0 };
-    Checkpoint { partition: PartitionId(1), users, partition_state: vec![3], marker }
+    Checkpoint { partition: PartitionId(1), users, is_whole: false, partition_state: vec![3], marker }
 }
 
 /// Changes the checkpoints without the adapter.

@@ -219,7 +219,7 @@ fn checkpoint(next_offset: u64, users: &[(i64, bool)]) -> Checkpoint {
     let block = |user| format!("state of {}", secret(user, "trait")).into_bytes();
     let users = users.iter().map(|(user, stays)| (UserId(*user), stays.then(|| block(*user)))).collect();
     let marker = Progress { next_offset, time: Timestamp(1), behind: 0, notifications_offset: 0 };
-    Checkpoint { partition: PartitionId(0), users, partition_state: vec![3], marker }
+    Checkpoint { partition: PartitionId(0), users, is_whole: false, partition_state: vec![3], marker }
 }
 
 /// Small records are stored in tables, large ones in files of their own.

@@ -8,13 +8,15 @@ use crate::log::Progress;
 /// Users and their blocks; `None` removes a block.
 pub type Blocks = Vec<(UserId, Option<Vec<u8>>)>;
 
-/// One incremental checkpoint: the blocks of the users that changed since the one before.
+/// One checkpoint: the blocks of the users that changed since the one before, or of all.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// The partition of the event topic.
     pub partition: PartitionId,
-    /// The blocks of the changed users, but for those that were [added](CheckpointStore::add) before.
+    /// The blocks, but for those that were [added](CheckpointStore::add) before.
     pub users: Blocks,
+    /// Whether it has every user. Then no block of the checkpoints before counts any longer.
+    pub is_whole: bool,
     /// The state of the partition as a whole (segments in force, running backfills).
     pub partition_state: Vec<u8>,
     /// The progress that the blocks include. A checkpoint without its marker was never written.
@@ -62,7 +64,7 @@ pub enum CheckpointError {
 #[async_trait]
 pub trait CheckpointStore: Send + Sync + 'static {
     /// Adds blocks to the partition's next checkpoint. Until that is [written](Self::write) they count
-    /// for nothing. Of two blocks of a user the later one counts.
+    /// for nothing. A checkpoint has a user once.
     async fn add(&self, partition: PartitionId, users: Blocks) -> Result<(), CheckpointError>;
 
     /// Forgets the blocks that were added to a checkpoint that was never written.

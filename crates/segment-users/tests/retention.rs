@@ -113,7 +113,7 @@ impl Trimmed {
         let marker = checkpoints.marker(partition, Generation::Latest).await.unwrap().unwrap();
         let users = vec![(UserId(USER), Some(b"no block".to_vec()))];
         let partition_state = b"no state".to_vec();
-        checkpoints.write(Checkpoint { partition, users, partition_state, marker }).await.unwrap();
+        checkpoints.write(Checkpoint { partition, users, is_whole: false, partition_state, marker }).await.unwrap();
     }
 
     /// Segments that events, time, merges and edits change.

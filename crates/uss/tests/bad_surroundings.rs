@@ -206,7 +206,10 @@ async fn damage_checkpoint(launch: &Launch, user: i64) {
     let partition = ports::log::partition_of(UserId(user), log.partitions());
     let marker = log.committed(partition).await.unwrap().unwrap();
     let users = vec![(UserId(user), Some(b"no block".to_vec()))];
-    checkpoints.write(Checkpoint { partition, users, partition_state: b"no state".to_vec(), marker }).await.unwrap();
+    checkpoints
+        .write(Checkpoint { partition, users, is_whole: false, partition_state: b"no state".to_vec(), marker })
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

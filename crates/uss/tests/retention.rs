@@ -43,7 +43,10 @@ async fn damage(launch: &Launch, user: i64, kept_too: bool) {
         "{first} {kept:?} {marker:?}"
     );
     let users = vec![(UserId(user), Some(b"no block".to_vec()))];
-    checkpoints.write(Checkpoint { partition, users, partition_state: b"no state".to_vec(), marker }).await.unwrap();
+    checkpoints
+        .write(Checkpoint { partition, users, is_whole: false, partition_state: b"no state".to_vec(), marker })
+        .await
+        .unwrap();
     if kept_too {
         checkpoints.keep(partition).await.unwrap();
     }

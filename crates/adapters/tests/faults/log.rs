@@ -35,7 +35,13 @@ fn progress(next_offset: u64) -> Progress {
 
 fn checkpoint(next_offset: u64) -> Checkpoint {
     let users = vec![(UserId(1), Some(vec![next_offset as u8; 30])), (UserId(2), Some(vec![2]))];
-    Checkpoint { partition: PartitionId(0), users, partition_state: vec![7], marker: progress(next_offset) }
+    Checkpoint {
+        partition: PartitionId(0),
+        users,
+        is_whole: false,
+        partition_state: vec![7],
+        marker: progress(next_offset),
+    }
 }
 
 async fn fill((log, checkpoints): &(EmbeddedLog, EmbeddedCheckpoints)) {

@@ -22,6 +22,7 @@ pub trait CheckpointPlace: Send + Sync {
 pub async fn suite<P: CheckpointPlace>(place: impl Fn() -> P) {
     checkpoints_add_up(&*place().open().await).await;
     added_blocks_count_when_the_checkpoint_is_written(&place()).await;
+    a_whole_checkpoint_replaces_those_before(&place()).await;
     partitions_are_independent(&*place().open().await).await;
     discarding_leaves_nothing(&*place().open().await).await;
     a_kept_checkpoint_stays_as_it_was(&*place().open().await).await;
@@ -38,6 +39,7 @@ fn checkpoint(partition: u32, next_offset: u64, users: &[(i64, Option<&[u8]>)]) 
     Checkpoint {
         partition: PartitionId(partition),
         users,
+        is_whole: false,
         partition_state: next_offset.to_string().into_bytes(),
         marker: marker(next_offset),
     }
@@ -84,10 +86,10 @@ async fn added_blocks_count_when_the_checkpoint_is_written(place: &impl Checkpoi
     add(&*store, 0, &[(1, Some(b"a")), (2, Some(b"b"))]).await;
     add(&*store, 1, &[(1, Some(b"other"))]).await;
     assert!(store.marker(PartitionId(0), Latest).await.unwrap().is_none(), "not written yet");
-    add(&*store, 0, &[(2, Some(b"b2")), (3, Some(b"c")), (4, Some(b"d"))]).await;
-    store.write(checkpoint(0, 1, &[(4, None), (5, Some(b"e"))])).await.unwrap();
-    expect(&*store, 0, 1, &[(1, b"a"), (2, b"b2"), (3, b"c"), (5, b"e")]).await;
-    let users: [(i64, &[u8]); 4] = [(1, b"a"), (2, b"b2"), (3, b"c"), (5, b"e")];
+    add(&*store, 0, &[(3, Some(b"c")), (4, None)]).await;
+    store.write(checkpoint(0, 1, &[(5, Some(b"e"))])).await.unwrap();
+    let users: [(i64, &[u8]); 4] = [(1, b"a"), (2, b"b"), (3, b"c"), (5, b"e")];
+    expect(&*store, 0, 1, &users).await;
     add(&*store, 0, &[(1, None), (6, Some(b"never written"))]).await;
     expect(&*store, 0, 1, &users).await;
     store.forget_added(PartitionId(0)).await.unwrap();
@@ -100,6 +102,26 @@ async fn added_blocks_count_when_the_checkpoint_is_written(place: &impl Checkpoi
     expect(&*store, 0, 2, &users).await;
     store.write(checkpoint(0, 3, &[])).await.unwrap();
     expect(&*store, 0, 3, &users).await;
+}
+
+async fn a_whole_checkpoint_replaces_those_before(place: &impl CheckpointPlace) {
+    let store = place.open().await;
+    let whole = |next_offset, users| Checkpoint { is_whole: true, ..checkpoint(0, next_offset, users) };
+    store.write(whole(1, &[(1, Some(b"a")), (2, Some(b"b")), (3, Some(b"c"))])).await.unwrap();
+    store.write(checkpoint(0, 2, &[(2, Some(b"b2")), (4, Some(b"d"))])).await.unwrap();
+    expect(&*store, 0, 2, &[(1, b"a"), (2, b"b2"), (3, b"c"), (4, b"d")]).await;
+    store.keep(PartitionId(0)).await.unwrap();
+    let added = checkpoint(0, 0, &[(1, Some(b"a3"))]).users;
+    store.add(PartitionId(0), added).await.unwrap();
+    store.write(whole(3, &[(2, None), (4, Some(b"d"))])).await.unwrap();
+    expect(&*store, 0, 3, &[(1, b"a3"), (4, b"d")]).await;
+    expect_generation(&*store, 0, Kept, 2, &[(1, b"a"), (2, b"b2"), (3, b"c"), (4, b"d")]).await;
+    store.write(checkpoint(0, 4, &[(4, None)])).await.unwrap();
+    store.write(whole(5, &[])).await.unwrap();
+    store.write(checkpoint(0, 6, &[(5, Some(b"e"))])).await.unwrap();
+    drop(store);
+    let store = place.open().await;
+    expect(&*store, 0, 6, &[(5, b"e")]).await;
 }
 
 async fn partitions_are_independent(store: &dyn CheckpointStore) {

@@ -61,7 +61,8 @@ impl CheckpointStore for MemoryCheckpoints {
         let added = self.take_added(checkpoint.partition);
         let mut stored = self.stored();
         let latest = (checkpoint.partition, Generation::Latest);
-        let mut users = stored.remove(&latest).map(|stored| stored.users).unwrap_or_default();
+        let before = stored.remove(&latest).filter(|_| !checkpoint.is_whole);
+        let mut users = before.map(|stored| stored.users).unwrap_or_default();
         for (user, block) in added.into_iter().chain(checkpoint.users) {
             match block {
                 Some(block) => users.insert(user, block),

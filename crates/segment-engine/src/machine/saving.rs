@@ -3,6 +3,9 @@
 //! A checkpoint holds the users as they are at one instant. Those that changed since the one before
 //! are written a few at a time; a user who is about to change before it is their turn is written
 //! first. So a checkpoint of a million users holds up no record.
+//!
+//! When most users changed, all are written: that costs less than to read the others from the
+//! checkpoint before, to merge them.
 
 use super::Machine;
 use super::index::UserSlot;
@@ -13,19 +16,47 @@ use crate::time::Timestamp;
 /// A user's block; `None` if the user was removed.
 pub type SavedUser = (UserId, Option<Vec<u8>>);
 
-/// The time from one checkpoint to the next. Two in turn are enough: before the next begins, all
-/// users of the last but one are saved.
+/// What checkpoints have of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// The user has not changed since a checkpoint saved them. It belongs to this round.
+    Saved(Turn),
+    /// The user changed in this period.
+    Changed(Turn),
+}
+
+/// One of two in turn.
+///
+/// The time from one checkpoint to the next is a period; before the next one begins, all users of the
+/// last but one are saved. The checkpoints from one with all users to the next are a round; before the
+/// next one begins, all users belong to the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Period {
+pub(super) enum Turn {
     #[default]
     Odd,
     Even,
 }
 
+impl Turn {
+    fn other(self) -> Self {
+        match self {
+            Self::Odd => Self::Even,
+            Self::Even => Self::Odd,
+        }
+    }
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self::Saved(Turn::default())
+    }
+}
+
 /// The users that changed since the last checkpoint began.
 #[derive(Debug, Default)]
 pub(super) struct ChangedUsers {
-    period: Period,
+    period: Turn,
+    round: Turn,
     users: Vec<UserId>,
     removed: Vec<UserId>,
 }
@@ -33,8 +64,8 @@ pub(super) struct ChangedUsers {
 impl ChangedUsers {
     /// Notes that a user changes.
     pub(super) fn note(&mut self, user: &mut User) {
-        if user.changed != Some(self.period) {
-            user.changed = Some(self.period);
+        if user.mark != Mark::Changed(self.period) {
+            user.mark = Mark::Changed(self.period);
             self.users.push(user.id);
         }
     }
@@ -49,37 +80,52 @@ impl ChangedUsers {
 #[derive(Debug)]
 pub(super) struct Saving {
     at: Timestamp,
-    /// The users that changed before it, but for those in `blocks`.
-    left: Vec<UserId>,
+    /// The users that it has, but for those in `blocks`.
+    left: Left,
     blocks: Vec<SavedUser>,
+}
+
+#[derive(Debug)]
+enum Left {
+    /// Those of these that were not saved since.
+    Changed(Vec<UserId>),
+    /// All users in the slots from this one on that were there when it began, and were not saved
+    /// since.
+    All { from: usize },
 }
 
 impl Machine {
     /// Begins a checkpoint of this instant, which must be settled, with nobody behind.
-    /// [`Machine::save_some`] returns its users.
-    pub fn begin_saving(&mut self) {
+    /// [`Machine::save_some`] returns its users. Returns whether that is every user, and not only those
+    /// that changed since the checkpoint before.
+    pub fn begin_saving(&mut self) -> bool {
         assert!(self.saving.is_none(), "the users of the checkpoint before are saved");
-        let ChangedUsers { period, users, removed } = std::mem::take(&mut self.changed);
-        self.changed.period = match period {
-            Period::Odd => Period::Even,
-            Period::Even => Period::Odd,
-        };
+        let ChangedUsers { period, round, users, removed } = std::mem::take(&mut self.changed);
+        let is_whole = users.len() > self.by_id.len() / 2;
+        self.changed.period = period.other();
+        self.changed.round = if is_whole { round.other() } else { round };
         self.catalog.fences().for_each(|(_, fence)| fence.begin_saving());
-        let blocks = removed.into_iter().map(|id| (id, None)).collect();
-        self.saving = Some(Saving { at: self.now, left: users, blocks });
+        // A user who was removed and came back has a block.
+        let removed = removed.into_iter().filter(|id| !self.by_id.contains_key(id));
+        let blocks = removed.map(|id| (id, None)).collect();
+        let left = if is_whole { Left::All { from: 0 } } else { Left::Changed(users) };
+        self.saving = Some(Saving { at: self.now, left, blocks });
+        is_whole
     }
 
     /// Returns about `users_max` users of the checkpoint that was begun, as they were then; none if
     /// all have been returned.
     pub fn save_some(&mut self, users_max: usize) -> Vec<SavedUser> {
         let Some(mut saving) = self.saving.take() else { return Vec::new() };
-        while saving.blocks.len() < users_max
-            && let Some(id) = saving.left.pop()
-        {
-            saving = self.save_by_id(id, saving);
+        let mut is_over = false;
+        while saving.blocks.len() < users_max && !is_over {
+            match self.next_left(&mut saving.left) {
+                Some(slot) => saving = self.save(slot, saving),
+                None => is_over = true,
+            }
         }
         let blocks = std::mem::take(&mut saving.blocks);
-        self.saving = (!saving.left.is_empty()).then_some(saving);
+        self.saving = (!is_over).then_some(saving);
         blocks
     }
 
@@ -87,17 +133,26 @@ impl Machine {
     /// segments, or accumulators of versions in force.
     pub(super) fn save_all_before_change(&mut self) {
         let Some(mut saving) = self.saving.take() else { return };
-        while let Some(id) = saving.left.pop() {
-            saving = self.save_by_id(id, saving);
+        while let Some(slot) = self.next_left(&mut saving.left) {
+            saving = self.save(slot, saving);
         }
         self.saving = Some(saving);
     }
 
-    fn save_by_id(&mut self, id: UserId, saving: Saving) -> Saving {
-        match self.by_id.get(&id) {
-            Some(slot) => self.save(*slot, saving),
-            // Removed since, and saved before that.
-            None => saving,
+    /// Takes the next user who may have to be saved.
+    fn next_left(&self, left: &mut Left) -> Option<UserSlot> {
+        match left {
+            Left::Changed(users) => loop {
+                // One who was removed since was saved before that.
+                if let Some(slot) = self.by_id.get(&users.pop()?) {
+                    return Some(*slot);
+                }
+            },
+            Left::All { from } => {
+                let slot = (*from < self.users.len()).then(|| UserSlot::new(*from));
+                *from += 1;
+                slot
+            }
         }
     }
 
@@ -112,8 +167,12 @@ impl Machine {
 
     fn save(&mut self, slot: UserSlot, mut saving: Saving) -> Saving {
         let Some(user) = self.users[slot.0 as usize].as_mut() else { return saving };
-        if user.changed.is_some_and(|period| period != self.changed.period) {
-            user.changed = None;
+        let is_due = match user.mark {
+            Mark::Changed(period) => period != self.changed.period,
+            Mark::Saved(round) => round != self.changed.round,
+        };
+        if is_due {
+            user.mark = Mark::Saved(self.changed.round);
             self.tally.measure(user);
             let user = self.users[slot.0 as usize].as_ref();
             saving.blocks.extend(user.map(|user| (user.id, Some(self.user_block(user, saving.at)))));

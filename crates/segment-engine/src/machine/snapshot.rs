@@ -25,6 +25,9 @@ const FORMAT: u8 = 4;
 /// The oldest that this build reads.
 const FORMAT_MIN: u8 = 3;
 
+/// The memory for a block to begin with. Most need no more.
+const BLOCK_BYTES: usize = 512;
+
 /// Why a snapshot could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -175,7 +178,8 @@ impl Machine {
             wakeups: wakeups.collect(),
             sources: &user.rare().sources,
         };
-        let mut bytes = postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written");
+        let memory = Vec::with_capacity(BLOCK_BYTES);
+        let mut bytes = postcard::to_io(&block, memory).expect("blocks hold nothing that cannot be written");
         let limited = user.rare().limited.accumulators(at);
         let limited: Vec<_> = limited.filter_map(|(id, until)| Some((name(id)?, until))).collect();
         if !limited.is_empty() {

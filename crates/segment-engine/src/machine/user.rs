@@ -8,7 +8,7 @@ use super::change::Cause;
 use super::index::SegmentIndex;
 use super::limited::Limited;
 use super::recent::RecentIds;
-use super::saving::Period;
+use super::saving::Mark;
 use super::traits::Traits;
 use super::wakeups::Wakeups;
 use crate::accumulator::Accumulator;
@@ -47,8 +47,7 @@ pub(super) struct User {
     /// The user's size when it was last measured, see [`super::tally`].
     pub(super) measured_bytes: u32,
     pub(super) dirty_cause: Option<Cause>,
-    /// When the user changed last, if no checkpoint has that yet.
-    pub(super) changed: Option<Period>,
+    pub(super) mark: Mark,
 }
 
 /// What hardly any user has.
@@ -110,7 +109,7 @@ impl User {
             rare: None,
             measured_bytes: 0,
             dirty_cause: None,
-            changed: None,
+            mark: Mark::default(),
         }
     }
 

@@ -103,7 +103,7 @@ impl Partition {
         if is_due { self.begin_checkpoint().await } else { Ok(()) }
     }
 
-    /// Writes a checkpoint: the users that changed since the last one, and their position.
+    /// Writes a checkpoint: the users that changed since the last one, or all, and their position.
     pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
         self.complete_checkpoint().await?;
         self.begin_checkpoint().await?;
@@ -134,9 +134,10 @@ impl Partition {
         let progress = Progress { time: self.machine.now(), behind: 0, ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records: Vec::new() }).await?;
         let marker = self.ports.log.committed(self.id).await?.unwrap_or(progress);
-        self.machine.begin_saving();
+        let is_whole = self.machine.begin_saving();
         let partition_state = recovery::encode_state(&self.machine, &self.tombstones);
-        self.saving = Saving::Users(Checkpoint { partition: self.id, users: Vec::new(), partition_state, marker });
+        let (partition, users) = (self.id, Vec::new());
+        self.saving = Saving::Users(Checkpoint { partition, users, is_whole, partition_state, marker });
         self.progress = marker;
         self.changed_at = Timestamp::MAX;
         Ok(())

@@ -177,7 +177,7 @@ impl World {
         if let Some(marker) = self.ports.checkpoints.marker(partition, Generation::Latest).await.unwrap() {
             let users = vec![(UserId(1), Some(b"no block".to_vec()))];
             let partition_state = b"no state".to_vec();
-            let damaged = Checkpoint { partition, users, partition_state, marker };
+            let damaged = Checkpoint { partition, users, is_whole: false, partition_state, marker };
             self.ports.checkpoints.write(damaged).await.unwrap();
         }
         drop(self.partitions.remove(at));

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ports::checkpoints::{Blocks, CheckpointError, Generation};
 use ports::log::Progress;
-use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 use segment_engine::ids::{PartitionId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -134,10 +134,18 @@ impl Files<'_> {
 
     /// Completes the files of the checkpoint that is being written, and returns its marker. It counts
     /// when that is [written](Self::switch), with no other change in between.
-    pub(super) fn complete(&mut self, progress: Progress, partition_state: Vec<u8>) -> Result<Marker, CheckpointError> {
+    pub(super) fn complete(
+        &mut self,
+        progress: Progress,
+        partition_state: Vec<u8>,
+        is_whole: bool,
+    ) -> Result<Marker, CheckpointError> {
         // A marker that cannot be read names no runs; the worker does not write after it.
         let before = self.marker(Generation::Latest)?;
         let (mut runs, last_user) = before.map_or((Vec::new(), None), |before| (before.runs, before.last_user));
+        if is_whole {
+            runs.clear();
+        }
         if let Some(run) = self.writing.run.take() {
             runs.push(self.finish(run)?);
         }
@@ -195,31 +203,22 @@ impl Files<'_> {
         runs: &[Run],
         mut each: impl FnMut(UserId, Option<&[u8]>) -> io::Result<()>,
     ) -> Result<(), CheckpointError> {
-        // The number of the user's newest block. With one run that has each user once, as most
-        // have, it costs a pass that could be saved.
-        let mut newest: FxHashMap<UserId, usize> = FxHashMap::default();
-        self.numbered(runs, |number, user, _| {
-            newest.insert(user, number);
-            Ok(())
-        })?;
-        self.numbered(
-            runs,
-            |number, user, block| {
-                if newest.get(&user) == Some(&number) { each(user, block) } else { Ok(()) }
-            },
-        )
-    }
-
-    fn numbered(
-        &self,
-        runs: &[Run],
-        mut each: impl FnMut(usize, UserId, Option<&[u8]>) -> io::Result<()>,
-    ) -> Result<(), CheckpointError> {
-        let mut number = 0;
-        for run in runs {
-            let read = run.each(self.folder, self.partition, |user, block| {
-                number += 1;
-                each(number, user, block)
+        let mut seen: FxHashSet<UserId> = FxHashSet::default();
+        for run in runs.iter().rev() {
+            // A run of an earlier build has a user who was removed and came back twice: the block counts.
+            let mut removed = Vec::new();
+            let read = run.each(self.folder, self.partition, |user, block| match block {
+                Some(_) => {
+                    if seen.insert(user) {
+                        each(user, block)
+                    } else {
+                        Ok(())
+                    }
+                }
+                None => {
+                    removed.push(user);
+                    Ok(())
+                }
             });
             read.map_err(|error| match error {
                 Unreadable::Io(error) => unavailable(error),
@@ -228,6 +227,11 @@ impl Files<'_> {
                     reason: format!("{}: {what}", file_name(self.partition, run.number)),
                 },
             })?;
+            for user in removed {
+                if seen.insert(user) {
+                    each(user, None).map_err(unavailable)?;
+                }
+            }
         }
         Ok(())
     }

@@ -147,11 +147,11 @@ impl CheckpointStore for EmbeddedCheckpoints {
     }
 
     async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
-        let Checkpoint { partition, users, partition_state, marker } = checkpoint;
+        let Checkpoint { partition, users, is_whole, partition_state, marker } = checkpoint;
         let _changing = self.of(partition).changing.clone().lock_owned().await;
         let complete = move |files: &mut Files<'_>| {
             files.add(&users)?;
-            files.complete(marker, partition_state)
+            files.complete(marker, partition_state, is_whole)
         };
         let marker = self.quietly(partition, complete).await?;
         self.blocking(partition, move |files| files.switch(&[(Generation::Latest, Some(marker))])).await

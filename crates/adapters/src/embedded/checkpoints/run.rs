@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
+use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size, uncompressed_size};
 use segment_engine::ids::{PartitionId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ use super::super::block::checksum;
 
 /// A piece is written when it reaches this size: it bounds the memory that a reader needs.
 const PIECE_BYTES: usize = 1 << 18;
+/// A run is synced at least so often. If all of it were synced at the end, the log, which syncs its own
+/// writes meanwhile, would wait for it.
+const SYNC_BYTES: u64 = 1 << 20;
 const HEADER_BYTES: usize = 8;
 const REMOVED: u32 = u32::MAX;
 
@@ -59,14 +63,19 @@ pub(super) struct RunWriter {
     number: u64,
     file: File,
     bytes: u64,
+    /// So many of them are on the disk.
+    synced: u64,
     pieces: u64,
     piece: Vec<u8>,
+    /// The bytes that the checksum of the last piece covers. Kept for its memory.
+    body: Vec<u8>,
 }
 
 impl RunWriter {
     pub(super) fn create(folder: &Path, partition: PartitionId, number: u64) -> io::Result<Self> {
         let file = File::create(folder.join(file_name(partition, number)))?;
-        Ok(Self { partition, number, file, bytes: 0, pieces: 0, piece: Vec::new() })
+        let (piece, body) = (Vec::new(), Vec::new());
+        Ok(Self { partition, number, file, bytes: 0, synced: 0, pieces: 0, piece, body })
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -83,15 +92,23 @@ impl RunWriter {
     }
 
     fn end_piece(&mut self) -> io::Result<()> {
-        let packed = lz4_flex::compress_prepend_size(&self.piece);
+        let unpacked = u32::try_from(self.piece.len()).map_err(io::Error::other)?;
+        self.body.resize(2 * 4 + get_maximum_output_size(self.piece.len()), 0);
+        let packed = compress_into(&self.piece, &mut self.body[8..]).map_err(io::Error::other)?;
         self.piece.clear();
-        let mut body = u32::try_from(packed.len()).map_err(io::Error::other)?.to_le_bytes().to_vec();
-        body.extend_from_slice(&packed);
-        let crc = checksum(&place(self.partition, self.number, self.pieces), &body);
+        self.body.truncate(2 * 4 + packed);
+        let packed = u32::try_from(4 + packed).map_err(io::Error::other)?;
+        self.body[..4].copy_from_slice(&packed.to_le_bytes());
+        self.body[4..8].copy_from_slice(&unpacked.to_le_bytes());
+        let crc = checksum(&place(self.partition, self.number, self.pieces), &self.body);
         self.file.write_all(&crc.to_le_bytes())?;
-        self.file.write_all(&body)?;
+        self.file.write_all(&self.body)?;
         self.pieces += 1;
-        self.bytes += (HEADER_BYTES + packed.len()) as u64;
+        self.bytes += HEADER_BYTES as u64 + u64::from(packed);
+        if self.bytes - self.synced >= SYNC_BYTES {
+            self.file.sync_data()?;
+            self.synced = self.bytes;
+        }
         Ok(())
     }
 
@@ -136,7 +153,7 @@ impl Run {
             return Err(Unreadable::Damaged("its file has another size"));
         }
         let mut file = BufReader::new(file);
-        let (mut left, mut body) = (self.bytes, Vec::new());
+        let (mut left, mut body, mut unpacked) = (self.bytes, Vec::new(), Vec::new());
         for piece in 0.. {
             if left == 0 {
                 break;
@@ -152,8 +169,7 @@ impl Run {
             if u32::from_le_bytes(crc) != checksum(&place(partition, self.number, piece), &body) {
                 return Err(Unreadable::Damaged("its checksum does not match"));
             }
-            let users = lz4_flex::decompress_size_prepended(&body[4..]);
-            let mut users = &*users.map_err(|_| Unreadable::Damaged("it cannot be unpacked"))?;
+            let mut users = unpack(&body[4..], &mut unpacked).ok_or(Unreadable::Damaged("it cannot be unpacked"))?;
             while !users.is_empty() {
                 let (user, block) = split_user(&mut users).ok_or(Unreadable::Damaged("a block is cut off"))?;
                 each(user, block)?;
@@ -161,6 +177,16 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Unpacks the users of a piece into memory that is used again.
+fn unpack<'m>(packed: &[u8], memory: &'m mut Vec<u8>) -> Option<&'m [u8]> {
+    let (size, packed) = uncompressed_size(packed).ok()?;
+    if memory.len() < size {
+        memory.resize(size, 0);
+    }
+    let size = decompress_into(packed, &mut memory[..size]).ok()?;
+    Some(&memory[..size])
 }
 
 /// Takes the first user and their block.
