@@ -13,7 +13,7 @@
 //! committed and the index of identities knows of it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ports::config_store::ConfigStoreError;
@@ -33,6 +33,9 @@ use super::{Result, unavailable};
 /// of rows up to some hundred.
 const TURN_MAX: Duration = Duration::from_secs(30);
 
+/// For how long other writes are expected after the last.
+const SHARED_FOR: Duration = Duration::from_millis(500);
+
 /// Begins writes, one at a time.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
@@ -41,6 +44,8 @@ pub(super) struct Writer {
     turn: Arc<tokio::sync::Mutex<()>>,
     index: Arc<IdentityIndex>,
     last: Arc<LastWrite>,
+    /// When a write that has a caller began last.
+    called_at: Arc<Mutex<Option<Instant>>>,
     /// Held during a trial write.
     trial: Arc<tokio::sync::Mutex<()>>,
 }
@@ -62,7 +67,8 @@ pub(super) struct Write {
 impl Writer {
     /// Writes through `pool`, which must have one connection and [`discard_failed`].
     pub(super) fn new(pool: DatabaseConnection, index: Arc<IdentityIndex>) -> Self {
-        Self { pool, turn: Arc::default(), index, last: Arc::default(), trial: Arc::default() }
+        let (turn, last, called_at, trial) = Default::default();
+        Self { pool, turn, index, last, called_at, trial }
     }
 
     /// Waits until no write runs. None begins while the result is held.
@@ -84,6 +90,21 @@ impl Writer {
 
     /// Begins a write, after the previous one has ended.
     pub(super) async fn begin(&self) -> Result<Write> {
+        *self.called_at() = Some(Instant::now());
+        self.begin_for_nobody().await
+    }
+
+    /// Whether there are writes that somebody waits for.
+    pub(super) fn is_shared(&self) -> bool {
+        self.called_at().is_some_and(|called_at| called_at.elapsed() < SHARED_FOR)
+    }
+
+    fn called_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.called_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a write that nobody waits for.
+    pub(super) async fn begin_for_nobody(&self) -> Result<Write> {
         let sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         let options = TransactionOptions { sqlite_transaction_mode, ..TransactionOptions::default() };
         let turn = self.alone().await?;
