@@ -14,9 +14,11 @@ use super::entities::membership_position;
 use super::{Result, SqlConfigStore, corrupt, unavailable};
 use crate::waiting::{Waiter, Waiting};
 
-/// The transitions of a group, unless its first batch alone has more. Other writes wait as long:
-/// some hundred milliseconds.
+/// The transitions of a group, unless its first batch alone has more. To write them takes some hundred
+/// milliseconds.
 const GROUP_TRANSITIONS_MAX: usize = 1 << 16;
+/// The same while there are other writes, which have callers who wait.
+const GROUP_TRANSITIONS_BESIDE_OTHERS: usize = 1 << 14;
 
 /// Deletes the pairs of a JSON array of `[user, segment]`. In SQLite's SQL, like [`ENTER`]: it is
 /// prepared once, however many rows there are. Another database binds arrays.
@@ -61,7 +63,8 @@ impl SqlConfigStore {
         let transitions = |batch: &MembershipBatch| {
             batch.changes.iter().map(|change| change.entered.len() + change.left.len()).sum::<usize>()
         };
-        let group = self.batches.waiting.next_group(GROUP_TRANSITIONS_MAX, transitions);
+        let rows_max = if self.writer.is_shared() { GROUP_TRANSITIONS_BESIDE_OTHERS } else { GROUP_TRANSITIONS_MAX };
+        let group = self.batches.waiting.next_group(rows_max, transitions);
         if group.is_empty() {
             return;
         }
@@ -77,7 +80,7 @@ impl SqlConfigStore {
 
     /// Writes those of the batches that continue their partitions. Returns what became of each.
     async fn write_batches(&self, batches: &[MembershipBatch]) -> Result<Vec<Result<Applied>>> {
-        let tx = self.begin().await?;
+        let tx = self.writer.begin_for_nobody().await?;
         let mut positions: BTreeMap<PartitionId, u64> = positions(&tx).await?.into_iter().collect();
         let (mut outcomes, mut news) = (Vec::with_capacity(batches.len()), Vec::new());
         for batch in batches {
