@@ -46,6 +46,11 @@ impl<Item, Outcome> Waiting<Item, Outcome> {
         waiters.drain(..count).collect()
     }
 
+    /// Whether the items that wait have so many rows together.
+    pub(crate) fn fill_group(&self, rows_max: usize, rows_of: impl Fn(&Item) -> usize) -> bool {
+        self.waiters().iter().map(|waiter| rows_of(&waiter.item)).sum::<usize>() >= rows_max
+    }
+
     fn waiters(&self) -> MutexGuard<'_, VecDeque<Waiter<Item, Outcome>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -21,6 +21,7 @@ use segment_users::service::Service;
 use segment_users::settings::Settings;
 use serde_json::json;
 use support::{PARTITIONS, World};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// An event takes about 30 bytes.
@@ -289,7 +290,8 @@ async fn a_stop_does_not_wait_for_the_history() {
     let mut read = watch(&mut world, Behaviour::Hangs).await;
     define(&mut world, 1, "count(*) FILTER (WHERE payload->>'else' IS NULL) = 300").await;
     let World { ports, settings, .. } = world;
-    let service = Service::start(ports, settings, Arc::new(MemoryConfigStore::default())).await.unwrap();
+    let service =
+        Service::start(ports, settings, Arc::new(MemoryConfigStore::default()), Handle::current()).await.unwrap();
     let reading = tokio::time::timeout(PATIENCE, read.recv()).await.expect("the backfill begins");
     assert!(reading.is_some_and(|bytes| bytes > 0));
     tokio::time::timeout(PATIENCE, service.stop()).await.expect("the worker sees the stop");

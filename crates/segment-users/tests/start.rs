@@ -17,6 +17,7 @@ use segment_users::partition::{Background, Ports};
 use segment_users::plans::Plans;
 use segment_users::service::Service;
 use segment_users::settings::Settings;
+use tokio::runtime::Handle;
 use tokio::sync::Barrier;
 
 const PARTITIONS: u32 = 8;
@@ -100,7 +101,8 @@ async fn start(checkpoints: Arc<BarrierCheckpoints>) -> Result<Service, String> 
         left_out: LeftOut::default(),
         background: Background::default(),
     };
-    let starting = Service::start(ports, Settings::default(), Arc::new(MemoryConfigStore::default()));
+    let starting =
+        Service::start(ports, Settings::default(), Arc::new(MemoryConfigStore::default()), Handle::current());
     let started = tokio::time::timeout(WAIT_MAX, starting).await.expect("the partitions wait for each other for ever");
     started.map_err(|error| error.to_string())
 }

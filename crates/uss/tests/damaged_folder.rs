@@ -15,7 +15,7 @@ use segment_engine::ids::PartitionId;
 use serde_json::json;
 use support::{Launch, eventually};
 use tokio::runtime::Handle;
-use uss::serve::{Opened, Options, open_stores, start_service};
+use uss::serve::{Opened, Options, Runtimes, open_stores, start_service};
 use uss::settings::Settings;
 
 const PARTITIONS: u32 = 2;
@@ -146,7 +146,8 @@ async fn open(folder: &Path) -> Outcome {
         Ok(parts) => parts,
         Err(error) => return Outcome::Reported(error),
     };
-    let service = match start_service(&opened, &settings, &Handle::current()).await {
+    let here = &Handle::current();
+    let service = match start_service(&opened, &settings, Runtimes { workers: here, storing: here }).await {
         Ok(service) => service,
         Err(refused) => return Outcome::Reported(refused.to_string()),
     };

@@ -106,7 +106,9 @@ impl World {
     }
 
     async fn service(&self) -> Service {
-        Service::start(self.ports.clone(), settings(), self.store.clone()).await.unwrap()
+        Service::start(self.ports.clone(), settings(), self.store.clone(), tokio::runtime::Handle::current())
+            .await
+            .unwrap()
     }
 
     async fn user(&self, name: &str) -> UserId {

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ports::config_store::{Applied, ConfigStoreError, MembershipBatch, NetMembership};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, QueryOrder, Statement};
 use segment_engine::ids::PartitionId;
+use tokio::time::Instant;
 
 use super::entities::membership_position;
 use super::{Result, SqlConfigStore, corrupt, unavailable};
@@ -30,12 +32,18 @@ const ENTER: &str = "INSERT INTO memberships (user_id, segment_id, created_at, u
     ON CONFLICT (user_id, segment_id) \
     DO UPDATE SET created_at = excluded.created_at, updated_at = excluded.updated_at";
 
+/// A group begins no sooner after the one before.
+const INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// Nor before so many times what that one took, unless a full group waits. Small groups write each page
+/// many times, and other writes, and the disk, need time, too.
+const INTERVAL_OF_WRITES: u32 = 3;
+
 /// The batches that wait.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
     waiting: Waiting<MembershipBatch, Result<Applied>>,
-    /// Held while a group is written.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held while a group is written; with when the next one may begin.
+    turn: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 impl SqlConfigStore {
@@ -52,17 +60,21 @@ impl SqlConfigStore {
             let store = self.clone();
             // A task of its own: if this caller goes away, the others still want their outcomes.
             let writing = tokio::spawn(async move {
-                let _turn = turn;
+                let mut next = turn;
+                if let Some(next) = *next
+                    && !store.batches.waiting.fill_group(GROUP_TRANSITIONS_MAX, transitions)
+                {
+                    tokio::time::sleep_until(next).await;
+                }
+                let began = Instant::now();
                 store.write_group().await;
+                *next = Some(began + INTERVAL_MIN.max(began.elapsed() * INTERVAL_OF_WRITES));
             });
             writing.await.map_err(|_| interrupted())?;
         }
     }
 
     async fn write_group(&self) {
-        let transitions = |batch: &MembershipBatch| {
-            batch.changes.iter().map(|change| change.entered.len() + change.left.len()).sum::<usize>()
-        };
         let rows_max = if self.writer.is_shared() { GROUP_TRANSITIONS_BESIDE_OTHERS } else { GROUP_TRANSITIONS_MAX };
         let group = self.batches.waiting.next_group(rows_max, transitions);
         if group.is_empty() {
@@ -102,6 +114,10 @@ impl SqlConfigStore {
         tx.commit().await?;
         Ok(outcomes)
     }
+}
+
+fn transitions(batch: &MembershipBatch) -> usize {
+    batch.changes.iter().map(|change| change.entered.len() + change.left.len()).sum()
 }
 
 fn interrupted() -> ConfigStoreError {

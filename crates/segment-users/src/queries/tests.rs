@@ -40,7 +40,10 @@ impl World {
             left_out: LeftOut::default(),
             background: Background::default(),
         };
-        let service = Service::start(ports.clone(), Settings::default(), store.clone()).await.unwrap();
+        let service =
+            Service::start(ports.clone(), Settings::default(), store.clone(), tokio::runtime::Handle::current())
+                .await
+                .unwrap();
         let (relayed, _) = watch::channel(0);
         Self { store, ports, relayed, service }
     }

@@ -75,15 +75,25 @@ const ABANDONED_QUERIES_MAX: Duration = Duration::from_secs(2);
 pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
     logging::install(&settings)?;
     let metrics = registry::install()?;
-    // The segment service has a runtime of its own: however long it computes, the operating system
-    // gives HTTP and signals their share of the cores.
-    let segment_users = runtime("segment-users")?;
-    let http = runtime("http")?;
-    let outcome = http.block_on(serve(settings, options, metrics, segment_users.handle()));
+    // A task runs until it waits, however long it computes. The operating system gives each runtime its
+    // share of the cores.
+    let (workers, storing, http) = (runtime("segment-users")?, runtime("storing")?, runtime("http")?);
+    let segment_users = Runtimes { workers: workers.handle(), storing: storing.handle() };
+    let outcome = http.block_on(serve(settings, options, metrics, segment_users));
     // A query whose caller has gone may compute for minutes more; everything else has ended.
-    http.shutdown_timeout(ABANDONED_QUERIES_MAX);
-    segment_users.shutdown_timeout(ABANDONED_QUERIES_MAX);
+    for runtime in [http, storing, workers] {
+        runtime.shutdown_timeout(ABANDONED_QUERIES_MAX);
+    }
     outcome
+}
+
+/// Where the segment service runs.
+#[derive(Clone, Copy)]
+pub struct Runtimes<'a> {
+    /// For the workers.
+    pub workers: &'a Handle,
+    /// For what brings into the stores what the log has: the workers' turns do not wait for it.
+    pub storing: &'a Handle,
 }
 
 /// Creates a runtime with a thread for each core.
@@ -97,7 +107,7 @@ async fn serve(
     settings: Settings,
     options: Options,
     metrics: ByRole<PrometheusHandle>,
-    segment_users: &Handle,
+    segment_users: Runtimes<'_>,
 ) -> Result<(), StartError> {
     let running = Running::start(&settings, options, metrics, clock::guarded(&settings), segment_users).await?;
     let stop_signal = listen::stop_signal();
@@ -127,14 +137,14 @@ struct Running {
 }
 
 impl Running {
-    /// Starts the segment service on the runtime `segment_users`, and everything else on the
+    /// Starts the segment service on the runtimes `segment_users`, and everything else on the
     /// current one.
     async fn start(
         settings: &Settings,
         options: Options,
         metrics: ByRole<PrometheusHandle>,
         clock: Arc<GuardedClock>,
-        segment_users: &Handle,
+        segment_users: Runtimes<'_>,
     ) -> Result<Self, StartError> {
         // First, so that a start that cannot succeed, such as a second one on the same ports,
         // fails before it touches data.

@@ -23,12 +23,12 @@ use segment_users::plans::Plans;
 use segment_users::queries::{EngineQueries, Outbox};
 use segment_users::retention::trim_interval;
 use segment_users::service::Service;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use uss_http::serve::Shape;
 use uss_http::{AllowedHosts, AllowedOrigins, ApiKeys, CrossSiteGuard, operations};
 
+use super::Runtimes;
 use super::clock;
 use super::consistency::{LOG_GIVEN_UP, LOG_WAY_BACK};
 use super::data_format;
@@ -128,8 +128,12 @@ fn open_log(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, accept_loss: 
     })
 }
 
-/// Opens the partitions and starts their tasks, on the given runtime.
-pub async fn start_service(opened: &Opened, settings: &Settings, runtime: &Handle) -> Result<Service, StartError> {
+/// Opens the partitions and starts their tasks, on the given runtimes.
+pub async fn start_service(
+    opened: &Opened,
+    settings: &Settings,
+    runtimes: Runtimes<'_>,
+) -> Result<Service, StartError> {
     let ports = Ports {
         log: opened.log.clone(),
         checkpoints: opened.checkpoints.clone(),
@@ -149,7 +153,8 @@ pub async fn start_service(opened: &Opened, settings: &Settings, runtime: &Handl
         erase_interval_micros: settings.erase_interval.0,
         ..segment_users::settings::Settings::default()
     };
-    let started = runtime.spawn(Service::start(ports, worker, opened.memberships.clone())).await;
+    let starting = Service::start(ports, worker, opened.memberships.clone(), runtimes.storing.clone());
+    let started = runtimes.workers.spawn(starting).await;
     let started =
         started.map_err(|panicked| panicked.to_string()).and_then(|started| started.map_err(|error| error.to_string()));
     started.map_err(|error| StartError::new(format!("the segment service cannot start: {error}")))

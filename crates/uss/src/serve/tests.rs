@@ -38,7 +38,8 @@ impl World {
         let monotonic = Arc::new(ManualClock::at(Timestamp(DAY)));
         let limits = Limits { tolerance_micros: 60 * SECOND, settle_micros: 600 * SECOND };
         let clock = Arc::new(GuardedClock::new(system.clone(), monotonic.clone(), limits));
-        let running = Running::start(&settings, options, metrics, clock, segment_users).await.unwrap();
+        let runtimes = Runtimes { workers: segment_users, storing: segment_users };
+        let running = Running::start(&settings, options, metrics, clock, runtimes).await.unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { system, monotonic, running, client }
     }

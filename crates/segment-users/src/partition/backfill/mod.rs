@@ -34,7 +34,7 @@ pub(crate) struct Backfill {
     /// What the scan has filled. It still lacks what merged users brought along.
     scanned: Vec<AccumulatorId>,
     merged: Option<Merged>,
-    /// The offset that the archiver must reach before the next step can read, if it must.
+    /// The offset that the archiver must reach before all can be read, if it is known.
     awaits: Option<u64>,
     /// Whether something was completed since the last announcement.
     is_unannounced: bool,
@@ -62,7 +62,7 @@ impl Merged {
 }
 
 impl Backfill {
-    /// Returns the offset that the archiver must reach before the next step can read, if it must.
+    /// Returns the offset that the archiver must reach before all can be read, if it is known.
     pub(crate) fn awaits(&self) -> Option<u64> {
         self.awaits
     }
@@ -127,7 +127,7 @@ impl Partition {
         if !self.backfill.is_completing() && self.announce().await? {
             return Ok(true);
         }
-        self.let_join().await?;
+        self.let_join();
         let filled = self.backfill.scan.take_filled(&self.machine);
         self.backfill.scanned.extend(filled);
         self.read_merged().await?;
@@ -140,8 +140,9 @@ impl Partition {
         }
         let warehouse = self.ports.warehouse.clone();
         let scan = &mut self.backfill.scan;
-        scan.next(&self.machine, &*warehouse, self.id, self.settings.history_bytes_max).await?;
-        Ok(true)
+        let awaits = scan.next(&self.machine, &*warehouse, self.id, self.settings.history_bytes_max).await?;
+        self.backfill.awaits = awaits;
+        Ok(awaits.is_none() || self.backfill.scan.is_running())
     }
 
     /// Adds some of the history that was read, or completes accumulators, for a slice of time.
@@ -176,20 +177,16 @@ impl Partition {
         }
     }
 
-    /// Lets accumulators that lack history join the scan, as far as their history is archived.
-    async fn let_join(&mut self) -> Result<(), WorkerError> {
+    /// Lets accumulators that lack history join the scan.
+    fn let_join(&mut self) {
         let room = self.backfill.scan.room();
         if room == 0 {
-            return Ok(());
+            return;
         }
         let mut new = self.machine.incomplete();
         new.retain(|accumulator| !self.backfill.has(*accumulator));
         new.truncate(room);
-        let Some(fence) = self.machine.fence(&new) else { return Ok(()) };
-        if self.is_archived(fence).await? {
-            new.into_iter().for_each(|accumulator| self.backfill.scan.join(accumulator));
-        }
-        Ok(())
+        new.into_iter().for_each(|accumulator| self.backfill.scan.join(accumulator));
     }
 
     /// Reads some of what merged users brought along, for what the scan has filled, if nothing that was

@@ -15,8 +15,10 @@ pub(super) struct Scan {
     at: u64,
     filling: Vec<Filling>,
     /// Reads the rest of the round for what is filling now; `None` before the first batch, after a
-    /// failure, and when an accumulator has joined or left.
+    /// failure, when an accumulator has joined or left, and where the archive ended.
     cursor: Option<HistoryCursor>,
+    /// Where the cursor ends.
+    to: u64,
     /// Events that were read and not added yet.
     events: VecDeque<PastEvent>,
 }
@@ -78,8 +80,7 @@ impl Scan {
         if self.events.is_empty() { FILTERS_MAX - self.filling.len() } else { 0 }
     }
 
-    /// Adds an accumulator, for which there is room. The history before its fence must have been
-    /// archived.
+    /// Adds an accumulator, for which there is room.
     pub(super) fn join(&mut self, accumulator: AccumulatorId) {
         self.filling.push(Filling { accumulator, joined: self.at, is_second_round: false });
         self.cursor = None;
@@ -115,7 +116,8 @@ impl Scan {
         filled
     }
 
-    /// Reads the next events, if there are none to add. Begins the scan if it is not running.
+    /// Reads the next events, if there are none to add. Begins the scan if it is not running. Returns the
+    /// offset that the archiver must reach before the scan can come to its end, if that is known.
     /// Cancel-safe.
     pub(super) async fn next(
         &mut self,
@@ -123,29 +125,38 @@ impl Scan {
         warehouse: &dyn Warehouse,
         partition: PartitionId,
         bytes_max: usize,
-    ) -> Result<(), WarehouseError> {
+    ) -> Result<Option<u64>, WarehouseError> {
         if !self.events.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let below = self.filling.iter().map(|filling| filling.end(machine)).max().unwrap_or_default();
         let Some(cursor) = &mut self.cursor else {
-            let accumulators: Vec<AccumulatorId> = self.filling.iter().map(|filling| filling.accumulator).collect();
-            let needs = machine.history_needs(&accumulators);
-            self.cursor =
-                Some(warehouse.scan_history(HistoryScan { partition, from: self.at, below, needs, bytes_max }));
-            return Ok(());
+            let to = below.min(warehouse.archive_position(partition).await?);
+            if self.at < to {
+                let accumulators: Vec<AccumulatorId> = self.filling.iter().map(|filling| filling.accumulator).collect();
+                let needs = machine.history_needs(&accumulators);
+                let scan = HistoryScan { partition, from: self.at, below: to, needs, bytes_max };
+                self.cursor = Some(warehouse.scan_history(scan));
+                self.to = to;
+            }
+            return Ok((to < below).then_some(below));
         };
         let next = cursor.next().await;
         match &next {
             Ok(Some(events)) => self.at = events.last().map_or(self.at, |event| event.offset + 1),
-            Ok(None) => self.at = below,
+            Ok(None) => self.at = self.to,
             Err(_) => {}
         }
         if !matches!(next, Ok(Some(_))) {
             self.cursor = None;
         }
         self.events = next?.unwrap_or_default().into();
-        Ok(())
+        Ok(None)
+    }
+
+    /// Whether it reads.
+    pub(super) fn is_running(&self) -> bool {
+        self.cursor.is_some()
     }
 
     /// Adds some of the events that were read.
