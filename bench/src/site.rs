@@ -36,10 +36,10 @@ const PREVIEWS: u64 = 10;
 /// Events a second while questions are asked, and while a new segment reads its history.
 const ASKED_UNDER: usize = 50_000;
 const SAVED_UNDER: usize = 20_000;
-/// They come in ten requests a second.
-const LOAD_INTERVAL: Duration = Duration::from_millis(100);
+/// They come in a hundred requests a second, over [`CONNECTIONS`], and are of users who are known.
+const LOAD_INTERVAL: Duration = Duration::from_millis(40);
 const ONE_SHOTS: usize = 5;
-/// Concurrent requests with lines of new users.
+/// Concurrent requests with lines.
 const CONNECTIONS: u64 = 4;
 /// The sites for the growth of a backfill, besides the site itself, as parts of it.
 const SMALLER: [u64; 4] = [100, 33, 10, 3];
@@ -63,7 +63,7 @@ pub(crate) const FIRST_CONTACT: &str = "first contact: until on disk";
 /// How many users and events a site has.
 #[derive(Clone, Copy)]
 struct Size {
-    /// Different users; a few of them have no event.
+    /// Different users.
     users: u64,
     /// Events of the past.
     events: usize,
@@ -251,11 +251,11 @@ impl Site {
 
     /// Does something while so many events a second are due. Returns how many came, too.
     async fn under_load<T>(&self, per_second: usize, act: impl Future<Output = T>) -> Result<(T, f64)> {
-        let mut lines = Lines::new(3, 0, self.size.users, false);
-        let count = (per_second as f64 * LOAD_INTERVAL.as_secs_f64()) as usize;
+        let count = (per_second as f64 * LOAD_INTERVAL.as_secs_f64()) as usize / CONNECTIONS as usize;
         let came = Cell::new(0);
-        let started = Instant::now();
-        let load = async {
+        let (came, started) = (&came, Instant::now());
+        let connection = async |number: u64| -> Result<()> {
+            let mut lines = Lines::new(3 + number, 0, self.size.users, false);
             let mut ticks = tokio::time::interval(LOAD_INTERVAL);
             loop {
                 ticks.tick().await;
@@ -265,7 +265,7 @@ impl Site {
         };
         tokio::select! {
             done = act => Ok((done, came.get() as f64 / started.elapsed().as_secs_f64())),
-            failed = load => failed,
+            failed = try_join_all((0..CONNECTIONS).map(connection)) => Err(failed.err().unwrap_or_else(|| "the load ended".into())),
         }
     }
 

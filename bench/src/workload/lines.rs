@@ -54,12 +54,15 @@ impl Lines {
 }
 
 /// The events of 90 days until now, as lines, in the order in which they happened. Users come in
-/// sessions of about five events; some events are late by up to a day.
+/// sessions of about five events, each at least once if there are ten events a user; some events are
+/// late by up to a day.
 pub(crate) struct History {
     random: fastrand::Rng,
     activities: Zipf,
     categories: Zipf,
     users: u64,
+    /// How many have come: those with lower numbers.
+    come: u64,
     late_percent: u64,
     active: Vec<u64>,
     /// The instant of the next event, and between two of them, in microseconds.
@@ -73,10 +76,12 @@ impl History {
 
     /// Starts the history that ends at `now`.
     pub(crate) fn new(users: u64, events: usize, late_percent: u64, now: Timestamp) -> Self {
-        let mut random = fastrand::Rng::with_seed(13);
-        let active = (0..64).map(|_| random.u64(..users)).collect();
+        let random = fastrand::Rng::with_seed(13);
+        let come = users.min(64);
+        let active = (0..64).map(|place| place % come).collect();
         Self {
             random,
+            come,
             activities: Zipf::new(ACTIVITIES),
             categories: Zipf::new(CATEGORIES),
             users,
@@ -97,7 +102,13 @@ impl Iterator for History {
         let random = &mut self.random;
         let place = random.usize(..self.active.len());
         if random.u64(..5) == 0 {
-            self.active[place] = random.u64(..self.users);
+            // More than half of the sessions are of somebody new, until all have come.
+            self.active[place] = if self.come < self.users && random.u64(..100) < 55 {
+                self.come += 1;
+                self.come - 1
+            } else {
+                random.u64(..self.come)
+            };
         }
         let late = if random.u64(..100) < self.late_percent { random.i64(0..DAY) } else { 0 };
         let at = Timestamp(self.next_at - late);

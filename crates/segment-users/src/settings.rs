@@ -46,7 +46,7 @@ impl Default for Settings {
         Self {
             batch_bytes_max: 1 << 20,
             followers_per_turn_max: 64,
-            slice: Duration::from_millis(5),
+            slice: Duration::from_millis(2),
             checkpoint_interval_micros: 10_000_000,
             checkpoint_users_per_step: 512,
             machine: machine::Settings::default(),

@@ -199,11 +199,12 @@ impl Worker {
 
     /// Reads history for new segments. Returns whether there is more to do at once.
     async fn read_more(&mut self, partition: &mut Partition) -> Result<bool, WorkerError> {
+        let archived = *self.archived.borrow_and_update();
         let step = tokio::select! {
             biased;
             // A stop abandons the step: what it has read is not saved anyway.
             _ = self.stop.wait_for(|stop| *stop) => Ok(false),
-            step = partition.read_more() => step,
+            step = partition.read_more(archived) => step,
         };
         match step {
             Err(WorkerError::Warehouse(error)) => {

@@ -26,9 +26,9 @@ use crate::left_out::LeftOut;
 use crate::plans::Plans;
 use crate::settings::Settings;
 
-/// How many notifications one commit has at most: some hundred kilobytes, since what others append
-/// waits meanwhile.
-const CHANGES_PER_COMMIT: usize = 1_024;
+/// How many notifications one commit has at most: some ten kilobytes, since the changes of new events
+/// wait meanwhile. The log writes the commits of several partitions together.
+const CHANGES_PER_COMMIT: usize = 256;
 
 /// The ports of a partition. Cheap to clone.
 #[derive(Clone)]
@@ -182,7 +182,6 @@ impl Partition {
         let followers_max = self.settings.followers_per_turn_max.max(batch.records.len());
         let is_level = self.machine.advance(batch.complete_until, followers_max);
         if !batch.records.is_empty() {
-            self.ports.background.note_records();
             metrics::histogram!("uss_event_processing_seconds")
                 .record(started.elapsed().as_secs_f64() / batch.records.len() as f64);
         }

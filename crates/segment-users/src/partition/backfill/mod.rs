@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 
 use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
-use ports::warehouse::WarehouseError;
 use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::AccumulatorId;
 
@@ -114,14 +113,16 @@ impl Partition {
     /// what was read. Returns whether there is more to do at once; false also while the archiver is
     /// not yet as far as the history reaches. Cancel-safe: the next call goes on.
     pub async fn backfill_step(&mut self) -> Result<bool, WorkerError> {
-        let more = self.read_more().await?;
+        let archived = self.ports.warehouse.archive_position(self.id).await?;
+        let more = self.read_more(archived).await?;
         self.fill();
         Ok(more)
     }
 
-    /// Reads history, if there is none to [`fill`](Self::fill) in, and announces what is complete.
-    /// Returns whether there is more to do at once. Cancel-safe.
-    pub(crate) async fn read_more(&mut self) -> Result<bool, WorkerError> {
+    /// Reads history, if there is none to [`fill`](Self::fill) in, and announces what is complete. The
+    /// archiver is at least as far as `archived`. Returns whether there is more to do at once.
+    /// Cancel-safe.
+    pub(crate) async fn read_more(&mut self, archived: u64) -> Result<bool, WorkerError> {
         self.backfill.awaits = None;
         // Also what needs only the accumulators that others completed.
         if !self.backfill.is_completing() && self.announce().await? {
@@ -130,7 +131,7 @@ impl Partition {
         self.let_join();
         let filled = self.backfill.scan.take_filled(&self.machine);
         self.backfill.scanned.extend(filled);
-        self.read_merged().await?;
+        self.read_merged(archived).await?;
         if self.backfill.has_work() || self.backfill.reads_merged() {
             return Ok(true);
         }
@@ -140,8 +141,9 @@ impl Partition {
         }
         let warehouse = self.ports.warehouse.clone();
         let scan = &mut self.backfill.scan;
-        let awaits = scan.next(&self.machine, &*warehouse, self.id, self.settings.history_bytes_max).await?;
-        self.backfill.awaits = awaits;
+        let bytes_max = self.settings.history_bytes_max;
+        let awaits = scan.next(&self.machine, &*warehouse, (self.id, archived), bytes_max).await?;
+        self.backfill.awaits = self.backfill.awaits.max(awaits);
         Ok(awaits.is_none() || self.backfill.scan.is_running())
     }
 
@@ -191,34 +193,27 @@ impl Partition {
 
     /// Reads some of what merged users brought along, for what the scan has filled, if nothing that was
     /// read is left and the archiver is as far.
-    async fn read_merged(&mut self) -> Result<(), WorkerError> {
-        if self.backfill.merged.is_none() {
-            if self.backfill.scanned.is_empty() || !self.is_archived(self.merged_below).await? {
-                return Ok(());
-            }
+    async fn read_merged(&mut self, archived: u64) -> Result<(), WorkerError> {
+        let reads = |merged: &Merged| merged.events.is_empty() && !merged.unread.is_empty();
+        let begins = self.backfill.merged.is_none() && !self.backfill.scanned.is_empty();
+        if !begins && !self.backfill.merged.as_ref().is_some_and(reads) {
+            return Ok(());
+        }
+        if archived < self.merged_below {
+            self.backfill.awaits = Some(self.merged_below);
+            return Ok(());
+        }
+        if begins {
             let unread: Vec<_> = self.machine.merged().map(|(user, source)| Unread::new(user, source)).collect();
             let accumulators = std::mem::take(&mut self.backfill.scanned);
             let total = unread.len();
             self.backfill.merged = Some(Merged { accumulators, unread, events: VecDeque::new(), total });
-        }
-        let reads = |merged: &Merged| merged.events.is_empty() && !merged.unread.is_empty();
-        if !self.backfill.merged.as_ref().is_some_and(reads) || !self.is_archived(self.merged_below).await? {
-            return Ok(());
         }
         let warehouse = self.ports.warehouse.clone();
         if let Some(Merged { accumulators, unread, events, .. }) = &mut self.backfill.merged {
             *events = read_some(&self.machine, &*warehouse, &self.settings, accumulators, unread).await?;
         }
         Ok(())
-    }
-
-    /// Whether the warehouse has the partition up to this offset. If not, the archiver will be told.
-    async fn is_archived(&mut self, offset: u64) -> Result<bool, WarehouseError> {
-        let is_archived = self.ports.warehouse.archive_position(self.id).await? >= offset;
-        if !is_archived {
-            self.backfill.awaits = self.backfill.awaits.max(Some(offset));
-        }
-        Ok(is_archived)
     }
 
     /// Notes that the record at `offset` merged users into `survivor`: a backfill needs their history

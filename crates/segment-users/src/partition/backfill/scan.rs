@@ -116,14 +116,14 @@ impl Scan {
         filled
     }
 
-    /// Reads the next events, if there are none to add. Begins the scan if it is not running. Returns the
-    /// offset that the archiver must reach before the scan can come to its end, if that is known.
-    /// Cancel-safe.
+    /// Reads the next events, if there are none to add. Begins the scan if it is not running, as far as the
+    /// partition is `archived`. Returns the offset that the archiver must reach before the scan can come
+    /// to its end, if that is known. Cancel-safe.
     pub(super) async fn next(
         &mut self,
         machine: &Machine,
         warehouse: &dyn Warehouse,
-        partition: PartitionId,
+        (partition, archived): (PartitionId, u64),
         bytes_max: usize,
     ) -> Result<Option<u64>, WarehouseError> {
         if !self.events.is_empty() {
@@ -131,7 +131,7 @@ impl Scan {
         }
         let below = self.filling.iter().map(|filling| filling.end(machine)).max().unwrap_or_default();
         let Some(cursor) = &mut self.cursor else {
-            let to = below.min(warehouse.archive_position(partition).await?);
+            let to = below.min(archived);
             if self.at < to {
                 let accumulators: Vec<AccumulatorId> = self.filling.iter().map(|filling| filling.accumulator).collect();
                 let needs = machine.history_needs(&accumulators);
