@@ -256,7 +256,8 @@ impl Site {
         let (came, started) = (&came, Instant::now());
         let connection = async |number: u64| -> Result<()> {
             let mut lines = Lines::new(3 + number, 0, self.size.users, false);
-            let mut ticks = tokio::time::interval(LOAD_INTERVAL);
+            let first = tokio::time::Instant::now() + LOAD_INTERVAL * number as u32 / CONNECTIONS as u32;
+            let mut ticks = tokio::time::interval_at(first, LOAD_INTERVAL);
             loop {
                 ticks.tick().await;
                 self.server.lines(lines.body(count)).await?;

@@ -64,7 +64,7 @@ pub(crate) struct History {
     /// How many have come: those with lower numbers.
     come: u64,
     late_percent: u64,
-    active: Vec<u64>,
+    active: Vec<Option<u64>>,
     /// The instant of the next event, and between two of them, in microseconds.
     next_at: i64,
     step: i64,
@@ -76,17 +76,14 @@ impl History {
 
     /// Starts the history that ends at `now`.
     pub(crate) fn new(users: u64, events: usize, late_percent: u64, now: Timestamp) -> Self {
-        let random = fastrand::Rng::with_seed(13);
-        let come = users.min(64);
-        let active = (0..64).map(|place| place % come).collect();
         Self {
-            random,
-            come,
+            random: fastrand::Rng::with_seed(13),
+            come: 0,
             activities: Zipf::new(ACTIVITIES),
             categories: Zipf::new(CATEGORIES),
             users,
             late_percent,
-            active,
+            active: vec![None; 64],
             next_at: now.0 - Self::DAYS * DAY,
             step: Self::DAYS * DAY / events as i64,
             left: events,
@@ -101,21 +98,22 @@ impl Iterator for History {
         self.left = self.left.checked_sub(1)?;
         let random = &mut self.random;
         let place = random.usize(..self.active.len());
-        if random.u64(..5) == 0 {
+        let user = match self.active[place] {
+            Some(user) if random.u64(..5) > 0 => user,
             // More than half of the sessions are of somebody new, until all have come.
-            self.active[place] = if self.come < self.users && random.u64(..100) < 55 {
+            _ if self.come < self.users && (self.come == 0 || random.u64(..100) < 55) => {
                 self.come += 1;
                 self.come - 1
-            } else {
-                random.u64(..self.come)
-            };
-        }
+            }
+            _ => random.u64(..self.come),
+        };
+        self.active[place] = Some(user);
         let late = if random.u64(..100) < self.late_percent { random.i64(0..DAY) } else { 0 };
         let at = Timestamp(self.next_at - late);
         self.next_at += self.step;
         Some(format!(
             r#"{{"id":"{}","id_type":"cookie","region":"California","device_type":"mobile","country":"US","created_at":"{at}","payload":{{"activity_type":"a{}","url":"https://shop.example/products/{}","element_id":"c{}"}}}}"#,
-            client_id(self.active[place]),
+            client_id(user),
             self.activities.pick(random),
             random.u64(..100_000),
             self.categories.pick(random),

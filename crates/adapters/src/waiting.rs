@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// What waits to be written, in the order in which it came.
 #[derive(Debug)]
-pub(crate) struct Waiting<Item, Outcome>(Mutex<VecDeque<Waiter<Item, Outcome>>>);
+pub(crate) struct Waiting<Item, Outcome> {
+    waiters: Mutex<VecDeque<Waiter<Item, Outcome>>>,
+    pushed: Notify,
+}
 
 /// One of them, and where its caller waits for the outcome.
 #[derive(Debug)]
@@ -18,7 +21,7 @@ pub(crate) struct Waiter<Item, Outcome> {
 
 impl<Item, Outcome> Default for Waiting<Item, Outcome> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self { waiters: Mutex::default(), pushed: Notify::new() }
     }
 }
 
@@ -27,6 +30,7 @@ impl<Item, Outcome> Waiting<Item, Outcome> {
     pub(crate) fn push(&self, item: Item) -> oneshot::Receiver<Outcome> {
         let (outcome, receiver) = oneshot::channel();
         self.waiters().push_back(Waiter { item, outcome });
+        self.pushed.notify_one();
         receiver
     }
 
@@ -46,13 +50,18 @@ impl<Item, Outcome> Waiting<Item, Outcome> {
         waiters.drain(..count).collect()
     }
 
-    /// Whether the items that wait have so many rows together.
-    pub(crate) fn fill_group(&self, rows_max: usize, rows_of: impl Fn(&Item) -> usize) -> bool {
-        self.waiters().iter().map(|waiter| rows_of(&waiter.item)).sum::<usize>() >= rows_max
+    /// Returns how many rows the items that wait have together.
+    pub(crate) fn rows(&self, rows_of: impl Fn(&Item) -> usize) -> usize {
+        self.waiters().iter().map(|waiter| rows_of(&waiter.item)).sum()
+    }
+
+    /// Waits until an item was added since the last call.
+    pub(crate) async fn pushed(&self) {
+        self.pushed.notified().await;
     }
 
     fn waiters(&self) -> MutexGuard<'_, VecDeque<Waiter<Item, Outcome>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -31,9 +31,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens every partition and starts its tasks: the workers on the current runtime; on `storing` the
-    /// others, whose long steps would hold up the workers' turns. Returns when all partitions stand
-    /// where they were committed.
+    /// Opens every partition and starts its tasks: workers and the relay of definitions on the current
+    /// runtime; on `storing` the others, whose long steps would hold up the workers' turns. Returns when
+    /// all partitions stand where they were committed.
     pub async fn start(
         ports: Ports,
         settings: Settings,

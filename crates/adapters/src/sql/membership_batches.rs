@@ -32,17 +32,18 @@ const ENTER: &str = "INSERT INTO memberships (user_id, segment_id, created_at, u
     ON CONFLICT (user_id, segment_id) \
     DO UPDATE SET created_at = excluded.created_at, updated_at = excluded.updated_at";
 
-/// A group begins no sooner after the one before.
-const INTERVAL_MIN: Duration = Duration::from_millis(50);
-/// Nor before so many times what that one took, unless a full group waits. Small groups write each page
-/// many times, and other writes, and the disk, need time, too.
-const INTERVAL_OF_WRITES: u32 = 3;
+/// After a group, so many times what it took pass before the next one, unless half a group waits. Small
+/// groups write each page many times; and other writes, and the disk, need time, too.
+const PAUSE_OF_WRITES: u32 = 2;
+const PAUSE_MIN: Duration = Duration::from_millis(30);
+/// What is stored can be read: it is hardly older than this.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// The batches that wait.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
     waiting: Waiting<MembershipBatch, Result<Applied>>,
-    /// Held while a group is written; with when the next one may begin.
+    /// Held while a group is written; with when the pause after the last one ends.
     turn: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
@@ -51,48 +52,64 @@ impl SqlConfigStore {
     pub(super) async fn apply_batch(&self, batch: MembershipBatch) -> Result<Applied> {
         let mut outcome = self.batches.waiting.push(batch);
         loop {
-            let turn = tokio::select! {
+            let mut turn = tokio::select! {
                 biased;
                 // The call that had the turn wrote it.
                 outcome = &mut outcome => return outcome.unwrap_or_else(|_| Err(interrupted())),
                 turn = self.batches.turn.clone().lock_owned() => turn,
             };
+            self.pause(*turn).await;
             let store = self.clone();
             // A task of its own: if this caller goes away, the others still want their outcomes.
             let writing = tokio::spawn(async move {
-                let mut next = turn;
-                if let Some(next) = *next
-                    && !store.batches.waiting.fill_group(GROUP_TRANSITIONS_MAX, transitions)
-                {
-                    tokio::time::sleep_until(next).await;
-                }
-                let began = Instant::now();
-                store.write_group().await;
-                *next = Some(began + INTERVAL_MIN.max(began.elapsed() * INTERVAL_OF_WRITES));
+                let took = store.write_group().await;
+                *turn = took.map(|took| Instant::now() + (took * PAUSE_OF_WRITES).clamp(PAUSE_MIN, PAUSE_MAX));
             });
             writing.await.map_err(|_| interrupted())?;
         }
     }
 
-    async fn write_group(&self) {
-        let rows_max = if self.writer.is_shared() { GROUP_TRANSITIONS_BESIDE_OTHERS } else { GROUP_TRANSITIONS_MAX };
-        let group = self.batches.waiting.next_group(rows_max, transitions);
+    /// Waits until the pause after the last group is over, or half a group waits.
+    async fn pause(&self, until: Option<Instant>) {
+        let Some(until) = until else { return };
+        let waiting = &self.batches.waiting;
+        let half_a_group = async {
+            while waiting.rows(transitions) < self.group_max() / 2 {
+                waiting.pushed().await;
+            }
+        };
+        let _is_over = tokio::time::timeout_at(until, half_a_group).await;
+    }
+
+    fn group_max(&self) -> usize {
+        if self.writer.is_shared() { GROUP_TRANSITIONS_BESIDE_OTHERS } else { GROUP_TRANSITIONS_MAX }
+    }
+
+    /// Returns how long it took to write, if it succeeded.
+    async fn write_group(&self) -> Option<Duration> {
+        let group = self.batches.waiting.next_group(self.group_max(), transitions);
         if group.is_empty() {
-            return;
+            return None;
         }
         let (batches, callers): (Vec<_>, Vec<_>) =
             group.into_iter().map(|Waiter { item, outcome }| (item, outcome)).unzip();
         let written = self.write_batches(&batches).await;
-        let outcomes = written.unwrap_or_else(|error| vec![Err(error); callers.len()]);
+        let (outcomes, took) = match written {
+            Ok((outcomes, took)) => (outcomes, Some(took)),
+            Err(error) => (vec![Err(error); callers.len()], None),
+        };
         for (caller, outcome) in callers.into_iter().zip(outcomes) {
             // A caller that has gone reads the position when it comes back.
             let _ = caller.send(outcome);
         }
+        took
     }
 
-    /// Writes those of the batches that continue their partitions. Returns what became of each.
-    async fn write_batches(&self, batches: &[MembershipBatch]) -> Result<Vec<Result<Applied>>> {
+    /// Writes those of the batches that continue their partitions. Returns what became of each, and how
+    /// long the transaction took.
+    async fn write_batches(&self, batches: &[MembershipBatch]) -> Result<(Vec<Result<Applied>>, Duration)> {
         let tx = self.writer.begin_for_nobody().await?;
+        let began = Instant::now();
         let mut positions: BTreeMap<PartitionId, u64> = positions(&tx).await?.into_iter().collect();
         let (mut outcomes, mut news) = (Vec::with_capacity(batches.len()), Vec::new());
         for batch in batches {
@@ -106,13 +123,13 @@ impl SqlConfigStore {
             }));
         }
         if news.is_empty() {
-            return Ok(outcomes);
+            return Ok((outcomes, began.elapsed()));
         }
         let moved: BTreeMap<PartitionId, u64> = news.iter().map(|batch| (batch.partition, batch.to)).collect();
         write_net(&tx, &MembershipBatch::net(news)).await?;
         move_positions(&tx, moved).await?;
         tx.commit().await?;
-        Ok(outcomes)
+        Ok((outcomes, began.elapsed()))
     }
 }
 

@@ -27,9 +27,10 @@ pub(super) enum Mark {
 
 /// One of two in turn.
 ///
-/// The time from one checkpoint to the next is a period; before the next one begins, all users of the
-/// last but one are saved. The checkpoints from one with all users to the next are a round; before the
-/// next one begins, all users belong to the last.
+/// The time from one checkpoint to the next is a period. When a checkpoint begins, all changes of the
+/// period before the last are saved, so their mark can be used again. The checkpoints from one with all
+/// users up to the next such are a round. When one with all users begins, the last such has marked
+/// everybody, so the mark of the round before it can be used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Turn {
     #[default]
@@ -87,7 +88,7 @@ pub(super) struct Saving {
 
 #[derive(Debug)]
 enum Left {
-    /// Those of these that were not saved since.
+    /// The users that changed. Some may have been saved since.
     Changed(Vec<UserId>),
     /// All users in the slots from this one on that were there when it began, and were not saved
     /// since.
@@ -98,13 +99,16 @@ impl Machine {
     /// Begins a checkpoint of this instant, which must be settled, with nobody behind.
     /// [`Machine::save_some`] returns its users. Returns whether that is every user, and not only those
     /// that changed since the checkpoint before.
+    #[must_use]
     pub fn begin_saving(&mut self) -> bool {
         assert!(self.saving.is_none(), "the users of the checkpoint before are saved");
-        let ChangedUsers { period, round, users, removed } = std::mem::take(&mut self.changed);
+        let ChangedUsers { period, round, users, mut removed } = std::mem::take(&mut self.changed);
         let is_whole = users.len() > self.by_id.len() / 2;
         self.changed.period = period.other();
         self.changed.round = if is_whole { round.other() } else { round };
         self.catalog.fences().for_each(|(_, fence)| fence.begin_saving());
+        removed.sort_unstable();
+        removed.dedup();
         // A user who was removed and came back has a block.
         let removed = removed.into_iter().filter(|id| !self.by_id.contains_key(id));
         let blocks = removed.map(|id| (id, None)).collect();
@@ -183,7 +187,7 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
     use super::*;
@@ -299,6 +303,7 @@ mod tests {
     /// Whatever happens while it is being written, a checkpoint has the users as they were.
     #[test]
     fn a_checkpoint_has_the_users_of_the_instant_at_which_it_began() {
+        let mut kinds = [0; 2];
         for seed in 0..400 {
             let mut world = World {
                 random: fastrand::Rng::with_seed(seed),
@@ -312,7 +317,12 @@ mod tests {
                 world.machine.settle();
                 let expected = users(&world.machine);
                 let state = world.machine.save_state();
-                world.machine.begin_saving();
+                let is_whole = world.machine.begin_saving();
+                if is_whole {
+                    stored.clear();
+                }
+                kinds[usize::from(is_whole)] += 1;
+                let mut saved = BTreeSet::new();
                 loop {
                     (0..world.random.u32(..4)).for_each(|_| world.step());
                     let users = world.machine.save_some(world.random.usize(1..3));
@@ -320,6 +330,7 @@ mod tests {
                         break;
                     }
                     for (user, block) in users {
+                        assert!(saved.insert(user), "seed {seed}: a checkpoint has a user once");
                         match block {
                             Some(block) => stored.insert(user, block),
                             None => stored.remove(&user),
@@ -329,5 +340,6 @@ mod tests {
                 assert_eq!(outlook(&state, &stored), outlook(&state, &expected), "seed {seed}");
             }
         }
+        assert!(kinds.iter().all(|count| *count > 100), "{kinds:?}: of both kinds");
     }
 }

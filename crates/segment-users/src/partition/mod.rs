@@ -26,9 +26,12 @@ use crate::left_out::LeftOut;
 use crate::plans::Plans;
 use crate::settings::Settings;
 
-/// How many notifications one commit has at most: some ten kilobytes, since the changes of new events
-/// wait meanwhile. The log writes the commits of several partitions together.
-const CHANGES_PER_COMMIT: usize = 256;
+/// How many notifications one commit has at most: some hundred kilobytes, since what others append
+/// waits meanwhile.
+const CHANGES_PER_COMMIT: usize = 1_024;
+/// How many changes users who catch up leave for the next commit: few, since those of new events come
+/// after them. The log writes the commits of several partitions together.
+const CHANGES_OF_FOLLOWERS_MAX: usize = 256;
 
 /// The ports of a partition. Cheap to clone.
 #[derive(Clone)]
@@ -205,8 +208,7 @@ impl Partition {
 
     fn catch_up(&mut self) {
         let slice = Slice::begin(self.settings.slice);
-        // More than the next commit takes would delay the changes of new events.
-        while self.untold.len() + self.machine.changes() < CHANGES_PER_COMMIT
+        while self.untold.len() + self.machine.changes() < CHANGES_OF_FOLLOWERS_MAX
             && !self.machine.catch_up(self.settings.followers_per_turn_max)
             && !slice.is_over()
         {}

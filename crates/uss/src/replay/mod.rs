@@ -201,10 +201,11 @@ impl<W: Write> Replay<W> {
         user
     }
 
-    /// Writes a checkpoint of the users that changed since the last one, and goes on with a new
+    /// Writes a checkpoint of the users that changed since the last one, or of all, and goes on with a new
     /// machine made of it.
     fn restart(&mut self) -> Result<(), ReplayError> {
-        self.machine.begin_saving();
+        // Users who were removed are among those it returns.
+        let _is_whole = self.machine.begin_saving();
         let state = self.machine.save_state();
         for (user, block) in self.machine.save_some(usize::MAX) {
             match block {

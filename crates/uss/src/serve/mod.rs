@@ -90,7 +90,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), StartError> {
 /// Where the segment service runs.
 #[derive(Clone, Copy)]
 pub struct Runtimes<'a> {
-    /// For the workers.
+    /// For the workers, and what is as short as their turns.
     pub workers: &'a Handle,
     /// For what brings into the stores what the log has: the workers' turns do not wait for it.
     pub storing: &'a Handle,

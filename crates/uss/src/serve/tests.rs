@@ -26,6 +26,10 @@ struct World {
 
 impl World {
     async fn start(data: &Path, segment_users: &Handle) -> Self {
+        Self::start_on(data, Runtimes { workers: segment_users, storing: segment_users }).await
+    }
+
+    async fn start_on(data: &Path, runtimes: Runtimes<'_>) -> Self {
         let settings = json!({
             "data_dir": data, "partitions": 2, "unknown_users": "create", "ingestion_api_port": 0,
             "ingestion_metrics_port": 0, "segment_users_metrics_port": 0, "configuration_api_port": 0,
@@ -38,7 +42,6 @@ impl World {
         let monotonic = Arc::new(ManualClock::at(Timestamp(DAY)));
         let limits = Limits { tolerance_micros: 60 * SECOND, settle_micros: 600 * SECOND };
         let clock = Arc::new(GuardedClock::new(system.clone(), monotonic.clone(), limits));
-        let runtimes = Runtimes { workers: segment_users, storing: segment_users };
         let running = Running::start(&settings, options, metrics, clock, runtimes).await.unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { system, monotonic, running, client }
@@ -185,9 +188,13 @@ async fn a_jump_of_the_clock_ends_no_window_early_and_does_not_stop_time() {
 #[test]
 fn the_ports_answer_while_every_thread_of_the_segment_service_computes() {
     let (data, segment_users) = (tempfile::tempdir().unwrap(), runtime("segment-users").unwrap());
+    let storing = runtime("storing").unwrap();
     runtime("ports").unwrap().block_on(async {
-        let world = World::start(data.path(), segment_users.handle()).await;
-        assert!(segment_users.metrics().num_alive_tasks() > 0, "the service runs there");
+        let runtimes = Runtimes { workers: segment_users.handle(), storing: storing.handle() };
+        let world = World::start_on(data.path(), runtimes).await;
+        let tasks = [&segment_users, &storing].map(|runtime| runtime.metrics().num_alive_tasks());
+        assert!(tasks[0] >= 2, "a worker for each partition: {tasks:?}");
+        assert!(tasks[1] >= 4, "an archiver and a membership writer for each: {tasks:?}");
         let (computes, mut computing) = tokio::sync::mpsc::unbounded_channel();
         let mut computations = Vec::new();
         for _ in 0..segment_users.metrics().num_workers() {

@@ -205,7 +205,8 @@ impl Files<'_> {
     ) -> Result<(), CheckpointError> {
         let mut seen: FxHashSet<UserId> = FxHashSet::default();
         for run in runs.iter().rev() {
-            // A run of an earlier build has a user who was removed and came back twice: the block counts.
+            // In a run of an earlier build, a user who was removed and came back stands twice: the block
+            // counts.
             let mut removed = Vec::new();
             let read = run.each(self.folder, self.partition, |user, block| match block {
                 Some(_) => {
