@@ -210,7 +210,8 @@ impl Partition {
             self.backfill.merged = Some(Merged { accumulators, unread, events: VecDeque::new(), total });
         }
         let warehouse = self.ports.warehouse.clone();
-        if let Some(Merged { accumulators, unread, events, .. }) = &mut self.backfill.merged {
+        let merged = self.backfill.merged.as_mut().filter(|merged| !merged.unread.is_empty());
+        if let Some(Merged { accumulators, unread, events, .. }) = merged {
             *events = read_some(&self.machine, &*warehouse, &self.settings, accumulators, unread).await?;
         }
         Ok(())
