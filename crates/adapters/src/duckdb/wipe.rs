@@ -8,7 +8,9 @@
 //! next. At the end the free blocks are filled with noise and freed again.
 //!
 //! After a kill at any point, every row is either where it was or where it belongs, and the next
-//! wipe starts over.
+//! wipe starts over. That holds unless the kill interrupts the write of a block: a checkpoint adds to
+//! blocks of metadata in place, and their checksum covers what they had before. DuckDB refuses a file
+//! with such a half-written block.
 
 use duckdb::{Connection, OptionalExt, params};
 use ports::warehouse::WarehouseError;

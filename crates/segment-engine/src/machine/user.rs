@@ -47,6 +47,7 @@ pub(super) struct User {
     /// The user's size when it was last measured, see [`super::tally`].
     pub(super) measured_bytes: u32,
     pub(super) dirty_cause: Option<Cause>,
+    /// What checkpoints have of the user.
     pub(super) mark: Mark,
 }
 
