@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use duckdb::{Config, Connection};
 use ports::warehouse::WarehouseError;
 
-use super::{schema, unavailable};
+use super::{checkpoint, schema, unavailable};
 use crate::quiet::cores;
 use crate::space::probe;
 
@@ -27,7 +27,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A database file that is reopened when needed.
 pub(super) struct Database {
     file: PathBuf,
-    /// The bytes of the write-ahead log after which a commit moves them into the file.
+    /// The bytes of the write-ahead log after which a write ends with a checkpoint.
     wal_bytes_max: u64,
     /// `None` if it could not be reopened. Only a reopen takes the lock for writing.
     opened: RwLock<Option<Opened>>,
@@ -63,18 +63,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Opened {
-    fn open(file: &Path, wal_bytes_max: u64) -> Result<Self, WarehouseError> {
+    fn open(file: &Path) -> Result<Self, WarehouseError> {
         let config = Config::default()
             .enable_autoload_extension(false)
             .and_then(|config| config.with("autoinstall_known_extensions", "false"))
             .and_then(|config| config.max_memory(MEMORY_MAX))
             .and_then(|config| config.threads(threads()))
-            .and_then(|config| config.with("checkpoint_threshold", format!("{wal_bytes_max}B")))
+            .and_then(checkpoint::only_ours)
             .map_err(unavailable)?;
+        checkpoint::roll_back(file)?;
         let mut writer = Connection::open_with_flags(file, config).map_err(unavailable)?;
         remove_spilled(file).map_err(|error| WarehouseError::Unavailable(error.to_string()))?;
         // Users' queries must not reach other files. Spilling beside the database stays allowed.
         writer.execute_batch("SET enable_external_access = false").map_err(unavailable)?;
+        checkpoint::none_at_close(&writer).map_err(unavailable)?;
         start_session(&writer)?;
         schema::migrate(&mut writer)?;
         let template = Mutex::new(writer.try_clone().map_err(unavailable)?);
@@ -112,7 +114,7 @@ fn start_session(connection: &Connection) -> Result<(), WarehouseError> {
 impl Database {
     /// Opens the file, or creates it. Only one process can have it open.
     pub(super) fn open(file: &Path, wal_bytes_max: u64) -> Result<Self, WarehouseError> {
-        let opened = RwLock::new(Some(Opened::open(file, wal_bytes_max)?));
+        let opened = RwLock::new(Some(Opened::open(file)?));
         Ok(Self { file: file.to_owned(), wal_bytes_max, opened, broken: Mutex::default(), healing: Mutex::default() })
     }
 
@@ -123,12 +125,16 @@ impl Database {
         act: impl FnOnce(&mut Connection) -> Result<T, WarehouseError>,
     ) -> Result<T, WarehouseError> {
         self.heal()?;
-        let written = self.with(|opened| act(&mut locked(&opened.writer)));
-        written.inspect_err(|error| {
-            if let WarehouseError::Unavailable(reason) = error {
-                self.note_failure(reason);
+        let written = self.with(|opened| {
+            let mut writer = locked(&opened.writer);
+            let written = act(&mut writer)?;
+            if checkpoint::wal_bytes(&self.file) > self.wal_bytes_max {
+                // What was written is stored all the same.
+                let _noted = checkpoint::make(&writer).inspect_err(|error| self.note(error));
             }
-        })
+            Ok(written)
+        });
+        written.inspect_err(|error| self.note(error))
     }
 
     /// Calls `act` with a reading connection. Reads go on while writes fail, as far as DuckDB can
@@ -144,10 +150,8 @@ impl Database {
             result
         });
         result.inspect_err(|error| {
-            if let WarehouseError::Unavailable(reason) = error
-                && is_fatal(reason)
-            {
-                self.note_failure(reason);
+            if is_fatal(error) {
+                self.note(error);
             }
         })
     }
@@ -183,7 +187,7 @@ impl Database {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         // Closed first, because one process must not have the file open twice.
         *opened = None;
-        *opened = Some(Opened::open(&self.file, self.wal_bytes_max)?);
+        *opened = Some(Opened::open(&self.file)?);
         Ok(())
     }
 
@@ -199,7 +203,8 @@ impl Database {
     }
 
     /// Records a failure, so that the database is reopened.
-    fn note_failure(&self, reason: &str) {
+    fn note(&self, error: &WarehouseError) {
+        let WarehouseError::Unavailable(reason) = error else { return };
         let retry_at = Instant::now() + PAUSE_MIN;
         locked(&self.broken).get_or_insert_with(|| Broken { reason: reason.to_owned(), pause: PAUSE_MIN, retry_at });
     }
@@ -215,7 +220,22 @@ impl Database {
     }
 }
 
+impl Drop for Database {
+    /// Ends with a checkpoint, so that the next start has no write-ahead log to read.
+    fn drop(&mut self) {
+        let is_broken = locked(&self.broken).is_some();
+        let opened = self.opened.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(opened) = opened.as_ref().filter(|_| !is_broken && checkpoint::wal_bytes(&self.file) > 0) else {
+            return;
+        };
+        if let Err(error) = checkpoint::make(&locked(&opened.writer)) {
+            tracing::warn!(%error, "the warehouse keeps its write-ahead log until the next start");
+        }
+    }
+}
+
 /// Whether DuckDB refuses everything after this error.
-fn is_fatal(message: &str) -> bool {
+fn is_fatal(error: &WarehouseError) -> bool {
+    let WarehouseError::Unavailable(message) = error else { return false };
     ["FATAL Error", "INTERNAL Error", "has been invalidated"].iter().any(|sign| message.contains(sign))
 }

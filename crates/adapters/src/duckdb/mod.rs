@@ -3,11 +3,12 @@
 //! [`schema`] defines the tables. [`archive`] writes them, the batches of a [`group`] together, and
 //! those of events as [`columns`]. [`history`] and [`events`] read them for
 //! the engine, and [`query`] for people. [`wipe`] wipes deleted users from the file. [`database`]
-//! opens the file and reopens it after a failure. DuckDB's calls block, so each runs on a thread
-//! for blocking work. One connection writes. Reads have their own connections and see the last
-//! committed state, so neither waits for the other.
+//! opens the file and reopens it after a failure. [`checkpoint`] moves the write-ahead log into the
+//! file. DuckDB's calls block, so each runs on a thread for blocking work. One connection writes.
+//! Reads have their own connections and see the last committed state, so neither waits for the other.
 
 mod archive;
+mod checkpoint;
 mod columns;
 mod database;
 mod events;
@@ -38,7 +39,7 @@ use crate::quiet::{Quiet, cores};
 
 /// The number of queries that run at the same time; more wait.
 pub const READERS_MAX: usize = 4;
-/// The bytes of the write-ahead log after which a commit moves them into the file: some 150,000
+/// The bytes of the write-ahead log after which a write moves them into the file: some 150,000
 /// events. DuckDB then compresses anew all rows of the last row group, which has up to 122,880. With
 /// its default, a quarter of this, it would do so several times for each row.
 const WAL_BYTES_MAX: u64 = 64 << 20;

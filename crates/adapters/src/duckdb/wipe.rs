@@ -8,15 +8,13 @@
 //! next. At the end the free blocks are filled with noise and freed again.
 //!
 //! After a kill at any point, every row is either where it was or where it belongs, and the next
-//! wipe starts over. That holds unless the kill interrupts the write of a block: a checkpoint adds to
-//! blocks of metadata in place, and their checksum covers what they had before. DuckDB refuses a file
-//! with such a half-written block.
+//! wipe starts over.
 
 use duckdb::{Connection, OptionalExt, params};
 use ports::warehouse::WarehouseError;
 use segment_engine::time::Timestamp;
 
-use super::unavailable;
+use super::{checkpoint, unavailable};
 
 /// Every table but `scrubs`, which is written when nothing else is. Tables of numbers share blocks
 /// with strings, so they are moved too.
@@ -71,9 +69,9 @@ pub(super) fn count(connection: &Connection, table: Table) -> Result<i64, Wareho
 pub(super) fn move_piece(connection: &mut Connection, table: Table) -> Result<i64, WarehouseError> {
     // Rows that are added after a checkpoint begin a new row group. Without it they may join a
     // group with deleted rows.
-    connection.execute_batch("CHECKPOINT").map_err(unavailable)?;
+    checkpoint::make(connection)?;
     let moved = try_move(connection, table).map_err(unavailable)?;
-    connection.execute_batch("CHECKPOINT").map_err(unavailable)?;
+    checkpoint::make(connection)?;
     Ok(moved)
 }
 
@@ -97,28 +95,31 @@ fn try_move(connection: &mut Connection, Table { name, without }: Table) -> duck
 /// Fills the free blocks with noise and records that `deleted` users have left the file. No query
 /// may be running, because blocks that a reader may need are not free.
 pub(super) fn finish(connection: &mut Connection, now: Timestamp, deleted: i64) -> Result<(), WarehouseError> {
-    try_to_finish(connection, now, deleted).map_err(unavailable)
-}
-
-fn try_to_finish(connection: &mut Connection, now: Timestamp, deleted: i64) -> duckdb::Result<()> {
     // A checkpoint with a reader present keeps empty row groups, and so would one with nothing to
     // write.
-    connection.execute_batch(
-        "CREATE OR REPLACE TABLE user_segment_analytics.scrub_noise (noise UBIGINT NOT NULL);
-         CHECKPOINT;",
-    )?;
+    let sql = "CREATE OR REPLACE TABLE user_segment_analytics.scrub_noise (noise UBIGINT NOT NULL)";
+    connection.execute_batch(sql).map_err(unavailable)?;
+    checkpoint::make(connection)?;
+    fill(connection).map_err(unavailable)?;
+    checkpoint::make(connection)?;
+    record(connection, now, deleted).map_err(unavailable)?;
+    checkpoint::make(connection)
+}
+
+fn fill(connection: &Connection) -> duckdb::Result<()> {
     let sql = "SELECT free_blocks * block_size FROM pragma_database_size()";
     let free_bytes: i64 = connection.query_row(sql, [], |row| row.get(0))?;
     let rows = free_bytes / NOISE_ROW_BYTES;
     // Slightly more than fits, because segments do not fill their blocks to the last byte.
     let rows = rows + rows / 16 + 1;
     let sql = "INSERT INTO user_segment_analytics.scrub_noise SELECT hash(i) FROM range(?) noise(i)";
-    connection.execute(sql, [rows])?;
-    connection.execute_batch("CHECKPOINT")?;
+    connection.execute(sql, [rows]).map(drop)
+}
+
+fn record(connection: &mut Connection, now: Timestamp, deleted: i64) -> duckdb::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch("DROP TABLE user_segment_analytics.scrub_noise")?;
     transaction.execute_batch("DELETE FROM user_segment_analytics.scrubs")?;
     transaction.execute("INSERT INTO user_segment_analytics.scrubs VALUES (?, ?)", params![now.0, deleted])?;
-    transaction.commit()?;
-    connection.execute_batch("CHECKPOINT")
+    transaction.commit()
 }

@@ -161,7 +161,10 @@ async fn expected(template: &Path, what: Option<&str>) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_acknowledged_writes_of_the_config_store_are_there_after_a_restart() {
     let template = tempfile::tempdir().unwrap();
-    fill(&open(template.path()).await).await.unwrap();
+    let store = open(template.path()).await;
+    fill(&store).await.unwrap();
+    // A store that is only dropped goes on closing its files.
+    store.close().await.unwrap();
     let refused = expected(template.path(), None).await;
     for what in WRITES {
         let written = expected(template.path(), Some(what)).await;

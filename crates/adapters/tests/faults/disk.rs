@@ -1,4 +1,5 @@
-//! A disk that fails on request: replaces the C library's system calls that write and sync.
+//! A disk that fails or crashes on request: replaces the C library's system calls that write and
+//! sync.
 //!
 //! This executable defines the functions itself, so that SQLite (linked into it), DuckDB (a shared
 //! library) and fjall (through the standard library) all call them. They fail only for files below
@@ -19,6 +20,8 @@ pub(crate) enum Fault {
     Write,
     /// Syncs fail with a device error.
     Sync,
+    /// A write is interrupted in the middle: what a crash leaves then is copied.
+    Crash,
 }
 
 struct Armed {
@@ -29,6 +32,8 @@ struct Armed {
     /// Whether calls keep failing after the first failure.
     lasts: bool,
     failed: usize,
+    /// Where a crash leaves its files.
+    image: PathBuf,
 }
 
 /// An active fault. The disk works again when it is dropped.
@@ -45,8 +50,18 @@ fn armed<T>(act: impl FnOnce(&mut Vec<Armed>) -> T) -> T {
 /// Makes calls on files below `folder` fail, after `passes` successful ones: one call, or all until
 /// the guard is dropped.
 pub(crate) fn fail(folder: &Path, fault: Fault, passes: usize, lasts: bool) -> Failing {
+    arm(folder, fault, passes, lasts, PathBuf::new())
+}
+
+/// Copies the files below `folder` to `image` in the middle of a write to one of them, after
+/// `passes` writes. Writes to a write-ahead log are left alone.
+pub(crate) fn crash(folder: &Path, passes: usize, image: &Path) -> Failing {
+    arm(folder, Fault::Crash, passes, false, image.to_owned())
+}
+
+fn arm(folder: &Path, fault: Fault, passes: usize, lasts: bool, image: PathBuf) -> Failing {
     let folder = folder.canonicalize().expect("the folder exists");
-    armed(|all| all.push(Armed { folder: folder.clone(), fault, passes, lasts, failed: 0 }));
+    armed(|all| all.push(Armed { folder: folder.clone(), fault, passes, lasts, failed: 0, image }));
     ANY.store(true, Ordering::SeqCst);
     Failing(folder)
 }
@@ -65,11 +80,11 @@ impl Drop for Failing {
 }
 
 /// What happens to a call.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Passes,
     Half,
     Fails(c_int),
+    Crashes { folder: PathBuf, image: PathBuf },
 }
 
 fn verdict(file: c_int, writes: bool) -> Verdict {
@@ -78,7 +93,12 @@ fn verdict(file: c_int, writes: bool) -> Verdict {
     }
     let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{file}")) else { return Verdict::Passes };
     armed(|all| {
-        let about = |armed: &&mut Armed| path.starts_with(&armed.folder) && writes == (armed.fault != Fault::Sync);
+        let about = |armed: &&mut Armed| match armed.fault {
+            Fault::Sync => !writes,
+            Fault::Crash => writes && path.extension().is_none_or(|extension| extension != "wal"),
+            Fault::Full | Fault::Write => writes,
+        };
+        let about = |armed: &&mut Armed| path.starts_with(&armed.folder) && about(armed);
         let Some(armed) = all.iter_mut().find(about) else { return Verdict::Passes };
         if armed.passes > 0 {
             armed.passes -= 1;
@@ -92,6 +112,7 @@ fn verdict(file: c_int, writes: bool) -> Verdict {
             Fault::Full if armed.failed == 1 && armed.lasts => Verdict::Half,
             Fault::Full => Verdict::Fails(libc::ENOSPC),
             Fault::Write | Fault::Sync => Verdict::Fails(libc::EIO),
+            Fault::Crash => Verdict::Crashes { folder: armed.folder.clone(), image: armed.image.clone() },
         }
     })
 }
@@ -102,13 +123,19 @@ fn fails(error: c_int) -> c_long {
     -1
 }
 
-/// Carries out a call that writes `length` bytes.
-fn writing(file: c_int, length: usize, call: impl Fn(usize) -> c_long) -> isize {
+/// Carries out a call that writes `length` bytes. `call` writes so many of them, from the given one.
+fn writing(file: c_int, length: usize, call: impl Fn(usize, usize) -> c_long) -> isize {
     let written = match verdict(file, true) {
-        Verdict::Passes => call(length),
-        Verdict::Half if length > 1 => call(length / 2),
+        Verdict::Passes => call(0, length),
+        Verdict::Half if length > 1 => call(0, length / 2),
         Verdict::Half => fails(libc::ENOSPC),
         Verdict::Fails(error) => fails(error),
+        Verdict::Crashes { folder, image } => {
+            let half = length / 2;
+            assert_eq!(call(0, half), half as c_long, "the disk works");
+            super::copy(&folder, &image);
+            half as c_long + call(half, length - half)
+        }
     };
     written as isize
 }
@@ -119,6 +146,10 @@ fn whole(file: c_int, writes: bool, call: impl Fn() -> c_long) -> c_long {
         Verdict::Passes => call(),
         Verdict::Half => fails(libc::ENOSPC),
         Verdict::Fails(error) => fails(error),
+        Verdict::Crashes { folder, image } => {
+            super::copy(&folder, &image);
+            call()
+        }
     }
 }
 
@@ -126,7 +157,7 @@ fn whole(file: c_int, writes: bool, call: impl Fn() -> c_long) -> c_long {
 
 #[unsafe(no_mangle)]
 extern "C" fn write(file: c_int, bytes: *const c_void, length: usize) -> isize {
-    writing(file, length, |length| unsafe { libc::syscall(libc::SYS_write, file, bytes, length) })
+    writing(file, length, |from, length| unsafe { libc::syscall(libc::SYS_write, file, bytes.add(from), length) })
 }
 
 #[unsafe(no_mangle)]
@@ -136,7 +167,9 @@ extern "C" fn writev(file: c_int, parts: *const libc::iovec, count: c_int) -> is
 
 #[unsafe(no_mangle)]
 extern "C" fn pwrite(file: c_int, bytes: *const c_void, length: usize, at: i64) -> isize {
-    writing(file, length, |length| unsafe { libc::syscall(libc::SYS_pwrite64, file, bytes, length, at) })
+    writing(file, length, |from, length| unsafe {
+        libc::syscall(libc::SYS_pwrite64, file, bytes.add(from), length, at + from as i64)
+    })
 }
 
 #[unsafe(no_mangle)]

@@ -120,6 +120,57 @@ async fn the_warehouse_recovers_and_has_every_row_exactly_once() {
     }
 }
 
+/// The changes that a crash interrupts, and by which the file is closed afterwards.
+const CHANGES: [&str; 4] = ["users", "a deletion", "many events", "a wipe"];
+
+/// Carries out a change, and closes the file, which moves the write-ahead log into it.
+async fn change(folder: &Path, what: &str) {
+    let warehouse = open(folder);
+    if what == "a wipe" {
+        assert!(warehouse.wipe(Timestamp(1), 0).await.unwrap());
+    } else {
+        warehouse.archive(next(what)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_in_the_middle_of_a_write_leaves_a_file_that_can_be_opened() {
+    let template = tempfile::tempdir().unwrap();
+    let deleted = ArchiveBatch { to_offset: 1_000, ..batch(900, vec![ArchiveRow::DeleteUser(UserId(3))]) };
+    for batch in [ArchiveBatch { to_offset: 900, ..first() }, deleted] {
+        open(template.path()).archive(batch).await.unwrap();
+    }
+    let before = seen(&open(template.path())).await;
+    for what in CHANGES {
+        let whole = tempfile::tempdir().unwrap();
+        copy(template.path(), whole.path());
+        change(whole.path(), what).await;
+        let after = seen(&open(whole.path())).await;
+        let mut passes = 0;
+        while crashed(template.path(), what, passes, [&before, &after]).await {
+            passes += 1 + passes / 16;
+        }
+        assert!(passes > 5, "{what}: {passes} writes");
+    }
+}
+
+/// Crashes after so many writes of a change. Returns whether there were as many.
+async fn crashed(template: &Path, what: &str, passes: usize, expected: [&Vec<Vec<Vec<Option<String>>>>; 2]) -> bool {
+    let (folder, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    copy(template, folder.path());
+    let crash = disk::crash(folder.path(), passes, image.path());
+    change(folder.path(), what).await;
+    if crash.failed() == 0 {
+        return false;
+    }
+    let about = format!("{what}, after {passes} writes");
+    let warehouse = DuckDbWarehouse::open_with(&image.path().join("warehouse.duckdb"), WAL_BYTES_MAX);
+    let warehouse = warehouse.unwrap_or_else(|error| panic!("{about}: {error}"));
+    let found = seen(&warehouse).await;
+    assert!(expected.contains(&&found), "{about}: {found:?}");
+    true
+}
+
 /// Archives like the archiver: after a failure it reads the position, and sends the batch again if
 /// it is not stored.
 async fn run(template: &Path, what: &str, case: Case, expected: &[Vec<Vec<Option<String>>>]) -> usize {
