@@ -114,10 +114,12 @@ impl Pages {
     /// Reads the events of these offsets, in any order; `None` if they are more than a page takes.
     fn read(&self, connection: &Connection, offsets: Range<u64>) -> Result<Option<Page>, WarehouseError> {
         let HistoryScan { partition, ref needs, bytes_max, .. } = self.scan;
-        let is_one = offsets.end - offsets.start == 1;
+        let offsets_in_page = offsets.end - offsets.start;
         let mut statement = connection.prepare(&page_sql(partition, offsets, needs)).map_err(unavailable)?;
         let mut batches = statement.stream_arrow([]).map_err(unavailable)?;
-        let (mut page, mut is_too_large) = (Page::default(), false);
+        // A list that grows is copied.
+        let rows_max = usize::try_from(offsets_in_page).unwrap_or(usize::MAX).min(PAGE_EVENTS_MAX);
+        let (mut page, mut is_too_large) = (Page { events: Vec::with_capacity(rows_max), bytes: 0 }, false);
         // To its end in any case: a query that is not finished keeps its snapshot.
         while let Some(batch) = next(&mut batches)? {
             let heads = past_events(&batch);
@@ -131,7 +133,7 @@ impl Pages {
                     event.rest = Some(Box::new(rest));
                 }
                 page.events.push(event);
-                is_too_large = !is_one && (page.events.len() > PAGE_EVENTS_MAX || page.bytes > bytes_max);
+                is_too_large = offsets_in_page > 1 && (page.events.len() > PAGE_EVENTS_MAX || page.bytes > bytes_max);
             }
             if is_too_large {
                 page = Page::default();

@@ -81,22 +81,31 @@ impl Fence {
         self.left_out = self.moved;
     }
 
-    /// Returns the slots whose users had the accumulator when the last checkpoint began.
-    pub(super) fn left_out(&self) -> impl Iterator<Item = UserSlot> + use<> {
-        (0..self.left_out).map(UserSlot::new)
+    /// Returns the slot before which users had the accumulator when the last checkpoint began.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out
     }
 
-    /// Returns what the next user has of the accumulator, who has it from now on; `None` if all have
-    /// theirs.
-    pub(super) fn next(&mut self) -> Option<(UserSlot, Accumulator)> {
+    /// Returns the slot of the next user who has something here; `None` if all have theirs.
+    pub(super) fn next(&mut self) -> Option<UserSlot> {
         while self.moved < self.apart.places.len() {
             let slot = UserSlot::new(self.moved);
-            self.moved += 1;
-            if let Some(accumulator) = self.apart.take(slot) {
-                return Some((slot, accumulator));
+            if self.apart.has(slot) {
+                return Some(slot);
             }
+            self.moved += 1;
         }
         None
+    }
+
+    /// Returns what the user in a slot has of the accumulator, and has from now on, if they are the
+    /// next.
+    pub(super) fn take_next(&mut self, slot: UserSlot) -> Option<Accumulator> {
+        if self.next() != Some(slot) {
+            return None;
+        }
+        self.moved += 1;
+        self.apart.take(slot)
     }
 }
 
@@ -114,8 +123,15 @@ impl BySlot {
         self.kept[*place as usize].get_or_insert_with(empty)
     }
 
+    fn place(&self, slot: UserSlot) -> Option<usize> {
+        self.places.get(slot.0 as usize).filter(|place| **place != NOWHERE).map(|place| *place as usize)
+    }
+
+    fn has(&self, slot: UserSlot) -> bool {
+        self.place(slot).is_some_and(|place| self.kept[place].is_some())
+    }
+
     fn take(&mut self, slot: UserSlot) -> Option<Accumulator> {
-        let place = *self.places.get(slot.0 as usize).filter(|place| **place != NOWHERE)?;
-        self.kept[place as usize].take()
+        self.place(slot).and_then(|place| self.kept[place].take())
     }
 }

@@ -186,38 +186,55 @@ impl Machine {
         }
     }
 
-    /// Gives what users have of an accumulator to some of them, `users_max` at most: all history was
-    /// added. Returns whether all have theirs. Then the accumulator is complete, and checkpoints that
-    /// begin from now on hold it.
-    pub fn complete_some(&mut self, id: AccumulatorId, users_max: usize) -> bool {
+    /// Gives what users have of these accumulators to some of them, `users_max` at most: all history
+    /// was added. Returns whether all have theirs. Then the accumulators are complete, and checkpoints
+    /// that begin from now on hold them.
+    pub fn complete_some(&mut self, accumulators: &[AccumulatorId], users_max: usize) -> bool {
         for _ in 0..users_max {
-            let Some(fence) = self.catalog.fence_mut(id) else { return true };
-            let Some((slot, accumulator)) = fence.next() else {
-                let left_out = fence.left_out();
-                self.catalog.complete(id);
-                left_out.for_each(|slot| self.note_accumulator(slot, id, None));
+            let next = |id: &AccumulatorId| self.catalog.fence_mut(*id)?.next();
+            let Some(slot) = accumulators.iter().filter_map(next).min() else {
+                self.end_completing(accumulators);
                 return true;
             };
-            self.note_accumulator(slot, id, Some(accumulator));
+            self.complete_user(accumulators, slot);
         }
         false
     }
 
-    /// Notes for the next checkpoint that a user has an accumulator, with a new one or as it is.
-    fn note_accumulator(&mut self, slot: UserSlot, id: AccumulatorId, new: Option<Accumulator>) {
+    fn complete_user(&mut self, accumulators: &[AccumulatorId], slot: UserSlot) {
         self.save_before_change(slot);
-        let Some(user) = self.users[slot.0 as usize].as_mut() else { return };
-        if let Some(new) = new {
-            user.accumulator_or(id, || new);
+        let mut user = self.users[slot.0 as usize].as_mut();
+        for &id in accumulators {
+            let Some(accumulator) = self.catalog.fence_mut(id).and_then(|fence| fence.take_next(slot)) else {
+                continue;
+            };
+            if let Some(user) = &mut user {
+                user.accumulator_or(id, || accumulator);
+            }
         }
-        if user.accumulator(id).is_some() {
+        if let Some(user) = user {
             self.changed.note(user);
         }
     }
 
+    fn end_completing(&mut self, accumulators: &[AccumulatorId]) {
+        let left_out = accumulators.iter().filter_map(|id| Some(self.catalog.fence_mut(*id)?.left_out())).max();
+        for id in accumulators {
+            self.catalog.complete(*id);
+        }
+        // The next checkpoint has what the last one left out.
+        for slot in (0..left_out.unwrap_or_default()).map(UserSlot::new) {
+            self.save_before_change(slot);
+            let user = self.users[slot.0 as usize].as_mut();
+            if let Some(user) = user.filter(|user| accumulators.iter().any(|id| user.accumulator(*id).is_some())) {
+                self.changed.note(user);
+            }
+        }
+    }
+
     /// As [`Machine::complete_some`], for all users.
-    pub fn complete(&mut self, id: AccumulatorId) {
-        while !self.complete_some(id, usize::MAX) {}
+    pub fn complete(&mut self, accumulator: AccumulatorId) {
+        while !self.complete_some(&[accumulator], usize::MAX) {}
     }
 }
 

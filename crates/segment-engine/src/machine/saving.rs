@@ -84,6 +84,8 @@ pub(super) struct Saving {
     /// The users that it has, but for those in `blocks`.
     left: Left,
     blocks: Vec<SavedUser>,
+    /// Where a block is written before its size is known.
+    scratch: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl Machine {
         let removed = removed.into_iter().filter(|id| !self.by_id.contains_key(id));
         let blocks = removed.map(|id| (id, None)).collect();
         let left = if is_whole { Left::All { from: 0 } } else { Left::Changed(users) };
-        self.saving = Some(Saving { at: self.now, left, blocks });
+        self.saving = Some(Saving { at: self.now, left, blocks, scratch: Vec::new() });
         is_whole
     }
 
@@ -178,8 +180,11 @@ impl Machine {
         if is_due {
             user.mark = Mark::Saved(self.changed.round);
             self.tally.measure(user);
-            let user = self.users[slot.0 as usize].as_ref();
-            saving.blocks.extend(user.map(|user| (user.id, Some(self.user_block(user, saving.at)))));
+            if let Some(user) = &self.users[slot.0 as usize] {
+                saving.scratch.clear();
+                self.write_user(user, saving.at, &mut saving.scratch);
+                saving.blocks.push((user.id, Some(saving.scratch.clone())));
+            }
         }
         saving
     }
@@ -270,9 +275,10 @@ mod tests {
 
         /// Lets a new segment come a little nearer to its effect.
         fn complete(&mut self) {
-            if let Some(accumulator) = self.random.choice(self.machine.incomplete()) {
-                self.machine.complete_some(accumulator, self.random.usize(1..4));
-            }
+            let mut accumulators = self.machine.incomplete();
+            self.random.shuffle(&mut accumulators);
+            accumulators.truncate(self.random.usize(1..4));
+            self.machine.complete_some(&accumulators, self.random.usize(1..4));
             for (id, version) in self.machine.ready() {
                 self.machine.activate(id, version, Timestamp(self.now));
             }

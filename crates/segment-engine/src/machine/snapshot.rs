@@ -153,7 +153,14 @@ impl Machine {
     }
 
     /// Returns the block of a user as of an instant.
-    pub(super) fn user_block(&self, user: &User, at: Timestamp) -> Vec<u8> {
+    fn user_block(&self, user: &User, at: Timestamp) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(BLOCK_BYTES);
+        self.write_user(user, at, &mut bytes);
+        bytes
+    }
+
+    /// Appends the block of a user as of an instant.
+    pub(super) fn write_user(&self, user: &User, at: Timestamp, bytes: &mut Vec<u8>) {
         debug_assert!(user.dirty.is_empty(), "the instant is settled");
         // Incomplete accumulators are left out: after a restart their whole history is read again,
         // up to the checkpoint.
@@ -178,15 +185,13 @@ impl Machine {
             wakeups: wakeups.collect(),
             sources: &user.rare().sources,
         };
-        let memory = Vec::with_capacity(BLOCK_BYTES);
-        let mut bytes = postcard::to_io(&block, memory).expect("blocks hold nothing that cannot be written");
+        postcard::to_io(&block, &mut *bytes).expect("blocks hold nothing that cannot be written");
         let limited = user.rare().limited.accumulators(at);
         let limited: Vec<_> = limited.filter_map(|(id, until)| Some((name(id)?, until))).collect();
         if !limited.is_empty() {
             let appendix = postcard::to_stdvec(&UserAppendix { limited });
             bytes.extend(appendix.expect("blocks hold nothing that cannot be written"));
         }
-        bytes
     }
 
     /// Loads a user from their block.

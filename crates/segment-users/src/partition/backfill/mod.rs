@@ -156,12 +156,7 @@ impl Partition {
             left -= count;
             match &mut self.backfill.merged {
                 Some(merged) if merged.is_read() => {
-                    let is_complete =
-                        merged.accumulators.last().is_none_or(|id| self.machine.complete_some(*id, count));
-                    if is_complete {
-                        merged.accumulators.pop();
-                    }
-                    if merged.accumulators.is_empty() {
+                    if self.machine.complete_some(&merged.accumulators, count) {
                         self.backfill.merged = None;
                         self.backfill.is_unannounced = true;
                     }
