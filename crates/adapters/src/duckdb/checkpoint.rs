@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use duckdb::{Config, Connection};
 use ports::warehouse::WarehouseError;
@@ -51,14 +52,27 @@ pub(super) fn wal_bytes(file: &Path) -> u64 {
     std::fs::metadata(beside(file, ".wal")).map_or(0, |wal| wal.len())
 }
 
-/// Moves the write-ahead log into the file. After a failure the file must be opened anew.
+/// Moves the write-ahead log into the file. After a failure the file must be opened anew, unless the
+/// checkpoint [was refused](is_refused).
 pub(super) fn make(connection: &Connection) -> Result<(), WarehouseError> {
     let file = connection.path().expect("the connection was opened with a file");
     let journal = Journal::of(file);
     // Locked until it is removed, so that no other process takes it for a dead one's.
     let _locked = journal.write(connection, file)?;
-    connection.execute_batch("CHECKPOINT").map_err(unavailable)?;
-    journal.remove().map_err(failed)
+    let (wal_bytes, began) = (wal_bytes(file), Instant::now());
+    let made = connection.execute_batch("CHECKPOINT").map_err(unavailable);
+    if made.as_ref().err().is_none_or(is_refused) {
+        journal.remove().map_err(failed)?;
+    }
+    made?;
+    tracing::debug!(wal_bytes, took = ?began.elapsed(), "a checkpoint of the warehouse");
+    Ok(())
+}
+
+/// Whether DuckDB refused to make a checkpoint, and did nothing: a query reads what was there before the
+/// last commit.
+pub(super) fn is_refused(error: &WarehouseError) -> bool {
+    matches!(error, WarehouseError::Unavailable(reason) if reason.contains("Cannot CHECKPOINT"))
 }
 
 /// Undoes a checkpoint that was interrupted. The file must not be open.

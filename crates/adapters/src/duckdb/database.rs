@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -29,12 +30,30 @@ pub(super) struct Database {
     file: PathBuf,
     /// The bytes of the write-ahead log after which a write ends with a checkpoint.
     wal_bytes_max: u64,
+    /// How many queries are running.
+    reading: AtomicUsize,
     /// `None` if it could not be reopened. Only a reopen takes the lock for writing.
     opened: RwLock<Option<Opened>>,
     /// The last failure; `None` if the database works.
     broken: Mutex<Option<Broken>>,
     /// Held during a reopen.
     healing: Mutex<()>,
+}
+
+/// A query that is running.
+struct Running<'a>(&'a AtomicUsize);
+
+impl<'a> Running<'a> {
+    fn of(all: &'a AtomicUsize) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(all)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Broken {
@@ -115,7 +134,14 @@ impl Database {
     /// Opens the file, or creates it. Only one process can have it open.
     pub(super) fn open(file: &Path, wal_bytes_max: u64) -> Result<Self, WarehouseError> {
         let opened = RwLock::new(Some(Opened::open(file)?));
-        Ok(Self { file: file.to_owned(), wal_bytes_max, opened, broken: Mutex::default(), healing: Mutex::default() })
+        Ok(Self {
+            file: file.to_owned(),
+            wal_bytes_max,
+            reading: AtomicUsize::new(0),
+            opened,
+            broken: Mutex::default(),
+            healing: Mutex::default(),
+        })
     }
 
     /// Calls `act` with the writing connection. After a failed write it fails with `Unavailable`
@@ -128,7 +154,9 @@ impl Database {
         let written = self.with(|opened| {
             let mut writer = locked(&opened.writer);
             let written = act(&mut writer)?;
-            if checkpoint::wal_bytes(&self.file) > self.wal_bytes_max {
+            // A query that began before this write would have it refused: there will be another write.
+            let nobody_reads = self.reading.load(Ordering::Relaxed) == 0;
+            if nobody_reads && checkpoint::wal_bytes(&self.file) > self.wal_bytes_max {
                 // What was written is stored all the same.
                 let _noted = checkpoint::make(&writer).inspect_err(|error| self.note(error));
             }
@@ -145,6 +173,7 @@ impl Database {
     ) -> Result<T, WarehouseError> {
         let result = self.with(|opened| {
             let connection = opened.reader()?;
+            let _running = Running::of(&self.reading);
             let result = act(&connection);
             locked(&opened.idle).push(connection);
             result
@@ -202,9 +231,12 @@ impl Database {
         }
     }
 
-    /// Records a failure, so that the database is reopened.
+    /// Records a failure, so that the database is reopened. A refused checkpoint is none.
     fn note(&self, error: &WarehouseError) {
         let WarehouseError::Unavailable(reason) = error else { return };
+        if checkpoint::is_refused(error) {
+            return;
+        }
         let retry_at = Instant::now() + PAUSE_MIN;
         locked(&self.broken).get_or_insert_with(|| Broken { reason: reason.to_owned(), pause: PAUSE_MIN, retry_at });
     }
@@ -238,4 +270,37 @@ impl Drop for Database {
 fn is_fatal(error: &WarehouseError) -> bool {
     let WarehouseError::Unavailable(message) = error else { return false };
     ["FATAL Error", "INTERNAL Error", "has been invalidated"].iter().any(|sign| message.contains(sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAL_BYTES_MAX: u64 = 100_000;
+
+    fn write(database: &Database) {
+        let sql = "CREATE OR REPLACE TABLE numbers AS SELECT hash(i) AS number FROM range(50_000) numbers(i)";
+        database.write(|connection| connection.execute_batch(sql).map_err(unavailable)).expect("it is stored");
+    }
+
+    #[test]
+    fn a_checkpoint_waits_for_queries_that_began_before_the_write() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let database = Database::open(&folder.path().join("w.duckdb"), WAL_BYTES_MAX).expect("it opens");
+        write(&database);
+        assert!(checkpoint::wal_bytes(&database.file) < WAL_BYTES_MAX, "the write ended with a checkpoint");
+        let query = |connection: &Connection| {
+            connection.execute_batch("BEGIN; SELECT count(*) FROM numbers").map_err(unavailable)?;
+            write(&database);
+            assert!(checkpoint::wal_bytes(&database.file) > WAL_BYTES_MAX);
+            // Asked for, as by a wipe, it is refused, and nothing is broken.
+            let refused = database.write(|connection| checkpoint::make(connection)).unwrap_err();
+            assert!(checkpoint::is_refused(&refused), "{refused}");
+            database.heal()?;
+            connection.execute_batch("COMMIT").map_err(unavailable)
+        };
+        database.read(query).expect("it can be read");
+        write(&database);
+        assert!(checkpoint::wal_bytes(&database.file) < WAL_BYTES_MAX);
+    }
 }
