@@ -54,11 +54,13 @@ pub(super) fn wal_bytes(file: &Path) -> u64 {
 
 /// Moves the write-ahead log into the file. After a failure the file must be opened anew, unless the
 /// checkpoint [was refused](is_refused).
-pub(super) fn make(connection: &Connection) -> Result<(), WarehouseError> {
+///
+/// `database` is the file, open. It stays open as long as DuckDB has it: see `Opened`.
+pub(super) fn make(connection: &Connection, database: &File) -> Result<(), WarehouseError> {
     let file = connection.path().expect("the connection was opened with a file");
     let journal = Journal::of(file);
     // Locked until it is removed, so that no other process takes it for a dead one's.
-    let _locked = journal.write(connection, file)?;
+    let _locked = journal.write(connection, database)?;
     let (wal_bytes, began) = (wal_bytes(file), Instant::now());
     let made = connection.execute_batch("CHECKPOINT").map_err(unavailable);
     if made.as_ref().err().is_none_or(is_refused) {
@@ -100,13 +102,12 @@ impl Journal {
     }
 
     /// Returns the locked file.
-    fn write(&self, connection: &Connection, file: &Path) -> Result<File, WarehouseError> {
+    fn write(&self, connection: &Connection, database: &File) -> Result<File, WarehouseError> {
         let blocks = blocks_of_metadata(connection).map_err(unavailable)?;
-        self.try_write(file, &blocks).map_err(failed)
+        self.try_write(database, &blocks).map_err(failed)
     }
 
-    fn try_write(&self, file: &Path, blocks: &[u64]) -> io::Result<File> {
-        let database = File::open(file)?;
+    fn try_write(&self, database: &File, blocks: &[u64]) -> io::Result<File> {
         let mut journal = File::create(&self.0)?;
         journal.lock()?;
         let mut checksum = crc32fast::Hasher::new();
@@ -192,7 +193,7 @@ mod tests {
         let bytes: Vec<u8> = (0..BLOCKS_AT as usize + 2 * BLOCK_BYTES).map(|at| (at / 64) as u8).collect();
         std::fs::write(&file, bytes).unwrap();
         let journal = Journal::of(&file);
-        drop(journal.try_write(&file, &[0, 1]).unwrap());
+        drop(journal.try_write(&File::open(&file).unwrap(), &[0, 1]).unwrap());
         (folder, file, journal)
     }
 
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn the_journal_of_a_process_that_lives_is_left_alone() {
         let (_folder, file, journal) = interrupted();
-        let held = journal.try_write(&file, &[0]).unwrap();
+        let held = journal.try_write(&File::open(&file).unwrap(), &[0]).unwrap();
         roll_back(&file).unwrap_err();
         drop(held);
         roll_back(&file).unwrap();

@@ -5,10 +5,12 @@
 //! reopens it in the running process as soon as the disk can be written again. Everything committed
 //! is still there: rows and archive position together, or neither.
 
+use std::fs::File;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use duckdb::{Config, Connection};
@@ -62,12 +64,41 @@ struct Broken {
     retry_at: Instant,
 }
 
+/// The connection that writes.
+pub(super) struct Writer {
+    connection: Connection,
+    file: Arc<File>,
+}
+
+impl Writer {
+    /// See [`checkpoint::make`].
+    pub(super) fn checkpoint(&self) -> Result<(), WarehouseError> {
+        checkpoint::make(&self.connection, &self.file)
+    }
+}
+
+impl Deref for Writer {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Writer {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
 struct Opened {
-    writer: Mutex<Connection>,
+    writer: Mutex<Writer>,
     /// Reading connections that are not in use.
     idle: Mutex<Vec<Connection>>,
     /// Never used itself, only cloned.
     template: Mutex<Connection>,
+    /// Closed last: a process loses DuckDB's lock of the file with the first handle that it closes.
+    _file: Arc<File>,
 }
 
 /// Returns the number of DuckDB's threads: half of the cores. A thread that waits for another one
@@ -99,7 +130,10 @@ impl Opened {
         start_session(&writer)?;
         schema::migrate(&mut writer)?;
         let template = Mutex::new(writer.try_clone().map_err(unavailable)?);
-        Ok(Self { writer: Mutex::new(writer), idle: Mutex::default(), template })
+        let file = File::open(file).map_err(|error| WarehouseError::Unavailable(error.to_string()))?;
+        let file = Arc::new(file);
+        let writer = Mutex::new(Writer { connection: writer, file: file.clone() });
+        Ok(Self { writer, idle: Mutex::default(), template, _file: file })
     }
 
     fn reader(&self) -> Result<Connection, WarehouseError> {
@@ -148,7 +182,7 @@ impl Database {
     /// until the database is reopened.
     pub(super) fn write<T>(
         &self,
-        act: impl FnOnce(&mut Connection) -> Result<T, WarehouseError>,
+        act: impl FnOnce(&mut Writer) -> Result<T, WarehouseError>,
     ) -> Result<T, WarehouseError> {
         self.heal()?;
         let written = self.with(|opened| {
@@ -158,7 +192,7 @@ impl Database {
             let nobody_reads = self.reading.load(Ordering::Relaxed) == 0;
             if nobody_reads && checkpoint::wal_bytes(&self.file) > self.wal_bytes_max {
                 // What was written is stored all the same.
-                let _noted = checkpoint::make(&writer).inspect_err(|error| self.note(error));
+                let _noted = writer.checkpoint().inspect_err(|error| self.note(error));
             }
             Ok(written)
         });
@@ -260,7 +294,7 @@ impl Drop for Database {
         let Some(opened) = opened.as_ref().filter(|_| !is_broken && checkpoint::wal_bytes(&self.file) > 0) else {
             return;
         };
-        if let Err(error) = checkpoint::make(&locked(&opened.writer)) {
+        if let Err(error) = locked(&opened.writer).checkpoint() {
             tracing::warn!(%error, "the warehouse keeps its write-ahead log until the next start");
         }
     }
@@ -283,6 +317,26 @@ mod tests {
         database.write(|connection| connection.execute_batch(sql).map_err(unavailable)).expect("it is stored");
     }
 
+    /// Linux lists the locks of files with their inodes.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_file_stays_locked_after_checkpoints() {
+        use std::os::unix::fs::MetadataExt;
+
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let database = Database::open(&folder.path().join("w.duckdb"), WAL_BYTES_MAX).expect("it opens");
+        let inode = std::fs::metadata(&database.file).expect("it is there").ino();
+        let is_locked = || {
+            let locks = std::fs::read_to_string("/proc/locks").expect("Linux lists them");
+            locks.lines().any(|lock| lock.contains("POSIX") && lock.contains(&format!(":{inode} ")))
+        };
+        assert!(is_locked());
+        write(&database);
+        assert!(is_locked());
+        drop(database);
+        assert!(!is_locked());
+    }
+
     #[test]
     fn a_checkpoint_waits_for_queries_that_began_before_the_write() {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -294,7 +348,7 @@ mod tests {
             write(&database);
             assert!(checkpoint::wal_bytes(&database.file) > WAL_BYTES_MAX);
             // Asked for, as by a wipe, it is refused, and nothing is broken.
-            let refused = database.write(|connection| checkpoint::make(connection)).unwrap_err();
+            let refused = database.write(|writer| writer.checkpoint()).unwrap_err();
             assert!(checkpoint::is_refused(&refused), "{refused}");
             database.heal()?;
             connection.execute_batch("COMMIT").map_err(unavailable)

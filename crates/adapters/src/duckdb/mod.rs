@@ -32,7 +32,7 @@ use segment_engine::machine::Receipt;
 use segment_engine::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use database::Database;
+use database::{Database, Writer};
 pub use query::QUERY_ROWS_MAX;
 
 use crate::quiet::{Quiet, cores};
@@ -121,7 +121,7 @@ impl DuckDbWarehouse {
     /// Runs `act` with the writing connection.
     async fn writing<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut duckdb::Connection) -> Result<T, WarehouseError> + Send + 'static,
+        act: impl FnOnce(&mut Writer) -> Result<T, WarehouseError> + Send + 'static,
     ) -> Result<T, WarehouseError> {
         let (turn, database) = (self.turn.clone().lock_owned().await, self.database.clone());
         blocking(move || {
@@ -259,14 +259,14 @@ impl Warehouse for DuckDbWarehouse {
             // Rows that are archived during a wipe come after the rows that it moves.
             let mut left = self.reading(move |connection| wipe::count(connection, table)).await?;
             while left > 0 {
-                let moved = self.writing(move |connection| wipe::move_piece(connection, table)).await?;
+                let moved = self.writing(move |writer| wipe::move_piece(writer, table)).await?;
                 left = if moved == 0 { 0 } else { left - moved };
             }
         }
         let readers = self.without_readers().await;
-        self.writing(move |connection| {
+        self.writing(move |writer| {
             let _readers = readers;
-            wipe::finish(connection, now, deleted)
+            wipe::finish(writer, now, deleted)
         })
         .await?;
         Ok(true)

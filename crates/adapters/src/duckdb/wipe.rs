@@ -14,7 +14,8 @@ use duckdb::{Connection, OptionalExt, params};
 use ports::warehouse::WarehouseError;
 use segment_engine::time::Timestamp;
 
-use super::{checkpoint, unavailable};
+use super::database::Writer;
+use super::unavailable;
 
 /// Every table but `scrubs`, which is written when nothing else is. Tables of numbers share blocks
 /// with strings, so they are moved too.
@@ -66,12 +67,12 @@ pub(super) fn count(connection: &Connection, table: Table) -> Result<i64, Wareho
 }
 
 /// Moves the first rows of a table to its end. Returns how many; 0 if the table is empty.
-pub(super) fn move_piece(connection: &mut Connection, table: Table) -> Result<i64, WarehouseError> {
+pub(super) fn move_piece(writer: &mut Writer, table: Table) -> Result<i64, WarehouseError> {
     // Rows that are added after a checkpoint begin a new row group. Without it they may join a
     // group with deleted rows.
-    checkpoint::make(connection)?;
-    let moved = try_move(connection, table).map_err(unavailable)?;
-    checkpoint::make(connection)?;
+    writer.checkpoint()?;
+    let moved = try_move(writer, table).map_err(unavailable)?;
+    writer.checkpoint()?;
     Ok(moved)
 }
 
@@ -94,16 +95,16 @@ fn try_move(connection: &mut Connection, Table { name, without }: Table) -> duck
 
 /// Fills the free blocks with noise and records that `deleted` users have left the file. No query
 /// may be running, because blocks that a reader may need are not free.
-pub(super) fn finish(connection: &mut Connection, now: Timestamp, deleted: i64) -> Result<(), WarehouseError> {
+pub(super) fn finish(writer: &mut Writer, now: Timestamp, deleted: i64) -> Result<(), WarehouseError> {
     // A checkpoint with a reader present keeps empty row groups, and so would one with nothing to
     // write.
     let sql = "CREATE OR REPLACE TABLE user_segment_analytics.scrub_noise (noise UBIGINT NOT NULL)";
-    connection.execute_batch(sql).map_err(unavailable)?;
-    checkpoint::make(connection)?;
-    fill(connection).map_err(unavailable)?;
-    checkpoint::make(connection)?;
-    record(connection, now, deleted).map_err(unavailable)?;
-    checkpoint::make(connection)
+    writer.execute_batch(sql).map_err(unavailable)?;
+    writer.checkpoint()?;
+    fill(writer).map_err(unavailable)?;
+    writer.checkpoint()?;
+    record(writer, now, deleted).map_err(unavailable)?;
+    writer.checkpoint()
 }
 
 fn fill(connection: &Connection) -> duckdb::Result<()> {
