@@ -73,6 +73,21 @@ async fn a_reopened_store_loads_what_it_had_while_it_changes() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn identities_of_any_text_are_loaded() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let keys = ["\"quoted\"", "back\\slash", "tab\t", "né\u{2028}", "'", "[1,2]"].map(|id| key("a \"type\"", id));
+    let store = open(folder.path(), IDENTITY_INDEX_BYTES_MAX).await?;
+    store.resolve(&keys, Unknown::Create, NOW).await?;
+    let known = all_known(&store, &keys);
+    store.close().await?;
+    let store = open(folder.path(), IDENTITY_INDEX_BYTES_MAX).await?;
+    store.wait_until_indexed().await;
+    assert!(known.iter().all(Option::is_some));
+    assert_eq!(all_known(&store, &keys), known);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creators_of_the_same_identities_agree() -> Outcome {
     for index_bytes_max in [IDENTITY_INDEX_BYTES_MAX, 20_000, 0] {
         let folder = tempfile::tempdir()?;

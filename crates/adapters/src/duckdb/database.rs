@@ -123,10 +123,11 @@ impl Opened {
             .map_err(unavailable)?;
         checkpoint::roll_back(file)?;
         let mut writer = Connection::open_with_flags(file, config).map_err(unavailable)?;
+        // Before anything that may fail, and close it again.
+        checkpoint::none_at_close(&writer).map_err(unavailable)?;
         remove_spilled(file).map_err(|error| WarehouseError::Unavailable(error.to_string()))?;
         // Users' queries must not reach other files. Spilling beside the database stays allowed.
         writer.execute_batch("SET enable_external_access = false").map_err(unavailable)?;
-        checkpoint::none_at_close(&writer).map_err(unavailable)?;
         start_session(&writer)?;
         schema::migrate(&mut writer)?;
         let template = Mutex::new(writer.try_clone().map_err(unavailable)?);
@@ -291,9 +292,7 @@ impl Drop for Database {
     fn drop(&mut self) {
         let is_broken = locked(&self.broken).is_some();
         let opened = self.opened.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Some(opened) = opened.as_ref().filter(|_| !is_broken && checkpoint::wal_bytes(&self.file) > 0) else {
-            return;
-        };
+        let Some(opened) = opened.as_ref().filter(|_| !is_broken) else { return };
         if let Err(error) = locked(&opened.writer).checkpoint() {
             tracing::warn!(%error, "the warehouse keeps its write-ahead log until the next start");
         }

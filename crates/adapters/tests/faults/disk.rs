@@ -123,7 +123,7 @@ fn fails(error: c_int) -> c_long {
     -1
 }
 
-/// Carries out a call that writes `length` bytes. `call` writes so many of them, from the given one.
+/// Carries out a call that writes `length` bytes, by `call(from, count)`.
 fn writing(file: c_int, length: usize, call: impl Fn(usize, usize) -> c_long) -> isize {
     let written = match verdict(file, true) {
         Verdict::Passes => call(0, length),

@@ -20,9 +20,9 @@ const PAGE_ROWS: i64 = 10_000;
 /// How long the index waits before it tries again to read a page.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A page begins with the last row of the page before it. It is one JSON text, because a row that the
-/// database client returns costs more than to write and read it so. In SQLite's SQL; another database
-/// returns rows or JSON of its own.
+/// A page begins with the last row of the page before it. It is one JSON text: to write and parse that
+/// costs less than rows through the database client. In SQLite's SQL; another database has functions of
+/// its own.
 const IDENTITIES: &str = "SELECT json_group_array(json_array(id, id_type, user_id)) FROM (\
     SELECT id, id_type, user_id FROM identities \
     WHERE (id, id_type) >= (?1, ?2) ORDER BY id, id_type LIMIT ?3)";
