@@ -10,7 +10,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use duckdb::{Config, Connection};
@@ -67,7 +67,7 @@ struct Broken {
 /// The connection that writes.
 pub(super) struct Writer {
     connection: Connection,
-    file: Arc<File>,
+    file: File,
 }
 
 impl Writer {
@@ -92,13 +92,13 @@ impl DerefMut for Writer {
 }
 
 struct Opened {
-    writer: Mutex<Writer>,
     /// Reading connections that are not in use.
     idle: Mutex<Vec<Connection>>,
     /// Never used itself, only cloned.
     template: Mutex<Connection>,
-    /// Closed last: a process loses DuckDB's lock of the file with the first handle that it closes.
-    _file: Arc<File>,
+    /// The last field, so that its file is closed last: a process loses DuckDB's lock of a file with the
+    /// first handle that it closes.
+    writer: Mutex<Writer>,
 }
 
 /// Returns the number of DuckDB's threads: half of the cores. A thread that waits for another one
@@ -132,9 +132,8 @@ impl Opened {
         schema::migrate(&mut writer)?;
         let template = Mutex::new(writer.try_clone().map_err(unavailable)?);
         let file = File::open(file).map_err(|error| WarehouseError::Unavailable(error.to_string()))?;
-        let file = Arc::new(file);
-        let writer = Mutex::new(Writer { connection: writer, file: file.clone() });
-        Ok(Self { writer, idle: Mutex::default(), template, _file: file })
+        let writer = Mutex::new(Writer { connection: writer, file });
+        Ok(Self { idle: Mutex::default(), template, writer })
     }
 
     fn reader(&self) -> Result<Connection, WarehouseError> {
