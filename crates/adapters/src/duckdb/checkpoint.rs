@@ -7,16 +7,20 @@
 //! partly new, and DuckDB refuses the file.
 //!
 //! So [`make`] copies these blocks first, into a **rollback journal** beside the file, and syncs it.
-//! A journal at the start means that a checkpoint was interrupted. If the file has the headers of
-//! the journal, its checkpoint did not end, and [`roll_back`] puts the blocks back. Then DuckDB
-//! reads the write-ahead log again. If a header is newer, all blocks were synced before it; it is
-//! synced itself before DuckDB removes the write-ahead log.
+//! A journal that is not empty at the start means that a checkpoint was interrupted. If the file has
+//! the headers of the journal, its checkpoint did not end, and [`Journal::roll_back`] puts the blocks
+//! back. Then DuckDB reads the write-ahead log again. If a header is newer, all blocks were synced
+//! before it; it is synced itself before DuckDB removes the write-ahead log.
+//!
+//! The journal is locked as long as the file is open. DuckDB's own lock keeps other processes out,
+//! but not a second opening in this one.
 //!
 //! The layout of the file is that of DuckDB's `storage_info.hpp`. DuckDB makes no checkpoint of its
 //! own: see [`only_ours`] and [`none_at_close`].
 
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -35,6 +39,8 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// A block in the journal: its place in the file, and its bytes.
 const ENTRY_BYTES: usize = 8 + BLOCK_BYTES;
 const CHECKSUM_BYTES: usize = 4;
+/// How the error of a checkpoint begins that was not made, and changed nothing.
+const PUT_OFF: &str = "a checkpoint was put off";
 /// The size of write-ahead log at which DuckDB would make a checkpoint: never reached.
 const NEVER: &str = "1000TB";
 
@@ -54,41 +60,44 @@ pub(super) fn wal_bytes(file: &Path) -> u64 {
 }
 
 /// Moves the write-ahead log into the file. After a failure the file must be opened anew, unless the
-/// checkpoint [was refused](is_refused).
+/// checkpoint [was put off](is_put_off).
 ///
 /// `database` is the file, open. It stays open as long as DuckDB has it: see `Opened`.
-pub(super) fn make(connection: &Connection, database: &File) -> Result<(), WarehouseError> {
+pub(super) fn make(connection: &Connection, database: &File, journal: &Journal) -> Result<(), WarehouseError> {
     let file = connection.path().expect("the connection was opened with a file");
     let (wal_bytes, began) = (wal_bytes(file), Instant::now());
     if wal_bytes == 0 {
         return Ok(());
     }
-    let journal = Journal::of(file);
-    // Locked until it is removed, so that no other process takes it for a dead one's.
-    let _locked = journal.write(connection, database)?;
-    let made = connection.execute_batch("CHECKPOINT").map_err(unavailable);
-    if made.as_ref().err().is_none_or(is_refused) {
-        journal.remove().map_err(failed)?;
+    let blocks = blocks_of_metadata(connection).map_err(unavailable)?;
+    if let Err(error) = journal.write(database, &blocks) {
+        journal.empty();
+        return Err(put_off(&error));
     }
-    made?;
+    match connection.execute_batch("CHECKPOINT") {
+        Ok(()) => journal.empty(),
+        Err(error) if is_refusal(&error) => {
+            journal.empty();
+            return Err(put_off(&error));
+        }
+        Err(error) => return Err(unavailable(error)),
+    }
     tracing::debug!(wal_bytes, took = ?began.elapsed(), "a checkpoint of the warehouse");
     Ok(())
 }
 
-/// Whether DuckDB refused to make a checkpoint, and did nothing: a query reads what was there before the
-/// last commit.
-pub(super) fn is_refused(error: &WarehouseError) -> bool {
-    matches!(error, WarehouseError::Unavailable(reason) if reason.contains("Cannot CHECKPOINT"))
+/// Whether DuckDB did nothing, because a query reads what was there before the last commit.
+fn is_refusal(error: &duckdb::Error) -> bool {
+    error.to_string().contains("Cannot CHECKPOINT")
 }
 
-/// Undoes a checkpoint that was interrupted. The file must not be open.
-pub(super) fn roll_back(file: &Path) -> Result<(), WarehouseError> {
-    let journal = Journal::of(file);
-    journal.roll_back(file).map_err(failed)
+fn put_off(why: &impl Display) -> WarehouseError {
+    WarehouseError::Unavailable(format!("{PUT_OFF}: {why}"))
 }
 
-fn failed(error: io::Error) -> WarehouseError {
-    WarehouseError::Unavailable(format!("the file or the journal of its checkpoint: {error}"))
+/// Whether a checkpoint was not made, and everything is as before.
+pub(super) fn is_put_off(error: &WarehouseError) -> bool {
+    matches!(error, WarehouseError::Unavailable(reason) if reason.starts_with(PUT_OFF))
 }
 
 fn beside(file: &Path, suffix: &str) -> PathBuf {
@@ -97,27 +106,37 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// The rollback journal: both headers, then blocks of metadata, then a CRC-32 of it all.
-struct Journal(PathBuf);
+/// The rollback journal: both headers, then blocks of metadata, then a CRC-32 of it all. It is empty
+/// unless a checkpoint is being made, or was interrupted.
+pub(super) struct Journal(File);
 
 impl Journal {
-    fn of(file: &Path) -> Self {
-        Self(beside(file, ".journal"))
+    /// Opens the journal of a database file, and undoes a checkpoint that was interrupted. Fails if
+    /// the database is open, here or in another process.
+    pub(super) fn open(file: &Path) -> Result<Self, WarehouseError> {
+        let failed = |error| WarehouseError::Unavailable(format!("the journal of {}: {error}", file.display()));
+        let journal = Self::lock(file).map_err(failed)?;
+        journal.roll_back(file).map_err(failed)?;
+        Ok(journal)
     }
 
-    /// Returns the locked file.
-    fn write(&self, connection: &Connection, database: &File) -> Result<File, WarehouseError> {
-        let blocks = blocks_of_metadata(connection).map_err(unavailable)?;
-        self.try_write(database, &blocks).map_err(failed)
+    fn lock(file: &Path) -> io::Result<Self> {
+        let path = beside(file, ".journal");
+        let journal = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+        journal.try_lock()?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(Self(journal))
     }
 
-    fn try_write(&self, database: &File, blocks: &[u64]) -> io::Result<File> {
-        let mut journal = File::create(&self.0)?;
-        journal.lock()?;
-        let mut checksum = crc32fast::Hasher::new();
+    fn write(&self, database: &File, blocks: &[u64]) -> io::Result<()> {
+        let (mut checksum, mut end) = (crc32fast::Hasher::new(), 0);
         let mut add = |bytes: &[u8]| {
             checksum.update(bytes);
-            journal.write_all(bytes)
+            self.0.write_all_at(bytes, end)?;
+            end += bytes.len() as u64;
+            io::Result::Ok(())
         };
         let mut headers = [0; HEADERS_BYTES];
         database.read_exact_at(&mut headers, HEADERS_AT)?;
@@ -128,30 +147,28 @@ impl Journal {
             add(&at.to_le_bytes())?;
             add(&block)?;
         }
-        let checksum = checksum.finalize();
-        journal.write_all(&checksum.to_le_bytes())?;
-        journal.sync_all()?;
-        if let Some(folder) = self.0.parent() {
-            File::open(folder)?.sync_all()?;
+        self.0.write_all_at(&checksum.finalize().to_le_bytes(), end)?;
+        self.0.sync_all()
+    }
+
+    /// Empties it after a checkpoint. If that fails, the next start finds a newer header, or blocks that
+    /// are as they were.
+    fn empty(&self) {
+        if let Err(error) = self.0.set_len(0) {
+            tracing::warn!(%error, "the journal of the warehouse keeps its room until the next checkpoint");
         }
-        Ok(journal)
     }
 
-    fn remove(&self) -> io::Result<()> {
-        std::fs::remove_file(&self.0)
-    }
-
+    /// Undoes a checkpoint that was interrupted. The file must not be open.
     fn roll_back(&self, file: &Path) -> io::Result<()> {
-        let mut journal = match File::open(&self.0) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            opened => opened?,
-        };
-        journal.try_lock()?;
-        let mut bytes = Vec::new();
-        journal.read_to_end(&mut bytes)?;
+        let mut bytes = vec![0; usize::try_from(self.0.metadata()?.len()).map_err(io::Error::other)?];
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.0.read_exact_at(&mut bytes, 0)?;
         let database = match File::options().read(true).write(true).open(file) {
             // Moved away by its owner.
-            Err(error) if error.kind() == ErrorKind::NotFound => return self.remove(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.0.set_len(0),
             opened => opened?,
         };
         let mut headers = [0; HEADERS_BYTES];
@@ -172,7 +189,7 @@ impl Journal {
             database.write_all_at(&headers, HEADERS_AT)?;
         }
         database.sync_all()?;
-        self.remove()
+        self.0.set_len(0)
     }
 }
 
@@ -193,25 +210,28 @@ fn blocks_if_whole<'a>(journal: &'a [u8], headers: &[u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    /// Returns a database file of two blocks, and the journal of a checkpoint that will write both.
-    fn interrupted() -> (tempfile::TempDir, PathBuf, Journal) {
+    /// Returns a database file of two blocks, beside the journal of a checkpoint that will write both.
+    fn interrupted() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("w.duckdb");
         let bytes: Vec<u8> = (0..BLOCKS_AT as usize + 2 * BLOCK_BYTES).map(|at| (at / 64) as u8).collect();
         std::fs::write(&file, bytes).unwrap();
-        let journal = Journal::of(&file);
-        drop(journal.try_write(&File::open(&file).unwrap(), &[0, 1]).unwrap());
-        (folder, file, journal)
+        Journal::open(&file).unwrap().write(&File::open(&file).unwrap(), &[0, 1]).unwrap();
+        (folder, file)
     }
 
     fn overwrite(file: &Path, at: u64) {
         File::options().write(true).open(file).unwrap().write_all_at(&[0xEE; 5_000], at).unwrap();
     }
 
+    fn journal(file: &Path) -> Vec<u8> {
+        std::fs::read(beside(file, ".journal")).unwrap()
+    }
+
     #[test]
     fn blocks_are_put_back_unless_a_header_is_newer() {
         for is_newer in [false, true] {
-            let (_folder, file, journal) = interrupted();
+            let (_folder, file) = interrupted();
             let before = std::fs::read(&file).unwrap();
             overwrite(&file, BLOCKS_AT + 100);
             overwrite(&file, BLOCKS_AT + BLOCK_BYTES as u64 + 70_000);
@@ -219,42 +239,42 @@ mod tests {
                 overwrite(&file, HEADERS_AT + 1_000);
             }
             let after = std::fs::read(&file).unwrap();
-            roll_back(&file).unwrap();
+            drop(Journal::open(&file).unwrap());
             assert!(std::fs::read(&file).unwrap() == if is_newer { after } else { before }, "{is_newer}");
-            assert!(!journal.0.exists());
+            assert!(journal(&file).is_empty());
         }
     }
 
     #[test]
     fn a_journal_that_is_not_whole_changes_nothing() {
-        let (_folder, file, journal) = interrupted();
-        let whole = std::fs::read(&journal.0).unwrap();
+        let (_folder, file) = interrupted();
+        let whole = journal(&file);
         overwrite(&file, BLOCKS_AT);
         let present = std::fs::read(&file).unwrap();
         for length in [0, 3, 4, HEADERS_BYTES, HEADERS_BYTES + 4 + ENTRY_BYTES, whole.len() - 1] {
-            std::fs::write(&journal.0, &whole[..length]).unwrap();
-            roll_back(&file).unwrap();
-            assert!(std::fs::read(&file).unwrap() == present && !journal.0.exists(), "{length} bytes");
+            std::fs::write(beside(&file, ".journal"), &whole[..length]).unwrap();
+            drop(Journal::open(&file).unwrap());
+            assert!(std::fs::read(&file).unwrap() == present && journal(&file).is_empty(), "{length} bytes");
         }
     }
 
     #[test]
-    fn the_journal_of_a_process_that_lives_is_left_alone() {
-        let (_folder, file, journal) = interrupted();
-        let held = journal.try_write(&File::open(&file).unwrap(), &[0]).unwrap();
+    fn the_journal_of_an_open_database_is_left_alone() {
+        let (_folder, file) = interrupted();
+        let held = Journal::lock(&file).unwrap();
         overwrite(&file, BLOCKS_AT);
-        let present = std::fs::read(&file).unwrap();
-        roll_back(&file).unwrap_err();
-        assert!(journal.0.exists() && std::fs::read(&file).unwrap() == present);
+        let present = (std::fs::read(&file).unwrap(), journal(&file));
+        assert!(Journal::open(&file).is_err());
+        assert!((std::fs::read(&file).unwrap(), journal(&file)) == present);
         drop(held);
-        roll_back(&file).unwrap();
+        Journal::open(&file).unwrap();
     }
 
     #[test]
-    fn a_journal_without_a_database_is_removed() {
-        let (_folder, file, journal) = interrupted();
+    fn a_journal_without_a_database_is_emptied() {
+        let (_folder, file) = interrupted();
         std::fs::remove_file(&file).unwrap();
-        roll_back(&file).unwrap();
-        assert!(!journal.0.exists() && !file.exists());
+        drop(Journal::open(&file).unwrap());
+        assert!(journal(&file).is_empty() && !file.exists());
     }
 }

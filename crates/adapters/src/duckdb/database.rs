@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use duckdb::{Config, Connection};
 use ports::warehouse::WarehouseError;
 
-use super::{checkpoint, schema, unavailable};
+use super::checkpoint::{self, Journal};
+use super::{schema, unavailable};
 use crate::quiet::cores;
 use crate::space::probe;
 
@@ -68,12 +69,14 @@ struct Broken {
 pub(super) struct Writer {
     connection: Connection,
     file: File,
+    /// Unlocked last, when the database is closed.
+    journal: Journal,
 }
 
 impl Writer {
     /// See [`checkpoint::make`].
     pub(super) fn checkpoint(&self) -> Result<(), WarehouseError> {
-        checkpoint::make(&self.connection, &self.file)
+        checkpoint::make(&self.connection, &self.file, &self.journal)
     }
 }
 
@@ -121,7 +124,7 @@ impl Opened {
             .and_then(|config| config.threads(threads()))
             .and_then(checkpoint::only_ours)
             .map_err(unavailable)?;
-        checkpoint::roll_back(file)?;
+        let journal = Journal::open(file)?;
         let mut writer = Connection::open_with_flags(file, config).map_err(unavailable)?;
         // Before anything that may fail, and close it again.
         checkpoint::none_at_close(&writer).map_err(unavailable)?;
@@ -132,7 +135,7 @@ impl Opened {
         schema::migrate(&mut writer)?;
         let template = Mutex::new(writer.try_clone().map_err(unavailable)?);
         let file = File::open(file).map_err(|error| WarehouseError::Unavailable(error.to_string()))?;
-        let writer = Mutex::new(Writer { connection: writer, file });
+        let writer = Mutex::new(Writer { connection: writer, file, journal });
         Ok(Self { idle: Mutex::default(), template, writer })
     }
 
@@ -165,7 +168,7 @@ fn start_session(connection: &Connection) -> Result<(), WarehouseError> {
 }
 
 impl Database {
-    /// Opens the file, or creates it. Only one process can have it open.
+    /// Opens the file, or creates it. Fails if it is open, here or in another process.
     pub(super) fn open(file: &Path, wal_bytes_max: u64) -> Result<Self, WarehouseError> {
         let opened = RwLock::new(Some(Opened::open(file)?));
         Ok(Self {
@@ -265,10 +268,11 @@ impl Database {
         }
     }
 
-    /// Records a failure, so that the database is reopened. A refused checkpoint is none.
+    /// Records a failure, so that the database is reopened. A checkpoint that was put off is none.
     fn note(&self, error: &WarehouseError) {
         let WarehouseError::Unavailable(reason) = error else { return };
-        if checkpoint::is_refused(error) {
+        if checkpoint::is_put_off(error) {
+            tracing::debug!(reason);
             return;
         }
         let retry_at = Instant::now() + PAUSE_MIN;
@@ -336,6 +340,17 @@ mod tests {
     }
 
     #[test]
+    fn an_open_database_is_not_opened_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("w.duckdb");
+        let database = Database::open(&file, WAL_BYTES_MAX).expect("it opens");
+        assert!(Database::open(&file, WAL_BYTES_MAX).is_err());
+        write(&database);
+        drop(database);
+        Database::open(&file, WAL_BYTES_MAX).expect("it opens");
+    }
+
+    #[test]
     fn a_checkpoint_waits_for_queries_that_began_before_the_write() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let database = Database::open(&folder.path().join("w.duckdb"), WAL_BYTES_MAX).expect("it opens");
@@ -345,9 +360,9 @@ mod tests {
             connection.execute_batch("BEGIN; SELECT count(*) FROM numbers").map_err(unavailable)?;
             write(&database);
             assert!(checkpoint::wal_bytes(&database.file) > WAL_BYTES_MAX);
-            // Asked for, as by a wipe, it is refused, and nothing is broken.
+            // Asked for, as by a wipe, it is put off, and nothing is broken.
             let refused = database.write(|writer| writer.checkpoint()).unwrap_err();
-            assert!(checkpoint::is_refused(&refused), "{refused}");
+            assert!(checkpoint::is_put_off(&refused), "{refused}");
             database.heal()?;
             connection.execute_batch("COMMIT").map_err(unavailable)
         };

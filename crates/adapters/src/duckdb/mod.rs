@@ -131,6 +131,21 @@ impl DuckDbWarehouse {
         .await
     }
 
+    /// Moves a piece of a table, in a wipe. If queries stand in the way of its checkpoints, without any.
+    async fn move_piece(&self, table: wipe::Table) -> Result<i64, WarehouseError> {
+        match self.writing(move |writer| wipe::move_piece(writer, table)).await {
+            Err(error) if checkpoint::is_put_off(&error) => {
+                let readers = self.without_readers().await;
+                let moved = self.writing(move |writer| {
+                    let _readers = readers;
+                    wipe::move_piece(writer, table)
+                });
+                moved.await
+            }
+            moved => moved,
+        }
+    }
+
     /// Waits until no query is running. New queries wait until the returned permit is dropped.
     async fn without_readers(&self) -> OwnedSemaphorePermit {
         let all = u32::try_from(READERS_MAX).expect("READERS_MAX is small");
@@ -259,7 +274,7 @@ impl Warehouse for DuckDbWarehouse {
             // Rows that are archived during a wipe come after the rows that it moves.
             let mut left = self.reading(move |connection| wipe::count(connection, table)).await?;
             while left > 0 {
-                let moved = self.writing(move |writer| wipe::move_piece(writer, table)).await?;
+                let moved = self.move_piece(table).await?;
                 left = if moved == 0 { 0 } else { left - moved };
             }
         }

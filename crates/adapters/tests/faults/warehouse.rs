@@ -141,34 +141,55 @@ async fn a_crash_in_the_middle_of_a_write_leaves_a_file_that_can_be_opened() {
         open(template.path()).archive(batch).await.unwrap();
     }
     let before = seen(&open(template.path())).await;
+    let mut saved = 0;
     for what in CHANGES {
         let whole = tempfile::tempdir().unwrap();
         copy(template.path(), whole.path());
         change(whole.path(), what).await;
         let after = seen(&open(whole.path())).await;
         let mut passes = 0;
-        while crashed(template.path(), what, passes, [&before, &after]).await {
+        while let Some(is_saved) = crashed(template.path(), what, passes, [&before, &after]).await {
+            saved += u32::from(is_saved);
             passes += 1 + passes / 16;
         }
         assert!(passes > 5, "{what}: {passes} writes");
     }
+    assert!(saved > 0, "some crash needs the journal");
 }
 
-/// Crashes after so many writes of a change. Returns whether there were as many.
-async fn crashed(template: &Path, what: &str, passes: usize, expected: [&Vec<Vec<Vec<Option<String>>>>; 2]) -> bool {
+/// Crashes after so many writes of a change. Returns `None` if there were fewer, and otherwise whether
+/// the file could not be opened without its journal.
+async fn crashed(
+    template: &Path,
+    what: &str,
+    passes: usize,
+    expected: [&Vec<Vec<Vec<Option<String>>>>; 2],
+) -> Option<bool> {
     let (folder, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy(template, folder.path());
     let crash = disk::crash(folder.path(), passes, image.path());
     change(folder.path(), what).await;
     if crash.failed() == 0 {
-        return false;
+        return None;
     }
     let about = format!("{what}, after {passes} writes");
+    let is_saved = needs_its_journal(image.path());
     let warehouse = DuckDbWarehouse::open_with(&image.path().join("warehouse.duckdb"), WAL_BYTES_MAX);
     let warehouse = warehouse.unwrap_or_else(|error| panic!("{about}: {error}"));
     let found = seen(&warehouse).await;
     assert!(expected.contains(&&found), "{about}: {found:?}");
-    true
+    Some(is_saved)
+}
+
+/// Whether a copy of a warehouse cannot be opened without its journal.
+fn needs_its_journal(folder: &Path) -> bool {
+    if std::fs::metadata(folder.join("warehouse.duckdb.journal")).unwrap().len() == 0 {
+        return false;
+    }
+    let without = tempfile::tempdir().unwrap();
+    copy(folder, without.path());
+    std::fs::remove_file(without.path().join("warehouse.duckdb.journal")).unwrap();
+    DuckDbWarehouse::open_with(&without.path().join("warehouse.duckdb"), WAL_BYTES_MAX).is_err()
 }
 
 /// Archives like the archiver: after a failure it reads the position, and sends the batch again if

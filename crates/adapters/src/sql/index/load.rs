@@ -103,7 +103,8 @@ async fn load_page(
     let values: [Value; 3] = [id.as_str().into(), id_type.as_str().into(), PAGE_ROWS.into()];
     let page = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
     let page = writer.pool().query_one_raw(page).await.map_err(unavailable)?;
-    let page: String = page.map_or(Ok("[]".to_owned()), |row| row.try_get_by_index(0)).map_err(unavailable)?;
+    let page = page.expect("an aggregate has a row");
+    let page: String = page.try_get_by_index(0).map_err(unavailable)?;
     let rows: Vec<(String, String, i64)> =
         serde_json::from_str(&page).map_err(|error| corrupt("a page of identities", error))?;
     for (id, id_type, owner) in &rows {
