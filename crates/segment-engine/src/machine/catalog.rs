@@ -14,6 +14,7 @@ use super::history_needs::filter_decides;
 use super::index::SegmentIndex;
 use super::lower::lower;
 use super::triggers::Triggers;
+use super::user::User;
 use crate::ids::{SegmentId, SegmentVersion, UserId};
 use crate::plan::{Expr, Plan};
 
@@ -51,6 +52,14 @@ pub(super) struct Compiled {
     pub(super) accumulators: Vec<AccumulatorId>,
     /// Whether it may hold for a user without events, traits and profile.
     pub(super) may_hold_by_default: bool,
+}
+
+impl Compiled {
+    /// Whether it may hold for a user at some instant, if nothing happens. That needs no evaluation.
+    pub(super) fn may_hold_for(&self, user: &User) -> bool {
+        let has_some = || self.accumulators.iter().any(|id| user.accumulator(*id).is_some());
+        self.formula.is_none() || self.may_hold_by_default || has_some()
+    }
 }
 
 /// A place for a segment. The machine refers to a segment by the index of its slot. Small, since to
@@ -417,7 +426,7 @@ fn may_hold_by_default(formula: &Formula, plan: &Plan) -> bool {
     plan.formula.walk(&mut |node| {
         reads_more |= matches!(node, Expr::Trait(_) | Expr::User(_) | Expr::Bucket(_) | Expr::TimeCompare(_))
     });
-    let mut nobody = super::user::User::new(UserId(0));
+    let mut nobody = User::new(UserId(0));
     reads_more || formula.evaluate(&mut nobody, crate::time::Timestamp(0)).holds
 }
 

@@ -195,14 +195,22 @@ impl Machine {
         self.evaluate(slot, at, cause);
     }
 
-    /// Makes the segments of the sweep dirty for a user who has not been evaluated for them.
-    /// Returns the cause.
+    /// Makes the segments of the sweep dirty for a user who has not been evaluated for them, but for
+    /// those that they are and were not in. Returns the cause, if there are any.
     fn add_sweep(&mut self, slot: UserSlot) -> Option<Cause> {
         let sweep = self.sweep.as_mut().filter(|sweep| !sweep.is_done(slot))?;
         sweep.skip(slot);
         let user = self.users[slot.0 as usize].as_mut()?;
-        user.dirty.extend(sweep.segments.iter().map(|(index, _)| *index));
-        sweep.segments.iter().map(|(_, cause)| *cause).min()
+        let mut first = None;
+        for &(index, cause) in &sweep.segments {
+            let in_force = self.catalog.in_force(index);
+            if in_force.is_some_and(|compiled| !compiled.may_hold_for(user)) && !user.is_member(index) {
+                continue;
+            }
+            user.dirty.push(index);
+            first = Some(first.map_or(cause, |other: Cause| other.min(cause)));
+        }
+        first
     }
 
     /// Fires a user's deadlines up to an instant. Whatever else changes a user comes after a call of
