@@ -19,9 +19,9 @@
 //! own: see [`only_ours`] and [`none_at_close`].
 
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -39,8 +39,6 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// A block in the journal: its place in the file, and its bytes.
 const ENTRY_BYTES: usize = 8 + BLOCK_BYTES;
 const CHECKSUM_BYTES: usize = 4;
-/// How the error of a checkpoint begins that was not made, and changed nothing.
-const PUT_OFF: &str = "a checkpoint was put off";
 /// The size of write-ahead log at which DuckDB would make a checkpoint: never reached.
 const NEVER: &str = "1000TB";
 
@@ -60,7 +58,7 @@ pub(super) fn wal_bytes(file: &Path) -> u64 {
 }
 
 /// Moves the write-ahead log into the file. After a failure the file must be opened anew, unless the
-/// checkpoint [was put off](is_put_off).
+/// checkpoint [was refused](is_refused).
 ///
 /// `database` is the file, open. It stays open as long as DuckDB has it: see `Opened`.
 pub(super) fn make(connection: &Connection, database: &File, journal: &Journal) -> Result<(), WarehouseError> {
@@ -70,34 +68,24 @@ pub(super) fn make(connection: &Connection, database: &File, journal: &Journal) 
         return Ok(());
     }
     let blocks = blocks_of_metadata(connection).map_err(unavailable)?;
-    if let Err(error) = journal.write(database, &blocks) {
+    journal.write(database, &blocks).map_err(|error| failed(file, &error))?;
+    let made = connection.execute_batch("CHECKPOINT").map_err(unavailable);
+    if made.as_ref().err().is_none_or(is_refused) {
         journal.empty();
-        return Err(put_off(&error));
     }
-    match connection.execute_batch("CHECKPOINT") {
-        Ok(()) => journal.empty(),
-        Err(error) if is_refusal(&error) => {
-            journal.empty();
-            return Err(put_off(&error));
-        }
-        Err(error) => return Err(unavailable(error)),
-    }
+    made?;
     tracing::debug!(wal_bytes, took = ?began.elapsed(), "a checkpoint of the warehouse");
     Ok(())
 }
 
-/// Whether DuckDB did nothing, because a query reads what was there before the last commit.
-fn is_refusal(error: &duckdb::Error) -> bool {
-    error.to_string().contains("Cannot CHECKPOINT")
+/// Whether DuckDB refused to make a checkpoint, and did nothing: a query reads what was there before the
+/// last commit.
+pub(super) fn is_refused(error: &WarehouseError) -> bool {
+    matches!(error, WarehouseError::Unavailable(reason) if reason.contains("Cannot CHECKPOINT"))
 }
 
-fn put_off(why: &impl Display) -> WarehouseError {
-    WarehouseError::Unavailable(format!("{PUT_OFF}: {why}"))
-}
-
-/// Whether a checkpoint was not made, and everything is as before.
-pub(super) fn is_put_off(error: &WarehouseError) -> bool {
-    matches!(error, WarehouseError::Unavailable(reason) if reason.starts_with(PUT_OFF))
+fn failed(file: impl AsRef<Path>, error: &impl Display) -> WarehouseError {
+    WarehouseError::Unavailable(format!("the journal of {}: {error}", file.as_ref().display()))
 }
 
 fn beside(file: &Path, suffix: &str) -> PathBuf {
@@ -114,16 +102,18 @@ impl Journal {
     /// Opens the journal of a database file, and undoes a checkpoint that was interrupted. Fails if
     /// the database is open, here or in another process.
     pub(super) fn open(file: &Path) -> Result<Self, WarehouseError> {
-        let failed = |error| WarehouseError::Unavailable(format!("the journal of {}: {error}", file.display()));
-        let journal = Self::lock(file).map_err(failed)?;
-        journal.roll_back(file).map_err(failed)?;
+        let journal = Self::lock(file).map_err(|error| failed(file, &error))?;
+        journal.roll_back(file).map_err(|error| failed(file, &error))?;
         Ok(journal)
     }
 
     fn lock(file: &Path) -> io::Result<Self> {
         let path = beside(file, ".journal");
         let journal = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-        journal.try_lock()?;
+        journal.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("it is locked: the warehouse is open already"),
+            TryLockError::Error(error) => error,
+        })?;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             File::open(folder)?.sync_all()?;
         }
@@ -131,6 +121,9 @@ impl Journal {
     }
 
     fn write(&self, database: &File, blocks: &[u64]) -> io::Result<()> {
+        if self.0.metadata()?.nlink() == 0 {
+            return Err(io::Error::other("it was removed"));
+        }
         let (mut checksum, mut end) = (crc32fast::Hasher::new(), 0);
         let mut add = |bytes: &[u8]| {
             checksum.update(bytes);
@@ -148,11 +141,12 @@ impl Journal {
             add(&block)?;
         }
         self.0.write_all_at(&checksum.finalize().to_le_bytes(), end)?;
+        self.0.set_len(end + CHECKSUM_BYTES as u64)?;
         self.0.sync_all()
     }
 
-    /// Empties it after a checkpoint. If that fails, the next start finds a newer header, or blocks that
-    /// are as they were.
+    /// Empties it, when a checkpoint was made or refused. If that fails, the next start finds a newer
+    /// header, or blocks that are as they were.
     fn empty(&self) {
         if let Err(error) = self.0.set_len(0) {
             tracing::warn!(%error, "the journal of the warehouse keeps its room until the next checkpoint");
@@ -256,6 +250,25 @@ mod tests {
             drop(Journal::open(&file).unwrap());
             assert!(std::fs::read(&file).unwrap() == present && journal(&file).is_empty(), "{length} bytes");
         }
+    }
+
+    #[test]
+    fn a_journal_has_nothing_of_a_longer_one_before_it() {
+        let (_folder, file) = interrupted();
+        let (before, held) = (std::fs::read(&file).unwrap(), Journal::lock(&file).unwrap());
+        held.write(&File::open(&file).unwrap(), &[1]).unwrap();
+        drop(held);
+        overwrite(&file, BLOCKS_AT + BLOCK_BYTES as u64);
+        drop(Journal::open(&file).unwrap());
+        assert!(std::fs::read(&file).unwrap() == before);
+    }
+
+    #[test]
+    fn a_journal_that_was_removed_is_not_written() {
+        let (_folder, file) = interrupted();
+        let held = Journal::lock(&file).unwrap();
+        std::fs::remove_file(beside(&file, ".journal")).unwrap();
+        held.write(&File::open(&file).unwrap(), &[1]).unwrap_err();
     }
 
     #[test]

@@ -268,11 +268,10 @@ impl Database {
         }
     }
 
-    /// Records a failure, so that the database is reopened. A checkpoint that was put off is none.
+    /// Records a failure, so that the database is reopened. A refused checkpoint is none.
     fn note(&self, error: &WarehouseError) {
         let WarehouseError::Unavailable(reason) = error else { return };
-        if checkpoint::is_put_off(error) {
-            tracing::debug!(reason);
+        if checkpoint::is_refused(error) {
             return;
         }
         let retry_at = Instant::now() + PAUSE_MIN;
@@ -360,9 +359,9 @@ mod tests {
             connection.execute_batch("BEGIN; SELECT count(*) FROM numbers").map_err(unavailable)?;
             write(&database);
             assert!(checkpoint::wal_bytes(&database.file) > WAL_BYTES_MAX);
-            // Asked for, as by a wipe, it is put off, and nothing is broken.
+            // Asked for, as by a wipe, it is refused, and nothing is broken.
             let refused = database.write(|writer| writer.checkpoint()).unwrap_err();
-            assert!(checkpoint::is_put_off(&refused), "{refused}");
+            assert!(checkpoint::is_refused(&refused), "{refused}");
             database.heal()?;
             connection.execute_batch("COMMIT").map_err(unavailable)
         };

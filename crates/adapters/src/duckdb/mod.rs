@@ -63,7 +63,7 @@ pub struct DuckDbWarehouse {
 }
 
 impl DuckDbWarehouse {
-    /// Opens the file, or creates it, and migrates its schema. Only one process can have it open.
+    /// Opens the file, or creates it, and migrates its schema. Fails if it is open already.
     pub fn open(file: &Path) -> Result<Self, WarehouseError> {
         Self::open_with(file, WAL_BYTES_MAX)
     }
@@ -131,10 +131,11 @@ impl DuckDbWarehouse {
         .await
     }
 
-    /// Moves a piece of a table, in a wipe. If queries stand in the way of its checkpoints, without any.
+    /// Moves a piece of a table, in a wipe. If a checkpoint of it is refused, queries wait while it is
+    /// tried again.
     async fn move_piece(&self, table: wipe::Table) -> Result<i64, WarehouseError> {
         match self.writing(move |writer| wipe::move_piece(writer, table)).await {
-            Err(error) if checkpoint::is_put_off(&error) => {
+            Err(error) if checkpoint::is_refused(&error) => {
                 let readers = self.without_readers().await;
                 let moved = self.writing(move |writer| {
                     let _readers = readers;

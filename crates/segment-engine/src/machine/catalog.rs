@@ -55,7 +55,7 @@ pub(super) struct Compiled {
 }
 
 impl Compiled {
-    /// Whether it may hold for a user at some instant, if nothing happens. That needs no evaluation.
+    /// Whether it may hold for a user at some instant, if nothing happens; decided without an evaluation.
     pub(super) fn may_hold_for(&self, user: &User) -> bool {
         let has_some = || self.accumulators.iter().any(|id| user.accumulator(*id).is_some());
         self.formula.is_none() || self.may_hold_by_default || has_some()

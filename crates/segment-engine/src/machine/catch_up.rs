@@ -192,25 +192,25 @@ impl Machine {
         let Some(at) = self.sweep.as_ref().map(|sweep| sweep.at) else { return };
         self.wake_until(slot, at);
         let Some(cause) = self.add_sweep(slot) else { return };
-        self.evaluate(slot, at, cause);
+        if self.users[slot.0 as usize].as_ref().is_some_and(|user| !user.dirty.is_empty()) {
+            self.evaluate(slot, at, cause);
+        }
     }
 
-    /// Makes the segments of the sweep dirty for a user who has not been evaluated for them, but for
-    /// those that they are and were not in. Returns the cause, if there are any.
+    /// Makes the segments of the sweep dirty for a user who has not been evaluated for them. It leaves
+    /// out those that the user cannot enter or leave. Returns the cause, which is the same for everybody.
     fn add_sweep(&mut self, slot: UserSlot) -> Option<Cause> {
         let sweep = self.sweep.as_mut().filter(|sweep| !sweep.is_done(slot))?;
         sweep.skip(slot);
         let user = self.users[slot.0 as usize].as_mut()?;
-        let mut first = None;
-        for &(index, cause) in &sweep.segments {
+        for &(index, _) in &sweep.segments {
             let in_force = self.catalog.in_force(index);
             if in_force.is_some_and(|compiled| !compiled.may_hold_for(user)) && !user.is_member(index) {
                 continue;
             }
             user.dirty.push(index);
-            first = Some(first.map_or(cause, |other: Cause| other.min(cause)));
         }
-        first
+        sweep.segments.iter().map(|(_, cause)| *cause).min()
     }
 
     /// Fires a user's deadlines up to an instant. Whatever else changes a user comes after a call of
