@@ -98,14 +98,20 @@ enum Left {
 }
 
 impl Machine {
+    /// Whether a checkpoint that began now would have all users, because most have changed since the one
+    /// before began.
+    pub fn most_changed(&self) -> bool {
+        self.changed.users.len() > self.by_id.len() / 2
+    }
+
     /// Begins a checkpoint of this instant, which must be settled, with nobody behind.
     /// [`Machine::save_some`] returns its users. Returns whether that is every user, and not only those
     /// that changed since the checkpoint before.
     #[must_use]
     pub fn begin_saving(&mut self) -> bool {
         assert!(self.saving.is_none(), "the users of the checkpoint before are saved");
+        let is_whole = self.most_changed();
         let ChangedUsers { period, round, users, mut removed } = std::mem::take(&mut self.changed);
-        let is_whole = users.len() > self.by_id.len() / 2;
         self.changed.period = period.other();
         self.changed.round = if is_whole { round.other() } else { round };
         self.catalog.fences().for_each(|(_, fence)| fence.begin_saving());

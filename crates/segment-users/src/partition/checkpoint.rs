@@ -10,6 +10,11 @@ use super::{CHANGES_PER_COMMIT, Partition, WorkerError, recovery};
 /// For how many intervals a checkpoint is put off while users are behind or a segment waits for its
 /// history: it would wait for them, and hold users whom the segment is about to change.
 const PUT_OFF_MAX: i64 = 5;
+/// The same while a checkpoint would write many users, and all of them. To write a user takes as long as
+/// to apply some three records; so most of the processor time would go into checkpoints, and a restart
+/// would hardly be sooner.
+const PUT_OFF_WHOLE: i64 = 2;
+const MANY_USERS: usize = 8_192;
 
 /// The checkpoint that is being written, if one is. What the store does is a task of its own: a turn
 /// does not wait for it, and nothing that is dropped abandons it half-way.
@@ -83,8 +88,14 @@ impl Partition {
             return Timestamp::MAX;
         }
         let is_level = self.untold.is_empty() && self.machine.settled_until() >= self.machine.now();
-        let intervals = if is_level && self.machine.incomplete().is_empty() { 1 } else { 1 + PUT_OFF_MAX };
-        let after = self.settings.checkpoint_interval_micros.saturating_mul(intervals);
+        let put_off = if !is_level || !self.machine.incomplete().is_empty() {
+            PUT_OFF_MAX
+        } else if self.machine.most_changed() && self.machine.user_count() > MANY_USERS {
+            PUT_OFF_WHOLE
+        } else {
+            0
+        };
+        let after = self.settings.checkpoint_interval_micros.saturating_mul(1 + put_off);
         Timestamp(self.changed_at.0.saturating_add(after))
     }
 
