@@ -61,7 +61,8 @@ impl PartitionHandle {
 
     fn lag(&self, end: u64, now: Timestamp) -> PartitionLag {
         let progress = *self.progress.borrow();
-        PartitionLag::new(end, progress, *self.marker.borrow(), *self.archived.borrow(), self.opened_at, now)
+        let behind_it = (*self.archived.borrow(), *self.stored.borrow());
+        PartitionLag::new(end, progress, *self.marker.borrow(), behind_it, self.opened_at, now)
     }
 }
 

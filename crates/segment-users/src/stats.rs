@@ -91,6 +91,8 @@ pub struct PartitionLag {
     pub unapplied_records: u64,
     /// Records that are not in the warehouse.
     pub unarchived_records: u64,
+    /// Notifications whose memberships are not in the config store.
+    pub unstored_notifications: u64,
     /// The age of the last checkpoint; 0 if it holds everything that was applied.
     pub checkpoint_age_seconds: f64,
 }
@@ -100,13 +102,14 @@ impl PartitionLag {
         end: u64,
         progress: Progress,
         marker: Progress,
-        archived: u64,
+        (archived, stored): (u64, u64),
         opened_at: Timestamp,
         now: Timestamp,
     ) -> Self {
         Self {
             unapplied_records: end.saturating_sub(progress.next_offset),
             unarchived_records: end.saturating_sub(archived),
+            unstored_notifications: progress.notifications_offset.saturating_sub(stored),
             checkpoint_age_seconds: checkpoint_age_seconds(marker, progress.next_offset, opened_at, now),
         }
     }
@@ -156,6 +159,8 @@ impl Stats {
                 .set(lag.unapplied_records as f64);
             metrics::gauge!("uss_archiver_backlog_records", "partition" => partition.clone())
                 .set(lag.unarchived_records as f64);
+            metrics::gauge!("uss_membership_backlog_records", "partition" => partition.clone())
+                .set(lag.unstored_notifications as f64);
             metrics::gauge!("uss_checkpoint_age_seconds", "partition" => partition).set(lag.checkpoint_age_seconds);
         }
         for segment in self.largest(|_| false) {

@@ -32,6 +32,7 @@ const ROLES: [&[&str]; 3] = [
         "uss_deadline_to_transition_seconds",
         "uss_event_processing_seconds",
         "uss_event_to_transition_seconds",
+        "uss_membership_backlog_records",
         "uss_segment_members",
         "uss_state_bytes",
         "uss_transitions_total",
@@ -148,7 +149,12 @@ async fn every_metric_of_the_segment_service_exists_and_lags_return_to_zero() {
     .await;
     eventually("all records are applied and archived, and idle partitions have checkpoints", async || {
         let found = series(&server).await;
-        let left = ["uss_consumer_lag_records", "uss_archiver_backlog_records", "uss_checkpoint_age_seconds"];
+        let left = [
+            "uss_consumer_lag_records",
+            "uss_archiver_backlog_records",
+            "uss_membership_backlog_records",
+            "uss_checkpoint_age_seconds",
+        ];
         left.iter().all(|name| partitions(&found, name).iter().all(|left| *left == 0.0)).then_some(())
     })
     .await;
