@@ -229,7 +229,7 @@ impl Server {
     /// Returns the sum of a metric of the segment service over all its labels.
     pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
         let text = self.client.get(format!("{}/metrics", self.segment_users)).send().await?.text().await?;
-        let ours = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        let ours = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         Ok(ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 

@@ -1,5 +1,8 @@
 //! Half an hour of events at 80 % of what the server keeps up with: memory, what is behind, and the time
 //! to a response, minute by minute.
+//!
+//! What it keeps up with is measured for minutes, with checkpoints, merges and compactions: for some
+//! seconds a server takes twice as much, and leaves the work for later.
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -17,9 +20,13 @@ use crate::workload::{Clauses, Lines, clauses};
 use crate::{Result, Scale, pictures};
 
 const SEGMENTS: usize = 1_000;
-/// By which the capacity is measured.
-const EVENTS: u64 = 2_000_000;
 const SHARE: f64 = 0.8;
+/// The capacity is measured for so long, after the same time to warm up.
+const CAPACITY_MEASURED: Duration = Duration::from_secs(120);
+/// Meanwhile nothing is sent while more records than this wait for the archive or the config store.
+const WAITING_MAX: f64 = 400_000.0;
+const LINES_PER_REQUEST: usize = 10_000;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const MINUTES: u32 = 30;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Requests with lines, of all senders together, and how often a single event comes beside them.
@@ -28,16 +35,19 @@ const SENDERS: u32 = 4;
 const PROBED_EVERY: Duration = Duration::from_millis(50);
 /// From then on memory and times should stay as they are.
 const STEADY_AFTER: usize = 5;
+const ARCHIVER_BEHIND: &str = "uss_archiver_backlog_records";
+const MEMBERSHIPS_BEHIND: &str = "uss_membership_backlog_records";
 
 /// What was seen in a minute.
 struct Minute {
     /// Events a second that came.
     rate: f64,
     memory: f64,
-    /// Records that the archiver has not taken, and how long until the memberships of all events so
-    /// far are stored.
+    /// What the engine counts of it.
+    state: f64,
+    /// Records that the archiver has not taken, and notifications whose memberships are not stored.
     archiver_behind: f64,
-    memberships_behind: Duration,
+    memberships_behind: f64,
     response: Spread,
 }
 
@@ -48,7 +58,8 @@ type Row = (&'static str, Unit, fn(&Minute) -> f64);
 pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> Result<()> {
     let server = Server::with_segments(binary, &clauses(SEGMENTS, Clauses::FEW_CHANGES)).await?;
     server.create_users(0, scale.users).await?;
-    let capacity = capacity(&server, scale).await?;
+    let capacity = Capacity { server: &server, users: scale.users, waits: Cell::new(false), sent: Cell::new(0) };
+    let capacity = capacity.measure(scale.duration(CAPACITY_MEASURED)).await?;
     let of = format!("{} users, {SEGMENTS} segments", grouped(scale.users as f64));
     results.one("sustained: events stored, archived, and memberships too", &of, Unit::EventsPerSecond, capacity);
     let load = Load { server: &server, users: scale.users, accepted: Cell::new(0), responses: RefCell::default() };
@@ -111,27 +122,70 @@ impl Load<'_> {
             tokio::time::sleep_until((looked + MINUTE).into()).await;
             let rate = self.accepted.take() as f64 / looked.elapsed().as_secs_f64();
             looked = Instant::now();
-            let memory = self.server.memory()? / MIB;
-            let archiver_behind = self.server.metric("uss_archiver_backlog_records").await?;
-            self.server.wait_until_applied().await?;
-            let (memberships_behind, response) = (looked.elapsed(), Spread::of(self.responses.take()));
-            minutes.push(Minute { rate, memory, archiver_behind, memberships_behind, response });
+            minutes.push(Minute {
+                rate,
+                memory: self.server.memory()? / MIB,
+                state: self.server.metric("uss_state_bytes").await? / MIB,
+                archiver_behind: self.server.metric(ARCHIVER_BEHIND).await?,
+                memberships_behind: self.server.metric(MEMBERSHIPS_BEHIND).await?,
+                response: Spread::of(self.responses.take()),
+            });
         }
         Ok(())
     }
 }
 
-/// Returns how many events a second the server takes to the end: until the warehouse has them.
-async fn capacity(server: &Server, scale: Scale) -> Result<f64> {
-    let events = scale.count(EVENTS);
-    let mut lines = Lines::new(1, 0, scale.users, false);
-    let bodies: Vec<String> = (0..SENDERS).map(|_| lines.body(events as usize / SENDERS as usize)).collect();
-    let started = Instant::now();
-    try_join_all(bodies.into_iter().map(|body| server.lines(body))).await?;
-    server.mark("capacity", 0).await?;
-    server.wait_until_applied().await?;
-    server.wait_until_archived("capacity").await?;
-    Ok(events as f64 / started.elapsed().as_secs_f64())
+/// How many events a second the server takes to the end: until they are archived, and their memberships
+/// stored.
+struct Capacity<'a> {
+    server: &'a Server,
+    users: u64,
+    /// Whether too much waits in the server.
+    waits: Cell<bool>,
+    sent: Cell<usize>,
+}
+
+impl Capacity<'_> {
+    /// Measures for so long, after as long to warm up.
+    async fn measure(&self, duration: Duration) -> Result<f64> {
+        let measured = async {
+            tokio::time::sleep(duration).await;
+            let (before, started) = (self.done().await?, Instant::now());
+            tokio::time::sleep(duration).await;
+            Ok((self.done().await? - before) / started.elapsed().as_secs_f64())
+        };
+        tokio::select! {
+            rate = measured => rate,
+            failed = async { tokio::try_join!(try_join_all((0..SENDERS).map(|sender| self.send(sender))), self.look()) } =>
+                Err(failed.err().unwrap_or_else(|| "the load ended".into())),
+        }
+    }
+
+    /// Returns how many of the events that were sent are archived.
+    async fn done(&self) -> Result<f64> {
+        Ok(self.sent.get() as f64 - self.server.metric(ARCHIVER_BEHIND).await?)
+    }
+
+    /// Sends as much as the server takes, until it is dropped.
+    async fn send(&self, sender: u32) -> Result<()> {
+        let mut lines = Lines::new(100 + u64::from(sender), 0, self.users, false);
+        loop {
+            while self.waits.get() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            self.server.lines(lines.body(LINES_PER_REQUEST)).await?;
+            self.sent.set(self.sent.get() + LINES_PER_REQUEST);
+        }
+    }
+
+    /// Looks at what waits, until it is dropped.
+    async fn look(&self) -> Result<()> {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let archive = self.server.metric(ARCHIVER_BEHIND).await?;
+            self.waits.set(archive.max(self.server.metric(MEMBERSHIPS_BEHIND).await?) > WAITING_MAX);
+        }
+    }
 }
 
 /// Reports the minutes, and draws them.
@@ -140,11 +194,14 @@ fn report(minutes: &[Minute], capacity: f64, scale: Scale, results: &mut Results
     // A short run has no others.
     let skipped = if minutes.len() > STEADY_AFTER { STEADY_AFTER } else { 0 };
     let steady = &minutes[skipped..];
-    let rows: [Row; 5] = [
+    let rows: [Row; 6] = [
         ("sustained: events/s that came", Unit::EventsPerSecond, |minute| minute.rate),
         ("sustained: memory", Unit::Mebibytes, |minute| minute.memory),
+        ("sustained: memory of the users' state, by the engine's count", Unit::Mebibytes, |minute| minute.state),
         ("sustained: records that the archiver has not taken", Unit::Records, |minute| minute.archiver_behind),
-        ("sustained: until memberships are stored", Unit::Seconds, |minute| minute.memberships_behind.as_secs_f64()),
+        ("sustained: notifications whose memberships are not stored", Unit::Records, |minute| {
+            minute.memberships_behind
+        }),
         ("sustained: time to a response, p99, ms", Unit::Milliseconds, |minute| minute.p99()),
     ];
     let mut curves = Vec::new();
@@ -155,7 +212,12 @@ fn report(minutes: &[Minute], capacity: f64, scale: Scale, results: &mut Results
         curves.push(points.collect::<Vec<_>>());
     }
     let curve = |place: usize, label: &str| Curve { label: label.to_owned(), points: curves[place].clone() };
-    let shown = [curve(1, "memory, MiB"), curve(2, "records not archived yet"), curve(4, "p99 of a response, ms")];
+    let shown = [
+        curve(1, "memory, MiB"),
+        curve(2, "of that users' state, MiB"),
+        curve(3, "records not archived yet"),
+        curve(5, "p99 of a response, ms"),
+    ];
     let title = format!("{} events a second for {} minutes", grouped(capacity * SHARE), minutes.len());
     draw(&pictures(scale)?.join("sustained.svg"), &title, ("minutes", ""), &shown)
 }
