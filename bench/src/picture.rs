@@ -10,7 +10,7 @@ const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 440.0;
 /// The plot's place: left, top, right, bottom.
 const PLOT: (f64, f64, f64, f64) = (90.0, 44.0, 740.0, 384.0);
-const COLOURS: [&str; 3] = ["#1f77b4", "#d62728", "#2ca02c"];
+const COLOURS: [&str; 4] = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd"];
 
 /// What was measured at several sizes.
 pub(crate) struct Curve {
