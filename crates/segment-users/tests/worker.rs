@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
+use ports::checkpoints::Generation;
 use ports::log::{NewRecord, Topic, partition_of};
 use ports_testkit::memory::MemoryWarehouse;
 use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
@@ -294,4 +295,36 @@ async fn a_deleted_user_does_not_come_back_with_a_late_event() {
     let error: Value = serde_json::from_slice(&errors.records[0].value).unwrap();
     assert_eq!(error["code"], "USER_DELETED");
     assert!(error["data"]["user_id"].is_i64(), "as in every other record: {error}");
+}
+
+/// Lets partitions write a checkpoint if it is due. Returns which have one.
+async fn saved(world: &mut World) -> Vec<bool> {
+    let mut saved = Vec::new();
+    for partition in &mut world.partitions {
+        // More steps than a checkpoint takes.
+        for _ in 0..100 {
+            partition.checkpoint_if_due().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let marker = world.ports.checkpoints.marker(partition.id(), Generation::Latest).await.unwrap();
+        saved.push(marker.is_some());
+    }
+    saved
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_most_of_many_users_is_put_off() {
+    for (users, intervals) in [(2_000, 1), (20_000, 3)] {
+        let mut world = World::new().await;
+        for user in 1..=users {
+            let event = json!({"user_id": user, "client_ref_id": "c", "payload": {}, "received_at": ""});
+            world.user(user, event).await;
+        }
+        world.run().await;
+        let due = 1_000 * SECOND + intervals * world.settings.checkpoint_interval_micros;
+        world.clock.set(Timestamp(due - SECOND));
+        assert_eq!(saved(&mut world).await, [false, false], "{users} users");
+        world.clock.set(Timestamp(due + SECOND));
+        assert_eq!(saved(&mut world).await, [true, true], "{users} users");
+    }
 }

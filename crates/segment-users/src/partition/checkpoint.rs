@@ -10,10 +10,11 @@ use super::{CHANGES_PER_COMMIT, Partition, WorkerError, recovery};
 /// For how many intervals a checkpoint is put off while users are behind or a segment waits for its
 /// history: it would wait for them, and hold users whom the segment is about to change.
 const PUT_OFF_MAX: i64 = 5;
-/// The same while a checkpoint would write many users, and all of them. To write a user takes as long as
-/// to apply some three records; so most of the processor time would go into checkpoints, and a restart
-/// would hardly be sooner.
+/// The same while a checkpoint would write all of many users. To write a user takes longer than to apply
+/// an event, so a busy partition would spend most of its time on checkpoints. A restart applies up to
+/// three times as many records again.
 const PUT_OFF_WHOLE: i64 = 2;
+/// Fewer are written in some ten milliseconds.
 const MANY_USERS: usize = 8_192;
 
 /// The checkpoint that is being written, if one is. What the store does is a task of its own: a turn
