@@ -50,6 +50,37 @@ impl<Item, Outcome> Waiting<Item, Outcome> {
         waiters.drain(..count).collect()
     }
 
+    /// Takes the first items, of which the last is cut if needed, so that they have exactly so many
+    /// rows together. The caller of one that is cut waits for the rest of it. `None` if fewer rows
+    /// wait.
+    pub(crate) fn exact_group(
+        &self,
+        rows: usize,
+        rows_of: impl Fn(&Item) -> usize,
+        cut: impl FnOnce(&mut Item, usize) -> Item,
+    ) -> Option<Vec<Waiter<Item, Outcome>>> {
+        let mut waiters = self.waiters();
+        waiters.retain(|waiter| !waiter.outcome.is_closed());
+        let (mut count, mut left) = (0, rows);
+        while left > 0 {
+            let of_next = rows_of(&waiters.get(count)?.item);
+            if of_next > left {
+                break;
+            }
+            left -= of_next;
+            count += 1;
+        }
+        let mut group: Vec<_> = waiters.drain(..count).collect();
+        if left > 0 {
+            let first = waiters.front_mut().expect("it has more rows than are left");
+            let rest = cut(&mut first.item, left);
+            // Nobody waits for this part alone.
+            let outcome = oneshot::channel().0;
+            group.push(Waiter { item: std::mem::replace(&mut first.item, rest), outcome });
+        }
+        Some(group)
+    }
+
     /// Returns how many rows the items that wait have together.
     pub(crate) fn rows(&self, rows_of: impl Fn(&Item) -> usize) -> usize {
         self.waiters().iter().map(|waiter| rows_of(&waiter.item)).sum()
@@ -80,6 +111,22 @@ mod tests {
         }
         assert_eq!(groups, [vec![11], vec![9, 1], vec![1, 0], vec![30], vec![0]]);
         assert!(waiting.next_group(10, |rows| *rows).is_empty());
+    }
+
+    #[test]
+    fn an_exact_group_ends_within_an_item_if_it_must() {
+        let waiting = Waiting::<usize, ()>::default();
+        let cut = |item: &mut usize, rows| *item - std::mem::replace(item, rows);
+        let group = |rows| {
+            let group = waiting.exact_group(rows, |rows| *rows, cut)?;
+            Some(group.into_iter().map(|waiter| (waiter.item, !waiter.outcome.is_closed())).collect::<Vec<_>>())
+        };
+        let _receivers: Vec<_> = [4, 0, 9, 3].into_iter().map(|rows| waiting.push(rows)).collect();
+        assert_eq!(group(17), None, "there are too few");
+        assert_eq!(group(4).unwrap(), [(4, true)]);
+        assert_eq!(group(6).unwrap(), [(0, true), (6, false)]);
+        assert_eq!(group(6).unwrap(), [(3, true), (3, true)]);
+        assert_eq!(group(1), None);
     }
 
     #[test]

@@ -50,6 +50,7 @@ async fn the_warehouse_runs_generated_queries() {
         purchase(3, 4, 13, "3"),
     ]);
     rows.extend([ArchiveRow::MergeUser(UserId(4)), ArchiveRow::Alias { absorbed: UserId(4), survivor: UserId(2) }]);
+    let rows = (0..).zip(rows).collect();
     warehouse.archive(ArchiveBatch { partition: PartitionId(0), from_offset: 0, to_offset: 5, rows }).await.unwrap();
 
     let now = Timestamp(13 * DAY);

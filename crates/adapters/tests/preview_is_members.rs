@@ -42,6 +42,7 @@ async fn warehouse(events: &[Event], folder: &tempfile::TempDir) -> DuckDbWareho
         rows.push(ArchiveRow::Event { event: Box::new(archived(event.clone())), dedupe_forever: false });
     }
     let to_offset = events.len() as u64;
+    let rows = (0..).zip(rows).collect();
     warehouse.archive(ArchiveBatch { partition: PartitionId(0), from_offset: 0, to_offset, rows }).await.unwrap();
     warehouse
 }

@@ -95,6 +95,7 @@ fn noise(from: u64, count: u64) -> Vec<ArchiveRow> {
 /// Archives rows that end before an offset.
 async fn archive(warehouse: &dyn Warehouse, to_offset: u64, rows: Vec<ArchiveRow>) {
     let from_offset = warehouse.archive_position(PartitionId(0)).await.unwrap();
+    let rows = (from_offset..).zip(rows).collect();
     warehouse.archive(ArchiveBatch { partition: PartitionId(0), from_offset, to_offset, rows }).await.unwrap();
 }
 

@@ -7,6 +7,7 @@
 //! [`dead_letter`] sends rejected ones through again, over HTTP by way of [`errors`].
 
 pub mod admission;
+mod behind;
 mod body;
 pub mod capacity;
 mod cors;

@@ -7,6 +7,7 @@ use ports::ErrorCode;
 use ports::clock::Clock;
 use ports::identities::{Hold, Identities, Identity, IdentityError};
 use ports::log::{Log, LogError, NewRecord, Topic, partition_of};
+use ports::readers::Readers;
 use ports::records::{UserRecord, instant};
 use segment_engine::ids::UserId;
 
@@ -43,6 +44,8 @@ pub struct Options {
 pub struct Ingestion {
     log: Arc<dyn Log>,
     identities: Arc<dyn Identities>,
+    /// Of the log. `None`: nobody waits for them.
+    pub(crate) readers: Option<Arc<dyn Readers>>,
     clock: Arc<dyn Clock>,
     pub(crate) lookups: Lookups,
     pub(crate) capacity: Capacity,
@@ -99,13 +102,19 @@ impl Ingestion {
         metrics::counter!("uss_replaced_characters_events_total").increment(0);
         let (capacity, lookups) = (Capacity::new(&limits), Lookups::new(&limits));
         let (future, replaying) = (FuturePolicy::default(), tokio::sync::Mutex::default());
-        Self { log, identities, clock, lookups, capacity, limits, unknown_users, future, replaying }
+        Self { log, identities, readers: None, clock, lookups, capacity, limits, unknown_users, future, replaying }
     }
 
     /// Sets the policy for events dated in the future.
     #[must_use]
     pub fn with_future(self, future: FuturePolicy) -> Self {
         Self { future, ..self }
+    }
+
+    /// Makes requests wait while these readers of the log are far behind.
+    #[must_use]
+    pub fn with_readers(self, readers: Arc<dyn Readers>) -> Self {
+        Self { readers: Some(readers), ..self }
     }
 
     pub(crate) fn log(&self) -> &dyn Log {

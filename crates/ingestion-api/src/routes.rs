@@ -20,6 +20,7 @@ use uss_http::serve::{Shape, finish};
 use uss_http::{Access, AllowedOrigins, ApiKeys, Kind, Problem};
 
 use crate::admission::Received;
+use crate::behind::BehindMax;
 use crate::body;
 use crate::cors;
 use crate::errors;
@@ -72,15 +73,20 @@ async fn post_events(
     let options = options(&ingestion, access, &query)?;
     let client = request.extensions().get().map(|ConnectInfo(address): &ConnectInfo<SocketAddr>| address.ip());
     let (is_packed, media) = (is_packed(request.headers())?, media(request.headers())?);
+    let behind_max = BehindMax::of(request.headers(), &ingestion.limits);
     let body = request.into_body();
     match media {
-        Media::Json => post_json(&ingestion, (body, is_packed), client, options).await,
+        Media::Json => {
+            let waited = ingestion.wait_for_readers(behind_max).await;
+            waited.inspect_err(|_| outcome::count_not_admitted(1))?;
+            post_json(&ingestion, (body, is_packed), client, options).await
+        }
         Media::Lines => {
             // What few events need is quick, and their body bounded: they wait instead.
             ingestion.lookups.check().inspect_err(|_| outcome::count_not_admitted(1))?;
             let body = if is_packed { gunzip(body, &ingestion.limits) } else { body };
             // Boxed: it is large, and would be so for requests with one event too.
-            Ok(Box::pin(Run::start(ingestion, body, client, options).respond()).await)
+            Ok(Box::pin(Run::start(ingestion, body, client, (options, behind_max)).respond()).await)
         }
     }
 }

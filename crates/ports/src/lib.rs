@@ -11,6 +11,7 @@ pub mod error_code;
 pub mod event_sink;
 pub mod identities;
 pub mod log;
+pub mod readers;
 pub mod records;
 pub mod segment_queries;
 pub mod warehouse;

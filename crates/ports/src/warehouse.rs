@@ -179,8 +179,18 @@ pub struct ArchiveBatch {
     pub from_offset: u64,
     /// The archive position after the batch.
     pub to_offset: u64,
-    /// In log order.
-    pub rows: Vec<ArchiveRow>,
+    /// In log order, each with the offset of its record. No record has two.
+    pub rows: Vec<(u64, ArchiveRow)>,
+}
+
+impl ArchiveBatch {
+    /// Cuts the rows from this one on off, as a batch of their own.
+    pub fn split_off(&mut self, row: usize) -> Self {
+        let rows = self.rows.split_off(row);
+        let cut = rows.first().map_or(self.to_offset, |(offset, _)| *offset);
+        let to_offset = std::mem::replace(&mut self.to_offset, cut);
+        Self { partition: self.partition, from_offset: cut, to_offset, rows }
+    }
 }
 
 /// Why a call failed.

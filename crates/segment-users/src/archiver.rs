@@ -112,21 +112,23 @@ impl Archiver {
     /// Archives one batch.
     pub async fn step(&mut self) -> Result<Step, ArchiverError> {
         let batch = self.read().await?;
-        self.archive(&batch).await
+        self.archive(batch).await
     }
 
     async fn read(&self) -> Result<Batch, LogError> {
         self.log.read(Topic::Events, self.partition, self.position, self.settings.archive_bytes_max).await
     }
 
-    async fn archive(&mut self, batch: &Batch) -> Result<Step, ArchiverError> {
+    async fn archive(&mut self, batch: Batch) -> Result<Step, ArchiverError> {
         let decided = self.left_out.among(self.partition, self.position..batch.next_offset);
-        let (inputs, to_offset) = self.inputs(batch, decided.as_ref()).await?;
+        let (inputs, to_offset) = self.inputs(&batch, decided.as_ref()).await?;
         if to_offset == self.position {
             return Ok(if batch.next_offset == self.position { Step::CaughtUp } else { Step::Blocked });
         }
+        // Its rows may wait for a while to be written.
+        drop(batch);
         let mut known = self.known(&inputs, decided.is_some()).await?;
-        let rows = inputs.into_iter().filter_map(|input| known.row(input)).collect();
+        let rows = inputs.into_iter().filter_map(|(offset, input)| Some((offset, known.row(input)?))).collect();
         let batch = ArchiveBatch { partition: self.partition, from_offset: self.position, to_offset, rows };
         match self.warehouse.archive(batch).await {
             Ok(()) => self.position = to_offset,
@@ -149,7 +151,7 @@ impl Archiver {
         &self,
         batch: &Batch,
         decided: Option<&(u64, Vec<u64>)>,
-    ) -> Result<(Vec<Arrival>, u64), ArchiverError> {
+    ) -> Result<(Vec<(u64, Arrival)>, u64), ArchiverError> {
         let mut inputs = Vec::new();
         let (end, left_out) = decided.map_or((u64::MAX, &[][..]), |(end, left_out)| (*end, left_out));
         for record in batch.records.iter().take_while(|record| record.offset < end) {
@@ -159,12 +161,12 @@ impl Archiver {
                 if from != self.partition && self.warehouse.archive_position(from).await? < *below {
                     return Ok((inputs, record.offset));
                 }
-                inputs.push(arrival);
+                inputs.push((record.offset, arrival));
                 return Ok((inputs, record.offset + 1));
             }
             let is_event = matches!(arrival.input, Input::Event(_));
             if !is_event || left_out.binary_search(&record.offset).is_err() {
-                inputs.push(arrival);
+                inputs.push((record.offset, arrival));
             }
         }
         Ok((inputs, batch.next_offset.min(end)))
@@ -198,7 +200,7 @@ impl Archiver {
                     let decided = self.left_out.wait(self.partition, self.position);
                     worker_is_behind = tokio::time::timeout(DECISION_WAIT_MAX, decided).await.is_err();
                 }
-                step = self.archive(&batch).await?;
+                step = self.archive(batch).await?;
                 if step != Step::Archived {
                     break;
                 }
@@ -234,9 +236,10 @@ impl Archiver {
     /// it need not ask if the worker has decided about them. What else comes for a user is rare, and
     /// comes again when a lost end of the log is restored: then the warehouse knows more than the
     /// worker.
-    async fn known(&self, inputs: &[Arrival], is_decided: bool) -> Result<Known, ArchiverError> {
+    async fn known(&self, inputs: &[(u64, Arrival)], is_decided: bool) -> Result<Known, ArchiverError> {
+        let arrivals = inputs.iter().map(|(_, arrival)| arrival);
         let is_asked = |arrival: &&Arrival| !is_decided || !matches!(arrival.input, Input::Event(_));
-        let mut users: Vec<UserId> = inputs.iter().filter(is_asked).map(|arrival| arrival.user).collect();
+        let mut users: Vec<UserId> = arrivals.clone().filter(is_asked).map(|arrival| arrival.user).collect();
         users.sort_unstable();
         users.dedup();
         let departures = if users.is_empty() { Vec::new() } else { self.warehouse.departures(&users).await? };
@@ -247,7 +250,7 @@ impl Archiver {
             return Ok(Known { departed, recent: None, remembered });
         }
         let mut asked = Vec::new();
-        for arrival in inputs {
+        for arrival in arrivals {
             if let Input::Event(Delivery { event, .. }) = &arrival.input
                 && let Some(id) = &event.event_id
             {

@@ -85,7 +85,7 @@ impl ServiceHandle {
         self.by_id().filter(|(_, partition)| !partition.is_running()).map(|(id, _)| id).collect()
     }
 
-    fn by_id(&self) -> impl Iterator<Item = (PartitionId, &PartitionHandle)> {
+    pub(crate) fn by_id(&self) -> impl Iterator<Item = (PartitionId, &PartitionHandle)> {
         (0..).map(PartitionId).zip(self.partitions.iter())
     }
 

@@ -25,6 +25,7 @@ pub mod membership_writer;
 pub mod partition;
 pub mod plans;
 pub mod queries;
+pub mod readers;
 pub mod retention;
 pub mod service;
 pub mod settings;

@@ -53,7 +53,7 @@ impl Default for Settings {
             backfill_users_per_read: 512,
             backfill_events_per_step: 1 << 14,
             history_bytes_max: 16 << 20,
-            archive_bytes_max: 4 << 20,
+            archive_bytes_max: 8 << 20,
             archive_linger_ms: 500,
             retention_micros: Some(7 * DAY_MICROS),
             erase_interval_micros: Some(DAY_MICROS),

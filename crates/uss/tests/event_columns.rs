@@ -83,7 +83,8 @@ async fn every_column_comes_from_the_log_and_the_warehouse_as_it_was_sent() {
             }
         }
         let row = ArchiveRow::Event { event: Box::new(archived(event.clone())), dedupe_forever: false };
-        let batch = ArchiveBatch { partition: PARTITION, from_offset, to_offset: from_offset + 1, rows: vec![row] };
+        let rows = vec![(from_offset, row)];
+        let batch = ArchiveBatch { partition: PARTITION, from_offset, to_offset: from_offset + 1, rows };
         warehouse.archive(batch).await.unwrap();
         let history = warehouse.history(&[ALL], usize::MAX).await.unwrap();
         assert_eq!(history.events.last(), Some(&event));
@@ -101,7 +102,7 @@ async fn a_column_without_a_value_is_null_in_the_log_and_the_warehouse() {
     }
     let row = ArchiveRow::Event { event: Box::new(archived(event.clone())), dedupe_forever: false };
     warehouse
-        .archive(ArchiveBatch { partition: PARTITION, from_offset: 0, to_offset: 1, rows: vec![row] })
+        .archive(ArchiveBatch { partition: PARTITION, from_offset: 0, to_offset: 1, rows: vec![(0, row)] })
         .await
         .unwrap();
     assert_eq!(warehouse.history(&[ALL], usize::MAX).await.unwrap().events, [event]);

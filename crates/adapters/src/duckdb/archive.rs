@@ -38,7 +38,7 @@ pub(super) fn archive(connection: &mut Connection, batches: &[ArchiveBatch]) -> 
             outcomes.push(Err(WarehouseError::Moved { found, expected: batch.from_offset }));
             continue;
         }
-        batch.rows.iter().try_for_each(|row| rows.add(row)).map_err(unavailable)?;
+        batch.rows.iter().try_for_each(|(_, row)| rows.add(row)).map_err(unavailable)?;
         reached.insert(batch.partition, batch.to_offset);
         outcomes.push(Ok(()));
     }

@@ -1,24 +1,33 @@
-//! Batches that wait to be written: small ones of several partitions go into one transaction.
+//! Batches that wait to be written: those of several partitions go into one transaction.
 //!
 //! A transaction has costs of its own, and so have its statements. Many small batches come together
 //! when events are few, or the archivers wait for something else.
+//!
+//! When the archive is behind, a transaction has the events of exactly one of DuckDB's row groups.
+//! DuckDB then compresses them at once and writes them into the file itself. Those of fewer go into
+//! the write-ahead log first, and into the file at the next checkpoint, which also compresses the
+//! row group before them again. Per event that takes twice as long and writes six times as much. One
+//! event more would leave a row group of one, and checkpoints would merge it with whole ones.
 
-use ports::warehouse::{ArchiveBatch, WarehouseError};
+use ports::warehouse::{ArchiveBatch, ArchiveRow, WarehouseError};
 
 use super::archive::{Outcome, archive};
 use super::database::Database;
 use crate::waiting::{Waiter, Waiting};
 
-/// The rows of a group, unless its first batch alone has more. Reads that begin wait while DuckDB
-/// commits. More rows would make them wait longer, and save little.
+/// DuckDB's default, which we leave alone.
+const ROW_GROUP_ROWS: usize = 122_880;
+/// The rows of a group of fewer events, unless its first batch alone has more. Reads that begin wait
+/// while DuckDB commits. More rows would make them wait longer, and save little.
 const GROUP_ROWS_MAX: usize = 10_000;
 
 /// Batches that wait to be written.
 pub(super) type Batches = Waiting<ArchiveBatch, Outcome>;
 
-/// Writes the batches that wait, or the first ones if they are too many.
+/// Writes a row group of the events that wait, or if they are fewer, the first batches.
 pub(super) fn write_next(waiting: &Batches, database: &Database) {
-    let group = waiting.next_group(GROUP_ROWS_MAX, |batch| batch.rows.len());
+    let whole = waiting.exact_group(ROW_GROUP_ROWS, |batch| events(batch).count(), cut);
+    let group = whole.unwrap_or_else(|| waiting.next_group(GROUP_ROWS_MAX, |batch| batch.rows.len()));
     let (batches, callers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|Waiter { item, outcome }| (item, outcome)).unzip();
     if batches.is_empty() {
@@ -42,6 +51,18 @@ pub(super) fn write_next(waiting: &Batches, database: &Database) {
     }
 }
 
+/// Returns the places of a batch's events among its rows.
+fn events(batch: &ArchiveBatch) -> impl Iterator<Item = usize> {
+    let rows = batch.rows.iter().enumerate();
+    rows.filter(|(_, (_, row))| matches!(row, ArchiveRow::Event { .. })).map(|(place, _)| place)
+}
+
+/// Leaves so many events in a batch that has more, and returns the rest.
+fn cut(batch: &mut ArchiveBatch, left: usize) -> ArchiveBatch {
+    let next = events(batch).nth(left).expect("the batch has more events");
+    batch.split_off(next)
+}
+
 /// Returns the first failure of the database. That a position is another is none.
 fn first_failure(written: &[Outcome]) -> Outcome {
     let mut failures = written.iter().filter_map(|outcome| outcome.as_ref().err());
@@ -55,32 +76,37 @@ fn copy(error: &WarehouseError) -> WarehouseError {
 
 #[cfg(test)]
 mod tests {
-    use ports::warehouse::{ArchiveRow, UserRow};
+    use std::path::PathBuf;
+
+    use ports::warehouse::{UserRow, archived};
+    use ports_testkit::contract;
     use segment_engine::ids::{PartitionId, UserId};
     use segment_engine::time::Timestamp;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::duckdb::archive::position;
+    use crate::duckdb::checkpoint;
 
     fn batch(partition: u32, from_offset: u64, to_offset: u64, rows: usize) -> ArchiveBatch {
         let user =
             |id| UserRow { id: UserId(id), client_ref_id: None, email: None, name: None, created_at: Timestamp(0) };
-        let rows = (0..rows as i64).map(|id| ArchiveRow::User(user(id + i64::from(partition) * 1_000_000))).collect();
+        let rows = (0..rows as i64).map(|id| ArchiveRow::User(user(id + i64::from(partition) * 1_000_000)));
+        let rows = (from_offset..).zip(rows).collect();
         ArchiveBatch { partition: PartitionId(partition), from_offset, to_offset, rows }
     }
 
     struct World {
         database: Database,
         waiting: Batches,
-        _folder: tempfile::TempDir,
+        folder: tempfile::TempDir,
     }
 
     impl World {
         fn new() -> Self {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let database = Database::open(&folder.path().join("w.duckdb"), 1 << 20).expect("it opens");
-            Self { database, waiting: Batches::default(), _folder: folder }
+            Self { database, waiting: Batches::default(), folder }
         }
 
         fn positions(&self, partitions: std::ops::Range<u32>) -> Vec<u64> {
@@ -90,12 +116,16 @@ mod tests {
             self.database.read(of).expect("it can be read")
         }
 
-        fn users(&self) -> i64 {
-            let sql = "SELECT count(*) FROM user_segment_analytics.users";
+        fn count(&self, table: &str) -> i64 {
+            let sql = format!("SELECT count(*) FROM user_segment_analytics.{table}");
             let count = |connection: &duckdb::Connection| {
-                connection.query_row(sql, [], |row| row.get(0)).map_err(crate::duckdb::unavailable)
+                connection.query_row(&sql, [], |row| row.get(0)).map_err(crate::duckdb::unavailable)
             };
             self.database.read(count).expect("it can be read")
+        }
+
+        fn file(&self) -> PathBuf {
+            self.folder.path().join("w.duckdb")
         }
     }
 
@@ -113,9 +143,46 @@ mod tests {
         assert!(first.is_ok() && empty.is_ok() && next.is_ok());
         assert!(matches!(gap, Err(WarehouseError::Moved { found: 0, expected: 3 })), "{gap:?}");
         assert!(matches!(again, Err(WarehouseError::Moved { found: 6, expected: 5 })), "{again:?}");
-        assert_eq!((world.positions(0..3), world.users()), (vec![6, 0, 7], 2), "user 0 was written twice");
+        assert_eq!((world.positions(0..3), world.count("users")), (vec![6, 0, 7], 2), "user 0 was written twice");
         write_next(&world.waiting, &world.database);
         assert_eq!(world.positions(0..3), [6, 0, 7], "nothing waits");
+    }
+
+    #[test]
+    fn a_row_group_of_events_goes_into_the_file_and_the_rest_of_a_batch_waits() {
+        let world = World::new();
+        let events = |partition: u32| {
+            let event = |offset| contract::warehouse::event(i64::from(partition), partition, offset);
+            let row = |offset| ArchiveRow::Event { event: Box::new(archived(event(offset))), dedupe_forever: false };
+            // Every second record has a row.
+            let rows = (0..25_000).map(|n| (2 * n, row(2 * n))).collect();
+            ArchiveBatch { partition: PartitionId(partition), from_offset: 0, to_offset: 50_000, rows }
+        };
+        let mut receivers: Vec<_> = (0..5).map(|partition| world.waiting.push(events(partition))).collect();
+        let wal = || checkpoint::wal_bytes(&world.file());
+        let before = wal();
+        write_next(&world.waiting, &world.database);
+        assert_eq!(world.positions(0..5), [50_000, 50_000, 50_000, 50_000, 2 * (122_880 - 100_000)]);
+        assert_eq!(world.count("events"), 122_880);
+        assert!(wal() - before < 50_000, "the events are not in the write-ahead log: {} bytes", wal() - before);
+        let mut last = receivers.pop().expect("there are five");
+        receivers.into_iter().for_each(|receiver| outcome(receiver).expect("it was written"));
+        assert!(last.try_recv().is_err(), "the rest of it waits");
+        write_next(&world.waiting, &world.database);
+        outcome(last).expect("it was written");
+        assert_eq!((world.positions(4..5), world.count("events")), (vec![50_000], 125_000));
+    }
+
+    #[test]
+    fn the_rest_of_a_batch_whose_beginning_failed_is_not_written() {
+        let world = World::new();
+        let mut begun = batch(0, 0, 10, 4);
+        let rest = begun.split_off(3);
+        assert_eq!((begun.to_offset, rest.from_offset, rest.to_offset, rest.rows.len()), (3, 3, 10, 1));
+        let waiting = world.waiting.push(rest);
+        write_next(&world.waiting, &world.database);
+        let moved = outcome(waiting);
+        assert!(matches!(moved, Err(WarehouseError::Moved { found: 0, expected: 3 })), "{moved:?}");
     }
 
     #[test]
@@ -128,7 +195,7 @@ mod tests {
         let [first, failed, last] = receivers.map(outcome);
         assert!(first.is_ok() && last.is_ok(), "{first:?} {last:?}");
         assert!(matches!(failed, Err(WarehouseError::Unavailable(_))), "{failed:?}");
-        assert_eq!((world.positions(0..3), world.users()), (vec![5, 0, 7], 4), "it left nothing");
+        assert_eq!((world.positions(0..3), world.count("users")), (vec![5, 0, 7], 4), "it left nothing");
         let refused = world.waiting.push(batch(3, 0, 1, 0));
         write_next(&world.waiting, &world.database);
         let refused = outcome(refused);

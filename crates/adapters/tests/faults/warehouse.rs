@@ -20,7 +20,9 @@ const PARTITION: u32 = 3;
 const WAL_BYTES_MAX: u64 = 16 << 20;
 /// How long the warehouse may take to reopen its file.
 const PATIENCE: Duration = Duration::from_secs(60);
-const BATCHES: [&str; 6] = ["events", "users", "traits", "a merge", "a deletion", "many events"];
+const BATCHES: [&str; 7] = ["events", "users", "traits", "a merge", "a deletion", "many events", "a row group"];
+/// DuckDB writes as many events in one transaction into the file itself.
+const ROW_GROUP_ROWS: u64 = 122_880;
 
 fn open(folder: &Path) -> DuckDbWarehouse {
     DuckDbWarehouse::open_with(&folder.join("warehouse.duckdb"), WAL_BYTES_MAX).unwrap()
@@ -50,6 +52,7 @@ fn noise(seed: u64, length: usize) -> String {
 }
 
 fn batch(from_offset: u64, rows: Vec<ArchiveRow>) -> ArchiveBatch {
+    let rows = (from_offset..).zip(rows).collect();
     ArchiveBatch { partition: PartitionId(PARTITION), from_offset, to_offset: from_offset + 1_000, rows }
 }
 
@@ -69,6 +72,7 @@ fn next(what: &str) -> ArchiveBatch {
         "a deletion" => vec![ArchiveRow::DeleteUser(UserId(2))],
         // More than DuckDB keeps in its write-ahead log, so the commit ends with a checkpoint.
         "many events" => (0..600).map(|n| event(1, 1_000 + n, json!({"text": noise(n, 30_000)}))).collect(),
+        "a row group" => (0..ROW_GROUP_ROWS).map(|n| event(1, 10_000 + n, json!({}))).collect(),
         other => panic!("{other}"),
     };
     batch(1_000, rows)
@@ -82,7 +86,8 @@ fn last() -> ArchiveBatch {
 async fn seen(warehouse: &DuckDbWarehouse) -> Vec<Vec<Vec<Option<String>>>> {
     let mut seen = Vec::new();
     for select in [
-        "user_id, log_offset, event_id, md5(payload) FROM user_segment_analytics.events",
+        "user_id, log_offset // 1000, count(*), bit_xor(hash(log_offset, event_id, payload))
+         FROM user_segment_analytics.events GROUP BY ALL",
         "* FROM user_segment_analytics.once_events",
         "* FROM user_segment_analytics.users",
         "* FROM user_segment_analytics.trait_values",
@@ -121,7 +126,7 @@ async fn the_warehouse_recovers_and_has_every_row_exactly_once() {
 }
 
 /// The changes that a crash interrupts, and by which the file is closed afterwards.
-const CHANGES: [&str; 4] = ["users", "a deletion", "many events", "a wipe"];
+const CHANGES: [&str; 5] = ["users", "a deletion", "many events", "a row group", "a wipe"];
 
 /// Carries out a change, and closes the file, which moves the write-ahead log into it.
 async fn change(folder: &Path, what: &str) {

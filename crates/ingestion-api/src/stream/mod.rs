@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use uss_http::Problem;
 use uss_http::pace::too_slow;
 
+use crate::behind::BehindMax;
 use crate::body::next_piece;
 use crate::capacity::Reservation;
 use crate::limits::Limits;
@@ -34,6 +35,7 @@ use response::{Answer, Rest, Stopped};
 pub(crate) struct Run {
     ingestion: Arc<Ingestion>,
     options: Options,
+    behind_max: BehindMax,
     body: BodyDataStream,
     /// A piece of the body for which there was no room.
     waiting: Option<Bytes>,
@@ -63,12 +65,18 @@ enum State {
 
 impl Run {
     /// Starts a request.
-    pub(crate) fn start(ingestion: Arc<Ingestion>, body: Body, client: Option<IpAddr>, options: Options) -> Self {
+    pub(crate) fn start(
+        ingestion: Arc<Ingestion>,
+        body: Body,
+        client: Option<IpAddr>,
+        (options, behind_max): (Options, BehindMax),
+    ) -> Self {
         let reservation = ingestion.capacity.reservation(client);
         let lines = Lines::new(&ingestion.limits);
         Self {
             ingestion,
             options,
+            behind_max,
             body: body.into_data_stream(),
             waiting: None,
             lines,
@@ -189,6 +197,11 @@ impl Run {
     async fn fill(&mut self) -> Option<Result<(), Problem>> {
         let ingestion = Arc::clone(&self.ingestion);
         let limits = &ingestion.limits;
+        if let Err(problem) = ingestion.wait_for_readers(self.behind_max).await {
+            return Some(Err(problem));
+        }
+        // The time that it took is not the client's.
+        self.line_since = Instant::now();
         while self.lines.bytes() < limits.chunk_bytes_max && self.lines.count() < limits.chunk_events_max {
             let piece = match self.waiting.take() {
                 Some(piece) => Ok(Some(piece)),

@@ -87,6 +87,7 @@ pub(super) async fn archive(warehouse: &dyn Warehouse, partition: u32, rows: Vec
     let partition = PartitionId(partition);
     let from_offset = warehouse.archive_position(partition).await.unwrap();
     let to_offset = from_offset + rows.len() as u64 + 1;
+    let rows = (from_offset..).zip(rows).collect();
     warehouse.archive(ArchiveBatch { partition, from_offset, to_offset, rows }).await.unwrap();
 }
 
@@ -119,7 +120,7 @@ async fn positions_move_by_compare_and_set(warehouse: &dyn Warehouse) {
         partition: PartitionId(1),
         from_offset,
         to_offset,
-        rows: vec![user(offset as i64, "e"), row(event(7, 1, offset))],
+        rows: vec![(offset, user(offset as i64, "e")), (offset + 1, row(event(7, 1, offset)))],
     };
     warehouse.archive(batch(0, 10, 3)).await.unwrap();
     for (from, what) in [(0, "again"), (9, "from before"), (11, "from beyond")] {
@@ -143,7 +144,7 @@ async fn concurrent_batches_are_written_once(warehouse: Arc<dyn Warehouse>) {
     let tasks = (0..12).map(|n: u32| {
         let warehouse = warehouse.clone();
         let partition = n % 3;
-        let rows = vec![row(event(5, partition, 0)), user(5, "e")];
+        let rows = vec![(0, row(event(5, partition, 0))), (1, user(5, "e"))];
         let batch = ArchiveBatch { partition: PartitionId(partition), from_offset: 0, to_offset: 1, rows };
         tokio::spawn(async move { warehouse.archive(batch).await })
     });
@@ -238,6 +239,7 @@ async fn batches_of_many_partitions_do_not_mix(warehouse: Arc<dyn Warehouse>) {
         // The deletion comes between two events of the same user, and between other partitions' rows.
         let mut rows = vec![user(id, "e"), at(0), ArchiveRow::DeleteUser(UserId(id)), user(id + 100, "e"), at(1)];
         rows.extend((partition % 2 == 1).then(|| alias(id + 200, id + 100)));
+        let rows = (from_offset..).zip(rows).collect();
         ArchiveBatch { partition: PartitionId(partition), from_offset, to_offset: from_offset + 2, rows }
     };
     // Every partition sends what continues and, in partitions with an even number, what does not.

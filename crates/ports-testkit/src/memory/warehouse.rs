@@ -122,7 +122,7 @@ impl Warehouse for MemoryWarehouse {
             return Err(WarehouseError::Moved { found, expected: batch.from_offset });
         }
         rows.positions.insert(batch.partition, batch.to_offset);
-        batch.rows.into_iter().for_each(|row| rows.apply(row));
+        batch.rows.into_iter().for_each(|(_, row)| rows.apply(row));
         Ok(())
     }
 

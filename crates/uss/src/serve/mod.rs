@@ -153,7 +153,7 @@ impl Running {
         let listeners = listen::bind(settings, &access.keys, options.insecure).await?;
         let opened = open_with(settings, identity_rules, clock, options).await?;
         let service = start_service(&opened, settings, segment_users).await?;
-        let ingestion = open::ingestion(&opened, unknown_users, future);
+        let ingestion = open::ingestion(&opened, &service, unknown_users, future);
         let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
         let (stop, stopped) = watch::channel(false);
         let relay = open::start_relay(&opened, stopped.clone());

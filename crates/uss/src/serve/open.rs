@@ -21,6 +21,7 @@ use segment_users::left_out::LeftOut;
 use segment_users::partition::{Background, Ports};
 use segment_users::plans::Plans;
 use segment_users::queries::{EngineQueries, Outbox};
+use segment_users::readers::ServiceReaders;
 use segment_users::retention::trim_interval;
 use segment_users::service::Service;
 use tokio::sync::{Notify, watch};
@@ -161,11 +162,18 @@ pub async fn start_service(
 }
 
 /// Creates the ingestion service.
-pub(super) fn ingestion(opened: &Opened, unknown_users: UnknownUsers, future: FuturePolicy) -> Arc<Ingestion> {
+pub(super) fn ingestion(
+    opened: &Opened,
+    service: &Service,
+    unknown_users: UnknownUsers,
+    future: FuturePolicy,
+) -> Arc<Ingestion> {
     let identities = StoreIdentities::new(opened.store.clone(), opened.clock.clone(), opened.holds.clone());
     let (log, clock) = (opened.log.clone(), opened.clock.clone());
     let ingestion = Ingestion::new(log, Arc::new(identities), clock, Limits::default(), unknown_users);
-    Arc::new(ingestion.with_future(future))
+    // They share the machine with it.
+    let readers = Arc::new(ServiceReaders::new(service.handle()));
+    Arc::new(ingestion.with_future(future).with_readers(readers))
 }
 
 /// Starts to move the outbox to the log. After a stop it moves the rest and ends.
