@@ -37,14 +37,33 @@ impl Ingestion {
     /// 429 if they were too far behind all the time.
     pub(crate) async fn wait_for_readers(&self, max: BehindMax) -> Result<(), Problem> {
         let Some(readers) = &self.readers else { return Ok(()) };
-        let deadline = Instant::now() + self.limits.room_wait_max;
-        while readers.behind().await > max.0 {
-            if Instant::now() >= deadline {
-                let message = "USS is behind with the events that it has; nothing more was stored, send it again later";
-                return Err(Problem::new(Kind::TooMany, ErrorCode::OverCapacity, message));
-            }
-            tokio::time::sleep(ASKED_EVERY).await;
+        if readers.behind().await <= max.0 {
+            return Ok(());
         }
-        Ok(())
+        let (_counted, deadline) = (HeldUp::count(), Instant::now() + self.limits.room_wait_max);
+        while Instant::now() < deadline {
+            tokio::time::sleep(ASKED_EVERY).await;
+            if readers.behind().await <= max.0 {
+                return Ok(());
+            }
+        }
+        let message = "USS is behind with the events that it has; nothing more was stored, send it again later";
+        Err(Problem::new(Kind::TooMany, ErrorCode::OverCapacity, message))
+    }
+}
+
+/// Counts a request that waits until it is dropped.
+struct HeldUp;
+
+impl HeldUp {
+    fn count() -> Self {
+        metrics::gauge!("uss_requests_held_up").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for HeldUp {
+    fn drop(&mut self) {
+        metrics::gauge!("uss_requests_held_up").decrement(1.0);
     }
 }

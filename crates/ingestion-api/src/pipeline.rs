@@ -100,6 +100,7 @@ impl Ingestion {
         outcome::count(&[]);
         outcome::count_not_admitted(0);
         metrics::counter!("uss_replaced_characters_events_total").increment(0);
+        metrics::gauge!("uss_requests_held_up").set(0.0);
         let (capacity, lookups) = (Capacity::new(&limits), Lookups::new(&limits));
         let (future, replaying) = (FuturePolicy::default(), tokio::sync::Mutex::default());
         Self { log, identities, readers: None, clock, lookups, capacity, limits, unknown_users, future, replaying }

@@ -99,7 +99,7 @@ async fn a_request_that_waited_in_vain_is_refused_and_stores_nothing() {
 
 #[tokio::test]
 async fn lines_that_are_being_sent_wait_too() {
-    let (world, behind) = world(Limits { room_wait_max: Duration::ZERO, ..Limits::default() });
+    let (world, behind) = world(Limits { room_wait_max: Duration::from_millis(1), ..Limits::default() });
     let (sender, body) = support::channel();
     let answer = tokio::spawn({
         let world = world.clone();

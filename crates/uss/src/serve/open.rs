@@ -85,15 +85,9 @@ pub(super) async fn open(
     // Checked before anything with a time in it is written.
     clock::start(&log, &clock, options.accept_clock).await?;
     data_format::raise(folder)?;
-    let file = folder.join("warehouse.duckdb");
-    let warehouse =
-        DuckDbWarehouse::open(&file).map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
-    let file = folder.join("config.sqlite");
-    let index_bytes_max = settings.identity_index_mb as usize * MIB;
-    let store = SqlConfigStore::open_sqlite_with(&file, identity_rules, index_bytes_max)
-        .await
-        .map_err(|error| StartError::new(format!("{}: {error}", file.display())))?;
-    let store = Arc::new(store);
+    // Side by side: after a crash the one reads its write-ahead log, and the other all identities.
+    let (warehouse, store) = tokio::join!(open_warehouse(folder), open_store(settings, identity_rules));
+    let (warehouse, store) = (warehouse?, Arc::new(store?));
     let log: Arc<dyn Log> = Arc::new(log);
     let written = Arc::<Notify>::default();
     let holds = Arc::new(Holds::new(written.clone()));
@@ -111,6 +105,24 @@ pub(super) async fn open(
         findings,
         restore,
     })
+}
+
+async fn open_warehouse(folder: &Path) -> Result<DuckDbWarehouse, StartError> {
+    let file = folder.join("warehouse.duckdb");
+    let failed = |error: String| StartError::new(format!("{}: {error}", file.display()));
+    let opening = tokio::task::spawn_blocking({
+        let file = file.clone();
+        move || DuckDbWarehouse::open(&file)
+    });
+    let opened = opening.await.map_err(|panicked| failed(panicked.to_string()))?;
+    opened.map_err(|error| failed(error.to_string()))
+}
+
+async fn open_store(settings: &Settings, identity_rules: IdentityRules) -> Result<SqlConfigStore, StartError> {
+    let file = settings.data_dir.join("config.sqlite");
+    let index_bytes_max = settings.identity_index_mb as usize * MIB;
+    let opened = SqlConfigStore::open_sqlite_with(&file, identity_rules, index_bytes_max).await;
+    opened.map_err(|error| StartError::new(format!("{}: {error}", file.display())))
 }
 
 fn open_log(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, accept_loss: bool) -> Result<Embedded, StartError> {
