@@ -51,14 +51,15 @@ impl<Item, Outcome> Waiting<Item, Outcome> {
     }
 
     /// Takes the first items, of which the last is cut if needed, so that they have exactly so many
-    /// rows together. The caller of one that is cut waits for the rest of it. `None` if fewer rows
+    /// rows together. The caller of one that is cut waits for the rest of it, which is the first of
+    /// those that wait now: if its beginning fails, [`Self::fail_rest`] says so. `None` if fewer rows
     /// wait.
     pub(crate) fn exact_group(
         &self,
         rows: usize,
         rows_of: impl Fn(&Item) -> usize,
         cut: impl FnOnce(&mut Item, usize) -> Item,
-    ) -> Option<Vec<Waiter<Item, Outcome>>> {
+    ) -> Option<(Vec<Waiter<Item, Outcome>>, bool)> {
         let mut waiters = self.waiters();
         waiters.retain(|waiter| !waiter.outcome.is_closed());
         let (mut count, mut left) = (0, rows);
@@ -78,7 +79,15 @@ impl<Item, Outcome> Waiting<Item, Outcome> {
             let outcome = oneshot::channel().0;
             group.push(Waiter { item: std::mem::replace(&mut first.item, rest), outcome });
         }
-        Some(group)
+        Some((group, left > 0))
+    }
+
+    /// Gives the rest of an item the outcome of its beginning, which failed. To be called before the
+    /// next group is taken.
+    pub(crate) fn fail_rest(&self, outcome: Outcome) {
+        if let Some(rest) = self.waiters().pop_front() {
+            let _caller_gone = rest.outcome.send(outcome);
+        }
     }
 
     /// Returns how many rows the items that wait have together.
@@ -118,8 +127,10 @@ mod tests {
         let waiting = Waiting::<usize, ()>::default();
         let cut = |item: &mut usize, rows| *item - std::mem::replace(item, rows);
         let group = |rows| {
-            let group = waiting.exact_group(rows, |rows| *rows, cut)?;
-            Some(group.into_iter().map(|waiter| (waiter.item, !waiter.outcome.is_closed())).collect::<Vec<_>>())
+            let (group, is_cut) = waiting.exact_group(rows, |rows| *rows, cut)?;
+            let open: Vec<bool> = group.iter().map(|waiter| !waiter.outcome.is_closed()).collect();
+            assert_eq!(open.iter().all(|is_open| *is_open), !is_cut, "nobody waits for a part alone");
+            Some(group.into_iter().map(|waiter| waiter.item).zip(open).collect::<Vec<_>>())
         };
         let _receivers: Vec<_> = [4, 0, 9, 3].into_iter().map(|rows| waiting.push(rows)).collect();
         assert_eq!(group(17), None, "there are too few");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 use ports::ErrorCode;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use uss_http::{Kind, Problem};
 
@@ -14,7 +15,7 @@ use crate::limits::Limits;
 use crate::pipeline::Ingestion;
 
 /// How often a request that waits asks again.
-const ASKED_EVERY: Duration = Duration::from_millis(20);
+const ASKED_EVERY: Duration = Duration::from_millis(50);
 
 /// How many records the readers may be behind for a request not to wait.
 #[derive(Clone, Copy, Debug)]
@@ -25,44 +26,51 @@ impl BehindMax {
     pub(crate) fn of(headers: &HeaderMap, limits: &Limits) -> Self {
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let is_short = length.is_some_and(|length: usize| length <= limits.event_bytes_max);
-        Self(if is_short { limits.behind_short_max } else { limits.behind_max })
+        let is_packed = headers.contains_key(header::CONTENT_ENCODING);
+        Self(if is_short && !is_packed { limits.behind_short_max } else { limits.behind_max })
     }
 }
 
 impl Ingestion {
-    /// Waits until the readers of the log are near enough. To be called before a body is read, which
-    /// then waits with its client.
+    /// Waits until the readers of the log are near enough. To be called before much of a body is read:
+    /// the rest waits with its client.
     ///
     /// # Errors
-    /// 429 if they were too far behind all the time.
+    /// 429 if they were too far behind all the time, or if too many requests wait already.
     pub(crate) async fn wait_for_readers(&self, max: BehindMax) -> Result<(), Problem> {
         let Some(readers) = &self.readers else { return Ok(()) };
         if readers.behind().await <= max.0 {
             return Ok(());
         }
-        let (_counted, deadline) = (HeldUp::count(), Instant::now() + self.limits.room_wait_max);
+        let Some(_place) = HeldUp::among(&self.held_up) else { return Err(behind()) };
+        let deadline = Instant::now() + self.limits.behind_wait_max;
         while Instant::now() < deadline {
             tokio::time::sleep(ASKED_EVERY).await;
             if readers.behind().await <= max.0 {
                 return Ok(());
             }
         }
-        let message = "USS is behind with the events that it has; nothing more was stored, send it again later";
-        Err(Problem::new(Kind::TooMany, ErrorCode::OverCapacity, message))
+        Err(behind())
     }
+}
+
+fn behind() -> Problem {
+    let message = "USS is behind with the events that it has; nothing more was stored, send it again later";
+    Problem::new(Kind::TooMany, ErrorCode::OverCapacity, message)
 }
 
 /// Counts a request that waits until it is dropped.
-struct HeldUp;
+struct HeldUp<'a>(#[expect(dead_code, reason = "gives its place back")] SemaphorePermit<'a>);
 
-impl HeldUp {
-    fn count() -> Self {
+impl<'a> HeldUp<'a> {
+    fn among(places: &'a Semaphore) -> Option<Self> {
+        let place = places.try_acquire().ok()?;
         metrics::gauge!("uss_requests_held_up").increment(1.0);
-        Self
+        Some(Self(place))
     }
 }
 
-impl Drop for HeldUp {
+impl Drop for HeldUp<'_> {
     fn drop(&mut self) {
         metrics::gauge!("uss_requests_held_up").decrement(1.0);
     }

@@ -49,14 +49,17 @@ pub struct Limits {
     /// Of these, what the requests from one address may hold together while the others hold nothing. Of what the others
     /// leave, it may hold the same fraction. So some clients never take all from everybody else.
     pub client_bytes_max: usize,
-    /// NDJSON: how long a request of which some events are stored waits for room for the next. And how long any request
-    /// waits for the readers of the log.
+    /// NDJSON: how long a request of which some events are stored waits for room for the next.
     pub room_wait_max: Duration,
     /// While the readers of the log are further behind than so many records, requests wait: some twenty seconds of work
     /// for two cores.
     pub behind_max: u64,
     /// The same for a body that is no longer than one event may be.
     pub behind_short_max: u64,
+    /// How long a request waits so; NDJSON before each piece that goes into the log.
+    pub behind_wait_max: Duration,
+    /// Requests that wait so. Over it they are refused at once.
+    pub held_up_max: usize,
     /// Requests that wait so, each with a piece of its body that does not count as held. Over it they do not wait.
     pub waiting_for_room_max: usize,
     /// Identities asked for in one call.
@@ -90,6 +93,8 @@ impl Default for Limits {
             room_wait_max: Duration::from_secs(30),
             behind_max: 2_000_000,
             behind_short_max: 3_000_000,
+            behind_wait_max: Duration::from_secs(10),
+            held_up_max: 256,
             waiting_for_room_max: 256,
             resolve_max: 5_000,
             lookups_at_once_max: 2,

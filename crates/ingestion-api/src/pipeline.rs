@@ -10,6 +10,7 @@ use ports::log::{Log, LogError, NewRecord, Topic, partition_of};
 use ports::readers::Readers;
 use ports::records::{UserRecord, instant};
 use segment_engine::ids::UserId;
+use tokio::sync::Semaphore;
 
 use crate::admission::{EventDraft, Received, Rejection, admit};
 use crate::capacity::Capacity;
@@ -46,6 +47,8 @@ pub struct Ingestion {
     identities: Arc<dyn Identities>,
     /// Of the log. `None`: nobody waits for them.
     pub(crate) readers: Option<Arc<dyn Readers>>,
+    /// Places for requests that wait for them.
+    pub(crate) held_up: Semaphore,
     clock: Arc<dyn Clock>,
     pub(crate) lookups: Lookups,
     pub(crate) capacity: Capacity,
@@ -102,8 +105,9 @@ impl Ingestion {
         metrics::counter!("uss_replaced_characters_events_total").increment(0);
         metrics::gauge!("uss_requests_held_up").set(0.0);
         let (capacity, lookups) = (Capacity::new(&limits), Lookups::new(&limits));
+        let (readers, held_up) = (None, Semaphore::new(limits.held_up_max));
         let (future, replaying) = (FuturePolicy::default(), tokio::sync::Mutex::default());
-        Self { log, identities, readers: None, clock, lookups, capacity, limits, unknown_users, future, replaying }
+        Self { log, identities, readers, held_up, clock, lookups, capacity, limits, unknown_users, future, replaying }
     }
 
     /// Sets the policy for events dated in the future.

@@ -87,7 +87,7 @@ async fn requests_wait_while_the_readers_are_far_behind_and_short_ones_later() {
 
 #[tokio::test]
 async fn a_request_that_waited_in_vain_is_refused_and_stores_nothing() {
-    let (world, behind) = world(Limits { room_wait_max: Duration::from_millis(50), ..Limits::default() });
+    let (world, behind) = world(Limits { behind_wait_max: Duration::from_millis(120), ..Limits::default() });
     behind.set(u64::MAX);
     for (media, body) in [("application/json", many()), ("application/x-ndjson", format!("{SAMPLE}\n"))] {
         let (status, answer) = post(&world, media, body).await;
@@ -98,8 +98,42 @@ async fn a_request_that_waited_in_vain_is_refused_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn no_more_requests_wait_than_there_are_places() {
+    let (world, behind) = world(Limits { held_up_max: 1, ..Limits::default() });
+    behind.set(u64::MAX);
+    let waiting = tokio::spawn({
+        let world = world.clone();
+        async move { post(&world, "application/json", many()).await }
+    });
+    behind.asked(2).await;
+    let (status, answer) = post(&world, "application/json", many()).await;
+    assert_eq!((status, &answer["code"]), (429, &json!("OVER_CAPACITY")));
+    behind.set(0);
+    assert_eq!(waiting.await.unwrap().0, 200);
+    assert_eq!(post(&world, "application/json", many()).await.0, 200, "the place is free again");
+}
+
+#[tokio::test]
+async fn lines_that_were_read_to_their_end_do_not_wait() {
+    let limits = Limits { chunk_events_max: 3, behind_wait_max: Duration::from_millis(1), ..Limits::default() };
+    let (world, behind) = world(limits);
+    let (sender, body) = support::channel();
+    let answer = tokio::spawn({
+        let world = world.clone();
+        async move { world.post("application/x-ndjson", body).await }
+    });
+    sender.send(Ok(format!("{SAMPLE}\n").repeat(3).into())).await.unwrap();
+    while world.events().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    behind.set(u64::MAX);
+    drop(sender);
+    assert_eq!(answer.await.unwrap(), (200, json!({"rejected": [], "not_admitted": [], "accepted": 3, "ok": true})));
+}
+
+#[tokio::test]
 async fn lines_that_are_being_sent_wait_too() {
-    let (world, behind) = world(Limits { room_wait_max: Duration::from_millis(1), ..Limits::default() });
+    let (world, behind) = world(Limits { behind_wait_max: Duration::from_millis(1), ..Limits::default() });
     let (sender, body) = support::channel();
     let answer = tokio::spawn({
         let world = world.clone();

@@ -116,7 +116,8 @@ impl Archiver {
     }
 
     async fn read(&self) -> Result<Batch, LogError> {
-        self.log.read(Topic::Events, self.partition, self.position, self.settings.archive_bytes_max).await
+        let share = (self.settings.archive_bytes_max / self.log.partitions() as usize).max(1);
+        self.log.read(Topic::Events, self.partition, self.position, share).await
     }
 
     async fn archive(&mut self, batch: Batch) -> Result<Step, ArchiverError> {

@@ -31,7 +31,8 @@ pub struct Settings {
     /// How many bytes of history a partition reads at a time, as
     /// [`history_bytes`](ports::warehouse::history_bytes) counts them. As many wait to be read.
     pub history_bytes_max: usize,
-    /// About how many bytes of records one archiver batch takes.
+    /// About how many bytes of records the archivers' batches have together: enough for two of the
+    /// warehouse's row groups.
     pub archive_bytes_max: usize,
     /// How long the archiver waits for a batch to fill, in milliseconds.
     pub archive_linger_ms: u64,
@@ -53,7 +54,7 @@ impl Default for Settings {
             backfill_users_per_read: 512,
             backfill_events_per_step: 1 << 14,
             history_bytes_max: 16 << 20,
-            archive_bytes_max: 8 << 20,
+            archive_bytes_max: 128 << 20,
             archive_linger_ms: 500,
             retention_micros: Some(7 * DAY_MICROS),
             erase_interval_micros: Some(DAY_MICROS),

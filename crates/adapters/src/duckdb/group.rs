@@ -27,7 +27,8 @@ pub(super) type Batches = Waiting<ArchiveBatch, Outcome>;
 /// Writes a row group of the events that wait, or if they are fewer, the first batches.
 pub(super) fn write_next(waiting: &Batches, database: &Database) {
     let whole = waiting.exact_group(ROW_GROUP_ROWS, |batch| events(batch).count(), cut);
-    let group = whole.unwrap_or_else(|| waiting.next_group(GROUP_ROWS_MAX, |batch| batch.rows.len()));
+    let (group, is_cut) =
+        whole.unwrap_or_else(|| (waiting.next_group(GROUP_ROWS_MAX, |batch| batch.rows.len()), false));
     let (batches, callers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|Waiter { item, outcome }| (item, outcome)).unzip();
     if batches.is_empty() {
@@ -45,6 +46,9 @@ pub(super) fn write_next(waiting: &Batches, database: &Database) {
     });
     // There are none if the database is waiting to be reopened.
     outcomes.resize_with(callers.len(), || written.as_ref().copied().map_err(copy));
+    if let (true, Some(Err(error))) = (is_cut, outcomes.last()) {
+        waiting.fail_rest(Err(same(error)));
+    }
     for (caller, outcome) in callers.into_iter().zip(outcomes) {
         // A caller that has gone reads the archive position when it comes back.
         let _ = caller.send(outcome);
@@ -70,6 +74,14 @@ fn first_failure(written: &[Outcome]) -> Outcome {
     failure.map_or(Ok(()), |error| Err(copy(error)))
 }
 
+/// Returns the error with its kind, for the rest of a batch.
+fn same(error: &WarehouseError) -> WarehouseError {
+    match error {
+        WarehouseError::Moved { found, expected } => WarehouseError::Moved { found: *found, expected: *expected },
+        error => copy(error),
+    }
+}
+
 fn copy(error: &WarehouseError) -> WarehouseError {
     WarehouseError::Unavailable(error.to_string())
 }
@@ -93,6 +105,17 @@ mod tests {
             |id| UserRow { id: UserId(id), client_ref_id: None, email: None, name: None, created_at: Timestamp(0) };
         let rows = (0..rows as i64).map(|id| ArchiveRow::User(user(id + i64::from(partition) * 1_000_000)));
         let rows = (from_offset..).zip(rows).collect();
+        ArchiveBatch { partition: PartitionId(partition), from_offset, to_offset, rows }
+    }
+
+    /// Returns a batch of which every second record has a row.
+    fn many_events(partition: u32, from_offset: u64, count: u64) -> ArchiveBatch {
+        let row = |offset| {
+            let event = contract::warehouse::event(i64::from(partition), partition, offset);
+            (offset, ArchiveRow::Event { event: Box::new(archived(event)), dedupe_forever: false })
+        };
+        let to_offset = from_offset + 2 * count;
+        let rows = (from_offset..to_offset).step_by(2).map(row).collect();
         ArchiveBatch { partition: PartitionId(partition), from_offset, to_offset, rows }
     }
 
@@ -151,20 +174,15 @@ mod tests {
     #[test]
     fn a_row_group_of_events_goes_into_the_file_and_the_rest_of_a_batch_waits() {
         let world = World::new();
-        let events = |partition: u32| {
-            let event = |offset| contract::warehouse::event(i64::from(partition), partition, offset);
-            let row = |offset| ArchiveRow::Event { event: Box::new(archived(event(offset))), dedupe_forever: false };
-            // Every second record has a row.
-            let rows = (0..25_000).map(|n| (2 * n, row(2 * n))).collect();
-            ArchiveBatch { partition: PartitionId(partition), from_offset: 0, to_offset: 50_000, rows }
-        };
-        let mut receivers: Vec<_> = (0..5).map(|partition| world.waiting.push(events(partition))).collect();
+        let mut receivers: Vec<_> =
+            (0..5).map(|partition| world.waiting.push(many_events(partition, 0, 25_000))).collect();
         let wal = || checkpoint::wal_bytes(&world.file());
         let before = wal();
         write_next(&world.waiting, &world.database);
         assert_eq!(world.positions(0..5), [50_000, 50_000, 50_000, 50_000, 2 * (122_880 - 100_000)]);
         assert_eq!(world.count("events"), 122_880);
-        assert!(wal() - before < 50_000, "the events are not in the write-ahead log: {} bytes", wal() - before);
+        let added = wal().checked_sub(before).expect("no checkpoint was due");
+        assert!(added < 50_000, "the events are not in the write-ahead log: {added} bytes");
         let mut last = receivers.pop().expect("there are five");
         receivers.into_iter().for_each(|receiver| outcome(receiver).expect("it was written"));
         assert!(last.try_recv().is_err(), "the rest of it waits");
@@ -174,15 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_batch_whose_beginning_failed_is_not_written() {
+    fn the_rest_of_a_batch_fails_with_its_beginning() {
         let world = World::new();
-        let mut begun = batch(0, 0, 10, 4);
-        let rest = begun.split_off(3);
-        assert_eq!((begun.to_offset, rest.from_offset, rest.to_offset, rest.rows.len()), (3, 3, 10, 1));
-        let waiting = world.waiting.push(rest);
+        let receivers = [many_events(0, 0, 100_000), many_events(1, 8, 30_000)].map(|batch| world.waiting.push(batch));
+        let behind_it = world.waiting.push(batch(2, 0, 9, 1));
         write_next(&world.waiting, &world.database);
-        let moved = outcome(waiting);
-        assert!(matches!(moved, Err(WarehouseError::Moved { found: 0, expected: 3 })), "{moved:?}");
+        let [first, begun] = receivers.map(outcome);
+        assert!(first.is_ok(), "{first:?}");
+        assert!(matches!(begun, Err(WarehouseError::Moved { found: 0, expected: 8 })), "{begun:?}");
+        write_next(&world.waiting, &world.database);
+        assert!(outcome(behind_it).is_ok());
+        assert_eq!((world.positions(0..3), world.count("events")), (vec![200_000, 0, 9], 100_000));
     }
 
     #[test]

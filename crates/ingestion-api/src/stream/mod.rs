@@ -197,11 +197,7 @@ impl Run {
     async fn fill(&mut self) -> Option<Result<(), Problem>> {
         let ingestion = Arc::clone(&self.ingestion);
         let limits = &ingestion.limits;
-        if let Err(problem) = ingestion.wait_for_readers(self.behind_max).await {
-            return Some(Err(problem));
-        }
-        // The time that it took is not the client's.
-        self.line_since = Instant::now();
+        let mut has_waited = false;
         while self.lines.bytes() < limits.chunk_bytes_max && self.lines.count() < limits.chunk_events_max {
             let piece = match self.waiting.take() {
                 Some(piece) => Ok(Some(piece)),
@@ -215,6 +211,13 @@ impl Run {
                 }
                 Err(problem) => return Some(Err(problem)),
             };
+            if !std::mem::replace(&mut has_waited, true) {
+                if let Err(problem) = ingestion.wait_for_readers(self.behind_max).await {
+                    return Some(Err(problem));
+                }
+                // The time that it took is not the client's.
+                self.line_since = Instant::now();
+            }
             if let Err(problem) = self.hold(piece.len()) {
                 // With the whole lines gone there may be room.
                 if self.lines.count() > 0 {

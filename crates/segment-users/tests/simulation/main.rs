@@ -40,7 +40,7 @@ const STEPS: u32 = 260;
 fn settings() -> Settings {
     Settings {
         batch_bytes_max: 400,
-        archive_bytes_max: 600,
+        archive_bytes_max: 600 * PARTITIONS as usize,
         archive_linger_ms: 0,
         backfill_users_per_read: 2,
         backfill_events_per_step: 3,

@@ -23,7 +23,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const BATCH_ROW_BYTES_MAX: usize = 4 << 20;
 /// Concurrent requests: the API reads one, syncs one, and two are on the network.
 const REQUESTS_MAX: usize = 4;
-/// The most tries for a batch: with the pauses, about two minutes.
+/// The most tries for a batch: with the pauses, two minutes; five if each try waits for the API.
 const TRIES_MAX: u32 = 20;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
