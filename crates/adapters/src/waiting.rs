@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn an_exact_group_ends_within_an_item_if_it_must() {
         let waiting = Waiting::<usize, ()>::default();
-        let cut = |item: &mut usize, rows| *item - std::mem::replace(item, rows);
+        let cut = |item: &mut usize, rows| std::mem::replace(item, rows) - rows;
         let group = |rows| {
             let (group, is_cut) = waiting.exact_group(rows, |rows| *rows, cut)?;
             let open: Vec<bool> = group.iter().map(|waiter| !waiter.outcome.is_closed()).collect();

@@ -17,6 +17,7 @@ const ROLES: [&[&str]; 3] = [
         "uss_events_total",
         "uss_http_request_duration_seconds",
         "uss_replaced_characters_events_total",
+        "uss_requests_held_up",
     ],
     &[
         "uss_archiver_backlog_records",
