@@ -47,7 +47,7 @@ pub(super) fn write_next(waiting: &Batches, database: &Database) {
     // There are none if the database is waiting to be reopened.
     outcomes.resize_with(callers.len(), || written.as_ref().copied().map_err(copy));
     if let (true, Some(Err(error))) = (is_cut, outcomes.last()) {
-        waiting.fail_rest(Err(same(error)));
+        waiting.fail_rest(Err(copy(error)));
     }
     for (caller, outcome) in callers.into_iter().zip(outcomes) {
         // A caller that has gone reads the archive position when it comes back.
@@ -74,16 +74,11 @@ fn first_failure(written: &[Outcome]) -> Outcome {
     failure.map_or(Ok(()), |error| Err(copy(error)))
 }
 
-/// Returns the error with its kind, for the rest of a batch.
-fn same(error: &WarehouseError) -> WarehouseError {
+fn copy(error: &WarehouseError) -> WarehouseError {
     match error {
         WarehouseError::Moved { found, expected } => WarehouseError::Moved { found: *found, expected: *expected },
-        error => copy(error),
+        failure => WarehouseError::Unavailable(failure.to_string()),
     }
-}
-
-fn copy(error: &WarehouseError) -> WarehouseError {
-    WarehouseError::Unavailable(error.to_string())
 }
 
 #[cfg(test)]
@@ -179,8 +174,9 @@ mod tests {
         let wal = || checkpoint::wal_bytes(&world.file());
         let before = wal();
         write_next(&world.waiting, &world.database);
-        assert_eq!(world.positions(0..5), [50_000, 50_000, 50_000, 50_000, 2 * (122_880 - 100_000)]);
-        assert_eq!(world.count("events"), 122_880);
+        let of_last = 2 * (ROW_GROUP_ROWS as u64 - 4 * 25_000);
+        assert_eq!(world.positions(0..5), [50_000, 50_000, 50_000, 50_000, of_last]);
+        assert_eq!(world.count("events"), ROW_GROUP_ROWS as i64);
         let added = wal().checked_sub(before).expect("no checkpoint was due");
         assert!(added < 50_000, "the events are not in the write-ahead log: {added} bytes");
         let mut last = receivers.pop().expect("there are five");
