@@ -19,6 +19,7 @@ mod idle;
 mod ingest;
 mod large;
 mod load;
+mod memory;
 mod peers;
 mod picture;
 mod posts;
@@ -101,6 +102,7 @@ async fn measure(binary: &Path, arguments: &[&str]) -> Result<()> {
 async fn run(parts: &[&str], binary: &Path, scale: Scale, results: &mut Results) -> Result<()> {
     for part in parts {
         let started = Instant::now();
+        memory::measure(part, results);
         match *part {
             "engine" => engine::run(scale, results),
             "growth" => growth::run(scale, results),

@@ -38,16 +38,20 @@ impl<Item, Outcome> Waiting<Item, Outcome> {
     /// Leaves out those whose callers have gone.
     pub(crate) fn next_group(&self, rows_max: usize, rows_of: impl Fn(&Item) -> usize) -> Vec<Waiter<Item, Outcome>> {
         let mut waiters = self.waiters();
-        waiters.retain(|waiter| !waiter.outcome.is_closed());
-        let (mut count, mut rows) = (0, 0);
-        for waiter in waiters.iter() {
-            rows += rows_of(&waiter.item);
-            if count > 0 && rows > rows_max {
-                break;
-            }
-            count += 1;
-        }
+        let count = group_len(&mut waiters, rows_max, rows_of);
         waiters.drain(..count).collect()
+    }
+
+    /// Returns how many rows of a kind [`Self::next_group`] would take.
+    pub(crate) fn in_next_group(
+        &self,
+        rows_max: usize,
+        rows_of: impl Fn(&Item) -> usize,
+        of_kind: impl Fn(&Item) -> usize,
+    ) -> usize {
+        let mut waiters = self.waiters();
+        let count = group_len(&mut waiters, rows_max, rows_of);
+        waiters.iter().take(count).map(|waiter| of_kind(&waiter.item)).sum()
     }
 
     /// Takes the first items, of which the last is cut if needed, so that they have exactly so many
@@ -105,6 +109,24 @@ impl<Item, Outcome> Waiting<Item, Outcome> {
     }
 }
 
+/// Returns how many of the first items make up a group. Leaves out those whose callers have gone.
+fn group_len<Item, Outcome>(
+    waiters: &mut VecDeque<Waiter<Item, Outcome>>,
+    rows_max: usize,
+    rows_of: impl Fn(&Item) -> usize,
+) -> usize {
+    waiters.retain(|waiter| !waiter.outcome.is_closed());
+    let (mut count, mut rows) = (0, 0);
+    for waiter in waiters.iter() {
+        rows += rows_of(&waiter.item);
+        if count > 0 && rows > rows_max {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,7 +136,8 @@ mod tests {
         let waiting = Waiting::<usize, ()>::default();
         let _receivers: Vec<_> = [11, 9, 1, 1, 0, 30, 0].into_iter().map(|rows| waiting.push(rows)).collect();
         let mut groups = Vec::new();
-        for _ in 0..5 {
+        for expected in [11, 10, 1, 30, 0] {
+            assert_eq!(waiting.in_next_group(10, |rows| *rows, |rows| *rows), expected);
             let group = waiting.next_group(10, |rows| *rows);
             groups.push(group.into_iter().map(|waiter| waiter.item).collect::<Vec<_>>());
         }

@@ -17,6 +17,7 @@ use duckdb::{Config, Connection};
 use ports::warehouse::WarehouseError;
 
 use super::checkpoint::{self, Journal};
+use super::group::ROW_GROUP_ROWS;
 use super::{schema, unavailable};
 use crate::quiet::cores;
 use crate::space::probe;
@@ -31,7 +32,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A database file that is reopened when needed.
 pub(super) struct Database {
     file: PathBuf,
-    /// The bytes of the write-ahead log after which a write ends with a checkpoint.
+    /// A write that leaves more bytes in the write-ahead log ends with a checkpoint, and so does one that
+    /// fills a row group.
     wal_bytes_max: u64,
     /// How many queries are running.
     reading: AtomicUsize,
@@ -71,12 +73,28 @@ pub(super) struct Writer {
     file: File,
     /// Unlocked last, when the database is closed.
     journal: Journal,
+    /// How many events were added since the last checkpoint, without whole row groups.
+    events_added: usize,
 }
 
 impl Writer {
     /// See [`checkpoint::make`].
-    pub(super) fn checkpoint(&self) -> Result<(), WarehouseError> {
-        checkpoint::make(&self.connection, &self.file, &self.journal)
+    pub(super) fn checkpoint(&mut self) -> Result<(), WarehouseError> {
+        checkpoint::make(&self.connection, &self.file, &self.journal)?;
+        self.events_added = 0;
+        Ok(())
+    }
+
+    /// Notes that a transaction added events. A whole row group of them is in the file already.
+    pub(super) fn added(&mut self, events: usize) {
+        if events != ROW_GROUP_ROWS {
+            self.events_added += events;
+        }
+    }
+
+    /// Whether the events that were added fill row groups exactly.
+    fn is_full(&self) -> bool {
+        self.events_added > 0 && self.events_added.is_multiple_of(ROW_GROUP_ROWS)
     }
 }
 
@@ -135,7 +153,7 @@ impl Opened {
         schema::migrate(&mut writer)?;
         let template = Mutex::new(writer.try_clone().map_err(unavailable)?);
         let file = File::open(file).map_err(|error| WarehouseError::Unavailable(error.to_string()))?;
-        let writer = Mutex::new(Writer { connection: writer, file, journal });
+        let writer = Mutex::new(Writer { connection: writer, file, journal, events_added: 0 });
         Ok(Self { idle: Mutex::default(), template, writer })
     }
 
@@ -190,16 +208,28 @@ impl Database {
         self.heal()?;
         let written = self.with(|opened| {
             let mut writer = locked(&opened.writer);
+            // A query held it up.
+            self.checkpoint_if_due(&mut writer);
             let written = act(&mut writer)?;
-            // A query that began before this write would have it refused: there will be another write.
-            let nobody_reads = self.reading.load(Ordering::Relaxed) == 0;
-            if nobody_reads && checkpoint::wal_bytes(&self.file) > self.wal_bytes_max {
-                // What was written is stored all the same.
-                let _noted = writer.checkpoint().inspect_err(|error| self.note(error));
-            }
+            self.checkpoint_if_due(&mut writer);
             Ok(written)
         });
         written.inspect_err(|error| self.note(error))
+    }
+
+    /// Makes a checkpoint if one is due. What was written is stored all the same if it fails.
+    fn checkpoint_if_due(&self, writer: &mut Writer) {
+        // A query that began before the last write would have it refused: there will be another write.
+        let nobody_reads = self.reading.load(Ordering::Relaxed) == 0;
+        if nobody_reads && (writer.is_full() || checkpoint::wal_bytes(&self.file) > self.wal_bytes_max) {
+            let _noted = writer.checkpoint().inspect_err(|error| self.note(error));
+        }
+    }
+
+    /// Returns how many events were added since the last checkpoint, without whole row groups; 0 while the
+    /// database cannot be opened.
+    pub(super) fn events_added(&self) -> usize {
+        self.with(|opened| Ok(locked(&opened.writer).events_added)).unwrap_or_default()
     }
 
     /// Calls `act` with a reading connection. Reads go on while writes fail, as far as DuckDB can

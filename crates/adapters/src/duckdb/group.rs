@@ -5,9 +5,12 @@
 //!
 //! When the archive is behind, a transaction has the events of exactly one of DuckDB's row groups.
 //! DuckDB then compresses them at once and writes them into the file itself. Those of fewer go into
-//! the write-ahead log first, and into the file at the next checkpoint, which also compresses the
-//! row group before them again. Per event that takes twice as long and writes six times as much. One
-//! event more would leave a row group of one, and checkpoints would merge it with whole ones.
+//! the write-ahead log first, and into the file at the next checkpoint. Per event that takes longer and
+//! writes six times as much.
+//!
+//! Checkpoints come when the events since the last one fill a row group exactly, too. One event more
+//! would leave a row group of one, and the next checkpoint would merge it with whole ones: it would
+//! compress and write those again.
 
 use ports::warehouse::{ArchiveBatch, ArchiveRow, WarehouseError};
 
@@ -16,7 +19,7 @@ use super::database::Database;
 use crate::waiting::{Waiter, Waiting};
 
 /// DuckDB's default, which we leave alone.
-const ROW_GROUP_ROWS: usize = 122_880;
+pub(super) const ROW_GROUP_ROWS: usize = 122_880;
 /// The rows of a group of fewer events, unless its first batch alone has more. Reads that begin wait
 /// while DuckDB commits. More rows would make them wait longer, and save little.
 const GROUP_ROWS_MAX: usize = 10_000;
@@ -24,11 +27,15 @@ const GROUP_ROWS_MAX: usize = 10_000;
 /// Batches that wait to be written.
 pub(super) type Batches = Waiting<ArchiveBatch, Outcome>;
 
-/// Writes a row group of the events that wait, or if they are fewer, the first batches.
+/// Writes a row group of the events that wait, or if they are fewer, the first batches, but not beyond the
+/// end of a row group.
 pub(super) fn write_next(waiting: &Batches, database: &Database) {
-    let whole = waiting.exact_group(ROW_GROUP_ROWS, |batch| events(batch).count(), cut);
-    let (group, is_cut) =
-        whole.unwrap_or_else(|| (waiting.next_group(GROUP_ROWS_MAX, |batch| batch.rows.len()), false));
+    let rows = |batch: &ArchiveBatch| batch.rows.len();
+    let events_of = |batch: &ArchiveBatch| events(batch).count();
+    let missing = ROW_GROUP_ROWS - database.events_added() % ROW_GROUP_ROWS;
+    let ends = missing == ROW_GROUP_ROWS || waiting.in_next_group(GROUP_ROWS_MAX, rows, events_of) >= missing;
+    let exactly = if ends { waiting.exact_group(missing, events_of, cut) } else { None };
+    let (group, is_cut) = exactly.unwrap_or_else(|| (waiting.next_group(GROUP_ROWS_MAX, rows), false));
     let (batches, callers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|Waiter { item, outcome }| (item, outcome)).unzip();
     if batches.is_empty() {
@@ -42,6 +49,8 @@ pub(super) fn write_next(waiting: &Batches, database: &Database) {
             // One of them may be the cause. It must not hold up the others.
             Err(_) => batches.chunks(1).map(|alone| archive(connection, alone)?.pop().unwrap_or(Ok(()))).collect(),
         };
+        let written = batches.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+        connection.added(written.map(|(batch, _)| events(batch).count()).sum());
         first_failure(&outcomes)
     });
     // There are none if the database is waiting to be reopened.
@@ -122,8 +131,12 @@ mod tests {
 
     impl World {
         fn new() -> Self {
+            Self::with(1 << 20)
+        }
+
+        fn with(wal_bytes_max: u64) -> Self {
             let folder = tempfile::tempdir().expect("a temporary folder");
-            let database = Database::open(&folder.path().join("w.duckdb"), 1 << 20).expect("it opens");
+            let database = Database::open(&folder.path().join("w.duckdb"), wal_bytes_max).expect("it opens");
             Self { database, waiting: Batches::default(), folder }
         }
 
@@ -185,6 +198,49 @@ mod tests {
         write_next(&world.waiting, &world.database);
         outcome(last).expect("it was written");
         assert_eq!((world.positions(4..5), world.count("events")), (vec![50_000], 125_000));
+    }
+
+    #[test]
+    fn a_checkpoint_comes_when_events_fill_a_row_group_exactly() {
+        let world = World::with(64 << 20);
+        let wal = || checkpoint::wal_bytes(&world.file());
+        let write = |partition, count| {
+            let written = world.waiting.push(many_events(partition, 0, count));
+            write_next(&world.waiting, &world.database);
+            (written, wal())
+        };
+        // More than a group has otherwise, and no divisor of a row group's.
+        let wals: Vec<u64> = (0..11).map(|partition| write(partition, 11_000).1).collect();
+        assert!(wals.is_sorted_by(|a, b| a < b), "no checkpoint before it is full: {wals:?}");
+        let (mut cut, wal_bytes) = write(11, 11_000);
+        assert_eq!((world.count("events"), wal_bytes), (ROW_GROUP_ROWS as i64, 0), "they are in the file");
+        assert!(cut.try_recv().is_err(), "the rest of it waits");
+        write_next(&world.waiting, &world.database);
+        outcome(cut).expect("it was written");
+        assert_eq!((world.count("events"), wal() > 0), (12 * 11_000, true));
+    }
+
+    #[test]
+    fn a_checkpoint_that_a_query_held_up_comes_before_the_next_events() {
+        let world = World::with(64 << 20);
+        let wal = || checkpoint::wal_bytes(&world.file());
+        let write = |partition, count| {
+            let written = world.waiting.push(many_events(partition, 0, count));
+            write_next(&world.waiting, &world.database);
+            outcome(written).expect("it was written");
+        };
+        write(0, 100_000);
+        let fill = |connection: &duckdb::Connection| {
+            let sql = "BEGIN; SELECT count(*) FROM user_segment_analytics.events";
+            connection.execute_batch(sql).map_err(crate::duckdb::unavailable)?;
+            write(1, ROW_GROUP_ROWS as u64 - 100_000);
+            connection.execute_batch("COMMIT").map_err(crate::duckdb::unavailable)
+        };
+        world.database.read(fill).expect("it can be read");
+        let full = wal();
+        write(2, 100);
+        assert!(wal() < full / 10, "{} of {full} bytes are left", wal());
+        assert_eq!(world.database.events_added(), 100);
     }
 
     #[test]

@@ -39,9 +39,8 @@ use crate::quiet::{Quiet, cores};
 
 /// The number of queries that run at the same time; more wait.
 pub const READERS_MAX: usize = 4;
-/// The bytes of the write-ahead log after which a write moves them into the file: some 150,000
-/// events. DuckDB then compresses anew all rows of the last row group, which has up to 122,880. With
-/// its default, a quarter of this, it would do so several times for each row.
+/// The bytes of the write-ahead log after which a write moves them into the file, even if the events in
+/// it do not fill a row group.
 const WAL_BYTES_MAX: u64 = 64 << 20;
 /// The longest time for which a wipe's last step holds up new queries while it waits for running
 /// ones to end.
