@@ -92,8 +92,6 @@ fn copy(error: &WarehouseError) -> WarehouseError {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use ports::warehouse::{UserRow, archived};
     use ports_testkit::contract;
     use segment_engine::ids::{PartitionId, UserId};
@@ -155,8 +153,15 @@ mod tests {
             self.database.read(count).expect("it can be read")
         }
 
-        fn file(&self) -> PathBuf {
-            self.folder.path().join("w.duckdb")
+        fn wal(&self) -> u64 {
+            checkpoint::wal_bytes(&self.folder.path().join("w.duckdb"))
+        }
+
+        /// Writes after what waits already, if that is no more than a group.
+        fn write(&self, partition: u32, events: u64) -> oneshot::Receiver<Outcome> {
+            let written = self.waiting.push(many_events(partition, 0, events));
+            write_next(&self.waiting, &self.database);
+            written
         }
     }
 
@@ -184,13 +189,12 @@ mod tests {
         let world = World::new();
         let mut receivers: Vec<_> =
             (0..5).map(|partition| world.waiting.push(many_events(partition, 0, 25_000))).collect();
-        let wal = || checkpoint::wal_bytes(&world.file());
-        let before = wal();
+        let before = world.wal();
         write_next(&world.waiting, &world.database);
         let of_last = 2 * (ROW_GROUP_ROWS as u64 - 4 * 25_000);
         assert_eq!(world.positions(0..5), [50_000, 50_000, 50_000, 50_000, of_last]);
         assert_eq!(world.count("events"), ROW_GROUP_ROWS as i64);
-        let added = wal().checked_sub(before).expect("no checkpoint was due");
+        let added = world.wal().checked_sub(before).expect("no checkpoint was due");
         assert!(added < 50_000, "the events are not in the write-ahead log: {added} bytes");
         let mut last = receivers.pop().expect("there are five");
         receivers.into_iter().for_each(|receiver| outcome(receiver).expect("it was written"));
@@ -203,32 +207,22 @@ mod tests {
     #[test]
     fn a_checkpoint_comes_when_events_fill_a_row_group_exactly() {
         let world = World::with(64 << 20);
-        let wal = || checkpoint::wal_bytes(&world.file());
-        let write = |partition, count| {
-            let written = world.waiting.push(many_events(partition, 0, count));
-            write_next(&world.waiting, &world.database);
-            (written, wal())
-        };
+        let write = |partition| (world.write(partition, 11_000), world.wal());
         // More than a group has otherwise, and no divisor of a row group's.
-        let wals: Vec<u64> = (0..11).map(|partition| write(partition, 11_000).1).collect();
+        let wals: Vec<u64> = (0..11).map(|partition| write(partition).1).collect();
         assert!(wals.is_sorted_by(|a, b| a < b), "no checkpoint before it is full: {wals:?}");
-        let (mut cut, wal_bytes) = write(11, 11_000);
+        let (mut cut, wal_bytes) = write(11);
         assert_eq!((world.count("events"), wal_bytes), (ROW_GROUP_ROWS as i64, 0), "they are in the file");
         assert!(cut.try_recv().is_err(), "the rest of it waits");
         write_next(&world.waiting, &world.database);
         outcome(cut).expect("it was written");
-        assert_eq!((world.count("events"), wal() > 0), (12 * 11_000, true));
+        assert_eq!((world.count("events"), world.wal() > 0), (12 * 11_000, true));
     }
 
     #[test]
     fn a_checkpoint_that_a_query_held_up_comes_before_the_next_events() {
         let world = World::with(64 << 20);
-        let wal = || checkpoint::wal_bytes(&world.file());
-        let write = |partition, count| {
-            let written = world.waiting.push(many_events(partition, 0, count));
-            write_next(&world.waiting, &world.database);
-            outcome(written).expect("it was written");
-        };
+        let write = |partition, count| outcome(world.write(partition, count)).expect("it was written");
         write(0, 100_000);
         let fill = |connection: &duckdb::Connection| {
             let sql = "BEGIN; SELECT count(*) FROM user_segment_analytics.events";
@@ -237,9 +231,9 @@ mod tests {
             connection.execute_batch("COMMIT").map_err(crate::duckdb::unavailable)
         };
         world.database.read(fill).expect("it can be read");
-        let full = wal();
+        let full = world.wal();
         write(2, 100);
-        assert!(wal() < full / 10, "{} of {full} bytes are left", wal());
+        assert!(world.wal() < full / 10, "{} of {full} bytes are left", world.wal());
         assert_eq!(world.database.events_added(), 100);
     }
 
