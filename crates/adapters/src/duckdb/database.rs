@@ -17,8 +17,7 @@ use duckdb::{Config, Connection};
 use ports::warehouse::WarehouseError;
 
 use super::checkpoint::{self, Journal};
-use super::group::ROW_GROUP_ROWS;
-use super::{schema, unavailable};
+use super::{ROW_GROUP_ROWS, schema, unavailable};
 use crate::quiet::cores;
 use crate::space::probe;
 

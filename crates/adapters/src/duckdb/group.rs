@@ -8,18 +8,17 @@
 //! the write-ahead log first, and into the file at the next checkpoint. Per event that takes longer and
 //! writes six times as much.
 //!
-//! Checkpoints come when the events since the last one fill a row group exactly, too. One event more
+//! So a checkpoint comes when the events since the last one fill a row group exactly. One event more
 //! would leave a row group of one, and the next checkpoint would merge it with whole ones: it would
 //! compress and write those again.
 
 use ports::warehouse::{ArchiveBatch, ArchiveRow, WarehouseError};
 
+use super::ROW_GROUP_ROWS;
 use super::archive::{Outcome, archive};
 use super::database::Database;
 use crate::waiting::{Waiter, Waiting};
 
-/// DuckDB's default, which we leave alone.
-pub(super) const ROW_GROUP_ROWS: usize = 122_880;
 /// The rows of a group of fewer events, unless its first batch alone has more. Reads that begin wait
 /// while DuckDB commits. More rows would make them wait longer, and save little.
 const GROUP_ROWS_MAX: usize = 10_000;
@@ -33,8 +32,8 @@ pub(super) fn write_next(waiting: &Batches, database: &Database) {
     let rows = |batch: &ArchiveBatch| batch.rows.len();
     let events_of = |batch: &ArchiveBatch| events(batch).count();
     let missing = ROW_GROUP_ROWS - database.events_added() % ROW_GROUP_ROWS;
-    let ends = missing == ROW_GROUP_ROWS || waiting.in_next_group(GROUP_ROWS_MAX, rows, events_of) >= missing;
-    let exactly = if ends { waiting.exact_group(missing, events_of, cut) } else { None };
+    let may_end = missing == ROW_GROUP_ROWS || waiting.in_next_group(GROUP_ROWS_MAX, rows, events_of) >= missing;
+    let exactly = if may_end { waiting.exact_group(missing, events_of, cut) } else { None };
     let (group, is_cut) = exactly.unwrap_or_else(|| (waiting.next_group(GROUP_ROWS_MAX, rows), false));
     let (batches, callers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|Waiter { item, outcome }| (item, outcome)).unzip();

@@ -39,6 +39,8 @@ use crate::quiet::{Quiet, cores};
 
 /// The number of queries that run at the same time; more wait.
 pub const READERS_MAX: usize = 4;
+/// The rows of a row group: DuckDB's default, which we leave alone.
+const ROW_GROUP_ROWS: usize = 122_880;
 /// The bytes of the write-ahead log after which a write moves them into the file, even if the events in
 /// it do not fill a row group.
 const WAL_BYTES_MAX: u64 = 64 << 20;

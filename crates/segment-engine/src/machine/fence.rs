@@ -33,15 +33,12 @@ pub(super) struct Fence {
 /// users.
 #[derive(Clone, Debug, Default)]
 struct BySlot {
-    /// By slot: the place, or [`NOWHERE`].
+    /// By slot: the place in `kept`, or [`NOWHERE`].
     places: Vec<u32>,
-    /// What is in a place, [`CHUNK`] places in a list: one list would be copied again and again while it
-    /// grows.
-    kept: Vec<Vec<Option<Accumulator>>>,
+    kept: Vec<Option<Accumulator>>,
 }
 
 const NOWHERE: u32 = u32::MAX;
-const CHUNK: usize = 256;
 
 impl Fence {
     pub(super) fn new(offset: u64, filter_decides: bool) -> Self {
@@ -101,15 +98,10 @@ impl Fence {
         None
     }
 
-    /// Whether [`Self::take_next`] returns something.
-    pub(super) fn is_next(&mut self, slot: UserSlot) -> bool {
-        self.next() == Some(slot)
-    }
-
     /// Returns what the user in a slot has of the accumulator, and has from now on, if they are the
     /// next.
     pub(super) fn take_next(&mut self, slot: UserSlot) -> Option<Accumulator> {
-        if !self.is_next(slot) {
+        if self.next() != Some(slot) {
             return None;
         }
         self.moved += 1;
@@ -123,35 +115,23 @@ impl BySlot {
         if self.places.len() <= slot {
             self.places.resize(slot + 1, NOWHERE);
         }
-        if self.places[slot] == NOWHERE {
-            self.places[slot] = self.new_place();
+        let place = &mut self.places[slot];
+        if *place == NOWHERE {
+            *place = u32::try_from(self.kept.len()).expect("a slot has one place, and there are fewer than 2³²");
+            self.kept.push(None);
         }
-        self.in_place(self.places[slot]).get_or_insert_with(empty)
+        self.kept[*place as usize].get_or_insert_with(empty)
     }
 
-    fn new_place(&mut self) -> u32 {
-        if self.kept.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.kept.push(Vec::with_capacity(CHUNK));
-        }
-        let before = (self.kept.len() - 1) * CHUNK;
-        let chunk = self.kept.last_mut().expect("there is one with room");
-        chunk.push(None);
-        u32::try_from(before + chunk.len() - 1).expect("a slot has one place, and there are fewer than 2³²")
-    }
-
-    fn in_place(&mut self, place: u32) -> &mut Option<Accumulator> {
-        &mut self.kept[place as usize / CHUNK][place as usize % CHUNK]
-    }
-
-    fn place(&self, slot: UserSlot) -> Option<u32> {
-        self.places.get(slot.0 as usize).copied().filter(|place| *place != NOWHERE)
+    fn place(&self, slot: UserSlot) -> Option<usize> {
+        self.places.get(slot.0 as usize).filter(|place| **place != NOWHERE).map(|place| *place as usize)
     }
 
     fn has(&self, slot: UserSlot) -> bool {
-        self.place(slot).is_some_and(|place| self.kept[place as usize / CHUNK][place as usize % CHUNK].is_some())
+        self.place(slot).is_some_and(|place| self.kept[place].is_some())
     }
 
     fn take(&mut self, slot: UserSlot) -> Option<Accumulator> {
-        self.place(slot).and_then(|place| self.in_place(place).take())
+        self.place(slot).and_then(|place| self.kept[place].take())
     }
 }

@@ -204,12 +204,6 @@ impl Machine {
     fn complete_user(&mut self, accumulators: &[AccumulatorId], slot: UserSlot) {
         self.save_before_change(slot);
         let mut user = self.users[slot.0 as usize].as_mut();
-        let is_next = |id: &&AccumulatorId| self.catalog.fence_mut(**id).is_some_and(|fence| fence.is_next(slot));
-        let new = accumulators.iter().filter(is_next).count();
-        if let Some(user) = &mut user {
-            // Once for all of them: a list that grows is copied.
-            user.accumulators.reserve_exact(new);
-        }
         for &id in accumulators {
             let Some(accumulator) = self.catalog.fence_mut(id).and_then(|fence| fence.take_next(slot)) else {
                 continue;
