@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::time::ClockId;
+
 use crate::Result;
 
 /// Linux counts processor time in hundredths of a second.
@@ -54,11 +56,8 @@ fn processor_time(process: u32) -> Result<f64> {
 
 /// Returns the processor time that this thread has used. `/proc` is only brought up to date every few
 /// milliseconds, in which the engine applies thousands of events.
-#[expect(unsafe_code, reason = "a call of the C library, which writes into a value of its own type")]
 pub(crate) fn thread_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` lives until the call returns. On Linux every thread has this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 

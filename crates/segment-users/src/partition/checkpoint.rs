@@ -1,5 +1,7 @@
 //! Checkpoints of a partition, written while it goes on.
 
+use std::time::Instant;
+
 use ports::checkpoints::{Checkpoint, CheckpointError};
 use ports::log::{Commit, Progress};
 use segment_engine::time::Timestamp;
@@ -150,6 +152,7 @@ impl Partition {
         let partition_state = recovery::encode_state(&self.machine, &self.tombstones);
         let (partition, users) = (self.id, Vec::new());
         self.saving = Saving::Users(Checkpoint { partition, users, is_whole, partition_state, marker });
+        self.saving_since = Instant::now();
         self.progress = marker;
         self.changed_at = Timestamp::MAX;
         Ok(())
@@ -163,7 +166,10 @@ impl Partition {
             }
         }
         match std::mem::take(&mut self.saving) {
-            Saving::Done(marker) => self.marker = marker,
+            Saving::Done(marker) => {
+                metrics::histogram!("uss_checkpoint_seconds").record(self.saving_since.elapsed().as_secs_f64());
+                self.marker = marker;
+            }
             Saving::Failed(error) => return Err(error),
             other => self.saving = other,
         }

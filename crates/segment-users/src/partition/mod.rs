@@ -10,6 +10,7 @@ mod slice;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ports::checkpoints::{CheckpointError, CheckpointStore};
 use ports::clock::Clock;
@@ -115,6 +116,8 @@ pub struct Partition {
     /// The position of the last checkpoint.
     pub(crate) marker: Progress,
     pub(crate) saving: checkpoint::Saving,
+    /// When the last checkpoint began.
+    pub(crate) saving_since: Instant,
     /// When something was first committed after the last that was begun; `MAX` if nothing was.
     pub(crate) changed_at: Timestamp,
 }
@@ -175,7 +178,7 @@ impl Partition {
             .log
             .read(Topic::Events, self.id, self.progress.next_offset, self.settings.batch_bytes_max)
             .await?;
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut slice = Slice::begin(self.settings.slice);
         for record in &batch.records {
             self.apply(record).await?;

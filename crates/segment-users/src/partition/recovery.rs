@@ -1,6 +1,7 @@
 //! Opening a partition: from its last checkpoint and the log to exactly where it was committed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Instant;
 
 use ports::checkpoints::{CheckpointError, Generation, Restored};
 use ports::log::{Log, LogError, Progress, Topic};
@@ -75,6 +76,7 @@ impl Partition {
             left_out: Vec::new(),
             marker,
             saving: Saving::default(),
+            saving_since: Instant::now(),
             changed_at: Timestamp::MAX,
         })
     }

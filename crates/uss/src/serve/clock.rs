@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ports::clock::{GuardedClock, Limits, Monotonic, SystemClock};
 use ports::log::{Log, LogError, Topic};
+use rustix::time::ClockId;
 use segment_engine::ids::PartitionId;
 use segment_engine::time::Timestamp;
 
@@ -61,20 +62,14 @@ async fn last_time(log: &dyn Log) -> Result<Option<Timestamp>, LogError> {
 struct SinceBoot;
 
 impl Monotonic for SinceBoot {
-    #[expect(
-        unsafe_code,
-        reason = "the standard library's monotonic clock stands still while the machine is suspended"
-    )]
+    /// The clock goes on while the machine is suspended; the standard library's stands still.
     fn elapsed_micros(&self) -> i64 {
         #[cfg(target_os = "linux")]
-        const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
+        const CLOCK: ClockId = ClockId::Boottime;
         // On other systems this clock goes on during a suspension.
         #[cfg(not(target_os = "linux"))]
-        const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the call writes into the timespec, which outlives the call.
-        let outcome = unsafe { libc::clock_gettime(CLOCK, &raw mut time) };
-        assert_eq!(outcome, 0, "every Linux since 2.6.39 has this clock");
+        const CLOCK: ClockId = ClockId::Monotonic;
+        let time = rustix::time::clock_gettime(CLOCK);
         time.tv_sec * SECOND_MICROS + time.tv_nsec / 1_000
     }
 }

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::Mode;
+
 use super::StartError;
 
 const FOLDER_MODE: u32 = 0o700;
@@ -38,10 +40,8 @@ pub(crate) fn prepare(folder: &Path) -> Result<(), StartError> {
 
 /// Makes files and folders private that the process creates from here on. Databases create files
 /// at any time, each in its own way.
-#[expect(unsafe_code, reason = "the standard library has no umask; the call has no way to fail or to harm")]
 fn keep_new_files_private() {
-    // SAFETY: takes and returns a number.
-    unsafe { libc::umask(0o077) };
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
 /// Closes files and folders that an earlier build, or another program, has left open.

@@ -6,6 +6,7 @@ mod clock;
 mod consistency;
 mod data_format;
 mod descriptors;
+mod disk;
 mod folder;
 mod health;
 mod listen;
@@ -133,6 +134,7 @@ struct Running {
     opened: Opened,
     ingestion: Arc<Ingestion>,
     upkeep: JoinHandle<()>,
+    disk: JoinHandle<()>,
     wiping: JoinHandle<()>,
 }
 
@@ -155,6 +157,7 @@ impl Running {
         let service = start_service(&opened, settings, segment_users).await?;
         let ingestion = open::ingestion(&opened, &service, unknown_users, future);
         let upkeep = tokio::spawn(registry::keep_up(metrics.clone()));
+        let disk = tokio::spawn(disk::watch(settings.data_dir.clone()));
         let (stop, stopped) = watch::channel(false);
         let relay = open::start_relay(&opened, stopped.clone());
         let wiping = open::start_wiping(&opened, settings);
@@ -163,13 +166,13 @@ impl Running {
         let addresses = listeners.addresses();
         let idle = Duration::from_secs(u64::from(settings.idle_connection_seconds));
         let servers = listeners.serve(routers, &limits, idle, &stopped);
-        Ok(Self { addresses, api, stop, servers, relay, service, opened, ingestion, upkeep, wiping })
+        Ok(Self { addresses, api, stop, servers, relay, service, opened, ingestion, upkeep, disk, wiping })
     }
 
     /// Stops in this order: input, the last outbox rows, the last turns and checkpoints, the
     /// stores.
     async fn stop(self) {
-        let Self { stop, servers, relay, service, upkeep, wiping, .. } = self;
+        let Self { stop, servers, relay, service, upkeep, disk, wiping, .. } = self;
         stop.send_replace(true);
         wiping.abort();
         servers.join_all().await;
@@ -178,6 +181,7 @@ impl Running {
         }
         service.stop().await;
         upkeep.abort();
+        disk.abort();
         drop((self.api, self.ingestion, self.opened));
     }
 }
