@@ -12,10 +12,10 @@ test: tools data
 	scripts/strace.sh
 	cargo test --workspace --quiet
 
-# Random histories against three other answers, for SECONDS=… or until stopped.
+# Random histories against three other answers, for SECONDS=…, COMPARISONS=1000000, or until stopped.
 soak: tools
 	scripts/postgres.sh
-	scripts/soak.sh $(SECONDS)
+	COMPARISONS=$(COMPARISONS) scripts/soak.sh $(SECONDS)
 
 # Fuzzes each target for SECONDS=… (60), or only TARGETS="clause lines": fuzz/README.md.
 fuzz: tools

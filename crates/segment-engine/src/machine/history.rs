@@ -251,6 +251,39 @@ mod tests {
     }
 
     #[test]
+    fn each_accumulator_gets_its_events_of_those_that_several_take() {
+        let mut machine = Machine::new(Settings::default());
+        machine.assume_history();
+        for user in 1..=3 {
+            machine.profile(UserId(user), None, UserProfile::default(), Timestamp(1));
+        }
+        for (id, activity, at_least) in [(1, "a", 1), (2, "b", 2), (3, "c", 1)] {
+            let where_statement = format!("count(*) FILTER (WHERE activity_type = '{activity}') >= {at_least}");
+            let rule: Rule = compile(&where_statement).unwrap().into();
+            let (id, version) = (SegmentId(id), SegmentVersion(1));
+            machine.define(
+                Definition { id, tag: activity.to_owned(), version, where_statement, rule },
+                100,
+                Timestamp(2),
+            );
+        }
+        let accumulators = machine.incomplete();
+        let filled: Vec<Filled> = accumulators.iter().map(|id| Filled { accumulator: *id, below: u64::MAX }).collect();
+        // User 3 is not known any more, and nobody takes the third.
+        machine.remove_user(UserId(3), Cause::Delete, Timestamp(3));
+        let takers = [(1, 0b11), (2, 0b10), (3, 0b11), (1, 0b01), (2, 0b10), (2, 0b01)];
+        let events = (5..).zip(takers).map(|(offset, (user, takers))| PastEvent { takers, ..past(user, offset) });
+        machine.add_scanned(&filled, PartitionId(0), &events.collect::<Vec<_>>());
+        while !machine.complete_some(&accumulators, 1) {}
+        for id in 1..=3 {
+            machine.activate(SegmentId(id), SegmentVersion(1), Timestamp(20));
+        }
+        machine.settle();
+        let members = [1, 2, 3].map(|id| machine.members(SegmentId(id)).to_vec());
+        assert_eq!(members, [vec![UserId(1), UserId(2)], vec![UserId(2)], vec![]]);
+    }
+
+    #[test]
     fn a_user_does_not_get_the_history_of_one_who_was_removed() {
         let mut machine = Machine::new(Settings::default());
         machine.assume_history();
