@@ -21,8 +21,9 @@ use super::{ROW_GROUP_ROWS, schema, unavailable};
 use crate::quiet::cores;
 use crate::space::probe;
 
-/// The memory that DuckDB may use. Larger joins spill to disk, beside the file.
-const MEMORY_MAX: &str = "2GB";
+/// The memory that DuckDB may use. Larger joins spill to disk, beside the file. In time it has as much,
+/// because it keeps the blocks that it wrote and read; the system keeps them too.
+const MEMORY_MAX: &str = "1GB";
 /// The pause after a failed write before the database is reopened. Doubles with each failed
 /// attempt.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
