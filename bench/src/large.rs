@@ -64,9 +64,12 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
     results.one("memory of a large site, after all came", &conditions, Unit::Mebibytes, server.memory()? / MIB);
     settle(scale.duration(SETTLED)).await;
     results.one(MEMORY, &conditions, Unit::Mebibytes, server.memory()? / MIB);
-    let mean =
-        server.metric("uss_checkpoint_seconds_sum").await? / server.metric("uss_checkpoint_seconds_count").await?;
-    results.one("a large site comes: a partition's checkpoint, the mean", &conditions, Unit::Seconds, mean);
+    let checkpoints = server.metric("uss_checkpoint_seconds_count").await?;
+    // A short run ends before the first.
+    if checkpoints > 0.0 {
+        let mean = server.metric("uss_checkpoint_seconds_sum").await? / checkpoints;
+        results.one("a large site comes: a partition's checkpoint, the mean", &conditions, Unit::Seconds, mean);
+    }
 
     let armed = grouped((users / 2 * DAYS.len() as u64) as f64);
     let mut pinged = 0..PINGED;
