@@ -21,8 +21,8 @@ use super::{ROW_GROUP_ROWS, schema, unavailable};
 use crate::quiet::cores;
 use crate::space::probe;
 
-/// The memory that DuckDB may use. Larger joins spill to disk, beside the file. In time it has as much,
-/// because it keeps the blocks that it wrote and read; the system keeps them too.
+/// The memory that DuckDB may use. Larger joins spill to disk, beside the file. It fills this in time with
+/// blocks that it wrote and read, which the system's page cache has too.
 const MEMORY_MAX: &str = "1GB";
 /// The pause after a failed write before the database is reopened. Doubles with each failed
 /// attempt.
