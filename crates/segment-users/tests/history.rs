@@ -149,6 +149,39 @@ async fn a_crash_between_two_pieces_changes_no_membership() {
     assert_eq!(memberships(&world, USER), [SegmentId(1)]);
 }
 
+/// Lets a new segment come in force, and returns how many bytes of history were read for it.
+async fn bytes_read(restarts: bool) -> usize {
+    let mut world = world(Settings { checkpoint_interval_micros: 0, ..small_pieces() }).await;
+    let mut read = watch(&mut world, Behaviour::Returns).await;
+    define(&mut world, 1, "count(*) FILTER (WHERE payload->>'else' IS NULL) = 300").await;
+    let progress = |world: &World| world.partitions[home(USER)].segment_progress(SegmentId(1), SegmentVersion(1));
+    if restarts {
+        while progress(&world).unwrap() < 0.6 {
+            world.partitions[home(USER)].backfill_step().await.unwrap();
+        }
+        for partition in &mut world.partitions {
+            partition.checkpoint().await.unwrap();
+        }
+        world.restart().await;
+        assert!(progress(&world).unwrap() > 0.5, "{:?}", progress(&world));
+    }
+    world.run().await;
+    assert_eq!(memberships(&world, USER), [SegmentId(1)]);
+    drop(world);
+    let mut bytes = 0;
+    while let Some(piece) = read.recv().await {
+        bytes += piece;
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_the_scan_was() {
+    let (once, with_restart) = (bytes_read(false).await, bytes_read(true).await);
+    // What was read ahead and not added is read again.
+    assert!(with_restart <= once + 3 * BYTES_MAX, "{with_restart} bytes, {once} without a restart");
+}
+
 /// A warehouse that reports what it returned.
 struct Watched {
     inner: MemoryWarehouse,

@@ -74,7 +74,7 @@ fn go_on(machine: &mut Machine, user: UserId) {
     let _ = machine.advance(Timestamp(START + 90 * DAY), 1_000);
     machine.settle();
     let _ = (machine.take_changes(), machine.take_failures());
-    let _is_whole = machine.begin_saving();
+    let _is_whole = machine.begin_saving(&[]);
     let _ = machine.save_some(usize::MAX);
 }
 

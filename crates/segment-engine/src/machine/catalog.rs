@@ -273,6 +273,12 @@ impl Catalog {
         ids.filter_map(|(id, shared)| Some((id, shared.as_mut()?.fence.as_mut()?)))
     }
 
+    /// Returns the accumulator with this name, if it lacks history and a checkpoint had it.
+    pub(super) fn restored(&self, name: u64) -> Option<AccumulatorId> {
+        let fence = |id: &AccumulatorId| self.accumulator(*id).fence.as_ref();
+        self.by_fingerprint.get(&name).copied().filter(|id| fence(id).is_some_and(|fence| fence.is_restored))
+    }
+
     /// Returns a digest of the accumulators that versions in force read. They are complete.
     pub(super) fn digest_in_force(&self, format: u8) -> u64 {
         let compiled = self.slots.iter().filter_map(|slot| slot.in_force.as_ref());

@@ -27,6 +27,8 @@ pub(super) struct Fence {
     moved: usize,
     /// Those in the slots before this one had it when a checkpoint began, which left it out.
     left_out: usize,
+    /// Whether a checkpoint had it, with what users have of it.
+    pub(super) is_restored: bool,
 }
 
 /// The accumulators of users. Two small reads find one: a scan adds millions of events, in no order of
@@ -62,6 +64,16 @@ impl Fence {
         empty: impl FnOnce() -> Accumulator,
     ) -> Option<&mut Accumulator> {
         (!self.has_moved(slot)).then(|| self.apart.of(slot, empty))
+    }
+
+    /// Returns what the user in a slot has of the accumulator here.
+    pub(super) fn kept(&self, slot: UserSlot) -> Option<&Accumulator> {
+        self.apart.place(slot).and_then(|place| self.apart.kept[place].as_ref())
+    }
+
+    /// Sets what the user in a slot has of the accumulator, as a checkpoint had it.
+    pub(super) fn restore(&mut self, slot: UserSlot, accumulator: Accumulator) {
+        self.apart.of(slot, || accumulator);
     }
 
     fn has_moved(&self, slot: UserSlot) -> bool {

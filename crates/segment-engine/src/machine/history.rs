@@ -78,6 +78,18 @@ impl Machine {
         reads.filter(|id| self.catalog.accumulator(*id).fence.is_some()).collect()
     }
 
+    /// Returns a name of an accumulator that means the same in every machine; `None` if no segment reads
+    /// it any longer.
+    pub fn accumulator_name(&self, accumulator: AccumulatorId) -> Option<u64> {
+        let shared = self.catalog.accumulators.get(accumulator.0 as usize)?.as_ref()?;
+        Some(shared.fingerprint)
+    }
+
+    /// Returns the accumulator with this name, if it lacks history and a checkpoint had it.
+    pub fn restored(&self, name: u64) -> Option<AccumulatorId> {
+        self.catalog.restored(name)
+    }
+
     /// Returns the offset at which the history of these accumulators ends, for events in this
     /// partition; `None` if none of them lacks history.
     pub fn fence(&self, accumulators: &[AccumulatorId]) -> Option<u64> {
@@ -101,6 +113,11 @@ impl Machine {
         self.existing(accumulators).map(|accumulator| self.below(accumulator, user, source)).max().unwrap_or(0)
     }
 
+    fn saves_any(&self, accumulators: &[AccumulatorId]) -> bool {
+        let mut saved = self.saving.iter().flat_map(|saving| saving.apart());
+        saved.any(|id| accumulators.contains(id))
+    }
+
     pub(super) fn existing(&self, accumulators: &[AccumulatorId]) -> impl Iterator<Item = &SharedAccumulator> {
         accumulators.iter().filter_map(|id| self.catalog.accumulators.get(id.0 as usize)?.as_ref())
     }
@@ -117,6 +134,7 @@ impl Machine {
     /// Adds an event of `source` to those of the accumulators of the event's user that did not get
     /// it live.
     pub fn add_history(&mut self, accumulators: &[AccumulatorId], source: UserId, event: &Event) {
+        debug_assert!(!self.saves_any(accumulators), "a checkpoint has what users had when it began");
         let (now, user) = (self.now, event.user_id);
         let Some(slot) = self.by_id.get(&user).copied() else { return };
         for &id in accumulators {
@@ -133,6 +151,7 @@ impl Machine {
     /// Adds events of a scan of `partition` by [`Machine::history_needs`] of these accumulators, in
     /// the same order. Users that are unknown have no history.
     pub fn add_scanned(&mut self, filled: &[Filled], partition: PartitionId, events: &[PastEvent]) {
+        debug_assert!(!self.saves_apart(), "a checkpoint has what users had when it began");
         for past in events {
             let Some(slot) = self.by_id.get(&past.user_id).copied() else { continue };
             let mut takers = past.takers;
@@ -190,6 +209,7 @@ impl Machine {
     /// was added. Returns whether all have theirs. Then the accumulators are complete, and checkpoints
     /// that begin from now on hold them.
     pub fn complete_some(&mut self, accumulators: &[AccumulatorId], users_max: usize) -> bool {
+        debug_assert!(!self.saves_any(accumulators), "a checkpoint has what users had when it began");
         for _ in 0..users_max {
             let next = |id: &AccumulatorId| self.catalog.fence_mut(*id)?.next();
             let Some(slot) = accumulators.iter().filter_map(next).min() else {
@@ -281,6 +301,115 @@ mod tests {
         machine.settle();
         let members = [1, 2, 3].map(|id| machine.members(SegmentId(id)).to_vec());
         assert_eq!(members, [vec![UserId(1), UserId(2)], vec![UserId(2)], vec![]]);
+    }
+
+    /// What a machine with a scan goes through, live.
+    #[derive(Clone, Copy)]
+    enum Live {
+        Event(i64),
+        Remove(i64),
+    }
+
+    /// The first events of a scan are past, the others come live.
+    const SCANNED: u64 = 40;
+    const CLAUSES: [&str; 4] = [
+        "count(*) >= 6",
+        "sum(order_total) > 7",
+        "count(DISTINCT url) >= 3",
+        "count(*) FILTER (WHERE created_at >= now() - INTERVAL '30 microseconds') >= 3",
+    ];
+
+    fn full(user: i64, offset: u64) -> Event {
+        let bare = past(user, offset).bare(PartitionId(0));
+        let (url, total) = (format!("u{}", offset % 4), crate::decimal::Decimal::from_int(1));
+        Event { url: Some(url.into()), order_total: Some(total), ..bare }
+    }
+
+    fn live(machine: &mut Machine, what: Live, offset: u64) {
+        let at = Timestamp(offset as i64);
+        match what {
+            Live::Event(user) => drop(machine.event(&full(user, offset), false, at)),
+            Live::Remove(user) => drop(machine.remove_user(UserId(user), Cause::Delete, at)),
+        }
+    }
+
+    fn with_segments() -> Machine {
+        let mut machine = Machine::new(Settings::default());
+        machine.assume_history();
+        for user in 1..=5 {
+            machine.profile(UserId(user), None, UserProfile::default(), Timestamp(1));
+        }
+        for (id, clause) in (1..).zip(CLAUSES) {
+            let (id, version, where_statement) = (SegmentId(id), SegmentVersion(1), clause.to_owned());
+            let rule = compile(clause).unwrap().into();
+            let definition = Definition { id, tag: format!("s{id}"), version, where_statement, rule };
+            machine.define(definition, SCANNED, Timestamp(SCANNED as i64));
+        }
+        machine.settle();
+        machine
+    }
+
+    fn add_all(machine: &mut Machine, accumulators: &[AccumulatorId], events: &[PastEvent]) {
+        let filled: Vec<Filled> = accumulators.iter().map(|id| Filled { accumulator: *id, below: u64::MAX }).collect();
+        machine.add_scanned(&filled, PartitionId(0), events);
+    }
+
+    /// A machine that crashes in the middle of a scan, and while a checkpoint is written, ends as one that
+    /// does not.
+    #[test]
+    fn a_scan_goes_on_from_a_checkpoint() {
+        for seed in 0..300 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let history: Vec<PastEvent> = (0..SCANNED)
+                .map(|offset| {
+                    let user = random.i64(1..6);
+                    let rest = Some(Box::new(full(user, offset)));
+                    PastEvent { takers: 0b1111, rest, ..past(user, offset) }
+                })
+                .collect();
+            let mut step = |offset: u64| match random.u32(..12) {
+                0 => (offset, Live::Remove(random.i64(1..6))),
+                _ => (offset, Live::Event(random.i64(1..6))),
+            };
+            let log: Vec<(u64, Live)> = (SCANNED..SCANNED + 30).map(&mut step).collect();
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (read, applied) = (random.usize(1..history.len()), random.usize(..log.len()));
+
+            let mut plain = with_segments();
+            let accumulators = plain.incomplete();
+            add_all(&mut plain, &accumulators, &history[..read]);
+            log[..applied].iter().for_each(|(offset, what)| live(&mut plain, *what, *offset));
+            plain.settle();
+            assert!(plain.begin_saving(&accumulators), "with what stands apart it has all users");
+            let (state, mut blocks) = (plain.save_state(), Vec::new());
+            let mut rest = log[applied..].iter();
+            while plain.saves_apart() {
+                rest.by_ref().take(random.usize(..3)).for_each(|(offset, what)| live(&mut plain, *what, *offset));
+                blocks.extend(plain.save_some(1));
+            }
+            rest.for_each(|(offset, what)| live(&mut plain, *what, *offset));
+            add_all(&mut plain, &accumulators, &history[read..]);
+
+            let mut restored = Machine::load_state(&state, SCANNED + applied as u64, Settings::default()).unwrap();
+            let block = |(_, block): &crate::machine::SavedUser| block.clone();
+            blocks.iter().filter_map(block).for_each(|block| restored.load_user(&block).unwrap());
+            log[applied..].iter().for_each(|(offset, what)| live(&mut restored, *what, *offset));
+            let same = accumulators.iter().map(|id| restored.restored(plain.accumulator_name(*id).unwrap()).unwrap());
+            let same: Vec<AccumulatorId> = same.collect();
+            add_all(&mut restored, &same, &history[read..]);
+
+            let end = |machine: &mut Machine, accumulators: &[AccumulatorId]| {
+                accumulators.iter().for_each(|id| machine.complete(*id));
+                for id in 1..=4 {
+                    machine.activate(SegmentId(id), SegmentVersion(1), Timestamp(80));
+                }
+                machine.settle();
+                let explained = |user| (1..=4).map(move |id| (user, format!("s{id}")));
+                let explained = (1..=5).flat_map(explained).map(|(user, tag)| machine.explain(UserId(user), &tag));
+                format!("{:?}", explained.collect::<Vec<_>>())
+            };
+            assert_eq!(end(&mut restored, &same), end(&mut plain, &accumulators), "seed {seed}");
+        }
     }
 
     #[test]

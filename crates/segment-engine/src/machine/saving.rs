@@ -4,12 +4,14 @@
 //! are written a few at a time; a user who is about to change before it is their turn is written
 //! first. So a checkpoint of a million users holds up no record.
 //!
+//! What a scan of the history has filled by then can be part of it: a restart goes on with the scan.
+//!
 //! When most users changed, all are written: that costs less than to read the others from the
 //! checkpoint before, to merge them.
 
-use super::Machine;
 use super::index::UserSlot;
 use super::user::User;
+use super::{AccumulatorId, Machine};
 use crate::ids::UserId;
 use crate::time::Timestamp;
 
@@ -84,8 +86,16 @@ pub(super) struct Saving {
     /// The users that it has, but for those in `blocks`.
     left: Left,
     blocks: Vec<SavedUser>,
+    /// The accumulators that lack history of which it has what users have.
+    apart: Vec<AccumulatorId>,
     /// Where a block is written before its size is known.
     scratch: Vec<u8>,
+}
+
+impl Saving {
+    pub(super) fn apart(&self) -> &[AccumulatorId] {
+        &self.apart
+    }
 }
 
 #[derive(Debug)]
@@ -107,10 +117,13 @@ impl Machine {
     /// Begins a checkpoint of this instant, which must be settled, with nobody behind.
     /// [`Machine::save_some`] returns its users. Returns whether that is every user, and not only those
     /// that changed since the checkpoint before.
+    ///
+    /// The checkpoint has what users have of `apart`, accumulators that lack history, and then all users.
+    /// The caller adds no history to them while [`Machine::saves_apart`].
     #[must_use]
-    pub fn begin_saving(&mut self) -> bool {
+    pub fn begin_saving(&mut self, apart: &[AccumulatorId]) -> bool {
         assert!(self.saving.is_none(), "the users of the checkpoint before are saved");
-        let is_whole = self.most_changed();
+        let is_whole = self.most_changed() || !apart.is_empty();
         let ChangedUsers { period, round, users, mut removed } = std::mem::take(&mut self.changed);
         self.changed.period = period.other();
         self.changed.round = if is_whole { round.other() } else { round };
@@ -121,8 +134,14 @@ impl Machine {
         let removed = removed.into_iter().filter(|id| !self.by_id.contains_key(id));
         let blocks = removed.map(|id| (id, None)).collect();
         let left = if is_whole { Left::All { from: 0 } } else { Left::Changed(users) };
-        self.saving = Some(Saving { at: self.now, left, blocks, scratch: Vec::new() });
+        self.saving = Some(Saving { at: self.now, left, blocks, apart: apart.to_vec(), scratch: Vec::new() });
         is_whole
+    }
+
+    /// Whether the checkpoint that is being written has accumulators that lack history, and still lacks
+    /// users.
+    pub fn saves_apart(&self) -> bool {
+        self.saving.as_ref().is_some_and(|saving| !saving.apart.is_empty())
     }
 
     /// Returns about `users_max` users of the checkpoint that was begun, as they were then; none if
@@ -188,7 +207,12 @@ impl Machine {
             self.tally.measure(user);
             if let Some(user) = &self.users[slot.0 as usize] {
                 saving.scratch.clear();
-                self.write_user(user, saving.at, &mut saving.scratch);
+                let kept = |id: &AccumulatorId| {
+                    let shared = self.catalog.accumulators[id.0 as usize].as_ref();
+                    (*id, shared.and_then(|shared| shared.fence.as_ref()?.kept(slot)))
+                };
+                let apart: Vec<_> = saving.apart.iter().map(kept).collect();
+                self.write_user(user, saving.at, &apart, &mut saving.scratch);
                 saving.blocks.push((user.id, Some(saving.scratch.clone())));
             }
         }
@@ -329,7 +353,7 @@ mod tests {
                 world.machine.settle();
                 let expected = users(&world.machine);
                 let state = world.machine.save_state();
-                let is_whole = world.machine.begin_saving();
+                let is_whole = world.machine.begin_saving(&[]);
                 if is_whole {
                     stored.clear();
                 }

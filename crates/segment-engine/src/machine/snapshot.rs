@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use thin_vec::ThinVec;
 
 use super::encoding::{ManualListLayout, ProfileLayout};
+use super::fence::Fence;
 use super::index::UserSlot;
 use super::integrity::{check_accumulator, check_counter, check_now};
 use super::user::{ManualList, Source, User, UserProfile};
@@ -128,6 +129,15 @@ struct MachineBlock {
     digest: u64,
 }
 
+/// Follows a [`MachineBlock`] if users' blocks have accumulators that lack history: all of those.
+/// Builds that do not know it read only the block.
+#[derive(Serialize, Deserialize)]
+struct FenceBlock {
+    accumulator: u64,
+    offset: u64,
+    sources: Vec<(UserId, u64)>,
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 struct SegmentBlock {
     id: SegmentId,
@@ -142,33 +152,40 @@ impl Machine {
     /// Returns a user's block; `None` for an unknown user. The instant must be settled.
     pub fn save_user(&self, id: UserId) -> Option<Vec<u8>> {
         let user = self.users[self.by_id.get(&id)?.0 as usize].as_ref()?;
-        Some(self.user_block(user, self.now))
+        Some(self.user_block(user))
     }
 
     /// Returns what [`Machine::load_departed`] reads in the machine that absorbs the user.
     pub fn save_departed(&self, departed: &Departed) -> Vec<u8> {
-        let block =
-            DepartedBlock { digest: self.catalog.digest(FORMAT), user: self.user_block(&departed.user, self.now) };
+        let block = DepartedBlock { digest: self.catalog.digest(FORMAT), user: self.user_block(&departed.user) };
         postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
     }
 
-    /// Returns the block of a user as of an instant.
-    fn user_block(&self, user: &User, at: Timestamp) -> Vec<u8> {
+    fn user_block(&self, user: &User) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BLOCK_BYTES);
-        self.write_user(user, at, &mut bytes);
+        self.write_user(user, self.now, &[], &mut bytes);
         bytes
     }
 
-    /// Appends the block of a user as of an instant.
-    pub(super) fn write_user(&self, user: &User, at: Timestamp, bytes: &mut Vec<u8>) {
+    /// Appends the block of a user as of an instant. It has `apart`, what stands apart of them, by
+    /// accumulator. It has no other incomplete accumulators: after a restart their whole history is read
+    /// again, up to the checkpoint.
+    pub(super) fn write_user(
+        &self,
+        user: &User,
+        at: Timestamp,
+        apart: &[(AccumulatorId, Option<&Accumulator>)],
+        bytes: &mut Vec<u8>,
+    ) {
         debug_assert!(user.dirty.is_empty(), "the instant is settled");
-        // Incomplete accumulators are left out: after a restart their whole history is read again,
-        // up to the checkpoint.
         let name = |id: AccumulatorId| {
             let shared = self.catalog.accumulators[id.0 as usize].as_ref()?;
-            shared.fence.is_none().then_some(shared.fingerprint)
+            let is_saved = shared.fence.is_none() || apart.iter().any(|(other, _)| *other == id);
+            is_saved.then_some(shared.fingerprint)
         };
-        let accumulators = user.accumulators.iter().filter_map(|(id, kept)| Some((name(*id)?, kept)));
+        let all = user.accumulators.iter().map(|(id, kept)| (*id, kept));
+        let all = all.chain(apart.iter().filter_map(|(id, kept)| Some((*id, (*kept)?))));
+        let accumulators = all.filter_map(|(id, kept)| Some((name(id)?, kept)));
         let traits = user.traits.entries().map(|(key, value, since)| (key, value.to_string(), since));
         let wakeups = user.wakeups.iter().filter_map(|(due, index)| Some((due, self.catalog.id_of(index)?)));
         let block = UserBlockRef {
@@ -199,11 +216,16 @@ impl Machine {
         if bytes.first() == Some(&3) {
             self.catalog.keep_names_of_format_3();
         }
-        let mut user = self.read_user(bytes)?;
+        let (mut user, apart) = self.read_user(bytes)?;
         self.tally.enter(&user.members);
         self.tally.measure(&mut user);
         let (id, due) = (user.id, user.wakeups.next());
         let slot = UserSlot::new(self.users.len());
+        for (id, kept) in apart {
+            if let Some(fence) = self.catalog.fence_mut(id) {
+                fence.restore(slot, kept);
+            }
+        }
         user.armed = due;
         self.users.push(Some(user));
         self.by_id.insert(id, slot);
@@ -217,7 +239,7 @@ impl Machine {
     pub fn load_departed(&self, bytes: &[u8]) -> Result<Departed, SnapshotError> {
         let block: DepartedBlock =
             postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
-        let mut user = self.read_user(&block.user)?;
+        let (mut user, _) = self.read_user(&block.user)?;
         (user.members, user.wakeups) = (ThinVec::new(), Wakeups::default());
         // If the other machine kept the same accumulators as this one, an accumulator that the user
         // does not have is one without events. Otherwise, because one machine is ahead with a
@@ -232,7 +254,8 @@ impl Machine {
         Ok(Departed { user: Box::new(user), lacking })
     }
 
-    fn read_user(&self, bytes: &[u8]) -> Result<User, SnapshotError> {
+    /// Returns a user, and what stands apart of them.
+    fn read_user(&self, bytes: &[u8]) -> Result<(User, Vec<(AccumulatorId, Accumulator)>), SnapshotError> {
         let (block, rest) = read::<UserBlock>(bytes)?;
         check_counter(block.sequence)?;
         let appendix = if rest.is_empty() {
@@ -251,15 +274,22 @@ impl Machine {
             user.rare_mut().manual = block.manual;
         }
         user.recent = block.recent;
-        // An accumulator that waits for history reads all of it from there. A block may have it
+        // An accumulator that is not restored reads all of its history again. A block may have it
         // nevertheless: written when it was complete but not yet in force, also if that came after the
         // instant of the checkpoint; or before it was removed and defined again. It would count twice.
         let names = self.catalog.names(block.format);
-        let id_of = |name| names.get(&name).copied().filter(|id| self.catalog.is_complete(*id));
-        user.accumulators =
-            block.accumulators.into_iter().filter_map(|(name, kept)| Some((id_of(name)?, kept))).collect();
-        for (id, kept) in &user.accumulators {
-            check_accumulator(&self.catalog.accumulator(*id).key, kept)?;
+        let fence = |id: AccumulatorId| self.catalog.accumulator(id).fence.as_ref();
+        let is_saved = |id: &AccumulatorId| fence(*id).is_none_or(|fence| fence.is_restored);
+        let id_of = |name| names.get(&name).copied().filter(is_saved);
+        let mut apart = Vec::new();
+        for (name, kept) in block.accumulators {
+            let Some(id) = id_of(name) else { continue };
+            check_accumulator(&self.catalog.accumulator(id).key, &kept)?;
+            if fence(id).is_some() {
+                apart.push((id, kept));
+            } else {
+                user.accumulators.push((id, kept));
+            }
         }
         for (name, until) in appendix.limited {
             if let Some(id) = id_of(name) {
@@ -277,10 +307,11 @@ impl Machine {
         if !block.sources.is_empty() {
             user.rare_mut().sources = block.sources;
         }
-        Ok(user)
+        Ok((user, apart))
     }
 
-    /// Returns the machine's block, without users. The instant must be settled, with nobody behind.
+    /// Returns the machine's block, without users. The instant must be settled, with nobody behind. If a
+    /// checkpoint has just begun, the block belongs to it.
     pub fn save_state(&self) -> Vec<u8> {
         debug_assert!(self.sweep.is_none(), "nobody is behind");
         let segment = |definition: &Definition, in_force| SegmentBlock {
@@ -300,11 +331,26 @@ impl Machine {
         }
         let digest = self.catalog.digest_in_force(FORMAT);
         let block = MachineBlock { format: FORMAT, now: self.now, has_history: self.has_history, segments, digest };
-        postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written")
+        let mut bytes = postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written");
+        let apart = self.saving.iter().flat_map(|saving| saving.apart());
+        let fences: Vec<FenceBlock> = apart.filter_map(|id| self.fence_block(*id)).collect();
+        if !fences.is_empty() {
+            bytes.extend(postcard::to_stdvec(&fences).expect("blocks hold nothing that cannot be written"));
+        }
+        bytes
+    }
+
+    fn fence_block(&self, id: AccumulatorId) -> Option<FenceBlock> {
+        let shared = self.catalog.accumulators.get(id.0 as usize)?.as_ref()?;
+        let Fence { offset, sources, .. } = shared.fence.as_ref()?;
+        let mut sources: Vec<_> = sources.iter().map(|(user, below)| (*user, *below)).collect();
+        sources.sort_unstable();
+        Some(FenceBlock { accumulator: shared.fingerprint, offset: *offset, sources })
     }
 
     /// Loads a machine from its block, without users. `offset` is the log's position: accumulators
-    /// of versions that were not yet in force need the history before it.
+    /// of versions that were not yet in force need the history before it, unless users' blocks have
+    /// what stood apart of them.
     pub fn load_state(bytes: &[u8], offset: u64, settings: Settings) -> Result<Self, SnapshotError> {
         Self::load_state_with(bytes, offset, settings, &mut |clause| compile_saved(clause).map(Arc::new))
     }
@@ -317,7 +363,7 @@ impl Machine {
         settings: Settings,
         plan: &mut dyn FnMut(&str) -> Result<Arc<Plan>, CompileError>,
     ) -> Result<Self, SnapshotError> {
-        let (block, _) = read::<MachineBlock>(bytes)?;
+        let (block, rest) = read::<MachineBlock>(bytes)?;
         check_now(block.now)?;
         let mut machine = Machine::new(settings);
         machine.now = block.now;
@@ -336,7 +382,23 @@ impl Machine {
         for segment in pending {
             machine.catalog.define(definition(segment, plan)?, block.has_history.then_some(offset));
         }
+        if !rest.is_empty() {
+            let fences: Vec<FenceBlock> =
+                postcard::from_bytes(rest).map_err(|error| SnapshotError::Format(error.to_string()))?;
+            fences.into_iter().for_each(|block| machine.restore_fence(block, offset));
+        }
         Ok(machine)
+    }
+}
+
+impl Machine {
+    fn restore_fence(&mut self, block: FenceBlock, offset: u64) {
+        let id = self.catalog.names(FORMAT).get(&block.accumulator).copied();
+        if let Some(fence) = id.and_then(|id| self.catalog.fence_mut(id)) {
+            fence.offset = block.offset.min(offset);
+            fence.sources = block.sources.into_iter().collect();
+            fence.is_restored = true;
+        }
     }
 }
 

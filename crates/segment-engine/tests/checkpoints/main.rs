@@ -4,7 +4,7 @@
 //! `format-N.txt` has, in hexadecimal, what a build of format N saved of the machine that [`world`]
 //! makes: its state, its users, and a user on the way to another machine. Such a file is never
 //! written again. A new format gets one with `WRITE_CHECKPOINT=format-N.txt cargo test -p
-//! segment-engine --test checkpoints`.
+//! segment-engine --test checkpoints`. `scan-4.txt` is of a machine that reads history.
 #![expect(clippy::unwrap_used)]
 #![expect(clippy::disallowed_methods, reason = "the checkpoints are files")]
 
@@ -15,7 +15,9 @@ use std::sync::Arc;
 use segment_engine::event::{Event, Position};
 use segment_engine::ids::{ListVersion, PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::language::compile;
-use segment_engine::machine::{self, Cause, Change, Definition, Machine, ManualList, Rule, SnapshotError, UserProfile};
+use segment_engine::machine::{
+    self, Cause, Change, Definition, Filled, Machine, ManualList, PastEvent, Rule, SnapshotError, UserProfile,
+};
 use segment_engine::time::Timestamp;
 use serde_json::json;
 
@@ -224,6 +226,49 @@ fn this_build_writes_the_newest_format_unchanged() {
     let stored = std::fs::read_to_string(folder().join("format-4.txt")).unwrap();
     let state = |text: &str| text.lines().next().unwrap().to_owned();
     assert_eq!(state(&save(&world())), state(&stored), "the bytes of the state are the stored ones");
+}
+
+/// Returns a checkpoint in the middle of a scan: a past event was added, and one came live.
+fn with_a_scan() -> String {
+    let mut machine = Machine::new(machine::Settings::default());
+    machine.profile(UserId(1), None, profile(1), Timestamp(START));
+    machine.assume_history();
+    machine.define(
+        definition(1, "twice", Some("count(*) FILTER (WHERE url LIKE '/sale%') >= 2")),
+        60,
+        Timestamp(START),
+    );
+    let accumulators = machine.incomplete();
+    let filled: Vec<Filled> = accumulators.iter().map(|id| Filled { accumulator: *id, below: u64::MAX }).collect();
+    let past = |n| {
+        let event = event(n, START);
+        let Event { user_id, created_at, processed_at, .. } = event;
+        PastEvent { user_id, created_at, processed_at, offset: n as u64, takers: 1, rest: Some(Box::new(event)) }
+    };
+    machine.add_scanned(&filled, PartitionId(0), &[past(5)]);
+    machine.event(&event(60, START), false, Timestamp(START));
+    machine.settle();
+    assert!(machine.begin_saving(&accumulators));
+    let state = machine.save_state();
+    let users = machine.save_some(usize::MAX).into_iter().filter_map(|(_, block)| block);
+    users.fold(format!("state {}\n", hex(&state)), |text, block| text + &format!("user {}\n", hex(&block)))
+}
+
+#[test]
+fn what_a_scan_has_filled_is_written_unchanged_and_read() {
+    let stored = std::fs::read_to_string(folder().join("scan-4.txt")).unwrap();
+    assert_eq!(with_a_scan(), stored);
+    let mut lines = stored.lines().map(|line| bytes(line.split_once(' ').unwrap().1));
+    let mut machine = Machine::load_state(&lines.next().unwrap(), 61, machine::Settings::default()).unwrap();
+    lines.for_each(|block| machine.load_user(&block).unwrap());
+    let accumulators = machine.incomplete();
+    let name = machine.accumulator_name(accumulators[0]).unwrap();
+    assert_eq!(machine.restored(name), Some(accumulators[0]));
+    assert_eq!(machine.fence(&accumulators), Some(60), "where it was, and not where the checkpoint is");
+    machine.complete(accumulators[0]);
+    machine.activate(SegmentId(1), SegmentVersion(1), Timestamp(START));
+    machine.settle();
+    assert_eq!(machine.members(SegmentId(1)), [UserId(1)], "both events count");
 }
 
 #[test]

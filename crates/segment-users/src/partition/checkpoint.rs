@@ -16,6 +16,9 @@ const PUT_OFF_MAX: i64 = 5;
 /// an event, so a busy partition would spend most of its time on checkpoints. A restart applies up to
 /// three times as many records again.
 const PUT_OFF_WHOLE: i64 = 2;
+/// How many intervals a segment has been reading its history before a checkpoint has what was read. Until
+/// then a restart reads it again: that takes less than to write all users.
+const LONG_HISTORY: i64 = PUT_OFF_MAX + 1;
 /// Fewer are written in some ten milliseconds.
 const MANY_USERS: usize = 8_192;
 
@@ -148,8 +151,12 @@ impl Partition {
         let progress = Progress { time: self.machine.now(), behind: 0, ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records: Vec::new() }).await?;
         let marker = self.ports.log.committed(self.id).await?.unwrap_or(progress);
-        let is_whole = self.machine.begin_saving();
-        let partition_state = recovery::encode_state(&self.machine, &self.tombstones);
+        let long = self.settings.checkpoint_interval_micros.saturating_mul(LONG_HISTORY);
+        let long_ago = Timestamp(self.ports.clock.now().0.saturating_sub(long));
+        let apart = self.backfill.saved(&self.machine, long_ago);
+        let is_whole = self.machine.begin_saving(&apart);
+        let backfill = (!apart.is_empty()).then(|| self.backfill.save(&self.machine));
+        let partition_state = recovery::encode_state(&self.machine, &self.tombstones, backfill);
         let (partition, users) = (self.id, Vec::new());
         self.saving = Saving::Users(Checkpoint { partition, users, is_whole, partition_state, marker });
         self.saving_since = Instant::now();

@@ -12,7 +12,7 @@ use segment_engine::machine::{Change, Machine, SnapshotError};
 use segment_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::backfill::Backfill;
+use super::backfill::{Backfill, BackfillBlock};
 use super::checkpoint::Saving;
 use super::slice::Slice;
 use super::{Partition, Ports, Tombstone, WorkerError};
@@ -28,9 +28,19 @@ struct PartitionState {
     tombstones: HashMap<UserId, Tombstone>,
 }
 
-pub(crate) fn encode_state(machine: &Machine, tombstones: &HashMap<UserId, Tombstone>) -> Vec<u8> {
+/// The state is followed by the backfill, if the checkpoint has one. Builds that do not know that read
+/// only the state.
+pub(crate) fn encode_state(
+    machine: &Machine,
+    tombstones: &HashMap<UserId, Tombstone>,
+    backfill: Option<BackfillBlock>,
+) -> Vec<u8> {
     let state = PartitionState { machine: machine.save_state(), tombstones: tombstones.clone() };
-    postcard::to_stdvec(&state).expect("partition state is plain data")
+    let mut bytes = postcard::to_stdvec(&state).expect("partition state is plain data");
+    if let Some(backfill) = backfill {
+        bytes.extend(postcard::to_stdvec(&backfill).expect("a backfill is plain data"));
+    }
+    bytes
 }
 
 const START: Progress = Progress { next_offset: 0, time: Timestamp::MIN, behind: 0, notifications_offset: 0 };
@@ -59,7 +69,10 @@ impl Partition {
 
     async fn restore(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         ports.checkpoints.forget_added(id).await?;
-        let State { machine, tombstones, marker } = usable_state(id, &ports, settings).await?;
+        let State { machine, tombstones, backfill, marker } = usable_state(id, &ports, settings).await?;
+        if let Some(offset) = backfill.begins_at() {
+            tracing::info!(partition = id.0, offset, "goes on reading the history of new segments");
+        }
         ports.left_out.begin(id, marker.next_offset);
         Ok(Self {
             id,
@@ -68,7 +81,7 @@ impl Partition {
             machine,
             tombstones,
             progress: marker,
-            backfill: Backfill::default(),
+            backfill,
             merged_below: marker.next_offset,
             outgoing: Vec::new(),
             untold: VecDeque::new(),
@@ -211,6 +224,7 @@ impl Partition {
 struct State {
     machine: Machine,
     tombstones: HashMap<UserId, Tombstone>,
+    backfill: Backfill,
     marker: Progress,
 }
 
@@ -302,19 +316,26 @@ pub(crate) async fn check_latest(id: PartitionId, ports: &Ports, settings: Setti
 
 impl State {
     fn new(settings: Settings) -> Self {
-        Self { machine: Machine::new(settings.machine), tombstones: HashMap::new(), marker: START }
+        let (machine, backfill) = (Machine::new(settings.machine), Backfill::default());
+        Self { machine, tombstones: HashMap::new(), backfill, marker: START }
     }
 
     fn read(restored: Restored, settings: Settings, plans: &Plans) -> Result<Self, SnapshotError> {
-        let state: PartitionState = postcard::from_bytes(&restored.partition_state)
-            .map_err(|error| SnapshotError::Format(error.to_string()))?;
+        let format = |error: postcard::Error| SnapshotError::Format(error.to_string());
+        let (state, rest): (PartitionState, _) =
+            postcard::take_from_bytes(&restored.partition_state).map_err(format)?;
         let offset = restored.marker.next_offset;
         let mut plan = |clause: &str| plans.plan(clause);
         let mut machine = Machine::load_state_with(&state.machine, offset, settings.machine, &mut plan)?;
         for (_, block) in &restored.users {
             machine.load_user(block)?;
         }
-        Ok(Self { machine, tombstones: state.tombstones, marker: restored.marker })
+        let backfill = if rest.is_empty() {
+            Backfill::default()
+        } else {
+            Backfill::load(postcard::from_bytes(rest).map_err(format)?, &machine)?
+        };
+        Ok(Self { machine, tombstones: state.tombstones, backfill, marker: restored.marker })
     }
 }
 

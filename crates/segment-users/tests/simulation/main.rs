@@ -261,6 +261,10 @@ impl World {
 
     async fn rest(&mut self) {
         definitions::relay(&self.ports.log).await.unwrap();
+        for partition in &mut self.partitions {
+            // History waits while one is being written.
+            partition.checkpoint().await.unwrap();
+        }
         // A scan of the history works by itself while nothing else does.
         let mut idle_rounds = 0;
         while idle_rounds < 3 {

@@ -205,7 +205,7 @@ impl<W: Write> Replay<W> {
     /// machine made of it.
     fn restart(&mut self) -> Result<(), ReplayError> {
         // Users who were removed are among those it returns.
-        let _is_whole = self.machine.begin_saving();
+        let _is_whole = self.machine.begin_saving(&[]);
         let state = self.machine.save_state();
         for (user, block) in self.machine.save_some(usize::MAX) {
             match block {

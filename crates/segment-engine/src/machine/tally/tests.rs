@@ -135,7 +135,7 @@ fn a_segment_is_counted_under_its_newest_version() {
 }
 
 fn save(machine: &mut Machine) {
-    let _is_whole = machine.begin_saving();
+    let _is_whole = machine.begin_saving(&[]);
     while !machine.save_some(1).is_empty() {}
 }
 

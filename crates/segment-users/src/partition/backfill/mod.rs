@@ -10,9 +10,11 @@ use std::collections::VecDeque;
 use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
 use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
-use segment_engine::machine::AccumulatorId;
+use segment_engine::machine::{AccumulatorId, Machine, SnapshotError};
+use segment_engine::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use self::scan::Scan;
+use self::scan::{Scan, ScanBlock};
 use super::history::{MergedEvent, Unread, read_some};
 use super::slice::Slice;
 use super::{Partition, WorkerError};
@@ -26,10 +28,13 @@ const UNTOLD: f64 = 0.999;
 /// How many events are added between two looks at the time.
 const EVENTS_PER_LOOK: usize = 16;
 
-/// What is read. It is not saved: after a restart the same history is read again.
+/// What is read. Checkpoints have the scan, with what it has filled. What merged users brought along is
+/// read soon after it, and again after a restart, with all history of what lacks it.
 #[derive(Debug, Default)]
 pub(crate) struct Backfill {
     scan: Scan,
+    /// When the scan began to read; long ago, if a checkpoint had it.
+    began_at: Option<Timestamp>,
     /// What the scan has filled. It still lacks what merged users brought along.
     scanned: Vec<AccumulatorId>,
     merged: Option<Merged>,
@@ -60,7 +65,41 @@ impl Merged {
     }
 }
 
+/// A backfill in a checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BackfillBlock {
+    scan: ScanBlock,
+    /// The names of the accumulators that the scan has filled.
+    scanned: Vec<u64>,
+}
+
 impl Backfill {
+    /// Returns the offset at which the scan goes on; `None` if it has not begun.
+    pub(crate) fn begins_at(&self) -> Option<u64> {
+        (!self.scan.is_idle()).then(|| self.scan.at())
+    }
+
+    /// Returns the accumulators of which a checkpoint has what users have: none, if the scan began after
+    /// `latest`.
+    pub(crate) fn saved(&self, machine: &Machine, latest: Timestamp) -> Vec<AccumulatorId> {
+        if self.began_at.is_none_or(|began_at| began_at > latest) {
+            return Vec::new();
+        }
+        let all = self.scan.accumulators().chain(self.scanned.iter().copied());
+        all.filter(|id| machine.fence(&[*id]).is_some()).collect()
+    }
+
+    pub(crate) fn save(&self, machine: &Machine) -> BackfillBlock {
+        let names = self.scanned.iter().filter_map(|id| machine.accumulator_name(*id));
+        BackfillBlock { scan: self.scan.save(machine), scanned: names.collect() }
+    }
+
+    pub(crate) fn load(block: BackfillBlock, machine: &Machine) -> Result<Self, SnapshotError> {
+        let scanned = block.scanned.into_iter().filter_map(|name| machine.restored(name)).collect();
+        let began_at = Some(Timestamp::MIN);
+        Ok(Self { scanned, scan: Scan::load(block.scan, machine)?, began_at, ..Self::default() })
+    }
+
     /// Returns the offset that the archiver must reach before all can be read, if it is known.
     pub(crate) fn awaits(&self) -> Option<u64> {
         self.awaits
@@ -124,6 +163,9 @@ impl Partition {
     /// Cancel-safe.
     pub(crate) async fn read_more(&mut self, archived: u64) -> Result<bool, WorkerError> {
         self.backfill.awaits = None;
+        if self.machine.saves_apart() {
+            return Ok(false);
+        }
         // Also what needs only the accumulators that others completed.
         if !self.backfill.is_completing() && self.announce().await? {
             return Ok(true);
@@ -147,8 +189,15 @@ impl Partition {
         Ok(awaits.is_none() || self.backfill.scan.is_running())
     }
 
-    /// Adds some of the history that was read, or completes accumulators, for a slice of time.
+    /// Adds some of the history that was read, or completes accumulators, for a slice of time; but not
+    /// while a checkpoint is being written that has what was added before.
     pub(crate) fn fill(&mut self) {
+        if self.machine.saves_apart() {
+            return;
+        }
+        if self.backfill.scan.has_events() {
+            self.changed_at = self.changed_at.min(self.ports.clock.now());
+        }
         let slice = Slice::begin(self.settings.slice);
         let mut left = self.settings.backfill_events_per_step;
         while left > 0 && self.backfill.has_work() {
@@ -183,6 +232,9 @@ impl Partition {
         let mut new = self.machine.incomplete();
         new.retain(|accumulator| !self.backfill.has(*accumulator));
         new.truncate(room);
+        if self.backfill.scan.is_idle() && self.backfill.scanned.is_empty() {
+            self.backfill.began_at = Some(self.ports.clock.now());
+        }
         new.into_iter().for_each(|accumulator| self.backfill.scan.join(accumulator));
     }
 
@@ -310,6 +362,7 @@ impl Partition {
     /// version took effect here and a crash lost what had been read for it. What has been read since
     /// counts.
     pub(crate) async fn backfill_now(&mut self) -> Result<(), WorkerError> {
+        self.save_before_change().await?;
         while !self.machine.incomplete().is_empty() {
             if !self.backfill_step().await? {
                 tracing::info!(partition = self.id.0, "waiting for the archiver: a new segment needs the history");

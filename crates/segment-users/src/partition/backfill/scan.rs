@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use ports::warehouse::{HistoryCursor, HistoryScan, Warehouse, WarehouseError};
 use segment_engine::ids::PartitionId;
-use segment_engine::machine::{AccumulatorId, FILTERS_MAX, Filled, Machine, PastEvent};
+use segment_engine::machine::{AccumulatorId, FILTERS_MAX, Filled, Machine, PastEvent, SnapshotError};
+use serde::{Deserialize, Serialize};
 
 /// Reads the events of all users for the accumulators that lack history, from the first offset to
 /// the last and then from the first again. An accumulator is filled when the scan comes back to
@@ -53,7 +54,44 @@ impl Filling {
     }
 }
 
+/// A scan in a checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ScanBlock {
+    at: u64,
+    /// The name of each accumulator, the offset at which it joined, and whether that is the second round.
+    filling: Vec<(u64, u64, bool)>,
+}
+
 impl Scan {
+    /// Returns the scan as a restart goes on with it: what was read and not added is read again.
+    pub(super) fn save(&self, machine: &Machine) -> ScanBlock {
+        let filling = |filling: &Filling| {
+            Some((machine.accumulator_name(filling.accumulator)?, filling.joined, filling.is_second_round))
+        };
+        let at = self.events.front().map_or(self.at, |event| event.offset);
+        ScanBlock { at, filling: self.filling.iter().filter_map(filling).collect() }
+    }
+
+    pub(super) fn load(block: ScanBlock, machine: &Machine) -> Result<Self, SnapshotError> {
+        if block.filling.len() > FILTERS_MAX {
+            return Err(SnapshotError::Format("a scan fills more accumulators than it can".to_owned()));
+        }
+        let filling = |(name, joined, is_second_round)| {
+            Some(Filling { accumulator: machine.restored(name)?, joined, is_second_round })
+        };
+        Ok(Self { at: block.at, filling: block.filling.into_iter().filter_map(filling).collect(), ..Self::default() })
+    }
+
+    /// Returns the offset before which it has read everything in this round.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Returns what it fills.
+    pub(super) fn accumulators(&self) -> impl Iterator<Item = AccumulatorId> {
+        self.filling.iter().map(|filling| filling.accumulator)
+    }
+
     /// Whether the next call of [`next`](Self::next) would wait.
     pub(super) fn waits(&self) -> bool {
         self.events.is_empty() && self.cursor.as_ref().is_some_and(HistoryCursor::waits)
@@ -133,7 +171,7 @@ impl Scan {
         let Some(cursor) = &mut self.cursor else {
             let to = below.min(archived);
             if self.at < to {
-                let accumulators: Vec<AccumulatorId> = self.filling.iter().map(|filling| filling.accumulator).collect();
+                let accumulators: Vec<AccumulatorId> = self.accumulators().collect();
                 let needs = machine.history_needs(&accumulators);
                 let scan = HistoryScan { partition, from: self.at, below: to, needs, bytes_max };
                 self.cursor = Some(warehouse.scan_history(scan));
