@@ -150,6 +150,7 @@ fn of_history() -> Vec<Goal> {
             posts::READ,
             &[SITE, site::BESIDE_HISTORY],
         ),
+        goal("P9", "ten new segments at once in terms of one", AtMost(2.0), Median, site::TEN_NEW_RATIO, &[SITE]),
         never("P9", "a new segment over a hundred million events, in terms of that query", AtMost(2.0)),
         p10("in terms of a query per segment and event on Databend", BY_DATABEND),
         p10("in terms of a query per segment and event on DuckDB", BY_DUCKDB),

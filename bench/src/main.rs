@@ -16,6 +16,7 @@ mod engine;
 mod goals;
 mod growth;
 mod idle;
+mod import;
 mod ingest;
 mod large;
 mod load;

@@ -253,8 +253,17 @@ impl Drop for Server {
 
 /// Returns the anonymous memory of a process in bytes: without files.
 pub(crate) fn memory(process: u32) -> Result<f64> {
+    status(process, "RssAnon:")
+}
+
+/// Returns the bytes of memory that a process had at most, with files.
+pub(crate) fn peak_memory(process: u32) -> Result<f64> {
+    status(process, "VmHWM:")
+}
+
+fn status(process: u32, name: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon in /proc")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("it is not in /proc")?;
     let kib: f64 = line.trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024.0)
 }

@@ -3,9 +3,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use duckdb::{AccessMode, Config, Connection};
@@ -20,13 +18,11 @@ use crate::posts::{EMITTED, READ};
 use crate::results::{Results, Spread, median};
 use crate::server::{Server, settle};
 use crate::stream::{Seen, Subscriber, now};
-use crate::units::{MIB, Unit, grouped};
-use crate::workload::{Clauses, History, Lines, clauses};
-use crate::{Result, Scale, pictures, restart};
+use crate::units::{Unit, grouped};
+use crate::workload::{Clauses, Lines, clauses};
+use crate::{Result, Scale, import, pictures, restart};
 
-const SEGMENTS: usize = 1_000;
-/// The percentage of events that are late by up to a day.
-const LATE_PERCENT: u64 = 1;
+pub(crate) const SEGMENTS: usize = 1_000;
 /// A segment that is not in force by then is reported with its progress.
 const IN_FORCE_MAX: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
@@ -40,9 +36,11 @@ const SAVED_UNDER: usize = 20_000;
 const LOAD_INTERVAL: Duration = Duration::from_millis(40);
 const ONE_SHOTS: usize = 5;
 /// Concurrent requests with lines.
-const CONNECTIONS: u64 = 4;
+pub(crate) const CONNECTIONS: u64 = 4;
 /// The sites for the growth of a backfill, besides the site itself, as parts of it.
 const SMALLER: [u64; 4] = [100, 33, 10, 3];
+/// The part whose events are also posted as lines.
+const POSTED_PART: usize = 10;
 pub(crate) const SAVING: &str = "saving a segment";
 pub(crate) const PREVIEW: &str = "preview";
 pub(crate) const MEMBERS: &str = "a page of members";
@@ -56,17 +54,18 @@ pub(crate) const BEYOND_TWICE: &str = "one new segment: beyond twice DuckDB's on
 pub(crate) const LOADED_BEYOND_TWICE: &str = "one new segment under load: beyond twice DuckDB's one query";
 pub(crate) const ONE_SHOT: &str = "the same question as one SQL query in DuckDB";
 pub(crate) const ONE_NEW_RATIO: &str = "one new segment: in terms of DuckDB's one query";
+pub(crate) const TEN_NEW_RATIO: &str = "ten new segments at once: in terms of one";
 /// Part of the conditions of events that come while a new segment reads its history.
 pub(crate) const BESIDE_HISTORY: &str = "while a new segment reads its history";
 pub(crate) const FIRST_CONTACT: &str = "first contact: until on disk";
 
 /// How many users and events a site has.
 #[derive(Clone, Copy)]
-struct Size {
+pub(crate) struct Size {
     /// Different users.
-    users: u64,
+    pub users: u64,
     /// Events of the past.
-    events: usize,
+    pub events: usize,
 }
 
 impl fmt::Display for Size {
@@ -84,6 +83,9 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
     // The smallest of a short run would have hardly any users.
     let skipped = if scale.quick { 2 } else { 0 };
     for size in smaller.into_iter().skip(skipped).chain([full]) {
+        if size.events == full.events / POSTED_PART {
+            import::post(binary, size, results).await?;
+        }
         let site = Site::imported(binary, size, results).await?;
         let is_full = size.events == full.events;
         if is_full {
@@ -99,6 +101,9 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
         let installation = server.stop_and_keep()?;
         let one_shot = one_shot(&installation.path().join("warehouse.duckdb"), &clause(0), size, results)?;
         let of_ten = together.map(|took| ("ten new segments: in terms of DuckDB's one query", took));
+        if let (Some(Some(ten)), Some(one)) = (together, alone) {
+            results.one(TEN_NEW_RATIO, size.to_string(), Unit::Times, ten / one);
+        }
         for (name, took) in [Some((ONE_NEW_RATIO, alone)), of_ten].into_iter().flatten() {
             match took {
                 Some(took) => results.one(name, size.to_string(), Unit::Times, took / one_shot),
@@ -139,44 +144,10 @@ impl Site {
         let server = Server::with_segments(binary, &clauses(SEGMENTS, Clauses::FEW_CHANGES)).await?;
         let site = Self { server, size };
         let watch = site.server.watch()?;
-        site.import(binary, results).await?;
+        import::import(binary, &site.server, size, results).await?;
         let (wall, threads) = watch.stop()?;
         results.processor("import", wall, threads);
         Ok(site)
-    }
-
-    async fn import(&self, binary: &Path, results: &mut Results) -> Result<()> {
-        let file = self.server.data().join("history.ndjson");
-        write_history(&file, self.size)?;
-        let started = Instant::now();
-        let mut command = std::process::Command::new(binary);
-        command.args(["import", "--url", &self.server.ingestion]).arg(&file);
-        command.arg("--rejected").arg(file.with_extension("rejected"));
-        let output = tokio::task::spawn_blocking(move || command.output()).await??;
-        if !output.status.success() {
-            let said = [output.stdout, output.stderr].concat();
-            return Err(format!("the import failed: {}", String::from_utf8_lossy(&said)).into());
-        }
-        let accepted = started.elapsed();
-        self.server.mark("imported", 0).await?;
-        self.server.wait_until_applied().await?;
-        let applied = started.elapsed();
-        self.server.wait_until_archived("imported").await?;
-        let archived = started.elapsed();
-        std::fs::remove_file(&file)?;
-        let conditions = format!("{}, {SEGMENTS} segments", self.size);
-        let mut add = |what: &str, took: Duration| {
-            let rate = self.size.events as f64 / took.as_secs_f64();
-            results.one(format!("import: until all {what}"), &conditions, Unit::EventsPerSecond, rate);
-        };
-        add("events are on disk", accepted);
-        add("memberships are stored", applied);
-        add("events are archived too", applied.max(archived));
-        let memory = self.server.memory()?;
-        results.one("memory after the import", &conditions, Unit::Mebibytes, memory / MIB);
-        let of_a_user = memory / 1024.0 / self.size.users as f64;
-        results.one("memory after the import, of a user", conditions, Unit::KibibytesPerUser, of_a_user);
-        Ok(())
     }
 
     /// Saves ten segments at once, lets new users come, and asks under load. Returns the seconds of the
@@ -184,6 +155,7 @@ impl Site {
     async fn busy(&self, results: &mut Results) -> Result<Option<f64>> {
         let ten: Vec<String> = (1..=10).map(clause).collect();
         let together = self.in_force("ten", "ten new segments at once", &ten, results).await?;
+        self.ask_beside_history(results).await?;
         self.first_contact(results).await?;
         self.server.wait_until_applied().await?;
         self.ask_under_load(results).await?;
@@ -234,6 +206,15 @@ impl Site {
         self.server.mark("loaded", 0).await?;
         self.server.wait_until_archived("loaded").await?;
         Ok(took)
+    }
+
+    async fn ask_beside_history(&self, results: &mut Results) -> Result<()> {
+        let mut others = Results::default();
+        let ten: Vec<String> = (20..30).map(clause).collect();
+        let saved = self.in_force("asked", "ten more", &ten, &mut others);
+        let asked = self.ask("while ten new segments read their history", results);
+        let (saved, ()) = futures_util::join!(saved, asked);
+        saved.map(drop)
     }
 
     async fn ask_under_load(&self, results: &mut Results) -> Result<()> {
@@ -363,15 +344,6 @@ impl Site {
         }
         Ok(())
     }
-}
-
-fn write_history(file: &PathBuf, size: Size) -> Result<()> {
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(file)?);
-    for line in History::new(size.users, size.events, LATE_PERCENT, Timestamp(now())) {
-        out.write_all(line.as_bytes())?;
-        out.write_all(b"\n")?;
-    }
-    Ok(out.flush()?)
 }
 
 /// Returns the seconds that DuckDB takes for the members of a clause: the median of some runs, on the

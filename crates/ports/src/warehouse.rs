@@ -123,25 +123,33 @@ pub struct HistoryScan {
 /// The events of a [`HistoryScan`] in batches. To drop it ends the scan.
 #[derive(Debug)]
 pub struct HistoryCursor {
-    batches: mpsc::Receiver<HistoryBatch>,
+    batches: mpsc::Receiver<HistoryStep>,
     /// What the next call returns, if it was awaited already.
-    awaited: Option<HistoryBatch>,
+    awaited: Option<HistoryStep>,
 }
 
-/// Some events, at least one, in the order of their offsets; `None` at the end; or why the scan
-/// cannot go on.
-pub type HistoryBatch = Result<Option<Vec<PastEvent>>, WarehouseError>;
+/// A part of a scan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryBatch {
+    /// In the order of their offsets. There may be none.
+    pub events: Vec<PastEvent>,
+    /// What comes before this offset has been read.
+    pub until: u64,
+}
+
+/// A batch; `None` at the end; or why the scan cannot go on.
+pub type HistoryStep = Result<Option<HistoryBatch>, WarehouseError>;
 
 impl HistoryCursor {
     /// Returns a cursor that has the batches that are sent. One waits in between. The end is sent,
     /// too: a sender that is dropped before it is an error.
-    pub fn new() -> (mpsc::Sender<HistoryBatch>, Self) {
+    pub fn new() -> (mpsc::Sender<HistoryStep>, Self) {
         let (sender, batches) = mpsc::channel(1);
         (sender, Self { batches, awaited: None })
     }
 
-    /// Returns the next events, which come after all earlier ones; `None` at the end. Cancel-safe.
-    pub async fn next(&mut self) -> HistoryBatch {
+    /// Returns the next batch, whose events come after all earlier ones; `None` at the end. Cancel-safe.
+    pub async fn next(&mut self) -> HistoryStep {
         self.wait().await;
         self.awaited.take().expect("it was just awaited")
     }

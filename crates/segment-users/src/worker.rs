@@ -187,7 +187,7 @@ impl Worker {
             tokio::select! {
                 () = log.wait_for(Topic::Events, id, next_offset) => {}
                 () = tokio::time::sleep(sleep) => {}
-                () = partition.backfill.wait(), if !partition.machine.saves_apart() => {}
+                () = partition.backfill.wait(), if !partition.machine.is_saving_apart() => {}
                 () = partition.saving.continues() => {}
                 // The archiver has advanced: a backfill may be waiting for it to pass the fence.
                 _ = self.archived.changed() => {}

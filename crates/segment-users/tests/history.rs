@@ -20,7 +20,7 @@ use segment_engine::machine::Receipt;
 use segment_users::service::Service;
 use segment_users::settings::Settings;
 use serde_json::json;
-use support::{PARTITIONS, World};
+use support::{PARTITIONS, SECOND, World};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -149,21 +149,22 @@ async fn a_crash_between_two_pieces_changes_no_membership() {
     assert_eq!(memberships(&world, USER), [SegmentId(1)]);
 }
 
-/// Lets a new segment come in force, and returns how many bytes of history were read for it.
-async fn bytes_read(restarts: bool) -> usize {
+/// Lets a new segment come in force, with a restart when it is so far. Returns how many bytes of history
+/// were read for it.
+async fn bytes_read(restart_at: Option<f64>) -> usize {
     let mut world = world(Settings { checkpoint_interval_micros: 0, ..small_pieces() }).await;
     let mut read = watch(&mut world, Behaviour::Returns).await;
     define(&mut world, 1, "count(*) FILTER (WHERE payload->>'else' IS NULL) = 300").await;
     let progress = |world: &World| world.partitions[home(USER)].segment_progress(SegmentId(1), SegmentVersion(1));
-    if restarts {
-        while progress(&world).unwrap() < 0.6 {
+    if let Some(restart_at) = restart_at {
+        while progress(&world).unwrap() < restart_at {
             world.partitions[home(USER)].backfill_step().await.unwrap();
         }
         for partition in &mut world.partitions {
             partition.checkpoint().await.unwrap();
         }
         world.restart().await;
-        assert!(progress(&world).unwrap() > 0.5, "{:?}", progress(&world));
+        assert!(progress(&world).unwrap() > restart_at - 0.1, "{:?}", progress(&world));
     }
     world.run().await;
     assert_eq!(memberships(&world, USER), [SegmentId(1)]);
@@ -177,9 +178,30 @@ async fn bytes_read(restarts: bool) -> usize {
 
 #[tokio::test]
 async fn a_restart_goes_on_where_the_scan_was() {
-    let (once, with_restart) = (bytes_read(false).await, bytes_read(true).await);
+    let (once, in_the_middle, before_in_force) =
+        (bytes_read(None).await, bytes_read(Some(0.6)).await, bytes_read(Some(0.99)).await);
     // What was read ahead and not added is read again.
-    assert!(with_restart <= once + 3 * BYTES_MAX, "{with_restart} bytes, {once} without a restart");
+    assert!(in_the_middle <= once + 3 * BYTES_MAX, "{in_the_middle} bytes, {once} without a restart");
+    assert_eq!(before_in_force, once);
+}
+
+#[tokio::test]
+async fn a_checkpoint_has_a_scan_that_has_run_for_long() {
+    let mut world = world(small_pieces()).await;
+    define(&mut world, 1, "count(*) FILTER (WHERE payload->>'else' IS NULL) = 300").await;
+    for (minutes, goes_on) in [(0, false), (1, true), (0, true)] {
+        for _ in 0..20 {
+            world.partitions[home(USER)].backfill_step().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        world.clock.advance_micros(minutes * 60 * SECOND);
+        world.partitions[home(USER)].checkpoint().await.unwrap();
+        world.restart().await;
+        let progress = world.partitions[home(USER)].segment_progress(SegmentId(1), SegmentVersion(1));
+        assert_eq!(progress.unwrap() > 0.0, goes_on, "{progress:?}");
+    }
+    world.run().await;
+    assert_eq!(memberships(&world, USER), [SegmentId(1)]);
 }
 
 /// A warehouse that reports what it returned.
@@ -214,13 +236,13 @@ impl Warehouse for Watched {
         let (bytes, behaviour, mut inner) = (self.bytes.clone(), self.behaviour, self.inner.scan_history(scan));
         let (sender, cursor) = HistoryCursor::new();
         tokio::spawn(async move {
-            while let Some(events) = inner.next().await.unwrap() {
-                let rests = events.iter().filter_map(|event| event.rest.as_deref());
+            while let Some(batch) = inner.next().await.unwrap() {
+                let rests = batch.events.iter().filter_map(|event| event.rest.as_deref());
                 bytes.send(rests.map(bytes_of).sum()).unwrap();
                 if behaviour == Behaviour::Hangs {
                     std::future::pending::<()>().await;
                 }
-                if sender.send(Ok(Some(events))).await.is_err() {
+                if sender.send(Ok(Some(batch))).await.is_err() {
                     return;
                 }
                 if behaviour == Behaviour::Fails {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use duckdb::Connection;
 use duckdb::arrow::array::{Array, AsArray, RecordBatch};
 use duckdb::arrow::datatypes::{Decimal128Type, Int32Type, Int64Type};
-use ports::warehouse::{History, HistoryOf, HistoryScan, WarehouseError, history_bytes};
+use ports::warehouse::{History, HistoryBatch, HistoryOf, HistoryScan, WarehouseError, history_bytes};
 use segment_engine::decimal::Decimal;
 use segment_engine::event::{Event, Position};
 use segment_engine::ids::{PartitionId, UserId};
@@ -91,7 +91,7 @@ impl Pages {
     }
 
     /// Reads the next page, which may have no events.
-    pub(super) fn next(&mut self, connection: &Connection) -> Result<Vec<PastEvent>, WarehouseError> {
+    pub(super) fn next(&mut self, connection: &Connection) -> Result<HistoryBatch, WarehouseError> {
         loop {
             let end = self.scan.below.min(self.scan.from.saturating_add(self.offsets));
             let Some(mut page) = self.read(connection, self.scan.from..end)? else {
@@ -107,7 +107,7 @@ impl Pages {
                 let offsets_max = if self.scan.needs.payload { OFFSETS_MIN } else { OFFSETS_MAX };
                 self.offsets = (self.offsets * PAGE_GROWTH).min(offsets_max);
             }
-            return Ok(page.events);
+            return Ok(HistoryBatch { events: page.events, until: end });
         }
     }
 

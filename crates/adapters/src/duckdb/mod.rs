@@ -236,11 +236,9 @@ impl Warehouse for DuckDbWarehouse {
                 }
                 let page = warehouse.reading_quietly(move |connection| Ok((pages.next(connection)?, pages))).await;
                 match page {
-                    Ok((events, read)) => {
+                    Ok((batch, read)) => {
                         pages = read;
-                        if !events.is_empty() {
-                            place.send(Ok(Some(events)));
-                        }
+                        place.send(Ok(Some(batch)));
                     }
                     Err(error) => return place.send(Err(error)),
                 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ports::warehouse::{HistoryOf, HistoryScan, Warehouse, history_bytes};
+use ports::warehouse::{HistoryBatch, HistoryOf, HistoryScan, Warehouse, history_bytes};
 use segment_engine::decimal::Decimal;
 use segment_engine::event::Event;
 use segment_engine::ids::PartitionId;
@@ -108,11 +108,16 @@ fn whole(below: u64, bytes_max: usize) -> HistoryScan {
 }
 
 async fn batches(warehouse: &dyn Warehouse, scan: HistoryScan) -> Vec<Vec<PastEvent>> {
+    let (mut read, below) = (scan.from, scan.below);
     let (mut cursor, mut batches) = (warehouse.scan_history(scan), Vec::new());
-    while let Some(batch) = cursor.next().await.unwrap() {
-        assert!(!batch.is_empty(), "a batch has an event");
-        batches.push(batch);
+    while let Some(HistoryBatch { events, until }) = cursor.next().await.unwrap() {
+        assert!(events.iter().all(|event| (read..until).contains(&event.offset)), "from {read} to {until}: {events:?}");
+        read = until;
+        if !events.is_empty() {
+            batches.push(events);
+        }
     }
+    assert!(read >= below, "it says that it has read {read} of {below}");
     batches
 }
 
@@ -224,7 +229,7 @@ async fn a_long_scan_leaves_nothing_out(warehouse: &dyn Warehouse) {
 async fn scans_do_not_wait_for_one_that_was_dropped(warehouse: &dyn Warehouse) {
     archive(warehouse, 1, (0..60).map(|offset| row(event(1, 1, offset))).collect()).await;
     let mut cursor = warehouse.scan_history(whole(60, 1));
-    assert_eq!(cursor.next().await.unwrap().map(|events| events.len()), Some(1));
+    assert_eq!(cursor.next().await.unwrap().map(|batch| batch.events.len()), Some(1));
     drop(cursor);
     for _ in 0..20 {
         drop(warehouse.scan_history(whole(60, 1)));

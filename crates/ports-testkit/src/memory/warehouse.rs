@@ -9,8 +9,8 @@ use segment_engine::ids::{PartitionId, UserId};
 use segment_engine::machine::{PastEvent, Receipt};
 
 use ports::warehouse::{
-    ArchiveBatch, ArchiveRow, Departure, History, HistoryCursor, HistoryOf, HistoryScan, Table, TraitsRow, UserRow,
-    Warehouse, WarehouseError, history_bytes,
+    ArchiveBatch, ArchiveRow, Departure, History, HistoryBatch, HistoryCursor, HistoryOf, HistoryScan, Table,
+    TraitsRow, UserRow, Warehouse, WarehouseError, history_bytes,
 };
 
 /// A warehouse in memory; clones share it. It refuses SQL.
@@ -182,15 +182,16 @@ impl Warehouse for MemoryWarehouse {
                     event.rest.as_ref().map_or(0, |rest| history_bytes(rest, rest.payload.to_string().len()));
                 if bytes + event_bytes > scan.bytes_max && !batch.is_empty() {
                     bytes = 0;
-                    if sender.send(Ok(Some(std::mem::take(&mut batch)))).await.is_err() {
+                    let batch = HistoryBatch { events: std::mem::take(&mut batch), until: event.offset };
+                    if sender.send(Ok(Some(batch))).await.is_err() {
                         return;
                     }
                 }
                 bytes += event_bytes;
                 batch.push(event);
             }
-            let end = if batch.is_empty() { vec![] } else { vec![Ok(Some(batch))] };
-            for batch in end.into_iter().chain([Ok(None)]) {
+            let end = HistoryBatch { events: batch, until: scan.below.max(scan.from) };
+            for batch in [Ok(Some(end)), Ok(None)] {
                 // Nobody reads a cursor that was dropped.
                 let _ = sender.send(batch).await;
             }

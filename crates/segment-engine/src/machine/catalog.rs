@@ -273,10 +273,31 @@ impl Catalog {
         ids.filter_map(|(id, shared)| Some((id, shared.as_mut()?.fence.as_mut()?)))
     }
 
+    /// Returns the accumulator with this name.
+    pub(super) fn accumulator_named(&self, name: u64) -> Option<AccumulatorId> {
+        self.by_fingerprint.get(&name).copied()
+    }
+
     /// Returns the accumulator with this name, if it lacks history and a checkpoint had it.
     pub(super) fn restored(&self, name: u64) -> Option<AccumulatorId> {
         let fence = |id: &AccumulatorId| self.accumulator(*id).fence.as_ref();
-        self.by_fingerprint.get(&name).copied().filter(|id| fence(id).is_some_and(|fence| fence.is_restored))
+        self.accumulator_named(name).filter(|id| fence(id).is_some_and(|fence| fence.is_restored))
+    }
+
+    /// Returns the names of the accumulators that have the whole history, of those that only pending
+    /// versions read, ascending.
+    pub(super) fn complete_and_pending(&self) -> Vec<u64> {
+        let pending = self.pending.iter().filter_map(|index| self.slots[index.0 as usize].pending.as_ref());
+        let mut ids: BTreeSet<AccumulatorId> = pending.flat_map(|compiled| &compiled.accumulators).copied().collect();
+        ids.retain(|id| self.is_complete(*id));
+        if !ids.is_empty() {
+            for compiled in self.slots.iter().filter_map(|slot| slot.in_force.as_ref()) {
+                ids.retain(|id| compiled.accumulators.binary_search(id).is_err());
+            }
+        }
+        let mut names: Vec<u64> = ids.into_iter().map(|id| self.accumulator(id).fingerprint).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Returns a digest of the accumulators that versions in force read. They are complete.

@@ -20,12 +20,13 @@ pub(super) struct Fence {
     pub(super) sources: FxHashMap<UserId, u64>,
     /// Whether the filter of a scan decides which events the accumulator takes.
     pub(super) filter_decides: bool,
-    /// What the users have of it. It stands here until all history was added, and not with the users,
-    /// so that a scan touches little memory.
+    /// What the users have of it. It stands here, apart from the users, until all history was added, so
+    /// that a scan touches little memory.
     apart: BySlot,
     /// The users in the slots before this one have theirs.
     moved: usize,
-    /// Those in the slots before this one had it when a checkpoint began, which left it out.
+    /// Those in the slots before this one had it when a checkpoint began, which has only what stands here
+    /// or nothing.
     left_out: usize,
     /// Whether a checkpoint had it, with what users have of it.
     pub(super) is_restored: bool,
@@ -88,7 +89,7 @@ impl Fence {
         self.apart.take(slot);
     }
 
-    /// Notes that a checkpoint begins. It leaves the accumulator out.
+    /// Notes that a checkpoint begins. It leaves out what users have got already.
     pub(super) fn begin_saving(&mut self) {
         self.left_out = self.moved;
     }

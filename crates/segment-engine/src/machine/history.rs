@@ -86,7 +86,7 @@ impl Machine {
     }
 
     /// Returns the accumulator with this name, if it lacks history and a checkpoint had it.
-    pub fn restored(&self, name: u64) -> Option<AccumulatorId> {
+    pub fn restored_accumulator(&self, name: u64) -> Option<AccumulatorId> {
         self.catalog.restored(name)
     }
 
@@ -135,6 +135,7 @@ impl Machine {
     /// it live.
     pub fn add_history(&mut self, accumulators: &[AccumulatorId], source: UserId, event: &Event) {
         debug_assert!(!self.saves_any(accumulators), "a checkpoint has what users had when it began");
+        self.changed.history_was_added();
         let (now, user) = (self.now, event.user_id);
         let Some(slot) = self.by_id.get(&user).copied() else { return };
         for &id in accumulators {
@@ -151,7 +152,8 @@ impl Machine {
     /// Adds events of a scan of `partition` by [`Machine::history_needs`] of these accumulators, in
     /// the same order. Users that are unknown have no history.
     pub fn add_scanned(&mut self, filled: &[Filled], partition: PartitionId, events: &[PastEvent]) {
-        debug_assert!(!self.saves_apart(), "a checkpoint has what users had when it began");
+        debug_assert!(!self.is_saving_apart(), "a checkpoint has what users had when it began");
+        self.changed.history_was_added();
         for past in events {
             let Some(slot) = self.by_id.get(&past.user_id).copied() else { continue };
             let mut takers = past.takers;
@@ -383,7 +385,7 @@ mod tests {
             assert!(plain.begin_saving(&accumulators), "with what stands apart it has all users");
             let (state, mut blocks) = (plain.save_state(), Vec::new());
             let mut rest = log[applied..].iter();
-            while plain.saves_apart() {
+            while plain.is_saving_apart() {
                 rest.by_ref().take(random.usize(..3)).for_each(|(offset, what)| live(&mut plain, *what, *offset));
                 blocks.extend(plain.save_some(1));
             }
@@ -394,7 +396,9 @@ mod tests {
             let block = |(_, block): &crate::machine::SavedUser| block.clone();
             blocks.iter().filter_map(block).for_each(|block| restored.load_user(&block).unwrap());
             log[applied..].iter().for_each(|(offset, what)| live(&mut restored, *what, *offset));
-            let same = accumulators.iter().map(|id| restored.restored(plain.accumulator_name(*id).unwrap()).unwrap());
+            let same = accumulators
+                .iter()
+                .map(|id| restored.restored_accumulator(plain.accumulator_name(*id).unwrap()).unwrap());
             let same: Vec<AccumulatorId> = same.collect();
             add_all(&mut restored, &same, &history[read..]);
 

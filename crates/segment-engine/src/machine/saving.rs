@@ -62,6 +62,9 @@ pub(super) struct ChangedUsers {
     round: Turn,
     users: Vec<UserId>,
     removed: Vec<UserId>,
+    /// The accumulators that lack history of which the last checkpoint had what users have; none, if
+    /// history was added since.
+    apart: Vec<AccumulatorId>,
 }
 
 impl ChangedUsers {
@@ -71,6 +74,11 @@ impl ChangedUsers {
             user.mark = Mark::Changed(self.period);
             self.users.push(user.id);
         }
+    }
+
+    /// Notes that users change who are not noted.
+    pub(super) fn history_was_added(&mut self) {
+        self.apart.clear();
     }
 
     /// Notes that a user is removed.
@@ -118,13 +126,15 @@ impl Machine {
     /// [`Machine::save_some`] returns its users. Returns whether that is every user, and not only those
     /// that changed since the checkpoint before.
     ///
-    /// The checkpoint has what users have of `apart`, accumulators that lack history, and then all users.
-    /// The caller adds no history to them while [`Machine::saves_apart`].
+    /// The checkpoint has also what users have of `apart`, accumulators that lack history. The caller adds
+    /// no history to them while [`Machine::is_saving_apart`].
     #[must_use]
     pub fn begin_saving(&mut self, apart: &[AccumulatorId]) -> bool {
         assert!(self.saving.is_none(), "the users of the checkpoint before are saved");
-        let is_whole = self.most_changed() || !apart.is_empty();
-        let ChangedUsers { period, round, users, mut removed } = std::mem::take(&mut self.changed);
+        // Users whose history was added are not noted.
+        let is_whole = self.most_changed() || apart.iter().any(|id| !self.changed.apart.contains(id));
+        let ChangedUsers { period, round, users, mut removed, .. } = std::mem::take(&mut self.changed);
+        self.changed.apart = apart.to_vec();
         self.changed.period = period.other();
         self.changed.round = if is_whole { round.other() } else { round };
         self.catalog.fences().for_each(|(_, fence)| fence.begin_saving());
@@ -138,9 +148,8 @@ impl Machine {
         is_whole
     }
 
-    /// Whether the checkpoint that is being written has accumulators that lack history, and still lacks
-    /// users.
-    pub fn saves_apart(&self) -> bool {
+    /// Whether a checkpoint is being written that has accumulators that lack history, and still lacks users.
+    pub fn is_saving_apart(&self) -> bool {
         self.saving.as_ref().is_some_and(|saving| !saving.apart.is_empty())
     }
 
@@ -323,6 +332,10 @@ mod tests {
     fn outlook(state: &[u8], blocks: &BTreeMap<UserId, Vec<u8>>) -> BTreeMap<UserId, String> {
         let mut machine = Machine::load_state(state, 0, Settings::default()).unwrap();
         blocks.values().for_each(|block| machine.load_user(block).unwrap());
+        for (id, version) in machine.ready() {
+            machine.activate(id, version, machine.now());
+        }
+        machine.settle();
         let mut outlook: BTreeMap<UserId, String> = BTreeMap::new();
         for &user in blocks.keys() {
             let explained = (1..5).map(|id| machine.explain(user, &format!("s{id}")));

@@ -11,6 +11,10 @@ impl Machine {
     /// is history. Until [`Machine::activate`] the old version stays in force.
     pub fn define(&mut self, definition: Definition, offset: u64, at: Timestamp) {
         self.reach(at);
+        if self.is_pending(definition.id) == Some(true) {
+            // The checkpoint may have accumulators that only the version before reads.
+            self.save_all_before_change();
+        }
         let (_, unused) = self.catalog.define(definition, self.has_history.then_some(offset));
         self.drop_accumulators(&unused);
     }

@@ -129,8 +129,16 @@ struct MachineBlock {
     digest: u64,
 }
 
-/// Follows a [`MachineBlock`] if users' blocks have accumulators that lack history: all of those.
-/// Builds that do not know it read only the block.
+/// Follows a [`MachineBlock`] if users' blocks have accumulators that no version in force reads: pending
+/// versions need not read all their history again. Builds that do not know it read only the block.
+#[derive(Serialize, Deserialize)]
+struct HistoryBlock {
+    /// The accumulators that lack history.
+    fences: Vec<FenceBlock>,
+    /// The names of those that have it all.
+    complete: Vec<u64>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct FenceBlock {
     accumulator: u64,
@@ -275,8 +283,8 @@ impl Machine {
         }
         user.recent = block.recent;
         // An accumulator that is not restored reads all of its history again. A block may have it
-        // nevertheless: written when it was complete but not yet in force, also if that came after the
-        // instant of the checkpoint; or before it was removed and defined again. It would count twice.
+        // nevertheless: written when it was complete, after the instant of the checkpoint; or before it was
+        // removed and defined again. It would count twice.
         let names = self.catalog.names(block.format);
         let fence = |id: AccumulatorId| self.catalog.accumulator(id).fence.as_ref();
         let is_saved = |id: &AccumulatorId| fence(*id).is_none_or(|fence| fence.is_restored);
@@ -334,8 +342,10 @@ impl Machine {
         let mut bytes = postcard::to_stdvec(&block).expect("blocks hold nothing that cannot be written");
         let apart = self.saving.iter().flat_map(|saving| saving.apart());
         let fences: Vec<FenceBlock> = apart.filter_map(|id| self.fence_block(*id)).collect();
-        if !fences.is_empty() {
-            bytes.extend(postcard::to_stdvec(&fences).expect("blocks hold nothing that cannot be written"));
+        let complete = self.catalog.complete_and_pending();
+        if !fences.is_empty() || !complete.is_empty() {
+            let history = postcard::to_stdvec(&HistoryBlock { fences, complete });
+            bytes.extend(history.expect("blocks hold nothing that cannot be written"));
         }
         bytes
     }
@@ -383,21 +393,27 @@ impl Machine {
             machine.catalog.define(definition(segment, plan)?, block.has_history.then_some(offset));
         }
         if !rest.is_empty() {
-            let fences: Vec<FenceBlock> =
-                postcard::from_bytes(rest).map_err(|error| SnapshotError::Format(error.to_string()))?;
-            fences.into_iter().for_each(|block| machine.restore_fence(block, offset));
+            let history = postcard::from_bytes(rest).map_err(|error| SnapshotError::Format(error.to_string()))?;
+            machine.restore_history(history, offset);
         }
         Ok(machine)
     }
 }
 
 impl Machine {
-    fn restore_fence(&mut self, block: FenceBlock, offset: u64) {
-        let id = self.catalog.names(FORMAT).get(&block.accumulator).copied();
-        if let Some(fence) = id.and_then(|id| self.catalog.fence_mut(id)) {
-            fence.offset = block.offset.min(offset);
-            fence.sources = block.sources.into_iter().collect();
-            fence.is_restored = true;
+    fn restore_history(&mut self, HistoryBlock { fences, complete }: HistoryBlock, offset: u64) {
+        for block in fences {
+            let id = self.catalog.accumulator_named(block.accumulator);
+            if let Some(fence) = id.and_then(|id| self.catalog.fence_mut(id)) {
+                fence.offset = block.offset.min(offset);
+                fence.sources = block.sources.into_iter().collect();
+                fence.is_restored = true;
+            }
+        }
+        for name in complete {
+            if let Some(id) = self.catalog.accumulator_named(name) {
+                self.catalog.complete(id);
+            }
         }
     }
 }

@@ -263,7 +263,7 @@ fn what_a_scan_has_filled_is_written_unchanged_and_read() {
     lines.for_each(|block| machine.load_user(&block).unwrap());
     let accumulators = machine.incomplete();
     let name = machine.accumulator_name(accumulators[0]).unwrap();
-    assert_eq!(machine.restored(name), Some(accumulators[0]));
+    assert_eq!(machine.restored_accumulator(name), Some(accumulators[0]));
     assert_eq!(machine.fence(&accumulators), Some(60), "where it was, and not where the checkpoint is");
     machine.complete(accumulators[0]);
     machine.activate(SegmentId(1), SegmentVersion(1), Timestamp(START));

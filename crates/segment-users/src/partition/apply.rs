@@ -243,6 +243,9 @@ impl Partition {
                     })?;
                     Rule::Where(plan)
                 };
+                if self.machine.is_pending(id) == Some(true) {
+                    self.save_before_change().await?;
+                }
                 self.machine.define(Definition { id, tag, version, where_statement, rule }, record.offset, at);
                 if self.machine.needs_no_history(id) {
                     self.activate(id, version, at).await?;
@@ -254,8 +257,8 @@ impl Partition {
                     return Ok(());
                 }
                 if !self.machine.ready().contains(&(id, version)) {
-                    // A crash lost what the backfill had read, so the same history is read again.
-                    self.backfill_now().await?;
+                    // A crash lost what was read since the checkpoint, so the same history is read again.
+                    self.backfill_now(id).await?;
                 }
                 self.activate(id, version, at).await?;
             }

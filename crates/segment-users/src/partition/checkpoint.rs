@@ -16,9 +16,9 @@ const PUT_OFF_MAX: i64 = 5;
 /// an event, so a busy partition would spend most of its time on checkpoints. A restart applies up to
 /// three times as many records again.
 const PUT_OFF_WHOLE: i64 = 2;
-/// How many intervals a segment has been reading its history before a checkpoint has what was read. Until
-/// then a restart reads it again: that takes less than to write all users.
-const LONG_HISTORY: i64 = PUT_OFF_MAX + 1;
+/// How many intervals a scan of the history has run before a checkpoint has what was read. Until then a
+/// restart reads it again: that takes less than to write all users.
+const LONG_SCAN: i64 = PUT_OFF_MAX + 1;
 /// Fewer are written in some ten milliseconds.
 const MANY_USERS: usize = 8_192;
 
@@ -90,11 +90,12 @@ impl Partition {
     /// Returns when the next checkpoint is due; never, if nothing has happened since the last, or it is
     /// still being written.
     pub(crate) fn checkpoint_due(&self) -> Timestamp {
-        if !self.saving.is_nothing() {
+        if !self.saving.is_nothing() || self.backfill.is_in_between() {
             return Timestamp::MAX;
         }
         let is_level = self.untold.is_empty() && self.machine.settled_until() >= self.machine.now();
-        let put_off = if !is_level || !self.machine.incomplete().is_empty() {
+        let reads_history = !self.machine.incomplete().is_empty();
+        let put_off = if !is_level || reads_history {
             PUT_OFF_MAX
         } else if self.machine.most_changed() && self.machine.user_count() > MANY_USERS {
             PUT_OFF_WHOLE
@@ -102,7 +103,8 @@ impl Partition {
             0
         };
         let after = self.settings.checkpoint_interval_micros.saturating_mul(1 + put_off);
-        Timestamp(self.changed_at.0.saturating_add(after))
+        let due = Timestamp(self.changed_at.0.saturating_add(after));
+        if reads_history { due.max(self.backfill.undisturbed_until(self.ports.clock.now())) } else { due }
     }
 
     /// Does a step of the checkpoint that is being written; or begins one, if something happened since
@@ -151,9 +153,9 @@ impl Partition {
         let progress = Progress { time: self.machine.now(), behind: 0, ..self.progress };
         self.ports.log.commit(Commit { partition: self.id, progress, records: Vec::new() }).await?;
         let marker = self.ports.log.committed(self.id).await?.unwrap_or(progress);
-        let long = self.settings.checkpoint_interval_micros.saturating_mul(LONG_HISTORY);
+        let long = self.settings.checkpoint_interval_micros.saturating_mul(LONG_SCAN);
         let long_ago = Timestamp(self.ports.clock.now().0.saturating_sub(long));
-        let apart = self.backfill.saved(&self.machine, long_ago);
+        let apart = self.backfill.to_save(&self.machine, long_ago);
         let is_whole = self.machine.begin_saving(&apart);
         let backfill = (!apart.is_empty()).then(|| self.backfill.save(&self.machine));
         let partition_state = recovery::encode_state(&self.machine, &self.tombstones, backfill);
@@ -189,7 +191,11 @@ impl Partition {
         self.saving = match std::mem::take(&mut self.saving) {
             Saving::Users(checkpoint) => {
                 let (mut task, store) = (JoinSet::new(), self.ports.checkpoints.clone());
+                let holds_up = self.machine.is_saving_apart();
                 let users = self.machine.save_some(self.settings.checkpoint_users_per_step);
+                if holds_up && !self.machine.is_saving_apart() {
+                    self.backfill.was_held_up(self.saving_since.elapsed());
+                }
                 if users.is_empty() {
                     let marker = checkpoint.marker;
                     task.spawn(async move { store.write(checkpoint).await });

@@ -6,13 +6,14 @@ use ports::warehouse::{History, HistoryOf, Warehouse, WarehouseError};
 use segment_engine::event::Event;
 use segment_engine::ids::UserId;
 use segment_engine::machine::{AccumulatorId, Machine};
+use serde::{Deserialize, Serialize};
 
 use super::slice::Slice;
 use super::{Partition, WorkerError};
 use crate::settings::Settings;
 
 /// A user's history that is still to be read, of one of the ids that it was received with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Unread {
     user: UserId,
     /// The user, or one that was merged into them.

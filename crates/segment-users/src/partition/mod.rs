@@ -198,7 +198,7 @@ impl Partition {
 
     /// Whether there is something to do that events need not wait for, besides users who are behind.
     pub(crate) fn has_work(&self) -> bool {
-        (self.backfill.has_work() && !self.machine.saves_apart()) || self.saving.has_work()
+        (self.backfill.has_work() && !self.machine.is_saving_apart()) || self.saving.has_work()
     }
 
     /// Does some of what events need not wait for, about a slice of each: lets users who are behind

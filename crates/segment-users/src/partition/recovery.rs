@@ -70,7 +70,7 @@ impl Partition {
     async fn restore(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         ports.checkpoints.forget_added(id).await?;
         let State { machine, tombstones, backfill, marker } = usable_state(id, &ports, settings).await?;
-        if let Some(offset) = backfill.begins_at() {
+        if let Some(offset) = backfill.goes_on_at() {
             tracing::info!(partition = id.0, offset, "goes on reading the history of new segments");
         }
         ports.left_out.begin(id, marker.next_offset);

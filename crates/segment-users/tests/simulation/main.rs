@@ -75,6 +75,8 @@ struct World {
     store: Arc<MemoryConfigStore>,
     /// The offset up to which each partition's notifications were read.
     read: [u64; PARTITIONS as usize],
+    /// How many starts went on with a history that was read in part.
+    half_read: u64,
     /// The last sequence and the memberships of each user, from the notifications.
     emitted: BTreeMap<UserId, (u64, BTreeSet<SegmentId>)>,
 }
@@ -96,6 +98,7 @@ impl World {
             sent: Vec::new(),
             store: Arc::default(),
             read: [0; PARTITIONS as usize],
+            half_read: 0,
             emitted: BTreeMap::new(),
         };
         for user in 1..=USERS {
@@ -138,6 +141,7 @@ impl World {
             }
             82..90 => {
                 let at = self.random.u32(..PARTITIONS) as usize;
+                self.store_users(at).await;
                 self.work(at, Work::Backfill).await;
             }
             90..91 => {
@@ -157,6 +161,16 @@ impl World {
             103 => self.damage().await,
             104..108 => self.set_list().await,
             _ => self.set_traits().await,
+        }
+    }
+
+    /// Lets a checkpoint have most users that it lacks while history waits for it.
+    async fn store_users(&mut self, at: usize) {
+        for _ in 0..self.random.u32(..12) {
+            if self.partitions[at].machine().is_saving_apart() {
+                self.partitions[at].checkpoint_if_due().await.unwrap();
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -249,6 +263,8 @@ impl World {
     async fn reopen(&mut self, at: usize) {
         self.archive_all().await;
         let partition = Partition::open(PartitionId(at as u32), self.ports.clone(), settings()).await.unwrap();
+        let half_read = |segment: &SegmentId| (0.01..0.95).contains(&partition.newest_progress(*segment));
+        self.half_read += u64::from(self.segments.keys().any(half_read));
         self.partitions.insert(at, partition);
     }
 
@@ -261,9 +277,13 @@ impl World {
 
     async fn rest(&mut self) {
         definitions::relay(&self.ports.log).await.unwrap();
-        for partition in &mut self.partitions {
+        for at in 0..PARTITIONS as usize {
             // History waits while one is being written.
-            partition.checkpoint().await.unwrap();
+            self.partitions[at].checkpoint().await.unwrap();
+            if self.random.bool() {
+                drop(self.partitions.remove(at));
+                self.reopen(at).await;
+            }
         }
         // A scan of the history works by itself while nothing else does.
         let mut idle_rounds = 0;
@@ -288,13 +308,15 @@ enum Work {
     Backfill,
 }
 
-async fn run(seed: u64) {
+/// Returns how many starts went on with a history that was read in part.
+async fn run(seed: u64) -> u64 {
     let mut world = World::new(seed).await;
     for _ in 0..STEPS {
         world.step().await;
     }
     world.rest().await;
     world.check().await;
+    world.half_read
 }
 
 /// Prints the seed if the run fails.
@@ -317,9 +339,11 @@ async fn memberships_are_those_of_the_events_in_any_order() {
         Some(seed) => seed..seed + 1,
         None => 0..number("USS_SIMULATION_RUNS").unwrap_or(2_000),
     };
+    let (runs, mut half_read) = (seeds.end - seeds.start, 0);
     for seed in seeds {
         let seed = Seed(seed);
-        run(seed.0).await;
+        half_read += run(seed.0).await;
         assert!(!metrics.render().contains("uss_audit_disagreements_total"), "a recovery found a difference");
     }
+    assert!(half_read > runs / 100, "{half_read} starts in {runs} runs went on with a history");
 }

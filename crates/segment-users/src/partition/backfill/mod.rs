@@ -6,6 +6,7 @@
 mod scan;
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use ports::log::{NewRecord, Topic};
 use ports::records::SegmentRecord;
@@ -25,16 +26,19 @@ const SCANNED: f64 = 0.95;
 const READ: f64 = 0.99;
 /// The same, when all users have been evaluated and changes are still to be emitted.
 const UNTOLD: f64 = 0.999;
+/// For how many times as long as a checkpoint held up a backfill it goes on before the next.
+const UNDISTURBED: u32 = 5;
 /// How many events are added between two looks at the time.
 const EVENTS_PER_LOOK: usize = 16;
 
-/// What is read. Checkpoints have the scan, with what it has filled. What merged users brought along is
-/// read soon after it, and again after a restart, with all history of what lacks it.
+/// What is read. A checkpoint may have it, with what users have of what is being filled.
 #[derive(Debug, Default)]
 pub(crate) struct Backfill {
     scan: Scan,
     /// When the scan began to read; long ago, if a checkpoint had it.
     began_at: Option<Timestamp>,
+    /// When the last checkpoint no longer held it up, and how long it goes on before the next.
+    undisturbed: Option<(Instant, Duration)>,
     /// What the scan has filled. It still lacks what merged users brought along.
     scanned: Vec<AccumulatorId>,
     merged: Option<Merged>,
@@ -65,39 +69,82 @@ impl Merged {
     }
 }
 
-/// A backfill in a checkpoint.
+/// A backfill in a checkpoint, with the names of accumulators.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct BackfillBlock {
     scan: ScanBlock,
-    /// The names of the accumulators that the scan has filled.
     scanned: Vec<u64>,
+    merged: Option<MergedBlock>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct MergedBlock {
+    accumulators: Vec<u64>,
+    unread: Vec<Unread>,
+    total: usize,
 }
 
 impl Backfill {
     /// Returns the offset at which the scan goes on; `None` if it has not begun.
-    pub(crate) fn begins_at(&self) -> Option<u64> {
+    pub(crate) fn goes_on_at(&self) -> Option<u64> {
         (!self.scan.is_idle()).then(|| self.scan.at())
     }
 
-    /// Returns the accumulators of which a checkpoint has what users have: none, if the scan began after
-    /// `latest`.
-    pub(crate) fn saved(&self, machine: &Machine, latest: Timestamp) -> Vec<AccumulatorId> {
-        if self.began_at.is_none_or(|began_at| began_at > latest) {
+    /// Returns the accumulators of which a checkpoint has what users have: none, unless the scan began
+    /// before.
+    pub(crate) fn to_save(&self, machine: &Machine, before: Timestamp) -> Vec<AccumulatorId> {
+        if self.began_at.is_none_or(|began_at| began_at > before) {
             return Vec::new();
         }
-        let all = self.scan.accumulators().chain(self.scanned.iter().copied());
+        let merged = self.merged_to_save().into_iter().flat_map(|merged| merged.accumulators.iter().copied());
+        let all = self.scan.accumulators().chain(self.scanned.iter().copied()).chain(merged);
         all.filter(|id| machine.fence(&[*id]).is_some()).collect()
     }
 
+    /// What merged users brought along, unless events of it were read and not added, or users are about
+    /// to get what was added.
+    fn merged_to_save(&self) -> Option<&Merged> {
+        self.merged.as_ref().filter(|merged| merged.events.is_empty() && !merged.is_read())
+    }
+
     pub(crate) fn save(&self, machine: &Machine) -> BackfillBlock {
-        let names = self.scanned.iter().filter_map(|id| machine.accumulator_name(*id));
-        BackfillBlock { scan: self.scan.save(machine), scanned: names.collect() }
+        let names = |ids: &[AccumulatorId]| ids.iter().filter_map(|id| machine.accumulator_name(*id)).collect();
+        let merged = self.merged_to_save().map(|merged| MergedBlock {
+            accumulators: names(&merged.accumulators),
+            unread: merged.unread.clone(),
+            total: merged.total,
+        });
+        BackfillBlock { scan: self.scan.save(machine), scanned: names(&self.scanned), merged }
     }
 
     pub(crate) fn load(block: BackfillBlock, machine: &Machine) -> Result<Self, SnapshotError> {
-        let scanned = block.scanned.into_iter().filter_map(|name| machine.restored(name)).collect();
-        let began_at = Some(Timestamp::MIN);
-        Ok(Self { scanned, scan: Scan::load(block.scan, machine)?, began_at, ..Self::default() })
+        let ids = |names: Vec<u64>| names.into_iter().filter_map(|name| machine.restored_accumulator(name)).collect();
+        let merged = block.merged.map(|MergedBlock { accumulators, unread, total }| Merged {
+            accumulators: ids(accumulators),
+            unread,
+            events: VecDeque::new(),
+            total,
+        });
+        let (scan, scanned) = (Scan::load(block.scan, machine)?, ids(block.scanned));
+        Ok(Self { scan, began_at: Some(Timestamp::MIN), scanned, merged, ..Self::default() })
+    }
+
+    /// Notes that a checkpoint held it up so long.
+    pub(crate) fn was_held_up(&mut self, length: Duration) {
+        self.undisturbed = Some((Instant::now(), length * UNDISTURBED));
+    }
+
+    /// Returns until when no checkpoint may hold it up.
+    pub(crate) fn undisturbed_until(&self, now: Timestamp) -> Timestamp {
+        let left = self.undisturbed.map(|(since, length)| length.saturating_sub(since.elapsed()));
+        let micros = left.map_or(0, |left| i64::try_from(left.as_micros()).unwrap_or(i64::MAX));
+        if micros > 0 { Timestamp(now.0.saturating_add(micros)) } else { Timestamp::MIN }
+    }
+
+    /// Whether a checkpoint would lose what was read: events are about to be added, or users to get
+    /// theirs. Both take only moments.
+    pub(crate) fn is_in_between(&self) -> bool {
+        self.merged.is_some() && self.merged_to_save().is_none()
     }
 
     /// Returns the offset that the archiver must reach before all can be read, if it is known.
@@ -150,7 +197,8 @@ impl Backfill {
 impl Partition {
     /// Does one step of work for the segments that wait for history: reads some, and adds some of
     /// what was read. Returns whether there is more to do at once; false also while the archiver is
-    /// not yet as far as the history reaches. Cancel-safe: the next call goes on.
+    /// not yet as far as the history reaches, and while a checkpoint is being written that has what was
+    /// added before. Cancel-safe: the next call goes on.
     pub async fn backfill_step(&mut self) -> Result<bool, WorkerError> {
         let archived = self.ports.warehouse.archive_position(self.id).await?;
         let more = self.read_more(archived).await?;
@@ -159,11 +207,11 @@ impl Partition {
     }
 
     /// Reads history, if there is none to [`fill`](Self::fill) in, and announces what is complete. The
-    /// archiver is at least as far as `archived`. Returns whether there is more to do at once.
-    /// Cancel-safe.
+    /// archiver is at least as far as `archived`. Returns whether there is more to do at once; false also
+    /// while [`fill`](Self::fill) waits for a checkpoint. Cancel-safe.
     pub(crate) async fn read_more(&mut self, archived: u64) -> Result<bool, WorkerError> {
         self.backfill.awaits = None;
-        if self.machine.saves_apart() {
+        if self.machine.is_saving_apart() {
             return Ok(false);
         }
         // Also what needs only the accumulators that others completed.
@@ -184,7 +232,11 @@ impl Partition {
         let warehouse = self.ports.warehouse.clone();
         let scan = &mut self.backfill.scan;
         let bytes_max = self.settings.history_bytes_max;
+        let before = scan.at();
         let awaits = scan.next(&self.machine, &*warehouse, (self.id, archived), bytes_max).await?;
+        if scan.at() != before {
+            self.changed_at = self.changed_at.min(self.ports.clock.now());
+        }
         self.backfill.awaits = self.backfill.awaits.max(awaits);
         Ok(awaits.is_none() || self.backfill.scan.is_running())
     }
@@ -192,11 +244,8 @@ impl Partition {
     /// Adds some of the history that was read, or completes accumulators, for a slice of time; but not
     /// while a checkpoint is being written that has what was added before.
     pub(crate) fn fill(&mut self) {
-        if self.machine.saves_apart() {
+        if self.machine.is_saving_apart() {
             return;
-        }
-        if self.backfill.scan.has_events() {
-            self.changed_at = self.changed_at.min(self.ports.clock.now());
         }
         let slice = Slice::begin(self.settings.slice);
         let mut left = self.settings.backfill_events_per_step;
@@ -358,12 +407,11 @@ impl Partition {
         Ok(true)
     }
 
-    /// Fills every incomplete accumulator before it returns: needed when the log says that a
-    /// version took effect here and a crash lost what had been read for it. What has been read since
-    /// counts.
-    pub(crate) async fn backfill_now(&mut self) -> Result<(), WorkerError> {
+    /// Completes what a segment lacks before it returns: needed when the log says that a version took
+    /// effect here and a crash lost what had been read for it. What has been read since counts.
+    pub(crate) async fn backfill_now(&mut self, segment: SegmentId) -> Result<(), WorkerError> {
         self.save_before_change().await?;
-        while !self.machine.incomplete().is_empty() {
+        while !self.machine.lacking(segment).is_empty() {
             if !self.backfill_step().await? {
                 tracing::info!(partition = self.id.0, "waiting for the archiver: a new segment needs the history");
                 self.wait_until_archived(self.id, self.backfill.awaits.unwrap_or_default()).await?;
@@ -376,7 +424,7 @@ impl Partition {
     /// Returns when a partition has been archived up to an offset.
     pub(crate) async fn wait_until_archived(&self, partition: PartitionId, offset: u64) -> Result<(), WorkerError> {
         while self.ports.warehouse.archive_position(partition).await? < offset {
-            tokio::time::sleep(std::time::Duration::from_millis(self.settings.archive_linger_ms)).await;
+            tokio::time::sleep(Duration::from_millis(self.settings.archive_linger_ms)).await;
         }
         Ok(())
     }

@@ -77,12 +77,12 @@ impl Scan {
             return Err(SnapshotError::Format("a scan fills more accumulators than it can".to_owned()));
         }
         let filling = |(name, joined, is_second_round)| {
-            Some(Filling { accumulator: machine.restored(name)?, joined, is_second_round })
+            Some(Filling { accumulator: machine.restored_accumulator(name)?, joined, is_second_round })
         };
         Ok(Self { at: block.at, filling: block.filling.into_iter().filter_map(filling).collect(), ..Self::default() })
     }
 
-    /// Returns the offset before which it has read everything in this round.
+    /// Returns the offset before which everything has been read in this round.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
@@ -181,14 +181,14 @@ impl Scan {
         };
         let next = cursor.next().await;
         match &next {
-            Ok(Some(events)) => self.at = events.last().map_or(self.at, |event| event.offset + 1),
+            Ok(Some(batch)) => self.at = batch.until,
             Ok(None) => self.at = self.to,
             Err(_) => {}
         }
         if !matches!(next, Ok(Some(_))) {
             self.cursor = None;
         }
-        self.events = next?.unwrap_or_default().into();
+        self.events = next?.map_or_else(VecDeque::new, |batch| batch.events.into());
         Ok(None)
     }
 
