@@ -208,13 +208,24 @@ impl Site {
         Ok(took)
     }
 
+    /// Asks while ten new segments at a time read their history.
     async fn ask_beside_history(&self, results: &mut Results) -> Result<()> {
-        let mut others = Results::default();
-        let ten: Vec<String> = (20..30).map(clause).collect();
-        let saved = self.in_force("asked", "ten more", &ten, &mut others);
-        let asked = self.ask("while ten new segments read their history", results);
-        let (saved, ()) = futures_util::join!(saved, asked);
-        saved.map(drop)
+        let is_over = Cell::new(false);
+        let histories = async {
+            let mut first = 200;
+            while !is_over.get() {
+                let ten: Vec<String> = (first..first + 10).map(clause).collect();
+                self.in_force(&format!("asked-{first}"), "", &ten, &mut Results::default()).await?;
+                first += 10;
+            }
+            Ok(())
+        };
+        let asked = async {
+            self.ask("while ten new segments read their history", results).await;
+            is_over.set(true);
+        };
+        let (read, ()) = futures_util::join!(histories, asked);
+        read
     }
 
     async fn ask_under_load(&self, results: &mut Results) -> Result<()> {

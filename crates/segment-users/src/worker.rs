@@ -139,11 +139,12 @@ impl Worker {
                 queries.push(query);
             }
             let turn = partition.turn().await?;
+            // First, while nothing that was read waits to be added.
+            partition.tend_checkpoint().await?;
             let filling = if partition.backfill.waits() { false } else { self.read_more(partition).await? };
             if let Some(offset) = partition.backfill.awaits() {
                 flush_until(&self.flush, offset);
             }
-            partition.tend_checkpoint().await?;
             self.progress.send_replace(partition.progress());
             self.marker.send_replace(partition.marker);
             for query in queries.drain(..) {

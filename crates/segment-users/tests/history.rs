@@ -204,6 +204,30 @@ async fn a_checkpoint_has_a_scan_that_has_run_for_long() {
     assert_eq!(memberships(&world, USER), [SegmentId(1)]);
 }
 
+#[tokio::test]
+async fn a_checkpoint_has_what_merged_users_brought_along() {
+    let mut world = world(small_pieces()).await;
+    let survivor = (8..).find(|id| home(*id) != home(USER)).unwrap();
+    world.event(survivor, "page_viewed", json!({})).await;
+    world.user(USER, json!({"type": "merge", "user_id": USER, "survivor": survivor})).await;
+    world.run().await;
+    define(&mut world, 1, "count(*) = 301").await;
+    let progress =
+        |world: &World| world.partitions[home(survivor)].segment_progress(SegmentId(1), SegmentVersion(1)).unwrap();
+    let mut steps_after_the_scan = 0;
+    while steps_after_the_scan < 20 {
+        world.partitions[home(survivor)].backfill_step().await.unwrap();
+        tokio::task::yield_now().await;
+        steps_after_the_scan += i32::from(progress(&world) >= 0.95);
+    }
+    world.clock.advance_micros(60 * SECOND);
+    world.partitions[home(survivor)].checkpoint().await.unwrap();
+    world.restart().await;
+    assert!((0.95..0.99).contains(&progress(&world)), "{}", progress(&world));
+    world.run().await;
+    assert_eq!(memberships(&world, survivor), [SegmentId(1)]);
+}
+
 /// A warehouse that reports what it returned.
 struct Watched {
     inner: MemoryWarehouse,

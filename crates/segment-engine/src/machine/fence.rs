@@ -25,8 +25,7 @@ pub(super) struct Fence {
     apart: BySlot,
     /// The users in the slots before this one have theirs.
     moved: usize,
-    /// Those in the slots before this one had it when a checkpoint began, which has only what stands here
-    /// or nothing.
+    /// Those in the slots before this one had it when a checkpoint began, which may lack it.
     left_out: usize,
     /// Whether a checkpoint had it, with what users have of it.
     pub(super) is_restored: bool,
@@ -89,7 +88,7 @@ impl Fence {
         self.apart.take(slot);
     }
 
-    /// Notes that a checkpoint begins. It leaves out what users have got already.
+    /// Notes that a checkpoint begins. It may lack what users have got already.
     pub(super) fn begin_saving(&mut self) {
         self.left_out = self.moved;
     }

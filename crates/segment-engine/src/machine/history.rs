@@ -135,7 +135,9 @@ impl Machine {
     /// it live.
     pub fn add_history(&mut self, accumulators: &[AccumulatorId], source: UserId, event: &Event) {
         debug_assert!(!self.saves_any(accumulators), "a checkpoint has what users had when it began");
-        self.changed.history_was_added();
+        if self.existing(accumulators).any(|shared| shared.fence.is_some()) {
+            self.changed.history_was_added();
+        }
         let (now, user) = (self.now, event.user_id);
         let Some(slot) = self.by_id.get(&user).copied() else { return };
         for &id in accumulators {

@@ -170,7 +170,7 @@ impl Machine {
     }
 
     /// Saves all users that are left, because what follows changes what their blocks hold: it removes
-    /// segments, or accumulators of versions in force.
+    /// segments, or accumulators that the checkpoint has.
     pub(super) fn save_all_before_change(&mut self) {
         let Some(mut saving) = self.saving.take() else { return };
         while let Some(slot) = self.next_left(&mut saving.left) {

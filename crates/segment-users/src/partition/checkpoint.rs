@@ -87,8 +87,8 @@ impl Saving {
 }
 
 impl Partition {
-    /// Returns when the next checkpoint is due; never, if nothing has happened since the last, or it is
-    /// still being written.
+    /// Returns when the next checkpoint is due; never, if nothing has happened since the last, it is still
+    /// being written, or what a backfill has read is on its way to the users.
     pub(crate) fn checkpoint_due(&self) -> Timestamp {
         if !self.saving.is_nothing() || self.backfill.is_in_between() {
             return Timestamp::MAX;
@@ -125,6 +125,10 @@ impl Partition {
     /// Writes a checkpoint: the users that changed since the last one, or all, and their position.
     pub async fn checkpoint(&mut self) -> Result<(), WorkerError> {
         self.complete_checkpoint().await?;
+        while self.backfill.is_in_between() {
+            self.fill();
+            tokio::task::yield_now().await;
+        }
         self.begin_checkpoint().await?;
         self.complete_checkpoint().await
     }

@@ -85,9 +85,10 @@ struct MergedBlock {
 }
 
 impl Backfill {
-    /// Returns the offset at which the scan goes on; `None` if it has not begun.
+    /// Returns the offset at which the scan goes on; `None` if nothing is being read.
     pub(crate) fn goes_on_at(&self) -> Option<u64> {
-        (!self.scan.is_idle()).then(|| self.scan.at())
+        let is_idle = self.scan.is_idle() && self.scanned.is_empty() && self.merged.is_none();
+        (!is_idle).then(|| self.scan.at())
     }
 
     /// Returns the accumulators of which a checkpoint has what users have: none, unless the scan began
@@ -142,7 +143,7 @@ impl Backfill {
     }
 
     /// Whether a checkpoint would lose what was read: events are about to be added, or users to get
-    /// theirs. Both take only moments.
+    /// theirs. That ends when [`fill`](Partition::fill) has done its work.
     pub(crate) fn is_in_between(&self) -> bool {
         self.merged.is_some() && self.merged_to_save().is_none()
     }
@@ -281,7 +282,8 @@ impl Partition {
         let mut new = self.machine.incomplete();
         new.retain(|accumulator| !self.backfill.has(*accumulator));
         new.truncate(room);
-        if self.backfill.scan.is_idle() && self.backfill.scanned.is_empty() {
+        let Backfill { scan, scanned, merged, .. } = &self.backfill;
+        if scan.is_idle() && scanned.is_empty() && merged.is_none() {
             self.backfill.began_at = Some(self.ports.clock.now());
         }
         new.into_iter().for_each(|accumulator| self.backfill.scan.join(accumulator));
@@ -309,6 +311,7 @@ impl Partition {
         let merged = self.backfill.merged.as_mut().filter(|merged| !merged.unread.is_empty());
         if let Some(Merged { accumulators, unread, events, .. }) = merged {
             *events = read_some(&self.machine, &*warehouse, &self.settings, accumulators, unread).await?;
+            self.changed_at = self.changed_at.min(self.ports.clock.now());
         }
         Ok(())
     }
