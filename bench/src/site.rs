@@ -97,8 +97,12 @@ pub(crate) async fn run(binary: &Path, scale: Scale, results: &mut Results) -> R
             true => (Some(site.save_under_load(results).await?), Some(site.busy(results).await?)),
             false => (None, None),
         };
-        let server = site.kill(results).await?;
-        let installation = server.stop_and_keep()?;
+        let site = site.kill(results).await?;
+        if is_full {
+            // At the end: what it leaves behind would be measured with everything after it.
+            site.ask_beside_history(results).await?;
+        }
+        let installation = site.server.stop_and_keep()?;
         let one_shot = one_shot(&installation.path().join("warehouse.duckdb"), &clause(0), size, results)?;
         let of_ten = together.map(|took| ("ten new segments: in terms of DuckDB's one query", took));
         if let (Some(Some(ten)), Some(one)) = (together, alone) {
@@ -155,7 +159,6 @@ impl Site {
     async fn busy(&self, results: &mut Results) -> Result<Option<f64>> {
         let ten: Vec<String> = (1..=10).map(clause).collect();
         let together = self.in_force("ten", "ten new segments at once", &ten, results).await?;
-        self.ask_beside_history(results).await?;
         self.first_contact(results).await?;
         self.server.wait_until_applied().await?;
         self.ask_under_load(results).await?;
@@ -164,13 +167,13 @@ impl Site {
     }
 
     /// Kills the server, and measures how soon it is back.
-    async fn kill(self, results: &mut Results) -> Result<Server> {
+    async fn kill(self, results: &mut Results) -> Result<Self> {
         let started = Instant::now();
         let server = self.server.kill_and_start()?;
         results.one(restart::SERVING, self.size.to_string(), Unit::Seconds, started.elapsed().as_secs_f64());
         server.wait_until_applied().await?;
         results.one(restart::STORED, self.size.to_string(), Unit::Seconds, started.elapsed().as_secs_f64());
-        Ok(server)
+        Ok(Self { server, ..self })
     }
 
     /// Saves segments that need no history, one after another: others have the same clauses.
@@ -215,7 +218,8 @@ impl Site {
             let mut first = 200;
             while !is_over.get() {
                 let ten: Vec<String> = (first..first + 10).map(clause).collect();
-                self.in_force(&format!("asked-{first}"), "", &ten, &mut Results::default()).await?;
+                let tag = format!("asked-{first}");
+                self.in_force(&tag, "ten new segments beside questions", &ten, &mut Results::default()).await?;
                 first += 10;
             }
             Ok(())
