@@ -37,8 +37,8 @@ pub(crate) struct Backfill {
     scan: Scan,
     /// When the scan began to read; long ago, if a checkpoint had it.
     began_at: Option<Timestamp>,
-    /// When the last checkpoint no longer held it up, and how long it goes on before the next.
-    undisturbed: Option<(Instant, Duration)>,
+    /// Until when no checkpoint may hold it up, because one did before.
+    undisturbed_until: Option<Instant>,
     /// What the scan has filled. It still lacks what merged users brought along.
     scanned: Vec<AccumulatorId>,
     merged: Option<Merged>,
@@ -132,14 +132,14 @@ impl Backfill {
 
     /// Notes that a checkpoint held it up so long.
     pub(crate) fn was_held_up(&mut self, length: Duration) {
-        self.undisturbed = Some((Instant::now(), length * UNDISTURBED));
+        self.undisturbed_until = Some(Instant::now() + length * UNDISTURBED);
     }
 
     /// Returns until when no checkpoint may hold it up.
     pub(crate) fn undisturbed_until(&self, now: Timestamp) -> Timestamp {
-        let left = self.undisturbed.map(|(since, length)| length.saturating_sub(since.elapsed()));
+        let left = self.undisturbed_until.map(|until| until.saturating_duration_since(Instant::now()));
         let micros = left.map_or(0, |left| i64::try_from(left.as_micros()).unwrap_or(i64::MAX));
-        if micros > 0 { Timestamp(now.0.saturating_add(micros)) } else { Timestamp::MIN }
+        Timestamp(now.0.saturating_add(micros))
     }
 
     /// Whether a checkpoint would lose what was read: events are about to be added, or users to get
