@@ -33,6 +33,10 @@ const CHANGES_PER_COMMIT: usize = 1_024;
 /// How many changes users who catch up leave for the next commit: few, since those of new events come
 /// after them. The log writes the commits of several partitions together.
 const CHANGES_OF_FOLLOWERS_MAX: usize = 256;
+/// The same while turns have more than [`FEW_RECORDS`] records: each commit costs processor time, but
+/// somebody waits for the events.
+const CHANGES_BESIDE_EVENTS_MAX: usize = 64;
+const FEW_RECORDS: f32 = 2.0;
 
 /// The ports of a partition. Cheap to clone.
 #[derive(Clone)]
@@ -113,6 +117,8 @@ pub struct Partition {
     told: HashMap<SegmentId, (SegmentVersion, u64)>,
     /// The offsets of what was left out since the last commit.
     pub(crate) left_out: Vec<u64>,
+    /// How many records a turn has, lately.
+    records_per_turn: f32,
     /// The position of the last checkpoint.
     pub(crate) marker: Progress,
     pub(crate) saving: checkpoint::Saving,
@@ -178,6 +184,7 @@ impl Partition {
             .log
             .read(Topic::Events, self.id, self.progress.next_offset, self.settings.batch_bytes_max)
             .await?;
+        self.records_per_turn += (batch.records.len() as f32 - self.records_per_turn) / 8.0;
         let started = Instant::now();
         let mut slice = Slice::begin(self.settings.slice);
         for record in &batch.records {
@@ -211,7 +218,9 @@ impl Partition {
 
     fn catch_up(&mut self) {
         let slice = Slice::begin(self.settings.slice);
-        while self.untold.len() + self.machine.changes() < CHANGES_OF_FOLLOWERS_MAX
+        let events_come = self.records_per_turn > FEW_RECORDS;
+        let changes_max = if events_come { CHANGES_BESIDE_EVENTS_MAX } else { CHANGES_OF_FOLLOWERS_MAX };
+        while self.untold.len() + self.machine.changes() < changes_max
             && !self.machine.catch_up(self.settings.followers_per_turn_max)
             && !slice.is_over()
         {}

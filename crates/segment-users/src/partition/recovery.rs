@@ -86,6 +86,7 @@ impl Partition {
             outgoing: Vec::new(),
             untold: VecDeque::new(),
             told: HashMap::new(),
+            records_per_turn: 0.0,
             left_out: Vec::new(),
             marker,
             saving: Saving::default(),
