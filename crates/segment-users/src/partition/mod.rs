@@ -117,7 +117,7 @@ pub struct Partition {
     told: HashMap<SegmentId, (SegmentVersion, u64)>,
     /// The offsets of what was left out since the last commit.
     pub(crate) left_out: Vec<u64>,
-    /// How many records a turn has, lately.
+    /// How many records a turn has: a moving average.
     records_per_turn: f32,
     /// The position of the last checkpoint.
     pub(crate) marker: Progress,
