@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ports::log::{Topic, partition_of};
+use ports::checkpoints::Generation;
+use ports::log::{NewRecord, Topic, partition_of};
 use ports::warehouse::{
     ArchiveBatch, Departure, History, HistoryCursor, HistoryOf, HistoryScan, Table, Warehouse, WarehouseError,
     history_bytes,
@@ -202,6 +203,56 @@ async fn a_checkpoint_has_a_scan_that_has_run_for_long() {
     }
     world.run().await;
     assert_eq!(memberships(&world, USER), [SegmentId(1)]);
+}
+
+/// An event of each user.
+async fn one_of_each(world: &mut World, users: i64) {
+    let record = |user: i64| NewRecord {
+        topic: Topic::Events,
+        partition: partition_of(UserId(user), PARTITIONS),
+        key: user.to_string(),
+        value: serde_json::to_vec(&json!({
+            "user_id": user, "client_ref_id": "client", "payload": {"activity_type": "page_viewed"}, "received_at": "",
+        }))
+        .unwrap(),
+    };
+    world.ports.log.append((0..users).map(record).collect()).await.unwrap();
+    world.run().await;
+}
+
+/// Tends to a partition's checkpoint, and returns whether a new one is stored then.
+async fn is_checkpointed(world: &mut World) -> bool {
+    let (id, checkpoints) = (world.partitions[0].id(), world.ports.checkpoints.clone());
+    let before = checkpoints.marker(id, Generation::Latest).await.unwrap();
+    for _ in 0..1_000 {
+        world.partitions[0].checkpoint_if_due().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    checkpoints.marker(id, Generation::Latest).await.unwrap() != before
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_all_users_is_put_off_unless_a_segment_has_read_their_history() {
+    let mut world = World::new().await;
+    world.segment(1, "active", 1, "count(*) >= 2").await;
+    one_of_each(&mut world, 20_000).await;
+    let interval = world.settings.checkpoint_interval_micros;
+    let mut intervals = Vec::new();
+    for reads_history in [false, true] {
+        world.partitions[0].checkpoint().await.unwrap();
+        one_of_each(&mut world, 20_000).await;
+        if reads_history {
+            world.segment(2, "viewers", 1, "count(*) FILTER (WHERE activity_type = 'page_viewed') >= 2").await;
+        }
+        let mut passed = 0;
+        while !is_checkpointed(&mut world).await {
+            world.clock.advance_micros(interval);
+            world.run().await;
+            passed += 1;
+        }
+        intervals.push(passed);
+    }
+    assert_eq!(intervals, [3, 1]);
 }
 
 #[tokio::test]

@@ -65,6 +65,8 @@ pub(super) struct ChangedUsers {
     /// The accumulators that lack history of which the last checkpoint had what users have; none, if
     /// history was added since.
     apart: Vec<AccumulatorId>,
+    /// Whether accumulators have got their history since.
+    has_history: bool,
 }
 
 impl ChangedUsers {
@@ -79,6 +81,11 @@ impl ChangedUsers {
     /// Notes that users change who are not noted.
     pub(super) fn history_was_added(&mut self) {
         self.apart.clear();
+    }
+
+    /// Notes that accumulators have got their history.
+    pub(super) fn history_is_complete(&mut self) {
+        self.has_history = true;
     }
 
     /// Notes that a user is removed.
@@ -120,6 +127,12 @@ impl Machine {
     /// before began.
     pub fn most_changed(&self) -> bool {
         self.changed.users.len() > self.by_id.len() / 2
+    }
+
+    /// Whether accumulators have got their history since the last checkpoint began. Without the next, a
+    /// restart reads it again.
+    pub fn has_read_history(&self) -> bool {
+        self.changed.has_history
     }
 
     /// Begins a checkpoint of this instant, which must be settled, with nobody behind.

@@ -14,7 +14,8 @@ use super::{CHANGES_PER_COMMIT, Partition, WorkerError, recovery};
 const PUT_OFF_MAX: i64 = 5;
 /// The same while a checkpoint would write all of many users. To write a user takes longer than to apply
 /// an event, so a busy partition would spend most of its time on checkpoints. A restart applies up to
-/// three times as many records again.
+/// three times as many records again. It would also read again what segments have read of the history,
+/// so after that a checkpoint is not put off.
 const PUT_OFF_WHOLE: i64 = 2;
 /// How many intervals a scan of the history has run before a checkpoint has what was read. Until then a
 /// restart reads it again: that takes less than to write all users.
@@ -97,7 +98,10 @@ impl Partition {
         let reads_history = !self.machine.incomplete().is_empty();
         let put_off = if !is_level || reads_history {
             PUT_OFF_MAX
-        } else if self.machine.most_changed() && self.machine.user_count() > MANY_USERS {
+        } else if self.machine.most_changed()
+            && !self.machine.has_read_history()
+            && self.machine.user_count() > MANY_USERS
+        {
             PUT_OFF_WHOLE
         } else {
             0

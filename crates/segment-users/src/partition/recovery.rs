@@ -52,12 +52,15 @@ impl Partition {
     /// deleted (`delete`).
     pub async fn open(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let mut partition = Self::restore(id, ports, settings).await?;
+        tracing::debug!(partition = id.0, "restored a checkpoint");
         let committed = partition.ports.log.committed(id).await?;
         // If the log has lost its end, its last commit may be older than the checkpoint.
         let committed = committed.filter(|committed| committed.next_offset >= partition.marker.next_offset);
         let Some(committed) = committed else { return Ok(partition) };
         let emitted = partition.notifications_until(committed).await?;
         let recomputed = partition.fold_until(committed).await?;
+        let records = committed.next_offset - partition.marker.next_offset;
+        tracing::debug!(partition = id.0, records, "applied the records since the checkpoint");
         partition.progress = committed;
         if committed != partition.marker {
             partition.changed_at = partition.ports.clock.now();

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use ports::records::instant;
 use ports::records::json::{JsonError, Reader};
 use segment_engine::time::Timestamp;
-use serde_json::Value;
 
 use super::mapping::Field;
 use super::rejected::code;
 use super::source::{json_text, whole_numbers};
 use super::times::Times;
+
+/// Room for most events as JSON.
+const EVENT_BYTES: usize = 512;
 
 /// Why a row cannot become an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,26 +22,26 @@ pub(crate) struct Problem {
     pub(crate) message: String,
 }
 
-/// The event of a row.
+/// The event of a row. Its values are those of the row, unless they had to be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ImportedEvent {
+pub(crate) struct ImportedEvent<'a> {
     /// The time before any shift.
     pub(crate) created_at: Timestamp,
     /// The other fields besides `payload`, as JSON.
-    top: BTreeMap<&'static str, String>,
+    top: BTreeMap<&'static str, Cow<'a, str>>,
     /// The payload's properties, as JSON.
-    payload: BTreeMap<String, String>,
+    payload: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     /// Whether `123.0` stands for 123.
     whole_floats: bool,
 }
 
-impl ImportedEvent {
+impl<'a> ImportedEvent<'a> {
     pub(crate) fn new(whole_floats: bool) -> Self {
         Self { created_at: Timestamp(0), top: BTreeMap::new(), payload: BTreeMap::new(), whole_floats }
     }
 
     /// Sets a field to a value in JSON.
-    pub(crate) fn put(&mut self, field: Field, value: String) {
+    pub(crate) fn put(&mut self, field: Field<'a>, value: Cow<'a, str>) {
         match field {
             Field::Top(name) => drop(self.top.insert(name, value)),
             Field::Payload(name) => drop(self.payload.insert(name, value)),
@@ -50,18 +52,25 @@ impl ImportedEvent {
     ///
     /// # Errors
     /// The value is not an object.
-    pub(crate) fn add_payload(&mut self, value: &str) -> Result<(), Problem> {
-        // A CSV cell holds the object in a string.
-        let text = match serde_json::from_str::<Value>(value) {
-            Ok(Value::String(text)) => text,
-            _ => value.to_owned(),
-        };
+    pub(crate) fn add_payload(&mut self, value: &'a str) -> Result<(), Problem> {
+        match serde_json::from_str::<String>(value) {
+            // A CSV cell holds the object in a string.
+            Ok(text) => self.add_properties(&text, |part| Cow::Owned(part.to_owned())),
+            Err(_) => self.add_properties(value, Cow::Borrowed),
+        }
+    }
+
+    fn add_properties<'t>(&mut self, text: &'t str, keep: impl Fn(&'t str) -> Cow<'a, str>) -> Result<(), Problem> {
         if text == "null" {
             return Ok(());
         }
-        let read = Reader::lenient(&text).object(|key, reader| {
-            let value = reader.value()?.raw().to_owned();
-            self.payload.entry(key.text().unwrap_or_default().into_owned()).or_insert(value);
+        let read = Reader::lenient(text).object(|key, reader| {
+            let value = keep(reader.value()?.raw());
+            let name = match key.text().unwrap_or_default() {
+                Cow::Borrowed(name) => keep(name),
+                Cow::Owned(name) => Cow::Owned(name),
+            };
+            self.payload.entry(name).or_insert(value);
             Ok::<_, JsonError>(())
         });
         read.map_err(|error| Problem {
@@ -80,8 +89,8 @@ impl ImportedEvent {
             if let Some(value) = self.top.get_mut(name)
                 && value.starts_with(|first: char| first.is_ascii_digit() || first == '-')
             {
-                *value =
-                    json_text(&if self.whole_floats { whole_numbers(value) } else { Cow::Borrowed(value.as_str()) });
+                let number = if self.whole_floats { whole_numbers(value) } else { Cow::Borrowed(&**value) };
+                *value = Cow::Owned(json_text(&number));
             }
         }
         if self.top.get("id").is_none_or(|id| id == "null" || id == "\"\"") {
@@ -89,7 +98,7 @@ impl ImportedEvent {
             return Err(Problem { code: code::MISSING_ID, message });
         }
         let text = self.top.remove("created_at").unwrap_or_default();
-        let text = serde_json::from_str::<String>(&text).unwrap_or(text);
+        let text = serde_json::from_str::<String>(&text).map_or(text, Cow::Owned);
         self.created_at = times.parse(&text).ok_or_else(|| {
             let message = match &times.format {
                 Some(format) => format!("`{text}` is not a time in the --time-format '{format}'"),
@@ -122,15 +131,16 @@ impl ImportedEvent {
     }
 
     fn text(&self, created_at: Timestamp, event_id: Option<String>, sent: impl Fn(&str) -> Cow<'_, str>) -> String {
-        let mut out = format!("{{\"created_at\":\"{}\"", instant::format(created_at));
-        let event_id = event_id.as_ref().map(|id| ("event_id", id));
-        for (name, value) in self.top.iter().map(|(name, value)| (*name, value)).chain(event_id) {
-            out.push_str(&format!(",\"{name}\":{}", sent(value)));
+        let mut out = String::with_capacity(EVENT_BYTES);
+        out.extend(["{\"created_at\":\"", &instant::format(created_at), "\""]);
+        let event_id = event_id.as_deref().map(|id| ("event_id", id));
+        for (name, value) in self.top.iter().map(|(name, value)| (*name, &**value)).chain(event_id) {
+            out.extend([",\"", name, "\":", &*sent(value)]);
         }
         out.push_str(",\"payload\":{");
         for (at, (name, value)) in self.payload.iter().enumerate() {
             let comma = if at > 0 { "," } else { "" };
-            out.push_str(&format!("{comma}{}:{}", json_text(name), sent(value)));
+            out.extend([comma, &*json_text(name), ":", &*sent(value)]);
         }
         out.push_str("}}");
         out

@@ -28,7 +28,7 @@ impl Occurrences {
     ///
     /// # Errors
     /// The file has too many different rows.
-    pub(crate) fn event_id(&mut self, event: &ImportedEvent) -> Result<String, String> {
+    pub(crate) fn event_id(&mut self, event: &ImportedEvent<'_>) -> Result<String, String> {
         if self.seen.len() >= ROWS_MAX {
             return Err(format!("the file has more than {ROWS_MAX} different rows; split it"));
         }

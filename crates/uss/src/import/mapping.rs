@@ -14,32 +14,46 @@ use super::values::decimal_comma;
 
 /// The field of an event that a column fills.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Field {
+pub(crate) enum Field<'a> {
     /// A field besides `payload`.
     Top(&'static str),
     /// A property of the payload.
-    Payload(String),
+    Payload(Cow<'a, str>),
 }
 
-impl Field {
-    fn known(text: &str) -> Option<Self> {
+impl<'a> Field<'a> {
+    fn known(text: &'a str) -> Option<Self> {
         if let Some(column) = EventColumn::sent_as(text) {
             let name = column.sent_name()?;
             return Some(match column.place() {
-                Place::Payload => Field::Payload(name.to_owned()),
+                Place::Payload => Field::Payload(Cow::Borrowed(name)),
                 _ => Field::Top(name),
             });
         }
         let property = text.strip_prefix("payload.")?;
-        (!property.is_empty()).then(|| Field::Payload(property.to_owned()))
+        (!property.is_empty()).then_some(Field::Payload(Cow::Borrowed(property)))
+    }
+
+    fn borrowed(&self) -> Field<'_> {
+        match self {
+            Field::Top(name) => Field::Top(name),
+            Field::Payload(name) => Field::Payload(Cow::Borrowed(name)),
+        }
+    }
+
+    fn into_owned(self) -> Field<'static> {
+        match self {
+            Field::Top(name) => Field::Top(name),
+            Field::Payload(name) => Field::Payload(Cow::Owned(name.into_owned())),
+        }
     }
 }
 
-impl FromStr for Field {
+impl FromStr for Field<'static> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Field::known(text).ok_or_else(|| {
+        Field::known(text).map(Field::into_owned).ok_or_else(|| {
             let (top, payload) = (sent_names(Place::Event), sent_names(Place::Payload));
             format!("`{text}` is not a field of an event; use {top}, {payload}, or payload.NAME")
         })
@@ -55,7 +69,7 @@ fn sent_names(place: Place) -> String {
 /// `--map FIELD=COLUMN`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Renaming {
-    field: Field,
+    field: Field<'static>,
     /// The column's name, or a path into an object: names with points between them.
     pub(crate) column: String,
 }
@@ -63,7 +77,7 @@ pub(crate) struct Renaming {
 /// `--set FIELD=VALUE`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Constant {
-    field: Field,
+    field: Field<'static>,
     value: String,
 }
 
@@ -131,7 +145,7 @@ impl Mapping {
         }
         let field = |needed| Field::Top(needed);
         let lacks = self.needed().find(|needed| {
-            !columns.iter().any(|column| self.fields_of(column).contains(&field(needed)))
+            !columns.iter().any(|column| self.fields_of(column).any(|filled| filled == field(needed)))
                 && !self.renamings.iter().any(|renaming| renaming.field == field(needed))
         });
         match lacks {
@@ -169,7 +183,7 @@ impl Mapping {
     /// Returns whether a row has a value for a field of the event.
     pub(crate) fn gives(&self, row: &Row, needed: &'static str) -> bool {
         let field = Field::Top(needed);
-        row.fields.iter().any(|(column, _)| self.fields_of(column).contains(&field))
+        row.fields.iter().any(|(column, _)| self.fields_of(column).any(|filled| filled == field))
             || self.renamings.iter().any(|renaming| renaming.field == field && self.has(row, &renaming.column))
     }
 
@@ -183,23 +197,20 @@ impl Mapping {
 
     /// Returns the fields that a column fills: those that `--map` says, else the field of its own
     /// name unless another column is mapped to it.
-    fn fields_of(&self, column: &str) -> Vec<Field> {
-        let renamed = self.renamings.iter().filter(|renaming| renaming.column == column);
-        let mut fields: Vec<Field> = renamed.map(|renaming| renaming.field.clone()).collect();
-        if fields.is_empty() && !self.only_mapped {
-            let own = Field::known(column).unwrap_or_else(|| Field::Payload(column.to_owned()));
-            if !self.renamings.iter().any(|renaming| renaming.field == own) {
-                fields.push(own);
-            }
-        }
-        fields
+    fn fields_of<'a>(&'a self, column: &'a str) -> impl Iterator<Item = Field<'a>> {
+        let is_renamed = self.renamings.iter().any(|renaming| renaming.column == column);
+        let own = (!is_renamed && !self.only_mapped)
+            .then(|| Field::known(column).unwrap_or(Field::Payload(Cow::Borrowed(column))))
+            .filter(|own| self.renamings.iter().all(|renaming| renaming.field != *own));
+        let renamed = self.renamings.iter().filter(move |renaming| renaming.column == column);
+        renamed.map(|renaming| renaming.field.borrowed()).chain(own)
     }
 
     /// Makes an event of a row.
     ///
     /// # Errors
     /// Returns what the row lacks.
-    pub(crate) fn event(&self, row: &Row) -> Result<ImportedEvent, Problem> {
+    pub(crate) fn event<'a>(&'a self, row: &'a Row) -> Result<ImportedEvent<'a>, Problem> {
         let mut event = ImportedEvent::new(self.whole_floats);
         for (column, value) in &row.fields {
             if column == "payload" && !self.only_mapped && !self.renamings.iter().any(|map| map.column == *column) {
@@ -207,26 +218,26 @@ impl Mapping {
                 continue;
             }
             for field in self.fields_of(column) {
-                self.put(&mut event, field, value.clone());
+                self.put(&mut event, field, Cow::Borrowed(value));
             }
         }
         if self.nested {
             let inside = |renaming: &&Renaming| row.fields.iter().all(|(name, _)| *name != renaming.column);
             for Renaming { field, column } in self.renamings.iter().filter(inside) {
                 if let Some(value) = nested::value(&row.fields, column) {
-                    self.put(&mut event, field.clone(), value);
+                    self.put(&mut event, field.borrowed(), Cow::Owned(value));
                 }
             }
         }
         for Constant { field, value } in &self.constants {
-            event.put(field.clone(), json_text(value));
+            event.put(field.borrowed(), Cow::Owned(json_text(value)));
         }
         event.complete(&self.times)
     }
 
-    fn put(&self, event: &mut ImportedEvent, field: Field, value: String) {
+    fn put<'a>(&self, event: &mut ImportedEvent<'a>, field: Field<'a>, value: Cow<'a, str>) {
         let value = match &field {
-            Field::Payload(name) if self.decimal_comma => with_point(name, &value).unwrap_or(value),
+            Field::Payload(name) if self.decimal_comma => with_point(name, &value).map_or(value, Cow::Owned),
             _ => value,
         };
         event.put(field, value);

@@ -30,7 +30,7 @@ pub(crate) use mapping::{Constant, Renaming};
 pub(crate) use source::Format;
 pub(crate) use summary::Summary;
 
-use event::{ImportedEvent, Problem};
+use event::Problem;
 use head::Checked;
 use ids::Occurrences;
 use mapping::Mapping;
@@ -171,8 +171,8 @@ pub(crate) fn dry_run(args: &ImportArgs, now: Timestamp) -> Result<Vec<String>, 
         let Checked { mapping, rows } = checked(args, file, &ProgressBar::hidden())?;
         let mut occurrences = Occurrences::default();
         for row in rows.take(DRY_ROWS) {
-            lines.push(match event_of(&mapping, row, file)? {
-                Ok((_, event)) => event.to_json(&occurrences.event_id(&event).map_err(whole_file(file))?, shift_micros),
+            lines.push(match converted(row, file, |row| event_json(&mapping, row, &mut occurrences, shift_micros))? {
+                Ok((_, json)) => json.map_err(whole_file(file))?,
                 Err(bad) => rejected::example(&bad.row(file)),
             });
         }
@@ -214,11 +214,8 @@ fn read_file(
     let mut occurrences = Occurrences::default();
     let mut batch = Batch::default();
     for row in rows {
-        match event_of(&mapping, row, file)? {
-            Ok((row, event)) => {
-                let id = occurrences.event_id(&event).map_err(whole_file(file))?;
-                batch.push(row.line, row.text, &event.to_json(&id, shift_micros));
-            }
+        match converted(row, file, |row| event_json(&mapping, row, &mut occurrences, shift_micros))? {
+            Ok((row, json)) => batch.push(row.line, row.text, &json.map_err(whole_file(file))?),
             Err(bad) => rejected.add(&bad.row(file), false)?,
         }
         // The receiver only ends early with an error of its own.
@@ -238,8 +235,8 @@ fn shift_to(args: &ImportArgs, file: &Path, now: Timestamp) -> Result<i64, Impor
     let Checked { mapping, rows } = checked(args, file, &bar)?;
     let mut last: Option<Timestamp> = None;
     for row in rows {
-        if let Ok((_, event)) = event_of(&mapping, row, file)? {
-            last = last.max(Some(event.created_at));
+        if let Ok((_, created_at)) = converted(row, file, |row| Ok(mapping.event(row)?.created_at))? {
+            last = last.max(Some(created_at));
         }
     }
     bar.finish_and_clear();
@@ -260,16 +257,27 @@ impl BadEvent {
     }
 }
 
-/// Returns the event of a row, or why there is none. An error means that the file cannot be read
-/// any further.
-fn event_of(
+/// Returns a row's event as the API takes it, with its id. The inner error is about the whole file.
+fn event_json(
     mapping: &Mapping,
+    row: &Row,
+    occurrences: &mut Occurrences,
+    shift_micros: i64,
+) -> Result<Result<String, String>, Problem> {
+    let event = mapping.event(row)?;
+    Ok(occurrences.event_id(&event).map(|id| event.to_json(&id, shift_micros)))
+}
+
+/// Returns a row and what its event becomes, or why it has none. An error means that the file
+/// cannot be read any further.
+fn converted<T>(
     row: RowResult,
     file: &Path,
-) -> Result<Result<(Row, ImportedEvent), BadEvent>, ImportError> {
+    convert: impl FnOnce(&Row) -> Result<T, Problem>,
+) -> Result<Result<(Row, T), BadEvent>, ImportError> {
     Ok(match row {
-        Ok(row) => match mapping.event(&row) {
-            Ok(event) => Ok((row, event)),
+        Ok(row) => match convert(&row) {
+            Ok(converted) => Ok((row, converted)),
             Err(Problem { code, message }) => Err(BadEvent { line: row.line, code, message, text: row.text }),
         },
         Err(RowError::Bad(BadRow { line, reason, text })) => {

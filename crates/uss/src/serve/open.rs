@@ -82,6 +82,7 @@ pub(super) async fn open(
     data_format::check(folder)?;
     let Embedded { log, checkpoints, findings, restore } =
         open_log(&folder.join("log"), settings.partitions, clock.clone(), options.accept_loss)?;
+    tracing::debug!("opened the log");
     // Checked before anything with a time in it is written.
     clock::start(&log, &clock, options.accept_clock).await?;
     data_format::raise(folder)?;
@@ -115,14 +116,16 @@ async fn open_warehouse(folder: &Path) -> Result<DuckDbWarehouse, StartError> {
         move || DuckDbWarehouse::open(&file)
     });
     let opened = opening.await.map_err(|panicked| failed(panicked.to_string()))?;
-    opened.map_err(|error| failed(error.to_string()))
+    opened.inspect(|_| tracing::debug!("opened the warehouse")).map_err(|error| failed(error.to_string()))
 }
 
 async fn open_store(settings: &Settings, identity_rules: IdentityRules) -> Result<SqlConfigStore, StartError> {
     let file = settings.data_dir.join("config.sqlite");
     let index_bytes_max = settings.identity_index_mb as usize * MIB;
     let opened = SqlConfigStore::open_sqlite_with(&file, identity_rules, index_bytes_max).await;
-    opened.map_err(|error| StartError::new(format!("{}: {error}", file.display())))
+    opened
+        .inspect(|_| tracing::debug!("opened the config store"))
+        .map_err(|error| StartError::new(format!("{}: {error}", file.display())))
 }
 
 fn open_log(folder: &Path, partitions: u32, clock: Arc<dyn Clock>, accept_loss: bool) -> Result<Embedded, StartError> {

@@ -159,5 +159,5 @@ fn json_rows(mut text: Text) -> Result<Source, String> {
 
 /// Returns a JSON string.
 pub(super) fn json_text(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::to_string(text).expect("a string always serialises")
 }
