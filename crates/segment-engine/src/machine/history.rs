@@ -246,7 +246,9 @@ impl Machine {
         for id in accumulators {
             self.catalog.complete(*id);
         }
-        self.changed.history_is_complete();
+        if left_out.is_some() {
+            self.changed.accumulators_were_completed();
+        }
         // The next checkpoint has what the last one left out.
         for slot in (0..left_out.unwrap_or_default()).map(UserSlot::new) {
             self.save_before_change(slot);

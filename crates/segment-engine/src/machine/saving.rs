@@ -66,7 +66,7 @@ pub(super) struct ChangedUsers {
     /// history was added since.
     apart: Vec<AccumulatorId>,
     /// Whether accumulators have got their history since.
-    has_history: bool,
+    was_completed: bool,
 }
 
 impl ChangedUsers {
@@ -84,8 +84,8 @@ impl ChangedUsers {
     }
 
     /// Notes that accumulators have got their history.
-    pub(super) fn history_is_complete(&mut self) {
-        self.has_history = true;
+    pub(super) fn accumulators_were_completed(&mut self) {
+        self.was_completed = true;
     }
 
     /// Notes that a user is removed.
@@ -129,10 +129,10 @@ impl Machine {
         self.changed.users.len() > self.by_id.len() / 2
     }
 
-    /// Whether accumulators have got their history since the last checkpoint began. Without the next, a
-    /// restart reads it again.
+    /// Whether accumulators have got their history since the last checkpoint began. Until the next is
+    /// stored, a restart reads that history again.
     pub fn has_read_history(&self) -> bool {
-        self.changed.has_history
+        self.changed.was_completed
     }
 
     /// Begins a checkpoint of this instant, which must be settled, with nobody behind.

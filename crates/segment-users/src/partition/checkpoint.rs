@@ -14,8 +14,8 @@ use super::{CHANGES_PER_COMMIT, Partition, WorkerError, recovery};
 const PUT_OFF_MAX: i64 = 5;
 /// The same while a checkpoint would write all of many users. To write a user takes longer than to apply
 /// an event, so a busy partition would spend most of its time on checkpoints. A restart applies up to
-/// three times as many records again. It would also read again what segments have read of the history,
-/// so after that a checkpoint is not put off.
+/// three times as many records again. After a segment has read its history, the next checkpoint is not
+/// put off for this reason: until it is stored, a restart reads that history again.
 const PUT_OFF_WHOLE: i64 = 2;
 /// How many intervals a scan of the history has run before a checkpoint has what was read. Until then a
 /// restart reads it again: that takes less than to write all users.
@@ -95,7 +95,7 @@ impl Partition {
             return Timestamp::MAX;
         }
         let is_level = self.untold.is_empty() && self.machine.settled_until() >= self.machine.now();
-        let reads_history = !self.machine.incomplete().is_empty();
+        let reads_history = !self.machine.incomplete().is_empty() || !self.machine.ready().is_empty();
         let put_off = if !is_level || reads_history {
             PUT_OFF_MAX
         } else if self.machine.most_changed()

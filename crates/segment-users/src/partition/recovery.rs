@@ -52,7 +52,7 @@ impl Partition {
     /// deleted (`delete`).
     pub async fn open(id: PartitionId, ports: Ports, settings: Settings) -> Result<Self, WorkerError> {
         let mut partition = Self::restore(id, ports, settings).await?;
-        tracing::debug!(partition = id.0, "restored a checkpoint");
+        tracing::debug!(partition = id.0, offset = partition.marker.next_offset, "restored the checkpoint");
         let committed = partition.ports.log.committed(id).await?;
         // If the log has lost its end, its last commit may be older than the checkpoint.
         let committed = committed.filter(|committed| committed.next_offset >= partition.marker.next_offset);

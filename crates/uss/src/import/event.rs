@@ -22,7 +22,7 @@ pub(crate) struct Problem {
     pub(crate) message: String,
 }
 
-/// The event of a row. Its values are those of the row, unless they had to be changed.
+/// The event of a row. It borrows from the row what it need not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ImportedEvent<'a> {
     /// The time before any shift.

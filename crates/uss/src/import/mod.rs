@@ -257,7 +257,8 @@ impl BadEvent {
     }
 }
 
-/// Returns a row's event as the API takes it, with its id. The inner error is about the whole file.
+/// Returns a row's event as the API takes it, with its id. The outer error is about this row, the inner
+/// one about the whole file.
 fn event_json(
     mapping: &Mapping,
     row: &Row,
@@ -268,7 +269,7 @@ fn event_json(
     Ok(occurrences.event_id(&event).map(|id| event.to_json(&id, shift_micros)))
 }
 
-/// Returns a row and what its event becomes, or why it has none. An error means that the file
+/// Returns a row and what `convert` makes of it, or why it has no event. An error means that the file
 /// cannot be read any further.
 fn converted<T>(
     row: RowResult,

@@ -16,9 +16,9 @@ use super::rejected::{Rejected, RejectedRow};
 use super::{ImportArgs, ImportError};
 
 /// Events in one request.
-const BATCH_EVENTS_MAX: usize = 10_000;
+const BATCH_EVENTS_MAX: usize = 5_000;
 /// Bytes in one request, not counting the last event.
-const BATCH_BYTES_MAX: usize = 4 << 20;
+const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Bytes of rows that are kept for one request, not counting the last row.
 const BATCH_ROW_BYTES_MAX: usize = 4 << 20;
 /// Concurrent requests: the API reads one, syncs one, and two are on the network.

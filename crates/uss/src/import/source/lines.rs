@@ -77,8 +77,7 @@ impl Lines {
                 }
             };
             let line = self.line;
-            let text = String::from_utf8(self.buffer.trim_ascii_end().to_vec())
-                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+            let text = String::from_utf8_lossy(self.buffer.trim_ascii_end()).into_owned();
             Some(match fields {
                 Ok(fields) => Ok(Row { line, fields, text }),
                 Err(reason) => Err(RowError::Bad(BadRow { line, reason, text })),

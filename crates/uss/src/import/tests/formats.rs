@@ -144,13 +144,33 @@ fn derived_ids_are_those_of_earlier_builds() {
     let lines = folder.path().join("l.ndjson");
     let text = r#"{"id":7,"id_type":"crm","created_at":1698710400,"x":1.0,"payload":{"y":[1.0]}}"#;
     std::fs::write(&lines, text).unwrap();
+    let payloads = folder.path().join("p.csv");
+    let text = r#"id,created_at,payload,amount,payload.coupon
+ä,2023-10-31 12:00:00,"{""b"": ""x\u0041"", ""a\u0062"": [1, 2.50], ""b"": 2}","1.234,5",q
+b,2023-10-31 12:00:00,null,"3,0",
+"#;
+    std::fs::write(&payloads, text).unwrap();
+    let nested = folder.path().join("n.ndjson");
+    let text = r#"{"user":{"id":7,"n.m":1},"at":"2023-10-31T12:00:00+02:00","x\u0079":null,"cart":{"total":"5.5","z":{}},"payload":"{\"k\":true}","k":1}"#;
+    std::fs::write(&nested, text).unwrap();
     let cases = [
-        (&csv, vec!["08b49d6b5f6ba06c2d136d29bc1c8272:1", "08b49d6b5f6ba06c2d136d29bc1c8272:2"]),
-        (&lines, vec!["b2612e14a586c563f5b69373a797154d:1"]),
-        (&parquet, vec!["edec8bd0725ee86917d45e7ceca56158:1"]),
+        (&csv, "", vec!["08b49d6b5f6ba06c2d136d29bc1c8272:1", "08b49d6b5f6ba06c2d136d29bc1c8272:2"]),
+        (&lines, "", vec!["b2612e14a586c563f5b69373a797154d:1"]),
+        (&parquet, "", vec!["edec8bd0725ee86917d45e7ceca56158:1"]),
+        (
+            &payloads,
+            "--map order_total=amount --decimal-comma --set id_type=crm",
+            vec!["8bdb0a93b556792cd649960ae2ecf8fa:1", "36daa772feed4bfd2934ad7d5deb3809:1"],
+        ),
+        (
+            &nested,
+            "--map id=user.id --map created_at=at --map order_total=cart.total --set device_type=tv",
+            vec!["90dcb8481b2bf284ff9edba83c1a2c06:1"],
+        ),
     ];
-    for (file, expected) in cases {
-        let args = Cli::try_parse_from(["uss", file.to_str().unwrap()]).unwrap().import;
+    for (file, options, expected) in cases {
+        let options = ["uss", file.to_str().unwrap()].into_iter().chain(options.split_whitespace());
+        let args = Cli::try_parse_from(options).unwrap().import;
         let ids: Vec<String> = dry_run(&args, NOW)
             .unwrap()
             .iter()
