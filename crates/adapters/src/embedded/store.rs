@@ -304,9 +304,10 @@ fn lock(folder: &Path) -> Result<Option<File>, StoreError> {
 }
 
 /// Returns the number of fjall's workers. Of two or more, one only flushes: so a long compaction
-/// does not stop the flushes that writes wait for.
+/// does not stop the flushes that writes wait for. After each flush all are asked to compact, and that
+/// one polls until another is free to: with two, as long as a compaction takes.
 fn workers() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4))
+    std::thread::available_parallelism().map_or(3, |cores| cores.get().clamp(3, 4))
 }
 
 /// Blocks are large and written in order. Stored apart from the tree, so that compaction moves only
