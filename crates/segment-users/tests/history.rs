@@ -20,7 +20,7 @@ use segment_engine::ids::{PartitionId, SegmentId, SegmentVersion, UserId};
 use segment_engine::machine::Receipt;
 use segment_users::service::Service;
 use segment_users::settings::Settings;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{PARTITIONS, SECOND, World};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -32,15 +32,16 @@ const USER: i64 = 7;
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+fn event(user: i64) -> Value {
+    json!({"user_id": user, "client_ref_id": "client", "payload": {"activity_type": "page_viewed"}, "received_at": ""})
+}
+
 /// A world whose user `USER` has `EVENTS` events, all archived.
 async fn world(settings: Settings) -> World {
     let mut world = World { settings, ..World::new().await };
     world.restart().await;
     for _ in 0..EVENTS {
-        let event = json!({
-            "user_id": USER, "client_ref_id": "client", "payload": {"activity_type": "page_viewed"}, "received_at": "",
-        });
-        world.user(USER, event).await;
+        world.user(USER, event(USER)).await;
     }
     world.run().await;
     world.archive().await;
@@ -211,10 +212,7 @@ async fn one_of_each(world: &mut World, users: i64) {
         topic: Topic::Events,
         partition: partition_of(UserId(user), PARTITIONS),
         key: user.to_string(),
-        value: serde_json::to_vec(&json!({
-            "user_id": user, "client_ref_id": "client", "payload": {"activity_type": "page_viewed"}, "received_at": "",
-        }))
-        .unwrap(),
+        value: serde_json::to_vec(&event(user)).unwrap(),
     };
     world.ports.log.append((0..users).map(record).collect()).await.unwrap();
     world.run().await;

@@ -9,8 +9,8 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::{CHANGES_PER_COMMIT, Partition, WorkerError, recovery};
 
-/// For how many intervals a checkpoint is put off while users are behind or a segment waits for its
-/// history: it would wait for them, and hold users whom the segment is about to change.
+/// For how many intervals a checkpoint is put off while users are behind, or a segment waits for its
+/// history or to take effect: it would wait for them, and hold users whom the segment is about to change.
 const PUT_OFF_MAX: i64 = 5;
 /// The same while a checkpoint would write all of many users. To write a user takes longer than to apply
 /// an event, so a busy partition would spend most of its time on checkpoints. A restart applies up to
